@@ -1,0 +1,42 @@
+"""prunedge: from pictures of damage to a small network, proven on the device that will run it.
+
+The public names load lazily: `import prunedge` never imports torch, so the device doesn't need it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_folder": "prunedge.data",
+    "load_manifest": "prunedge.data",
+    "build": "prunedge.models",
+    "cost": "prunedge.models",
+    "trace": "prunedge.graph",
+    "rank": "prunedge.importance",
+    "criterion": "prunedge.importance",
+    "Plan": "prunedge.plan",
+    "choose": "prunedge.plan",
+    "remove": "prunedge.surgery",
+    "prune": "prunedge.loop",
+    "open_run": "prunedge.runs",
+    "load": "prunedge.load",
+    "open_bundle": "prunedge.edge",
+    "bench": "prunedge.edge",
+    "PrunedgeError": "prunedge.errors",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunedge' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

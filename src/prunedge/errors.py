@@ -1,0 +1,67 @@
+"""Everything that can go wrong for a reason that the user can mend.
+
+PrunedgeError
+├── DataError       pictures, labels, manifests
+├── ModelError      networks that can't be built
+├── WeightsError    weights that don't load or don't fit
+├── GraphError      networks whose channels can't be followed
+├── SurgeryError    a removal that could not be proven
+├── TrainError      training that went astray
+├── RunError        run folders: missing, foreign, damaged
+├── ExportError     a bundle that differs from the network
+├── BundleError     a bundle that is damaged, foreign or hostile
+└── ExtraMissing    a verb that needs an optional part of prunedge
+
+Each says what happened, where, and what to do. Only the command line turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+
+class PrunedgeError(Exception):
+    """An error that the user can mend: what happened, where, and the remedy."""
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        place = f" ({where})" if where is not None else ""
+        super().__init__(f"{what}{place}" + (f": {remedy}" if remedy else ""))
+
+
+class DataError(PrunedgeError):
+    """Pictures, labels or manifests that can't be used."""
+
+
+class ModelError(PrunedgeError):
+    """A network that can't be built."""
+
+
+class WeightsError(PrunedgeError):
+    """Weights that don't load or don't fit the network."""
+
+
+class GraphError(PrunedgeError):
+    """A network whose channels can't be followed."""
+
+
+class SurgeryError(PrunedgeError):
+    """A removal of channels that could not be proven right."""
+
+
+class TrainError(PrunedgeError):
+    """Training that went astray."""
+
+
+class RunError(PrunedgeError):
+    """A run folder that is missing, foreign or damaged."""
+
+
+class ExportError(PrunedgeError):
+    """An exported network that differs from the trained one."""
+
+
+class BundleError(PrunedgeError):
+    """A bundle that is damaged, foreign or hostile."""
+
+
+class ExtraMissing(PrunedgeError):
+    """A verb that needs an optional part of prunedge."""

@@ -1,0 +1,155 @@
+"""The nouns of the channel graph: what can be removed, where it lives, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+Role = Literal["out", "in", "channel"]
+KeptIndices = dict[str, dict[int, np.ndarray]]
+
+
+class Keeps(Protocol):
+    """Anything that says which channels of each group stay: a `Plan`."""
+
+    @property
+    def keep(self) -> Mapping[str, Sequence[int]]:
+        """Group name -> sorted indices of the channels that stay."""
+        ...
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The part of one parameter or buffer that belongs to the channels of a group.
+
+    `indices` has shape (channels, k), int64: row c lists the k positions along `dim` that leave with channel c.
+    `role` is `out` where a contraction makes the channel, `in` where one consumes it, `channel` where it is
+    scaled, shifted or filtered by itself (batch norm, bias, depthwise convolution).
+    """
+
+    tensor: str
+    dim: int
+    indices: np.ndarray
+    role: Role
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels of one kind that can be removed one by one.
+
+    `positions` is the number of places in the feature map (height * width; 1 for a neuron) where the first
+    producer makes each channel: the M of the Taylor criterion.
+    """
+
+    name: str
+    size: int
+    slices: tuple[Slice, ...]
+    positions: int
+
+    def having(self, role: Role) -> tuple[Slice, ...]:
+        """The slices with that role."""
+        return tuple(part for part in self.slices if part.role == role)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels that stay, and why."""
+
+    name: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One contraction with a weight: its MACs for one picture are `positions` * the weight's number of elements.
+
+    Operations between activations (attention) have `weight` None and a fixed number of MACs in `positions`.
+    """
+
+    weight: str | None
+    positions: int
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Which channels of a network leave together, which stay and why, and what each costs.
+
+    `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
+    `example` is the batch of inputs that the network was traced with.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    operations: tuple[Operation, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    trainable: frozenset[str]
+    layers: tuple[tuple[str, str], ...]
+    example: torch.Tensor = field(repr=False)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that can be removed, all groups together."""
+        return sum(group.size for group in self.groups)
+
+    def group(self, name: str) -> Group:
+        """The group of that name; KeyError when there is none."""
+        for candidate in self.groups:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def removed(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> KeptIndices:
+        """For each tensor that the plan touches: {name: {dim: indices that leave}}, sorted int64."""
+        gone: dict[str, dict[int, list[np.ndarray]]] = {}
+        for group in self.groups:
+            if group.name not in plan.keep:
+                continue
+            leaves = np.setdiff1d(np.arange(group.size), np.asarray(plan.keep[group.name], dtype=np.int64))
+            if not len(leaves):
+                continue
+            for part in group.slices:
+                if part.role in roles:
+                    gone.setdefault(part.tensor, {}).setdefault(part.dim, []).append(part.indices[leaves].ravel())
+        return {name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()} for name, dims in gone.items()}
+
+    def kept(self, plan: Keeps) -> KeptIndices:
+        """For each parameter and buffer that the plan touches: {name: {dim: kept indices}}, sorted int64.
+
+        This is all that the surgery does to the numbers: whoever slices the original tensors by it gets the pruned ones.
+        """
+        return {
+            name: {dim: np.setdiff1d(np.arange(self.shapes[name][dim]), indices) for dim, indices in dims.items()}
+            for name, dims in self.removed(plan).items()
+        }
+
+    def sizes(self, plan: Keeps | None = None) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor after the plan, without doing it."""
+        shapes = dict(self.shapes)
+        for name, dims in (self.kept(plan) if plan is not None else {}).items():
+            shape = list(shapes[name])
+            for dim, indices in dims.items():
+                shape[dim] = len(indices)
+            shapes[name] = tuple(shape)
+        return shapes
+
+    def macs(self, plan: Keeps | None = None) -> int:
+        """Multiply-accumulates for one picture after the plan; equals what torch's FLOP counter measures, halved."""
+        shapes = self.sizes(plan)
+        return sum(op.positions * (prod(shapes[op.weight]) if op.weight else 1) for op in self.operations)
+
+    def params(self, plan: Keeps | None = None) -> int:
+        """Number of parameters after the plan."""
+        shapes = self.sizes(plan)
+        return sum(prod(shapes[name]) for name in self.trainable)
+
+    def widths(self, plan: Keeps | None = None) -> dict[str, int]:
+        """Channels that each prunable layer makes after the plan: {layer: channels}, in the network's order."""
+        shapes = self.sizes(plan)
+        dims = {part.tensor: part.dim for group in self.groups for part in group.slices if part.role != "in"}
+        return {layer: shapes[weight][dims[weight]] for layer, weight in self.layers if weight in dims}

@@ -1,0 +1,189 @@
+"""Integer labels, pushed through the running network, find the channels that leave together.
+
+The idea. Give every position along every dimension of every parameter a number of its own, an *atom*. Run the network
+once. Beside each tensor travels a tensor of labels of the same shape that says, element by element, which atom made it:
+
+    weight (4 filters)        conv         relu       view(1, 2, 2, ...) -> transpose -> view      (a channel shuffle)
+    atoms 11 12 13 14   ->  11 12 13 14  -> same  ->  11 12 | 13 14  ->  11 13 | 12 14  ->  11 13 12 14
+
+Operations that only move elements are done to the labels *by the same operation with the same arguments*: slices,
+concatenations, permutations and flattenings need no rule of their own. Operations that combine elements *tie* labels:
+a residual sum ties the atoms of its two branches, a convolution ties its input's labels to the slices of its weight
+that meet them. What is tied must leave together; the connected components of all ties are the channels.
+
+Label 0 means 'not a channel' (batch, space, constants). Whatever an operation does that no rule describes *freezes* the
+labels that it touches: the network keeps those channels, with the reason. So a missing rule costs compression, never
+correctness.
+
+Labels are constant over batch and space, and kept *compact*: a dimension along which they don't vary has size 1.
+Parameters and their views carry, instead of labels, the coordinates of each element along each of the parameter's
+dimensions, moved by the same operations: a weight that reaches `addmm` transposed still knows which dimension is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from prunedge.graph.concepts import Operation, Role
+
+Labels = torch.Tensor
+
+
+@dataclass(frozen=True)
+class ParamView:
+    """A parameter, or a view of one: for each of its dimensions, where along it each element comes from."""
+
+    name: str
+    coordinates: tuple[torch.Tensor, ...]
+
+    def along(self, dim: int) -> tuple[int, torch.Tensor] | None:
+        """(parameter's dimension, index per position along the view's `dim`); None when `dim` mixes several or has size 1."""
+        varying = [d for d, c in enumerate(self.coordinates) if compact(c).shape[dim] > 1]
+        if len(varying) != 1:
+            return None
+        line = self._line(self.coordinates[varying[0]], dim)
+        return None if line is None else (varying[0], line)
+
+    @staticmethod
+    def _line(coordinate: torch.Tensor, dim: int) -> torch.Tensor | None:
+        small = compact(coordinate)
+        return small.reshape(-1) if small.numel() == small.shape[dim] else None
+
+
+def compact(labels: torch.Tensor) -> torch.Tensor:
+    """The same labels with size 1 in every dimension along which they don't vary."""
+    for dim in range(labels.dim()):
+        if labels.shape[dim] > 1 and (labels.stride(dim) == 0 or _constant(labels, dim)):
+            labels = labels.narrow(dim, 0, 1)
+    return labels
+
+
+def _constant(labels: torch.Tensor, dim: int) -> bool:
+    first = labels.narrow(dim, 0, 1)
+    # Most dimensions that vary do so between the first two places: look there before reading everything.
+    if not torch.equal(first, labels.narrow(dim, 1, 1)):
+        return False
+    return bool((labels == first).all())
+
+
+@dataclass
+class Ledger:
+    """What the run of the network taught: ties, frozen atoms, roles, costs. Written by the rules, read at the end."""
+
+    shapes: dict[str, tuple[int, ...]]
+    base: dict[tuple[str, int], int] = field(default_factory=dict)
+    atoms: int = 1
+    ties: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    frozen: list[tuple[np.ndarray, str]] = field(default_factory=list)
+    roles: dict[tuple[str, int], Role] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for name, shape in self.shapes.items():
+            for dim, size in enumerate(shape):
+                self.base[name, dim] = self.new(size)
+
+    def new(self, count: int) -> int:
+        """The first of `count` fresh atoms."""
+        first, self.atoms = self.atoms, self.atoms + count
+        return first
+
+    def of(self, view: ParamView, dim: int, role: Role) -> torch.Tensor | None:
+        """Atoms along one dimension of a parameter's view, (size,) int64; None when they can't be told apart."""
+        line = view.along(dim)
+        if line is None:
+            return None
+        self.roles.setdefault((view.name, line[0]), role)
+        return line[1] + self.base[view.name, line[0]]
+
+    def tie(self, a: torch.Tensor, b: torch.Tensor, reason: str = "meets values that are no channels") -> None:
+        """These labels leave together, pair by pair; what meets a 0 is frozen for `reason`."""
+        left, right = (x.reshape(-1).numpy() for x in torch.broadcast_tensors(a, b))
+        lonely = (left == 0) != (right == 0)
+        if lonely.any():
+            self.frozen.append((np.maximum(left, right)[lonely], reason))
+        both = (left != 0) & (right != 0) & (left != right)
+        if both.any():
+            self.ties.append((left[both], right[both]))
+
+    def freeze(self, labels: torch.Tensor | None, reason: str) -> None:
+        """These labels stay."""
+        if labels is not None:
+            found = compact(labels).reshape(-1).numpy()
+            self.frozen.append((found[found != 0], reason))
+
+    def freeze_param(self, view: ParamView, reason: str) -> None:
+        """Every position along every dimension of this parameter stays."""
+        for dim, size in enumerate(self.shapes[view.name]):
+            self.frozen.append((self.base[view.name, dim] + np.arange(size), reason))
+
+
+Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+class Labeller(TorchDispatchMode):
+    """Runs beside the network and labels each tensor that it makes; see the module's first lines."""
+
+    def __init__(self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int) -> None:
+        super().__init__()
+        self.ledger, self.rule_for, self.batch = ledger, rule_for, batch
+        self._tags: dict[int, torch.Tensor | ParamView] = {}
+        # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
+        self._alive: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # The labels of an in-place operation's target must be read before the operation.
+        out = func(*args, **kwargs)
+        self.rule_for(func)(self, func, args, kwargs, out)
+        return out
+
+    def name(self, tensor: torch.Tensor, tag: torch.Tensor | ParamView | None) -> None:
+        """Give a tensor its labels (broadcastable to its shape) or its coordinates."""
+        self._alive.append(tensor)
+        if tag is None or (isinstance(tag, torch.Tensor) and not bool((tag != 0).any())):
+            self._tags.pop(id(tensor), None)
+        else:
+            self._tags[id(tensor)] = tag
+
+    def tag(self, tensor: object) -> torch.Tensor | ParamView | None:
+        """What is known of a tensor."""
+        return self._tags.get(id(tensor)) if isinstance(tensor, torch.Tensor) else None
+
+    def labels(self, tensor: object) -> torch.Tensor | None:
+        """The compact labels of an activation; None where it has none."""
+        found = self.tag(tensor)
+        return found if isinstance(found, torch.Tensor) else None
+
+    def param(self, tensor: object) -> ParamView | None:
+        """The coordinates of a parameter's view; None for anything else."""
+        found = self.tag(tensor)
+        return found if isinstance(found, ParamView) else None
+
+    def tensors(self, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+        """Every tensor among the arguments."""
+        return (x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor))
+
+    def freeze_all(self, args: Any, kwargs: Any, reason: str) -> None:
+        """Freeze whatever these arguments carry."""
+        for tensor in self.tensors(args, kwargs):
+            view = self.param(tensor)
+            if view is not None:
+                self.ledger.used.add(view.name)
+                self.ledger.freeze_param(view, reason)
+            else:
+                self.ledger.freeze(self.labels(tensor), reason)
+
+    def replay(self, func: Any, args: Any, kwargs: Any, pick: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        """Do the operation to what `pick` gives for each tensor argument."""
+        swapped = tree_map(lambda x: pick(x) if isinstance(x, torch.Tensor) else x, (args, kwargs))
+        return func(*swapped[0], **swapped[1])

@@ -1,0 +1,139 @@
+"""The main job on a run folder: train, prune, test. Whatever is cut off goes on from its last step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunedge import data as pictures
+from prunedge.data import Dataset
+from prunedge.errors import RunError
+from prunedge.graph import trace
+from prunedge.importance import TaylorCollector
+from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
+from prunedge.models import build
+from prunedge.recipe import Recipe
+from prunedge.runs import Run, create, open_run
+from prunedge.train import Engine, FitRecipe, make_engine, measure, measure_engine, predict, transfer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how the job goes: batches done of all with what is going on, and each step when it is kept."""
+
+    progress: Callable[[int, int, str], None] | None = None
+    on_step: Callable[[Step], None] | None = None
+
+
+def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
+    """Transfer learning alone: a run whose history is the unpruned network."""
+    run = create(out, recipe.model_dump())
+    _begin(run, *_setting(run, watch or Watch()), watch or Watch())
+    return open_run(out)
+
+
+def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
+    """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
+    create(out, recipe.model_dump())
+    return resume(out, watch)
+
+
+def resume(path: Path, watch: Watch | None = None) -> Run:
+    """Go on with a run from its last kept step, to the same result as if it had never been cut off."""
+    watch = watch or Watch()
+    run = open_run(path)
+    if run.test() is not None:
+        return run
+    data, engine = _setting(run, watch)
+    if not run.steps():
+        _begin(run, data, engine, watch)
+    recipe = Recipe(**run.recipe)
+    steps = run.steps()
+    rule = Rule(
+        recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps
+    )
+    shop = _workshop(recipe, data, engine, watch)
+    for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
+        _keep(run, turn, watch)
+    run.write("test.json", _test(run, data, engine))
+    return run
+
+
+def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
+    """The pictures and the engine of a run: the same on every resumption."""
+    recipe = Recipe(**run.recipe)
+    data = pictures.load(
+        recipe.data, size=recipe.size, seed=recipe.seed, group_by=recipe.group_by, skip_unreadable=recipe.skip_unreadable,
+        progress=watch.progress,
+    )  # fmt: skip
+    kept = run.read("engine.json")
+    if kept is None:
+        network = build(recipe.model, data.classes, "none", seed=recipe.seed)
+        engine = measure_engine(network, data.example(8), precision=recipe.precision)
+        kept = {"precision": engine.name, "threads": torch.get_num_threads(), "fingerprint": data.fingerprint, "classes": list(data.classes)}
+        run.write("engine.json", kept)
+    else:
+        engine = make_engine(kept["precision"])
+    if kept["fingerprint"] != data.fingerprint:
+        remedy = "put the pictures back as they were, or start a new run"
+        raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
+    if kept["threads"] != torch.get_num_threads():
+        log.warning("this run began with %d threads; with %d the result may differ", kept["threads"], torch.get_num_threads())
+    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
+    return data, engine
+
+
+def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
+    recipe = Recipe(**run.recipe)
+    shop, rule = _workshop(recipe, data, engine, watch), Rule(metric=recipe.metric)
+    if recipe.start is not None:
+        source = open_run(recipe.start)
+        checkpoint = source.checkpoint(source.best().index)
+        turn = baseline(shop, checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
+    else:
+        network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+        collector = TaylorCollector(trace(network, data.example())) if recipe.criterion == "taylor" else None
+        fitted = transfer(
+            network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
+            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, collector=collector,
+        )  # fmt: skip
+        turn = baseline(shop, fitted.net, rule, fitted.collected, fitted.state)
+    _keep(run, turn, watch)
+
+
+def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch) -> Workshop:
+    lr = {} if recipe.finetune_lr is None else {"lr": recipe.finetune_lr}
+    finetune = FitRecipe(batch_size=recipe.batch_size, metric=recipe.metric, **lr)
+    return Workshop(data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress)
+
+
+def _keep(run: Run, turn: Turn, watch: Watch) -> None:
+    run.commit(turn)
+    if watch.on_step is not None:
+        watch.on_step(turn.step)
+
+
+def _test(run: Run, data: Dataset, engine: Engine) -> dict[str, Any]:
+    """Both networks on the test split: the one time that it is looked at."""
+    found = {}
+    for name, step in (("baseline", 0), ("best", run.best().index)):
+        found[name] = predict(run.load(step), data.test, engine)
+    metrics = {name: measure(p.clamp_min(1e-30).log(), labels).to_json() for name, (p, labels) in found.items()}
+    before, after, labels = found["baseline"][0], found["best"][0], found["best"][1]
+    wrong = (after.argmax(1) != labels) & (before.argmax(1) == labels)
+    mistakes = [
+        {
+            "path": str(data.test.samples[i].path), "label": data.classes[int(labels[i])],
+            "baseline": data.classes[int(before[i].argmax())], "best": data.classes[int(after[i].argmax())],
+            "p_baseline": float(before[i].max()), "p_best": float(after[i].max()),
+        }
+        for i in wrong.nonzero().flatten().tolist()
+    ]  # fmt: skip
+    return {**metrics, "mistakes": mistakes}

@@ -1,0 +1,27 @@
+"""A run or a bundle in, the pruned network out, with nothing unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from prunedge.edge import open_bundle
+from prunedge.models import build
+from prunedge.runs import open_run
+from prunedge.surgery import adopt
+
+
+def load(path: Path | str, device: str = "cpu") -> nn.Module:
+    """The best network of a run folder, or the network of a bundle, as an nn.Module in evaluation mode.
+
+    It is built by its name and given the saved weights, whose shapes say how wide each layer is. Raises RunError or BundleError
+    when the folder is neither, WeightsError when the weights don't fit the network of that name.
+    """
+    folder = Path(path)
+    if (folder / "recipe.toml").is_file():
+        return open_run(folder).load(device=device)
+    bundle = open_bundle(folder)
+    network = build(bundle.manifest.model, bundle.manifest.classes, "none")
+    return adopt(network, load_file(bundle.path / "model.safetensors")).to(device).eval()

@@ -1,0 +1,266 @@
+"""Rank, remove, fine-tune, stop? A generator of turns; it writes nothing and can be stopped and resumed at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunedge.data import Dataset
+from prunedge.graph import ChannelGraph, trace
+from prunedge.importance import Scores, TaylorCollector, rank
+from prunedge.plan import Plan, choose
+from prunedge.surgery import OptimState, operate, slice_state
+from prunedge.train import Engine, FitRecipe, Metrics, evaluate, fit
+
+HALVINGS = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How far to go: every step must stay within `max_drop` points of the unpruned network, on validation data.
+
+    `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
+    `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's) and `max_steps` end the loop earlier.
+    """
+
+    max_drop: float = 3.0
+    step: float = 0.1
+    metric: str = "accuracy"
+    target_macs: float | None = None
+    target_params: float | None = None
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One turn of the loop, as it is kept in the history. Step 0 is the unpruned network.
+
+    Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed` and `channels` count
+    prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the unpruned network's.
+    `kept` and `original` count the channels that each prunable layer makes.
+    """
+
+    index: int
+    removed: int
+    channels: int
+    accepted: bool
+    reason: str
+    fraction_asked: float
+    fraction_removed: float
+    accuracy_before: float
+    accuracy_after: float
+    metric_before: float
+    metric_after: float
+    macs: int
+    params: int
+    size_mb: float
+    seconds_rank: float
+    seconds_surgery: float
+    seconds_finetune: float
+    seconds_evaluate: float
+    kept: dict[str, int]
+    original: dict[str, int]
+    frozen: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of everything."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that the loop needs to go on from a step: nothing random, nothing hidden.
+
+    `plan` leads from the unpruned network to this one; `scores` are None when they have to be measured first.
+    """
+
+    network: nn.Module
+    plan: Plan
+    scores: Scores | None = None
+    state: OptimState | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of the loop made."""
+
+    step: Step
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Go:
+    """Remove the share `remove` of the channels, starting from the last good network."""
+
+    remove: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The loop ends, and hands over the step `keep`."""
+
+    reason: str
+    keep: int
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs and seed."""
+
+    data: Dataset
+    engine: Engine
+    finetune: FitRecipe
+    criterion: str = "taylor"
+    epochs: int = 1
+    seed: int = 0
+    progress: Callable[..., Any] | None = None
+
+
+def last_good(steps: Sequence[Step]) -> Step:
+    """The last step that kept the rule: the smallest network to hand over."""
+    return [step for step in steps if step.accepted][-1]
+
+
+def decide(steps: Sequence[Step], rule: Rule) -> Go | Stop:
+    """What to do after these steps (step 0 first). Pure: the same history gives the same answer."""
+    start, good = steps[0], last_good(steps)
+    if rule.target_macs is not None and good.macs <= rule.target_macs * start.macs:
+        return Stop(f"target reached: {good.macs / start.macs:.1%} of the MACs", good.index)
+    if rule.target_params is not None and good.params <= rule.target_params * start.params:
+        return Stop(f"target reached: {good.params / start.params:.1%} of the parameters", good.index)
+    if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
+        return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
+    broken = sum(not step.accepted for step in steps)
+    if broken > HALVINGS:
+        share = rule.step / 2**HALVINGS
+        return Stop(f"even a step of {share:.2%} of the channels drops {rule.metric} by more than {rule.max_drop:g} points", good.index)
+    return Go(rule.step / 2**broken)
+
+
+def turns(
+    shop: Workshop, rule: Rule, steps: Sequence[Step], good: Checkpoint, *, stopped: Callable[[Stop], None] | None = None
+) -> Iterator[Turn]:
+    """Remove, fine-tune and yield, until the rule speaks. `good` is the checkpoint of the last good step.
+
+    Each turn's randomness comes from the seed and the step's number alone, so a loop that is cut off and resumed from its
+    last good checkpoint makes the same turns. The final `Stop` goes to `stopped`.
+    """
+    history = list(steps)
+    while isinstance(move := decide(history, rule), Go):
+        turn = _take(shop, rule, history, good, move)
+        if turn is None:
+            move = Stop("no channel is left that may be removed", last_good(history).index)
+            break
+        history.append(turn.step)
+        if turn.step.accepted:
+            good = turn.checkpoint
+        yield turn
+    if stopped is not None and isinstance(move, Stop):
+        stopped(move)
+
+
+def baseline(
+    shop: Workshop, network: nn.Module, rule: Rule, scores: Scores | None = None, state: OptimState | None = None, *, plan: Plan | None = None
+) -> Turn:
+    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was."""
+    graph, started = trace(network, shop.data.example()), perf_counter()
+    metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
+    seconds = {"seconds_rank": 0.0, "seconds_surgery": 0.0, "seconds_finetune": 0.0, "seconds_evaluate": perf_counter() - started}
+    step = _step(graph, None, metrics, metrics, rule, seconds, removed=0, accepted=True, reason="the unpruned network")
+    return Turn(step, Checkpoint(network, plan or Plan({}), scores, state))
+
+
+def prune(
+    network: nn.Module, data: Dataset, *, criterion: str = "taylor", max_drop: float = 3.0, step: float = 0.1, epochs: int = 1,
+    target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
+    metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
+) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
+    """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
+
+    `network` is not changed. The best network is that of the last step whose `accepted` is true.
+    """
+    from prunedge.train import measure_engine
+
+    engine = engine or measure_engine(network, data.example())
+    shop = Workshop(data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed)
+    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps)
+    start = baseline(shop, network, rule)
+    yield start.step, start.checkpoint.network
+    for turn in turns(shop, rule, (start.step,), start.checkpoint):
+        yield turn.step, turn.checkpoint.network
+
+
+def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint, move: Go) -> Turn | None:
+    example, seed = shop.data.example(), shop.seed * 10_000 + len(history)
+    clock = _Clock()
+    graph = trace(good.network, example)
+    clock.lap("surgery")
+    scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed)
+    clock.lap("rank")
+    refused = {frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen}
+    plan = choose(graph, scores, move.remove, exclude=refused)
+    surgery = operate(good.network, graph, plan)
+    if not surgery.plan.keep:
+        return None
+    small = surgery.network
+    small_graph = trace(small, example)
+    state = slice_state(good.state, graph, surgery.plan) if good.state else None
+    clock.lap("surgery")
+    before = evaluate(small, shop.data.val, shop.engine, shop.data.classes)
+    clock.lap("evaluate")
+    fitted = fit(
+        small, shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed, val=shop.data.val,
+        state=state, collector=TaylorCollector(small_graph) if shop.criterion == "taylor" else None, progress=shop.progress,
+    )  # fmt: skip
+    clock.lap("finetune")
+    after = fitted.val
+    assert after is not None
+    drop = 100 * (history[0].metric_after - after.value(rule.metric))
+    accepted = drop <= rule.max_drop + 1e-9
+    reason = f"{rule.metric} {drop:+.2f} points below the unpruned network's" + ("" if accepted else f", more than {rule.max_drop:g}")
+    step = _step(
+        small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
+        asked=move.remove, refused={**refused, **surgery.refused},
+    )  # fmt: skip
+    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state))
+
+
+
+def _step(
+    graph: ChannelGraph, history: Sequence[Step] | None, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
+    removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None,
+) -> Step:  # fmt: skip
+    widths = graph.widths()
+    original = history[0].channels if history else graph.channels
+    return Step(
+        index=len(history) if history else 0, removed=removed, channels=graph.channels, accepted=accepted, reason=reason,
+        fraction_asked=asked, fraction_removed=1 - graph.channels / original,
+        accuracy_before=before.accuracy, accuracy_after=after.accuracy,
+        metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
+        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), **seconds,
+        kept=widths, original=history[0].original if history else widths,
+        frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()],
+    )  # fmt: skip
+
+
+def size_mb(graph: ChannelGraph) -> float:
+    """Megabytes (10^6) of the float32 parameters and buffers."""
+    return sum(torch.Size(shape).numel() for shape in graph.shapes.values()) * 4 / 1e6
+
+
+class _Clock:
+    """Seconds of each part of a turn."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("seconds_rank", "seconds_surgery", "seconds_finetune", "seconds_evaluate"), 0.0)
+        self._last = perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = perf_counter()
+        self.seconds[f"seconds_{part}"] += now - self._last
+        self._last = now

@@ -1,0 +1,76 @@
+"""What a run was asked to do: one frozen record, written into the run as TOML, from which it can be repeated."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunedge.errors import PrunedgeError
+
+Metric = Literal["accuracy", "f1", "auroc"]
+
+
+class Recipe(BaseModel):
+    """Everything that decides a run's result, apart from the pictures themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    data_fingerprint: str = ""
+    classes: list[str] = []
+    model: str
+    weights: str = "imagenet"
+    start: str | None = None
+    size: int = Field(224, ge=8, le=4096)
+    seed: int = Field(0, ge=0)
+    group_by: str | None = None
+    skip_unreadable: bool = False
+    metric: Metric = "accuracy"
+    precision: str = "auto"
+    batch_size: int = Field(32, ge=1)
+    train_epochs: int = Field(10, ge=0)
+    lr: float | None = Field(None, gt=0)
+    criterion: str = "taylor"
+    step: float = Field(0.1, gt=0, lt=1)
+    epochs: int = Field(1, ge=1)
+    finetune_lr: float | None = Field(None, gt=0)
+    max_drop: float = Field(3.0, ge=0)
+    target_macs: float | None = Field(None, gt=0, le=1)
+    target_params: float | None = Field(None, gt=0, le=1)
+    max_steps: int | None = Field(None, ge=1)
+
+    @classmethod
+    def make(cls, where: str, **values: Any) -> Recipe:
+        """A recipe from these values; PrunedgeError that lists every mistake at once."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
+            raise PrunedgeError("; ".join(problems), where=where, remedy="mend these values") from None
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Recipe:
+        """The recipe in a file; PrunedgeError when it is no recipe."""
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PrunedgeError(f"can't read the recipe: {error}", where=path) from None
+        return cls.make(str(path), **values)
+
+    def to_toml(self) -> str:
+        """TOML text: one key a line; what is not set is left out."""
+        # JSON's strings, numbers, booleans and flat lists are TOML's too.
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump().items() if value is not None)
+
+
+def _explain(place: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = ".".join(map(str, place))
+    if kind == "extra_forbidden":
+        near = get_close_matches(name, Recipe.model_fields, n=1)
+        return f"unknown key '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+    return f"{name}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,140 @@
+"""The criteria against independent, direct computations of their formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from prunedge.errors import PrunedgeError
+from prunedge.graph import trace
+from prunedge.importance import TaylorCollector, rank
+from prunedge.models import build
+from torch import nn
+from torch.nn import functional
+
+from tests.networks import CONSTRUCTS, Residual, randomise
+
+EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+def direct_taylor(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Molchanov et al. 2017, by the letter: z is the output of each ReLU; one example at a time."""
+    maps: list[tuple[str, torch.Tensor]] = []
+    producers, current = {}, ""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            current = name
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+            producers[module] = current
+
+    def keep(module: nn.Module, args: object, out: torch.Tensor) -> None:
+        out.retain_grad()
+        maps.append((producers[module], out))
+
+    handles = [module.register_forward_hook(keep) for module in producers]
+    totals: dict[str, torch.Tensor] = {}
+    for x, y in zip(inputs, labels, strict=True):
+        maps.clear()
+        functional.cross_entropy(network(x[None]), y[None]).backward()
+        for name, z in maps:
+            assert z.grad is not None
+            change = (z.grad * z).detach().double()[0]
+            theta = change.flatten(1).mean(1).abs() if change.dim() == 3 else change.abs()
+            totals[name] = totals.get(name, 0) + theta / len(inputs)
+    for handle in handles:
+        handle.remove()
+    return totals
+
+
+def test_taylor_is_the_published_formula_on_vgg16() -> None:
+    network = build("vgg16", 2, "none").eval()
+    inputs = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([0, 1, 1])
+    graph = trace(network, inputs[:1])
+    found = rank(network, graph, [(inputs[:2], labels[:2]), (inputs[2:], labels[2:])]).values
+    wanted = direct_taylor(network, inputs, labels)
+    assert found.keys() == wanted.keys() and len(found) == 15
+    for name, theta in wanted.items():
+        torch.testing.assert_close(found[name], theta, rtol=1e-5, atol=1e-5 * float(theta.max()))
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS)
+def test_taylor_is_the_change_of_a_loss_when_a_channel_fades(construct: type[nn.Module]) -> None:
+    """The slope of each example's loss as what the consumers read of one channel is scaled, by finite differences."""
+    network = randomise(construct()).double().eval()
+    inputs, labels = EXAMPLE.double(), LABELS % 2
+    graph = trace(network, inputs[:1])
+    found = rank(network, graph, [(inputs, labels)]).values
+    weights = dict(network.named_parameters())
+    for group in graph.groups:
+        channel, eps, losses = group.size - 1, 1e-6, []
+        for sign in (1, -1):
+            for part in group.having("in"):
+                index = torch.as_tensor(part.indices[channel])
+                with torch.no_grad():
+                    weights[part.tensor].index_copy_(part.dim, index, weights[part.tensor].index_select(part.dim, index) * (1 + sign * eps))
+            with torch.no_grad():
+                losses.append(functional.cross_entropy(network(inputs), labels, reduction="none"))
+            for part in group.having("in"):
+                index = torch.as_tensor(part.indices[channel])
+                with torch.no_grad():
+                    weights[part.tensor].index_copy_(part.dim, index, weights[part.tensor].index_select(part.dim, index) / (1 + sign * eps))
+        slope = ((losses[0] - losses[1]) / (2 * eps)).abs().mean() / group.positions
+        torch.testing.assert_close(found[group.name][channel], slope, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS)
+def test_taylor_does_not_depend_on_batches(construct: type[nn.Module]) -> None:
+    network = randomise(construct())
+    graph = trace(network, EXAMPLE[:1])
+    labels = LABELS % 2
+    whole = rank(network, graph, [(EXAMPLE, labels)]).values
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    parts = rank(network, graph, [(EXAMPLE[order[:1]], labels[order[:1]]), (EXAMPLE[order[1:]], labels[order[1:]])]).values
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-7)
+
+
+def test_a_channel_that_nothing_reads_scores_zero() -> None:
+    network = randomise(Residual())
+    with torch.no_grad():
+        network.b.weight[:, 3] = 0
+    values = rank(network, trace(network, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values["a"]
+    assert values[3] == 0 and (values[[0, 1, 2, 4, 5]] > 0).all()
+
+
+def test_taylor_sees_behind_a_frozen_backbone_and_leaves_gradients_alone() -> None:
+    network = randomise(Residual())
+    wanted = rank(network, trace(network, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith("head"))
+    graph = trace(network, EXAMPLE[:1])
+    collector = TaylorCollector(graph)
+    with collector.attach(network):
+        collector.start_batch(len(EXAMPLE))
+        functional.cross_entropy(network(EXAMPLE), LABELS).backward()
+    for name, value in collector.result().values.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-8)
+    assert network.stem.weight.grad is None and network.head.weight.grad is not None
+    assert not network.stem.weight.requires_grad
+
+
+def test_weight_is_the_mean_square_over_all_that_make_the_channel() -> None:
+    network = randomise(Residual())
+    values = rank(network, trace(network, EXAMPLE[:1]), [], "weight").values
+    both = torch.cat([network.stem.weight[2].flatten(), network.b.weight[2].flatten()]).double()
+    torch.testing.assert_close(values["stem"][2], both.square().mean().detach())
+    torch.testing.assert_close(values["a"][1], network.a.weight[1].double().square().mean().detach())
+
+
+def test_random_follows_its_seed() -> None:
+    network = Residual()
+    graph = trace(network, EXAMPLE[:1])
+    one, same, other = (rank(network, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_an_unknown_criterion_names_the_known() -> None:
+    with pytest.raises(PrunedgeError, match="taylor"):
+        rank(Residual(), trace(Residual(), EXAMPLE[:1]), [], "tailor")
