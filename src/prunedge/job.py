@@ -14,7 +14,7 @@ from prunedge import data as pictures
 from prunedge.data import Dataset
 from prunedge.errors import RunError
 from prunedge.graph import trace
-from prunedge.importance import TaylorCollector
+from prunedge.importance import TaylorCollector, find
 from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.recipe import Recipe
@@ -34,14 +34,15 @@ class Watch:
 
 def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned network."""
-    run = create(out, recipe.model_dump())
-    _begin(run, *_setting(run, watch or Watch()), watch or Watch())
-    return open_run(out)
+    watch = watch or Watch()
+    run = _start(recipe, out, watch)
+    _begin(run, *_setting(run, watch), watch)
+    return run
 
 
 def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
-    create(out, recipe.model_dump())
+    _start(recipe, out, watch or Watch())
     return resume(out, watch)
 
 
@@ -66,13 +67,28 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
     return run
 
 
-def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
-    """The pictures and the engine of a run: the same on every resumption."""
-    recipe = Recipe(**run.recipe)
-    data = pictures.load(
+def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
+    """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
+    find(recipe.criterion)
+    data = _pictures(recipe, watch)
+    if recipe.start is None:
+        build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    else:
+        open_run(recipe.start).best()
+    return create(out, recipe.model_dump())
+
+
+def _pictures(recipe: Recipe, watch: Watch) -> Dataset:
+    return pictures.load(
         recipe.data, size=recipe.size, seed=recipe.seed, group_by=recipe.group_by, skip_unreadable=recipe.skip_unreadable,
         progress=watch.progress,
     )  # fmt: skip
+
+
+def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
+    """The pictures and the engine of a run: the same on every resumption."""
+    recipe = Recipe(**run.recipe)
+    data = _pictures(recipe, watch)
     kept = run.read("engine.json")
     if kept is None:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed)

@@ -1,0 +1,5 @@
+"""`python -m prunedge` is `prunedge`."""
+
+from prunedge.cli.app import main
+
+main()

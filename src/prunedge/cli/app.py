@@ -1,0 +1,61 @@
+"""The command `prunedge`: verbs by import path, so that `--help` loads none of them but the one that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from prunedge import __version__
+from prunedge.errors import PrunedgeError
+
+VERBS = ("demo", "check", "patches", "train", "prune", "show", "export", "bench", "report")
+
+# What a plain install lacks, and the part of prunedge that brings it.
+EXTRAS = {"elpv_dataset": "demo"}
+TRAINING = {
+    "torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "sklearn", "scipy", "imagehash", "safetensors", "onnx",
+    "onnxscript", "filelock", "jinja2", "plotly",
+}  # fmt: skip
+
+app = App(
+    name="prunedge",
+    help="From pictures of damage to a small network, proven on the device that will run it.",
+    version=__version__,
+    help_format="markdown",
+)
+for place, verb in enumerate(VERBS):
+    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
+    except PrunedgeError as error:
+        _fail(" ".join(str(error).split()))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(missing) or ("prune" if missing in TRAINING else None)
+        if extra is None:
+            raise
+        _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
+    except KeyboardInterrupt:
+        hint = ": go on with prunedge prune --resume RUN" if tokens[:1] in (["prune"], ["demo"]) else ""
+        sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(0)
+
+
+def _fail(what: str, remedy: str | None = None) -> NoReturn:
+    sys.stderr.write(f"error: {what}" + (f": {remedy}" if remedy else "") + "\n")
+    sys.exit(2)

@@ -1,0 +1,107 @@
+"""`prunedge check`: what is there, and what speaks against training on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.data import CheckReport
+
+_SHOWN = 10  # lines of a kind; --json has them all
+
+
+def check(
+    data: Path,
+    *,
+    size: int = 224,
+    seed: int = 0,
+    group_by: str | None = None,
+    max_distance: int = 6,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Look at pictures before training on them: classes, counts, sizes, unreadable files, imbalance, leaks.
+
+    It splits them just as `prunedge prune` will, and leaves the decoded pictures in the cache for it.
+
+    Example: `prunedge check cracks/ --group-by parent`
+
+    Parameters
+    ----------
+    data
+        Class folders, or a CSV manifest (path,label[,source][,split]).
+    size
+        Pictures are stretched to size x size pixels.
+    seed
+        Decides the split.
+    group_by
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+    max_distance
+        Bits in which the perceptual hashes (of 64) of two pictures that look alike may differ.
+    strict
+        Exit with 1 when there is a problem.
+    json
+        Print the whole report as JSON.
+    """
+    from prunedge.cli.console import print_json, progress
+    from prunedge.data import check as do_check
+
+    with progress("checking", quiet=json) as advance:
+        report = do_check(data, size=size, seed=seed, group_by=group_by, max_distance=max_distance, progress=advance)
+    if json:
+        print_json(report.to_json())
+    else:
+        _show(report)
+    if strict and report.problems:
+        raise SystemExit(1)
+
+
+def _show(report: CheckReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    table = Table(*("class", *report.counts, "all"), box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in report.classes:
+        counts = [report.counts[side][name] for side in report.counts]
+        table.add_row(escape(name), *[f"{n:,}" for n in (*counts, sum(counts))])
+    out.print(table)
+    sizes, (w, h) = report.sizes, report.sizes.median
+    (w0, h0), (w1, h1) = sizes.smallest, sizes.largest
+    spread = f"{w0}x{h0} to {w1}x{h1} pixels, median {w}x{h}" if sizes.different > 1 else f"{w}x{h} pixels"
+    out.print(f"\nsizes      {spread}; {sizes.enlarged:,} enlarged to {report.size}x{report.size}")
+    out.print(f"files      {_counted(report.formats)}; {_counted(report.modes)}")
+    sources = f"{report.sources:,} known" if report.sources else "none known: each picture is its own (see --group-by)"
+    out.print(f"sources    {sources}")
+    out.print(f"baseline   always answering the most frequent class scores {report.majority:.1%} on the test split")
+    for title, lines in _details(report).items():
+        if lines:
+            out.print(f"\n[bold]{title}[/bold]")
+            for line in lines[:_SHOWN]:
+                out.print(f"  {escape(line)}")
+            if len(lines) > _SHOWN:
+                out.print(f"  and {len(lines) - _SHOWN:,} more (--json lists them all)")
+    out.print("\n[bold]problems[/bold]" if report.problems else "\nno problems found")
+    for problem in report.problems:
+        out.print(f"  - {escape(problem)}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _details(report: CheckReport) -> dict[str, list[str]]:
+    return {
+        "unreadable": [f"{name}: {why}" for name, why in report.unreadable.items()],
+        "sources on two sides": [f"{source}: {', '.join(sides)}" for source, sides in report.leaks.items()],
+        "alike on two sides": [
+            f"{twin.picture} ({twin.split}) {'=' if twin.identical else '~'} {twin.like} ({twin.like_split})" for twin in report.twins
+        ],
+        "same picture, different labels": [" = ".join(names) for names in report.conflicts],
+    }

@@ -1,0 +1,57 @@
+"""What the verbs print with: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int, int, str], None]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, for machines."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def say(text: str) -> None:
+    """A line about what is going on, on stderr."""
+    err.print(text, markup=False)
+
+
+@contextmanager
+def progress(title: str, quiet: bool = False) -> Iterator[Advance]:
+    """A bar with the time left, on stderr; nothing when `quiet` or when stderr is no terminal.
+
+    Yields `advance(done, total, what)`; a new `what` starts a new bar.
+    """
+    if quiet or not err.is_terminal:
+        yield lambda done, total, what: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        state = {"what": "", "done": 0}
+
+        def advance(done: int, total: int, what: str) -> None:
+            if what != state["what"] or done < int(state["done"]):
+                bars.reset(task, total=total, description=what or title)
+            bars.update(task, completed=done, total=total)
+            state.update(what=what, done=done)
+
+        yield advance

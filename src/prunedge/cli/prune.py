@@ -1,0 +1,189 @@
+"""`prunedge prune`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.recipe import Recipe
+    from prunedge.runs import Run
+
+
+def prune(
+    data: Path | None = None,
+    *,
+    model: str | None = None,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
+    resume: Path | None = None,
+    out: Path | None = None,
+    weights: str = "imagenet",
+    train_epochs: int = 10,
+    criterion: str = "taylor",
+    step: float = 0.1,
+    epochs: int = 1,
+    max_drop: float = 3.0,
+    target_macs: float | None = None,
+    target_params: float | None = None,
+    max_steps: int | None = None,
+    metric: Literal["accuracy", "f1", "auroc"] | None = None,
+    seed: int | None = None,
+    size: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    finetune_lr: float | None = None,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Teach a network your pictures, then remove the channels that they don't need, as far as the rule allows.
+
+    Each step ranks the channels, removes the least important, fine-tunes and measures on validation data. A step that drops
+    the metric by more than --max-drop points below the unpruned network's is taken back and halved. The last network that kept the
+    rule is the result; both are measured once on the test split at the end.
+
+    Example: `prunedge prune cracks/ --model resnet18 --criterion taylor --step 0.1 --epochs 1 --max-drop 3 --out runs/cracks`
+
+    Parameters
+    ----------
+    data
+        Class folders, or a CSV manifest (path,label[,source][,split]). May be left out with --from.
+    model
+        Any torchvision or timm name, or package.module:function of your own; it is trained first.
+    start
+        A run folder (of `train` or `prune`) whose best network is the start, instead of --model.
+    resume
+        A run folder to go on with, from its last step; nothing else is needed.
+    out
+        The run folder to make; it must not hold anything yet.
+    weights
+        imagenet (downloaded), none (random), or a file (.pth, .safetensors), a run or a bundle.
+    train_epochs
+        Epochs of the transfer learning that comes before the pruning.
+    criterion
+        How channels are ranked: taylor, weight or random.
+    step
+        Share of the remaining channels that a step removes.
+    epochs
+        Epochs of fine-tuning in each step.
+    max_drop
+        The rule: percentage points that the metric may lose on validation data.
+    target_macs
+        Stop at this share of the unpruned network's MACs.
+    target_params
+        Stop at this share of the unpruned network's parameters.
+    max_steps
+        Stop after this many steps.
+    metric
+        What the rule watches (accuracy).
+    seed
+        Decides the split, the random weights and the order of the pictures (0).
+    size
+        Pictures are stretched to size x size pixels (224).
+    batch_size
+        Pictures in a training step (32).
+    lr
+        Peak learning rate of the transfer learning, instead of the one that suits the network and its weights.
+    finetune_lr
+        Peak learning rate of the fine-tuning in each step.
+    group_by
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+    skip_unreadable
+        Go on without pictures that can't be read.
+    precision
+        auto measures which is fastest here.
+    json
+        Print the result as JSON.
+    """
+    from prunedge.cli.console import print_json, progress
+    from prunedge.errors import PrunedgeError
+    from prunedge.job import prune as start_job
+    from prunedge.job import resume as resume_job
+
+    if resume is not None:
+        with progress("pruning", quiet=json) as advance:
+            run = resume_job(resume, _watch(advance, json))
+    else:
+        if out is None:
+            raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
+        given = {
+            "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by,
+            "data": None if data is None else str(data.resolve()),
+        }  # fmt: skip
+        knobs = {
+            "criterion": criterion, "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
+            "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
+        }  # fmt: skip
+        given = {key: value for key, value in given.items() if value is not None}
+        if skip_unreadable:
+            given["skip_unreadable"] = True
+        recipe = (
+            _from_run(start, model, given, knobs)
+            if start is not None
+            else _from_model(model, data, {**given, **knobs, "weights": weights, "train_epochs": train_epochs, "lr": lr})
+        )
+        with progress("pruning", quiet=json) as advance:
+            run = start_job(recipe, out, _watch(advance, json))
+    if json:
+        print_json(run.summary())
+    else:
+        print(sentence(run))
+
+
+def sentence(run: Run) -> str:
+    """The before/after line of a finished run, and what to do next."""
+    steps, best, test = run.steps(), run.best(), run.test() or {}
+    first, metric = steps[0], run.recipe["metric"]
+    stop = (run.read("stop.json") or {}).get("reason", "")
+    lines = [
+        f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
+        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
+        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
+        f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
+        + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
+        f"stopped: {stop}",
+        f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
+    ]
+    return "\n".join(lines)
+
+
+def _watch(advance: Any, quiet: bool) -> Any:
+    from prunedge.cli.console import say
+    from prunedge.job import Watch
+    from prunedge.loop import Step
+
+    def on_step(step: Step) -> None:
+        if not quiet:
+            verdict = "" if step.accepted else "  taken back"
+            say(
+                f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, {step.macs / 1e6:,.1f} million MACs, "
+                f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
+            )
+
+    return Watch(progress=advance, on_step=on_step)
+
+
+def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:
+    from prunedge.errors import PrunedgeError
+    from prunedge.recipe import Recipe
+    from prunedge.runs import open_run
+
+    if model is not None:
+        raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own network")
+    source = open_run(start)
+    source.best()
+    kept = {key: source.recipe[key] for key in ("data", "model", "weights", "size", "seed", "group_by", "skip_unreadable", "metric", "batch_size")}
+    return Recipe.make("prunedge prune", **{**kept, **given, **knobs, "start": str(start.resolve()), "train_epochs": 0})
+
+
+def _from_model(model: str | None, data: Path | None, values: dict[str, Any]) -> Recipe:
+    from prunedge.errors import PrunedgeError
+    from prunedge.recipe import Recipe
+
+    if model is None or data is None:
+        missing = "pictures" if data is None else "network"
+        raise PrunedgeError(f"no {missing} to prune with", remedy="prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN")
+    return Recipe.make("prunedge prune", model=model, **values)

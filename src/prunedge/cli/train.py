@@ -1,0 +1,102 @@
+"""`prunedge train`: transfer learning alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.runs import Run
+
+
+def train(
+    data: Path,
+    *,
+    model: str = "resnet18",
+    weights: str = "imagenet",
+    epochs: int = 10,
+    out: Path,
+    size: int = 224,
+    seed: int = 0,
+    batch_size: int = 32,
+    lr: float | None = None,
+    metric: Literal["accuracy", "f1", "auroc"] = "accuracy",
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Teach a network the classes of your pictures, and keep its best epoch in a run folder.
+
+    `prunedge prune --from RUN` goes on from there.
+
+    Example: `prunedge train cracks/ --model vgg16 --weights imagenet --epochs 10 --out runs/vgg16`
+
+    Parameters
+    ----------
+    data
+        Class folders, or a CSV manifest (path,label[,source][,split]).
+    model
+        Any torchvision or timm name, or package.module:function of your own.
+    weights
+        imagenet (downloaded), none (random), or a file (.pth, .safetensors), a run or a bundle.
+    epochs
+        Times that every training picture is seen; the epoch that is best on validation data is kept.
+    out
+        The run folder to make; it must not hold anything yet.
+    size
+        Pictures are stretched to size x size pixels.
+    seed
+        Decides the split, the random weights and the order of the pictures.
+    batch_size
+        Pictures in a training step.
+    lr
+        The peak learning rate, instead of the one that suits the network and its weights.
+    metric
+        What makes an epoch the best.
+    group_by
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+    skip_unreadable
+        Go on without pictures that can't be read.
+    precision
+        auto measures which is fastest here.
+    json
+        Print the result as JSON.
+    """
+    from prunedge.cli.console import print_json, progress
+    from prunedge.job import Watch
+    from prunedge.job import train as do_train
+    from prunedge.recipe import Recipe
+
+    recipe = Recipe.make(
+        "prunedge train",
+        data=str(data.resolve()),
+        model=model,
+        weights=weights,
+        train_epochs=epochs,
+        size=size,
+        seed=seed,
+        batch_size=batch_size,
+        lr=lr,
+        metric=metric,
+        group_by=group_by,
+        skip_unreadable=skip_unreadable,
+        precision=precision,
+    )
+    with progress("training", quiet=json) as advance:
+        run = do_train(recipe, out, Watch(progress=advance))
+    if json:
+        print_json(run.summary())
+    else:
+        print(_sentence(run))
+
+
+def _sentence(run: Run) -> str:
+    step, metric = run.steps()[0], run.recipe["metric"]
+    size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
+    return (
+        f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
+        f"next: prunedge prune --from {run.path} --out {run.path}-pruned"
+    )

@@ -1,0 +1,100 @@
+"""Batches of a split: shuffled, augmented and normalised by a background thread while the network trains."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunedge.data.augment import augment, draw
+from prunedge.data.dataset import Split
+from prunedge.edge.pictures import normalise
+
+Batch = tuple[Tensor, Tensor]
+
+_AHEAD = 4  # batches that may wait
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of one epoch; `len()` is their number. Made by `Split.batches`, which says what the fields mean."""
+
+    split: Split
+    batch_size: int = 32
+    shuffle_seed: int | None = None
+    augment: bool = False
+    epoch: int = 0
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a batch size below 1."""
+        if self.batch_size < 1:
+            raise ValueError(f"a batch can't have {self.batch_size} pictures")
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        n = len(self.split)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """(N, 3, S, S) float32 and (N,) int64, one batch after the other, the same at every iteration."""
+        return _ahead(self._made())
+
+    def _made(self) -> Iterator[Batch]:
+        n, labels = len(self.split), torch.from_numpy(self.split.labels())
+        order = np.arange(n)
+        if self.shuffle_seed is not None:
+            order = torch.randperm(n, generator=self._generator(0)).numpy()
+        # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches are cut.
+        changes = draw(n, self._generator(1)) if self.augment else None
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            part = order[start : start + self.batch_size]
+            pixels = self.split.pixels(part)
+            if changes is not None:
+                pixels = augment(pixels, changes.at(start, start + len(part)))
+            yield torch.from_numpy(normalise(pixels)), labels[torch.from_numpy(part)]
+
+    def _generator(self, purpose: int) -> torch.Generator:
+        # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
+        seed = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
+
+
+def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+    """The same items, made a few ahead by a thread, whose errors are raised here and which ends with the consumer."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in made:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:  # handed over to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, name="prunedge-batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,214 @@
+"""Decoded pictures on disk: one memory-mapped uint8 array (N, S, S, 3) for each set of files and size.
+
+Safe when runs share it: an array is filled under a lock into a temporary file and renamed when whole, so another run
+sees all of it or nothing, also after a `kill -9`. Bounded: the arrays that were used least lately make room. An array
+in use is locked (flock) and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
+
+from prunedge.data.decode import Progress, at_once, try_picture
+from prunedge.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows refuses to delete a file that is mapped, so no lock is needed there
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of the decoding; a change makes old arrays useless
+LIMIT_BYTES = 20 * 2**30
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding every picture gave: the array's file (None when it would not fit), digests, what failed.
+
+    `digests` has an empty string, and `unreadable` the reason, at the index of a picture that can't be read.
+    """
+
+    cache: Path | None
+    digests: tuple[str, ...]
+    unreadable: dict[int, str]
+
+
+def cache_folder(folder: Path | str | None = None) -> Path:
+    """The folder of the arrays: `folder`, or $PRUNEDGE_CACHE, or ~/.cache/prunedge."""
+    return Path(folder or os.environ.get("PRUNEDGE_CACHE") or Path.home() / ".cache" / "prunedge")
+
+
+def decode_all(
+    paths: Sequence[Path],
+    size: int,
+    *,
+    folder: Path | str | None = None,
+    limit: int = LIMIT_BYTES,
+    progress: Progress | None = None,
+) -> Decoded:
+    """Decode every picture once, into the cache, or find them there from before.
+
+    Without room for the array (`limit` bytes in all, and half of what is free on the disk) every picture is still
+    decoded, to know that it can be, but nothing is kept, and a warning says so. Raises DataError when the folder
+    can't be written.
+    """
+    home = cache_folder(folder)
+    target = home / f"{_fingerprint(paths, size)}.npy"
+    needed = len(paths) * size * size * 3
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not target.exists():
+                # What the cache holds already can make room.
+                if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
+                    text = "%.1f GB of decoded pictures don't fit the cache %s: decoding anew each epoch"
+                    log.warning(text, needed / 2**30, home)
+                    return Decoded(None, *_decode_into(None, paths, size, progress))
+                _make_room(home, limit - needed)
+                _write(target, paths, size, progress)
+            return Decoded(target, *_opened(target)[2])
+    except OSError as error:
+        remedy = "set PRUNEDGE_CACHE to a folder with room"
+        raise DataError(f"can't use the cache: {error}", where=home, remedy=remedy) from None
+
+
+Notes = tuple[tuple[str, ...], dict[int, str]]  # digests, unreadable
+
+# One mapping per array and process. The open file keeps the lock by which other processes' _make_room leaves it alone.
+_open: dict[Path, tuple[IO[bytes], np.ndarray, Notes]] = {}
+
+
+def open_pixels(cache: Path) -> np.ndarray:
+    """The array of a cache file: (N, S, S, 3) uint8, memory-mapped. Raises DataError when it was deleted."""
+    try:
+        return _opened(cache)[1]
+    except FileNotFoundError:
+        remedy = "load the data again"
+        raise DataError("the cache of decoded pictures was deleted", where=cache, remedy=remedy) from None
+
+
+def _opened(cache: Path) -> tuple[IO[bytes], np.ndarray, Notes]:
+    if cache not in _open:
+        file = cache.open("rb")
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        os.utime(cache)  # the last use, by which room is made
+        read_magic(file)
+        shape, _, dtype = read_array_header_1_0(file)
+        start = file.tell()
+        pixels = np.memmap(file, dtype, "r", start, shape)
+        file.seek(start + pixels.nbytes)
+        notes = json.loads(file.read())
+        unreadable = {int(i): why for i, why in notes["unreadable"].items()}
+        _open[cache] = (file, pixels, (tuple(notes["digests"]), unreadable))
+    return _open[cache]
+
+
+def _fingerprint(paths: Sequence[Path], size: int) -> str:
+    """Stands for these files, as they are now, at this size."""
+    digest = hashlib.sha256(f"{VERSION} {size} {len(paths)}".encode())
+    for path in paths:
+        try:
+            found = path.stat()
+            digest.update(f"\n{path.absolute()}\t{found.st_size}\t{found.st_mtime_ns}".encode(errors="surrogateescape"))
+        except OSError:
+            digest.update(f"\n{path.absolute()}\tmissing".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | None) -> None:
+    """Fill the array under another name and rename it when whole; the notes follow the pixels, so that both come at once."""
+    temporary = target.with_suffix(f".tmp{os.getpid()}")
+    try:
+        # Written in order, not through a mapping: a full disk is then an error and not a crash of the process.
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
+            write_array_header_1_0(file, header)
+            digests, unreadable = _decode_into(file, paths, size, progress)
+            file.write(json.dumps({"digests": digests, "unreadable": unreadable}).encode())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, progress: Progress | None) -> Notes:
+    """Decode all, into `file` if there is one; the digest of each picture, the reasons of those that can't be read."""
+    digests, unreadable = [], {}
+    for i, (picture, digest) in enumerate(at_once(_decoder(size), paths)):
+        if isinstance(picture, str):
+            unreadable[i] = picture
+            picture = np.zeros((size, size, 3), np.uint8)
+        if file is not None:
+            file.write(picture.tobytes())
+        digests.append(digest)
+        if progress is not None:
+            progress(i + 1, len(paths), "decoding pictures")
+    return tuple(digests), unreadable
+
+
+def _decoder(size: int) -> Callable[[Path], tuple[np.ndarray | str, str]]:
+    def work(path: Path) -> tuple[np.ndarray | str, str]:
+        picture = try_picture(path, size)
+        if isinstance(picture, str):
+            return picture, ""
+        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest()
+
+    return work
+
+
+def _arrays(home: Path) -> list[Path]:
+    """The arrays, least lately used first."""
+    aged = []
+    for path in home.glob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # another run just made room
+            aged.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(aged)]
+
+
+def _used(home: Path) -> int:
+    return sum(path.stat().st_size for path in _arrays(home) if path.exists())
+
+
+def _make_room(home: Path, limit: int) -> None:
+    """Delete what killed runs left, then unused arrays, the least lately used first, until `limit` bytes remain."""
+    with FileLock(home / "room.lock"):
+        for path in home.glob("*.tmp*"):
+            with _unused(path.with_suffix(".npy")) as free:
+                if free:
+                    path.unlink(missing_ok=True)
+        for path in _arrays(home):
+            if _used(home) <= limit:
+                return
+            with _unused(path) as free:
+                if free:
+                    log.info("making room in the cache: %s", path.name)
+                    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unused(array: Path) -> Iterator[bool]:
+    """Whether nobody fills or reads this array; until the end of the block nobody can begin to."""
+    with contextlib.ExitStack() as stack:
+        free = array not in _open
+        try:
+            stack.enter_context(FileLock(array.with_suffix(".lock"), timeout=0))
+            if fcntl is not None and free and array.exists():
+                fcntl.flock(stack.enter_context(array.open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (Timeout, BlockingIOError):
+            free = False
+        yield free

@@ -1,0 +1,196 @@
+"""What is wrong with a set of pictures, found before a network is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from PIL import Image
+
+from prunedge.data.dataset import Dataset, Sample
+from prunedge.data.decode import Progress, at_once, try_picture
+from prunedge.data.load import load
+from prunedge.data.twins import Twin, find_twins
+
+RARE = 50  # pictures of a class, below which a split says little about it
+SKEWED = 3.0  # pictures of the largest class for one of the smallest
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Width and height in pixels of the pictures as they are stored: the smallest, middle and largest by area."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    different: int
+    enlarged: int  # how many have a side shorter than the network's input
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a folder or manifest holds and what speaks against training on it.
+
+    `counts` is pictures per split and class; `imbalance` the pictures of the largest class for one of the smallest;
+    `majority` the share of test pictures in their largest class, the accuracy of a network that always answers that.
+    `sources` is how many photographs or structures are known, None when none are; `leaks` the sources on two sides.
+    `twins` are pictures of val and test that look like one of an earlier split; `conflicts` the same pixels with two
+    labels. `problems` says all that matters in sentences.
+    """
+
+    data: str
+    size: int
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    imbalance: float
+    majority: float
+    sizes: Sizes
+    modes: dict[str, int]
+    formats: dict[str, int]
+    unreadable: dict[str, str]
+    sources: int | None
+    leaks: dict[str, tuple[str, ...]]
+    twins: tuple[Twin, ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    masks: tuple[str, ...]
+    fingerprint: str
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON's types."""
+        return asdict(self)
+
+
+def check(
+    data: Path | str,
+    *,
+    size: int = 224,
+    seed: int = 0,
+    val: float = 0.15,
+    test: float = 0.15,
+    group_by: str | None = None,
+    max_distance: int = 6,
+    cache_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Load the data just as training would, unreadable pictures left out, and report on it.
+
+    Pictures of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ in at most
+    `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in the cache for the training
+    that follows. Raises DataError for what can't be loaded at all: no pictures, one class, an unusable manifest.
+    """
+    found = load(
+        data, size=size, seed=seed, val=val, test=test, group_by=group_by, skip_unreadable=True, cache_dir=cache_dir, progress=progress
+    )  # fmt: skip
+    names = {sample.path: _name(sample.path, found.root) for split in found.splits().values() for sample in split.samples}
+    counts = {side: _per_class(split.samples, found.classes) for side, split in found.splits().items()}
+    totals = [sum(count[name] for count in counts.values()) for name in found.classes]
+    shapes, modes, formats = _headers(list(names))
+    twins, same = find_twins(found, names, max_distance, progress)
+    report = CheckReport(
+        data=str(data),
+        size=size,
+        classes=found.classes,
+        counts=counts,
+        imbalance=max(totals) / max(min(totals), 1),
+        majority=max(counts["test"].values()) / len(found.test),
+        sizes=_sizes(shapes, size),
+        modes=modes,
+        formats=formats,
+        unreadable={_name(path, found.root): str(try_picture(path, size)) for path in found.skipped},
+        sources=_count_sources(found),
+        leaks=_leaks(found),
+        twins=twins,
+        conflicts=same,
+        masks=_masks(list(names), names),
+        fingerprint=found.fingerprint,
+        problems=(),
+    )
+    return CheckReport(**{**vars(report), "problems": tuple(_problems(report))})
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _per_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
+    counts = Counter(sample.label for sample in samples)
+    return {name: counts[i] for i, name in enumerate(classes)}
+
+
+def _headers(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], dict[str, int], dict[str, int]]:
+    """Width and height of each, how many of each mode and of each format; the headers alone are read."""
+
+    def work(path: Path) -> tuple[tuple[int, int], str, str]:
+        with Image.open(path) as picture:
+            return picture.size, picture.mode, picture.format or "?"
+
+    found = list(at_once(work, paths))
+    return [f[0] for f in found], dict(Counter(f[1] for f in found)), dict(Counter(f[2] for f in found))
+
+
+def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
+    by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
+    middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
+    return Sizes(by_area[0], middle, by_area[-1], len(set(shapes)), sum(min(shape) < size for shape in shapes))
+
+
+def _count_sources(found: Dataset) -> int | None:
+    known = {s.source for split in found.splits().values() for s in split.samples if s.source is not None}
+    return len(known) or None
+
+
+def _leaks(found: Dataset) -> dict[str, tuple[str, ...]]:
+    """The sources that lie on more than one side, with the sides."""
+    sides: dict[str, list[str]] = defaultdict(list)
+    for side, split in found.splits().items():
+        for source in sorted({s.source for s in split.samples if s.source is not None}):
+            sides[source].append(side)
+    return {source: tuple(where) for source, where in sides.items() if len(where) > 1}
+
+
+def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
+    """Pictures that share folder and name with another but for the suffix: often the masks of the others."""
+    stems = Counter((path.parent, path.stem) for path in paths)
+    return tuple(names[path] for path in paths if stems[path.parent, path.stem] > 1)
+
+
+def _problems(report: CheckReport) -> list[str]:
+    """What the user should know, most serious first, each with its remedy."""
+    smallest = {c: min(report.counts[side][c] for side in ("val", "test")) for c in report.classes}
+    rare = [c for c in report.classes if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]]
+    same = sum(twin.identical for twin in report.twins)
+    alike = len(report.twins) - same
+    checks = (
+        (
+            report.unreadable,
+            f"{len(report.unreadable)} pictures can't be read: replace or remove them, or use --skip-unreadable",
+        ),
+        (
+            report.leaks,
+            f"{len(report.leaks)} sources lie on two sides of the given split: test results will be too good; split anew",
+        ),
+        (
+            same,
+            f"{same} pictures of val and test are also in an earlier split, to the pixel: remove them, or give them a source",
+        ),
+        (report.conflicts, f"{len(report.conflicts)} pictures occur with different labels: decide on one"),
+        (
+            alike,
+            f"{alike} pictures of val and test look almost like one of an earlier split: if they show the same thing, use --group-by",
+        ),
+        (
+            report.masks,
+            f"{len(report.masks)} pictures share their name with another; if half are masks, list the others in a manifest",
+        ),
+        (rare, f"few pictures of {', '.join(rare)}: their results will be noisy"),
+        (
+            report.imbalance > SKEWED,
+            f"{report.imbalance:.1f} pictures of the largest class for one of the smallest: choose by --metric f1 or auroc",
+        ),
+    )
+    return [text for found, text in checks if found]

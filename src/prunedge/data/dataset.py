@@ -1,0 +1,140 @@
+"""The records that everything downstream reads: a picture, a split of them, the whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunedge.data.splits import portions
+from prunedge.errors import DataError
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and listing or checking pictures needs none of it.
+    from torch import Tensor
+
+    from prunedge.data.batches import Batches
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture: its file, its class as an index into `Dataset.classes`, and the photograph or structure it comes from."""
+
+    path: Path
+    label: int
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One of train, val and test: an ordered list of pictures that are read through the cache, if there is one.
+
+    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew each time.
+    """
+
+    samples: tuple[Sample, ...]
+    size: int
+    cache: Path | None = None
+    rows: tuple[int, ...] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches in order, as `batches()` gives them."""
+        return iter(self.batches())
+
+    def batches(
+        self,
+        batch_size: int = 32,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        epoch: int = 0,
+        drop_last: bool = False,
+    ) -> Batches:
+        """Batches of (N, 3, S, S) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is their number.
+
+        In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch) alone, not on the
+        batch size nor on torch's global random state, so an epoch that is run again is the same. It can be iterated
+        over more than once. Raises ValueError for a batch size below 1.
+        """
+        from prunedge.data.batches import Batches
+
+        return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last)
+
+    def labels(self) -> np.ndarray:
+        """The class of each picture: (n,) int64."""
+        return np.fromiter((sample.label for sample in self.samples), np.int64, len(self.samples))
+
+    def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
+        """These pictures as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when one can't be read any more."""
+        if self.cache is not None:
+            from prunedge.data.cache import open_pixels
+
+            return open_pixels(self.cache)[[self.rows[i] for i in indices]]
+        from prunedge.data.decode import decode
+
+        return decode([self.samples[i].path for i in indices], self.size)
+
+    def take(self, n: int, seed: int = 0) -> Split:
+        """A subset of `n` pictures, in their old order, with the classes in the same proportions as far as whole pictures allow.
+
+        The whole split when `n` is not below its length. Raises ValueError when `n` is below 1.
+        """
+        if n < 1:
+            raise ValueError(f"can't take {n} pictures: n must be at least 1")
+        if n >= len(self):
+            return self
+        labels, rng = self.labels(), np.random.default_rng(seed)
+        classes, counts = np.unique(labels, return_counts=True)
+        parts = portions(counts * (n / len(self)), n, counts, least=int(n >= len(classes)))
+        chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, parts, strict=True)]
+        return self.at(np.sort(np.concatenate(chosen)))
+
+    def at(self, indices: np.ndarray | list[int]) -> Split:
+        """The split of just these pictures, in this order."""
+        rows = tuple(self.rows[i] for i in indices) if self.rows else ()
+        return replace(self, samples=tuple(self.samples[i] for i in indices), rows=rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Classes, and three splits of labelled pictures such that no source lies in two of them (unless the user's own split has it so).
+
+    `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the same one train
+    alike, wherever they lie. `skipped` names the unreadable pictures that were left out.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    size: int
+    fingerprint: str
+    skipped: tuple[Path, ...] = ()
+
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def example(self, n: int = 2) -> Tensor:
+        """Training pictures of all classes as (n, 3, S, S) float32, normalised; always the same ones.
+
+        When there are fewer than `n`, they are repeated.
+        """
+        if not len(self.train):
+            raise DataError("there are no training pictures to show", where=self.root)
+        split = self.train.take(n)
+        pictures = next(iter(split.batches(len(split))))[0]
+        return pictures[[i % len(split) for i in range(n)]]
+
+    def __str__(self) -> str:
+        """One line: how many pictures of which classes, and how they are split."""
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
+        return f"{len(self.classes)} classes ({', '.join(self.classes)}) at {self.size} px: {sizes}"

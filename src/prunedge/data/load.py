@@ -1,0 +1,163 @@
+"""From a folder or a manifest to a Dataset: list, decode (all that can't be read is known here), group, split."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from prunedge.data.cache import Decoded, decode_all
+from prunedge.data.dataset import Dataset, Sample, Split
+from prunedge.data.decode import Progress
+from prunedge.data.listing import SPLITS, Listing, list_data, list_folder, list_manifest
+from prunedge.data.sources import group_ids, sources
+from prunedge.data.splits import assign
+from prunedge.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    data: Path | str,
+    *,
+    size: int = 224,
+    seed: int = 0,
+    val: float = 0.15,
+    test: float = 0.15,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    cache_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The Dataset of class folders, of a folder with a `manifest.csv`, or of a CSV manifest.
+
+    Pictures are stretched to size x size pixels. `val` and `test` are the shares of those splits where the data
+    doesn't come split; a missing val or test is cut out of train. Splits are stratified, grouped by source
+    (`group_by`: see `prunedge.data.sources`), and depend on `seed` alone. `progress(done, total, what)` is called
+    while pictures are decoded. Raises DataError for whatever can't be used: all unreadable pictures are named at
+    once, unless `skip_unreadable`.
+    """
+    listing = list_data(Path(data))
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+
+
+def load_folder(
+    root: Path | str,
+    *,
+    size: int = 224,
+    seed: int = 0,
+    val: float = 0.15,
+    test: float = 0.15,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    cache_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The Dataset of class folders, with or without train/val/test over them, as `load` describes."""
+    listing = list_folder(Path(root))
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+
+
+def load_manifest(
+    csv: Path | str,
+    *,
+    root: Path | str | None = None,
+    size: int = 224,
+    seed: int = 0,
+    val: float = 0.15,
+    test: float = 0.15,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    cache_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The Dataset of a CSV (path or file, label, and if wanted source and split), as `load` describes.
+
+    Paths are relative to `root`, by default the folder of the CSV.
+    """
+    listing = list_manifest(Path(csv), None if root is None else Path(root))
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+
+
+def _load(
+    listing: Listing,
+    size: int,
+    seed: int,
+    shares: tuple[float, float],
+    group_by: str | None,
+    skip_unreadable: bool,
+    cache_dir: Path | str | None,
+    progress: Progress | None,
+) -> Dataset:
+    if min(shares) <= 0 or sum(shares) >= 1:
+        what = f"shares of val {shares[0]} and test {shares[1]} leave nothing for one of the splits"
+        raise DataError(what, remedy="both must be above 0 and below 1 together")
+    if size < 1:
+        raise DataError(f"pictures of {size} pixels", remedy="give a size of at least 1")
+    found = sources(listing, group_by)
+    decoded = decode_all([row.path for row in listing.rows], size, folder=cache_dir, progress=progress)
+    kept = _readable(listing, decoded, skip_unreadable)
+    sides = _sides(listing, kept, group_ids(found, decoded.digests), shares, seed)
+    label_of = {name: i for i, name in enumerate(listing.classes)}
+    samples = [Sample(row.path, label_of[row.label], source) for row, source in zip(listing.rows, found, strict=True)]
+    splits = {}
+    for side in SPLITS:
+        rows = tuple(i for i, s in zip(kept, sides, strict=True) if s == side)
+        splits[side] = Split(tuple(samples[i] for i in rows), size, decoded.cache, rows)
+    _check_splits(listing, list(splits.values()))
+    fingerprint = _fingerprint(listing, decoded, kept, sides, size)
+    skipped = tuple(listing.rows[i].path for i in sorted(decoded.unreadable))
+    return Dataset(listing.root, listing.classes, **splits, size=size, fingerprint=fingerprint, skipped=skipped)
+
+
+def _readable(listing: Listing, decoded: Decoded, skip: bool) -> list[int]:
+    """Indices of the pictures that can be read. Raises DataError with all the others, unless they may be skipped."""
+    bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(decoded.unreadable.items())]
+    if bad and not skip:
+        what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
+        raise DataError(what, where=listing.root, remedy="replace or remove them, or go on without them: --skip-unreadable")
+    for line in bad:
+        log.warning("skipped an unreadable picture: %s", line)
+    return [i for i in range(len(listing.rows)) if i not in decoded.unreadable]
+
+
+def _sides(listing: Listing, kept: Sequence[int], groups: np.ndarray, shares: tuple[float, float], seed: int) -> list[str]:
+    """The split of each kept picture: the user's own, with what is missing from it cut out of train."""
+    given = np.array([listing.rows[i].split or "train" for i in kept])
+    asked = [(side, share) for side, share in zip(("val", "test"), shares, strict=True) if side not in given]
+    if not asked:
+        return given.tolist()
+    labels = np.array([listing.classes.index(listing.rows[i].label) for i in kept])
+    free = np.flatnonzero(given == "train")
+    names = ["train", *(side for side, _ in asked)]
+    parts = [1 - sum(share for _, share in asked), *(share for _, share in asked)]
+    given[free] = np.array(names)[assign(labels[free], groups[np.array(kept)][free], parts, seed)]
+    return given.tolist()
+
+
+def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
+    """Refuse splits that can't be trained on; warn of those that can't be judged by."""
+    for side, split in zip(SPLITS, splits, strict=True):
+        have = set(split.labels().tolist())
+        missing = [name for i, name in enumerate(listing.classes) if i not in have]
+        if missing and (side == "train" or not have):
+            what = f"no pictures of {', '.join(missing)} for {side}"
+            raise DataError(what, where=listing.root, remedy="more pictures, or more sources: a source is never split")
+        if missing:
+            log.warning("%s: no pictures of %s for %s", listing.root, ", ".join(missing), side)
+    sources_of = [{s.source for s in split.samples if s.source is not None} for split in splits]
+    both = (sources_of[0] & sources_of[1]) | (sources_of[0] & sources_of[2]) | (sources_of[1] & sources_of[2])
+    if both:
+        log.warning("%s: the given splits have %d sources on two sides: see `prunedge check`", listing.root, len(both))
+
+
+def _fingerprint(listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int) -> str:
+    """Stands for pixels, labels and splits; not for where the files lie nor when they were written."""
+    digest = hashlib.sha256(f"{size} {listing.classes}".encode())
+    for i, side in zip(kept, sides, strict=True):
+        row = listing.rows[i]
+        digest.update(f"\n{row.name}\t{row.label}\t{side}\t{decoded.digests[i]}".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]

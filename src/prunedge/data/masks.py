@@ -1,0 +1,151 @@
+"""Photographs and the masks of their damage: which belongs to which, and what a mask says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from prunedge.data.listing import find_pictures
+from prunedge.errors import DataError
+
+_TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
+_LOSSY = {".jpg", ".jpeg", ".webp"}
+_HALF = 127
+_MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
+_EXIF_ORIENTATION = 0x0112
+# The orientations that swap width and height, and what sets them right.
+_TURNED = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photograph, its mask if it has one, and a name for both: the path from the folder of photographs, without suffix."""
+
+    name: str
+    photo: Path
+    mask: Path | None
+
+
+def pair_up(photos: Path, masks: Path) -> list[Pair]:
+    """Every photograph with its mask, sorted by name.
+
+    A mask has its photograph's path within the folder, or else its name alone, and may end in _mask, _label, _gt,
+    _seg. When both lie in one folder, that ending tells them apart, or else a mask is the lossless one of two files
+    (crack1.jpg, crack1.png). Raises DataError when a folder is missing, holds no pictures, or it can't be told which
+    is which.
+    """
+    for folder in (photos, masks):
+        if not folder.is_dir():
+            raise DataError("no such folder", where=folder, remedy="give a folder of photographs and one of their masks")
+    if photos.resolve() == masks.resolve():
+        pairs = _within(photos)
+    else:
+        # Masks may lie below the photographs: photos/masks.
+        pictures = [path for path in find_pictures(photos) if not path.is_relative_to(masks)]
+        pairs = _across(photos, pictures, masks)
+    if not pairs:
+        raise DataError("no photographs", where=photos, remedy="expected .jpg, .png, .tif or .bmp files")
+    return sorted(pairs, key=lambda pair: pair.name)
+
+
+def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
+    """Where a mask says damage, (height, width) bool, for its photograph as it is seen upright.
+
+    Above `threshold` when it is given; else above 127, or above 0 in a lossless mask that holds class numbers
+    (palette, bilevel, or no value above 32). Raises ValueError when the mask's size is another, and whatever Pillow
+    raises when it can't be read.
+    """
+    with Image.open(mask) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        is_palette = picture.mode in ("1", "P")
+        grey = picture if is_palette or picture.mode.startswith("I") else picture.convert("L")
+        width, height = upright_size(photo)
+        if grey.size == (height, width) != (width, height):
+            # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
+            grey = grey.transpose(_TURNED[_orientation(photo)]) if _orientation(photo) in _TURNED else grey
+        values = np.asarray(grey).astype(np.int64)
+    if values.shape != (height, width):
+        raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
+    if threshold is None:
+        is_numbers = is_palette or (mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES)
+        threshold = 0 if is_numbers else _HALF
+    return values > threshold
+
+
+def upright_size(photo: Path) -> tuple[int, int]:
+    """Width and height of a photograph as it is seen, from its header alone."""
+    with Image.open(photo) as opened:
+        width, height = opened.size
+    return (height, width) if _orientation(photo) in _TURNED else (width, height)
+
+
+def _orientation(photo: Path) -> int:
+    with Image.open(photo) as opened:
+        return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
+
+
+def read_photo(photo: Path) -> Image.Image:
+    """The whole photograph upright, as 8-bit grey or RGB. Raises whatever Pillow raises when it can't be read."""
+    with Image.open(photo) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        picture.load()
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # Scaled by the whole photograph: each patch by itself would be as bright as the next, however dark.
+        values = np.asarray(picture, np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8))
+    return picture if picture.mode == "L" else picture.convert("RGB")
+
+
+def _within(folder: Path) -> list[Pair]:
+    """Pairs of photographs and masks that lie side by side."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in find_pictures(folder):
+        groups[_key(path, folder)].append(path)
+    pairs, unclear = [], []
+    for name, files in groups.items():
+        is_mask = [_TAG.search(path.stem) is not None for path in files]
+        if not any(is_mask) and len(files) == 2:
+            is_mask = [path.suffix.lower() not in _LOSSY for path in files]
+        photos = [path for path, masked in zip(files, is_mask, strict=True) if not masked]
+        masks = [path for path, masked in zip(files, is_mask, strict=True) if masked]
+        if len(photos) != 1 or len(masks) > 1:
+            unclear.append(" and ".join(path.name for path in files))
+        else:
+            pairs.append(Pair(name, photos[0], masks[0] if masks else None))
+    if unclear:
+        remedy = "put photographs and masks in folders of their own"
+        raise DataError(f"can't tell photographs from masks: {'; '.join(unclear)}", where=folder, remedy=remedy)
+    return pairs
+
+
+def _across(folder: Path, photos: list[Path], masks: Path) -> list[Pair]:
+    """Pairs of photographs and masks in two folders."""
+    by_path: dict[str, Path] = {}
+    for path in find_pictures(masks):
+        by_path[_key(path, masks)] = path
+    stems = Counter(Path(key).name for key in by_path)
+    by_stem = {Path(key).name: path for key, path in by_path.items() if stems[Path(key).name] == 1}
+    plain = Counter(path.relative_to(folder).with_suffix("").as_posix() for path in photos)
+    pairs = []
+    for path in photos:
+        relative = path.relative_to(folder)
+        key = relative.with_suffix("").as_posix()
+        name = key if plain[key] == 1 else relative.as_posix().replace(".", "_")
+        pairs.append(Pair(name, path, by_path.get(key) or by_stem.get(path.stem)))
+    return pairs
+
+
+def _key(path: Path, folder: Path) -> str:
+    relative = path.relative_to(folder).with_suffix("")
+    return relative.with_name(_TAG.sub("", relative.name) or relative.name).as_posix()

@@ -1,0 +1,256 @@
+"""Labelled patches from photographs and masks of their damage: planned from the masks, then cut."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from prunedge.data.decode import Progress, at_once, reason
+from prunedge.data.masks import Pair, damage, pair_up, read_photo, upright_size
+from prunedge.errors import DataError
+
+Unmasked = Literal["error", "skip", "intact"]
+
+
+@dataclass(frozen=True)
+class PatchReport:
+    """What was cut: where the manifest lies, photographs used, patches per label, and what was left out and why.
+
+    `faint` patches have some damage, but less than asked for; `surplus` ones are intact and more than asked for;
+    `small` are the photographs with a side shorter than a patch, `unmasked` those without a mask that were skipped.
+    """
+
+    manifest: Path
+    photos: int
+    counts: dict[str, int]
+    faint: int
+    surplus: int
+    small: tuple[str, ...]
+    unmasked: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON's types."""
+        return {**asdict(self), "manifest": str(self.manifest)}
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """The squares of one photograph: corners (n, 2) as x, y in pixels, and the damaged share of each (n,)."""
+
+    pair: Pair
+    source: str
+    corners: np.ndarray
+    shares: np.ndarray
+
+    def at(self, keep: np.ndarray) -> _Squares:
+        return _Squares(self.pair, self.source, self.corners[keep], self.shares[keep])
+
+
+def cut_patches(
+    photos: Path | str,
+    masks: Path | str,
+    out: Path | str,
+    *,
+    size: int = 224,
+    stride: int | None = None,
+    min_damage: float = 0.01,
+    damaged: str = "damaged",
+    intact: str = "intact",
+    threshold: int | None = None,
+    unmasked: Unmasked = "error",
+    intact_per_damaged: float | None = None,
+    group_by: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> PatchReport:
+    """Cut photographs into squares and label each by its mask; writes `out/patches/<label>/*.png` and `out/manifest.csv`.
+
+    A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in the same folder or
+    another. Bright pixels are damage: above `threshold` (0 to 255), by default above 127, or above 0 where a lossless
+    mask holds class numbers. Squares of `size` pixels lie `stride` apart (default: `size`) and reach every edge. One
+    is `damaged` when at least the share `min_damage` of it is, `intact` when none is, and left out in between.
+    `intact_per_damaged` keeps at most that many intact patches for each damaged one, drawn by `seed`. Photographs
+    without a mask are an error, skipped, or taken for intact (`unmasked`).
+
+    The manifest's `source` is the photograph, or what `group_by` (a regular expression) finds in its path, so that no
+    split parts its patches; x, y, size and damage say what each was. `out` appears whole or not at all. Raises
+    DataError, which names every photograph that is unreadable or doesn't fit its mask at once.
+    """
+    _check_numbers(size, size if stride is None else stride, min_damage, intact_per_damaged, (damaged, intact))
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError("there is something already", where=target, remedy="give a folder that is empty or not there yet")
+    pairs, bare = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
+    found, small = _plan(pairs, _grouping(group_by, pairs), size, stride or size, threshold, progress)
+    chosen, faint, surplus = _choose(found, min_damage, intact_per_damaged, seed)
+    n_damaged = sum(int((squares.shares > 0).sum()) for squares in chosen)
+    counts = {damaged: n_damaged, intact: sum(len(squares.shares) for squares in chosen) - n_damaged}
+    if not all(counts.values()):
+        missing = " and ".join(f"no {name}" for name, n in counts.items() if not n)
+        raise DataError(f"{missing} patches in {len(pairs)} photographs", where=photos, remedy="see the masks, --size, --min-damage")
+    _write(target, chosen, size, (damaged, intact), progress)
+    used = sum(len(squares.shares) > 0 for squares in chosen)
+    return PatchReport(target / "manifest.csv", used, counts, faint, surplus, small, bare)
+
+
+def corners(width: int, height: int, size: int, stride: int) -> np.ndarray:
+    """Upper left corners (n, 2) as x, y of the squares that cover a photograph; the last of a row or column is flush with the edge."""
+    along = [np.unique([*range(0, side - size + 1, stride), side - size]) for side in (width, height)]
+    x, y = np.meshgrid(*along)
+    return np.stack([x.reshape(-1), y.reshape(-1)], axis=1)
+
+
+def damaged_shares(mask: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """The share (n,) of each square that is damaged, from a mask (height, width) bool and corners (n, 2)."""
+    sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # pixels above and left of each point
+    x, y = at[:, 0], at[:, 1]
+    return (sums[y + size, x + size] - sums[y, x + size] - sums[y + size, x] + sums[y, x]) / size**2
+
+
+def _check_numbers(size: int, stride: int, min_damage: float, ratio: float | None, labels: tuple[str, str]) -> None:
+    faults = [
+        text
+        for is_wrong, text in (
+            (size < 8, f"patches of {size} pixels: at least 8"),
+            (stride < 1, f"a stride of {stride} pixels: at least 1"),
+            (not 0 < min_damage <= 1, f"a damaged share of {min_damage}: above 0 and at most 1"),
+            (ratio is not None and ratio <= 0, f"{ratio} intact patches for a damaged one: above 0"),
+            (labels[0] == labels[1], f"both labels are '{labels[0]}': two different names"),
+            (any(not re.fullmatch(r"[^/\\.\s][^/\\]*", name) for name in labels), "labels become folders: no slashes"),
+        )
+        if is_wrong
+    ]
+    if faults:
+        raise DataError("; ".join(faults))
+
+
+def _masked(pairs: list[Pair], unmasked: Unmasked, masks: Path | str) -> tuple[list[Pair], tuple[str, ...]]:
+    """The pairs to cut, and the names of those that were left out for want of a mask."""
+    bare = [pair.name for pair in pairs if pair.mask is None]
+    if bare and unmasked == "error":
+        remedy = "add them, or say what they are: --unmasked skip or --unmasked intact"
+        what = f"{len(bare)} of {len(pairs)} photographs have no mask: {', '.join(bare)}"
+        raise DataError(what, where=masks, remedy=remedy)
+    if unmasked == "intact":
+        return pairs, ()
+    return [pair for pair in pairs if pair.mask is not None], tuple(bare)
+
+
+def _grouping(group_by: str | None, pairs: Sequence[Pair]) -> dict[str, str]:
+    """The source of each photograph by its name."""
+    if group_by is None:
+        return {pair.name: pair.name for pair in pairs}
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        remedy = r"give a pattern such as '(bridge\d+)'"
+        raise DataError(f"'{group_by}' is no regular expression: {error}", where="--group-by", remedy=remedy) from None
+    found = {pair.name: pattern.search(pair.name) for pair in pairs}
+    missed = [name for name, match in found.items() if match is None]
+    if missed:
+        what = f"'{group_by}' doesn't match {len(missed)} of {len(pairs)} photographs, {missed[0]} first"
+        raise DataError(what, where="--group-by", remedy="it is searched in the path from PHOTOS, without suffix")
+    return {name: (match[1] if pattern.groups else match[0]) or name for name, match in found.items() if match}
+
+
+def _plan(
+    pairs: Sequence[Pair],
+    source: dict[str, str],
+    size: int,
+    stride: int,
+    threshold: int | None,
+    progress: Progress | None,
+) -> tuple[list[_Squares], tuple[str, ...]]:
+    """All squares of all photographs, and the names of the photographs that are too small for one."""
+
+    def work(pair: Pair) -> _Squares | str | None:
+        try:
+            width, height = upright_size(pair.photo)
+            mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
+        if min(width, height) < size:
+            return None
+        at = corners(width, height, size, stride)
+        return _Squares(pair, source[pair.name], at, np.zeros(len(at)) if mask is None else damaged_shares(mask, at, size))
+
+    found: list[_Squares] = []
+    bad, small = [], []
+    for i, squares in enumerate(at_once(work, pairs)):
+        if isinstance(squares, _Squares):
+            found.append(squares)
+        elif squares is None:
+            small.append(pairs[i].name)
+        else:
+            bad.append(squares)
+        if progress is not None:
+            progress(i + 1, len(pairs), "reading masks")
+    if bad:
+        what = f"{len(bad)} of {len(pairs)} photographs can't be used: {', '.join(bad)}"
+        raise DataError(what, remedy="each needs a readable mask of its own size")
+    return found, tuple(small)
+
+
+def _choose(found: Sequence[_Squares], min_damage: float, ratio: float | None, seed: int) -> tuple[list[_Squares], int, int]:
+    """The squares to cut, and how many are too faintly damaged and how many intact ones too many."""
+    clear = [squares.at((squares.shares == 0) | (squares.shares >= min_damage)) for squares in found]
+    faint = sum(len(squares.shares) for squares in found) - sum(len(squares.shares) for squares in clear)
+    shares = np.concatenate([np.zeros(0), *(squares.shares for squares in clear)])
+    intact = np.flatnonzero(shares == 0)
+    wanted = len(intact) if ratio is None else min(len(intact), round(ratio * int((shares > 0).sum())))
+    dropped = np.random.default_rng(seed).permutation(intact)[wanted:]
+    keep = np.ones(len(shares), bool)
+    keep[dropped] = False
+    ends = np.cumsum([len(squares.shares) for squares in clear])[:-1]
+    return [squares.at(part) for squares, part in zip(clear, np.split(keep, ends), strict=True)], faint, len(dropped)
+
+
+def _write(target: Path, chosen: Sequence[_Squares], size: int, labels: tuple[str, str], progress: Progress | None) -> None:
+    """Cut into a folder beside `target` that takes its name when all is done."""
+    temporary = target.absolute().with_name(f"{target.name}.tmp{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label", "source", "x", "y", "size", "damage"))
+            bad = []
+            for i, rows in enumerate(at_once(lambda squares: _cut(squares, temporary, size, labels), chosen)):
+                bad += [rows] if isinstance(rows, str) else []
+                writer.writerows([] if isinstance(rows, str) else rows)
+                if progress is not None:
+                    progress(i + 1, len(chosen), "cutting patches")
+        if bad:
+            raise DataError(f"{len(bad)} photographs can't be read: {', '.join(bad)}", remedy="replace or remove them")
+        if target.exists():
+            target.rmdir()
+        temporary.replace(target)
+    except OSError as error:
+        raise DataError(f"can't write the patches: {error}", where=target, remedy="give a folder that can be written") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> list[tuple[object, ...]] | str:
+    """Write the squares of one photograph; their rows of the manifest, or why it can't be read."""
+    if not len(squares.shares):
+        return []
+    try:
+        photo = read_photo(squares.pair.photo)
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        return f"{squares.pair.name} ({reason(error, squares.pair.photo)})"
+    rows: list[tuple[object, ...]] = []
+    for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):
+        label = labels[0] if share else labels[1]
+        name = f"patches/{label}/{squares.pair.name}_{x}_{y}.png"
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        photo.crop((x, y, x + size, y + size)).save(out / name)
+        rows.append((name, label, squares.source, x, y, size, round(share, 5)))
+    return rows

@@ -1,0 +1,52 @@
+"""From a picture file to the numbers that a network reads: the same code for training and for the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from prunedge.errors import DataError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+
+
+def read_picture(path: Path | str, size: int) -> np.ndarray:
+    """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square (bilinear, antialiased).
+
+    Sixteen-bit greys are scaled to eight bits; transparency is laid on black. Raises DataError when the file can't be decoded whole.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture = _rgb(picture)
+            if picture.size != (size, size):
+                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(picture)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        why = str(error).replace(str(path), "the file") or type(error).__name__
+        raise DataError(f"can't be decoded: {why}", where=path, remedy="replace or remove it, or use --skip-unreadable") from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        # Sixteen-bit greys: Pillow's own conversion would clip at 255 instead of scaling.
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB")
+    return picture.convert("RGB")
+
+
+def normalise(
+    pixels: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+) -> np.ndarray:
+    """Pixels (n, s, s, 3) uint8 as the network's input (n, 3, s, s) float32: (x / 255 - mean) / std per colour."""
+    scale = 1 / (255 * np.asarray(std, dtype=np.float32))
+    shift = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
+    return np.ascontiguousarray((pixels.astype(np.float32) * scale - shift).transpose(0, 3, 1, 2))

@@ -1,0 +1,228 @@
+"""From a name to a network with a head for the user's classes."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import io
+import logging
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prunedge.errors import ModelError, WeightsError
+from prunedge.models.start import calm_head, initialise
+from prunedge.models.weights import load_weights, read_weights
+
+log = logging.getLogger(__name__)
+
+# Auxiliary heads only help training and their channels would have to be pruned too. The input transform belongs to
+# the network's own ImageNet weights; it's always on, so that a network rebuilt without weights is the same function.
+TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
+    "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How to make one network: `make(classes)` gives it with random weights, `imagenet(net, classes)` fills it."""
+
+    name: str
+    make: Callable[[int], nn.Module]
+    imagenet: Callable[[nn.Module], dict[str, torch.Tensor]]
+    own: bool = False  # the user's function: its random start is the user's affair
+
+
+def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0) -> nn.Module:
+    """Build the network `name` with one output per class, in training mode, on the CPU, in float32.
+
+    `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or `package.module:function`, called
+    as `function(num_classes=n)` with the working directory importable. `weights` is `imagenet` (the library's own,
+    downloaded), `none` (random, from `seed` alone) or a file or folder that `read_weights` reads; a head of another
+    number of classes stays random. torch's global random state is left as it was.
+
+    Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights that can't be had
+    or don't fit.
+
+        net = build("resnet18", ["crack", "sound"], weights="none")
+    """
+    count = classes if isinstance(classes, int) else len(classes)
+    if count < 1:
+        raise ModelError("a network needs at least one class", where=name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        maker = _maker(name)
+        net = _made(maker, count)
+        if str(weights) == "none":
+            if not maker.own:
+                initialise(net)
+                calm_head(net, _head(maker, net, count))
+        else:
+            given = maker.imagenet(net) if str(weights) == "imagenet" else read_weights(weights)
+            calm_head(net, load_weights(net, given, where=f"{name}, {weights}", head=lambda: _head(maker, net, count)))
+    return net.train()
+
+
+def known_names() -> tuple[str, ...]:
+    """List every name that `build` knows, torchvision's and timm's, sorted."""
+    import timm
+    import torchvision
+
+    return tuple(sorted({*torchvision.models.list_models(module=torchvision.models), *timm.list_models()}))
+
+
+def _maker(name: str) -> Maker:
+    if ":" in name:
+        return _users(name)
+    import timm
+    import torchvision
+
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return _torchvisions(name)
+    bare = name.removeprefix("timm/")
+    if bare.split(".")[0] in timm.list_models():
+        return _timms(bare)
+    near = difflib.get_close_matches(bare.lower(), known_names(), n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise ModelError(
+        f"no network is called {name!r}",
+        remedy=f"{hint}any torchvision or timm name works, or package.module:function of your own",
+    )
+
+
+def _torchvisions(name: str) -> Maker:
+    import torchvision
+
+    options = _torchvision_options(name)
+
+    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+        best = torchvision.models.get_model_weights(name).DEFAULT
+        with _one_clear_line(name):
+            return dict(best.get_state_dict(progress=False, check_hash=True))
+
+    return Maker(name, lambda n: torchvision.models.get_model(name, weights=None, num_classes=n, **options), download)
+
+
+def _torchvision_options(name: str) -> dict[str, bool]:
+    if name.startswith("vgg") and not name.endswith("_bn"):
+        return {"init_weights": False}  # `initialise` draws the start of 130 million weights; once is enough
+    return TORCHVISION_OPTIONS.get(name, {})
+
+
+def _timms(name: str) -> Maker:
+    import timm
+
+    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+        if not timm.models.is_model_pretrained(name):
+            raise WeightsError(
+                f"timm has no ImageNet weights for {name}", remedy="use --weights FILE or --weights none"
+            )
+        with _one_clear_line(name), _offline_unless_hub_answers():
+            trained = timm.create_model(name, pretrained=True)
+        cfg = getattr(trained, "pretrained_cfg", {})
+        if not _is_near(cfg.get("mean", IMAGENET_MEAN), IMAGENET_MEAN):
+            log.warning("%s was trained with mean %s; fine-tuning adapts it to ImageNet's", name, cfg["mean"])
+        return trained.state_dict()
+
+    return Maker(name, lambda n: timm.create_model(name, pretrained=False, num_classes=n), download)
+
+
+def _users(name: str) -> Maker:
+    module_name, _, attribute = name.partition(":")
+    with _working_directory_importable():
+        try:
+            function = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ModelError(
+                f"can't import {name}: {error}",
+                remedy="write it as package.module:function, run where it can be imported",
+            ) from error
+
+    def make(count: int) -> nn.Module:
+        with _working_directory_importable():
+            net = function(num_classes=count)
+        if not isinstance(net, nn.Module):
+            raise ModelError(f"{name} returned {type(net).__name__}", remedy="it has to return a torch.nn.Module")
+        return net
+
+    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy="use --weights FILE or --weights none")
+
+    return Maker(name, make, download, own=True)
+
+
+def _made(maker: Maker, count: int) -> nn.Module:
+    try:
+        return maker.make(count).float()
+    except ModelError:
+        raise
+    except Exception as error:  # a constructor of anybody's may raise anything
+        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}") from error
+
+
+def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:
+    """The names of the tensors whose shape follows the number of classes: found by building for one class more."""
+    try:
+        with torch.device("meta"):  # shapes without memory: a large VGG takes seconds to draw
+            other = _made(maker, count + 1)
+    except ModelError:  # a constructor that looks at its own values
+        other = _made(maker, count + 1)
+    shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
+    return frozenset(name for name, tensor in net.state_dict().items() if tensor.shape != shapes.get(name))
+
+
+@contextmanager
+def _one_clear_line(name: str) -> Iterator[None]:
+    log.info("downloading the ImageNet weights of %s, unless they are here already", name)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except Exception as error:  # urllib, http clients, hubs and hash checks each raise kinds of their own
+        log.debug("download of %s failed", name, exc_info=True)
+        raise WeightsError(
+            f"the ImageNet weights of {name} can't be downloaded ({type(error).__name__})",
+            remedy="give a file that you have with --weights FILE, or start from random weights with --weights none",
+        ) from error
+
+
+@contextmanager
+def _offline_unless_hub_answers() -> Iterator[None]:
+    # The hub's client retries for most of a minute without a network; offline it looks into its cache at once.
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(abs(a - b) < 0.02 for a, b in zip(one, other, strict=True))

@@ -1,0 +1,28 @@
+"""A network and pictures in, the same network trained and its metrics out: `fit`, `transfer`, `evaluate`."""
+
+from prunedge.train.engine import Engine, make_engine, measure_engine
+from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
+from prunedge.train.fit import Collector, Epoch, FitResult, Progress, fit
+from prunedge.train.optimiser import OptimState
+from prunedge.train.recipe import FitRecipe
+from prunedge.train.transfer import transfer, transfer_recipe
+
+__all__ = [
+    "METRICS",
+    "Collector",
+    "Engine",
+    "Epoch",
+    "FitRecipe",
+    "FitResult",
+    "Metrics",
+    "OptimState",
+    "Progress",
+    "evaluate",
+    "fit",
+    "make_engine",
+    "measure",
+    "measure_engine",
+    "predict",
+    "transfer",
+    "transfer_recipe",
+]

@@ -1,0 +1,197 @@
+"""Where and how precisely a network computes: the choice is measured, or forced by name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import nn
+
+from prunedge.errors import ModelError, TrainError
+from prunedge.models import cost
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+# name -> (Fabric's precision, channels last)
+NAMES: dict[str, tuple[Precision, bool]] = {
+    "32": ("32-true", False),
+    "32-channels-last": ("32-true", True),
+    "bf16": ("bf16-mixed", True),
+}
+PROBE_MACS = 4e9  # multiply-accumulates of one timed forward pass: a second or so on a slow core
+PROBE_BATCH = (2, 16)
+PROBE_STEPS = 3
+WORTH = 0.95  # a rival has to be 5 % faster than plain float32, so that noise doesn't choose
+HOPELESS = 4.0  # a rival that takes this much longer for a small convolution isn't timed on the network
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How training computes: `name` is one of `32`, `32-channels-last` and `bf16`; `fabric` does it.
+
+    `timings` holds the measured milliseconds of a training step per picture, empty when the name was forced.
+    `make_engine(engine.name)` gives the same engine again, on any day.
+    """
+
+    name: str
+    fabric: Fabric
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> str:
+        """`32` or `bf16` (bfloat16 autocast over float32 weights)."""
+        return "bf16" if self.fabric_precision.startswith("bf16") else "32"
+
+    @property
+    def fabric_precision(self) -> Precision:
+        """Fabric's own name of the precision."""
+        return NAMES[self.name][0]
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether weights and pictures lie with the channels innermost in memory."""
+        return NAMES[self.name][1]
+
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return self.fabric.device
+
+    def picture(self, batch: torch.Tensor) -> torch.Tensor:
+        """Bring a batch (N, 3, S, S) to the device and into the memory format."""
+        form = torch.channels_last if self.channels_last and batch.ndim == 4 else torch.contiguous_format
+        return batch.to(self.device, non_blocking=True).contiguous(memory_format=form)
+
+    @contextlib.contextmanager
+    def holding(self, net: nn.Module) -> Iterator[None]:
+        """Keep `net` on the device and in the memory format while inside; put it back afterwards.
+
+        Outside of training a network is always where it was and in the plain format, so that whatever reads, slices or
+        saves it gives the same bytes whichever engine trained it.
+        """
+        first = next(net.parameters(), None)
+        home = first.device if first is not None else self.device
+        net.to(self.device)
+        if self.channels_last:
+            net.to(memory_format=torch.channels_last)
+        try:
+            yield
+        finally:
+            if self.channels_last:
+                net.to(memory_format=torch.contiguous_format)
+            net.to(home)
+
+
+def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
+    """Make the engine of that name on the fastest device here; `threads` sets torch's threads for the whole process.
+
+    Raises TrainError for a name that isn't one of `32`, `32-channels-last` and `bf16`.
+    """
+    if name not in NAMES:
+        raise TrainError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _quiet_fabric():
+        return Engine(name, Fabric(accelerator="auto", devices=1, precision=NAMES[name][0]))
+
+
+_measured: dict[tuple[object, ...], Engine] = {}
+
+
+def measure_engine(
+    net: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto"
+) -> Engine:
+    """Choose the engine whose training step of `net` on pictures like `example` (N, 3, S, S) is fastest here.
+
+    Times a few steps of float32, float32 with channels last, and bfloat16 autocast with channels last, interleaved, on
+    a copy of the network, and takes each one's best; plain float32 stays unless a rival is 5 % faster. The answer is
+    kept for this process by network class, picture size and threads, so that a pruned network is trained like the one
+    it came from.
+    Any `precision` but `auto` forces an engine by name and measures nothing. Raises TrainError for an unknown name.
+    """
+    if precision != "auto":
+        return make_engine(precision, threads=threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    key = (type(net).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
+    if key not in _measured:
+        timings = _race(net, example)
+        rival = min(timings, key=lambda name: timings[name])
+        name = rival if timings[rival] < WORTH * timings["32"] else "32"
+        log.info("precision %s; ms a picture: %s", name, {one: round(ms, 2) for one, ms in timings.items()})
+        _measured[key] = Engine(name, make_engine(name).fabric, timings)
+    return _measured[key]
+
+
+def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
+    """Milliseconds per picture of the best of a few training steps, for every engine that isn't hopeless."""
+    size = int(max(PROBE_BATCH[0], min(PROBE_BATCH[1], PROBE_MACS / max(1, cost(net, example).macs))))
+    batch = example[torch.arange(size) % len(example)]
+    copied = copy.deepcopy(net).train()
+    engines = _hopeful({name: make_engine(name) for name in NAMES})
+    with torch.random.fork_rng():
+        best = {name: _step_ms(copied, batch, engine) for name, engine in engines.items()}  # also warms up
+        for _ in range(PROBE_STEPS):
+            for name in best:
+                best[name] = min(best[name], _step_ms(copied, batch, engines[name]))
+    return best
+
+
+def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:
+    """The engines that don't already lose clearly on one small convolution.
+
+    Where the processor has no bfloat16 arithmetic, a step of a large network would take most of a minute to tell.
+    """
+    with torch.random.fork_rng():
+        layer = nn.Sequential(
+            nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        batch = torch.randn(4, 3, 32, 32)
+    best = {name: min(_step_ms(layer, batch, engine) for _ in range(3)) for name, engine in engines.items()}
+    for name, ms in best.items():
+        if ms > HOPELESS * best["32"]:
+            log.info("precision %s is left out: a convolution takes %.1f times as long as in 32", name, ms / best["32"])
+    return {name: engine for name, engine in engines.items() if best[name] <= HOPELESS * best["32"]}
+
+
+def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
+    with engine.holding(net):
+        pictures = engine.picture(batch)
+        labels = torch.zeros(len(batch), dtype=torch.int64, device=engine.device)
+        start = _now(engine.device)
+        try:
+            with engine.fabric.autocast():
+                F.cross_entropy(net(pictures), labels).backward()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{type(net).__name__} can't be trained on pictures like these: {error}") from error
+        milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
+        net.zero_grad(set_to_none=True)
+    return milliseconds
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def _quiet_fabric() -> Iterator[None]:
+    # Fabric announces its precision on stderr each time one is made; the caller's log says it once.
+    talker = logging.getLogger("lightning_fabric")
+    was = talker.level
+    talker.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        talker.setLevel(was)

@@ -1,0 +1,276 @@
+"""Train a network in place, and keep its best epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunedge.errors import TrainError
+from prunedge.train.engine import Engine
+from prunedge.train.evaluate import Metrics, measure, outputs
+from prunedge.train.optimiser import OptimState, make_optimiser, state_of
+from prunedge.train.recipe import FitRecipe, learning_rate
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]  # batches done, batches in all, what is going on
+
+
+class Collector(Protocol):
+    """Whatever gathers numbers (importance scores) from the batches of an epoch while a network trains on them.
+
+    The loss that goes backward is the mean over the batch.
+    """
+
+    def reset(self) -> None:
+        """Forget everything: an epoch begins."""
+
+    def attach(self, net: nn.Module) -> AbstractContextManager[Any]:
+        """Hook into `net` for as long as the context lasts."""
+
+    def start_batch(self, batch_size: int) -> None:
+        """A batch of that many pictures comes next."""
+
+    def result(self) -> Any:
+        """What was gathered since `reset`."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: the mean training `loss` per picture, the metrics on validation data if any, seconds of each part."""
+
+    loss: float
+    val: Metrics | None
+    seconds: float
+    seconds_evaluate: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained network: `net` (the one passed in), and with it the state of the epoch `best_epoch` (0-based).
+
+    `state` is the momentum by parameter name, `collected` what the collector gathered in that epoch, `val` its metrics.
+    `seconds` is training alone, `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is
+    empty.
+    """
+
+    net: nn.Module
+    state: OptimState
+    val: Metrics | None
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    seconds: float
+    seconds_evaluate: float
+    collected: Any
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What stays the same through all epochs of one call; `wrapped` and `driver` are Fabric's net and optimiser."""
+
+    net: nn.Module
+    wrapped: Any
+    driver: Any
+    recipe: FitRecipe
+    engine: Engine
+    seed: int
+    epochs: int
+    collector: Collector | None
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """The best epoch so far; `weights` is empty when that is the one just trained and nothing can come after it."""
+
+    epoch: int
+    rank: tuple[float, float]
+    val: Metrics | None
+    collected: Any
+    weights: dict[str, torch.Tensor]
+    state: OptimState
+
+
+def fit(
+    net: nn.Module,
+    data_train: Any,
+    *,
+    epochs: int,
+    recipe: FitRecipe,
+    engine: Engine,
+    seed: int,
+    val: Any = None,
+    state: OptimState | None = None,
+    collector: Collector | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train `net` in place on a Split or any batches ((N, 3, S, S) float32, (N,) int64) and keep its best epoch.
+
+    After every epoch `val` (a Split or batches) is evaluated; at the end the weights, the momentum and the collector's
+    result are those of the epoch with the highest `recipe.metric`, the lower loss breaking ties (without `val`: of the
+    last one). `state` is the momentum to start from, by parameter name. Everything random follows from `seed` and the
+    epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
+    threads gives the same weights. Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
+    """
+    if epochs < 0:
+        raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
+    data_train, val = _repeatable(data_train), None if val is None else _repeatable(val)
+    history: list[Epoch] = []
+    best: _Snapshot | None = None
+    with engine.holding(net), _as_it_was(net), _reproducible():
+        optimiser = make_optimiser(net, recipe, state)
+        wrapped, driver = engine.fabric.setup(net, optimiser, move_to_device=False)
+        ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent)
+        if epochs == 0:
+            best = _snapshot(ours, optimiser, -1, _measured(ours, val), None)
+        for epoch in range(epochs):
+            start = time.perf_counter()
+            loss, collected = _train_epoch(ours, data_train, epoch)
+            middle = time.perf_counter()
+            metrics = _measured(ours, val)
+            history.append(Epoch(loss, metrics, middle - start, time.perf_counter() - middle))
+            log.info("epoch %d of %d: %s", epoch + 1, epochs, _told(loss, metrics, recipe.metric))
+            if best is None or _rank(metrics, recipe.metric, epoch) > best.rank:
+                best = _snapshot(ours, optimiser, epoch, metrics, collected)
+        assert best is not None
+        if best.epoch < epochs - 1:
+            net.load_state_dict(best.weights)
+    return FitResult(
+        net=net,
+        state=_beside(net, best.state),
+        val=best.val,
+        best_epoch=best.epoch,
+        history=tuple(history),
+        seconds=sum(epoch.seconds for epoch in history),
+        seconds_evaluate=sum(epoch.seconds_evaluate for epoch in history),
+        collected=best.collected,
+    )
+
+
+def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
+    """One pass over the training data; gives the mean loss per picture and what the collector gathered."""
+    torch.manual_seed(ours.seed * 1_000_003 + epoch)  # dropout of an epoch doesn't depend on those before it
+    ours.net.train()
+    batches = _batches(data, ours.recipe, ours.seed, epoch)
+    count, losses, pictures_seen = len(batches), 0.0, 0
+    if ours.collector:
+        ours.collector.reset()
+    with ours.collector.attach(ours.net) if ours.collector else contextlib.nullcontext():
+        for index, (pictures, labels) in enumerate(batches):
+            done = epoch * count + index
+            loss = _train_batch(ours, pictures, labels, learning_rate(done, ours.epochs * count, ours.recipe))
+            if not math.isfinite(loss):
+                raise _astray(f"the loss became {loss}", epoch, index, ours.recipe)
+            losses, pictures_seen = losses + loss * len(labels), pictures_seen + len(labels)
+            ours.progress(
+                done + 1, ours.epochs * count, f"epoch {epoch + 1}/{ours.epochs}, loss {losses / pictures_seen:.3f}"
+            )
+    if pictures_seen == 0:
+        raise TrainError("there is no picture to train on", remedy="give the training split some pictures")
+    return losses / pictures_seen, ours.collector.result() if ours.collector else None
+
+
+def _train_batch(ours: _Training, pictures: torch.Tensor, labels: torch.Tensor, lr: float) -> float:
+    """One step of the optimiser; gives the batch's mean loss."""
+    for group in ours.driver.param_groups:
+        group["lr"] = lr
+    if ours.collector:
+        ours.collector.start_batch(len(labels))
+    logits = ours.wrapped(ours.engine.picture(pictures))
+    truth = labels.to(ours.engine.device)
+    loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        return value
+    ours.engine.fabric.backward(loss)
+    norm = ours.engine.fabric.clip_gradients(
+        ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False
+    )
+    if norm is not None and not bool(norm.isfinite()):
+        return math.nan
+    ours.driver.step()
+    ours.driver.zero_grad(set_to_none=True)
+    return value
+
+
+def _batches(data: Any, recipe: FitRecipe, seed: int, epoch: int) -> Any:
+    """The epoch's batches: shuffled and augmented by a Split, or as they come from any other iterable."""
+    if not hasattr(data, "batches"):
+        return data
+    rest = len(data) % recipe.batch_size
+    # Batch normalisation can't learn from a last batch of one picture and is misled by two or three.
+    drop_last = 0 < rest < 4 and len(data) > recipe.batch_size
+    return data.batches(recipe.batch_size, shuffle_seed=seed, augment=recipe.augment, epoch=epoch, drop_last=drop_last)
+
+
+def _repeatable(data: Any) -> Any:
+    """The data itself, or its batches in a list when it can't be counted or gone through twice."""
+    if hasattr(data, "batches") or (hasattr(data, "__len__") and iter(data) is not data):
+        return data
+    return list(data)
+
+
+def _measured(ours: _Training, val: Any) -> Metrics | None:
+    return None if val is None else measure(*outputs(ours.net, val, ours.engine))
+
+
+def _rank(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, float]:
+    return (float(epoch), 0.0) if metrics is None else (metrics.value(metric), -metrics.loss)
+
+
+def _snapshot(
+    ours: _Training, optimiser: torch.optim.Optimizer, epoch: int, metrics: Metrics | None, collected: Any
+) -> _Snapshot:
+    is_final = metrics is None or epoch == ours.epochs - 1  # no later epoch can make the weights worse
+    weights = {} if is_final else {name: tensor.clone() for name, tensor in ours.net.state_dict().items()}
+    state = state_of(ours.net, optimiser) if not is_final or epoch == ours.epochs - 1 else {}
+    return _Snapshot(epoch, _rank(metrics, ours.recipe.metric, epoch), metrics, collected, weights, state)
+
+
+def _beside(net: nn.Module, state: OptimState) -> OptimState:
+    """The momentum on each parameter's own device."""
+    homes = {name: parameter.device for name, parameter in net.named_parameters()}
+    return {name: {key: one.to(homes[name]) for key, one in entry.items()} for name, entry in state.items()}
+
+
+def _astray(what: str, epoch: int, batch: int, recipe: FitRecipe) -> TrainError:
+    return TrainError(
+        what,
+        where=f"epoch {epoch + 1}, batch {batch + 1}",
+        remedy=f"lower the learning rate: it is {recipe.lr:g}, try --lr {recipe.lr / 5:.2g}",
+    )
+
+
+def _told(loss: float, metrics: Metrics | None, metric: str) -> str:
+    return f"loss {loss:.4f}" + (f", validation {metric} {metrics.value(metric):.4f}" if metrics else "")
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+@contextlib.contextmanager
+def _as_it_was(net: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        net.zero_grad(set_to_none=True)
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _reproducible() -> Iterator[None]:
+    with torch.random.fork_rng(), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        yield

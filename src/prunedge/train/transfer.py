@@ -1,0 +1,62 @@
+"""Teach a network the user's classes: the first training, before anything is pruned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from prunedge.models import has_normalisation
+from prunedge.train.engine import Engine
+from prunedge.train.fit import Collector, FitResult, Progress, fit
+from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
+
+if TYPE_CHECKING:
+    from prunedge.data import Dataset
+
+
+def transfer(
+    net: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int,
+    lr: float | None = None,
+    engine: Engine,
+    seed: int,
+    progress: Progress | None = None,
+    pretrained: bool,
+    batch_size: int = 32,
+    metric: str = "accuracy",
+    collector: Collector | None = None,
+) -> FitResult:
+    """Train all of `net` on `data.train` in place and keep the epoch that is best on `data.val`.
+
+    `pretrained` says that the weights come from other pictures, so that gentle steps suffice; `lr` overrides the peak
+    learning rate that follows from it. Raises what `fit` raises.
+    """
+    recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric)
+    return fit(
+        net,
+        data.train,
+        epochs=epochs,
+        recipe=recipe,
+        engine=engine,
+        seed=seed,
+        val=data.val,
+        collector=collector,
+        progress=progress,
+    )
+
+
+def transfer_recipe(
+    net: nn.Module, *, pretrained: bool, lr: float | None = None, batch_size: int = 32, metric: str = "accuracy"
+) -> FitRecipe:
+    """Choose how to train `net` for the first time: gently when `pretrained`, boldly from random weights.
+
+    A network without normalisation layers gets a smaller rate and a longer warm-up from random weights.
+    """
+    if pretrained:
+        return FitRecipe(lr=LR_FINE_TUNE if lr is None else lr, batch_size=batch_size, metric=metric)
+    plain = not has_normalisation(net)
+    usual, warmup = (LR_SCRATCH_PLAIN, 0.2) if plain else (LR_SCRATCH, 0.1)
+    return FitRecipe(lr=usual if lr is None else lr, batch_size=batch_size, metric=metric, warmup=warmup)

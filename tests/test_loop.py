@@ -1,0 +1,94 @@
+"""The loop's decisions, and whole loops on tiny pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from prunedge import data as pictures
+from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.train import FitRecipe, make_engine
+
+from tests.networks import Residual, randomise
+
+RULE = Rule(max_drop=3.0, step=0.4)
+START = Step(
+    index=0, removed=0, channels=100, accepted=True, reason="", fraction_asked=0.0, fraction_removed=0.0, accuracy_before=0.9,
+    accuracy_after=0.9, metric_before=0.9, metric_after=0.9, macs=1000, params=1000, size_mb=1.0, seconds_rank=0.0,
+    seconds_surgery=0.0, seconds_finetune=0.0, seconds_evaluate=0.0, kept={}, original={},
+)  # fmt: skip
+
+
+def history(*outcomes: bool, macs: int = 500) -> list[Step]:
+    later = [replace(START, index=i, accepted=good, macs=macs, params=macs) for i, good in enumerate(outcomes, 1)]
+    return [START, *later]
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule", "move"),
+    [
+        (history(), RULE, Go(0.4)),
+        (history(True, True), RULE, Go(0.4)),
+        (history(True, False), RULE, Go(0.2)),
+        (history(False, True, False, True), RULE, Go(0.1)),
+        (history(True, False, False, False), RULE, Go(0.05)),
+        (history(True), replace(RULE, target_macs=0.5), Stop("target reached: 50.0% of the MACs", 1)),
+        (history(True), replace(RULE, target_macs=0.4), Go(0.4)),
+        (history(False), replace(RULE, target_macs=0.5), Go(0.2)),  # what broke the rule reaches no target
+        (history(True, True), replace(RULE, target_params=0.6), Stop("target reached: 50.0% of the parameters", 2)),
+        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (--max-steps)", 1)),
+    ],
+)
+def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
+    assert decide(steps, rule) == move
+
+
+def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
+    stop = decide(history(True, False, False, True, False, False), RULE)
+    assert isinstance(stop, Stop) and stop.keep == 4 and "5.00%" in stop.reason
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
+    from tests.tiny_pictures import write_tiny
+
+    root = write_tiny(tmp_path_factory.mktemp("pictures"))
+    return pictures.load(root, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictures.Dataset) -> None:
+    network = randomise(Residual())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = list(
+        prune(network, data, step=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
+    )
+    assert [step.index for step, _ in found] == [0, 1, 2, 3]
+    for (earlier, _), (step, small) in zip(found, found[1:], strict=False):
+        assert step.accepted and step.channels == earlier.channels - step.removed and step.macs < earlier.macs
+        assert step.params == sum(p.numel() for p in small.parameters())
+        assert step.kept["a"] == small.a.out_channels
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
+    rule = Rule(max_drop=0.0, step=0.4)
+    start = baseline(shop, randomise(Residual()), rule)
+    perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
+    stops: list[Stop] = []
+    made = list(turns(shop, rule, (perfect,), start.checkpoint, stopped=stops.append))
+    assert [turn.step.fraction_asked for turn in made] == pytest.approx([0.4, 0.2, 0.1, 0.05])
+    assert not any(turn.step.accepted for turn in made)
+    assert all(turn.step.channels + turn.step.removed == start.step.channels for turn in made)
+    assert stops[0].keep == 0
+
+
+def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight", 1, 0)
+    rule = Rule(max_drop=1000.0, step=0.9)
+    start = baseline(shop, randomise(Residual()), rule)
+    stops: list[Stop] = []
+    made = list(turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
+    assert min(made[-1].step.kept.values()) == 2
+    assert stops == [Stop("no channel is left that may be removed", made[-1].step.index)]

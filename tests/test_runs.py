@@ -1,0 +1,151 @@
+"""Run folders: what is kept comes back the same, and whatever is cut off goes on to the same end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from prunedge import job
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.loop import Step
+from prunedge.recipe import Recipe
+from prunedge.runs import create, open_run
+
+from tests.tiny_pictures import write_tiny
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    root = write_tiny(tmp_path_factory.mktemp("pictures"))
+    return Recipe.make(
+        "test", data=str(root), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+        max_drop=60.0, max_steps=3, batch_size=8, seed=3,
+    )  # fmt: skip
+
+
+def small(num_classes: int) -> torch.nn.Module:
+    from tests.networks import Residual
+
+    assert num_classes == 2
+    return Residual()
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    job.prune(recipe, out)
+    return out
+
+
+def essence(path: Path) -> list[dict[str, object]]:
+    return [{k: v for k, v in s.to_json().items() if not k.startswith("seconds")} for s in open_run(path).steps()]
+
+
+def test_the_history_tells_what_happened(finished: Path) -> None:
+    run = open_run(finished)
+    steps = run.steps()
+    assert [step.index for step in steps] == [0, 1, 2, 3]
+    summary = run.summary()
+    assert set(summary["baseline"]) == {"accuracy", "macs", "params", "size_mb"}
+    assert summary["best"]["macs"] < summary["baseline"]["macs"]
+    assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
+    assert summary["stop"] == "3 steps done (--max-steps)"
+    wanted = {"removed", "channels", "accuracy_before", "accuracy_after", "macs", "params", "seconds_rank", "seconds_finetune", "kept", "accepted"}
+    assert wanted <= set(summary["steps"][1])
+    json.dumps(summary)
+
+
+def test_networks_come_back_with_their_sizes(finished: Path) -> None:
+    run = open_run(finished)
+    for step in run.steps():
+        network = run.load(step.index)
+        assert sum(p.numel() for p in network.parameters()) == step.params
+        assert not network.training
+    with pytest.raises(RunError, match="steps with a network: 0, 1, 2, 3"):
+        run.load(9)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_run_cut_off_after_a_step_ends_the_same(finished: Path, recipe: Recipe, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CutOff(Exception):
+        pass
+
+    def cut(step: Step) -> None:
+        if step.index == after:
+            raise CutOff
+
+    out = tmp_path / "cut"
+    with pytest.raises(CutOff):
+        job.prune(recipe, out, job.Watch(on_step=cut))
+    assert len(open_run(out).steps()) == after + 1
+    job.resume(out)
+    assert essence(out) == essence(finished)
+    for name, value in open_run(finished).load().state_dict().items():
+        assert torch.equal(open_run(out).load().state_dict()[name], value), name
+    assert open_run(out).test() == open_run(finished).test()
+
+
+def test_a_checkpoint_without_its_line_is_made_again(finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunedge import runs
+
+    class CutOff(Exception):
+        pass
+
+    write = runs._write
+
+    def torn(file: Path, text: str) -> None:
+        if file.name == "history.jsonl" and len(text.splitlines()) == 3:
+            raise CutOff
+        write(file, text)
+
+    out = tmp_path / "torn"
+    with monkeypatch.context() as patched, pytest.raises(CutOff):
+        patched.setattr(runs, "_write", torn)
+        job.prune(recipe, out)
+    assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
+    job.resume(out)
+    assert essence(out) == essence(finished)
+
+
+def test_a_finished_run_is_not_run_again(finished: Path) -> None:
+    before = (finished / "history.jsonl").stat().st_mtime_ns
+    job.resume(finished)
+    assert (finished / "history.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_run_can_start_from_another(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    more = recipe.model_copy(update={"start": str(finished), "max_steps": 1})
+    run = job.prune(more, tmp_path / "more")
+    assert run.steps()[0].params == open_run(finished).best().params
+    assert run.best().params < run.steps()[0].params
+    composed = run.checkpoint(1).plan
+    assert max(composed.keep["a"]) <= 5  # indices of the very first network
+
+
+def test_changed_pictures_are_noticed(recipe: Recipe, tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "pictures", seed=1)
+    out = tmp_path / "run"
+    job.train(recipe.model_copy(update={"data": str(root), "train_epochs": 1}), out)
+    shutil.copy(root / "crack" / "000.png", root / "crack" / "new.png")
+    with pytest.raises(RunError, match="have changed"):
+        job.resume(out)
+
+
+def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: Recipe) -> None:
+    with pytest.raises(RunError, match="not a run folder"):
+        open_run(tmp_path)
+    with pytest.raises(RunError, match="--resume"):
+        create(finished, recipe.model_dump())
+
+
+def test_a_recipe_lists_every_mistake_at_once() -> None:
+    with pytest.raises(PrunedgeError, match=r"step.*max_drop.*unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        Recipe.make("here", data="d", model="m", step=2, max_drop=-1, epoch=3)
+
+
+def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from prunedge.errors import ModelError, TrainError
+from prunedge.train import engine as engines
+from prunedge.train import make_engine, measure_engine
+from tests.train.tiny import network
+
+EXAMPLE = torch.zeros(2, 3, 16, 16)
+
+
+def test_the_fastest_wins_and_a_narrow_lead_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    for timings, winner in (
+        ({"32": 10.0, "32-channels-last": 9.8, "bf16": 11.0}, "32"),
+        ({"32": 10.0, "32-channels-last": 8.0, "bf16": 9.0}, "32-channels-last"),
+        ({"32": 10.0, "32-channels-last": 8.0, "bf16": 3.0}, "bf16"),
+        ({"32": 10.0}, "32"),
+    ):
+        monkeypatch.setattr(engines, "_measured", {})
+        monkeypatch.setattr(engines, "_race", lambda net, example, timings=timings: timings)
+        chosen = measure_engine(network(), EXAMPLE)
+        assert chosen.name == winner and chosen.timings == timings
+
+
+def test_measuring_happens_once_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_measured", {})
+    net, random = network(), torch.get_rng_state()
+    state = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    chosen = measure_engine(net, EXAMPLE)
+    assert chosen.name in engines.NAMES and chosen.timings["32"] > 0
+    assert measure_engine(network(1), EXAMPLE) is chosen
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_name_forces_an_engine_and_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_race", lambda net, example: pytest.fail("measured"))
+    for name, precision, channels_last in (
+        ("32", "32", False),
+        ("32-channels-last", "32", True),
+        ("bf16", "bf16", True),
+    ):
+        forced = measure_engine(network(), EXAMPLE, precision=name)
+        assert (forced.name, forced.precision, forced.channels_last) == (name, precision, channels_last)
+    with pytest.raises(TrainError, match=r"no precision is called '16'.*auto, 32, 32-channels-last, bf16"):
+        measure_engine(network(), EXAMPLE, precision="16")
+
+
+def test_threads_are_set_when_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        make_engine("32", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_held_network_is_laid_out_and_put_back() -> None:
+    engine, net = make_engine("32-channels-last"), network()
+    ids = [id(parameter) for parameter in net.parameters()]
+    with engine.holding(net):
+        assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net[0].weight.is_contiguous() and ids == [id(parameter) for parameter in net.parameters()]
+    assert engine.picture(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_measured", {})
+    with pytest.raises(ModelError, match="doesn't take a picture"):
+        measure_engine(network(), torch.zeros(2, 4, 16, 16))

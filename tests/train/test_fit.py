@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from prunedge.errors import TrainError
+from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from tests.train.tiny import FakeSplit, network, pictures
+
+QUICK = FitRecipe(lr=0.05, batch_size=8)
+TRAIN, VAL = pictures(64), pictures(32, seed=1)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["32", "32-channels-last", "bf16"])
+def test_it_learns_in_place_and_gives_the_network_back_as_it_was_laid_out(name: str) -> None:
+    net, engine = network().eval(), make_engine(name)
+    result = fit(net, TRAIN, epochs=4, recipe=QUICK, engine=engine, seed=0, val=VAL)
+    assert result.net is net and not net.training
+    assert result.val is not None and result.val.accuracy > 0.9
+    assert result.history[-1].loss < result.history[0].loss
+    assert all(parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    assert evaluate(net, VAL, engine, 2) == result.val
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before() -> None:
+    nets = [network(), network(), network()]
+    for net, seed, noise in zip(nets, (3, 3, 4), (1, 2, 1), strict=True):
+        torch.manual_seed(noise)
+        before = torch.get_rng_state()
+        fit(net, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=seed)
+        assert torch.equal(before, torch.get_rng_state())
+    assert same(nets[0], nets[1])
+    assert not same(nets[0], nets[2])  # another seed, another dropout
+
+
+def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_collected() -> None:
+    class Epochs:
+        """Spoils nothing, counts everything."""
+
+        def __init__(self) -> None:
+            self.epoch, self.batches, self.pictures, self.open = -1, 0, 0, False
+
+        def reset(self) -> None:
+            self.epoch, self.batches, self.pictures = self.epoch + 1, 0, 0
+
+        @contextlib.contextmanager
+        def attach(self, net: nn.Module) -> Iterator[None]:
+            self.open = True
+            yield
+            self.open = False
+
+        def start_batch(self, batch_size: int) -> None:
+            assert self.open
+            self.batches, self.pictures = self.batches + 1, self.pictures + batch_size
+
+        def result(self) -> tuple[int, int, int]:
+            return self.epoch, self.batches, self.pictures
+
+    # Training on wrong labels after the first epoch: the first one is best.
+    class Turning:
+        def __init__(self) -> None:
+            self.turn = -1
+
+        def __len__(self) -> int:
+            return len(TRAIN)
+
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            self.turn += 1
+            return ((x, y if self.turn < 2 else 1 - y) for x, y in TRAIN)
+
+    turning, net, alone, collector = Turning(), network(), network(), Epochs()
+    iter(turning)  # fit looks once whether the data can be gone through again
+    turning.turn = -2
+    recipe = FitRecipe(lr=0.05, warmup=0, final=1.0)  # a flat rate, so that one epoch alone is the same epoch
+    result = fit(net, turning, epochs=4, recipe=recipe, engine=make_engine(), seed=0, val=VAL, collector=collector)
+    assert result.best_epoch < 3 and result.val == result.history[result.best_epoch].val
+    assert result.val is not None and result.val.accuracy == max(one.val.accuracy for one in result.history if one.val)
+    assert result.collected == (result.best_epoch, len(TRAIN), 64)
+    again = fit(alone, TRAIN, epochs=result.best_epoch + 1, recipe=recipe, engine=make_engine(), seed=0)
+    assert same(net, alone)
+    assert all(
+        torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"]) for name in again.state
+    )
+
+
+def test_momentum_goes_on_where_it_stopped() -> None:
+    flat = FitRecipe(lr=0.02, warmup=0, final=1.0)
+    net = network()
+    first = fit(net, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=0)
+    assert set(first.state) == dict(net.named_parameters()).keys()
+    moved, still = network(), network()
+    for other in (moved, still):
+        other.load_state_dict(net.state_dict())
+    kept = {name: entry["momentum_buffer"].clone() for name, entry in first.state.items()}
+    fit(moved, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=1, state=first.state)
+    fit(still, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=1)
+    assert not same(moved, still)
+    assert all(torch.equal(kept[name], first.state[name]["momentum_buffer"]) for name in kept)  # the caller's own
+
+
+def test_momentum_that_does_not_fit_is_named() -> None:
+    state = {"0.weight": {"momentum_buffer": torch.zeros(1)}, "gone": {"momentum_buffer": torch.zeros(1)}}
+    with pytest.raises(
+        TrainError, match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)"
+    ):
+        fit(network(), TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0, state=state)
+
+
+def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
+    wide = network()
+    state = fit(wide, TRAIN, epochs=1, recipe=QUICK, engine=make_engine("32-channels-last"), seed=0).state
+    keep, inputs = [0, 2, 5], [4 * channel + place for channel in (0, 2, 5) for place in range(4)]
+    small = network()
+    small[0] = nn.Conv2d(3, 3, 3, stride=2)
+    small[1] = nn.BatchNorm2d(3)
+    small[6] = nn.Linear(12, 2)
+    sliced = {name: {key: one[keep] for key, one in entry.items()} for name, entry in state.items() if name[0] in "01"}
+    sliced["6.weight"] = {"momentum_buffer": state["6.weight"]["momentum_buffer"][:, inputs]}
+    result = fit(small, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=VAL, state=sliced)
+    assert result.state["0.weight"]["momentum_buffer"].shape == (3, 3, 3, 3)
+
+
+def test_a_split_is_shuffled_by_the_seed_and_no_tiny_batch_is_left() -> None:
+    for count, drops in ((24, False), (25, True), (27, True), (28, False)):
+        split = FakeSplit(count)
+        fit(network(), split, epochs=2, recipe=QUICK, engine=make_engine(), seed=7)
+        expected = {"batch_size": 8, "shuffle_seed": 7, "augment": True, "drop_last": drops}
+        assert split.asked == [{**expected, "epoch": 0}, {**expected, "epoch": 1}]
+
+
+def test_batches_that_come_only_once_are_kept() -> None:
+    listed, flowing = network(), network()
+    fit(listed, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=VAL)
+    fit(flowing, iter(TRAIN), epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=iter(VAL))
+    assert same(listed, flowing)
+
+
+def test_no_epochs_only_measure() -> None:
+    net, fresh = network(), network()
+    state = {"6.bias": {"momentum_buffer": torch.ones(2)}}
+    result = fit(net, TRAIN, epochs=0, recipe=QUICK, engine=make_engine(), seed=0, val=VAL, state=state)
+    assert same(net, fresh) and result.best_epoch == -1 and result.history == () and result.collected is None
+    assert result.val == evaluate(fresh, VAL, make_engine(), 2)
+    assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
+    with pytest.raises(TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try --lr 0\.01"):
+        fit(
+            network(),
+            [(torch.full((8, 3, 16, 16), torch.inf), TRAIN[0][1])],
+            epochs=1,
+            recipe=QUICK,
+            engine=make_engine(),
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize("data", [[], FakeSplit(0)])
+def test_no_pictures_is_an_error(data: object) -> None:
+    with pytest.raises(TrainError, match="no picture to train on"):
+        fit(network(), data, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+
+
+def test_frozen_parameters_stay_and_a_wholly_frozen_network_is_refused() -> None:
+    net = network()
+    net[0].requires_grad_(False)
+    before = net[0].weight.clone()
+    result = fit(net, TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+    assert torch.equal(net[0].weight, before) and "0.weight" not in result.state
+    with pytest.raises(TrainError, match="no parameter to train"):
+        fit(net.requires_grad_(False), TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+
+
+def test_progress_counts_batches() -> None:
+    told: list[tuple[int, int, str]] = []
+    fit(
+        network(), TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, progress=lambda *news: told.append(news)
+    )
+    assert [done for done, _, _ in told] == list(range(1, 17)) and {total for _, total, _ in told} == {16}
+    assert told[-1][2].startswith("epoch 2/2, loss 0.")
