@@ -138,3 +138,26 @@ def test_random_follows_its_seed() -> None:
 def test_an_unknown_criterion_names_the_known() -> None:
     with pytest.raises(PrunedgeError, match="taylor"):
         rank(Residual(), trace(Residual(), EXAMPLE[:1]), [], "tailor")
+
+
+def test_the_collector_s_own_views_are_freed_without_the_garbage_collector() -> None:
+    import gc
+
+    network = randomise(Residual())
+    collector = TaylorCollector(trace(network, EXAMPLE[:1]))
+
+    def tensors() -> int:
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with collector.attach(network):
+            counts = []
+            for _ in range(4):
+                collector.start_batch(len(EXAMPLE))
+                functional.cross_entropy(network(EXAMPLE), LABELS).backward()
+                counts.append(tensors())
+        assert counts[1] == counts[3]
+    finally:
+        gc.enable()

@@ -82,7 +82,8 @@ def _table(result: BenchResult) -> None:
     out.print(table)
     if result.ratios:
         speed = result.ratios["speedup"]
+        gain = speed["median"]
         out.print(
-            f"{speed['median']:.1f} times faster (blocks {speed['low']:.1f} to {speed['high']:.1f}), {result.ratios['size']:.1f} times smaller, "
+            f"{gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} (ratio of the times in blocks {speed['low']:.1f} to {speed['high']:.1f}), {result.ratios['size']:.1f} times smaller, "
             f"{result.ratios['memory']:.1f} times less memory, {result.ratios['macs']:.1f} times fewer MACs"
         )

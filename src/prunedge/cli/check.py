@@ -103,5 +103,7 @@ def _details(report: CheckReport) -> dict[str, list[str]]:
         "alike on two sides": [
             f"{twin.picture} ({twin.split}) {'=' if twin.identical else '~'} {twin.like} ({twin.like_split})" for twin in report.twins
         ],
-        "same picture, different labels": [" = ".join(names) for names in report.conflicts],
+        "same picture, different labels": [
+            " = ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "") for names in report.conflicts
+        ],
     }

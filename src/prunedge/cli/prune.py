@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from prunedge.cli.console import Advance
+    from prunedge.job import Watch
     from prunedge.recipe import Recipe
     from prunedge.runs import Run
 
@@ -105,7 +107,7 @@ def prune(
 
     if resume is not None:
         with progress("pruning", quiet=json) as advance:
-            run = resume_job(resume, _watch(advance, json))
+            run = resume_job(resume, watch(advance, json))
     else:
         if out is None:
             raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
@@ -126,7 +128,7 @@ def prune(
             else _from_model(model, data, {**given, **knobs, "weights": weights, "train_epochs": train_epochs, "lr": lr})
         )
         with progress("pruning", quiet=json) as advance:
-            run = start_job(recipe, out, _watch(advance, json))
+            run = start_job(recipe, out, watch(advance, json))
     if json:
         print_json(run.summary())
     else:
@@ -150,7 +152,8 @@ def sentence(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _watch(advance: Any, quiet: bool) -> Any:
+def watch(advance: Advance, quiet: bool) -> Watch:
+    """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.job import Watch
     from prunedge.loop import Step

@@ -84,7 +84,9 @@ class TaylorCollector:
             # A view of its own: the gradient at *this* consumer, not the sum over all that use the tensor.
             # Behind frozen layers nothing asks for gradients, so the view asks itself.
             z = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_()
-            z.register_hook(lambda gradient: self._gather(module, taps, z.detach(), gradient.detach()))
+            # The hook must not hold `z` itself: a tensor that its own hook refers to keeps the whole batch's graph alive.
+            value = z.detach()
+            z.register_hook(lambda gradient: self._gather(module, taps, value, gradient.detach()))
             return (z, *args[1:])
 
         return hook

@@ -1,0 +1,30 @@
+# One command per habit; CI calls the same ones. `make demo` and `make test` need nothing but python3 (>= 3.11) and a network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= demo-run
+
+.PHONY: demo test test-all check clean
+
+$(VENV)/.made-%: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/.made-demo
+	$(BIN)/prunedge demo --out $(RUN)
+
+test: $(VENV)/.made-dev
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-all: $(VENV)/.made-dev
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(VENV)/.made-dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo-run .pytest_cache .ruff_cache .mypy_cache .hypothesis dist

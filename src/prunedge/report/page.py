@@ -1,0 +1,134 @@
+"""One page that a manager understands from its first screen, and that an engineer can check."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from prunedge.edge.pictures import read_picture
+from prunedge.errors import DataError, RunError
+from prunedge.loop import Step
+from prunedge.report import figures
+from prunedge.runs import Run
+
+MOST_MISTAKES = 24
+THUMBNAIL = 160
+
+
+def write_report(run: Run) -> Path:
+    """Write RUN/report.html from what the run folder holds; returns its path.
+
+    The page needs no server and no network: figures, scripts and thumbnails are inside. What has not been measured yet is said to be
+    missing, with the command that measures it. Raises RunError when the run has no network yet or the page can't be written.
+    """
+    steps, best = run.steps(), run.best()
+    recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
+    stop = run.read("stop.json")
+    environment = Environment(loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("page.html.j2").render(
+        run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
+        stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
+        figures=_figures(steps, best, recipe), plotly=Markup(get_plotlyjs()), mistakes=thumbnails((test or {}).get("mistakes", [])),
+        command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )  # fmt: skip
+    target = run.path / "report.html"
+    try:
+        handle, temporary = tempfile.mkstemp(dir=run.path, prefix=".report-")
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(page)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise RunError(f"can't write the report: {error.strerror}", where=target, remedy="free space or mend the permissions") from None
+    return target
+
+
+def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, bench: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """The before/after figures of the first screen: name, before, after, change, and what was measured where."""
+    found = []
+    if test:
+        before, after = test["baseline"][metric], test["best"][metric]
+        found.append(_card(metric, f"{before:.1%}", f"{after:.1%}", f"{100 * (after - before):+.1f} points", f"test split, {test['best']['n']} pictures, measured once"))
+    else:
+        change = f"{100 * (best.metric_after - first.metric_after):+.1f} points"
+        found.append(_card(metric, f"{first.metric_after:.1%}", f"{best.metric_after:.1%}", change, "validation split; the test split is measured at the run's end"))
+    found.append(_card("size", f"{first.size_mb:.1f} MB", f"{best.size_mb:.1f} MB", f"{first.size_mb / best.size_mb:.1f} × smaller", "float32 weights, 1 MB = 10⁶ bytes"))
+    found.append(
+        _card("work", f"{first.macs / 1e6:,.0f}", f"{best.macs / 1e6:,.0f}", f"{first.macs / best.macs:.1f} × less", "million multiply-accumulates for one picture")
+    )
+    if bench and bench.get("ratios"):
+        before, after = (one["latency_ms"]["median"] for one in bench["bundles"])
+        speed, place = bench["ratios"]["speedup"], bench["device"]
+        threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
+        note = f"{place['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
+        found.append(_card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", _faster(speed["median"]), note))
+    return found
+
+
+def _faster(ratio: float) -> str:
+    return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
+
+
+def _card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
+    return {"name": name, "before": before, "after": after, "change": change, "note": note}
+
+
+def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    metric, drop = recipe["metric"], recipe["max_drop"]
+    made = [("Where the channels went", "Channels that each layer makes, in the network's order. Layers tied by a residual sum lose the same channels.", figures.layers(steps[0], best))]
+    if len(steps) > 1:
+        made = [
+            (f"{metric} against channels removed", "Validation split, one marker a step. Channels tied by a residual sum count once.", figures.metric_by_channels(steps, metric, drop)),
+            (f"{metric} against work", "The same steps against the multiply-accumulates that one picture costs.", figures.metric_by_macs(steps, metric, drop)),
+            *made,
+            ("Where the time went", "Wall-clock seconds of each step on the machine that pruned.", figures.seconds(steps)),
+        ]
+    return [
+        {"title": title, "note": note, "html": Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=figures.CONFIG, div_id=f"figure-{i}"))}
+        for i, (title, note, figure) in enumerate(made)
+    ]
+
+
+def thumbnails(mistakes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The first mistakes as JPEG data URIs, most confident first; pictures that are gone are left out and counted."""
+    shown, gone = [], 0
+    for mistake in sorted(mistakes, key=lambda one: -one["p_best"])[:MOST_MISTAKES]:
+        try:
+            picture = Image.fromarray(read_picture(mistake["path"], THUMBNAIL))
+        except DataError:
+            gone += 1
+            continue
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=80)
+        uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        shown.append({**mistake, "uri": uri, "name": Path(mistake["path"]).name})
+    return {"shown": shown, "gone": gone, "count": len(mistakes)}
+
+
+def command(recipe: Mapping[str, Any], path: Path) -> str:
+    """The command that repeats the run."""
+    words = ["prunedge", "prune", recipe["data"], *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]])]
+    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint"}
+    for key, value in recipe.items():
+        if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
+            continue
+        words += [f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)]
+    return " ".join(shlex.quote(word) for word in [*words, "--out", f"{path.name}-again"])
+
+
+def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)) for key, value in recipe.items() if value is not None]

@@ -1,0 +1,55 @@
+"""Every verb explains itself, and explaining needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prunedge.cli.app import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "prunedge", verb, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Example:" in done.stdout and f"prunedge {verb}" in done.stdout
+
+
+def test_help_does_not_import_the_training_stack() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'scipy', 'onnxruntime'): sys.modules[name] = None\n"
+        "from prunedge.cli.app import main\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = "import sys\nsys.modules['torch'] = None\nfrom prunedge.cli.app import main\nmain(['show', '/nowhere'])\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "pip install 'prunedge[prune]'" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_readme_names_every_verb(verb: str) -> None:
+    assert f"prunedge {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    import prunedge
+
+    assert f"## {prunedge.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    import prunedge
+
+    for name in prunedge.__all__:
+        thing = getattr(prunedge, name)
+        assert name == "__version__" or thing.__doc__

@@ -1,0 +1,176 @@
+"""Bundles: what export writes, what a device refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from prunedge.edge import bench, open_bundle
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise, read_picture
+from prunedge.edge.runtime import open_session
+from prunedge.errors import BundleError, DataError, ExportError
+from prunedge.export import export_bundle
+from prunedge.graph import trace
+from prunedge.plan import random_plan
+from prunedge.surgery import remove
+from torch import nn
+
+from tests.networks import Mobile, randomise
+
+PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def export(network: nn.Module, out: Path, **more: object) -> Path:
+    return export_bundle(
+        network, out, model="m", classes=["a", "b", "c"], size=16, pictures=PICTURES, macs=10, params=20, **more
+    ).path  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = randomise(Mobile())
+    graph = trace(network, PICTURES)
+    plan = random_plan(graph, 0.4, torch.Generator().manual_seed(0))
+    return export(remove(network, graph, plan), tmp_path_factory.mktemp("bundles") / "pruned", plan=plan.keep)
+
+
+def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
+    network = randomise(Mobile())
+    graph = trace(network, PICTURES)
+    small = remove(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(0))).eval()
+    session = open_session(open_bundle(bundle))
+    for count in (1, 2, 5):
+        found = session.logits(PICTURES[:count].numpy())
+        np.testing.assert_allclose(found, small(PICTURES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4)
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    np.testing.assert_allclose(session.predict(pixels).sum(1), 1, rtol=1e-5)
+
+
+def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
+    assert {file.name for file in bundle.iterdir()} == {"manifest.json", "model.onnx", "model.safetensors", "plan.json"}
+    manifest = open_bundle(bundle).manifest
+    assert manifest.check.pictures == 5 and manifest.check.labels_identical and manifest.check.max_abs_difference < 1e-4
+    assert manifest.mean == IMAGENET_MEAN and manifest.std == IMAGENET_STD
+    assert set(json.loads((bundle / "plan.json").read_text())) == {"expand", "squeeze", "project"}
+
+
+def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunedge.export import onnx as module
+
+    real = module._write_onnx
+
+    def spoilt(network: nn.Module, file: Path, size: int) -> None:
+        other = randomise(Mobile(), seed=9)
+        real(other, file, size)
+
+    monkeypatch.setattr(module, "_write_onnx", spoilt)
+    with pytest.raises(ExportError, match="differs from torch"):
+        export(randomise(Mobile()), tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_never_overwrites(bundle: Path) -> None:
+    with pytest.raises(ExportError, match="not empty"):
+        export(randomise(Mobile()), bundle)
+
+
+def _break(bundle: Path, how: str) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    if how == "flip":
+        data = bytearray((bundle / "model.onnx").read_bytes())
+        data[100] ^= 1
+        (bundle / "model.onnx").write_bytes(data)
+    elif how == "missing":
+        (bundle / "plan.json").unlink()
+    elif how == "outside":
+        manifest["files"]["../secret"] = manifest["files"]["plan.json"]
+    elif how == "absolute":
+        manifest["files"]["/etc/passwd"] = manifest["files"]["plan.json"]
+    elif how == "unknown":
+        manifest["surprise"] = 1
+    elif how == "truncated":
+        (bundle / "manifest.json").write_text("{")
+        return
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("flip", "checksum"), ("missing", "missing"), ("outside", "outside"), ("absolute", "outside"), ("unknown", "surprise"), ("truncated", "damaged")],
+)
+def test_damaged_and_hostile_bundles_are_refused(bundle: Path, tmp_path: Path, how: str, words: str) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    _break(broken, how)
+    with pytest.raises(BundleError, match=words):
+        open_bundle(broken)
+
+
+def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Path) -> None:
+    whole = export(randomise(Mobile()), tmp_path / "whole")
+    result = bench([open_bundle(whole), open_bundle(bundle)], patches=30, batch=4, threads=1).to_json()
+    assert [b["bundle"] for b in result["bundles"]] == [str(whole), str(bundle)]
+    for found in result["bundles"]:
+        assert found["seconds_total"] > 0 and 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p95"]
+        assert found["peak_rss_mb"] > 10 and found["size_mb"] == pytest.approx(Path(found["bundle"], "model.onnx").stat().st_size / 1e6)
+    speed = result["ratios"]["speedup"]
+    assert speed["low"] <= speed["median"] <= speed["high"]
+    assert (result["patches"], result["batch"], result["threads"]) == (30, 4, 1)
+    json.dumps(result)
+
+
+def test_bench_on_pictures(bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
+    assert bench([open_bundle(bundle)], patches=4, pictures=tiny_data).bundles[0]["seconds_total"] > 0
+    with pytest.raises(DataError, match="no pictures"):
+        bench([open_bundle(bundle)], patches=4, pictures=tmp_path)
+
+
+def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'scipy', 'sklearn', 'safetensors', 'onnx'): sys.modules[name] = None\n"
+        "import prunedge as pe\n"
+        f"print(pe.bench([pe.open_bundle({str(bundle)!r})], patches=2).patches)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "2"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "I;16", "1", "LA"])
+def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    values = np.tile(np.linspace(0, 65535, 20), (10, 1)).astype(np.uint16)
+    picture = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
+    picture.save(tmp_path / f"p.{suffix}")
+    found = read_picture(tmp_path / f"p.{suffix}", 8)
+    assert found.shape == (8, 8, 3) and found.dtype == np.uint8
+    if mode not in ("1", "CMYK", "P"):
+        assert found[0, 0, 0] < 40 and found[0, -1, 0] > 215
+
+
+def test_exif_rotation_is_followed(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (10, 10))
+    picture.paste((255, 255, 255), (0, 0, 10, 5))
+    exif = picture.getexif()
+    exif[0x0112] = 3
+    picture.save(tmp_path / "p.png", exif=exif)
+    assert read_picture(tmp_path / "p.png", 10)[0].max() == 0
+
+
+def test_broken_pictures_are_named(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"\x89PNG nothing")
+    with pytest.raises(DataError, match=r"p\.png"):
+        read_picture(tmp_path / "p.png", 8)
+
+
+def test_normalise_is_the_published_formula() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    wanted = (pixels.transpose(0, 3, 1, 2) / 255 - np.reshape(IMAGENET_MEAN, (1, 3, 1, 1))) / np.reshape(IMAGENET_STD, (1, 3, 1, 1))
+    np.testing.assert_allclose(normalise(pixels), wanted, atol=1e-6)

@@ -1,0 +1,75 @@
+"""The report in a real browser: every figure drawn, no error, nothing wider than a phone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from prunedge import job
+from prunedge.recipe import Recipe
+from prunedge.report import write_report
+from prunedge.report.page import command
+from prunedge.runs import Run, open_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+BENCH = {
+    "bundles": [{"latency_ms": {"median": 9.0, "p95": 10.0}}, {"latency_ms": {"median": 1.5, "p95": 2.0}}],
+    "ratios": {"speedup": {"median": 6.0, "low": 5.5, "high": 6.4}}, "device": {"processor": "a board"}, "runtime": "onnxruntime",
+    "threads": 1, "batch": 1, "patches": 3720,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = Recipe.make(
+        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+        max_drop=60.0, max_steps=2, batch_size=8,
+    )  # fmt: skip
+    return job.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "prunedge bench BUNDLE" in text and "time for a picture" not in text
+
+
+def test_nothing_comes_from_elsewhere(run: Run) -> None:
+    text = re.sub(r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+
+
+def test_the_command_repeats_the_run(run: Run) -> None:
+    words = command(run.recipe, run.path).split()
+    assert words[:2] == ["prunedge", "prune"] and words[words.index("--step") + 1] == "0.3" and words[words.index("--max-steps") + 1] == "2"
+    from prunedge.cli.app import app
+
+    app.parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="needs Debian's chromium")
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: int) -> None:
+    from playwright.sync_api import sync_playwright
+
+    run.write("bench.json", BENCH)
+    page_file = write_report(open_run(run.path))
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+        page.goto(page_file.as_uri())
+        page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= 4 * 1")
+        drawn = page.evaluate("[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert "6.0 × faster" in page.inner_text(".cards") and "%" in page.inner_text(".cards")
+        page.emulate_media(media="print")
+        browser.close()
+    assert problems == []
+    assert len(drawn) == 4 and all(count > 0 for count in drawn)

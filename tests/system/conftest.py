@@ -1,0 +1,25 @@
+"""One finished run, made through the real command line, that the tests of whole commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def prunedge(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    return subprocess.run([sys.executable, "-m", "prunedge", *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    out = tmp_path_factory.mktemp("system") / "run"
+    done = prunedge(
+        "prune", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3,
+        "--max-drop", 60, "--max-steps", 2, "--batch-size", 8, "--precision", "32", "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out

@@ -1,0 +1,89 @@
+"""Whole commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import prunedge as pe
+import pytest
+import torch
+
+from tests.system.conftest import prunedge
+
+
+def test_show_tells_what_machines_and_people_need(run: Path) -> None:
+    told = json.loads(prunedge("show", run, "--json").stdout)
+    assert {"model", "criterion", "baseline", "best", "test", "steps"} <= set(told)
+    for key in ("baseline", "best"):
+        assert {"accuracy", "macs", "params", "size_mb"} <= set(told[key])
+        assert {"accuracy", "f1", "auroc"} <= set(told["test"][key])
+    wanted = {"removed", "channels", "accuracy_before", "accuracy_after", "macs", "params", "seconds_rank", "seconds_finetune", "kept", "accepted"}
+    assert all(wanted <= set(step) for step in told["steps"])
+    assert "fewer" in prunedge("show", run).stdout
+
+
+def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) -> None:
+    small, whole = tmp_path / "small", tmp_path / "whole"
+    assert prunedge("export", run, "--out", small).returncode == 0
+    manifest = json.loads(prunedge("export", run, "--baseline", "--out", whole, "--json").stdout)
+    assert manifest["check"]["labels_identical"] and manifest["classes"] == ["crack", "sound"]
+    measured = json.loads(prunedge("bench", small, "--against", whole, "--patches", 24, "--out", run, "--json").stdout)
+    assert len(measured["bundles"]) == 2 and measured["ratios"]["speedup"]["median"] > 0
+    page = Path(prunedge("report", run).stdout.strip())
+    text = page.read_text(encoding="utf-8")
+    assert "time for a picture" in text and "src=\"http" not in text
+    network, inputs = pe.load(run), torch.randn(2, 3, 16, 16)
+    assert torch.equal(network(inputs), pe.load(small)(inputs))
+
+
+def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None:
+    common = ("--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+    done = prunedge("train", tiny_data, "--model", "tests.test_runs:small", "--epochs", 1, *common, "--out", tmp_path / "a", "--json")
+    assert json.loads(done.stdout)["best"]["step"] == 0, done.stderr
+    done = prunedge("prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json")
+    told = json.loads(done.stdout)
+    assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
+
+
+def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
+    told = json.loads(prunedge("check", tiny_data, "--json").stdout)
+    assert told["classes"]
+    photos = Path(__file__).parents[3] / "shared/data/masonry/originals"
+    if not photos.exists():
+        pytest.skip("../shared/data is not here")
+    done = prunedge(
+        "patches", photos / "crack_detection_224_images", photos / "crack_detection_224_masks", "--size", 112, "--out", tmp_path / "p", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("prune", "/nowhere", "--model", "resnet18", "--out", "OUT"), "/nowhere"),
+        (("prune", "DATA", "--model", "resnet81", "--weights", "none", "--out", "OUT"), "resnet81"),
+        (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--criterion", "tailor", "--out", "OUT"), "taylor"),
+        (("prune", "DATA", "--model", "resnet18", "--step", "3", "--out", "OUT"), "step"),
+        (("prune", "DATA", "--model", "resnet18"), "--out"),
+        (("prune", "DATA", "--out", "OUT"), "--model"),
+        (("prune", "--resume", "/nowhere"), "not a run"),
+        (("train", "DATA", "--model", "resnet18", "--weights", "/no.pth", "--out", "OUT"), "no.pth"),
+        (("show", "/nowhere"), "not a run"),
+        (("report", "/nowhere"), "not a run"),
+        (("export", "/nowhere", "--out", "OUT"), "not a run"),
+        (("export", "RUN", "--step", "9", "--out", "OUT"), "steps with a network"),
+        (("bench", "/nowhere"), "not a bundle"),
+        (("check", "/nowhere"), "/nowhere"),
+        (("prune", "--modle", "x"), "--model"),
+        (("frobnicate",), "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str, run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    places = {"DATA": tiny_data, "OUT": tmp_path / "out", "RUN": run}
+    done = prunedge(*(places.get(word, word) for word in arguments))
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], done.stderr
+    assert done.stdout == "" and not (tmp_path / "out").exists()
