@@ -133,6 +133,8 @@ def _fingerprint(paths: Sequence[Path], size: int) -> str:
 
 def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | None) -> None:
     """Fill the array under another name and rename it when whole; the notes follow the pixels, so that both come at once."""
+    for left_over in target.parent.glob(f"{target.stem}.tmp*"):  # of a run that was killed: the lock is ours now
+        left_over.unlink(missing_ok=True)
     temporary = target.with_suffix(f".tmp{os.getpid()}")
     try:
         # Written in order, not through a mapping: a full disk is then an error and not a crash of the process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -166,27 +166,12 @@ def _problems(report: CheckReport) -> list[str]:
     same = sum(twin.identical for twin in report.twins)
     alike = len(report.twins) - same
     checks = (
-        (
-            report.unreadable,
-            f"{len(report.unreadable)} pictures can't be read: replace or remove them, or use --skip-unreadable",
-        ),
-        (
-            report.leaks,
-            f"{len(report.leaks)} sources lie on two sides of the given split: test results will be too good; split anew",
-        ),
-        (
-            same,
-            f"{same} pictures of val and test are also in an earlier split, to the pixel: remove them, or give them a source",
-        ),
-        (report.conflicts, f"{len(report.conflicts)} pictures occur with different labels: decide on one"),
-        (
-            alike,
-            f"{alike} pictures of val and test look almost like one of an earlier split: if they show the same thing, use --group-by",
-        ),
-        (
-            report.masks,
-            f"{len(report.masks)} pictures share their name with another; if half are masks, list the others in a manifest",
-        ),
+        (report.unreadable, f"{_many(report.unreadable)} can't be read: replace or remove them, or use --skip-unreadable"),
+        (report.leaks, f"{_many(report.leaks, 'source')} on two sides of the given split: results will look too good; split anew"),
+        (same, f"{_many(same)} of val and test also in an earlier split, to the pixel: remove them, or give them a source"),
+        (report.conflicts, f"{_many(report.conflicts)} found under different labels: decide on one"),
+        (alike, f"{_many(alike)} of val and test look almost like one of an earlier split: if they show the same thing, use --group-by"),
+        (report.masks, f"{_many(report.masks)} share their name with another: if half are masks, list the others in a manifest"),
         (rare, f"few pictures of {', '.join(rare)}: their results will be noisy"),
         (
             report.imbalance > SKEWED,
@@ -194,3 +179,8 @@ def _problems(report: CheckReport) -> list[str]:
         ),
     )
     return [text for found, text in checks if found]
+
+
+def _many(found: int | Sized, noun: str = "picture") -> str:
+    n = found if isinstance(found, int) else len(found)
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

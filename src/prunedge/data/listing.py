@@ -62,9 +62,10 @@ def list_folder(root: Path) -> Listing:
         log.info("%s: using manifest.csv", root)
         return list_manifest(manifest)
     folders = {folder.name: list(find_pictures(folder)) for folder in _subfolders(root)}
-    for name in [name for name, found in folders.items() if not found]:
-        log.warning("%s: the folder %s holds no pictures and is left out", root, name)
-        del folders[name]
+    empty = [name for name, found in folders.items() if not found]
+    if empty:
+        log.warning("%s: left out for holding no pictures: %s", root, ", ".join(empty))
+    folders = {name: found for name, found in folders.items() if found}
     if _SPLIT_NAMES.keys() & {"train", "training"} & {name.lower() for name in folders}:
         return _finish(root, list(_split_rows(root, folders)))
     rows = [_row(root, path, label) for label, found in folders.items() for path in found]

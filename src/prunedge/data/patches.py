@@ -195,7 +195,7 @@ def _plan(
             progress(i + 1, len(pairs), "reading masks")
     if bad:
         what = f"{len(bad)} of {len(pairs)} photographs can't be used: {', '.join(bad)}"
-        raise DataError(what, remedy="each needs a readable mask of its own size")
+        raise DataError(what, remedy="each must be readable and have a mask of its size")
     return found, tuple(small)
 
 

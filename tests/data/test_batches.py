@@ -1,0 +1,110 @@
+"""Batches: what the network sees, in which order, and how fast."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prunedge.data import Split, load
+from prunedge.data.augment import augment, draw
+from prunedge.edge.pictures import normalise, read_picture
+from prunedge.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def split(tiny_data: Path) -> Split:
+    return load(tiny_data, size=32).train
+
+
+def collect(batches: object) -> tuple[torch.Tensor, torch.Tensor]:
+    pictures, labels = zip(*batches, strict=True)  # type: ignore[call-overload]
+    return torch.cat(pictures), torch.cat(labels)
+
+
+def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
+    pictures, labels = collect(split.batches(10))
+    assert pictures.shape == (56, 3, 32, 32) and pictures.dtype == torch.float32 and pictures.is_contiguous()
+    assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
+    for i in (0, 33):
+        expected = normalise(read_picture(split.samples[i].path, 32)[None])[0]
+        assert np.array_equal(pictures[i].numpy(), expected)
+
+
+def test_lengths(split: Split) -> None:
+    assert len(split.batches(10)) == 6 == len(list(split.batches(10)))
+    assert len(split.batches(10, drop_last=True)) == 5 == len(list(split.batches(10, drop_last=True)))
+    assert len(list(split)) == 2
+    with pytest.raises(ValueError, match="can't have 0 pictures"):
+        split.batches(0)
+
+
+def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
+    how = {"shuffle_seed": 3, "augment": True}
+    first = split.batches(8, epoch=1, **how)
+    a, b = collect(first), collect(first)
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    c = collect(split.batches(20, epoch=1, **how))
+    assert torch.equal(torch.get_rng_state(), state), "the training thread's random numbers stay as they were"
+    assert torch.equal(a[0], b[0]) and torch.equal(a[0], c[0]) and torch.equal(a[1], c[1])
+    assert not torch.equal(a[0], collect(split.batches(8, epoch=2, **how))[0])
+    assert not torch.equal(a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment=True))[0])
+
+
+def test_shuffling_loses_nothing(split: Split) -> None:
+    plain, mixed = collect(split.batches(8)), collect(split.batches(8, shuffle_seed=0))
+    assert not torch.equal(plain[0], mixed[0])
+    key = lambda pictures: sorted(p.numpy().tobytes() for p in pictures)  # noqa: E731
+    assert key(plain[0]) == key(mixed[0])
+
+
+def test_without_a_cache_the_pictures_are_the_same(split: Split) -> None:
+    assert torch.equal(collect(replace(split, cache=None).batches(16))[0], collect(split.batches(16))[0])
+
+
+def test_an_error_in_the_thread_is_raised_here(split: Split, tmp_path: Path) -> None:
+    gone = replace(split.samples[20], path=tmp_path / "gone.png")
+    broken = replace(split, samples=(*split.samples[:20], gone, *split.samples[21:]), cache=None)
+    with pytest.raises(DataError, match=r"no such file .*gone\.png"):
+        list(broken.batches(8))
+
+
+def test_stopping_early_ends_the_thread(split: Split) -> None:
+    for _ in split.batches(4):
+        break
+    deadline = time.monotonic() + 5
+    while any(thread.name == "prunedge-batches" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_augmentation_is_each_pictures_own_and_keeps_what_it_shows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[0, 1] = 200  # lies in another place for each of the eight ways to lay the square
+    changes = draw(200, generator)
+    made = augment(np.repeat(picture[None], 200, 0), changes)
+    assert made.shape == (200, 8, 8, 3) and made.dtype == np.uint8
+    places = {np.unravel_index(p[..., 0].argmax(), (8, 8)) for p in made}
+    assert len(places) == 8
+    assert len({int(p.max()) for p in made}) > 20, "brightness differs"
+    assert all((p[..., 0] > p.max() // 2).sum() == 1 for p in made)
+    assert picture.sum() == 600, "the cached pixels stay as they are"
+
+
+def test_augmenting_is_fast() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 128, 128, 3), dtype=np.uint8)
+    changes = draw(32, torch.Generator().manual_seed(0))
+    augment(pixels, changes)
+    best = float("inf")
+    for _ in range(5):
+        started = time.thread_time()
+        augment(pixels, changes)
+        best = min(best, time.thread_time() - started)
+    assert best / 32 < 1.5e-3, "milliseconds a picture; about 0.5 on a slow core"
