@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+
 from prunedge import data as pictures
 from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
 from prunedge.train import FitRecipe, make_engine
-
 from tests.networks import Residual, randomise
 
 RULE = Rule(max_drop=3.0, step=0.4)
@@ -64,7 +65,7 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
         prune(network, data, step=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
-    for (earlier, _), (step, small) in zip(found, found[1:], strict=False):
+    for (earlier, _), (step, small) in pairwise(found):
         assert step.accepted and step.channels == earlier.channels - step.removed and step.macs < earlier.macs
         assert step.params == sum(p.numel() for p in small.parameters())
         assert step.kept["a"] == small.a.out_channels

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.plan import Plan, choose
-
 from tests.networks import Plain
 
 GRAPH = trace(Plain(), torch.randn(1, 3, 12, 12))  # features.0: 6, features.3: 8, classifier.0: 16

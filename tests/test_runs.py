@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from prunedge import job
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.runs import create, open_run
-
 from tests.tiny_pictures import write_tiny
 
 
@@ -53,7 +53,18 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     assert summary["best"]["macs"] < summary["baseline"]["macs"]
     assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
     assert summary["stop"] == "3 steps done (--max-steps)"
-    wanted = {"removed", "channels", "accuracy_before", "accuracy_after", "macs", "params", "seconds_rank", "seconds_finetune", "kept", "accepted"}
+    wanted = {
+        "removed",
+        "channels",
+        "accuracy_before",
+        "accuracy_after",
+        "macs",
+        "params",
+        "seconds_rank",
+        "seconds_finetune",
+        "kept",
+        "accepted",
+    }
     assert wanted <= set(summary["steps"][1])
     json.dumps(summary)
 
@@ -69,7 +80,9 @@ def test_networks_come_back_with_their_sizes(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_run_cut_off_after_a_step_ends_the_same(finished: Path, recipe: Recipe, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_cut_off_after_a_step_ends_the_same(
+    finished: Path, recipe: Recipe, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class CutOff(Exception):
         pass
 
@@ -88,7 +101,9 @@ def test_a_run_cut_off_after_a_step_ends_the_same(finished: Path, recipe: Recipe
     assert open_run(out).test() == open_run(finished).test()
 
 
-def test_a_checkpoint_without_its_line_is_made_again(finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_without_its_line_is_made_again(
+    finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prunedge import runs
 
     class CutOff(Exception):

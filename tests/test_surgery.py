@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.models import build, cost
 from prunedge.plan import Plan, random_plan
 from prunedge.surgery import adopt, operate, remove, slice_state
-from torch import nn
-
 from tests.networks import CONSTRUCTS, Baked, Plain, Residual, randomise
 
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,9 @@ def test_plans_compose(construct: type[nn.Module], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "densenet121", "vgg11", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "densenet121", "vgg11", "vgg16_bn"]
+)
 def test_known_networks_equal_their_masked_selves(name: str, share: float) -> None:
     network = randomise(build(name, 2, "none"))
     example = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))

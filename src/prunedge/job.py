@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,7 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    rule = Rule(
-        recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps
-    )
+    rule = Rule(recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps)
     shop = _workshop(recipe, data, engine, watch)
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         _keep(run, turn, watch)
@@ -93,7 +91,12 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     if kept is None:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed)
         engine = measure_engine(network, data.example(8), precision=recipe.precision)
-        kept = {"precision": engine.name, "threads": torch.get_num_threads(), "fingerprint": data.fingerprint, "classes": list(data.classes)}
+        kept = {
+            "precision": engine.name,
+            "threads": torch.get_num_threads(),
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+        }
         run.write("engine.json", kept)
     else:
         engine = make_engine(kept["precision"])
@@ -125,8 +128,9 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch) -> Workshop:
-    lr = {} if recipe.finetune_lr is None else {"lr": recipe.finetune_lr}
-    finetune = FitRecipe(batch_size=recipe.batch_size, metric=recipe.metric, **lr)
+    finetune = FitRecipe(batch_size=recipe.batch_size, metric=recipe.metric)
+    if recipe.finetune_lr is not None:
+        finetune = replace(finetune, lr=recipe.finetune_lr)
     return Workshop(data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress)
 
 

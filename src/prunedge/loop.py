@@ -165,7 +165,13 @@ def turns(
 
 
 def baseline(
-    shop: Workshop, network: nn.Module, rule: Rule, scores: Scores | None = None, state: OptimState | None = None, *, plan: Plan | None = None
+    shop: Workshop,
+    network: nn.Module,
+    rule: Rule,
+    scores: Scores | None = None,
+    state: OptimState | None = None,
+    *,
+    plan: Plan | None = None,
 ) -> Turn:
     """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was."""
     graph, started = trace(network, shop.data.example()), perf_counter()
@@ -228,7 +234,6 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         asked=move.remove, refused={**refused, **surgery.refused},
     )  # fmt: skip
     return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state))
-
 
 
 def _step(

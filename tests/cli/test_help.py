@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from prunedge.cli.app import VERBS
 
 ROOT = Path(__file__).parents[2]

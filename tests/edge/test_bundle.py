@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+
 from prunedge.edge import bench, open_bundle
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise, read_picture
 from prunedge.edge.runtime import open_session
@@ -20,17 +22,13 @@ from prunedge.export import export_bundle
 from prunedge.graph import trace
 from prunedge.plan import random_plan
 from prunedge.surgery import remove
-from torch import nn
-
 from tests.networks import Mobile, randomise
 
 PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def export(network: nn.Module, out: Path, **more: object) -> Path:
-    return export_bundle(
-        network, out, model="m", classes=["a", "b", "c"], size=16, pictures=PICTURES, macs=10, params=20, **more
-    ).path  # type: ignore[arg-type]
+    return export_bundle(network, out, model="m", classes=["a", "b", "c"], size=16, pictures=PICTURES, macs=10, params=20, **more).path  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +101,14 @@ def _break(bundle: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("flip", "checksum"), ("missing", "missing"), ("outside", "outside"), ("absolute", "outside"), ("unknown", "surprise"), ("truncated", "damaged")],
+    [
+        ("flip", "checksum"),
+        ("missing", "missing"),
+        ("outside", "outside"),
+        ("absolute", "outside"),
+        ("unknown", "surprise"),
+        ("truncated", "damaged"),
+    ],
 )
 def test_damaged_and_hostile_bundles_are_refused(bundle: Path, tmp_path: Path, how: str, words: str) -> None:
     broken = tmp_path / "broken"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from prunedge.errors import GraphError
 from prunedge.graph import trace
 from prunedge.models import build, cost
-from torch import nn
-
 from tests.networks import Dense, Mobile, Plain, Residual, Upward, randomise
 
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -106,7 +106,9 @@ def test_a_network_that_does_not_run_is_a_clear_error() -> None:
         trace(nn.Linear(5, 2), EXAMPLE)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "efficientnet_lite0", "vgg11_bn"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "efficientnet_lite0", "vgg11_bn"]
+)
 def test_known_networks_are_prunable_throughout_and_cost_what_torch_counts(name: str) -> None:
     network = build(name, 2, "none")
     example = torch.randn(2, 3, 64, 64)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from prunedge.errors import PrunedgeError
 from prunedge.graph import trace
 from prunedge.importance import TaylorCollector, rank
 from prunedge.models import build
-from torch import nn
-from torch.nn import functional
-
 from tests.networks import CONSTRUCTS, Residual, randomise
 
 EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))

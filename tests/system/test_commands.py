@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import prunedge as pe
 import pytest
 import torch
 
+import prunedge as pe
 from tests.system.conftest import prunedge
 
 
@@ -18,7 +18,18 @@ def test_show_tells_what_machines_and_people_need(run: Path) -> None:
     for key in ("baseline", "best"):
         assert {"accuracy", "macs", "params", "size_mb"} <= set(told[key])
         assert {"accuracy", "f1", "auroc"} <= set(told["test"][key])
-    wanted = {"removed", "channels", "accuracy_before", "accuracy_after", "macs", "params", "seconds_rank", "seconds_finetune", "kept", "accepted"}
+    wanted = {
+        "removed",
+        "channels",
+        "accuracy_before",
+        "accuracy_after",
+        "macs",
+        "params",
+        "seconds_rank",
+        "seconds_finetune",
+        "kept",
+        "accepted",
+    }
     assert all(wanted <= set(step) for step in told["steps"])
     assert "fewer" in prunedge("show", run).stdout
 
@@ -32,7 +43,7 @@ def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) 
     assert len(measured["bundles"]) == 2 and measured["ratios"]["speedup"]["median"] > 0
     page = Path(prunedge("report", run).stdout.strip())
     text = page.read_text(encoding="utf-8")
-    assert "time for a picture" in text and "src=\"http" not in text
+    assert "time for a picture" in text and 'src="http' not in text
     network, inputs = pe.load(run), torch.randn(2, 3, 16, 16)
     assert torch.equal(network(inputs), pe.load(small)(inputs))
 
@@ -41,7 +52,9 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
     common = ("--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
     done = prunedge("train", tiny_data, "--model", "tests.test_runs:small", "--epochs", 1, *common, "--out", tmp_path / "a", "--json")
     assert json.loads(done.stdout)["best"]["step"] == 0, done.stderr
-    done = prunedge("prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json")
+    done = prunedge(
+        "prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json"
+    )
     told = json.loads(done.stdout)
     assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
 
@@ -53,7 +66,14 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     if not photos.exists():
         pytest.skip("../shared/data is not here")
     done = prunedge(
-        "patches", photos / "crack_detection_224_images", photos / "crack_detection_224_masks", "--size", 112, "--out", tmp_path / "p", "--json"
+        "patches",
+        photos / "crack_detection_224_images",
+        photos / "crack_detection_224_masks",
+        "--size",
+        112,
+        "--out",
+        tmp_path / "p",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p").is_dir()

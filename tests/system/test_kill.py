@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import torch
-from prunedge.runs import open_run
 
+from prunedge.runs import open_run
 from tests.system.conftest import prunedge
 
 
@@ -27,7 +27,9 @@ def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_pa
     ]  # fmt: skip
     while kills < 4:
         arguments = ["prune", "--resume", out] if (out / "recipe.toml").exists() else start
-        process = subprocess.Popen([sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         _wait_for_change(out, process)
         time.sleep(chance.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)

@@ -87,9 +87,7 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
     assert result.collected == (result.best_epoch, len(TRAIN), 64)
     again = fit(alone, TRAIN, epochs=result.best_epoch + 1, recipe=recipe, engine=make_engine(), seed=0)
     assert same(net, alone)
-    assert all(
-        torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"]) for name in again.state
-    )
+    assert all(torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"]) for name in again.state)
 
 
 def test_momentum_goes_on_where_it_stopped() -> None:
@@ -109,9 +107,7 @@ def test_momentum_goes_on_where_it_stopped() -> None:
 
 def test_momentum_that_does_not_fit_is_named() -> None:
     state = {"0.weight": {"momentum_buffer": torch.zeros(1)}, "gone": {"momentum_buffer": torch.zeros(1)}}
-    with pytest.raises(
-        TrainError, match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)"
-    ):
+    with pytest.raises(TrainError, match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)"):
         fit(network(), TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0, state=state)
 
 
@@ -183,8 +179,6 @@ def test_frozen_parameters_stay_and_a_wholly_frozen_network_is_refused() -> None
 
 def test_progress_counts_batches() -> None:
     told: list[tuple[int, int, str]] = []
-    fit(
-        network(), TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, progress=lambda *news: told.append(news)
-    )
+    fit(network(), TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, progress=lambda *news: told.append(news))
     assert [done for done, _, _ in told] == list(range(1, 17)) and {total for _, total, _ in told} == {16}
     assert told[-1][2].startswith("epoch 2/2, loss 0.")

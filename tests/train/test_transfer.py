@@ -31,9 +31,7 @@ def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(lines: Path, t
     for net in nets:
         result = transfer(net, data, epochs=6, lr=0.05, engine=make_engine(), seed=0, pretrained=False, batch_size=8)
     assert result.val is not None and result.val.n == len(data.val) and result.val.accuracy > 0.9
-    assert all(
-        torch.equal(a, b) for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True))
 
 
 def test_a_rate_of_nothing_is_refused(lines: Path, tmp_path: Path) -> None:

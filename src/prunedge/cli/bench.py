@@ -68,7 +68,8 @@ def _table(result: BenchResult) -> None:
     from prunedge.cli.console import out
 
     table = Table(
-        title=f"{result.patches} patches, batch {result.batch}, {result.threads} thread(s), {result.runtime}\n{result.device['processor']}, "
+        title=f"{result.patches} patches, batch {result.batch}, {result.threads} thread(s), {result.runtime}\n"
+        f"{result.device['processor']}, "
         f"{result.device['cores']} core(s), {result.device['system']} {result.device['machine']}"
     )
     for name in ("bundle", "total s", "median ms", "p95 ms", "memory MB", "file MB"):
@@ -84,6 +85,7 @@ def _table(result: BenchResult) -> None:
         speed = result.ratios["speedup"]
         gain = speed["median"]
         out.print(
-            f"{gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} (ratio of the times in blocks {speed['low']:.1f} to {speed['high']:.1f}), {result.ratios['size']:.1f} times smaller, "
+            f"{gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} "
+            f"(ratio of the times in blocks {speed['low']:.1f} to {speed['high']:.1f}), {result.ratios['size']:.1f} times smaller, "
             f"{result.ratios['memory']:.1f} times less memory, {result.ratios['macs']:.1f} times fewer MACs"
         )

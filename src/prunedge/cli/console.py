@@ -46,12 +46,13 @@ def progress(title: str, quiet: bool = False) -> Iterator[Advance]:
     )
     with Progress(*columns, console=err, transient=True) as bars:
         task = bars.add_task(title, total=None)
-        state = {"what": "", "done": 0}
+        last: tuple[str, int] = ("", 0)
 
         def advance(done: int, total: int, what: str) -> None:
-            if what != state["what"] or done < int(state["done"]):
+            nonlocal last
+            if what != last[0] or done < last[1]:
                 bars.reset(task, total=total, description=what or title)
             bars.update(task, completed=done, total=total)
-            state.update(what=what, done=done)
+            last = (what, done)
 
         yield advance

@@ -72,9 +72,12 @@ def write_bundle(run: Run, out: Path, step: int | None = None) -> Bundle:
         recipe["data"], size=recipe["size"], seed=recipe["seed"], group_by=recipe["group_by"], skip_unreadable=recipe["skip_unreadable"]
     )
     test = (run.test() or {}).get("baseline" if chosen.index == 0 else "best") if chosen.index in (0, run.best().index) else None
+    metrics = {"validation": {recipe["metric"]: chosen.metric_after}}
+    if test:
+        metrics["test"] = {key: test[key] for key in ("accuracy", "f1", "auroc")}
     inputs = next(iter(data.val.take(PICTURES).batches(PICTURES)))[0]
     return export_bundle(
         checkpoint.network, out, model=recipe["model"], classes=recipe["classes"], size=recipe["size"], pictures=inputs, macs=chosen.macs,
         params=chosen.params, plan=checkpoint.plan.keep, about={"run_step": chosen.index, "data_fingerprint": recipe["data_fingerprint"]},
-        metrics={"validation": {recipe["metric"]: chosen.metric_after}, **({"test": {k: test[k] for k in ("accuracy", "f1", "auroc")}} if test else {})},
+        metrics=metrics,
     )  # fmt: skip

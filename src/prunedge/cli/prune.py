@@ -178,7 +178,10 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
         raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own network")
     source = open_run(start)
     source.best()
-    kept = {key: source.recipe[key] for key in ("data", "model", "weights", "size", "seed", "group_by", "skip_unreadable", "metric", "batch_size")}
+    kept = {
+        key: source.recipe[key]
+        for key in ("data", "model", "weights", "size", "seed", "group_by", "skip_unreadable", "metric", "batch_size")
+    }
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, "start": str(start.resolve()), "train_epochs": 0})
 
 
@@ -188,5 +191,7 @@ def _from_model(model: str | None, data: Path | None, values: dict[str, Any]) ->
 
     if model is None or data is None:
         missing = "pictures" if data is None else "network"
-        raise PrunedgeError(f"no {missing} to prune with", remedy="prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN")
+        raise PrunedgeError(
+            f"no {missing} to prune with", remedy="prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN"
+        )
     return Recipe.make("prunedge prune", model=model, **values)

@@ -132,7 +132,9 @@ class _Worker:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise BundleError(f"the process that measures it died (exit code {code})", where=self.bundle.path, remedy="is there enough memory?")
+            raise BundleError(
+                f"the process that measures it died (exit code {code})", where=self.bundle.path, remedy="is there enough memory?"
+            )
         found = json.loads(line)
         if "error" in found:
             what, where, remedy = found["error"]

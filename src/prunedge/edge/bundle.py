@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from prunedge.errors import BundleError
 
 MANIFEST = "manifest.json"
 NETWORK = "model.onnx"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 LARGEST = 4 * 2**30  # bytes; no network that we export comes near
 
 
@@ -128,5 +127,7 @@ def _manifest(folder: Path) -> Manifest:
 def _inside(folder: Path, name: str) -> Path:
     file = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or not file.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"the manifest names a file outside the bundle: {name!r}", where=folder / MANIFEST, remedy="don't trust this bundle")
+        raise BundleError(
+            f"the manifest names a file outside the bundle: {name!r}", where=folder / MANIFEST, remedy="don't trust this bundle"
+        )
     return file

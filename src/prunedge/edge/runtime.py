@@ -48,5 +48,7 @@ def open_session(bundle: Bundle, threads: int = 1) -> Session:
     shape = session.get_inputs()[0].shape
     size = bundle.manifest.input_size
     if list(shape[1:]) != [3, size, size]:
-        raise BundleError(f"the network wants {shape}, the manifest says {size} pixels", where=bundle.network, remedy="export the bundle again")
+        raise BundleError(
+            f"the network wants {shape}, the manifest says {size} pixels", where=bundle.network, remedy="export the bundle again"
+        )
     return Session(bundle, threads, session)

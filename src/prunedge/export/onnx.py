@@ -89,7 +89,9 @@ def _write_onnx(network: nn.Module, file: Path, size: int) -> None:
         onnx.save_model(program.model_proto, str(file), save_as_external_data=False)
     except Exception as error:  # torch.export raises many kinds
         why = " ".join(str(error).split())[:200]
-        raise ExportError(f"torch can't export the network to ONNX: {why}", where=type(network).__name__, remedy="does its forward depend on values?") from error
+        raise ExportError(
+            f"torch can't export the network to ONNX: {why}", where=type(network).__name__, remedy="does its forward depend on values?"
+        ) from error
     finally:
         for logger, level in zip(quiet, levels, strict=True):
             logger.setLevel(level)
@@ -103,11 +105,18 @@ def _compare(network: nn.Module, file: Path, pictures: torch.Tensor) -> ExportCh
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     # One by one and together: the batch must really be dynamic.
-    found = np.concatenate([session.run(None, {name: pictures[:1].numpy()})[0], *([session.run(None, {name: pictures[1:].numpy()})[0]] if len(pictures) > 1 else [])])
+    found = np.concatenate(
+        [
+            session.run(None, {name: pictures[:1].numpy()})[0],
+            *([session.run(None, {name: pictures[1:].numpy()})[0]] if len(pictures) > 1 else []),
+        ]
+    )
     difference = float(np.abs(found - wanted).max())
     same = bool((found.argmax(1) == wanted.argmax(1)).all())
     if not np.isfinite(difference) or difference > TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-        raise ExportError(f"the exported network differs from torch by {difference:.2e}", where=file.name, remedy="report this network to prunedge")
+        raise ExportError(
+            f"the exported network differs from torch by {difference:.2e}", where=file.name, remedy="report this network to prunedge"
+        )
     ordered = np.sort(wanted, axis=1)
     margins = ordered[:, -1] - ordered[:, -2] if wanted.shape[1] > 1 else np.full(len(wanted), np.inf)
     if not same and bool((margins[found.argmax(1) != wanted.argmax(1)] > 2 * difference).any()):

@@ -21,16 +21,36 @@ _MOVES = {
     "native_channel_shuffle", "constant_pad_nd", "repeat", "unfold", "diagonal",
 }  # fmt: skip
 _SPATIAL = (
-    "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad", "replication_pad", "fractional_max_pool",
+    "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad", "replication_pad",
+    "fractional_max_pool",
 )  # fmt: skip
-_REDUCTIONS = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "argmax", "prod", "logsumexp", "any", "all", "norm", "linalg_vector_norm"}  # fmt: skip
+_REDUCTIONS = {
+    "mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "argmax", "prod", "logsumexp", "any", "all", "norm",
+    "linalg_vector_norm",
+}  # fmt: skip
 _ALONG = {"_softmax", "_log_softmax", "softmax", "cumsum", "sort", "topk"}
 _BATCH_NORMS = {
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update",
     "_batch_norm_no_update", "cudnn_batch_norm", "batch_norm", "miopen_batch_norm",
 }  # fmt: skip
 _FACTORIES = {"arange", "zeros", "ones", "full", "empty", "rand", "randn", "scalar_tensor", "linspace", "tensor", "eye"}
-_POINTWISE = {"hardswish", "selu", "relu6", "log_sigmoid_forward", "bernoulli", "leaky_relu", "hardtanh", "prelu", "_prelu_kernel", "masked_fill", "rrelu_with_noise", "clamp", "fill", "zero", "copy"}
+_POINTWISE = {
+    "hardswish",
+    "selu",
+    "relu6",
+    "log_sigmoid_forward",
+    "bernoulli",
+    "leaky_relu",
+    "hardtanh",
+    "prelu",
+    "_prelu_kernel",
+    "masked_fill",
+    "rrelu_with_noise",
+    "clamp",
+    "fill",
+    "zero",
+    "copy",
+}
 
 
 def rule_for(func: Any) -> Rule:

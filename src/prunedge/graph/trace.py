@@ -111,22 +111,22 @@ def _collect(ledger: Ledger) -> tuple[list[Group], list[Frozen]]:
         if (tensor, dim) in ledger.roles:
             for index, root in enumerate(component[first : first + ledger.shapes[tensor][dim]].tolist()):
                 channels[root].append((tensor, dim, index))
-    kinds: dict[tuple[object, ...], list[Places]] = defaultdict(list)
+    kinds: dict[tuple[str | None, tuple[tuple[tuple[str, int], int], ...]], list[Places]] = defaultdict(list)
     for root, places in channels.items():
         counts: dict[tuple[str, int], int] = defaultdict(int)
         for tensor, dim, _ in places:
             counts[tensor, dim] += 1
         why = reasons.get(root) or _incomplete(counts, ledger.roles)
-        kinds[(why, *counts.items())].append(places)
+        kinds[why, tuple(counts.items())].append(places)
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: set[str] = set()
-    for (why, *_), members in kinds.items():
+    for (why, _), members in kinds.items():
         name = _unique(_name(members[0], ledger.roles), taken)
         if why is None:
             groups.append(_group(name, members, ledger))
         else:
-            frozen.append(Frozen(name, len(members), str(why)))
+            frozen.append(Frozen(name, len(members), why))
     return groups, frozen
 
 
@@ -151,8 +151,7 @@ def _group(name: str, members: list[Places], ledger: Ledger) -> Group:
         for tensor, dim, index in places:
             table[tensor, dim][channel].append(index)
     slices = tuple(
-        Slice(tensor, dim, np.asarray(indices, dtype=np.int64), ledger.roles[tensor, dim])
-        for (tensor, dim), indices in table.items()
+        Slice(tensor, dim, np.asarray(indices, dtype=np.int64), ledger.roles[tensor, dim]) for (tensor, dim), indices in table.items()
     )
     producer = next(part.tensor for part in slices if part.role == "out")
     return Group(name, len(members), slices, ledger.positions.get(producer, 1))

@@ -125,9 +125,7 @@ def _timms(name: str) -> Maker:
 
     def download(net: nn.Module) -> dict[str, torch.Tensor]:
         if not timm.models.is_model_pretrained(name):
-            raise WeightsError(
-                f"timm has no ImageNet weights for {name}", remedy="use --weights FILE or --weights none"
-            )
+            raise WeightsError(f"timm has no ImageNet weights for {name}", remedy="use --weights FILE or --weights none")
         with _one_clear_line(name), _offline_unless_hub_answers():
             trained = timm.create_model(name, pretrained=True)
         cfg = getattr(trained, "pretrained_cfg", {})

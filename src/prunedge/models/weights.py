@@ -81,9 +81,7 @@ def _file_in(path: Path) -> Path:
                 return path / inside
         raise WeightsError("the folder is neither a run nor a bundle: it has no model.safetensors", where=path)
     if not path.is_file():
-        raise WeightsError(
-            "there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists"
-        )
+        raise WeightsError("there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists")
     return path
 
 
@@ -99,9 +97,7 @@ def _checked(state: object, file: Path) -> State:
         raise WeightsError(f"the file holds {type(state).__name__}, not named tensors", where=file)
     strange = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
-        raise WeightsError(
-            f"entries that are not tensors: {', '.join(strange)}", where=file, remedy="save net.state_dict()"
-        )
+        raise WeightsError(f"entries that are not tensors: {', '.join(strange)}", where=file, remedy="save net.state_dict()")
     broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if broken:
         raise WeightsError(f"tensors with values that are not finite: {', '.join(broken)}", where=file)

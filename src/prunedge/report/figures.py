@@ -34,7 +34,9 @@ def layers(first: Step, best: Step) -> go.Figure:
     figure = go.Figure(
         [
             go.Bar(y=names, x=kept, name="kept", orientation="h", marker_color=AFTER, hovertemplate="%{y}: %{x} kept<extra></extra>"),
-            go.Bar(y=names, x=lost, name="removed", orientation="h", marker_color="#d5dbe1", hovertemplate="%{y}: %{x} removed<extra></extra>"),
+            go.Bar(
+                y=names, x=lost, name="removed", orientation="h", marker_color="#d5dbe1", hovertemplate="%{y}: %{x} removed<extra></extra>"
+            ),
         ]
     )
     figure.update_layout(barmode="stack")
@@ -43,7 +45,12 @@ def layers(first: Step, best: Step) -> go.Figure:
 
 def seconds(steps: Sequence[Step]) -> go.Figure:
     """Where each step's time went."""
-    parts = (("fine-tuning", "finetune", AFTER), ("evaluation", "evaluate", "#7fb2c8"), ("ranking", "rank", BEFORE), ("surgery and proof", "surgery", "#8c6bb1"))
+    parts = (
+        ("fine-tuning", "finetune", AFTER),
+        ("evaluation", "evaluate", "#7fb2c8"),
+        ("ranking", "rank", BEFORE),
+        ("surgery and proof", "surgery", "#8c6bb1"),
+    )
     x = [f"step {step.index}" for step in steps[1:]]
     bars = [
         go.Bar(
@@ -61,15 +68,20 @@ def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: fl
     good = [(place, step) for place, step in zip(x, steps, strict=True) if step.accepted]
     bad = [(place, step) for place, step in zip(x, steps, strict=True) if not step.accepted]
     figure = go.Figure()
-    for name, key, colour, dash in (("after fine-tuning", "metric_after", AFTER, "solid"), ("before fine-tuning", "metric_before", BEFORE, "dot")):
+    for name, key, colour, dash in (
+        ("after fine-tuning", "metric_after", AFTER, "solid"),
+        ("before fine-tuning", "metric_before", BEFORE, "dot"),
+    ):
         figure.add_scatter(
             x=[place for place, _ in good], y=[100 * getattr(step, key) for _, step in good], name=name, mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2.5}, marker={"size": 8},
-            text=[f"step {step.index}" for _, step in good], hovertemplate=f"%{{text}}, {hover}<br>{metric} %{{y:.1f}} % {name}<extra></extra>",
+            text=[f"step {step.index}" for _, step in good],
+            hovertemplate=f"%{{text}}, {hover}<br>{metric} %{{y:.1f}} % {name}<extra></extra>",
         )  # fmt: skip
     if bad:
         figure.add_scatter(
-            x=[place for place, _ in bad], y=[100 * step.metric_after for _, step in bad], name="broke the rule, taken back", mode="markers",
+            x=[place for place, _ in bad], y=[100 * step.metric_after for _, step in bad], name="broke the rule, taken back",
+            mode="markers",
             marker={"symbol": "x", "size": 10, "color": BAD}, text=[f"step {step.index}" for _, step in bad],
             hovertemplate=f"%{{text}}, {hover}<br>{metric} %{{y:.1f}} %: taken back<extra></extra>",
         )  # fmt: skip
@@ -83,7 +95,8 @@ def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: fl
 
 def _styled(figure: go.Figure, x: str, y: str, height: int = 400) -> go.Figure:
     figure.update_layout(
-        template="plotly_white", height=height, margin={"l": 10, "r": 10, "t": 10, "b": 10}, font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        template="plotly_white", height=height, margin={"l": 10, "r": 10, "t": 10, "b": 10}, 
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, hoverlabel={"bgcolor": "white"}, bargap=0.25,
     )  # fmt: skip
     figure.update_xaxes(title=x, gridcolor=GRID, automargin=True)

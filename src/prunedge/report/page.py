@@ -37,7 +37,9 @@ def write_report(run: Run) -> Path:
     steps, best = run.steps(), run.best()
     recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
     stop = run.read("stop.json")
-    environment = Environment(loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.get_template("page.html.j2").render(
         run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
@@ -62,19 +64,52 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
     found = []
     if test:
         before, after = test["baseline"][metric], test["best"][metric]
-        found.append(_card(metric, f"{before:.1%}", f"{after:.1%}", f"{100 * (after - before):+.1f} points", f"test split, {test['best']['n']} pictures, measured once"))
+        found.append(
+            _card(
+                metric,
+                f"{before:.1%}",
+                f"{after:.1%}",
+                f"{100 * (after - before):+.1f} points",
+                f"test split, {test['best']['n']} pictures, measured once",
+            )
+        )
     else:
         change = f"{100 * (best.metric_after - first.metric_after):+.1f} points"
-        found.append(_card(metric, f"{first.metric_after:.1%}", f"{best.metric_after:.1%}", change, "validation split; the test split is measured at the run's end"))
-    found.append(_card("size", f"{first.size_mb:.1f} MB", f"{best.size_mb:.1f} MB", f"{first.size_mb / best.size_mb:.1f} × smaller", "float32 weights, 1 MB = 10⁶ bytes"))
+        found.append(
+            _card(
+                metric,
+                f"{first.metric_after:.1%}",
+                f"{best.metric_after:.1%}",
+                change,
+                "validation split; the test split is measured at the run's end",
+            )
+        )
     found.append(
-        _card("work", f"{first.macs / 1e6:,.0f}", f"{best.macs / 1e6:,.0f}", f"{first.macs / best.macs:.1f} × less", "million multiply-accumulates for one picture")
+        _card(
+            "size",
+            f"{first.size_mb:.1f} MB",
+            f"{best.size_mb:.1f} MB",
+            f"{first.size_mb / best.size_mb:.1f} × smaller",
+            "float32 weights, 1 MB = 10⁶ bytes",
+        )
+    )
+    found.append(
+        _card(
+            "work",
+            f"{first.macs / 1e6:,.0f}",
+            f"{best.macs / 1e6:,.0f}",
+            f"{first.macs / best.macs:.1f} × less",
+            "million multiply-accumulates for one picture",
+        )
     )
     if bench and bench.get("ratios"):
         before, after = (one["latency_ms"]["median"] for one in bench["bundles"])
         speed, place = bench["ratios"]["speedup"], bench["device"]
         threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
-        note = f"{place['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
+        note = (
+            f"{place['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
+            f"ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
+        )
         found.append(_card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", _faster(speed["median"]), note))
     return found
 
@@ -89,16 +124,34 @@ def _card(name: str, before: str, after: str, change: str, note: str) -> dict[st
 
 def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
     metric, drop = recipe["metric"], recipe["max_drop"]
-    made = [("Where the channels went", "Channels that each layer makes, in the network's order. Layers tied by a residual sum lose the same channels.", figures.layers(steps[0], best))]
+    made = [
+        (
+            "Where the channels went",
+            "Channels that each layer makes, in the network's order. Layers tied by a residual sum lose the same channels.",
+            figures.layers(steps[0], best),
+        )
+    ]
     if len(steps) > 1:
         made = [
-            (f"{metric} against channels removed", "Validation split, one marker a step. Channels tied by a residual sum count once.", figures.metric_by_channels(steps, metric, drop)),
-            (f"{metric} against work", "The same steps against the multiply-accumulates that one picture costs.", figures.metric_by_macs(steps, metric, drop)),
+            (
+                f"{metric} against channels removed",
+                "Validation split, one marker a step. Channels tied by a residual sum count once.",
+                figures.metric_by_channels(steps, metric, drop),
+            ),
+            (
+                f"{metric} against work",
+                "The same steps against the multiply-accumulates that one picture costs.",
+                figures.metric_by_macs(steps, metric, drop),
+            ),
             *made,
             ("Where the time went", "Wall-clock seconds of each step on the machine that pruned.", figures.seconds(steps)),
         ]
     return [
-        {"title": title, "note": note, "html": Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=figures.CONFIG, div_id=f"figure-{i}"))}
+        {
+            "title": title,
+            "note": note,
+            "html": Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=figures.CONFIG, div_id=f"figure-{i}")),
+        }
         for i, (title, note, figure) in enumerate(made)
     ]
 
@@ -121,7 +174,12 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def command(recipe: Mapping[str, Any], path: Path) -> str:
     """The command that repeats the run."""
-    words = ["prunedge", "prune", recipe["data"], *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]])]
+    words = [
+        "prunedge",
+        "prune",
+        recipe["data"],
+        *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
+    ]
     skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint"}
     for key, value in recipe.items():
         if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
@@ -131,4 +189,8 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
 
 
 def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)) for key, value in recipe.items() if value is not None]
+    return [
+        (key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
+        for key, value in recipe.items()
+        if value is not None
+    ]

@@ -108,9 +108,7 @@ def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
 _measured: dict[tuple[object, ...], Engine] = {}
 
 
-def measure_engine(
-    net: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto"
-) -> Engine:
+def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto") -> Engine:
     """Choose the engine whose training step of `net` on pictures like `example` (N, 3, S, S) is fastest here.
 
     Times a few steps of float32, float32 with channels last, and bfloat16 autocast with channels last, interleaved, on
@@ -153,9 +151,7 @@ def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:
     Where the processor has no bfloat16 arithmetic, a step of a large network would take most of a minute to tell.
     """
     with torch.random.fork_rng():
-        layer = nn.Sequential(
-            nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        )
+        layer = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         batch = torch.randn(4, 3, 32, 32)
     best = {name: min(_step_ms(layer, batch, engine) for _ in range(3)) for name, engine in engines.items()}
     for name, ms in best.items():

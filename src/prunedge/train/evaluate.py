@@ -41,9 +41,7 @@ class Metrics:
             raise TrainError(f"no metric is called {metric!r}", remedy=f"choose {', '.join(METRICS)}")
         value = getattr(self, metric)
         if value is None:
-            raise TrainError(
-                f"{metric} isn't defined: a class has no picture in this split", remedy="use --metric accuracy"
-            )
+            raise TrainError(f"{metric} isn't defined: a class has no picture in this split", remedy="use --metric accuracy")
         return float(value)
 
     def to_json(self) -> dict[str, Any]:
@@ -55,9 +53,7 @@ class Metrics:
         """The inverse of `to_json`."""
         confusion = tuple(tuple(int(count) for count in row) for row in record["confusion"])
         auroc = None if record["auroc"] is None else float(record["auroc"])
-        return Metrics(
-            float(record["loss"]), float(record["accuracy"]), float(record["f1"]), auroc, confusion, int(record["n"])
-        )
+        return Metrics(float(record["loss"]), float(record["accuracy"]), float(record["f1"]), auroc, confusion, int(record["n"]))
 
 
 def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int) -> Metrics:

@@ -172,9 +172,7 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
             if not math.isfinite(loss):
                 raise _astray(f"the loss became {loss}", epoch, index, ours.recipe)
             losses, pictures_seen = losses + loss * len(labels), pictures_seen + len(labels)
-            ours.progress(
-                done + 1, ours.epochs * count, f"epoch {epoch + 1}/{ours.epochs}, loss {losses / pictures_seen:.3f}"
-            )
+            ours.progress(done + 1, ours.epochs * count, f"epoch {epoch + 1}/{ours.epochs}, loss {losses / pictures_seen:.3f}")
     if pictures_seen == 0:
         raise TrainError("there is no picture to train on", remedy="give the training split some pictures")
     return losses / pictures_seen, ours.collector.result() if ours.collector else None
@@ -193,9 +191,7 @@ def _train_batch(ours: _Training, pictures: torch.Tensor, labels: torch.Tensor, 
     if not math.isfinite(value):
         return value
     ours.engine.fabric.backward(loss)
-    norm = ours.engine.fabric.clip_gradients(
-        ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False
-    )
+    norm = ours.engine.fabric.clip_gradients(ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False)
     if norm is not None and not bool(norm.isfinite()):
         return math.nan
     ours.driver.step()
@@ -228,9 +224,7 @@ def _rank(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, floa
     return (float(epoch), 0.0) if metrics is None else (metrics.value(metric), -metrics.loss)
 
 
-def _snapshot(
-    ours: _Training, optimiser: torch.optim.Optimizer, epoch: int, metrics: Metrics | None, collected: Any
-) -> _Snapshot:
+def _snapshot(ours: _Training, optimiser: torch.optim.Optimizer, epoch: int, metrics: Metrics | None, collected: Any) -> _Snapshot:
     is_final = metrics is None or epoch == ours.epochs - 1  # no later epoch can make the weights worse
     weights = {} if is_final else {name: tensor.clone() for name, tensor in ours.net.state_dict().items()}
     state = state_of(ours.net, optimiser) if not is_final or epoch == ours.epochs - 1 else {}
