@@ -65,10 +65,10 @@ def test_pruned_equals_masked_and_costs_what_was_predicted(construct: type[nn.Mo
 def test_plans_compose(construct: type[nn.Module], data: st.DataObject) -> None:
     network = randomise(construct())
     graph = trace(network, EXAMPLE)
-    first = random_plan(graph, 0.3, torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
+    first = random_plan(graph, 0.3, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2)
     halfway = remove(network, graph, first)
     second_graph = trace(halfway, EXAMPLE)
-    second = random_plan(second_graph, 0.4, torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
+    second = random_plan(second_graph, 0.4, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2)
     twice = remove(halfway, second_graph, second).state_dict()
     once = remove(network, graph, first.then(second)).state_dict()
     assert twice.keys() == once.keys()
@@ -156,3 +156,11 @@ def test_weights_that_do_not_fit_are_named() -> None:
     del state["a.bias"]
     with pytest.raises(WeightsError, match=r"a\.bias: missing; head\.weight: \(2, 99\) does not fit \(2, 10\)"):
         adopt(Residual(), state)
+
+
+def test_plans_of_other_networks_are_refused() -> None:
+    graph = trace(Residual(), EXAMPLE)
+    with pytest.raises(ValueError, match="doesn't have: b"):
+        graph.kept(Plan({"b": (0,)}))
+    with pytest.raises(ValueError, match="don't compose"):
+        Plan({"a": (0, 1)}).then(Plan({"a": (0, 2)}))

@@ -23,7 +23,7 @@ _HOMES = {
     "remove": "prunedge.surgery",
     "prune": "prunedge.loop",
     "open_run": "prunedge.runs",
-    "load": "prunedge.load",
+    "load": "prunedge.restore",
     "open_bundle": "prunedge.edge",
     "bench": "prunedge.edge",
     "PrunedgeError": "prunedge.errors",

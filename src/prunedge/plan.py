@@ -29,6 +29,10 @@ class Plan:
         keep = dict(self.keep)
         for name, kept in second.keep.items():
             first = keep.get(name)
+            if first is not None and kept[-1] >= len(first):
+                raise ValueError(
+                    f"plans for '{name}' don't compose: the first leaves {len(first)} channels, the second keeps number {kept[-1]}"
+                )
             keep[name] = kept if first is None else tuple(first[i] for i in kept)
         return Plan(keep)
 
@@ -89,11 +93,11 @@ def choose(
     return Plan({name: _rest(graph.group(name).size, out) for name, out in gone.items()})
 
 
-def random_plan(graph: ChannelGraph, share: float, generator: torch.Generator) -> Plan:
-    """Remove the share `share` of every group, drawn at random; every group keeps at least one channel."""
+def random_plan(graph: ChannelGraph, share: float, generator: torch.Generator, *, least: int = 1) -> Plan:
+    """Remove the share `share` of every group, drawn at random; every group keeps at least `least` channels (or all it has)."""
     keep: dict[str, tuple[int, ...]] = {}
     for group in graph.groups:
-        stay = max(1, round(group.size * (1 - share)))
+        stay = min(group.size, max(least, round(group.size * (1 - share))))
         if stay < group.size:
             keep[group.name] = tuple(sorted(torch.randperm(group.size, generator=generator)[:stay].tolist()))
     return Plan(keep)

@@ -106,6 +106,8 @@ class ChannelGraph:
 
     def removed(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> KeptIndices:
         """For each tensor that the plan touches: {name: {dim: indices that leave}}, sorted int64."""
+        if unknown := plan.keep.keys() - {group.name for group in self.groups}:
+            raise ValueError(f"the plan names groups that this network doesn't have: {', '.join(sorted(unknown))}")
         gone: dict[str, dict[int, list[np.ndarray]]] = {}
         for group in self.groups:
             if group.name not in plan.keep:
