@@ -137,7 +137,9 @@ class Run:
             flat = {f"{name}|{key}": value.detach().cpu().contiguous() for name, held in kept.state.items() for key, value in held.items()}
             save_file(flat, folder / "momentum.safetensors")
         for file in folder.iterdir():
+            file.chmod(0o644)
             _sync(file)
+        folder.chmod(0o755)
         # A checkpoint that is there already was cut off before its line in the history: it was never used.
         shutil.rmtree(final, ignore_errors=True)
         os.replace(folder, final)
@@ -230,6 +232,8 @@ def _write(file: Path, text: str) -> None:
         opened.write(text)
         opened.flush()
         os.fsync(opened.fileno())
+    # Temporary files are private; a run is made to be looked at by others.
+    os.chmod(temporary, 0o644)
     os.replace(temporary, file)
 
 

@@ -7,7 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-SIZE, TRAIN_EPOCHS, STEP, MAX_STEPS, PATCHES = 128, 4, 0.35, 4, 200
+SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.35, 4, 200
+# As many epochs as this machine trains in about two minutes, so that the demo is short on a slow one and good on a fast one.
+TRAIN_SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 130.0, 2, 8
+PICTURES = 1837
 
 
 def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -38,12 +41,13 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
             run = resume(out, watch(advance, json))
         else:
             pictures = write_elpv(out.with_name(f"{out.name}-pictures"))
+            epochs = _affordable_epochs()
             recipe = Recipe.make(
-                "prunedge demo", data=str(pictures.resolve()), model="resnet18", weights="none", size=SIZE, train_epochs=TRAIN_EPOCHS,
+                "prunedge demo", data=str(pictures.resolve()), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
                 step=STEP, max_steps=MAX_STEPS, max_drop=3.0,
             )  # fmt: skip
             if not json:
-                say(f"training ResNet18 from random weights for {TRAIN_EPOCHS} epochs on photographs of solar cells, then pruning")
+                say(f"training ResNet18 from random weights for {epochs} epochs on photographs of solar cells, then pruning")
             run = prune(recipe, out, watch(advance, json))
         bundles = []
         for name, step in (("bundle-unpruned", 0), ("bundle", None)):
@@ -61,3 +65,14 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     print(sentence(run).rsplit("\n", 1)[0])
     print(f"ONNX Runtime, 1 thread, batch 1: {before:.2f} ms -> {after:.2f} ms for a picture ({speed:.1f} x faster)")
     print(f"report: {page}")
+
+
+def _affordable_epochs() -> int:
+    import torch
+
+    from prunedge.models import build
+    from prunedge.train import measure_engine
+
+    engine = measure_engine(build("resnet18", 2, "none"), torch.zeros(8, 3, SIZE, SIZE))
+    seconds = engine.timings[engine.name] / 1e3 * PICTURES
+    return int(min(MOST_EPOCHS, max(LEAST_EPOCHS, TRAIN_SECONDS // seconds)))
