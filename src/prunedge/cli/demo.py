@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.35, 4, 200
+SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.5, 3, 200
 # As many epochs as this machine trains in about two minutes, so that the demo is short on a slow one and good on a fast one.
 TRAIN_SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 130.0, 2, 8
 PICTURES = 1837
