@@ -15,15 +15,17 @@ CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["
 def metric_by_channels(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
     """The metric before and after fine-tuning against the share of channels removed."""
     x = [100 * step.fraction_removed for step in steps]
-    return _metric(steps, x, metric, max_drop, "prunable channels removed (% of the unpruned network's)", "%{x:.1f} % removed")
+    return _metric(steps, x, metric, max_drop, "channels removed (%)", "%{x:.1f} % removed")
 
 
 def metric_by_macs(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
     """The same against the multiply-accumulates of one picture."""
-    figure = _metric(
-        steps, [step.macs / 1e6 for step in steps], metric, max_drop, "million MACs for one picture (logarithmic)", "%{x:,.1f} million MACs"
+    figure = _metric(steps, [step.macs / 1e6 for step in steps], metric, max_drop, "million MACs (logarithmic)", "%{x:,.1f} million MACs")
+    # A handful of powers of ten says little: the steps' own values are the ticks.
+    ticks = sorted({float(f"{step.macs / 1e6:.2g}") for step in steps if step.accepted})
+    return figure.update_xaxes(
+        type="log", autorange="reversed", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]
     )
-    return figure.update_xaxes(type="log", autorange="reversed")
 
 
 def layers(first: Step, best: Step) -> go.Figure:
@@ -40,7 +42,7 @@ def layers(first: Step, best: Step) -> go.Figure:
         ]
     )
     figure.update_layout(barmode="stack")
-    return _styled(figure, "channels (filters) of the layer", "", height=max(320, 90 + 17 * len(names)))
+    return _styled(figure, "channels of the layer", "", height=max(320, 90 + 17 * len(names)))
 
 
 def seconds(steps: Sequence[Step]) -> go.Figure:
