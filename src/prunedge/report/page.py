@@ -135,7 +135,7 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any]) -> li
         made = [
             (
                 f"{metric} against channels removed",
-                "Validation split, one marker a step, as a share of the unpruned network's prunable channels (those tied by a sum count once).",
+                "Validation split, one marker a step. Channels tied by a sum count once; the share is of the unpruned network's.",
                 figures.metric_by_channels(steps, metric, drop),
             ),
             (
