@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import nn
 
 from prunedge.edge import open_bundle
 from prunedge.models import build
 from prunedge.runs import open_run
-from prunedge.surgery import adopt
+from prunedge.surgery import restore_network
 
 
 def load(path: Path | str, device: str = "cpu") -> nn.Module:
@@ -24,4 +23,4 @@ def load(path: Path | str, device: str = "cpu") -> nn.Module:
         return open_run(folder).load(device=device)
     bundle = open_bundle(folder)
     network = build(bundle.manifest.model, bundle.manifest.classes, "none")
-    return adopt(network, load_file(bundle.path / "model.safetensors")).to(device).eval()
+    return restore_network(network, bundle.path / "model.safetensors").to(device).eval()

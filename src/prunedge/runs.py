@@ -24,7 +24,7 @@ from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
 from prunedge.plan import Plan
 from prunedge.recipe import Recipe
-from prunedge.surgery import OptimState, adopt
+from prunedge.surgery import OptimState, restore_network, save_network
 
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
@@ -81,7 +81,7 @@ class Run:
             known = ", ".join(str(s.index) for s in self.steps() if s.accepted) or "none"
             raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {known}")
         network = build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
-        network = adopt(network, _tensors(folder / "model.safetensors"))
+        network = restore_network(network, folder / "model.safetensors")
         plan = Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
         return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
 
@@ -127,8 +127,7 @@ class Run:
         final, kept = self._folder(turn.step.index), turn.checkpoint
         final.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=".writing-"))
-        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in kept.network.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        save_network(kept.network, folder / "model.safetensors")
         (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
         if kept.scores is not None:
             about = {"criterion": kept.scores.criterion, "examples": str(kept.scores.examples)}

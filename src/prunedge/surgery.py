@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
 
 from prunedge.errors import SurgeryError, WeightsError
-from prunedge.graph import ChannelGraph
+from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.concepts import KeptIndices
 from prunedge.plan import Plan
 
@@ -23,6 +31,26 @@ log = logging.getLogger(__name__)
 OptimState = dict[str, dict[str, torch.Tensor]]
 TOLERANCE = 1e-4  # relative to the largest output, float32: what the order of summation can change, with room to spare
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+_HALVES = (torch.float16, torch.bfloat16)
+_REGISTERED: list[tuple[type[nn.Module], str, Callable[[Any], int]]] = []
+# Attributes with other names (windows, strides, depths) may hold the same number by accident.
+_SIZE_WORDS = (
+    "head",
+    "group",
+    "dim",
+    "channel",
+    "width",
+    "embed",
+    "feature",
+    "plane",
+    "inner",
+    "hidden",
+    "chs",
+    "inp",
+    "oup",
+    "size_per",
+    "radix",
+)
 
 
 @dataclass(frozen=True)
@@ -57,10 +85,11 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     if small is not None:
         return Surgery(small, plan, {}, difference)
     refused: dict[str, str] = {}
+    families: dict[str, list[str]] = {}
     for name in plan.keep:
-        alone, _, reason = _attempt(network, graph, Plan({name: plan.keep[name]}))
-        if alone is None:
-            refused[name] = reason
+        families.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    for names in families.values():
+        refused.update(_unproven(network, graph, plan, names))
     rest = plan.without(refused)
     small, difference, reason = _attempt(network, graph, rest) if refused else (None, 0.0, why)
     if small is None:
@@ -71,12 +100,27 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     return Surgery(small, rest, refused, difference)
 
 
+def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[str]) -> dict[str, str]:
+    """Those of these groups, alike in all but their numbers, that can't be proven right, with the reason."""
+    together = Plan({name: plan.keep[name] for name in names})
+    small, _, why = _attempt(network, graph, together)
+    if small is not None:
+        return {}
+    if len(names) == 1:
+        return {names[0]: why}
+    half = len(names) // 2
+    first, last = (_attempt(network, graph, Plan({name: plan.keep[name]})) for name in (names[0], names[-1]))
+    if first[0] is None and last[0] is None:
+        # The same code at its first and its last place: it bakes in a size, and each further proof would say so again.
+        return dict.fromkeys(names, first[2])
+    return {**_unproven(network, graph, plan, names[:half]), **_unproven(network, graph, plan, names[half:])}
+
+
 def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan) -> tuple[nn.Module | None, float, str]:
-    small = _sliced(network, graph.kept(plan))
-    masked = _masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan))
-    wanted = _outputs(masked, graph.example)
+    small = _sliced(network, graph, plan)
+    wanted = masked_outputs(network, graph, plan)
     try:
-        found = _outputs(small, graph.example)
+        found = _outputs(_precise(small), _precise_example(graph.example))
     except Exception as error:  # whatever the user's forward raises
         return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
     difference = _difference(found, wanted)
@@ -85,13 +129,105 @@ def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan) -> tuple[nn.Mo
     return None, difference, f"differs from the masked network by {difference:.1e} of its largest output"
 
 
-def _outputs(network: nn.Module, example: torch.Tensor) -> list[torch.Tensor]:
+def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan) -> list[torch.Tensor]:
+    """What the network at its full size gives on the graph's example when the plan's slices are zero: what the smaller one must equal.
+
+    Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay.
+    """
+    masked = _precise(_masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)))
+    with _OverWhatStays(graph.statistics, plan):
+        return _outputs(masked, _precise_example(graph.example))
+
+
+class _OverWhatStays(TorchDispatchMode):
+    """Runs the calls that mix channels on the positions that stay, and puts the answer back in its place."""
+
+    def __init__(self, statistics: tuple[Statistic, ...], plan: Plan) -> None:
+        super().__init__()
+        self._kept: dict[tuple[str, int], dict[int, torch.Tensor]] = {}
+        self._calls: Counter[str] = Counter()
+        for one in statistics:
+            for dim, layout in one.layouts:
+                stays = torch.as_tensor(layout.mask(plan))
+                # None of it stays where a whole head leaves: what is mixed inside it no longer matters.
+                if stays.any() and not stays.all():
+                    before = self._kept.setdefault((one.op, one.call), {})
+                    before[dim] = stays & before[dim] if dim in before else stays
+        self._counted = {one.op for one in statistics}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = str(func), kwargs or {}
+        if name not in self._counted:
+            return func(*args, **kwargs)
+        kept = self._kept.get((name, self._calls[name]))
+        self._calls[name] += 1
+        if "_weight_norm_interface" in name:
+            # A filter of zeros has no direction: 0 / 0.
+            out = func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
+            return tree_map(lambda x: x.nan_to_num(), out)
+        return func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
+
+
+def _places(kept: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    return {dim: stays.nonzero().flatten() for dim, stays in kept.items()}
+
+
+def _over(func: Any, args: Any, kwargs: Any, kept: dict[int, torch.Tensor]) -> Any:
+    base, x = func._schema.name.split("::")[1], args[0]
+    for dim, places in kept.items():
+        x = x.index_select(dim, places)
+    if base == "_weight_norm_interface":
+        return _restored(func(x, *args[1:], **kwargs), args[0].shape, kept)
+    if base == "native_layer_norm":
+        (dim, places), first = next(iter(kept.items())), args[0].dim() - len(args[1])
+        affine = [None if one is None else one.index_select(dim - first, places) for one in args[2:4]]
+        return _restored(func(x, list(x.shape[first:]), *affine, *args[4:], **kwargs), args[0].shape, kept)
+    if base == "native_group_norm":
+        affine = [None if one is None else one.index_select(0, kept[1]) for one in args[1:3]]
+        return _restored(func(x, *affine, args[3], len(kept[1]), *args[5:], **kwargs), args[0].shape, kept)
+    if base.startswith("_scaled_dot_product"):
+        # Its default scale is the root of the width; zeros in the sums change nothing.
+        return func(*args, **{**kwargs, "scale": len(next(iter(kept.values()))) ** -0.5})
+    return _restored(func(x, *args[1:], **kwargs), args[0].shape, kept)
+
+
+def _restored(out: Any, shape: torch.Size, kept: dict[int, torch.Tensor]) -> Any:
+    """Results that still have the shortened dimensions, at their full length with zeros where channels are removed."""
+    short = list(shape)
+    for dim, places in kept.items():
+        short[dim] = len(places)
+
+    def back(tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor) or list(tensor.shape) != short:
+            return tensor
+        for dim, places in kept.items():
+            size = list(tensor.shape)
+            size[dim] = shape[dim]
+            tensor = tensor.new_zeros(size).index_copy(dim, places, tensor)
+        return tensor
+
+    return tree_map(back, out)
+
+
+def _precise(network: nn.Module) -> nn.Module:
+    """The network itself, or a float32 copy of one in half precision: rounding would hide what the proof looks for."""
+    return copy.deepcopy(network).float() if any(x.dtype in _HALVES for x in _aliases(network).values()) else network
+
+
+def _precise_example(example: Any) -> Any:
+    return tree_map(lambda x: x.float() if isinstance(x, torch.Tensor) and x.dtype in _HALVES else x, example)
+
+
+def _outputs(network: nn.Module, example: Any) -> list[torch.Tensor]:
     modes = {module: module.training for module in network.modules()}
     network.eval()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad():
-            return [x for x in tree_flatten(network(example))[0] if isinstance(x, torch.Tensor)]
+            return [x for x in tree_flatten(call(network, example))[0] if isinstance(x, torch.Tensor)]
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in modes.items():
             module.training = mode
 
@@ -127,11 +263,12 @@ def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
     return taken.clone() if taken is tensor or not dims else taken
 
 
-def _sliced(network: nn.Module, kept: KeptIndices) -> nn.Module:
+def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
     tensors = _aliases(network)
-    swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in kept.items()}
+    swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = _copy_with(network, swapped)
     mend(small)
+    _mend_sizes(small, graph, plan)
     return small
 
 
@@ -148,6 +285,15 @@ def _masked(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> 
     return _copy_with(network, swapped)
 
 
+def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:
+    """Say how a size that a layer's Python code keeps follows from its weights: it is set after each surgery.
+
+    For example `register_size_attribute(MyAttention, "inner", lambda layer: layer.out.in_features)`. Needed only where
+    prunedge reports a group as left whole because the smaller network doesn't run.
+    """
+    _REGISTERED.append((kind, attribute, size))
+
+
 def mend(network: nn.Module) -> None:
     """Bring the sizes that layers keep beside their weights in line with the weights."""
     for module in network.modules():
@@ -155,10 +301,22 @@ def mend(network: nn.Module) -> None:
             _mend_convolution(module)
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = module.weight.shape
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
             held = next((t for t in (module.weight, module.running_mean) if t is not None), None)
             if held is not None:
                 module.num_features = len(held)
+        elif isinstance(module, nn.GroupNorm) and module.affine and len(module.weight) != module.num_channels:
+            if norm_by_blocks(module.num_groups, module.num_channels):
+                module.num_groups = len(module.weight) // (module.num_channels // module.num_groups)
+            module.num_channels = len(module.weight)
+        elif isinstance(getattr(module, "normalized_shape", None), tuple) and isinstance(module.weight, torch.Tensor):
+            module.__dict__["normalized_shape"] = tuple(module.weight.shape)
+        elif isinstance(module, nn.PReLU):
+            module.num_parameters = len(module.weight)
+    for kind, attribute, size in _REGISTERED:
+        for module in network.modules():
+            if isinstance(module, kind):
+                setattr(module, attribute, size(module))
 
 
 def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
@@ -169,6 +327,36 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
     if module.groups == module.in_channels and ins == 1:
         module.groups = outs // (module.out_channels // module.groups)
     module.out_channels, module.in_channels = outs, ins * module.groups
+
+
+def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
+    """Give modules whose code divides channels into blocks the new numbers of heads, widths and channels.
+
+    Which of its integers hold them is read off their values and names; a wrong guess fails the proof. What was
+    set is noted on the network, since its weights alone don't tell it.
+    """
+    sizes: dict[str, int] = {}
+    for one in graph.reshapes:
+        kept = [len(indices) for indices in one.layout.kept(plan)]
+        shape = one.layout.number.shape
+        changed = {old: new for old, new in zip(shape, kept, strict=True) if old != new}
+        if not changed:
+            continue
+        for start in range(len(shape) - 1):
+            changed.setdefault(prod(shape[start:]), prod(kept[start:]))
+        module = network.get_submodule(one.module)
+        for name, value in list(vars(module).items()):
+            key = f"{one.module}.{name}".lstrip(".")
+            if type(value) is int and value in changed and key not in sizes and any(word in name for word in _SIZE_WORDS):
+                setattr(module, name, changed[value])
+                sizes[key] = changed[value]
+    if sizes:
+        network.__dict__["_prunedge_sizes"] = {**sizes_of(network), **sizes}
+
+
+def sizes_of(network: nn.Module) -> Mapping[str, int]:
+    """The integers of its modules that surgery has changed beside the weights: {path of the attribute: value}."""
+    return network.__dict__.get("_prunedge_sizes", {})
 
 
 def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimState:
@@ -183,8 +371,8 @@ def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimStat
     }
 
 
-def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The network with these weights, whatever their widths: rebuilds a pruned network from its saved tensors.
+def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int] | None = None) -> nn.Module:
+    """The network with these weights, whatever their widths: rebuilds a pruned network from its saved tensors and `sizes_of` it.
 
     `tensors` is a whole state dict; a tensor may be narrower than the network's own, never wider or of another rank.
     Raises WeightsError naming each tensor that is missing, unknown or doesn't fit.
@@ -200,4 +388,29 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
     small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
+    for path, size in (sizes or {}).items():
+        module, _, name = path.rpartition(".")
+        setattr(small.get_submodule(module), name, size)
+    if sizes:
+        small.__dict__["_prunedge_sizes"] = dict(sizes)
     return small
+
+
+def save_network(network: nn.Module, file: Path) -> None:
+    """Write a network's tensors, and what else `restore_network` needs, as safetensors."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    save_file(tensors, file, {"sizes": json.dumps(dict(sizes_of(network)))})
+
+
+def restore_network(network: nn.Module, file: Path) -> nn.Module:
+    """A network of that name at its full width becomes the pruned one that `save_network` wrote.
+
+    Raises WeightsError when the file can't be read or doesn't fit.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            sizes = json.loads((opened.metadata() or {}).get("sizes", "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; make it again") from None
+    return adopt(network, tensors, sizes)

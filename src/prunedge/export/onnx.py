@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from prunedge.edge.bundle import NETWORK, Bundle, ExportCheck, open_bundle, write_manifest
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.errors import ExportError
+from prunedge.surgery import save_network
 
 TOLERANCE = 1e-3  # of the largest output, float32
 OPSET = 18
@@ -48,8 +48,7 @@ def export_bundle(
         network = network.cpu().eval()
         _write_onnx(network, folder / NETWORK, size)
         check = _compare(network, folder / NETWORK, pictures)
-        tensors = {name: value.detach().contiguous().clone() for name, value in network.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        save_network(network, folder / "model.safetensors")
         (folder / "plan.json").write_text(json.dumps({name: list(kept) for name, kept in (plan or {}).items()}), encoding="utf-8")
         write_manifest(
             folder, [NETWORK, "model.safetensors", "plan.json"], model=model, classes=list(classes), input_size=size, mean=IMAGENET_MEAN,

@@ -1,6 +1,7 @@
 """A network in, out comes which of its channels can leave together: `trace(network, example) -> ChannelGraph`."""
 
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slice
-from prunedge.graph.trace import trace
+from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
+from prunedge.graph.rules import norm_by_blocks
+from prunedge.graph.trace import call, trace
 
-__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "trace"]
+__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "norm_by_blocks", "trace"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 
 Role = Literal["out", "in", "channel"]
 KeptIndices = dict[str, dict[int, np.ndarray]]
@@ -66,14 +65,67 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One contraction with a weight: its MACs for one picture are `positions` * the weight's number of elements.
+class Layout:
+    """Which channel each position of an activation (or of a weight on its way to a layer) belongs to.
 
-    Operations between activations (attention) have `weight` None and a fixed number of MACs in `positions`.
+    `number` and `channel` have the shape of those dimensions along which channels vary: the place of the group in `names`
+    (-1 where what is there always stays) and the channel in it.
+    """
+
+    names: tuple[str, ...]
+    number: np.ndarray
+    channel: np.ndarray
+
+    def mask(self, plan: Keeps | None) -> np.ndarray:
+        """True where the channel stays after the plan."""
+        stays = np.ones(self.number.shape, dtype=bool)
+        for number, name in enumerate(self.names):
+            if plan is not None and name in plan.keep:
+                here = self.number == number
+                stays[here] = np.isin(self.channel[here], np.asarray(plan.keep[name]))
+        return stays
+
+    def kept(self, plan: Keeps | None) -> list[np.ndarray]:
+        """For each dimension the positions at which anything stays."""
+        mask = self.mask(plan)
+        axes = range(mask.ndim)
+        return [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A call that mixes channels without weights: layer norm, a mean over the channels, softmax.
+
+    It is the `call`-th (from 0) of the ATen operation `op` in a run of the network. `layouts` says for each dimension
+    of its first argument over which it mixes (`dims`) who lives there. The smaller network takes it over the channels that stay, and so
+    does the masked network that it is compared with.
+    """
+
+    op: str
+    call: int
+    dims: tuple[int, ...]
+    layouts: tuple[tuple[int, Layout], ...]
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """A reshape in the code of `module` that divides channels into blocks (heads, shuffled groups)."""
+
+    module: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One contraction: its MACs for one picture are `positions` * the weight's number of elements.
+
+    A product of two activations (attention) has no weight but a `layout`, whose kept positions count instead; with neither,
+    `positions` is the whole, fixed number.
     """
 
     weight: str | None
     positions: int
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +133,7 @@ class ChannelGraph:
     """Which channels of a network leave together, which stay and why, and what each costs.
 
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
-    `example` is the batch of inputs that the network was traced with.
+    `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
     """
 
     groups: tuple[Group, ...]
@@ -90,7 +142,9 @@ class ChannelGraph:
     shapes: Mapping[str, tuple[int, ...]]
     trainable: frozenset[str]
     layers: tuple[tuple[str, str], ...]
-    example: torch.Tensor = field(repr=False)
+    example: Any = field(repr=False)
+    statistics: tuple[Statistic, ...] = ()
+    reshapes: tuple[Reshape, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -143,12 +197,27 @@ class ChannelGraph:
     def macs(self, plan: Keeps | None = None) -> int:
         """Multiply-accumulates for one picture after the plan; equals what torch's FLOP counter measures, halved."""
         shapes = self.sizes(plan)
-        return sum(op.positions * (prod(shapes[op.weight]) if op.weight else 1) for op in self.operations)
+        count = 0
+        for op in self.operations:
+            factor = prod(shapes[op.weight]) if op.weight else int(op.layout.mask(plan).sum()) if op.layout else 1
+            count += op.positions * factor
+        return count
 
     def params(self, plan: Keeps | None = None) -> int:
         """Number of parameters after the plan."""
         shapes = self.sizes(plan)
         return sum(prod(shapes[name]) for name in self.trainable)
+
+    def prunable_share(self, without: Collection[str] = ()) -> float:
+        """Share (0 to 1) of all parameter elements that leave with at least one channel of a group not named in `without`."""
+        touched: dict[str, dict[int, set[int]]] = {}
+        for group in self.groups:
+            for part in () if group.name in without else group.slices:
+                touched.setdefault(part.tensor, {}).setdefault(part.dim, set()).update(part.indices.ravel().tolist())
+        stays = sum(
+            prod(size - len(touched.get(name, {}).get(dim, ())) for dim, size in enumerate(self.shapes[name])) for name in self.trainable
+        )
+        return 1 - stays / max(1, self.params())
 
     def widths(self, plan: Keeps | None = None) -> dict[str, int]:
         """Channels that each prunable layer makes after the plan: {layer: channels}, in the network's order."""

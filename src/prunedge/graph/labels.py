@@ -22,7 +22,8 @@ dimensions, moved by the same operations: a weight that reaches `addmm` transpos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,8 +85,11 @@ class Ledger:
     frozen: list[tuple[np.ndarray, str]] = field(default_factory=list)
     roles: dict[tuple[str, int], Role] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[Operation | tuple[int, torch.Tensor]] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    conditions: list[Condition] = field(default_factory=list)
+    divisions: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+    mixings: list[Mixing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
@@ -115,6 +119,15 @@ class Ledger:
         if both.any():
             self.ties.append((left[both], right[both]))
 
+    def squash(self, labels: torch.Tensor, dims: Iterable[int]) -> torch.Tensor:
+        """Tie the labels along these dimensions: they are one channel; gives the labels with size 1 there."""
+        for dim in dims:
+            if labels.shape[dim] > 1:
+                first = labels.narrow(dim, 0, 1)
+                self.tie(first, labels)
+                labels = first
+        return labels
+
     def freeze(self, labels: torch.Tensor | None, reason: str) -> None:
         """These labels stay."""
         if labels is not None:
@@ -127,15 +140,43 @@ class Ledger:
             self.frozen.append((self.base[view.name, dim] + np.arange(size), reason))
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What must hold along one dimension of an activation *if* its channels can leave one by one there.
+
+    Dividing channels into heads and their width gives an activation with two dimensions of channels, of which only one is
+    pruned in the end. A scale of the head's width, say, ties the heads together when the width is pruned, and means
+    nothing when whole heads are. `partner` (broadcastable labels) is tied to `labels` then; without one they are frozen
+    for `reason`. With `dim` -1 the partner has fewer channels than `labels` and is tied where they agree, else frozen.
+    """
+
+    labels: torch.Tensor
+    dim: int
+    partner: torch.Tensor | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A call that mixes channels, as it is seen while tracing: labels by dimension (see `concepts.Statistic`)."""
+
+    op: str
+    call: int
+    dims: tuple[int, ...]
+    labels: tuple[torch.Tensor, ...]
+
+
 Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Labeller(TorchDispatchMode):
     """Runs beside the network and labels each tensor that it makes; see the module's first lines."""
 
-    def __init__(self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int) -> None:
+    def __init__(self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False) -> None:
         super().__init__()
-        self.ledger, self.rule_for, self.batch = ledger, rule_for, batch
+        self.ledger, self.rule_for, self.batch, self.by_width = ledger, rule_for, batch, by_width
+        self.module = ""
+        self.calls: Counter[str] = Counter()
         self._tags: dict[int, torch.Tensor | ParamView] = {}
         # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
         self._alive: list[torch.Tensor] = []
@@ -145,6 +186,7 @@ class Labeller(TorchDispatchMode):
         # The labels of an in-place operation's target must be read before the operation.
         out = func(*args, **kwargs)
         self.rule_for(func)(self, func, args, kwargs, out)
+        self.calls[str(func)] += 1
         return out
 
     def name(self, tensor: torch.Tensor, tag: torch.Tensor | ParamView | None) -> None:
@@ -163,6 +205,28 @@ class Labeller(TorchDispatchMode):
         """The compact labels of an activation; None where it has none."""
         found = self.tag(tensor)
         return found if isinstance(found, torch.Tensor) else None
+
+    def mixes(self, func: Any, rank: int, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
+        """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""
+        found = [(dim, one) for dim, several in labels.items() for one in several]
+        if found:
+            dims, lines = zip(*found, strict=True)
+            self.ledger.mixings.append(Mixing(str(func), self.calls[str(func)], dims, lines))
+
+    def promote(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Labels of an activation, or of a parameter that stands in for one (a class token): its last dimension's atoms."""
+        view = self.param(tensor)
+        if view is None:
+            return self.labels(tensor)
+        self.ledger.used.add(view.name)
+        for dim in reversed(range(tensor.dim())):
+            if tensor.shape[dim] > 1:
+                atoms = self.ledger.of(view, dim, "channel")
+                if atoms is None:
+                    self.ledger.freeze_param(view, "a parameter is used in an order that can't be followed")
+                    return None
+                return atoms.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
+        return None
 
     def param(self, tensor: object) -> ParamView | None:
         """The coordinates of a parameter's view; None for anything else."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,17 +15,20 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Role, Slice
-from prunedge.graph.labels import Labeller, Ledger, ParamView
+from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Role, Slice, Statistic
+from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView
 from prunedge.graph.rules import rule_for
 
+Attention = Literal["heads", "width"]
 Places = list[tuple[str, int, int]]  # (tensor, dimension, index) of each atom of a channel
 
 
-def trace(network: nn.Module, example: torch.Tensor) -> ChannelGraph:
+def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
     """Find the channels of a network that can be removed, and what each removal takes along.
 
-    `example` is a batch of inputs, (n, 3, height, width) float32, on the network's device. The network runs once in
+    `example` is a batch of inputs, (n, 3, height, width) float32, on the network's device; a tuple or a dict holds the
+    positional or named arguments of a network with several inputs. `attention` says what leaves of it: whole heads, or
+    the same `width` of every head. The network runs once in
     evaluation mode without gradients (so frozen backbones are seen like all others), and once more in training mode
     when evaluation leaves parameters unused (auxiliary heads); its mode, buffers and the random state stay as they were.
     Raises GraphError when the network does not run on the example.
@@ -34,18 +38,22 @@ def trace(network: nn.Module, example: torch.Tensor) -> ChannelGraph:
     trainable = {name for name, _ in network.named_parameters()}
     with _undisturbed(network):
         network.eval()
-        _run(network, example, tensors, ledger)
+        _run(network, example, tensors, ledger, attention)
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
             network.train()
-            operations = list(ledger.operations)
-            _run(network, example, tensors, ledger, only=unused)
-            ledger.operations = operations
-    groups, frozen = _collect(ledger)
+            operations, mixings = list(ledger.operations), list(ledger.mixings)
+            _run(network, example, tensors, ledger, attention, only=unused)
+            ledger.operations, ledger.mixings = operations, mixings
+    component = _settle(ledger)
+    groups, frozen, home = _collect(ledger, component)
+    costs = [_operation(op, component, home) for op in ledger.operations]
     order = {name: i for i, name in enumerate(tensors)}
-    layers = sorted({op.weight for op in ledger.operations if op.weight} | ledger.positions.keys(), key=order.__getitem__)
+    layers = sorted({op.weight for op in costs if op.weight} | ledger.positions.keys(), key=order.__getitem__)
     return ChannelGraph(
-        groups=tuple(groups), frozen=tuple(frozen), operations=tuple(ledger.operations), shapes=ledger.shapes,
+        groups=tuple(groups), frozen=tuple(frozen), operations=tuple(costs), shapes=ledger.shapes,
         trainable=frozenset(trainable), layers=tuple((_module(name), name) for name in layers), example=example,
+        statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
+        reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in ledger.divisions),
     )  # fmt: skip
 
 
@@ -55,15 +63,26 @@ def _floating(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in named if tensor.is_floating_point()}
 
 
+def call(network: nn.Module, example: Any) -> Any:
+    """The network's answer to an example: a tensor, a tuple of arguments, or a dict of named ones."""
+    if isinstance(example, Mapping):
+        return network(**example)
+    return network(*example) if isinstance(example, tuple) else network(example)
+
+
 def _run(
-    network: nn.Module, example: torch.Tensor, tensors: Mapping[str, torch.Tensor], ledger: Ledger, only: set[str] | None = None
-) -> None:
-    labeller = Labeller(ledger, rule_for, batch=len(example))
+    network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, attention: Attention,
+    only: set[str] | None = None,
+) -> None:  # fmt: skip
+    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
+    if first is None:
+        raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
+    labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width")
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
-        with torch.no_grad(), labeller:
-            output = network(example)
+        with torch.no_grad(), _watching(network, labeller), labeller:
+            output = call(network, example)
     except Exception as error:
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
@@ -74,6 +93,33 @@ def _run(
     for tensor in tree_flatten(output)[0]:
         if isinstance(tensor, torch.Tensor):
             ledger.freeze(labeller.labels(tensor), "is the network's output")
+
+
+@contextmanager
+def _watching(network: nn.Module, labeller: Labeller) -> Iterator[None]:
+    """Tell the labeller whose forward is running."""
+    stack = [""]
+
+    def enter(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, args: Any) -> None:
+            stack.append(name)
+            labeller.module = name
+
+        return hook
+
+    def leave(module: nn.Module, args: Any, out: Any) -> None:
+        stack.pop()
+        labeller.module = stack[-1]
+
+    handles = []
+    for name, module in network.named_modules():
+        if name:
+            handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave, always_call=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _coordinates(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -100,8 +146,73 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _collect(ledger: Ledger) -> tuple[list[Group], list[Frozen]]:
-    component = _components(ledger)
+def _settle(ledger: Ledger) -> np.ndarray:
+    """Component of each atom, after everything that depends on how channels leave in the end has been decided."""
+    conditions = list(ledger.conditions)
+    while True:
+        component = _components(ledger)
+        changed = False
+        for _, labels in ledger.divisions:
+            varies = [d for d in range(labels.dim()) if not _same_along(component, labels, d)]
+            if len(varies) > 1:
+                # Nothing else says along which dimension they leave: the last, so that each block loses the same places.
+                ledger.squash(labels, varies[:-1])
+                changed = True
+        if changed:
+            continue
+        waiting = []
+        for one in conditions:
+            if not _concerns(component, one):
+                waiting.append(one)
+            elif one.partner is None or one.dim < 0:
+                ledger.freeze(one.labels if one.partner is None else one.partner, one.reason)
+                changed |= one.partner is not None
+            else:
+                ledger.tie(one.labels, one.partner, one.reason)
+                changed = True
+        conditions = waiting
+        if not changed:
+            break
+    for one in conditions:
+        if one.dim < 0 and one.partner is not None:
+            ledger.tie(one.labels, one.partner, one.reason)
+    return _components(ledger) if conditions else component
+
+
+def _concerns(component: np.ndarray, one: Condition) -> bool:
+    """Whether channels leave one by one along the condition's dimension."""
+    if one.dim >= 0:
+        return not _same_along(component, one.labels, one.dim)
+    assert one.partner is not None
+    thin = [d for d, size in enumerate(one.partner.shape) if size == 1]
+    return not all(_same_along(component, one.labels, d) for d in thin)
+
+
+def _same_along(component: np.ndarray, labels: torch.Tensor, dim: int) -> bool:
+    found = component[labels.numpy()]
+    return bool((found == np.take(found, [0], axis=dim)).all())
+
+
+def _layout(labels: torch.Tensor, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Layout:
+    roots, where = np.unique(component[labels.numpy()], return_inverse=True)
+    names = sorted({home[root][0] for root in roots.tolist() if root in home})
+    number = np.array([names.index(home[r][0]) if r in home else -1 for r in roots.tolist()], dtype=np.int64)
+    channel = np.array([home[r][1] if r in home else 0 for r in roots.tolist()], dtype=np.int64)
+    where = where.reshape(labels.shape)
+    return Layout(tuple(names), number[where], channel[where])
+
+
+def _operation(op: Operation | tuple[int, torch.Tensor], component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Operation:
+    return op if isinstance(op, Operation) else Operation(None, op[0], _layout(op[1], component, home))
+
+
+def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:
+    layouts = tuple((dim, _layout(labels, component, home)) for dim, labels in zip(mixing.dims, mixing.labels, strict=True))
+    return Statistic(mixing.op, mixing.call, mixing.dims, layouts)
+
+
+def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[Frozen], dict[int, tuple[str, int]]]:
+    """Groups, frozen channels, and for each component that is a channel its group and number."""
     reasons: dict[int, str] = {}
     for atoms, reason in ledger.frozen:
         for root in np.unique(component[atoms]):
@@ -111,23 +222,28 @@ def _collect(ledger: Ledger) -> tuple[list[Group], list[Frozen]]:
         if (tensor, dim) in ledger.roles:
             for index, root in enumerate(component[first : first + ledger.shapes[tensor][dim]].tolist()):
                 channels[root].append((tensor, dim, index))
-    kinds: dict[tuple[str | None, tuple[tuple[tuple[str, int], int], ...]], list[Places]] = defaultdict(list)
+    kinds: dict[tuple[str | None, tuple[tuple[tuple[str, int], int], ...]], list[int]] = defaultdict(list)
     for root, places in channels.items():
         counts: dict[tuple[str, int], int] = defaultdict(int)
         for tensor, dim, _ in places:
             counts[tensor, dim] += 1
         why = reasons.get(root) or _incomplete(counts, ledger.roles)
-        kinds[why, tuple(counts.items())].append(places)
+        kinds[why, tuple(counts.items())].append(root)
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: set[str] = set()
-    for (why, _), members in kinds.items():
+    home: dict[int, tuple[str, int]] = {}
+    for (why, _), roots in kinds.items():
+        members = [channels[root] for root in roots]
         name = _unique(_name(members[0], ledger.roles), taken)
+        if why is None and len(members) == 1:
+            why = "all of it leaves together, so that nothing would be left"
         if why is None:
             groups.append(_group(name, members, ledger))
+            home.update({root: (name, channel) for channel, root in enumerate(roots)})
         else:
             frozen.append(Frozen(name, len(members), why))
-    return groups, frozen
+    return groups, frozen, home
 
 
 def _components(ledger: Ledger) -> np.ndarray:
