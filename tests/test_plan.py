@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prunedge.graph import trace
 from prunedge.importance import Scores
-from prunedge.plan import Plan, choose
+from prunedge.plan import Limits, Plan, choose
 from tests.networks import Plain
 
 GRAPH = trace(Plain(), torch.randn(1, 3, 12, 12))  # features.0: 6, features.3: 8, classifier.0: 16
@@ -43,9 +43,26 @@ def test_groups_are_compared_after_normalisation() -> None:
 
 
 def test_excluded_groups_and_least_channels_are_kept() -> None:
-    plan = choose(GRAPH, scores(features_0=[0, 1, 2, 3, 4]), 0.9, exclude={"classifier.0"}, least=5, most_of_group=1.0)
+    plan = choose(GRAPH, scores(features_0=[0, 1, 2, 3, 4]), 0.9, exclude={"classifier.0"}, limits=Limits(least=5, cap=1.0))
     assert {name: len(kept) for name, kept in plan.keep.items()} == {"features.0": 5, "features.3": 5}
-    assert choose(GRAPH, scores(), 0.5, least=99) == Plan({})
+    assert choose(GRAPH, scores(), 0.5, limits=Limits(least=99)) == Plan({})
+
+
+@given(st.integers(0, 99), st.floats(0.05, 0.95), st.sampled_from([2, 3, 4, 8]))
+def test_what_a_group_keeps_is_a_multiple(seed: int, remove: float, multiple: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
+    plan = choose(GRAPH, Scores(values, "x"), remove, limits=Limits(multiple=multiple))
+    assert plan.keep  # some group always has room for a portion
+    for name, kept in plan.keep.items():
+        assert len(kept) % multiple == 0
+        assert float(values[name][list(kept)].min()) >= float(values[name][sorted(set(range(NAMES[name])) - set(kept))].max())
+
+
+@pytest.mark.parametrize("pattern", ["features.3", "features.3*", "*.3.weight"])
+def test_layers_can_be_kept_out_by_pattern(pattern: str) -> None:
+    plan = choose(GRAPH, scores(), 0.5, limits=Limits(keep_out=(pattern,)))
+    assert plan.keep and "features.3" not in plan.keep
 
 
 @given(st.integers(0, 999), st.floats(0.01, 0.95))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from prunedge.graph import trace
 from prunedge.importance import TaylorCollector, find
 from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
+from prunedge.plan import Limits
 from prunedge.recipe import Recipe
 from prunedge.runs import Run, create, open_run
-from prunedge.train import Engine, FitRecipe, make_engine, measure, measure_engine, predict, transfer
+from prunedge.train import Engine, make_engine, measure, measure_engine, predict, transfer, transfer_recipe
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +129,13 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch) -> Workshop:
-    finetune = FitRecipe(batch_size=recipe.batch_size, metric=recipe.metric)
-    if recipe.finetune_lr is not None:
-        finetune = replace(finetune, lr=recipe.finetune_lr)
-    return Workshop(data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress)
+    # A network that learned from these pictures alone has no older knowledge that bold steps could spoil: the rate that made it mends it.
+    finetune = transfer_recipe(
+        build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
+        batch_size=recipe.batch_size, metric=recipe.metric,
+    )  # fmt: skip
+    limits = Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap)
+    return Workshop(data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress, limits, recipe.extra_rounds)
 
 
 def _keep(run: Run, turn: Turn, watch: Watch) -> None:

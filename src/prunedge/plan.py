@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import floor
 
 import torch
 
-from prunedge.graph import ChannelGraph
+from prunedge.graph import ChannelGraph, Group
 from prunedge.importance import Scores, normalised
 
 
@@ -54,43 +55,76 @@ class Plan:
         return cls({name: tuple(kept) for name, kept in json.loads(text).items()})
 
 
-def choose(
-    graph: ChannelGraph,
-    scores: Scores,
-    remove: float = 0.1,
-    *,
-    least: int = 2,
-    most_of_group: float = 0.5,
-    exclude: Collection[str] = (),
-) -> Plan:
-    """Remove the share `remove` of the graph's channels that matter least, over all groups at once.
+@dataclass(frozen=True)
+class Limits:
+    """What a plan may do to a group.
 
-    Scores are divided by their group's Euclidean norm first (`normalised`). A group keeps at least `least` channels, and
-    loses at most the share `most_of_group` in one plan: a global ranking would otherwise empty a layer at one go. Groups in
-    `exclude` keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`.
-    Equal scores go in the graph's order, so that the same scores always make the same plan. ValueError when
-    `remove` lies outside (0, 1).
+    `keep_out` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
+    least `least` channels, loses at most the share `cap` in one plan (a global ranking would otherwise empty a layer at one go), and
+    what it keeps is a multiple of `multiple` (8 or 16 suits many devices' vector units) wherever it loses any.
+    """
+
+    keep_out: tuple[str, ...] = ()
+    least: int = 2
+    multiple: int = 1
+    cap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.least < 1 or self.multiple < 1 or not 0 < self.cap <= 1:
+            raise ValueError(f"least and multiple must be 1 or more and cap in (0, 1], not {self.least}, {self.multiple}, {self.cap}")
+
+    def excludes(self, group: Group) -> bool:
+        """Whether the group keeps all its channels."""
+        own = [part.tensor for part in group.slices if part.role != "in"]
+        names = {group.name, *own, *(tensor.rpartition(".")[0] for tensor in own)}
+        return any(fnmatchcase(name, pattern) for pattern in self.keep_out for name in names)
+
+
+def choose(
+    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = ()
+) -> Plan:
+    """Remove the share `remove` of the graph's channels that matter least, over all groups at once, within the `limits`.
+
+    Scores are divided by their group's Euclidean norm first (`normalised`). Groups in `exclude` keep all. At least one
+    channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go in the graph's order, so
+    that the same scores always make the same plan. ValueError when `remove` lies outside (0, 1).
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
+    limits = limits or Limits()
     values = normalised({group.name: scores.values[group.name] for group in graph.groups})
-    open_groups = [group for group in graph.groups if group.name not in exclude]
-    room = {g.name: min(g.size - min(least, g.size), max(1, floor(most_of_group * g.size))) for g in open_groups}
+    open_groups = [group for group in graph.groups if group.name not in exclude and not limits.excludes(group)]
     wanted = max(1, round(remove * sum(group.size for group in open_groups)))
-    ranked = sorted(
-        (float(value), place, channel, group.name)
+    portions = [
+        (mean, place, portion)
         for place, group in enumerate(open_groups)
-        for channel, value in enumerate(values[group.name].tolist())
-    )
+        for mean, portion in _portions(values[group.name].tolist(), limits)
+    ]
     gone: dict[str, list[int]] = {}
-    for _, _, channel, name in ranked:
-        if wanted == 0:
+    for _, place, portion in sorted(portions, key=lambda one: one[:2]):
+        if wanted <= 0 or (gone and len(portion) > wanted):
             break
-        if room[name] > 0:
-            gone.setdefault(name, []).append(channel)
-            room[name] -= 1
-            wanted -= 1
+        gone.setdefault(open_groups[place].name, []).extend(portion)
+        wanted -= len(portion)
     return Plan({name: _rest(graph.group(name).size, out) for name, out in gone.items()})
+
+
+def _portions(values: Sequence[float], limits: Limits) -> list[tuple[float, list[int]]]:
+    """What a group may lose, least important first, in portions after each of which its size is fine; (mean score, channels)."""
+    size = len(values)
+    order = sorted(range(size), key=lambda channel: (values[channel], channel))
+    most = min(size - min(limits.least, size), max(1, floor(limits.cap * size)))
+    found: list[tuple[float, list[int]]] = []
+    start = 0
+    while start < size:
+        end = start + ((size - start) % limits.multiple or limits.multiple)
+        # One portion may exceed the cap where it is the least that a multiple allows.
+        if end > (most if found or limits.multiple == 1 else size - max(limits.least, limits.multiple)):
+            break
+        portion = order[start:end]
+        found.append((sum(values[channel] for channel in portion) / len(portion), portion))
+        start = end
+    return found
 
 
 def random_plan(graph: ChannelGraph, share: float, generator: torch.Generator, *, least: int = 1) -> Plan:

@@ -43,6 +43,11 @@ class Recipe(BaseModel):
     target_macs: float | None = Field(None, gt=0, le=1)
     target_params: float | None = Field(None, gt=0, le=1)
     max_steps: int | None = Field(None, ge=1)
+    extra_rounds: int = Field(1, ge=0)
+    keep_out: list[str] = []
+    least: int = Field(2, ge=1)
+    multiple: int = Field(1, ge=1)
+    cap: float = Field(0.5, gt=0, le=1)
 
     @classmethod
     def make(cls, where: str, **values: Any) -> Recipe:

@@ -56,14 +56,11 @@ class Attention(nn.Module):
         self.scale = width**-0.5
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n, c, h, w = x.shape
+        n, _c, h, w = x.shape
         x = x.flatten(2).transpose(1, 2)
         q, k, v = self.qkv(x).reshape(n, h * w, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         q = self.q_norm(q)
-        if self.fused:
-            y = F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = (q * self.scale @ k.transpose(-2, -1)).softmax(-1) @ v
+        y = F.scaled_dot_product_attention(q, k, v) if self.fused else (q * self.scale @ k.transpose(-2, -1)).softmax(-1) @ v
         return self.proj(y.transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
 
 
@@ -97,7 +94,7 @@ def spatial_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def tokens(self: Any, x: torch.Tensor) -> torch.Tensor:
-    n, c, h, w = x.shape
+    n, _c, h, w = x.shape
     y = torch.cat([self.token.expand(n, -1, -1), x.flatten(2).transpose(1, 2)], 1) + self.place
     return self.norm(y)[:, 1:].transpose(1, 2).reshape(n, -1, h, w)
 

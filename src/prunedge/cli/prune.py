@@ -30,6 +30,11 @@ def prune(
     target_macs: float | None = None,
     target_params: float | None = None,
     max_steps: int | None = None,
+    extra_rounds: int = 1,
+    keep_out: list[str] | None = None,
+    least: int = 2,
+    multiple: int = 1,
+    cap: float = 0.5,
     metric: Literal["accuracy", "f1", "auroc"] | None = None,
     seed: int | None = None,
     size: int | None = None,
@@ -79,6 +84,16 @@ def prune(
         Stop at this share of the unpruned network's parameters.
     max_steps
         Stop after this many steps.
+    extra_rounds
+        How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.
+    keep_out
+        A pattern of layer or group names that keep all their channels (`layer1.*`; `prunedge groups` lists them); may be repeated.
+    least
+        Every group keeps at least this many channels.
+    multiple
+        Groups that lose channels keep a multiple of this many (8 or 16 suits many devices).
+    cap
+        The largest share that a group may lose in one step.
     metric
         What the rule watches (accuracy).
     seed
@@ -118,6 +133,7 @@ def prune(
         knobs = {
             "criterion": criterion, "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
+            "extra_rounds": extra_rounds, "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
         }  # fmt: skip
         given = {key: value for key, value in given.items() if value is not None}
         if skip_unreadable:

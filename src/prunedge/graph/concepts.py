@@ -203,6 +203,18 @@ class ChannelGraph:
             count += op.positions * factor
         return count
 
+    def macs_of(self, group: Group) -> int:
+        """Multiply-accumulates for one picture in which the group's channels take part: what removing all of them would free."""
+        kept = {(part.tensor, part.dim): part.indices.size / self.shapes[part.tensor][part.dim] for part in group.slices}
+        total = 0.0
+        for op in self.operations:
+            if op.weight is not None:
+                stays = prod((1 - share for (tensor, _), share in kept.items() if tensor == op.weight), start=1.0)
+                total += op.positions * prod(self.shapes[op.weight]) * (1 - stays)
+            elif op.layout is not None and group.name in op.layout.names:
+                total += op.positions * int((op.layout.number == op.layout.names.index(group.name)).sum())
+        return round(total)
+
     def params(self, plan: Keeps | None = None) -> int:
         """Number of parameters after the plan."""
         shapes = self.sizes(plan)

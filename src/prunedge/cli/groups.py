@@ -1,0 +1,120 @@
+"""`prunedge groups`: which channels of a network can leave together, and which can't, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.graph import ChannelGraph
+
+_SHOWN = 4  # layers named of each group; --json has them all
+
+
+def groups(
+    *,
+    model: str | None = None,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
+    size: int = 224,
+    attention: Literal["heads", "width"] = "heads",
+    svg: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Show a network's channel graph: groups of channels that leave together, who makes and who consumes them, and what stays.
+
+    Example: `prunedge groups --model resnet18 --svg resnet18.svg`
+
+    Parameters
+    ----------
+    model
+        Any torchvision or timm name, or package.module:function of your own; its weights don't matter here.
+    start
+        A run folder, whose best network is shown, instead of --model.
+    size
+        Pictures are size x size pixels; it decides the MACs.
+    attention
+        What may leave of an attention layer: whole heads, or the same width of every head.
+    svg
+        Draw the graph into this file.
+    json
+        Print everything as JSON.
+    """
+    import torch
+
+    from prunedge.cli.console import print_json, say
+    from prunedge.errors import PrunedgeError
+    from prunedge.graph import trace
+    from prunedge.models import build
+    from prunedge.report.diagram import diagram
+    from prunedge.runs import open_run
+
+    if (model is None) == (start is None):
+        raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
+    network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
+    graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+    if svg is not None:
+        try:
+            svg.write_text(diagram(graph, title=model or str(start)), encoding="utf-8")
+        except OSError as error:
+            raise PrunedgeError(f"can't write: {error.strerror}", where=svg, remedy="choose another --svg") from None
+    if json:
+        print_json(describe(graph))
+        return
+    _show(graph)
+    if svg is not None:
+        say(f"drawn: {svg}")
+
+
+def describe(graph: ChannelGraph) -> dict[str, Any]:
+    """The graph as plain data: groups in the network's order, what is frozen, totals."""
+    total = max(1, graph.macs())
+    return {
+        "macs": graph.macs(),
+        "params": graph.params(),
+        "prunable_params": graph.prunable_share(),
+        "groups": [
+            {
+                "name": group.name,
+                "channels": group.size,
+                "makers": _layers(group.having("out")),
+                "consumers": _layers(group.having("in")),
+                "along": _layers(group.having("channel")),
+                "macs_share": graph.macs_of(group) / total,
+            }
+            for group in graph.groups
+        ],
+        "frozen": [{"name": one.name, "channels": one.size, "reason": one.reason} for one in graph.frozen],
+    }
+
+
+def _layers(parts: Any) -> list[str]:
+    return list(dict.fromkeys(part.tensor.rpartition(".")[0] or part.tensor for part in parts))
+
+
+def _show(graph: ChannelGraph) -> None:
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    found = describe(graph)
+    table = Table("group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold")
+    for group in found["groups"]:
+        table.add_row(
+            group["name"], str(group["channels"]), f"{group['macs_share']:.1%}", _short(group["makers"]), _short(group["consumers"])
+        )
+    out.print(table)
+    if found["frozen"]:
+        stays = Table("stays", "channels", "why", box=None, header_style="bold")
+        for one in found["frozen"]:
+            stays.add_row(one["name"], str(one["channels"]), one["reason"])
+        out.print(stays)
+    out.print(
+        f"{graph.channels} channels in {len(graph.groups)} groups; {found['prunable_params']:.1%} of {graph.params() / 1e6:.2f} million "
+        f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count for those who make and who consume)"
+    )
+
+
+def _short(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
