@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,27 +193,33 @@ def examine(kind: str, name: str) -> dict[str, Any]:
     return row
 
 
-def _work(kind: str, name: str, pipe: Any) -> None:
+def _work(work: Callable[..., dict[str, Any]], args: tuple[Any, ...], pipe: Any) -> None:
     logging.disable(logging.WARNING)
     try:
-        pipe.send(examine(kind, name))
+        pipe.send(work(*args))
     except BaseException as error:
-        pipe.send({"set": kind, "name": name, "error": f"{type(error).__name__}: {error}"[:300], "trace": traceback.format_exc()[-1500:]})
+        pipe.send({"error": f"{type(error).__name__}: {error}"[:300], "trace": traceback.format_exc()[-1500:]})
 
 
-def attempt(kind: str, name: str) -> dict[str, Any]:
-    """`examine` in a process of its own, which ends after SECONDS."""
-    here, there = multiprocessing.get_context("fork").Pipe(False)
-    process = multiprocessing.get_context("fork").Process(target=_work, args=(kind, name, there))
+def in_process(work: Callable[..., dict[str, Any]], args: tuple[Any, ...], seconds: float) -> dict[str, Any]:
+    """What `work` gives in a process of its own, or {"error": ...} when it raises, dies, or isn't done after so many seconds."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(False)
+    process = context.Process(target=_work, args=(work, args, there))
     process.start()
     there.close()
     try:
-        row = here.recv() if here.poll(SECONDS) else {"set": kind, "name": name, "error": f"not done after {SECONDS} s"}
+        found = here.recv() if here.poll(seconds) else {"error": f"not done after {seconds:g} s"}
     except EOFError:
-        row = {"set": kind, "name": name, "error": "the process died (memory?)"}
+        found = {"error": "the process died (memory?)"}
     process.kill()
     process.join()
-    return row
+    return found
+
+
+def attempt(kind: str, name: str) -> dict[str, Any]:
+    """`examine` in a process of its own."""
+    return {"set": kind, "name": name, **in_process(examine, (kind, name), SECONDS)}
 
 
 def line(row: dict[str, Any]) -> str:

@@ -188,7 +188,8 @@ def _over(func: Any, args: Any, kwargs: Any, kept: dict[int, torch.Tensor]) -> A
     if base.startswith("_scaled_dot_product"):
         # Its default scale is the root of the width; zeros in the sums change nothing.
         return func(*args, **{**kwargs, "scale": len(next(iter(kept.values()))) ** -0.5})
-    return _restored(func(x, *args[1:], **kwargs), args[0].shape, kept)
+    out = func(x, *args[1:], **kwargs)
+    return _restored(out, args[0].shape, kept) if any(word in base for word in ("softmax", "convolution", "batch_norm")) else out
 
 
 def _restored(out: Any, shape: torch.Size, kept: dict[int, torch.Tensor]) -> Any:

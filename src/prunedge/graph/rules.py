@@ -597,8 +597,10 @@ def _shift(lab: Labeller, bias: Any, atoms: torch.Tensor | None) -> None:
         shifts = lab.ledger.of(view, 0, "channel")
         if shifts is not None and atoms is not None:
             lab.ledger.tie(atoms, shifts)
-    elif isinstance(bias, torch.Tensor):
-        lab.ledger.freeze(atoms, "a computed bias meets the channels")
+    elif isinstance(bias, torch.Tensor) and atoms is not None:
+        # A bias put together from several parameters carries their labels; any other is of a fixed size.
+        labels = lab.labels(bias)
+        lab.ledger.tie(atoms, torch.zeros(1, dtype=torch.int64) if labels is None else labels, "a computed bias meets the channels")
 
 
 def _matrix(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
