@@ -47,16 +47,25 @@ def names_of(kind: str) -> list[str]:
         return tv.list_models(module=getattr(tv, kind))
     import timm
 
-    return [name for module in timm.list_modules() if (name := _smallest(module)) is not None]
+    members = RESULTS.parent / "timm_members.json"
+    found = json.loads(members.read_text()) if members.exists() else {}
+    if found.get("timm") != timm.__version__:
+        names = [name for module in timm.list_modules() if (name := _smallest(module)) is not None]
+        found = {"timm": timm.__version__, "members": names}
+        members.parent.mkdir(parents=True, exist_ok=True)
+        members.write_text(json.dumps(found, indent=1))
+    return found["members"]
 
 
 def _smallest(module: str) -> str | None:
-    """The member of a timm family with the fewest parameters, among those whose names promise to be small."""
+    """The member of a timm family with the fewest parameters, among the three whose names promise to be small."""
     import timm
 
     hints = ("test_", "femto", "atto", "pico", "nano", "xxs", "xxt", "xx", "tiny", "xs", "mini", "_t", "small", "_s", "18", "26", "base")
     found = timm.list_models(module=module)
-    ranked = sorted(found, key=lambda name: next((i for i, hint in enumerate(hints) if hint in name), len(hints)))[:6]
+    ranked = sorted(found, key=lambda name: next((i for i, hint in enumerate(hints) if hint in name), len(hints)))[:3]
+    if ranked and ranked[0].startswith("test_"):
+        return ranked[0]
     sizes = {}
     for name in ranked:
         try:

@@ -5,7 +5,7 @@ import torch
 
 from prunedge.errors import ModelError, TrainError
 from prunedge.train import engine as engines
-from prunedge.train import make_engine, measure_engine
+from prunedge.train import FitRecipe, fit, make_engine, measure_engine
 from tests.train.tiny import network
 
 EXAMPLE = torch.zeros(2, 3, 16, 16)
@@ -71,3 +71,15 @@ def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.Mo
     monkeypatch.setattr(engines, "_measured", {})
     with pytest.raises(ModelError, match="doesn't take a picture"):
         measure_engine(network(), torch.zeros(2, 4, 16, 16))
+
+
+def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_plain_format() -> None:
+    # oneDNN issue 6035: with channels last this step writes past its workspace, and the process dies or the gradients are wrong.
+    narrow = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 8, 1, stride=2), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    narrow(torch.zeros(2, 3, 30, 30))
+    engine = make_engine("32-channels-last")
+    assert engine.suited(narrow).name == "32"
+    assert engine.suited(network()).name == "32-channels-last"
+    batches = [(torch.randn(8, 3, 30, 30), torch.tensor([0, 1] * 4))] * 4
+    result = fit(narrow, batches, epochs=2, recipe=FitRecipe(batch_size=8), engine=engine, seed=0)
+    assert all(bool(p.isfinite().all()) for p in result.net.parameters())

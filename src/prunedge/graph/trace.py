@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView
 from prunedge.graph.rules import rule_for
 
 Attention = Literal["heads", "width"]
-Places = list[tuple[str, int, int]]  # (tensor, dimension, index) of each atom of a channel
+Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has
 
 
 def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
@@ -148,13 +147,16 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
 
 def _settle(ledger: Ledger) -> np.ndarray:
     """Component of each atom, after everything that depends on how channels leave in the end has been decided."""
-    conditions = list(ledger.conditions)
+    conditions, decided = list(ledger.conditions), set()
     while True:
         component = _components(ledger)
         changed = False
-        for _, labels in ledger.divisions:
+        for place, (_, labels) in enumerate(ledger.divisions):
             varies = [d for d in range(labels.dim()) if not _same_along(component, labels, d)]
+            if len(varies) > 1 and place in decided:
+                continue  # some of it is no channel, and has frozen what it was to be tied to
             if len(varies) > 1:
+                decided.add(place)
                 # Nothing else says along which dimension they leave: the last, so that each block loses the same places.
                 ledger.squash(labels, varies[:-1])
                 changed = True
@@ -217,33 +219,58 @@ def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[F
     for atoms, reason in ledger.frozen:
         for root in np.unique(component[atoms]):
             reasons.setdefault(int(root), reason)
-    channels: dict[int, Places] = defaultdict(list)
-    for (tensor, dim), first in ledger.base.items():
-        if (tensor, dim) in ledger.roles:
-            for index, root in enumerate(component[first : first + ledger.shapes[tensor][dim]].tolist()):
-                channels[root].append((tensor, dim, index))
-    kinds: dict[tuple[str | None, tuple[tuple[tuple[str, int], int], ...]], list[int]] = defaultdict(list)
-    for root, places in channels.items():
-        counts: dict[tuple[str, int], int] = defaultdict(int)
-        for tensor, dim, _ in places:
-            counts[tensor, dim] += 1
-        why = reasons.get(root) or _incomplete(counts, ledger.roles)
-        kinds[why, tuple(counts.items())].append(root)
+    places = [place for place in ledger.base if place in ledger.roles]
+    sizes = [ledger.shapes[tensor][dim] for tensor, dim in places]
+    indices = np.concatenate([np.arange(0), *(np.arange(size) for size in sizes)])
+    firsts = np.repeat([ledger.base[place] for place in places], sizes).astype(np.int64)
+    kinds, table = _kinds(component[firsts + indices], np.repeat(np.arange(len(places)), sizes), indices)
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: set[str] = set()
     home: dict[int, tuple[str, int]] = {}
-    for (why, _), roots in kinds.items():
-        members = [channels[root] for root in roots]
-        name = _unique(_name(members[0], ledger.roles), taken)
-        if why is None and len(members) == 1:
-            why = "all of it leaves together, so that nothing would be left"
-        if why is None:
-            groups.append(_group(name, members, ledger))
-            home.update({root: (name, channel) for channel, root in enumerate(roots)})
-        else:
-            frozen.append(Frozen(name, len(members), why))
+    for signature, roots in kinds.items():
+        tensors = [(*places[place], count) for place, count in signature]
+        whys: dict[str | None, list[int]] = {}
+        lacking = _incomplete(tensors, ledger.roles)
+        for root in roots:
+            whys.setdefault(reasons.get(root) or lacking, []).append(root)
+        for why, members in whys.items():
+            name = _unique(_name(tensors, ledger.roles), taken)
+            if why is None and len(members) == 1:
+                why = "all of it leaves together, so that nothing would be left"
+            if why is None:
+                groups.append(_group(name, tensors, np.stack([table[root] for root in members]), ledger))
+                home.update({root: (name, channel) for channel, root in enumerate(members)})
+            else:
+                frozen.append(Frozen(name, len(members), why))
     return groups, frozen, home
+
+
+def _kinds(
+    roots: np.ndarray, places: np.ndarray, indices: np.ndarray
+) -> tuple[dict[tuple[tuple[int, int], ...], list[int]], dict[int, np.ndarray]]:
+    """Channels (roots) by what they consist of, ((place, how many there), ...), in the network's order; and the indices of each channel."""
+    if not len(roots):
+        return {}, {}
+    found, first, where = np.unique(roots, return_index=True, return_inverse=True)
+    turn = np.empty(len(found), dtype=np.int64)
+    turn[np.argsort(first)] = np.arange(len(found))
+    order = np.lexsort((indices, places, turn[where]))
+    roots, places, indices = roots[order], places[order], indices[order].astype(np.int64)
+    runs = np.flatnonzero(np.r_[True, (np.diff(roots) != 0) | (np.diff(places) != 0)])
+    counts = np.diff(np.r_[runs, len(roots)])
+    starts = np.flatnonzero(np.r_[True, np.diff(roots[runs]) != 0])
+    kinds: dict[bytes, list[int]] = {}
+    table: dict[int, np.ndarray] = {}
+    meaning: dict[bytes, tuple[tuple[int, int], ...]] = {}
+    for begin, end in zip(starts.tolist(), [*starts[1:].tolist(), len(runs)], strict=True):
+        key = places[runs[begin:end]].tobytes() + counts[begin:end].tobytes()
+        root = int(roots[runs[begin]])
+        if key not in kinds:
+            meaning[key] = tuple(zip(places[runs[begin:end]].tolist(), counts[begin:end].tolist(), strict=True))
+        kinds.setdefault(key, []).append(root)
+        table[root] = indices[runs[begin] : runs[end] if end < len(runs) else len(roots)]
+    return {meaning[key]: members for key, members in kinds.items()}, table
 
 
 def _components(ledger: Ledger) -> np.ndarray:
@@ -254,28 +281,25 @@ def _components(ledger: Ledger) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _incomplete(counts: Mapping[tuple[str, int], int], roles: Mapping[tuple[str, int], Role]) -> str | None:
-    found = {roles[place] for place in counts}
+def _incomplete(tensors: list[Part], roles: Mapping[tuple[str, int], Role]) -> str | None:
+    found = {roles[tensor, dim] for tensor, dim, _ in tensors}
     if "in" not in found:
         return "nothing that prunedge can follow consumes these channels"
     return None if "out" in found else "nothing that prunedge can follow makes these channels"
 
 
-def _group(name: str, members: list[Places], ledger: Ledger) -> Group:
-    table: dict[tuple[str, int], list[list[int]]] = defaultdict(lambda: [[] for _ in members])
-    for channel, places in enumerate(members):
-        for tensor, dim, index in places:
-            table[tensor, dim][channel].append(index)
-    slices = tuple(
-        Slice(tensor, dim, np.asarray(indices, dtype=np.int64), ledger.roles[tensor, dim]) for (tensor, dim), indices in table.items()
-    )
+def _group(name: str, tensors: list[Part], indices: np.ndarray, ledger: Ledger) -> Group:
+    slices, start = [], 0
+    for tensor, dim, count in tensors:
+        slices.append(Slice(tensor, dim, indices[:, start : start + count], ledger.roles[tensor, dim]))
+        start += count
     producer = next(part.tensor for part in slices if part.role == "out")
-    return Group(name, len(members), slices, ledger.positions.get(producer, 1))
+    return Group(name, len(indices), tuple(slices), ledger.positions.get(producer, 1))
 
 
-def _name(places: Places, roles: Mapping[tuple[str, int], Role]) -> str:
-    makers = [tensor for tensor, dim, _ in places if roles[tensor, dim] == "out"]
-    return _module(makers[0] if makers else places[0][0])
+def _name(tensors: list[Part], roles: Mapping[tuple[str, int], Role]) -> str:
+    makers = [tensor for tensor, dim, _ in tensors if roles[tensor, dim] == "out"]
+    return _module(makers[0] if makers else tensors[0][0])
 
 
 def _module(tensor: str) -> str:

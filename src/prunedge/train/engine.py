@@ -32,6 +32,7 @@ PROBE_MACS = 4e9  # multiply-accumulates of one timed forward pass: a second or 
 PROBE_BATCH = (2, 16)
 PROBE_STEPS = 3
 WORTH = 0.95  # a rival has to be 5 % faster than plain float32, so that noise doesn't choose
+WIDEST_VECTOR = 16  # float32 values in an AVX-512 register
 HOPELESS = 4.0  # a rival that takes this much longer for a small convolution isn't timed on the network
 
 
@@ -67,6 +68,17 @@ class Engine:
         """The device that computes."""
         return self.fabric.device
 
+    def suited(self, net: nn.Module) -> Engine:
+        """This engine, or plain float32 where channels last is not safe for `net`.
+
+        On a CPU, oneDNN's strided 1x1 convolution with fewer input channels than a vector holds writes past its workspace
+        in the backward pass when channels lie last (oneDNN issue 6035: wrong gradients, a hang, or the process dies). Pruning makes
+        such layers out of sound ones.
+        """
+        if self.channels_last and self.device.type == "cpu" and any(_overruns(module) for module in net.modules()):
+            return make_engine("32")
+        return self
+
     def picture(self, batch: torch.Tensor) -> torch.Tensor:
         """Bring a batch (N, 3, S, S) to the device and into the memory format."""
         form = torch.channels_last if self.channels_last and batch.ndim == 4 else torch.contiguous_format
@@ -90,6 +102,13 @@ class Engine:
             if self.channels_last:
                 net.to(memory_format=torch.contiguous_format)
             net.to(home)
+
+
+def _overruns(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.kernel_size) == 1 and max(module.stride) > 1
+        and 1 < module.in_channels < WIDEST_VECTOR
+    )  # fmt: skip
 
 
 def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:

@@ -124,6 +124,7 @@ def fit(
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
+    engine = engine.suited(net)
     data_train, val = _repeatable(data_train), None if val is None else _repeatable(val)
     history: list[Epoch] = []
     best: _Snapshot | None = None
