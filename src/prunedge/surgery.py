@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from prunedge.attention import slim
 from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.concepts import KeptIndices
@@ -270,6 +271,7 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
     small = _copy_with(network, swapped)
     mend(small)
     _mend_sizes(small, graph, plan)
+    _slim_attention(small)
     return small
 
 
@@ -337,6 +339,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
     set is noted on the network, since its weights alone don't tell it.
     """
     sizes: dict[str, int] = {}
+    batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
     for one in graph.reshapes:
         kept = [len(indices) for indices in one.layout.kept(plan)]
         shape = one.layout.number.shape
@@ -345,14 +348,25 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
             continue
         for start in range(len(shape) - 1):
             changed.setdefault(prod(shape[start:]), prod(kept[start:]))
+        for old, new in list(changed.items()):
+            if old % batch == 0 and new % batch == 0:
+                changed.setdefault(old // batch, new // batch)  # code may fold the heads into the batch
         module = network.get_submodule(one.module)
         for name, value in list(vars(module).items()):
             key = f"{one.module}.{name}".lstrip(".")
+            if isinstance(module, nn.MultiheadAttention) and name != "num_heads":
+                continue  # the rest follows from its weights
             if type(value) is int and value in changed and key not in sizes and any(word in name for word in _SIZE_WORDS):
                 setattr(module, name, changed[value])
                 sizes[key] = changed[value]
     if sizes:
         network.__dict__["_prunedge_sizes"] = {**sizes_of(network), **sizes}
+
+
+def _slim_attention(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            slim(module)
 
 
 def sizes_of(network: nn.Module) -> Mapping[str, int]:
@@ -394,6 +408,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         setattr(small.get_submodule(module), name, size)
     if sizes:
         small.__dict__["_prunedge_sizes"] = dict(sizes)
+    _slim_attention(small)
     return small
 
 

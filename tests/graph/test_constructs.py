@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from prunedge.graph import call, trace
 from prunedge.models import cost
 from prunedge.plan import Plan, random_plan
-from prunedge.surgery import operate
+from prunedge.surgery import adopt, operate, sizes_of
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -188,6 +189,33 @@ def test_attention_loses_heads_or_width(name: str, attention: str) -> None:
     small = operate(network, graph, Plan({"middle.qkv": (0, 2)})).network
     assert (small.middle.num_heads, small.middle.head_dim) == ((2, 4) if attention == "heads" else (3, 2))
     prune_and_compare(network, PICTURE, attention=attention)
+
+
+class Encoder(nn.Module):
+    """Patches through torch's own transformer layer or attention."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layer, self.head = nn.Conv2d(3, 12, 2, stride=2), layer, nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).flatten(2).transpose(1, 2)
+        x = self.layer(x) if isinstance(self.layer, nn.TransformerEncoderLayer) else self.layer(x, x, x)[0] + x
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("attention", ["heads", "width"])
+@pytest.mark.parametrize("layer", [nn.TransformerEncoderLayer(12, 3, 16, batch_first=True), nn.MultiheadAttention(12, 3, batch_first=True)])
+def test_torchs_own_attention_loses_heads_and_embedding(layer: nn.Module, attention: str) -> None:
+    network = randomise(Encoder(copy.deepcopy(layer)))
+    sizes = {group.name: group.size for group in trace(network, PICTURE, attention=attention).groups}
+    inner = "layer.self_attn" if isinstance(layer, nn.TransformerEncoderLayer) else "layer"
+    assert sizes["first"] == 12 and sizes[inner] == (3 if attention == "heads" else 4)
+    prune_and_compare(network, PICTURE, attention=attention)
+    graph = trace(network, PICTURE, attention=attention)
+    small = operate(network, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).network
+    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(PICTURE), small.eval()(PICTURE))
 
 
 def test_several_inputs_and_outputs_nested() -> None:

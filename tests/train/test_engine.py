@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from prunedge.errors import ModelError, TrainError
-from prunedge.train import engine as engines
 from prunedge.train import FitRecipe, fit, make_engine, measure_engine
+from prunedge.train import engine as engines
 from tests.train.tiny import network
 
 EXAMPLE = torch.zeros(2, 3, 16, 16)

@@ -117,14 +117,14 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Operation:
-    """One contraction: its MACs for one picture are `positions` * the weight's number of elements.
+    """One contraction: its MACs for one picture are `positions` (a fraction where a part of the weight is used) * the weight's elements.
 
     A product of two activations (attention) has no weight but a `layout`, whose kept positions count instead; with neither,
     `positions` is the whole, fixed number.
     """
 
     weight: str | None
-    positions: int
+    positions: float
     layout: Layout | None = None
 
 
@@ -197,11 +197,11 @@ class ChannelGraph:
     def macs(self, plan: Keeps | None = None) -> int:
         """Multiply-accumulates for one picture after the plan; equals what torch's FLOP counter measures, halved."""
         shapes = self.sizes(plan)
-        count = 0
+        count = 0.0
         for op in self.operations:
             factor = prod(shapes[op.weight]) if op.weight else int(op.layout.mask(plan).sum()) if op.layout else 1
             count += op.positions * factor
-        return count
+        return round(count)
 
     def macs_of(self, group: Group) -> int:
         """Multiply-accumulates for one picture in which the group's channels take part: what removing all of them would free."""

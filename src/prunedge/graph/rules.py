@@ -614,7 +614,8 @@ def _matrix(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     if view is None:
         return _unknown(lab, func, args, kwargs, out)
     lab.ledger.used.add(view.name)
-    lab.ledger.operations.append(Operation(view.name, max(1, prod(x.shape[:-1]) // lab.batch)))
+    part = weight.numel() / prod(lab.ledger.shapes[view.name])
+    lab.ledger.operations.append(Operation(view.name, max(1, prod(x.shape[:-1]) // lab.batch) * part))
     made = lab.ledger.of(view, 0 if linear else 1, "out")
     _consume(lab, lab.promote(x), x.dim() - 1, lab.ledger.of(view, 1 if linear else 0, "in"))
     _shift(lab, bias, made)
