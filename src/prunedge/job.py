@@ -12,8 +12,8 @@ import torch
 
 from prunedge import data as pictures
 from prunedge.data import Dataset
-from prunedge.errors import RunError
-from prunedge.graph import trace
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import TaylorCollector, find
 from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
@@ -70,11 +70,19 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
     data = _pictures(recipe, watch)
-    if recipe.start is None:
-        build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
-    else:
-        open_run(recipe.start).best()
+    start = recipe.start
+    network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    if recipe.keep_out:
+        _matching(recipe, trace(network, data.example()))
     return create(out, recipe.model_dump())
+
+
+def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
+    """A pattern that matches nothing is a typing error: what was to be kept out would be pruned."""
+    for pattern in recipe.keep_out:
+        if not any(Limits((pattern,)).excludes(group) for group in graph.groups):
+            remedy = f"`prunedge groups --model {recipe.model}` lists them"
+            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where="--keep-out", remedy=remedy)
 
 
 def _pictures(recipe: Recipe, watch: Watch) -> Dataset:

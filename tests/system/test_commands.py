@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -59,6 +60,18 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
     assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
 
 
+def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
+    drawn = tmp_path / "graph.svg"
+    found = json.loads(prunedge("groups", "--model", "resnet18", "--size", 64, "--svg", drawn, "--json").stdout)
+    assert len(found["groups"]) == 12 and found["prunable_params"] > 0.99
+    assert found["groups"][0]["makers"] == ["conv1", "layer1.0.conv2", "layer1.1.conv2"]
+    assert "layer1.0.conv1" in found["groups"][0]["consumers"] and 0.3 < found["groups"][0]["macs_share"] < 0.4
+    root = ElementTree.fromstring(drawn.read_text(encoding="utf-8"))
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}rect/{http://www.w3.org/2000/svg}title")) == 12
+    shown = prunedge("groups", "--model", "resnet18", "--size", 64).stdout
+    assert "layer4.1.conv1" in shown and "is the network's output" in shown
+
+
 def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     told = json.loads(prunedge("check", tiny_data, "--json").stdout)
     assert told["classes"]
@@ -97,6 +110,9 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
         (("bench", "/nowhere"), "not a bundle"),
         (("check", "/nowhere"), "/nowhere"),
         (("prune", "--modle", "x"), "--model"),
+        (("prune", "--from", "RUN", "--keep-out", "layer9.*", "--out", "OUT"), "layer9.*"),
+        (("groups",), "--model"),
+        (("groups", "--model", "resnet81"), "resnet81"),
         (("frobnicate",), "frobnicate"),
     ],
 )

@@ -162,10 +162,26 @@ def sentence(run: Run) -> str:
         f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
         f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
         + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
+        *_warning(run),
         f"stopped: {stop}",
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _warning(run: Run) -> list[str]:
+    """What the test split says against the validation split, if it does."""
+    test, allowed = run.test(), run.recipe["max_drop"]
+    if not test:
+        return []
+    metric = run.recipe["metric"]
+    lost = 100 * (test["baseline"][metric] - test["best"][metric])
+    if lost <= allowed:
+        return []
+    return [
+        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on validation data. Few validation pictures "
+        "let the loop go too far: give it more, or stop it earlier (--target-macs, --max-steps)"
+    ]
 
 
 def watch(advance: Advance, quiet: bool) -> Watch:
