@@ -309,15 +309,20 @@ def main() -> int:
                 continue
             rows.append(attempt(kind, name))
             print(line(rows[-1]), flush=True)
-    if not only:
-        keep = [json.loads(text) for text in args.out.read_text().splitlines()] if args.out.exists() else []
-        done = {row["set"] for row in rows}
-        rows = [row for row in keep if row["set"] not in done] + rows
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        if args.out == RESULTS:
-            PAGE.write_text(page(rows))
+            if not only:
+                _write(args.out, rows)
     return 0
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Put these rows in the place of older ones of the same networks, so that a run that is cut off keeps what it has."""
+    keep = [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
+    done = {(row["set"], row["name"]) for row in rows}
+    rows = [row for row in keep if (row["set"], row["name"]) not in done] + rows
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if out == RESULTS:
+        PAGE.write_text(page(rows))
 
 
 if __name__ == "__main__":

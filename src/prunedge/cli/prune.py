@@ -179,8 +179,8 @@ def _warning(run: Run) -> list[str]:
     if lost <= allowed:
         return []
     return [
-        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on validation data. Few validation pictures "
-        "let the loop go too far: give it more, or stop it earlier (--target-macs, --max-steps)"
+        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on validation data. Few "
+        "validation pictures let the loop go too far: give it more, or stop it earlier (--target-macs, --max-steps)"
     ]
 
 
