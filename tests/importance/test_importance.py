@@ -161,3 +161,27 @@ def test_the_collector_s_own_views_are_freed_without_the_garbage_collector() -> 
         assert counts[1] == counts[3]
     finally:
         gc.enable()
+
+
+def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
+    from tests.graph.test_constructs import CONSTRUCTS, PICTURE
+
+    labels = torch.tensor([0, 1])
+    for name in ("bare parameter", "standardised weights", "weight norm", "fused attention"):
+        network = randomise(CONSTRUCTS[name])
+        graph = trace(network, PICTURE)
+        scores = rank(network, graph, [(PICTURE, labels)])
+        assert set(scores.values) == {group.name for group in graph.groups}
+        for group in graph.groups:
+            assert bool((scores.values[group.name] > 0).any()), (name, group.name)  # some are dead behind a ReLU
+        assert all(parameter.grad is None for parameter in network.parameters())
+    # One example a batch: read off the weights or off the activations, it is the same number.
+    network = randomise(CONSTRUCTS["bare parameter"])
+    graph = trace(network, PICTURE)
+    blind = rank(network, graph, [(PICTURE[:1], labels[:1])]).values["first"]
+    conv = torch.nn.Conv2d(12, 10, 1, bias=False)
+    conv.weight = network.middle.weight
+    seen = randomise(CONSTRUCTS["sum"])
+    seen.first, seen.middle, seen.last, seen.head = network.first, conv, network.last, network.head
+    graph = trace(seen, PICTURE)
+    torch.testing.assert_close(rank(seen, graph, [(PICTURE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9)

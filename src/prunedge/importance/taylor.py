@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ class _Tap:
     """Where one group is read: columns (channels, k) of a consumer's input features."""
 
     group: str
+    place: int
     columns: torch.Tensor
 
 
@@ -37,16 +38,23 @@ class TaylorCollector:
     On a plain chain this is the published formula exactly (pooling between a channel and its consumer keeps the sum,
     and M counts the producer's places). The loss must be the mean over the batch; `start_batch` scales it back.
     Sums run in float64; memory does not grow with the number of pictures.
+
+    Where a consumer is no `nn.Linear` or convolution that is called as such (torch's own attention, parametrised weights, bare
+    parameters), nobody sees its input. The same sum over places and *all examples of a batch* is then read off the weights that consume the
+    channel, sum of w * dC/dw, and its absolute value is averaged over the batches.
     """
 
     def __init__(self, graph: ChannelGraph) -> None:
         self._groups = {group.name: group for group in graph.groups}
+        self._unused: frozenset[str] = frozenset()
         self.reset()
 
     def reset(self) -> None:
         """Forget what was gathered."""
         self._sums = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in self._groups.items()}
         self._pending: dict[str, torch.Tensor] = {}
+        self._by_weight: dict[str, torch.Tensor] = {}
+        self._seen: set[tuple[str, int]] = set()
         self._batch = self._examples = 0
 
     def start_batch(self, batch_size: int) -> None:
@@ -66,19 +74,51 @@ class TaylorCollector:
     def attach(self, network: nn.Module) -> Iterator[None]:
         """Watch every consumer of every group while the context lasts."""
         taps: dict[nn.Module, list[_Tap]] = {}
+        handles = []
+        parameters = dict(network.named_parameters())
         for group in self._groups.values():
-            for part in group.having("in"):
-                module = network.get_submodule(part.tensor.rpartition(".")[0])
-                taps.setdefault(module, []).append(_Tap(group.name, _columns(module, part, group)))
-        handles = [module.register_forward_pre_hook(self._watch(tuple(found))) for module, found in taps.items()]
+            for place, part in enumerate(group.having("in")):
+                module = _consumer(network, part)
+                if module is not None:
+                    taps.setdefault(module, []).append(_Tap(group.name, place, _columns(module, part, group)))
+                weight = parameters.get(part.tensor)
+                if weight is not None and weight.requires_grad:
+                    handles.append(weight.register_hook(self._watch_weight(group, part, weight)))
+        handles += [module.register_forward_pre_hook(self._watch(tuple(found))) for module, found in taps.items()]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def unseen(self) -> set[str]:
+        """Tensors that consume groups of which the last forward pass did not show every consumer."""
+        return {part.tensor for group in self._groups.values() if not self._sees(group) for part in group.having("in")}
+
+    def leave_out(self, tensors: Collection[str]) -> None:
+        """These tensors take no part in the network's mode (auxiliary heads in evaluation): their layers are not waited for."""
+        self._unused = frozenset(tensors)
+
+    def _sees(self, group: Group) -> bool:
+        parts = enumerate(group.having("in"))
+        return all((group.name, place) in self._seen or part.tensor in self._unused for place, part in parts)
+
+    def _watch_weight(self, group: Group, part: Slice, weight: torch.Tensor):  # type: ignore[no-untyped-def]
+        indices = torch.as_tensor(part.indices)
+
+        def hook(gradient: torch.Tensor) -> None:
+            if self._sees(group):
+                return
+            lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
+            change = lines[indices.to(lines.device)].sum(1)  # (channels,)
+            before = self._by_weight.get(group.name)
+            self._by_weight[group.name] = change if before is None else before + change
+
+        return hook
+
     def _watch(self, taps: tuple[_Tap, ...]):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            self._seen.update((tap.group, tap.place) for tap in taps)
             if not torch.is_grad_enabled():
                 return None
             # A view of its own: the gradient at *this* consumer, not the sum over all that use the tensor.
@@ -104,24 +144,28 @@ class TaylorCollector:
 
     def _flush(self) -> None:
         for name, change in self._pending.items():
-            scale = self._batch / self._groups[name].positions
-            self._sums[name] += change.double().abs().sum(0).cpu() * scale
-        if self._pending:
+            if self._sees(self._groups[name]):
+                scale = self._batch / self._groups[name].positions
+                self._sums[name] += change.double().abs().sum(0).cpu() * scale
+        for name, change in self._by_weight.items():
+            self._sums[name] += change.double().abs().cpu() * self._batch / self._groups[name].positions
+        if self._pending or self._by_weight:
             self._examples += self._batch
-        self._pending = {}
+        self._pending, self._by_weight, self._seen = {}, {}, set()
+
+
+def _consumer(network: nn.Module, part: Slice) -> nn.Module | None:
+    """The linear layer or convolution whose input is what this weight consumes; None where the weight is used by other code."""
+    path, _, leaf = part.tensor.rpartition(".")
+    module = network.get_submodule(path)
+    return module if leaf == "weight" and isinstance(module, (nn.Linear, *_CONVOLUTIONS)) else None
 
 
 def _columns(module: nn.Module, part: Slice, group: Group) -> torch.Tensor:
     """Which input features of a consumer belong to each channel, (channels, k) int64."""
-    if isinstance(module, nn.Linear):
+    if not isinstance(module, nn.modules.conv._ConvNd):
         return torch.as_tensor(part.indices)
-    if isinstance(module, _CONVOLUTIONS):
-        width = module.in_channels // module.groups
-        blocks = np.arange(module.groups) * width
-        spread = part.indices[:, :, None] + (blocks if part.dim == 1 else np.zeros(1, dtype=np.int64))
-        return torch.as_tensor(spread.reshape(group.size, -1))
-    raise GraphError(
-        f"the Taylor criterion can't observe '{part.tensor}', which consumes the group '{group.name}'",
-        where=type(module).__name__,
-        remedy="rank with --criterion weight, or make the layer an nn.Linear or nn.Conv2d",
-    )
+    width = module.in_channels // module.groups
+    blocks = np.arange(module.groups) * width
+    spread = part.indices[:, :, None] + (blocks if part.dim == 1 else np.zeros(1, dtype=np.int64))
+    return torch.as_tensor(spread.reshape(group.size, -1))
