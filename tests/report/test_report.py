@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -59,7 +58,7 @@ def test_the_command_repeats_the_run(run: Run) -> None:
     app.parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
-@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="needs Debian's chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: int) -> None:
     from playwright.sync_api import sync_playwright
