@@ -86,7 +86,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dat
 
 
 def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
-    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight", 1, 0)
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
     rule = Rule(max_drop=1000.0, step=0.9)
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Stop] = []

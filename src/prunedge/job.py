@@ -14,7 +14,7 @@ from prunedge import data as pictures
 from prunedge.data import Dataset
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
-from prunedge.importance import TaylorCollector, find
+from prunedge.importance import find, gathered_while_training
 from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.plan import Limits
@@ -127,7 +127,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         turn = baseline(shop, checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
     else:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
-        collector = TaylorCollector(trace(network, data.example())) if recipe.criterion == "taylor" else None
+        collector = gathered_while_training(recipe.criterion, trace(network, data.example()))
         fitted = transfer(
             network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, collector=collector,

@@ -12,7 +12,7 @@ from torch import nn
 
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, trace
-from prunedge.importance import Scores, TaylorCollector, rank
+from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, choose
 from prunedge.surgery import OptimState, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, evaluate, fit
@@ -230,7 +230,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     clock.lap("surgery")
     before = evaluate(small, shop.data.val, shop.engine, shop.data.classes)
     clock.lap("evaluate")
-    collector = TaylorCollector(small_graph) if shop.criterion == "taylor" else None
+    collector = gathered_while_training(shop.criterion, small_graph)
     rounds = 0
     while True:
         fitted = fit(

@@ -122,7 +122,7 @@ def test_taylor_sees_behind_a_frozen_backbone_and_leaves_gradients_alone() -> No
 
 def test_weight_is_the_mean_square_over_all_that_make_the_channel() -> None:
     network = randomise(Residual())
-    values = rank(network, trace(network, EXAMPLE[:1]), [], "weight").values
+    values = rank(network, trace(network, EXAMPLE[:1]), [], "weight-l2").values
     both = torch.cat([network.stem.weight[2].flatten(), network.b.weight[2].flatten()]).double()
     torch.testing.assert_close(values["stem"][2], both.square().mean().detach())
     torch.testing.assert_close(values["a"][1], network.a.weight[1].double().square().mean().detach())

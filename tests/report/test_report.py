@@ -58,6 +58,12 @@ def test_the_command_repeats_the_run(run: Run) -> None:
     app.parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
+def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:
+    assert "--keep-out" not in command(run.recipe, run.path)
+    words = command({**run.recipe, "keep_out": ["stem.*", "head"]}, run.path).split()
+    assert [words[place + 1] for place, word in enumerate(words) if word == "--keep-out"] == ["'stem.*'", "head"]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,28 @@ class Scores:
     examples: int = 0
 
 
-def normalised(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Scores of each group divided by the group's Euclidean norm, so that groups compare.
+def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str, torch.Tensor]:
+    """The scores of each group on a scale on which groups compare; one of `NORMALISERS`.
 
-    theta_l / sqrt(sum_j theta_l,j ^ 2): Molchanov et al. 2017, section 2.2. A group of zeros stays zero.
+    `none`: as they are. `l2`: theta / sqrt(sum_j theta_j ^ 2) (Molchanov et al. 2017, section 2.2); a group of zeros stays zero.
+    `mean`: theta / mean(theta). `rank`: the place in the group's own order, from 0 to 1.
     """
-    return {name: v / v.norm() if bool(v.norm() > 0) else torch.zeros_like(v) for name, v in values.items()}
+    return {name: NORMALISERS[how](value.double()) for name, value in values.items()}
+
+
+def _over(value: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return value / scale if bool(scale > 0) else torch.zeros_like(value)
+
+
+def _places(value: torch.Tensor) -> torch.Tensor:
+    order = torch.empty_like(value)
+    order[value.argsort(stable=True)] = torch.arange(len(value), dtype=value.dtype)
+    return order / max(1, len(value) - 1)
+
+
+NORMALISERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda value: value,
+    "l2": lambda value: _over(value, value.norm()),
+    "mean": lambda value: _over(value, value.abs().mean()),
+    "rank": _places,
+}

@@ -4,47 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
-from prunedge.graph import ChannelGraph, Group, Slice
+from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.importance.scores import Scores
+from prunedge.importance.taps import Tap, feature_dim, scales_of
+from prunedge.importance.taps import taps as taps_of
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-@dataclass(frozen=True)
-class _Tap:
-    """Where one group is read: columns (channels, k) of a consumer's input features."""
-
-    group: str
-    place: int
-    columns: torch.Tensor
+Kind = Literal["taylor", "taylor-fo", "fisher", "signed"]
 
 
 class TaylorCollector:
-    """Accumulates the Taylor criterion while a network trains or runs backward passes.
+    """Accumulates a criterion of the Taylor family while a network trains or runs backward passes.
 
-    For each example the first-order change of the loss when a channel is zeroed at all its consumers is
-    sum over consumers and places of dC/dz * z, with z the consumer's input. Its absolute value *per example*, divided by
-    the M positions of the channel's map, is averaged over the examples:
+    For each example n the first-order change of the loss when a channel is zeroed at all its consumers is minus
+    c_n = sum over consumers and places of dC/dz * z, with z the consumer's input. With w the weights that consume the channel, c_n is
+    also sum w * dC/dw. Four criteria come from it:
+
+    `taylor`: its absolute value *per example*, divided by the M positions of the channel's map, averaged over the examples:
 
         theta = 1/N sum_n | 1/M sum_m (dC/dz_nm * z_nm) |     (Molchanov et al. 2017, equations 8 and following)
 
     On a plain chain this is the published formula exactly (pooling between a channel and its consumer keeps the sum,
-    and M counts the producer's places). The loss must be the mean over the batch; `start_batch` scales it back.
+    and M counts the producer's places).
+
+    `taylor-fo`: (1/N sum_n c_n)^2, the squared sum of weight * gradient of the mean loss (Molchanov et al. 2019, equation 8, with
+    the gate of section 3.2 at the channel's consumers).
+
+    `fisher`: 1/(2N) sum_n c_n^2, the second-order term with the empirical Fisher information in the Hessian's place (Theis et al. 2018,
+    equation 13).
+
+    `signed`: -1/N sum_n c_n, the first-order estimate of the loss's change itself.
+
+    The loss must be the mean over the batch; `start_batch` scales it back.
     Sums run in float64; memory does not grow with the number of pictures.
 
     Where a consumer is no `nn.Linear` or convolution that is called as such (torch's own attention, parametrised weights, bare
     parameters), nobody sees its input. The same sum over places and *all examples of a batch* is then read off the weights that consume the
-    channel, sum of w * dC/dw, and its absolute value is averaged over the batches.
+    channel, sum of w * dC/dw: exact for `taylor-fo` and `signed`, a batch in the place of an example for the others.
     """
 
-    def __init__(self, graph: ChannelGraph) -> None:
+    def __init__(self, graph: ChannelGraph, kind: Kind = "taylor") -> None:
+        self._graph, self._kind = graph, kind
         self._groups = {group.name: group for group in graph.groups}
         self._unused: frozenset[str] = frozenset()
         self.reset()
@@ -68,19 +74,18 @@ class TaylorCollector:
         if not self._examples:
             raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
         values = {name: total / self._examples for name, total in self._sums.items()}
-        return Scores(values, "taylor", self._examples)
+        if self._kind == "taylor-fo":
+            values = {name: value.square() for name, value in values.items()}
+        return Scores(values, self._kind, self._examples)
 
     @contextmanager
     def attach(self, network: nn.Module) -> Iterator[None]:
         """Watch every consumer of every group while the context lasts."""
-        taps: dict[nn.Module, list[_Tap]] = {}
+        taps = taps_of(network, self._graph)
         handles = []
         parameters = dict(network.named_parameters())
         for group in self._groups.values():
-            for place, part in enumerate(group.having("in")):
-                module = _consumer(network, part)
-                if module is not None:
-                    taps.setdefault(module, []).append(_Tap(group.name, place, _columns(module, part, group)))
+            for part in group.having("in"):
                 weight = parameters.get(part.tensor)
                 if weight is not None and weight.requires_grad:
                     handles.append(weight.register_hook(self._watch_weight(group, part, weight)))
@@ -90,6 +95,27 @@ class TaylorCollector:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def needs(self, network: nn.Module) -> set[str]:
+        """The weights whose gradients the criterion reads, because they take part though nobody sees their input.
+
+        Runs the graph's example once, to tell them from those that don't take part; gradients and flags of the parameters change.
+        """
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        with self.attach(network), torch.enable_grad():
+            outputs = tree_flatten(call(network, self._graph.example))[0]
+            unseen = self.unseen()
+            total = torch.zeros(())
+            for output in outputs:
+                if isinstance(output, torch.Tensor) and output.requires_grad:
+                    total = total.to(output.device) + output.float().sum()
+            total.backward()
+        self.reset()
+        idle = {name for name, parameter in network.named_parameters() if parameter.grad is None}
+        self.leave_out(idle)
+        return unseen - idle
 
     def unseen(self) -> set[str]:
         """Tensors that consume groups of which the last forward pass did not show every consumer."""
@@ -116,7 +142,7 @@ class TaylorCollector:
 
         return hook
 
-    def _watch(self, taps: tuple[_Tap, ...]):  # type: ignore[no-untyped-def]
+    def _watch(self, taps: tuple[Tap, ...]):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             self._seen.update((tap.group, tap.place) for tap in taps)
             if not torch.is_grad_enabled():
@@ -131,8 +157,8 @@ class TaylorCollector:
 
         return hook
 
-    def _gather(self, module: nn.Module, taps: tuple[_Tap, ...], z: torch.Tensor, gradient: torch.Tensor) -> None:
-        features = 1 if isinstance(module, _CONVOLUTIONS) else z.dim() - 1
+    def _gather(self, module: nn.Module, taps: tuple[Tap, ...], z: torch.Tensor, gradient: torch.Tensor) -> None:
+        features = feature_dim(module, z)
         places = [d for d in range(1, z.dim()) if d != features]
         product = z.float() * gradient.float()
         change = product.sum(places) if places else product  # (examples, features)
@@ -145,27 +171,80 @@ class TaylorCollector:
     def _flush(self) -> None:
         for name, change in self._pending.items():
             if self._sees(self._groups[name]):
-                scale = self._batch / self._groups[name].positions
-                self._sums[name] += change.double().abs().sum(0).cpu() * scale
+                # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
+                self._sums[name] += self._worth(change.double() * self._batch, self._groups[name]).sum(0).cpu()
         for name, change in self._by_weight.items():
-            self._sums[name] += change.double().abs().cpu() * self._batch / self._groups[name].positions
+            self._sums[name] += self._worth(change.double(), self._groups[name]).cpu() * self._batch
         if self._pending or self._by_weight:
             self._examples += self._batch
         self._pending, self._by_weight, self._seen = {}, {}, set()
 
+    def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
+        """What the criterion adds up, from the examples' c."""
+        if self._kind == "taylor":
+            return change.abs() / group.positions
+        if self._kind == "fisher":
+            return change.square() / 2
+        return -change if self._kind == "signed" else change
 
-def _consumer(network: nn.Module, part: Slice) -> nn.Module | None:
-    """The linear layer or convolution whose input is what this weight consumes; None where the weight is used by other code."""
-    path, _, leaf = part.tensor.rpartition(".")
-    module = network.get_submodule(path)
-    return module if leaf == "weight" and isinstance(module, (nn.Linear, *_CONVOLUTIONS)) else None
 
+class ScaleCollector:
+    """`taylor-bn`: the first-order change of the loss when the norms behind a channel put out nothing, squared.
 
-def _columns(module: nn.Module, part: Slice, group: Group) -> torch.Tensor:
-    """Which input features of a consumer belong to each channel, (channels, k) int64."""
-    if not isinstance(module, nn.modules.conv._ConvNd):
-        return torch.as_tensor(part.indices)
-    width = module.in_channels // module.groups
-    blocks = np.arange(module.groups) * width
-    spread = part.indices[:, :, None] + (blocks if part.dim == 1 else np.zeros(1, dtype=np.int64))
-    return torch.as_tensor(spread.reshape(group.size, -1))
+    theta = (sum over the group's norms of gamma * dC/dgamma + beta * dC/dbeta)^2, C the mean loss over all pictures (Molchanov et al. 2019,
+    equation 9). Groups without a norm have no score.
+    """
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self._graph = graph
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was gathered."""
+        self._sums: dict[str, torch.Tensor] = {}
+        self._batch = self._examples = 0
+
+    def start_batch(self, batch_size: int) -> None:
+        """Say before each forward pass how many examples it holds."""
+        self._batch = batch_size
+        self._examples += batch_size
+
+    def needs(self, network: nn.Module) -> set[str]:
+        """The weights whose gradients the criterion reads."""
+        return {name for group in self._graph.groups for name, _ in self._parts(network, group)}
+
+    @contextmanager
+    def attach(self, network: nn.Module) -> Iterator[None]:
+        """Watch the scales and shifts of every group while the context lasts."""
+        parameters = dict(network.named_parameters())
+        handles = [
+            parameters[name].register_hook(self._watch(group, parameters[name], indices))
+            for group in self._graph.groups
+            for name, indices in self._parts(network, group)
+            if parameters[name].requires_grad
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def result(self) -> Scores:
+        """The scores of everything since the last `reset`."""
+        if not self._examples:
+            raise GraphError("the criterion 'taylor-bn' has seen no pictures", remedy="rank on at least one batch")
+        if not self._sums:
+            raise GraphError("the criterion 'taylor-bn' reads batch norms, and this network has none", remedy="use taylor")
+        return Scores({name: (total / self._examples).square() for name, total in self._sums.items()}, "taylor-bn", self._examples)
+
+    def _parts(self, network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
+        scales = scales_of(network, group)
+        shifts = {f"{name.removesuffix('weight')}bias" for name, _ in scales}
+        return scales + [(part.tensor, torch.as_tensor(part.indices)) for part in group.having("channel") if part.tensor in shifts]
+
+    def _watch(self, group: Group, parameter: torch.Tensor, indices: torch.Tensor):  # type: ignore[no-untyped-def]
+        def hook(gradient: torch.Tensor) -> None:
+            change = (parameter.detach().double() * gradient.double()).cpu()[indices].sum(1) * self._batch
+            self._sums[group.name] = self._sums[group.name] + change if group.name in self._sums else change
+
+        return hook

@@ -5,27 +5,47 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from prunedge.graph import ChannelGraph
+from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.registry import Values, criterion
+from prunedge.importance.taps import scales_of
 
 
-@criterion("weight")
-def weight(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """Mean of w^2 over a channel's filter, and over the filters of all layers that make it.
+@criterion("weight-l1")
+def weight_l1(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+    """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it (Li et al. 2017, section 3.1)."""
+    return {group.name: filters.abs().mean(1) for group, filters in _filters(network, graph)}
 
-    theta = 1 / |w| * sum_i w_i^2 (Molchanov et al. 2017, section 2.2, 'minimum weight').
+
+@criterion("weight-l2")
+def weight_l2(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+    """theta = 1 / |w| sum_i w_i^2 over a channel's filters in all layers that make it.
+
+    Molchanov et al. 2017, section 2.2, 'minimum weight': in each layer the order of the filters' Euclidean norms.
+    """
+    return {group.name: filters.square().mean(1) for group, filters in _filters(network, graph)}
+
+
+@criterion("fpgm")
+def fpgm(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+    """theta = sum_j ||F_c - F_j||_2, F a channel's filters in all layers that make it.
+
+    Low next to the geometric median, where others can stand in for it (He et al. 2019, equation 4).
+    """
+    return {group.name: torch.cdist(filters, filters).sum(1) for group, filters in _filters(network, graph)}
+
+
+@criterion("bn-scale")
+def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+    """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017, network slimming, section 3).
+
+    Group and instance norm count as well. Groups without a norm have no score, and stay whole.
     """
     tensors = dict(network.named_parameters())
     values: Values = {}
     for group in graph.groups:
-        total = torch.zeros(group.size, dtype=torch.float64)
-        count = 0
-        for part in group.having("out"):
-            filters = tensors[part.tensor].detach().double().cpu().movedim(part.dim, 0).flatten(1)  # (filters, weights)
-            chosen = filters.square().sum(1)[torch.as_tensor(part.indices)]  # (channels, k)
-            total += chosen.sum(1)
-            count += part.indices.shape[1] * filters.shape[1]
-        values[group.name] = total / count
+        scales = [tensors[name].detach().double().cpu()[indices] for name, indices in scales_of(network, group)]
+        if scales:
+            values[group.name] = torch.cat(scales, 1).abs().mean(1)
     return values
 
 
@@ -33,3 +53,16 @@ def weight(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) 
 def random(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """A number drawn uniformly from [0, 1) for each channel: the control that every criterion must beat."""
     return {group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in graph.groups}
+
+
+def _filters(network: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch.Tensor]]:
+    """Each group with the weights that make its channels, (channels, weights) float64."""
+    tensors = dict(network.named_parameters())
+    found = []
+    for group in graph.groups:
+        rows = []
+        for part in group.having("out"):
+            filters = tensors[part.tensor].detach().double().cpu().movedim(part.dim, 0).flatten(1)  # (filters, weights)
+            rows.append(filters[torch.as_tensor(part.indices)].flatten(1))
+        found.append((group, torch.cat(rows, 1)))
+    return found

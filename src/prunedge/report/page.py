@@ -184,7 +184,9 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
     for key, value in recipe.items():
         if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
             continue
-        words += [f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)]
+        flag = f"--{key.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            words += [flag] if one is True else [flag, str(one)]
     return " ".join(shlex.quote(word) for word in [*words, "--out", f"{path.name}-again"])
 
 

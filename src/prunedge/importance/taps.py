@@ -1,0 +1,75 @@
+"""Where a network reads the channels of each group: the inputs of the linear layers and convolutions that consume them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge.graph import ChannelGraph, Group, Slice
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One reading of a group: columns (channels, k) int64 of a consumer's input features; `place` numbers the group's consumers."""
+
+    group: str
+    place: int
+    columns: torch.Tensor
+
+    def read(self, module: nn.Module, z: torch.Tensor) -> torch.Tensor:
+        """Each channel's values in the input `z` of its consumer, (examples, channels, k * places)."""
+        by_feature = z.movedim(feature_dim(module, z), 1).flatten(2)  # (examples, features, places)
+        if by_feature.dim() == 2:
+            by_feature = by_feature.unsqueeze(2)
+        columns = self.columns.to(z.device)
+        return by_feature[:, columns.reshape(-1)].reshape(len(z), len(columns), -1)
+
+
+def taps(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
+    """For each layer that consumes channels, the taps at its input. Weights that other code uses by themselves have none."""
+    found: dict[nn.Module, list[Tap]] = {}
+    for group in graph.groups:
+        for place, part in enumerate(group.having("in")):
+            module = consumer(network, part)
+            if module is not None:
+                found.setdefault(module, []).append(Tap(group.name, place, _columns(module, part, group)))
+    return found
+
+
+def consumer(network: nn.Module, part: Slice) -> nn.Module | None:
+    """The linear layer or convolution whose input is what this weight consumes; None where the weight is used by other code."""
+    path, _, leaf = part.tensor.rpartition(".")
+    module = network.get_submodule(path)
+    return module if leaf == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS)) else None
+
+
+def feature_dim(module: nn.Module, z: torch.Tensor) -> int:
+    """The dimension of a consumer's input that holds the channels."""
+    return 1 if isinstance(module, CONVOLUTIONS) else z.dim() - 1
+
+
+def scales_of(network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
+    """The scales of the norms that a group's channels pass: names, and the (channels, k) int64 places that belong to each channel."""
+    parts = [part for part in group.having("channel") if part.tensor.endswith("weight")]
+    return [
+        (part.tensor, torch.as_tensor(part.indices))
+        for part in parts
+        if isinstance(network.get_submodule(part.tensor.rpartition(".")[0]), _NORMS)
+    ]
+
+
+def _columns(module: nn.Module, part: Slice, group: Group) -> torch.Tensor:
+    """Which input features of a consumer belong to each channel, (channels, k) int64."""
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return torch.as_tensor(part.indices)
+    width = module.in_channels // module.groups
+    blocks = np.arange(module.groups) * width
+    spread = part.indices[:, :, None] + (blocks if part.dim == 1 else np.zeros(1, dtype=np.int64))
+    return torch.as_tensor(spread.reshape(group.size, -1))
