@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from prunedge.attention import slim
 from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
+from prunedge.graph.calls import pin, pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
 from prunedge.plan import Plan
 
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 
 OptimState = dict[str, dict[str, torch.Tensor]]
 TOLERANCE = 1e-4  # relative to the largest output, float32: what the order of summation can change, with room to spare
+STRICT = 1e-7  # the same for networks with pinned sizes, which are compared in float64
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
-_HALVES = (torch.float16, torch.bfloat16)
 _REGISTERED: list[tuple[type[nn.Module], str, Callable[[Any], int]]] = []
 # Attributes with other names (windows, strides, depths) may hold the same number by accident.
 _SIZE_WORDS = (
@@ -81,8 +82,14 @@ def remove(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
 
 
 def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
-    """Carry out as much of the plan as can be proven right; groups that can't are left whole and reported."""
-    small, difference, why = _attempt(network, graph, plan)
+    """Carry out as much of the plan as can be proven right; groups that can't are left whole and reported.
+
+    Modules whose code works out sizes from others are pinned (`graph.calls`) where nothing simpler is right.
+    """
+    pinned: set[str] = set()
+    small, difference, why = _attempt(network, graph, plan, pinned)
+    if small is None and (sized := _sized(graph, plan)):
+        small, difference, _ = _attempt(network, graph, plan, sized)
     if small is not None:
         return Surgery(small, plan, {}, difference)
     refused: dict[str, str] = {}
@@ -90,9 +97,9 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     for name in plan.keep:
         families.setdefault(re.sub(r"\d+", "*", name), []).append(name)
     for names in families.values():
-        refused.update(_unproven(network, graph, plan, names))
+        refused.update(_unproven(network, graph, plan, names, pinned))
     rest = plan.without(refused)
-    small, difference, reason = _attempt(network, graph, rest) if refused else (None, 0.0, why)
+    small, difference, reason = _attempt(network, graph, rest, pinned)
     if small is None:
         # Each group is fine by itself but not together: trust none of them.
         refused, rest = dict.fromkeys(plan.keep, reason or why), Plan({})
@@ -101,43 +108,71 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     return Surgery(small, rest, refused, difference)
 
 
-def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[str]) -> dict[str, str]:
-    """Those of these groups, alike in all but their numbers, that can't be proven right, with the reason."""
-    together = Plan({name: plan.keep[name] for name in names})
-    small, _, why = _attempt(network, graph, together)
+def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[str], pinned: set[str]) -> dict[str, str]:
+    """Those of these groups, alike in all but their numbers, that can't be proven right, with the reason.
+
+    Adds to `pinned` the modules that have to be for those that can.
+    """
+    small, why = _with_or_without_pins(network, graph, Plan({name: plan.keep[name] for name in names}), pinned)
     if small is not None:
         return {}
     if len(names) == 1:
         return {names[0]: why}
     half = len(names) // 2
-    first, last = (_attempt(network, graph, Plan({name: plan.keep[name]})) for name in (names[0], names[-1]))
+    first, last = (_with_or_without_pins(network, graph, Plan({name: plan.keep[name]}), set()) for name in (names[0], names[-1]))
     if first[0] is None and last[0] is None:
         # The same code at its first and its last place: it bakes in a size, and each further proof would say so again.
-        return dict.fromkeys(names, first[2])
-    return {**_unproven(network, graph, plan, names[:half]), **_unproven(network, graph, plan, names[half:])}
+        return dict.fromkeys(names, first[1])
+    halves = names[:half], names[half:]
+    return {name: why for part in halves for name, why in _unproven(network, graph, plan, part, pinned).items()}
 
 
-def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan) -> tuple[nn.Module | None, float, str]:
-    small = _sliced(network, graph, plan)
-    wanted = masked_outputs(network, graph, plan)
+def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, str]:
+    small, _, why = _attempt(network, graph, plan, set())
+    if small is None and (sized := _sized(graph, plan)):
+        small, _, why = _attempt(network, graph, plan, sized)
+        if small is not None:
+            pinned |= sized
+    return small, why
+
+
+def _sized(graph: ChannelGraph, plan: Plan) -> set[str]:
+    """Modules with calls that name the sizes of channels of which the plan removes some."""
+    layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
+    return {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
+
+
+def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
+    small = _sliced(network, graph, plan, pinned)
+    # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
+    # such a mistake hides under any tolerance that float32 needs.
+    strict = any(True for _ in pinned_modules(small))
+    dtype, tolerance = (torch.float64, STRICT) if strict else (torch.float32, TOLERANCE)
     try:
-        found = _outputs(_precise(small), _precise_example(graph.example))
+        wanted = masked_outputs(network, graph, plan, dtype=dtype)
+    except Exception as error:  # whatever the user's forward raises
+        if not strict:
+            raise
+        return None, float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"
+    try:
+        found = _outputs(_precise(small, dtype), _precise_example(graph.example, dtype))
     except Exception as error:  # whatever the user's forward raises
         return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
     difference = _difference(found, wanted)
-    if difference <= TOLERANCE:
+    if difference <= tolerance:
         return small, difference, ""
     return None, difference, f"differs from the masked network by {difference:.1e} of its largest output"
 
 
-def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan) -> list[torch.Tensor]:
+def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan, *, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     """What the network at its full size gives on the graph's example when the plan's slices are zero: what the smaller one must equal.
 
-    Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay.
+    Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay. Networks of less precision
+    than `dtype` run in it.
     """
-    masked = _precise(_masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)))
+    masked = _precise(_masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)), dtype)
     with _OverWhatStays(graph.statistics, plan):
-        return _outputs(masked, _precise_example(graph.example))
+        return _outputs(masked, _precise_example(graph.example, dtype))
 
 
 class _OverWhatStays(TorchDispatchMode):
@@ -211,13 +246,19 @@ def _restored(out: Any, shape: torch.Size, kept: dict[int, torch.Tensor]) -> Any
     return tree_map(back, out)
 
 
-def _precise(network: nn.Module) -> nn.Module:
-    """The network itself, or a float32 copy of one in half precision: rounding would hide what the proof looks for."""
-    return copy.deepcopy(network).float() if any(x.dtype in _HALVES for x in _aliases(network).values()) else network
+def _precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
+    if all(_exact(x.dtype, dtype) for x in _aliases(network).values()):
+        return network
+    return copy.deepcopy(network).to(dtype)
 
 
-def _precise_example(example: Any) -> Any:
-    return tree_map(lambda x: x.float() if isinstance(x, torch.Tensor) and x.dtype in _HALVES else x, example)
+def _precise_example(example: Any, dtype: torch.dtype) -> Any:
+    return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or _exact(x.dtype, dtype) else x.to(dtype), example)
+
+
+def _exact(own: torch.dtype, wanted: torch.dtype) -> bool:
+    return not own.is_floating_point or torch.finfo(own).bits >= torch.finfo(wanted).bits
 
 
 def _outputs(network: nn.Module, example: Any) -> list[torch.Tensor]:
@@ -265,12 +306,14 @@ def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
     return taken.clone() if taken is tensor or not dims else taken
 
 
-def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
+def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
     tensors = _aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = _copy_with(network, swapped)
     mend(small)
-    _mend_sizes(small, graph, plan)
+    pinned = pinned | {name for name, _ in pinned_modules(network)}
+    _mend_sizes(small, graph, plan, pinned)
+    _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
 
@@ -332,7 +375,24 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
     module.out_channels, module.in_channels = outs, ins * module.groups
 
 
-def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
+def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
+    """Give the calls that name sizes in these modules those that are left of them."""
+    pins: dict[str, dict[int, dict[int, tuple[int, int]]]] = {name: {} for name in names}
+    for one in graph.resizes:
+        if one.module in pins:
+            before = pins_of(network.get_submodule(one.module))[0].get(one.call, {})
+            sizes = {}
+            for place, layout, axis in one.sizes:
+                now = len(layout.kept(plan)[axis])
+                # What its code says is in terms of the size before the first surgery.
+                sizes[place] = (before[place][0] if place in before else layout.number.shape[axis], now)
+            pins[one.module][one.call] = sizes
+    for name, found in pins.items():
+        if found:
+            pin(network.get_submodule(name), found, graph.sized_calls[name])
+
+
+def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
     """Give modules whose code divides channels into blocks the new numbers of heads, widths and channels.
 
     Which of its integers hold them is read off their values and names; a wrong guess fails the proof. What was
@@ -341,6 +401,8 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
     sizes: dict[str, int] = {}
     batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
     for one in graph.reshapes:
+        if one.module in pinned:
+            continue
         kept = [len(indices) for indices in one.layout.kept(plan)]
         shape = one.layout.number.shape
         changed = {old: new for old, new in zip(shape, kept, strict=True) if old != new}
@@ -360,7 +422,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan) -> None:
                 setattr(module, name, changed[value])
                 sizes[key] = changed[value]
     if sizes:
-        network.__dict__["_prunedge_sizes"] = {**sizes_of(network), **sizes}
+        network.__dict__["_prunedge_sizes"] = {**network.__dict__.get("_prunedge_sizes", {}), **sizes}
 
 
 def _slim_attention(network: nn.Module) -> None:
@@ -369,9 +431,17 @@ def _slim_attention(network: nn.Module) -> None:
             slim(module)
 
 
-def sizes_of(network: nn.Module) -> Mapping[str, int]:
-    """The integers of its modules that surgery has changed beside the weights: {path of the attribute: value}."""
-    return network.__dict__.get("_prunedge_sizes", {})
+def sizes_of(network: nn.Module) -> Mapping[str, Any]:
+    """What surgery has changed in its modules beside the weights, fit for JSON.
+
+    {path of an attribute: integer}, and {path of a module followed by `()`: the sizes that its calls are pinned to}.
+    """
+    found: dict[str, Any] = dict(network.__dict__.get("_prunedge_sizes", {}))
+    for name, module in pinned_modules(network):
+        pins, totals = pins_of(module)
+        calls = {str(call): {str(place): list(pair) for place, pair in sizes.items()} for call, sizes in pins.items()}
+        found[f"{name}()"] = {"calls": calls, "totals": sorted(totals)}
+    return found
 
 
 def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimState:
@@ -386,7 +456,7 @@ def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimStat
     }
 
 
-def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int] | None = None) -> nn.Module:
+def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, Any] | None = None) -> nn.Module:
     """The network with these weights, whatever their widths: rebuilds a pruned network from its saved tensors and `sizes_of` it.
 
     `tensors` is a whole state dict; a tensor may be narrower than the network's own, never wider or of another rank.
@@ -403,11 +473,16 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
     small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
-    for path, size in (sizes or {}).items():
+    attributes = {path: size for path, size in (sizes or {}).items() if isinstance(size, int)}
+    for path, size in attributes.items():
         module, _, name = path.rpartition(".")
         setattr(small.get_submodule(module), name, size)
-    if sizes:
-        small.__dict__["_prunedge_sizes"] = dict(sizes)
+    if attributes:
+        small.__dict__["_prunedge_sizes"] = attributes
+    for path, found in (sizes or {}).items():
+        if path not in attributes:
+            calls = {int(c): {int(place): (own, now) for place, (own, now) in one.items()} for c, one in found["calls"].items()}
+            pin(small.get_submodule(path.removesuffix("()")), calls, frozenset(found["totals"]))
     _slim_attention(small)
     return small
 

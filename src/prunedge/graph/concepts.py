@@ -116,6 +116,18 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Resize:
+    """The `call`-th (from 0) call in the code of `module` that names sizes (a reshape or a split), where it names those of channels.
+
+    `sizes` says for each place among the sizes whose channels it counts: (place, layout, axis of the layout).
+    """
+
+    module: str
+    call: int
+    sizes: tuple[tuple[int, Layout, int], ...]
+
+
+@dataclass(frozen=True)
 class Operation:
     """One contraction: its MACs for one picture are `positions` (a fraction where a part of the weight is used) * the weight's elements.
 
@@ -134,6 +146,7 @@ class ChannelGraph:
 
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
+    `sized_calls` says how many calls that name sizes the forward of each module makes.
     """
 
     groups: tuple[Group, ...]
@@ -145,6 +158,8 @@ class ChannelGraph:
     example: Any = field(repr=False)
     statistics: tuple[Statistic, ...] = ()
     reshapes: tuple[Reshape, ...] = ()
+    resizes: tuple[Resize, ...] = ()
+    sized_calls: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:

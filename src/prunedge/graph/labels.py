@@ -32,6 +32,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import Operation, Role
 
 Labels = torch.Tensor
@@ -89,6 +90,7 @@ class Ledger:
     used: set[str] = field(default_factory=set)
     conditions: list[Condition] = field(default_factory=list)
     divisions: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+    resizes: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -166,6 +168,15 @@ class Mixing:
     labels: tuple[torch.Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Sized:
+    """A call that names the sizes of channels, as it is seen while tracing: (place, labels, dimension) (see `concepts.Resize`)."""
+
+    module: str
+    call: int
+    sizes: tuple[tuple[int, torch.Tensor, int], ...]
+
+
 Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
@@ -175,7 +186,7 @@ class Labeller(TorchDispatchMode):
     def __init__(self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False) -> None:
         super().__init__()
         self.ledger, self.rule_for, self.batch, self.by_width = ledger, rule_for, batch, by_width
-        self.module = ""
+        self.sized = SizedCalls()
         self.calls: Counter[str] = Counter()
         self._tags: dict[int, torch.Tensor | ParamView] = {}
         # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
@@ -188,6 +199,17 @@ class Labeller(TorchDispatchMode):
         self.rule_for(func)(self, func, args, kwargs, out)
         self.calls[str(func)] += 1
         return out
+
+    @property
+    def module(self) -> str:
+        """The module whose forward is running."""
+        return self.sized.module
+
+    def resizes(self, sizes: Iterable[tuple[int, torch.Tensor, int]]) -> None:
+        """Note that the call under way names the sizes of channels: (place among its sizes, labels, dimension)."""
+        found = tuple(sizes)
+        if found and self.sized.site is not None:
+            self.ledger.resizes.append(Sized(*self.sized.site, found))
 
     def name(self, tensor: torch.Tensor, tag: torch.Tensor | ParamView | None) -> None:
         """Give a tensor its labels (broadcastable to its shape) or its coordinates."""

@@ -146,6 +146,12 @@ def _move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if labels.shape[dim] > 1:
             for part in parts[1:]:
                 lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
+    if func._schema.name in ("aten::split", "aten::split_with_sizes"):
+        dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+        if labels.shape[dim] > 1:
+            whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
+                     for t, part in zip(made, parts, strict=True)]  # fmt: skip
+            lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
     for tensor, moved_labels in zip(made, parts, strict=True):
         lab.name(tensor, moved_labels)
 
@@ -160,6 +166,7 @@ def _reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None
         if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
             # Heads and their width, shuffled groups: in the end the channels leave along one of these dimensions.
             lab.ledger.divisions.append((lab.module, after.reshape(several)))
+        lab.resizes((dim, after, dim) for dim in _varying(after))
         lab.name(out, after)
 
 
@@ -559,7 +566,7 @@ def _attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> No
         lab.ledger.freeze(weights, "attention mixes channels in two directions")
         weights = None
     if mask is not None and lab.tag(mask) is not None:
-        theirs = lab.promote(mask)
+        theirs = _mask_heads(lab, mask)
         if weights is None or theirs is None or any(d != 1 for d in _varying(theirs)):
             lab.freeze_all((mask, v), {}, "attention with a mask that can't be followed")
         else:
@@ -573,6 +580,16 @@ def _attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> No
     fake = q.new_empty(1).expand(*q.shape[:-1], k.shape[-2])
     made = _contract(lab, fake, v, weights, c)
     lab.name(_outputs(out)[0], made)
+
+
+def _mask_heads(lab: Labeller, mask: torch.Tensor) -> torch.Tensor | None:
+    """Labels of an attention mask; one made from a table of positions by heads varies along its heads."""
+    view = lab.param(mask)
+    if view is None or mask.dim() < 3 or mask.shape[-3] == 1:
+        return lab.promote(mask)
+    lab.ledger.used.add(view.name)
+    atoms = lab.ledger.of(view, mask.dim() - 3, "channel")
+    return None if atoms is None else atoms.reshape(-1, 1, 1)
 
 
 def norm_by_blocks(groups: int, channels: int) -> bool:

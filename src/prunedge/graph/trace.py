@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Role, Slice, Statistic
-from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView
+from prunedge.graph.calls import SizedCalls
+from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.rules import rule_for
 
 Attention = Literal["heads", "width"]
@@ -37,11 +38,12 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     trainable = {name for name, _ in network.named_parameters()}
     with _undisturbed(network):
         network.eval()
-        _run(network, example, tensors, ledger, attention)
+        totals = _run(network, example, tensors, ledger, attention)
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
             network.train()
             operations, mixings = list(ledger.operations), list(ledger.mixings)
-            _run(network, example, tensors, ledger, attention, only=unused)
+            for module, counts in _run(network, example, tensors, ledger, attention, only=unused).items():
+                totals.setdefault(module, set()).update(counts)
             ledger.operations, ledger.mixings = operations, mixings
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
@@ -53,6 +55,8 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         trainable=frozenset(trainable), layers=tuple((_module(name), name) for name in layers), example=example,
         statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
         reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in ledger.divisions),
+        resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
+        sized_calls={module: frozenset(counts) for module, counts in totals.items()},
     )  # fmt: skip
 
 
@@ -72,7 +76,8 @@ def call(network: nn.Module, example: Any) -> Any:
 def _run(
     network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, attention: Attention,
     only: set[str] | None = None,
-) -> None:  # fmt: skip
+) -> dict[str, set[int]]:  # fmt: skip
+    """Push labels through the network into the ledger; gives how many calls that name sizes each module's forward makes."""
     first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
     if first is None:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
@@ -80,35 +85,31 @@ def _run(
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
-        with torch.no_grad(), _watching(network, labeller), labeller:
+        with torch.no_grad(), _watching(network, labeller.sized), labeller.sized, labeller:
             output = call(network, example)
     except Exception as error:
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
             for name in only:
                 ledger.freeze_param(ParamView(name, ()), f"used in training only, which can't be traced: {error}")
-            return
+            return {}
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
     for tensor in tree_flatten(output)[0]:
         if isinstance(tensor, torch.Tensor):
             ledger.freeze(labeller.labels(tensor), "is the network's output")
+    labeller.sized.leave()
+    return labeller.sized.totals
 
 
 @contextmanager
-def _watching(network: nn.Module, labeller: Labeller) -> Iterator[None]:
-    """Tell the labeller whose forward is running."""
-    stack = [""]
+def _watching(network: nn.Module, sized: SizedCalls) -> Iterator[None]:
+    """Say whose forward is running."""
 
     def enter(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: Any) -> None:
-            stack.append(name)
-            labeller.module = name
-
-        return hook
+        return lambda module, args: sized.enter(name)
 
     def leave(module: nn.Module, args: Any, out: Any) -> None:
-        stack.pop()
-        labeller.module = stack[-1]
+        sized.leave()
 
     handles = []
     for name, module in network.named_modules():
@@ -206,6 +207,11 @@ def _layout(labels: torch.Tensor, component: np.ndarray, home: Mapping[int, tupl
 
 def _operation(op: Operation | tuple[int, torch.Tensor], component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Operation:
     return op if isinstance(op, Operation) else Operation(None, op[0], _layout(op[1], component, home))
+
+
+def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Resize:
+    layouts = {id(labels): _layout(labels, component, home) for _, labels, _ in one.sizes}
+    return Resize(one.module, one.call, tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes))
 
 
 def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:
