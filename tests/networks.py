@@ -118,16 +118,19 @@ class Upward(nn.Module):
 
 
 class Baked(nn.Module):
-    """A size that Python code has written down: only the proof can find it."""
+    """A size that Python code has written down, in a reshape or in a number: only the proof can find it."""
 
-    def __init__(self) -> None:
+    def __init__(self, scaled: bool = False) -> None:
         super().__init__()
+        self.scaled = scaled
         self.a = nn.Conv2d(3, 8, 3, padding=1)
         self.b = nn.Conv2d(8, 6, 3, padding=1)
         self.head = nn.Linear(6, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.a(x)).reshape(x.shape[0], 8, *x.shape[2:])
+        n, _, h, w = x.shape
+        x = torch.relu(self.a(x))
+        x = x * (len(x[0]) / 8) if self.scaled else x.reshape(n, 8, h, w)
         return self.head(torch.relu(self.b(x)).mean((2, 3)))
 
 

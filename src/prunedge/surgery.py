@@ -87,9 +87,7 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     Modules whose code works out sizes from others are pinned (`graph.calls`) where nothing simpler is right.
     """
     pinned: set[str] = set()
-    small, difference, why = _attempt(network, graph, plan, pinned)
-    if small is None and (sized := _sized(graph, plan)):
-        small, difference, _ = _attempt(network, graph, plan, sized)
+    small, difference, why = _with_or_without_pins(network, graph, plan, pinned)
     if small is not None:
         return Surgery(small, plan, {}, difference)
     refused: dict[str, str] = {}
@@ -113,7 +111,7 @@ def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[s
 
     Adds to `pinned` the modules that have to be for those that can.
     """
-    small, why = _with_or_without_pins(network, graph, Plan({name: plan.keep[name] for name in names}), pinned)
+    small, _, why = _with_or_without_pins(network, graph, Plan({name: plan.keep[name] for name in names}), pinned)
     if small is not None:
         return {}
     if len(names) == 1:
@@ -122,24 +120,32 @@ def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[s
     first, last = (_with_or_without_pins(network, graph, Plan({name: plan.keep[name]}), set()) for name in (names[0], names[-1]))
     if first[0] is None and last[0] is None:
         # The same code at its first and its last place: it bakes in a size, and each further proof would say so again.
-        return dict.fromkeys(names, first[1])
+        return dict.fromkeys(names, first[2])
     halves = names[:half], names[half:]
     return {name: why for part in halves for name, why in _unproven(network, graph, plan, part, pinned).items()}
 
 
-def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, str]:
-    small, _, why = _attempt(network, graph, plan, set())
-    if small is None and (sized := _sized(graph, plan)):
-        small, _, why = _attempt(network, graph, plan, sized)
-        if small is not None:
-            pinned |= sized
-    return small, why
+def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
+    """The first of three attempts that can be proven: no pins, those where the plan removes channels, and all.
+
+    The last is for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
+    """
+    small, difference, why = _attempt(network, graph, plan, set())
+    tried: set[str] = set()
+    for sized in _sized(graph, plan):
+        if small is None and sized > tried:
+            small, difference, why = _attempt(network, graph, plan, sized)
+            tried = sized
+            if small is not None:
+                pinned |= sized
+    return small, difference, why
 
 
-def _sized(graph: ChannelGraph, plan: Plan) -> set[str]:
-    """Modules with calls that name the sizes of channels of which the plan removes some."""
+def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
+    """Modules with calls that name the sizes of channels: those of which the plan removes some, and all."""
     layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
-    return {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
+    touched = {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
+    return touched, {module for module, _ in layouts.values()}
 
 
 def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
@@ -481,8 +487,11 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         small.__dict__["_prunedge_sizes"] = attributes
     for path, found in (sizes or {}).items():
         if path not in attributes:
+            name = path.removesuffix("()")
+            if name not in dict(small.named_modules()):
+                raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module")
             calls = {int(c): {int(place): (own, now) for place, (own, now) in one.items()} for c, one in found["calls"].items()}
-            pin(small.get_submodule(path.removesuffix("()")), calls, frozenset(found["totals"]))
+            pin(small.get_submodule(name), calls, frozenset(found["totals"]))
     _slim_attention(small)
     return small
 

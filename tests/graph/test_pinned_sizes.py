@@ -1,0 +1,163 @@
+"""Code that works its sizes out from others, or writes them down: its calls are pinned where the proof shows that this is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from prunedge.errors import GraphError, WeightsError
+from prunedge.graph import trace
+from prunedge.plan import Plan
+from prunedge.surgery import adopt, operate, restore_network, save_network, sizes_of
+from tests.networks import Baked, randomise
+
+PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class FromWidth(nn.Module):
+    """Attention whose head width is the width of its input divided by the heads: wrong as soon as only one of them is pruned."""
+
+    def __init__(self, scaled: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.scaled = 3, scaled
+        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+        scale = (c // self.num_heads) ** -0.5 if self.scaled else 0.5
+        y = (q @ k.transpose(-2, -1) * scale).softmax(-1) @ v
+        return self.proj(y.transpose(1, 2).reshape(b, n, c))
+
+
+class Scales(nn.Module):
+    """A convolution split into parts of a width that an attribute holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = 4
+        self.a, self.b = nn.Conv2d(12, 12, 1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, middle, right = torch.split(self.a(x), self.part, 1)
+        return torch.cat((left, self.b(middle), right), 1)
+
+
+class Around(nn.Module):
+    """A network around one of these layers, which sees tokens or pictures."""
+
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        self.first, self.middle, self.head = nn.Conv2d(3, 12, 2, stride=2), middle, nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        if isinstance(self.middle, FromWidth):
+            return self.head(self.middle(x.flatten(2).transpose(1, 2)).mean(1))
+        return self.head(torch.relu(self.middle(x)).mean((2, 3)))
+
+
+def attention() -> nn.Module:
+    return randomise(Around(FromWidth()))
+
+
+EMBEDDING = Plan({"first": (0, 1, 3, 4, 6, 9, 11)})
+HEADS = Plan({"middle.qkv": (0, 2)})
+
+
+@pytest.mark.parametrize("plan", [EMBEDDING, HEADS, Plan({**EMBEDDING.keep, **HEADS.keep})])
+def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
+    network = attention()
+    surgery = operate(network, trace(network, PICTURE), plan)
+    assert surgery.refused == {} and surgery.difference <= 1e-7
+    assert any(name == "middle()" for name in sizes_of(surgery.network))
+
+
+def test_a_split_by_an_attribute_is_pinned() -> None:
+    network = randomise(Around(Scales()))
+    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3, 4, 5, 7)}))
+    assert surgery.refused == {} and surgery.difference <= 1e-7
+
+
+def test_a_size_that_is_written_down_is_pinned() -> None:
+    network = randomise(Baked())
+    surgery = operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2), "b": (0, 1)}))
+    assert surgery.refused == {} and surgery.network.a.out_channels == 3
+
+
+def test_a_scale_worked_out_from_a_width_is_not_hidden_by_flat_attention() -> None:
+    """Attention that is almost uniform hides a wrong scale from any tolerance that float32 needs."""
+    network = randomise(Around(FromWidth(scaled=True)))
+    with torch.no_grad():
+        network.middle.qkv.weight.mul_(1e-2)
+        network.middle.qkv.bias.mul_(1e-2)
+    graph = trace(network, PICTURE)
+    assert list(operate(network, graph, EMBEDDING).refused) == ["first"]
+    assert operate(network, graph, HEADS).refused == {}
+
+
+def test_a_pinned_network_takes_other_batches_and_pictures() -> None:
+    network = attention()
+    graph = trace(network, PICTURE)
+    small = operate(network, graph, EMBEDDING).network.eval()
+    for shape in [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 12, 16)]:
+        other = torch.randn(shape)
+        again = operate(network, trace(network, other), EMBEDDING).network.eval()
+        torch.testing.assert_close(small(other), again(other))
+
+
+def test_a_pinned_network_is_pruned_again() -> None:
+    network = attention()
+    first = operate(network, trace(network, PICTURE), EMBEDDING).network
+    graph = trace(first, PICTURE)
+    assert graph.group("first").size == 7
+    second = operate(first, graph, Plan({"first": (0, 2, 3, 6), "middle.qkv": (1,)}))
+    assert second.refused == {}
+    whole = Plan({"first": tuple(np.array(EMBEDDING.keep["first"])[[0, 2, 3, 6]].tolist()), "middle.qkv": (1,)})
+    direct = operate(network, trace(network, PICTURE), whole).network
+    torch.testing.assert_close(second.network.eval()(PICTURE), direct.eval()(PICTURE))
+
+
+def test_a_pinned_network_is_saved_and_restored(tmp_path: Path) -> None:
+    network = attention()
+    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).network.eval()
+    save_network(small, tmp_path / "model.safetensors")
+    again = restore_network(attention(), tmp_path / "model.safetensors").eval()
+    assert torch.equal(again(PICTURE), small(PICTURE))
+    assert sizes_of(again) == sizes_of(small)
+
+
+def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
+    network = attention()
+    small = operate(network, trace(network, PICTURE), EMBEDDING).network.eval()
+    batch = {"x": {0: torch.export.Dim("batch")}}
+    torch.onnx.export(small, (PICTURE,), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=batch, input_names=["x"])
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for size in (1, 4):
+        x = torch.randn(size, 3, 8, 8)
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], small(x).detach().numpy(), atol=1e-5)
+
+
+def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
+    class Sometimes(FromWidth):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            return y if x.shape[1] == 16 else y.reshape(len(x), -1, 2, 6).flatten(2)
+
+    network = randomise(Around(Sometimes()))
+    small = operate(network, trace(network, PICTURE), HEADS).network.eval()
+    assert small(PICTURE).shape == (2, 2)
+    with pytest.raises(GraphError, match="took a way that it had not taken"):
+        small(torch.randn(2, 3, 12, 12))
+
+
+def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
+    network = attention()
+    small = operate(network, trace(network, PICTURE), EMBEDDING).network
+    with pytest.raises(WeightsError, match="absent"):
+        adopt(attention(), small.state_dict(), {"absent()": {"calls": {}, "totals": [1]}})
