@@ -93,9 +93,10 @@ def build(kind: str, name: str) -> tuple[nn.Module, Any]:
             1, 3, 300 if "ssd300" in name else 320, 300 if "ssd300" in name else 320
         )
     if kind == "segmentation":
-        return tv.get_model(name, weights=None, weights_backbone=None, aux_loss=True), torch.randn(1, 3, 96, 96)
+        auxiliary = {} if name.startswith("lraspp") else {"aux_loss": True}
+        return tv.get_model(name, weights=None, weights_backbone=None, **auxiliary), torch.randn(1, 3, 96, 96)
     if kind == "video":
-        frames, size = (16, 224) if name.startswith(("mvit",)) else (8, 112)
+        frames, size = (16, 224) if name.startswith(("mvit", "s3d")) else (8, 112)
         return tv.get_model(name, weights=None), torch.randn(1, 3, frames, size, size)
     return _classifier(name)
 

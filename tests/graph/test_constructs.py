@@ -256,3 +256,21 @@ def test_a_size_baked_into_code_is_reported_not_broken() -> None:
     assert "does not run" in surgery.refused["first"] or "differs" in surgery.refused["first"]
     assert surgery.network.last.in_channels < 12 or surgery.network.last.out_channels < 8
     torch.testing.assert_close(surgery.network.eval()(PICTURE).shape, network(PICTURE).shape)
+
+
+def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 1), nn.Linear(6, 2)
+            self.extra = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 2))
+
+        def forward(self, x: torch.Tensor) -> Any:
+            x = torch.relu(self.a(x)).mean((2, 3))
+            return (self.b(x), self.extra(x)) if self.training else self.b(x)
+
+    network = randomise(Auxiliary())
+    graph = trace(network, PICTURE[:1])
+    assert {group.name: group.size for group in graph.groups} == {"a": 6, "extra.0": 9}
+    small = operate(network, graph, Plan({"a": (0, 3), "extra.0": (1, 2, 8)})).network.train()
+    assert [tuple(x.shape) for x in small(PICTURE)] == [(2, 2), (2, 2)]

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
@@ -42,7 +42,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
             network.train()
             operations, mixings = list(ledger.operations), list(ledger.mixings)
-            for module, counts in _run(network, example, tensors, ledger, attention, only=unused).items():
+            for module, counts in _run(network, _batched(example), tensors, ledger, attention, only=unused).items():
                 totals.setdefault(module, set()).update(counts)
             ledger.operations, ledger.mixings = operations, mixings
     component = _settle(ledger)
@@ -71,6 +71,14 @@ def call(network: nn.Module, example: Any) -> Any:
     if isinstance(example, Mapping):
         return network(**example)
     return network(*example) if isinstance(example, tuple) else network(example)
+
+
+def _batched(example: Any) -> Any:
+    """An example of one input, twice: batch norm over single values does not train."""
+    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
+    if first is None or len(first) > 1:
+        return example
+    return tree_map(lambda x: torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x, example)
 
 
 def _run(
