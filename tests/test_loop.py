@@ -93,3 +93,10 @@ def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
     made = list(turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
     assert min(made[-1].step.kept.values()) == 2
     assert stops == [Stop("no channel is left that may be removed", made[-1].step.index)]
+
+
+def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data: pictures.Dataset) -> None:
+    network = randomise(Residual())
+    (_, _), (step, small) = prune(network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32"))
+    assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(("a", "down"), "the criterion bn-scale can't judge it")
+    assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)

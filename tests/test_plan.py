@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prunedge.graph import trace
 from prunedge.importance import Scores
-from prunedge.plan import Limits, Plan, choose
+from prunedge.plan import Limits, Plan, Ranking, choose
 from tests.networks import Plain
 
 GRAPH = trace(Plain(), torch.randn(1, 3, 12, 12))  # features.0: 6, features.3: 8, classifier.0: 16
@@ -98,3 +98,33 @@ def test_impossible_plans_are_refused(kept: tuple[int, ...]) -> None:
 def test_impossible_shares_are_refused(remove: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         choose(GRAPH, scores(), remove)
+
+
+def test_groups_that_the_criterion_has_not_judged_stay_whole() -> None:
+    some = {"features.3": scores().values["features.3"]}
+    assert list(choose(GRAPH, Scores(some, "x"), 0.9).keep) == ["features.3"]
+
+
+def test_each_layer_loses_the_same_share() -> None:
+    plan = choose(GRAPH, scores(features_0=[0, 1, 2]), 0.25, ranking=Ranking(per_layer=True))
+    assert {name: NAMES[name] - len(kept) for name, kept in plan.keep.items()} == {"features.0": 2, "features.3": 2, "classifier.0": 4}
+    small = choose(GRAPH, scores(), 0.01, ranking=Ranking(per_layer=True))
+    assert {name: NAMES[name] - len(kept) for name, kept in small.keep.items()} == dict.fromkeys(NAMES, 1)
+
+
+def test_costly_channels_go_first_when_costs_count() -> None:
+    share = {group.name: GRAPH.macs_of(group) / group.size / GRAPH.macs() for group in GRAPH.groups}
+    costly = max(share, key=share.__getitem__)
+    same = Scores({name: torch.ones(size, dtype=torch.float64) for name, size in NAMES.items()}, "x")
+    assert set(choose(GRAPH, same, 0.1, ranking=Ranking("none", per_mac=True)).keep) == {costly}
+    assert set(choose(GRAPH, same, 0.1, ranking=Ranking("none", macs_penalty=1.0)).keep) == {costly}
+    values = Ranking("none", macs_penalty=2.0).values(GRAPH, same)
+    assert {name: pytest.approx(1 - 2 * one) for name, one in share.items()} == {name: float(value[0]) for name, value in values.items()}
+    for name, value in Ranking("none", per_mac=True).values(GRAPH, same).items():
+        assert float(value[0]) == pytest.approx(1 / share[name])
+
+
+@pytest.mark.parametrize("wrong", [{"normalise": "l3"}, {"macs_penalty": -1.0}, {"macs_penalty": 1.0, "per_mac": True}])
+def test_impossible_rankings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"normalise|macs_penalty"):
+        Ranking(**wrong)  # type: ignore[arg-type]

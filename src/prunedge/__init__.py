@@ -20,6 +20,7 @@ _HOMES = {
     "criterion": "prunedge.importance",
     "Plan": "prunedge.plan",
     "Limits": "prunedge.plan",
+    "Ranking": "prunedge.plan",
     "choose": "prunedge.plan",
     "remove": "prunedge.surgery",
     "register_size_attribute": "prunedge.surgery",

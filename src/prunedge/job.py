@@ -17,7 +17,7 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import find, gathered_while_training
 from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
-from prunedge.plan import Limits
+from prunedge.plan import Limits, Ranking
 from prunedge.recipe import Recipe
 from prunedge.runs import Run, create, open_run
 from prunedge.train import Engine, make_engine, measure, measure_engine, predict, transfer, transfer_recipe
@@ -143,7 +143,10 @@ def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch) -> Wo
         batch_size=recipe.batch_size, metric=recipe.metric,
     )  # fmt: skip
     limits = Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap)
-    return Workshop(data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress, limits, recipe.extra_rounds)
+    ranking = Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac)
+    return Workshop(
+        data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress, limits, recipe.extra_rounds, ranking
+    )
 
 
 def _keep(run: Run, turn: Turn, watch: Watch) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.plan import Limits, Plan, choose
+from prunedge.plan import Limits, Plan, Ranking, choose
 from prunedge.surgery import OptimState, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, evaluate, fit
 
@@ -112,7 +112,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs, seed and the plans' limits.
+    """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs, seed, and the plans' limits and ranking.
 
     A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller network
     trains faster than the one that a step back would return to.
@@ -127,6 +127,7 @@ class Workshop:
     progress: Callable[..., Any] | None = None
     limits: Limits = field(default_factory=Limits)
     extra_rounds: int = 1
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 def last_good(steps: Sequence[Step]) -> Step:
@@ -193,7 +194,7 @@ def prune(
     network: nn.Module, data: Dataset, *, criterion: str = "taylor", max_drop: float = 3.0, step: float = 0.1, epochs: int = 1,
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
     metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
-    limits: Limits | None = None, extra_rounds: int = 1,
+    limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
@@ -203,8 +204,9 @@ def prune(
 
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
-        data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds
-    )
+        data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
+        ranking=ranking or Ranking(),
+    )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps)
     start = baseline(shop, network, rule)
     yield start.step, start.checkpoint.network
@@ -219,8 +221,12 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     clock.lap("surgery")
     scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed)
     clock.lap("rank")
-    refused = {frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen}
-    plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused)
+    unjudged = [group.name for group in graph.groups if group.name not in scores.values]
+    refused = {
+        **dict.fromkeys(unjudged, f"the criterion {shop.criterion} can't judge it"),
+        **{frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen},
+    }
+    plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused, ranking=shop.ranking)
     surgery = operate(good.network, graph, plan)
     if not surgery.plan.keep:
         return None

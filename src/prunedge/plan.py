@@ -11,7 +11,7 @@ from math import floor
 import torch
 
 from prunedge.graph import ChannelGraph, Group
-from prunedge.importance import Scores, normalised
+from prunedge.importance import NORMALISERS, Scores, normalised
 
 
 @dataclass(frozen=True)
@@ -80,27 +80,72 @@ class Limits:
         return any(fnmatchcase(name, pattern) for pattern in self.keep_out for name in names)
 
 
-def choose(
-    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = ()
-) -> Plan:
-    """Remove the share `remove` of the graph's channels that matter least, over all groups at once, within the `limits`.
+@dataclass(frozen=True)
+class Ranking:
+    """How the scores of different groups compare.
 
-    Scores are divided by their group's Euclidean norm first (`normalised`). Groups in `exclude` keep all. At least one
-    channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go in the graph's order, so
-    that the same scores always make the same plan. ValueError when `remove` lies outside (0, 1).
+    They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the channels cost: `macs_penalty` (lambda)
+    takes lambda times a channel's share of the network's MACs off its score (Molchanov et al. 2017, section 2.3, FLOPs
+    regularisation), `per_mac` divides the score by that share. With `per_layer` groups are not compared at all: each loses the same share
+    of its own, its least important, and one at the least.
+    """
+
+    normalise: str = "l2"
+    per_layer: bool = False
+    macs_penalty: float = 0.0
+    per_mac: bool = False
+
+    def __post_init__(self) -> None:
+        if self.normalise not in NORMALISERS:
+            raise ValueError(f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}")
+        if not self.macs_penalty >= 0:
+            raise ValueError(f"macs_penalty must be 0 or more, not {self.macs_penalty}")
+        if self.macs_penalty and self.per_mac:
+            raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
+
+    def values(self, graph: ChannelGraph, scores: Scores) -> dict[str, torch.Tensor]:
+        """The comparable scores of each group that the criterion has judged, (channels,) float64."""
+        found = normalised({group.name: scores.values[group.name] for group in graph.groups if group.name in scores.values}, self.normalise)
+        if not self.macs_penalty and not self.per_mac:
+            return found
+        total = max(1, graph.macs())
+        for group in graph.groups:
+            if group.name in found:
+                share = graph.macs_of(group) / group.size / total
+                value = found[group.name] - self.macs_penalty * share
+                found[group.name] = value / max(share, 1e-12) if self.per_mac else value
+        return found
+
+
+def choose(
+    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
+    ranking: Ranking | None = None,
+) -> Plan:  # fmt: skip
+    """Remove the share `remove` of the graph's channels that matter least, within the `limits`.
+
+    All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm). Groups in `exclude`, and those
+    that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
+    in the graph's order, so that the same scores always make the same plan. ValueError when `remove` lies outside (0, 1).
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
     limits = limits or Limits()
-    values = normalised({group.name: scores.values[group.name] for group in graph.groups})
-    open_groups = [group for group in graph.groups if group.name not in exclude and not limits.excludes(group)]
-    wanted = max(1, round(remove * sum(group.size for group in open_groups)))
+    ranking = ranking or Ranking()
+    values = ranking.values(graph, scores)
+    open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
     portions = [
         (mean, place, portion)
         for place, group in enumerate(open_groups)
         for mean, portion in _portions(values[group.name].tolist(), limits)
     ]
     gone: dict[str, list[int]] = {}
+    if ranking.per_layer:
+        for _, place, portion in portions:
+            out = gone.get(open_groups[place].name, [])
+            if len(out) + len(portion) <= max(len(portion), round(remove * open_groups[place].size)):
+                gone[open_groups[place].name] = out + portion
+        return Plan({name: _rest(graph.group(name).size, out) for name, out in gone.items()})
+    wanted = max(1, round(remove * sum(group.size for group in open_groups)))
     for _, place, portion in sorted(portions, key=lambda one: one[:2]):
         if wanted <= 0 or (gone and len(portion) > wanted):
             break

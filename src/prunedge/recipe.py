@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prunedge.errors import PrunedgeError
 
@@ -36,6 +36,10 @@ class Recipe(BaseModel):
     train_epochs: int = Field(10, ge=0)
     lr: float | None = Field(None, gt=0)
     criterion: str = "taylor"
+    normalise: Literal["none", "l2", "mean", "rank"] = "l2"
+    per_layer: bool = False
+    macs_penalty: float = Field(0.0, ge=0)
+    per_mac: bool = False
     step: float = Field(0.1, gt=0, lt=1)
     epochs: int = Field(1, ge=1)
     finetune_lr: float | None = Field(None, gt=0)
@@ -48,6 +52,12 @@ class Recipe(BaseModel):
     least: int = Field(2, ge=1)
     multiple: int = Field(1, ge=1)
     cap: float = Field(0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_way_to_count_costs(self) -> Recipe:
+        if self.macs_penalty and self.per_mac:
+            raise ValueError("macs_penalty and per_mac exclude each other")
+        return self
 
     @classmethod
     def make(cls, where: str, **values: Any) -> Recipe:

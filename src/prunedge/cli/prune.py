@@ -24,6 +24,10 @@ def prune(
     weights: str = "imagenet",
     train_epochs: int = 10,
     criterion: str = "taylor",
+    normalise: Literal["none", "l2", "mean", "rank"] = "l2",
+    per_layer: bool = False,
+    macs_penalty: float = 0.0,
+    per_mac: bool = False,
     step: float = 0.1,
     epochs: int = 1,
     max_drop: float = 3.0,
@@ -71,7 +75,18 @@ def prune(
     train_epochs
         Epochs of the transfer learning that comes before the pruning.
     criterion
-        How channels are ranked: taylor, weight or random.
+        How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, weight-l2, fpgm, bn-scale, activation-mean,
+        activation-std, apoz, mutual-information, mutual-information-prediction, random, or your own.
+        `prunedge audit` says which suits your network.
+    normalise
+        What each layer's scores are divided by before layers are compared: their Euclidean norm (l2), their mean, nothing (none), or
+        their ranks are compared instead.
+    per_layer
+        Don't compare layers: each loses the same share.
+    macs_penalty
+        Takes this much times a channel's share of the network's MACs off its score, so that costly channels go first.
+    per_mac
+        Divide scores by the MACs that the channel costs.
     step
         Share of the remaining channels that a step removes.
     epochs
@@ -131,7 +146,8 @@ def prune(
             "data": None if data is None else str(data.resolve()),
         }  # fmt: skip
         knobs = {
-            "criterion": criterion, "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
+            "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
+            "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
             "extra_rounds": extra_rounds, "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
         }  # fmt: skip

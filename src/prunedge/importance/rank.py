@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import prunedge.importance.weight  # noqa: F401  registers its criteria
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.registry import find
 from prunedge.importance.scores import Scores
@@ -23,11 +24,17 @@ def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: s
 
     `batches` yields (inputs (n, 3, h, w) float32, labels (n,) int64); criteria that read the weights alone don't touch it.
     The network runs in evaluation mode with its own weights unchanged; parameters' gradients are not touched.
-    Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score. Raises PrunedgeError for an unknown criterion.
+    Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score. Raises PrunedgeError for an unknown criterion, and
+    for one that can't judge any.
     """
     chosen = find(criterion)
     if chosen.compute is not None:
-        return Scores(chosen.compute(network, graph, torch.Generator().manual_seed(seed)), criterion)
+        values = chosen.compute(network, graph, torch.Generator().manual_seed(seed))
+        if graph.groups and not values:
+            raise PrunedgeError(
+                f"the criterion '{criterion}' can't judge any channel of this network", remedy="use another, such as taylor"
+            )
+        return Scores(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
     gather(network, batches, [collector])

@@ -25,9 +25,7 @@ class Tap:
 
     def read(self, module: nn.Module, z: torch.Tensor) -> torch.Tensor:
         """Each channel's values in the input `z` of its consumer, (examples, channels, k * places)."""
-        by_feature = z.movedim(feature_dim(module, z), 1).flatten(2)  # (examples, features, places)
-        if by_feature.dim() == 2:
-            by_feature = by_feature.unsqueeze(2)
+        by_feature = z.movedim(feature_dim(module, z), 1).unsqueeze(2).flatten(2)  # (examples, features, places)
         columns = self.columns.to(z.device)
         return by_feature[:, columns.reshape(-1)].reshape(len(z), len(columns), -1)
 

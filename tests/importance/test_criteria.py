@@ -1,0 +1,230 @@
+"""Every criterion: exact by its formula, and indifferent to what must not matter."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import mutual_info_score
+from torch import nn
+from torch.nn import functional
+
+from prunedge.errors import PrunedgeError
+from prunedge.graph import ChannelGraph, Group, trace
+from prunedge.importance import CRITERIA, Scores, TaylorCollector, normalised, rank
+from prunedge.importance.activation import BINS, CELLS, cell, information, joined
+from tests.networks import CONSTRUCTS, Plain, Residual, randomise
+
+GENERATOR = torch.Generator().manual_seed(0)
+EXAMPLE = torch.randn(12, 3, 12, 12, generator=GENERATOR)
+LABELS = torch.randint(0, 2, (12,), generator=GENERATOR)
+JUDGING = sorted(CRITERIA.keys() - {"random"})
+
+
+def scores_of(network: nn.Module, name: str, order: torch.Tensor | None = None, batch: int = 12) -> dict[str, torch.Tensor]:
+    inputs, labels = (EXAMPLE, LABELS) if order is None else (EXAMPLE[order], LABELS[order])
+    batches = list(zip(inputs.split(batch), labels.split(batch), strict=True))
+    return dict(rank(network, trace(network, EXAMPLE[:2]), batches, name).values)
+
+
+@pytest.mark.parametrize("name", JUDGING)
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(range(12)), st.integers(1, 12))
+def test_neither_order_nor_batch_size_matters(name: str, order: list[int], batch: int) -> None:
+    network = randomise(Residual())
+    whole, other = scores_of(network, name), scores_of(network, name, torch.tensor(order), batch)
+    assert whole.keys() == other.keys()
+    for group, value in whole.items():
+        torch.testing.assert_close(other[group], value, rtol=1e-3, atol=1e-9)
+
+
+def permuted(network: nn.Module, group: Group, order: torch.Tensor) -> nn.Module:
+    """The same function with the channels of one group in another order."""
+    other = copy.deepcopy(network)
+    tensors = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+    with torch.no_grad():
+        for part in group.slices:
+            tensor, places = tensors[part.tensor], torch.as_tensor(part.indices)
+            values = tensor.clone()
+            tensor.index_copy_(part.dim, places.flatten(), values.index_select(part.dim, places[order].flatten()))
+    return other
+
+
+@pytest.mark.parametrize("name", JUDGING)
+def test_the_order_of_channels_does_not_matter(name: str) -> None:
+    network = randomise(Residual())
+    found = scores_of(network, name)
+    group = trace(network, EXAMPLE[:2]).group(next(iter(found)))
+    order = torch.randperm(group.size, generator=GENERATOR)
+    other = scores_of(permuted(network, group, order), name)
+    for key, value in found.items():
+        torch.testing.assert_close(other[key], value[order] if key == group.name else value, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(set(JUDGING) - {"fpgm"}))
+def test_a_channel_that_is_zero_scores_lowest(name: str) -> None:
+    network = randomise(Residual())
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for part in trace(network, EXAMPLE[:2]).group("stem").slices:
+        if part.role != "in":
+            with torch.no_grad():
+                tensors[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[3]), 0)
+    value = scores_of(network, name)["stem"]
+    assert value[3] == value.min() and (value >= 0).all() and value.max() > 0
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS)
+def test_gradient_criteria_come_from_the_gate_of_each_example(construct: type[nn.Module]) -> None:
+    """c_n by scaling what the consumers read of a channel, example by example, with autograd alone."""
+    network = randomise(construct()).double().eval()
+    inputs, labels = EXAMPLE[:4].double(), LABELS[:4]
+    graph = trace(network, inputs[:2])
+    found = {name: rank(network, graph, [(inputs, labels)], name).values for name in ("taylor", "taylor-fo", "fisher")}
+    for group in graph.groups:
+        change = torch.stack([gate_gradient(network, group, x[None], y[None]) for x, y in zip(inputs, labels, strict=True)])
+        wanted = {
+            "taylor": change.abs().mean(0) / group.positions,
+            "taylor-fo": change.mean(0).square(),
+            "fisher": change.square().mean(0) / 2,
+        }
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name][group.name], value, rtol=1e-4, atol=1e-9)
+
+
+def gate_gradient(network: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """dC/dg of a gate g at the consumers of each channel, (channels,)."""
+    gate = torch.ones(group.size, dtype=torch.float64, requires_grad=True)
+    tensors = {name: value.detach() for name, value in network.named_parameters()}
+    for part in group.having("in"):
+        scale = torch.ones(tensors[part.tensor].shape[part.dim], dtype=torch.float64)
+        for column in torch.as_tensor(part.indices).T:
+            scale = scale.index_put((column,), gate)
+        shape = [-1 if d == part.dim else 1 for d in range(tensors[part.tensor].dim())]
+        tensors[part.tensor] = tensors[part.tensor] * scale.reshape(shape)
+    outputs = torch.func.functional_call(network, tensors, (inputs,))
+    return torch.autograd.grad(functional.cross_entropy(outputs, labels), gate)[0]
+
+
+def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:
+    network = randomise(nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 64, 3))).double()
+    inputs, coefficients = EXAMPLE.double(), torch.randn(12, 3, dtype=torch.float64)
+    graph = trace(network, inputs[:2])
+
+    def loss() -> torch.Tensor:
+        return (network(inputs) * coefficients).sum(1).mean()
+
+    collector = TaylorCollector(graph, "signed")
+    with collector.attach(network):
+        collector.start_batch(len(inputs))
+        loss().backward()
+    found, before = collector.result().values, float(loss().detach())
+    weights = dict(network.named_parameters())
+    for group in graph.groups:
+        for channel in range(group.size):
+            kept = {part.tensor: weights[part.tensor].detach().clone() for part in group.having("in")}
+            with torch.no_grad():
+                for part in group.having("in"):
+                    weights[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[channel]), 0)
+                assert float(found[group.name][channel]) == pytest.approx(float(loss().detach()) - before, rel=1e-6, abs=1e-9)
+                for name, value in kept.items():
+                    weights[name].copy_(value)
+
+
+def test_taylor_bn_is_the_product_of_the_norm_with_its_gradient() -> None:
+    network = randomise(Residual()).eval()
+    found = scores_of(network, "taylor-bn")
+    assert list(found) == ["stem"]
+    functional.cross_entropy(network(EXAMPLE), LABELS).backward()
+    norm = network.norm
+    wanted = (norm.weight * norm.weight.grad + norm.bias * norm.bias.grad).square()
+    torch.testing.assert_close(found["stem"], wanted.detach().double(), rtol=1e-3, atol=1e-12)
+
+
+def test_activations_against_a_direct_computation() -> None:
+    network = randomise(Plain()).eval()
+    with torch.no_grad():
+        maps = network.features[:3](EXAMPLE).double()  # what the second convolution reads
+    assert type(network.features[3]) is nn.Conv2d
+    wanted = {
+        "activation-mean": maps.abs().mean((0, 2, 3)),
+        "activation-std": maps.transpose(0, 1).flatten(1).std(1, unbiased=False),
+        "apoz": (maps != 0).double().mean((0, 2, 3)),
+        "mutual-information": torch.tensor([direct_information(values, LABELS) for values in maps.mean((2, 3)).T]).double(),
+    }
+    for name, value in wanted.items():
+        torch.testing.assert_close(scores_of(network, name)["features.0"], value, rtol=1e-5, atol=1e-7)
+    with torch.no_grad():
+        answers = network(EXAMPLE).argmax(1)
+    wanted_prediction = torch.tensor([direct_information(values, answers) for values in maps.mean((2, 3)).T]).double()
+    torch.testing.assert_close(scores_of(network, "mutual-information-prediction")["features.0"], wanted_prediction, rtol=1e-5, atol=1e-7)
+
+
+def direct_information(values: torch.Tensor, labels: torch.Tensor) -> float:
+    """With one example in each cell and few examples, the bins hold equal counts of the sorted values."""
+    table = np.zeros((1, CELLS, 2), dtype=np.int64)
+    for place, label in zip(cell(values).tolist(), labels.tolist(), strict=True):
+        table[0, place, label] += 1
+    return float(mutual_info_score(None, None, contingency=joined(torch.as_tensor(table))[0].numpy()))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=6).filter(lambda rows: sum(map(sum, rows)) > 0))
+def test_information_is_scikit_learns(rows: list[list[int]]) -> None:
+    wanted = mutual_info_score(None, None, contingency=np.array(rows))
+    assert float(information(torch.tensor([rows]))[0]) == pytest.approx(wanted, abs=1e-12)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 400))
+def test_joined_cells_keep_their_counts_and_order(seed: int, examples: int) -> None:
+    values = torch.randn(examples, 3, generator=torch.Generator().manual_seed(seed)).double()
+    cells = cell(values)
+    assert bool(((values[:, None] < values[None]) <= (cells[:, None] <= cells[None])).all())
+    counts = torch.zeros(3, CELLS, 1, dtype=torch.int64)
+    for channel in range(3):
+        counts[channel, :, 0] = torch.bincount(cells[:, channel], minlength=CELLS)
+    bins = joined(counts)
+    assert bins.shape == (3, BINS, 1) and (bins.sum((1, 2)) == examples).all()
+
+
+def test_fpgm_prefers_what_others_cannot_stand_in_for() -> None:
+    network = randomise(Plain())
+    found = scores_of(network, "fpgm")["features.0"]
+    filters = network.features[0].weight.detach().double().flatten(1)
+    wanted = torch.stack([(filters - one).norm(dim=1).sum() for one in filters])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_bn_scale_judges_only_what_passes_a_norm() -> None:
+    network = randomise(Residual())
+    found = scores_of(network, "bn-scale")
+    torch.testing.assert_close(found["stem"], network.norm.weight.detach().double().abs())
+    with pytest.raises(PrunedgeError, match="can't judge any channel of this network: use another, such as taylor"):
+        scores_of(randomise(Plain()), "bn-scale")
+
+
+@pytest.mark.parametrize("how", ["none", "l2", "mean", "rank"])
+@given(st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=1, max_size=9), st.floats(1e-3, 1e3))
+def test_normalised_scores_keep_their_order_and_lose_their_scale(how: str, values: list[float], factor: float) -> None:
+    value = torch.tensor(values, dtype=torch.float64)
+    one, other = normalised({"a": value}, how)["a"], normalised({"a": value * factor}, how)["a"]
+    assert bool((one.diff().sign() * value.diff().sign() >= 0).all()) or how == "rank"
+    if how in ("l2", "mean"):
+        torch.testing.assert_close(one, other)
+    assert torch.isfinite(one).all()
+
+
+def test_a_function_becomes_a_criterion() -> None:
+    from prunedge import criterion
+
+    @criterion("mine")
+    def mine(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return {group.name: torch.arange(group.size).double() for group in graph.groups[:1]}
+
+    try:
+        found = rank(Residual(), trace(Residual(), EXAMPLE[:2]), [], "mine")
+        assert isinstance(found, Scores) and list(found.values) == ["stem"]
+    finally:
+        del CRITERIA["mine"]
