@@ -1,0 +1,142 @@
+"""The truth that criteria guess at: how the loss changes when a channel is zero at all its consumers, one channel at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from prunedge.graph import ChannelGraph, Group
+from prunedge.importance.replay import Replay
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The change of the mean cross-entropy when each channel is zeroed: group -> (channels,) float64, NaN where it was not measured.
+
+    Positive where the loss rises. `loss` is that of the whole network over the same `examples`. `seconds` were spent on
+    `channels` measurements, `seconds_whole` would be one evaluation of the whole network.
+    """
+
+    changes: Mapping[str, torch.Tensor]
+    loss: float
+    examples: int
+    channels: int
+    seconds: float
+    seconds_whole: float
+
+    @property
+    def fraction(self) -> float:
+        """What a channel has cost, as a fraction of an evaluation of the whole network."""
+        return self.seconds / max(1, self.channels) / self.seconds_whole
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Sums over the batches that are done: all that is needed to go on. `next` is the group to be measured next in batch `batch`."""
+
+    sums: Mapping[str, torch.Tensor]
+    batch: int = 0
+    next: int = 0
+    loss: float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
+    seconds_whole: float = 0.0
+
+
+def sample(graph: ChannelGraph, channels: int | None, seed: int = 0) -> dict[str, tuple[int, ...]]:
+    """At most this many channels of each group, drawn at random (all when None)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        group.name: tuple(sorted(torch.randperm(group.size, generator=generator)[: channels or group.size].tolist()))
+        for group in graph.groups
+    }
+
+
+def oracle(
+    network: nn.Module, graph: ChannelGraph, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], chosen: Mapping[str, tuple[int, ...]], *,
+    partial: Partial | None = None, keep: Callable[[Partial], None] | None = None, progress: Progress | None = None,
+) -> Truth:  # fmt: skip
+    """Zero each of the `chosen` channels (group -> channels) at all its consumers and measure the loss, in evaluation mode, in float32.
+
+    The oracle of Molchanov et al. 2017, section 2.2. `batches` of (inputs, labels) must come in the same order each time and fit into
+    memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep` is told after each
+    group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as before in the end.
+    """
+    batches = list(batches)
+    done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
+    count = sum(map(len, chosen.values()))
+    tensors = dict(network.named_parameters())
+    with _evaluating(network), Replay(network).attached() as replay:
+        for number, (inputs, labels) in enumerate(batches):
+            if number < done.batch:
+                continue
+            before = _loss(replay.record(inputs), labels)
+            if done.next == 0:
+                begun = perf_counter()
+                replay.run(inputs, 0)
+                whole = done.seconds_whole + perf_counter() - begun
+                done = replace(done, loss=done.loss + before, examples=done.examples + len(labels), seconds_whole=whole)
+            starts = replay.starts()
+            behind = number * count + sum(len(chosen[group.name]) for group in graph.groups[: done.next])
+            for place in range(done.next, len(graph.groups)):
+                group = graph.groups[place]
+                begun = perf_counter()
+                start = min((starts[part.tensor] for part in group.having("in")), default=0)
+                changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
+                for index, channel in enumerate(chosen[group.name]):
+                    with _zeroed(tensors, group, channel):
+                        changes[index] = _loss(replay.run(inputs, start), labels) - before
+                    behind += 1
+                    if progress is not None:
+                        progress(behind, count * len(batches), f"oracle: {group.name}")
+                done = replace(
+                    done, sums={**done.sums, group.name: done.sums[group.name] + changes}, next=place + 1,
+                    seconds=done.seconds + perf_counter() - begun,
+                )  # fmt: skip
+                if keep is not None:
+                    keep(done)
+            done = replace(done, batch=number + 1, next=0)
+    found = {}
+    for group in graph.groups:
+        found[group.name] = torch.full((group.size,), torch.nan, dtype=torch.float64)
+        found[group.name][list(chosen[group.name])] = done.sums[group.name] / done.examples
+    return Truth(found, done.loss / done.examples, done.examples, count, done.seconds, done.seconds_whole)
+
+
+def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """The sum of the cross-entropy over a batch, added up in float64."""
+    return float(functional.cross_entropy(outputs.double(), labels, reduction="sum"))
+
+
+@contextmanager
+def _zeroed(tensors: Mapping[str, torch.Tensor], group: Group, channel: int) -> Iterator[None]:
+    kept = []
+    for part in group.having("in"):
+        index = torch.as_tensor(part.indices[channel], device=tensors[part.tensor].device)
+        kept.append((tensors[part.tensor], part.dim, index, tensors[part.tensor].index_select(part.dim, index)))
+        tensors[part.tensor].index_fill_(part.dim, index, 0)
+    try:
+        yield
+    finally:
+        for tensor, dim, index, values in reversed(kept):
+            tensor.index_copy_(dim, index, values)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
