@@ -1,11 +1,13 @@
 """A network, its channel graph and pictures in, out comes how much each channel matters: `rank(...) -> Scores`."""
 
+from prunedge.importance.agreement import Agreement, Correlation, agreement, recommendation
+from prunedge.importance.oracle import Partial, Truth, oracle, sample
 from prunedge.importance.rank import gather, rank
 from prunedge.importance.registry import CRITERIA, Collector, Criterion, criterion, find, gathered_while_training
 from prunedge.importance.scores import NORMALISERS, Scores, normalised
 from prunedge.importance.taylor import TaylorCollector
 
 __all__ = [
-    "CRITERIA", "NORMALISERS", "Collector", "Criterion", "Scores", "TaylorCollector", "criterion", "find", "gather",
-    "gathered_while_training", "normalised", "rank",
+    "CRITERIA", "NORMALISERS", "Agreement", "Collector", "Correlation", "Criterion", "Partial", "Scores", "TaylorCollector", "Truth",
+    "agreement", "criterion", "find", "gather", "gathered_while_training", "normalised", "oracle", "rank", "recommendation", "sample",
 ]  # fmt: skip

@@ -67,8 +67,9 @@ def oracle(
     """Zero each of the `chosen` channels (group -> channels) at all its consumers and measure the loss, in evaluation mode, in float32.
 
     The oracle of Molchanov et al. 2017, section 2.2. `batches` of (inputs, labels) must come in the same order each time and fit into
-    memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep` is told after each
-    group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as before in the end.
+    memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep` is
+    told after each group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as before
+    in the end.
     """
     batches = list(batches)
     done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
