@@ -113,6 +113,11 @@ def twice(self: Any, x: torch.Tensor) -> torch.Tensor:
 CONSTRUCTS: dict[str, nn.Module] = {
     "sum": Between(Does(lambda s, x: x + s.conv(x), conv=nn.Conv2d(12, 12, 1))),
     "concatenation": Between(Does(lambda s, x: torch.cat([x, s.conv(x)], 1), conv=nn.Conv2d(12, 6, 1)), 18),
+    "stack": Between(Does(lambda s, x: torch.stack([x, s.conv(x)], 1).sum(1), conv=nn.Conv2d(12, 12, 1))),
+    "interleaved": Between(Does(lambda s, x: torch.stack([x[:, 1::2], -x[:, ::2]], 2).flatten(1, 2))),
+    "pooled in the channels-last layout": Between(
+        Does(lambda s, x: x + F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1))
+    ),
     "split": Between(Does(lambda s, x: torch.cat([x.chunk(2, 1)[1], s.conv(x.chunk(2, 1)[0])], 1), conv=nn.Conv2d(6, 6, 1)), 12),
     "gated halves": Between(Does(lambda s, x: F.glu(x, 1)), 6),
     "grouped": Between(nn.Conv2d(12, 12, 3, padding=1, groups=3)),

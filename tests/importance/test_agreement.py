@@ -67,9 +67,7 @@ def test_the_interval_holds_what_many_samples_would_give() -> None:
 def test_the_recommendation_names_the_best_and_those_like_it() -> None:
     change = torch.linspace(0, 1, 200, dtype=torch.float64)
     noise = torch.randn(200, generator=GENERATOR).double()
-    found = [
-        agreement(truth_of(a=change), Scores({"a": values}, name))
-        for name, values in (("best", change + 0.02 * noise.abs()), ("near", change + 0.021 * noise.abs()), ("bad", noise), ("random", change))
-    ]
+    guesses = {"best": change + 0.02 * noise.abs(), "near": change + 0.021 * noise.abs(), "bad": noise, "random": change}
+    found = [agreement(truth_of(a=change), Scores({"a": values}, name)) for name, values in guesses.items()]
     text = recommendation(found, "vgg16")
     assert "--criterion best" in text and "Not told apart from it: near." in text and "bad" not in text

@@ -28,7 +28,7 @@ _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "argmax", "prod", "logsumexp", "any", "all", "norm",
     "linalg_vector_norm",
 }  # fmt: skip
-_ALONG = {"_softmax", "_log_softmax", "softmax", "cumsum", "sort", "topk"}
+_ALONG = {"_softmax", "_log_softmax", "_safe_softmax", "softmax", "cumsum", "sort", "topk"}
 _BATCH_NORMS = {
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update",
     "_batch_norm_no_update", "cudnn_batch_norm", "batch_norm", "miopen_batch_norm",
@@ -85,7 +85,8 @@ def rule_for(func: Any) -> Rule:
         (base == "_weight_norm_interface", _weight_norm),
         (base in _SAME or base in _LIKE, _same),
         (base in _RESHAPES, _reshape),
-        (base == "cat", _cat),
+        (base in ("cat", "stack"), _join),
+        (base == "as_strided", _strided),
         (base == "im2col", _patches),
         (base == "glu", _gate),
         (base in _MOVES, _move),
@@ -174,11 +175,27 @@ def _varying(labels: torch.Tensor) -> list[int]:
     return [dim for dim, size in enumerate(labels.shape) if size > 1]
 
 
-def _cat(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    parts = [x for x in args[0] if x.numel()]
-    dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-    dim = dim % out.dim()
-    found = [(x, lab.promote(x)) for x in parts]
+def _strided(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Pooling to a single place in the channels-last layout ends with strides that say so, and moves nothing."""
+    shape, strides = args[1], args[2]
+    wanted, step = [], 1
+    for size in reversed([size for size in shape if size > 1]):
+        wanted.insert(0, step)
+        step *= size
+    # In place it has happened already, so that only the new strides can be looked at.
+    if list(shape) != list(args[0].shape) or [stride for size, stride in zip(shape, strides, strict=True) if size > 1] != wanted:
+        return _unknown(lab, func, args, kwargs, out)
+    _same(lab, func, args, kwargs, out)
+
+
+def _join(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """cat, and stack, which gives each part a dimension of its own first."""
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
+    if func._schema.name == "aten::stack":
+        several = [(x, lab.promote(x)) for x in args[0]]
+        found = [(x.unsqueeze(dim), None if labels is None else labels.unsqueeze(dim)) for x, labels in several]
+    else:
+        found = [(x, lab.promote(x)) for x in args[0] if x.numel()]
     if all(labels is None for _, labels in found):
         return
     flat = [d for d in range(out.dim()) if d != dim and all(L is None or L.shape[d] == 1 for _, L in found)]

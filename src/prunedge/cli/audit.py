@@ -1,0 +1,145 @@
+"""`prunedge audit`: which criterion suits this network and these pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.audit import Audit
+
+
+def audit(
+    run: Path | None = None,
+    data: Path | None = None,
+    *,
+    model: str | None = None,
+    weights: str = "imagenet",
+    out: Path | None = None,
+    criterion: list[str] | None = None,
+    channels: int | Literal["all"] = 64,
+    pictures: int = 512,
+    step: int | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    group_by: str | None = None,
+    skip_unreadable: bool = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Compare the criteria with the truth: what the validation loss does when each channel is zeroed, one at a time.
+
+    The table gives Spearman's rank correlation of each criterion with the absolute change, by layer and over all layers, raw and after
+    each normalisation, with 95 % intervals. An audit that is cut off goes on when the same command is given again.
+
+    Example: `prunedge audit runs/cracks`
+
+    Parameters
+    ----------
+    run
+        A run folder of `train` or `prune`, whose best network is audited. With --model the pictures come here.
+    data
+        Other pictures than the run's own: class folders or a CSV manifest.
+    model
+        Instead of a run: any torchvision or timm name, or package.module:function of your own.
+    weights
+        Of --model: imagenet, none, a file, a run or a bundle. Its classes must be those of the pictures.
+    out
+        The folder for the results (RUN/audit).
+    criterion
+        One to compare; may be repeated (all).
+    channels
+        At most this many channels of each group are zeroed, drawn at random; or all.
+    pictures
+        At most this many validation pictures for the oracle, and as many training pictures for the criteria.
+    step
+        Audit the network of this step of the run, instead of its best.
+    size
+        Pictures are stretched to size x size pixels (224, or the run's).
+    seed
+        Decides the split and what is drawn (0, or the run's).
+    group_by
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+    skip_unreadable
+        Go on without pictures that can't be read.
+    json
+        Print the result as JSON.
+    """
+    import torch
+
+    from prunedge import data as sets
+    from prunedge.audit import Asked
+    from prunedge.audit import audit as start
+    from prunedge.cli.console import print_json, progress
+    from prunedge.errors import PrunedgeError
+    from prunedge.models import build
+    from prunedge.runs import open_run
+
+    if model is not None and (run is None) == (data is None):
+        raise PrunedgeError("no pictures, or two sets of them", remedy="prunedge audit DATA --model NAME --weights FILE --out DIR")
+    if model is None and run is None:
+        raise PrunedgeError(
+            "no network to audit", remedy="prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
+        )
+    asked = Asked(tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (), None if channels == "all" else channels, pictures)
+    if pictures < 1 or (asked.channels is not None and asked.channels < 2):
+        raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")
+    with progress("auditing", quiet=json) as advance:
+        if model is None:
+            assert run is not None
+            opened = open_run(run)
+            recipe, name, target = opened.recipe, opened.recipe["model"], out or run / "audit"
+            settings: dict[str, Any] = {key: recipe.get(key) for key in ("size", "seed", "group_by", "skip_unreadable")}
+            source = data or Path(recipe["data"])
+            network = opened.load(step)
+        else:
+            if out is None:
+                raise PrunedgeError("no folder for the results", where="--out", remedy="name one: --out audits/NAME")
+            name, target, source = model, out, run or data or Path()
+            settings = {"size": 224, "seed": 0, "group_by": None, "skip_unreadable": False}
+            network = None
+        given = {"size": size, "seed": seed, "group_by": group_by, "skip_unreadable": skip_unreadable or None}
+        settings.update({key: value for key, value in given.items() if value is not None})
+        loaded = sets.load(source, progress=advance, **settings)
+        if network is None:
+            network = build(name, loaded.classes, weights, seed=settings["seed"])
+        asked = Asked(asked.criteria, asked.channels, asked.pictures, settings["seed"])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        found = start(network, loaded, target, asked, model=name, progress=advance, device=device)
+    if json:
+        print_json(found.to_json())
+    else:
+        _print(found, target)
+
+
+def _print(found: Audit, target: Path) -> None:
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    truth = found.truth
+    table = Table(
+        title=f"Spearman's rank correlation with the oracle (absolute change of the loss), {found.model}, {truth.channels} channels, "
+        f"{truth.examples} pictures"
+    )
+    for column in ("criterion", "channels", "per layer", "all, raw", "all, l2", "all, mean", "all, rank", "signed, l2"):
+        table.add_column(column, justify="left" if column == "criterion" else "right")
+    signed = {one.criterion: one for one in found.signed}
+    for one in sorted(found.absolute, key=lambda one: -_key(one.overall["l2"].rho)):
+        table.add_row(
+            one.criterion, str(one.channels), str(one.per_layer), *(str(one.overall[how]) for how in ("none", "l2", "mean", "rank")),
+            str(signed[one.criterion].overall["l2"]),
+        )  # fmt: skip
+    out.print(table)
+    for name, why in found.unjudged.items():
+        print(f"{name}: {why}")
+    print(
+        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)"
+    )
+    print(found.recommendation)
+    print(f"written: {target}/audit.json, audit.csv, channels.csv")
+
+
+def _key(rho: float) -> float:
+    return -2.0 if rho != rho else rho
