@@ -178,7 +178,8 @@ def _varying(labels: torch.Tensor) -> list[int]:
 def _strided(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Pooling to a single place in the channels-last layout ends with strides that say so, and moves nothing."""
     shape, strides = args[1], args[2]
-    wanted, step = [], 1
+    wanted: list[int] = []
+    step = 1
     for size in reversed([size for size in shape if size > 1]):
         wanted.insert(0, step)
         step *= size
