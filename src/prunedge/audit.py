@@ -194,6 +194,7 @@ def _write(folder: Path, fingerprint: str, partial: Partial) -> None:
     numbers = {key: value for key, value in vars(partial).items() if key != "sums"}
     file = folder / "partial.safetensors"
     save_file(dict(partial.sums), folder / "partial.safetensors.new", {"fingerprint": fingerprint, "numbers": json.dumps(numbers)})
+    os.chmod(folder / "partial.safetensors.new", 0o644)
     os.replace(folder / "partial.safetensors.new", file)
 
 

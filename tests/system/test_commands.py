@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import prunedge as pe
+from prunedge.importance import CRITERIA
 from tests.system.conftest import prunedge
 
 
@@ -72,6 +73,20 @@ def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
     assert "layer4.1.conv1" in shown and "is the network's output" in shown
 
 
+def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    done = prunedge("audit", run, "--channels", 6, "--criterion", "taylor", "--criterion", "weight-l2", "--criterion", "random")
+    assert done.returncode == 0, done.stderr
+    assert "use --criterion" in done.stdout and "of an evaluation of the whole network" in done.stdout
+    report = Path(prunedge("report", run).stdout.strip()).read_text(encoding="utf-8")
+    assert "Which criterion is right" in report and "Where each criterion is right" in report
+    other = prunedge(
+        "audit", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--channels", "all", "--out",
+        tmp_path / "audit", "--json",
+    )  # fmt: skip
+    assert other.returncode == 0, other.stderr
+    assert len(json.loads(other.stdout)["absolute"]) == len(CRITERIA) - len(json.loads(other.stdout)["unjudged"])
+
+
 def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     told = json.loads(prunedge("check", tiny_data, "--json").stdout)
     assert told["classes"]
@@ -111,6 +126,13 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
         (("check", "/nowhere"), "/nowhere"),
         (("prune", "--modle", "x"), "--model"),
         (("prune", "--from", "RUN", "--keep-out", "layer9.*", "--out", "OUT"), "layer9.*"),
+        (("audit",), "prunedge audit RUN"),
+        (("audit", "/nowhere"), "not a run"),
+        (("audit", "RUN", "--criterion", "tailor", "--out", "OUT"), "taylor"),
+        (("audit", "RUN", "--channels", "1", "--out", "OUT"), "--channels 2"),
+        (("audit", "DATA", "--model", "resnet18"), "--out"),
+        (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--normalise", "l3", "--out", "OUT"), "--normalise"),
+        (("prune", "DATA", "--model", "resnet18", "--macs-penalty", "1", "--per-mac", "--out", "OUT"), "exclude each other"),
         (("groups",), "--model"),
         (("groups", "--model", "resnet81"), "resnet81"),
         (("frobnicate",), "frobnicate"),

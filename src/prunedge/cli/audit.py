@@ -114,24 +114,28 @@ def audit(
 
 
 def _print(found: Audit, target: Path) -> None:
+    from rich.console import Console
     from rich.table import Table
 
     from prunedge.cli.console import out
 
     truth = found.truth
-    table = Table(
-        title=f"Spearman's rank correlation with the oracle (absolute change of the loss), {found.model}, {truth.channels} channels, "
-        f"{truth.examples} pictures"
-    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("criterion", "channels", "per layer", "all, raw", "all, l2", "all, mean", "all, rank", "signed, l2"):
-        table.add_column(column, justify="left" if column == "criterion" else "right")
+        table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
     signed = {one.criterion: one for one in found.signed}
     for one in sorted(found.absolute, key=lambda one: -_key(one.overall["l2"].rho)):
         table.add_row(
-            one.criterion, str(one.channels), str(one.per_layer), *(str(one.overall[how]) for how in ("none", "l2", "mean", "rank")),
-            str(signed[one.criterion].overall["l2"]),
+            one.criterion, str(one.channels), str(one.per_layer), _short(one.overall["none"].rho), str(one.overall["l2"]),
+            *(_short(one.overall[how].rho) for how in ("mean", "rank")), _short(signed[one.criterion].overall["l2"].rho),
         )  # fmt: skip
-    out.print(table)
+    print(
+        f"Spearman's rank correlation with the oracle, the absolute change of the validation loss when a channel is zeroed.\n"
+        f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
+    )
+    # A table of figures is of no use when it is broken to fit.
+    Console(highlight=False, width=max(out.width, 120)).print(table)
+    print()
     for name, why in found.unjudged.items():
         print(f"{name}: {why}")
     print(
@@ -139,6 +143,10 @@ def _print(found: Audit, target: Path) -> None:
     )
     print(found.recommendation)
     print(f"written: {target}/audit.json, audit.csv, channels.csv")
+
+
+def _short(rho: float) -> str:
+    return "-" if rho != rho else f"{rho:.2f}"
 
 
 def _key(rho: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -64,6 +65,43 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
     figure = go.Figure(bars)
     figure.update_layout(barmode="stack")
     return _styled(figure, "", "seconds")
+
+
+def agreement(audit: Mapping[str, Any]) -> go.Figure:
+    """Each criterion's rank correlation with the oracle over all layers, after l2 normalisation and raw, with 95 % intervals."""
+    ranked = sorted(audit["absolute"], key=lambda one: _or(one["overall"]["l2"]["rho"], -2))
+    figure = go.Figure()
+    for name, how, colour in (("raw", "none", BEFORE), ("l2-normalised", "l2", AFTER)):
+        values = [one["overall"][how] for one in ranked]
+        figure.add_scatter(
+            x=[value["rho"] for value in values], y=[one["criterion"] for one in ranked], name=name, mode="markers",
+            marker={"size": 10, "color": colour},
+            error_x={
+                "type": "data", "symmetric": False, "thickness": 1.5,
+                "array": [_or(value["high"], 0) - _or(value["rho"], 0) for value in values],
+                "arrayminus": [_or(value["rho"], 0) - _or(value["low"], 0) for value in values],
+            },
+            hovertemplate="%{y}: %{x:.2f} " + name + "<extra></extra>",
+        )  # fmt: skip
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1})
+    return _styled(figure, "Spearman's rank correlation with the oracle, all layers", "", height=120 + 30 * len(ranked))
+
+
+def agreement_by_layer(audit: Mapping[str, Any]) -> go.Figure:
+    """The same in each layer: criteria by layers, as colours."""
+    ranked = sorted(audit["absolute"], key=lambda one: _or(one["per_layer"]["rho"], -2))
+    names = list(dict.fromkeys(layer for one in ranked for layer in one["layers"]))
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=[[one["layers"].get(name) for name in names] for one in ranked], x=names, y=[one["criterion"] for one in ranked],
+        zmin=-1, zmax=1, colorscale=[[0, BEFORE], [0.5, "#ffffff"], [1, AFTER]], colorbar={"title": "rho"}, xgap=1, ygap=1,
+        hovertemplate="%{y} in %{x}: %{z:.2f}<extra></extra>",
+    )  # fmt: skip
+    return _styled(figure, "", "", height=180 + 26 * len(ranked))
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: float, title: str, hover: str) -> go.Figure:

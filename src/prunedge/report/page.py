@@ -43,7 +43,8 @@ def write_report(run: Run) -> Path:
     page = environment.get_template("page.html.j2").render(
         run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
-        figures=_figures(steps, best, recipe), plotly=Markup(get_plotlyjs()), mistakes=thumbnails((test or {}).get("mistakes", [])),
+        figures=_figures(steps, best, recipe, run.read("audit/audit.json")), plotly=Markup(get_plotlyjs()),
+        mistakes=thumbnails((test or {}).get("mistakes", [])),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -122,7 +123,7 @@ def _card(name: str, before: str, after: str, change: str, note: str) -> dict[st
     return {"name": name, "before": before, "after": after, "change": change, "note": note}
 
 
-def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     metric, drop = recipe["metric"], recipe["max_drop"]
     made = [
         (
@@ -145,6 +146,12 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any]) -> li
             ),
             *made,
             ("Where the time went", "Wall-clock seconds of each step on the machine that pruned.", figures.seconds(steps)),
+        ]
+    if audit is not None:
+        cost = f"{audit['channels']} channels zeroed one at a time on {audit['pictures']} validation pictures"
+        made += [
+            ("Which criterion is right", f"{audit['recommendation']} The oracle: {cost}; 95 % intervals.", figures.agreement(audit)),
+            ("Where each criterion is right", "The same rank correlation in each layer.", figures.agreement_by_layer(audit)),
         ]
     return [
         {
