@@ -130,7 +130,7 @@ class Baked(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, _, h, w = x.shape
         x = torch.relu(self.a(x))
-        x = x * (len(x[0]) / 8) if self.scaled else x.reshape(n, 8, h, w)
+        x = x * torch.tensor(len(x[0]) / 8) if self.scaled else x.reshape(n, 8, h, w)
         return self.head(torch.relu(self.b(x)).mean((2, 3)))
 
 

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from prunedge.attention import slim
 from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
-from prunedge.graph.calls import pin, pinned_modules, pins_of
+from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices
 from prunedge.plan import Plan
 
@@ -142,10 +142,10 @@ def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, p
 
 
 def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
-    """Modules with calls that name the sizes of channels: those of which the plan removes some, and all."""
+    """Modules with calls that name the sizes of channels: those of which the plan removes some; and all, with those that use factors."""
     layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
     touched = {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
-    return touched, {module for module, _ in layouts.values()}
+    return touched, {module for module, _ in layouts.values()} | set(graph.factors)
 
 
 def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
@@ -161,11 +161,19 @@ def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[st
             raise
         return None, float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"
     try:
-        found = _outputs(_precise(small, dtype), _precise_example(graph.example, dtype))
+        precise = _precise(small, dtype)
+        found = _outputs(precise, _precise_example(graph.example, dtype))
     except Exception as error:  # whatever the user's forward raises
         return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
     difference = _difference(found, wanted)
     if difference <= tolerance:
+        for name, module in list(pinned_modules(small)):
+            pinning = pins_of(precise.get_submodule(name))
+            pinning.settle()
+            if pinning.needed:
+                pin(module, pinning)
+            else:
+                unpin(module)
         return small, difference, ""
     return None, difference, f"differs from the masked network by {difference:.1e} of its largest output"
 
@@ -386,7 +394,7 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
     pins: dict[str, dict[int, dict[int, tuple[int, int]]]] = {name: {} for name in names}
     for one in graph.resizes:
         if one.module in pins:
-            before = pins_of(network.get_submodule(one.module))[0].get(one.call, {})
+            before = pins_of(network.get_submodule(one.module)).sizes.get(one.call, {})
             sizes = {}
             for place, layout, axis in one.sizes:
                 now = len(layout.kept(plan)[axis])
@@ -394,8 +402,8 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
                 sizes[place] = (before[place][0] if place in before else layout.number.shape[axis], now)
             pins[one.module][one.call] = sizes
     for name, found in pins.items():
-        if found:
-            pin(network.get_submodule(name), found, graph.sized_calls[name])
+        if found or name in graph.factors:
+            pin(network.get_submodule(name), Pinning(found, graph.sized_calls[name], wanted=graph.factors.get(name, {})))
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -444,9 +452,10 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
     """
     found: dict[str, Any] = dict(network.__dict__.get("_prunedge_sizes", {}))
     for name, module in pinned_modules(network):
-        pins, totals = pins_of(module)
-        calls = {str(call): {str(place): list(pair) for place, pair in sizes.items()} for call, sizes in pins.items()}
-        found[f"{name}()"] = {"calls": calls, "totals": sorted(totals)}
+        pinning = pins_of(module)
+        calls = {str(call): {str(place): list(pair) for place, pair in sizes.items()} for call, sizes in pinning.sizes.items()}
+        factors = {str(call): factor for call, factor in pinning.factors.items()}
+        found[f"{name}()"] = {"calls": calls, "factors": factors, "totals": sorted(pinning.totals)}
     return found
 
 
@@ -491,7 +500,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             if name not in dict(small.named_modules()):
                 raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module")
             calls = {int(c): {int(place): (own, now) for place, (own, now) in one.items()} for c, one in found["calls"].items()}
-            pin(small.get_submodule(name), calls, frozenset(found["totals"]))
+            factors = {int(call): float(factor) for call, factor in found["factors"].items()}
+            pin(small.get_submodule(name), Pinning(calls, frozenset(found["totals"]), factors))
     _slim_attention(small)
     return small
 

@@ -146,7 +146,7 @@ class ChannelGraph:
 
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
-    `sized_calls` says how many calls that name sizes the forward of each module makes.
+    `sized_calls` says how many calls that name sizes or factors the forward of each module makes, `factors` the factors among them.
     """
 
     groups: tuple[Group, ...]
@@ -160,6 +160,7 @@ class ChannelGraph:
     reshapes: tuple[Reshape, ...] = ()
     resizes: tuple[Resize, ...] = ()
     sized_calls: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    factors: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:

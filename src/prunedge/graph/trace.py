@@ -38,12 +38,14 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     trainable = {name for name, _ in network.named_parameters()}
     with _undisturbed(network):
         network.eval()
-        totals = _run(network, example, tensors, ledger, attention)
+        seen = _run(network, example, tensors, ledger, attention)
+        assert seen is not None
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
             network.train()
             operations, mixings = list(ledger.operations), list(ledger.mixings)
-            for module, counts in _run(network, _batched(example), tensors, ledger, attention, only=unused).items():
-                totals.setdefault(module, set()).update(counts)
+            training = _run(network, _batched(example), tensors, ledger, attention, only=unused)
+            for module, counts in training.totals.items() if training else ():
+                seen.totals.setdefault(module, set()).update(counts)
             ledger.operations, ledger.mixings = operations, mixings
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
@@ -56,7 +58,8 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
         reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in ledger.divisions),
         resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
-        sized_calls={module: frozenset(counts) for module, counts in totals.items()},
+        sized_calls={module: frozenset(counts) for module, counts in seen.totals.items()},
+        factors=seen.factors,
     )  # fmt: skip
 
 
@@ -84,8 +87,8 @@ def _batched(example: Any) -> Any:
 def _run(
     network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, attention: Attention,
     only: set[str] | None = None,
-) -> dict[str, set[int]]:  # fmt: skip
-    """Push labels through the network into the ledger; gives how many calls that name sizes each module's forward makes."""
+) -> SizedCalls | None:  # fmt: skip
+    """Push labels through the network into the ledger; gives what was seen of its calls, or nothing where it does not run with `only`."""
     first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
     if first is None:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
@@ -100,13 +103,13 @@ def _run(
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
             for name in only:
                 ledger.freeze_param(ParamView(name, ()), f"used in training only, which can't be traced: {error}")
-            return {}
+            return None
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
     for tensor in tree_flatten(output)[0]:
         if isinstance(tensor, torch.Tensor):
             ledger.freeze(labeller.labels(tensor), "is the network's output")
     labeller.sized.leave()
-    return labeller.sized.totals
+    return labeller.sized
 
 
 @contextmanager
