@@ -212,3 +212,20 @@ def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
     small = operate(network, trace(network, PICTURE), EMBEDDING).network
     with pytest.raises(WeightsError, match="absent"):
         adopt(attention(), small.state_dict(), {"absent()": {"calls": {}, "totals": [1]}})
+
+
+def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
+    class Learned(FromWidth):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heat = nn.Parameter(torch.rand(3) + 0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            b, n, c = x.shape
+            q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+            y = (q @ k.transpose(-2, -1) * self.heat.view(1, 3, 1, 1)).softmax(-1) @ v
+            return self.proj(y.transpose(1, 2).reshape(b, n, c))
+
+    network = randomise(Around(Learned()))
+    surgery = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep}))
+    assert surgery.refused == {} and surgery.network.middle.heat.shape == (2,)

@@ -169,8 +169,8 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
             out = kind.forward(self, *args, **kwargs)
         if mode.calls not in pinning.totals:
             raise GraphError(
-                f"this pruned layer met {mode.calls} reshapes and factors and not {sorted(pinning.totals)}: its code took a way that it had "
-                "not taken when it was pruned",
+                f"this pruned layer met {mode.calls} reshapes and factors and not {sorted(pinning.totals)}: its code took a way that it "
+                "had not taken when it was pruned",
                 where=kind.__name__, remedy="use it at the picture size and in the mode that it was pruned with",
             )  # fmt: skip
         return out

@@ -103,12 +103,16 @@ class Ledger:
         first, self.atoms = self.atoms, self.atoms + count
         return first
 
-    def of(self, view: ParamView, dim: int, role: Role) -> torch.Tensor | None:
-        """Atoms along one dimension of a parameter's view, (size,) int64; None when they can't be told apart."""
+    def of(self, view: ParamView, dim: int, role: Role | None) -> torch.Tensor | None:
+        """Atoms along one dimension of a parameter's view, (size,) int64; None when they can't be told apart.
+
+        `role` says what the parameter does with these channels, if it does anything yet.
+        """
         line = view.along(dim)
         if line is None:
             return None
-        self.roles.setdefault((view.name, line[0]), role)
+        if role is not None:
+            self.roles.setdefault((view.name, line[0]), role)
         return line[1] + self.base[view.name, line[0]]
 
     def tie(self, a: torch.Tensor, b: torch.Tensor, reason: str = "meets values that are no channels") -> None:

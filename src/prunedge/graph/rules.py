@@ -160,7 +160,12 @@ def _move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def _reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     view, labels = lab.param(args[0]), lab.labels(args[0])
     if view is not None:
-        lab.name(out, ParamView(view.name, tuple(c.reshape(out.shape) for c in view.coordinates)))
+        after_view = ParamView(view.name, tuple(c.reshape(out.shape) for c in view.coordinates))
+        atoms = {dim: lab.ledger.of(after_view, dim, None) for dim, size in enumerate(out.shape) if size > 1}
+        lab.resizes(
+            (dim, one.reshape([-1 if d == dim else 1 for d in range(out.dim())]), dim) for dim, one in atoms.items() if one is not None
+        )
+        lab.name(out, after_view)
     elif labels is not None:
         after = compact(labels.expand(args[0].shape).reshape(out.shape))
         several = [size for size in after.shape if size > 1]
