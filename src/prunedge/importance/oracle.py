@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.replay import Replay
+from prunedge.models.cost import evaluating
 
 Progress = Callable[[int, int, str], None]
 
@@ -75,7 +76,7 @@ def oracle(
     done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
     count = sum(map(len, chosen.values()))
     tensors = dict(network.named_parameters())
-    with _evaluating(network), Replay(network).attached() as replay:
+    with evaluating(network), torch.no_grad(), Replay(network).attached() as replay:
         for number, (inputs, labels) in enumerate(batches):
             if number < done.batch:
                 continue
@@ -129,15 +130,3 @@ def _zeroed(tensors: Mapping[str, torch.Tensor], group: Group, channel: int) -> 
     finally:
         for tensor, dim, index, values in reversed(kept):
             tensor.index_copy_(dim, index, values)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
