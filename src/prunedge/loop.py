@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
+from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, Ranking, choose
 from prunedge.surgery import OptimState, operate, slice_state
-from prunedge.train import Engine, FitRecipe, Metrics, evaluate, fit
+from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
+from prunedge.train.regularise import Kind
 
 HALVINGS = 3
 
@@ -111,8 +114,25 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Aids:
+    """What helps a network over a removal, beside fine-tuning.
+
+    `compensate` (with `calibration` training pictures) hands what the removed channels gave to their consumers. `regularise` draws channels
+    to zero while training, with `strength`; `growing` spends `epochs` before each removal on the channels that are about to leave.
+    `teacher` is the network that the recipe's distillation asks.
+    """
+
+    compensate: How = "none"
+    calibration: int = 256
+    regularise: Kind = "none"
+    strength: float | None = None
+    teacher: nn.Module | None = None
+
+
+@dataclass(frozen=True)
 class Workshop:
-    """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs, seed, and the plans' limits and ranking.
+    """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs, seed, the plans' limits and ranking,
+    and aids.
 
     A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller network
     trains faster than the one that a step back would return to.
@@ -128,6 +148,7 @@ class Workshop:
     limits: Limits = field(default_factory=Limits)
     extra_rounds: int = 1
     ranking: Ranking = field(default_factory=Ranking)
+    aids: Aids = field(default_factory=Aids)
 
 
 def last_good(steps: Sequence[Step]) -> Step:
@@ -194,7 +215,7 @@ def prune(
     network: nn.Module, data: Dataset, *, criterion: str = "taylor", max_drop: float = 3.0, step: float = 0.1, epochs: int = 1,
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
     metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
-    limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None,
+    limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None, aids: Aids | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
@@ -205,7 +226,7 @@ def prune(
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
-        ranking=ranking or Ranking(),
+        ranking=ranking or Ranking(), aids=aids or Aids(),
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps)
     start = baseline(shop, network, rule)
@@ -227,10 +248,16 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         **{frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen},
     }
     plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused, ranking=shop.ranking)
+    if shop.aids.regularise == "growing" and plan.keep:
+        good = _faded(shop, good, graph, plan, seed)
+        clock.lap("finetune")
     surgery = operate(good.network, graph, plan)
     if not surgery.plan.keep:
         return None
     small = surgery.network
+    if shop.aids.compensate != "none":
+        calibration = shop.data.train.take(shop.aids.calibration, shop.seed).batches(32)
+        compensate(good.network, graph, surgery.plan, small, calibration, shop.aids.compensate)
     small_graph = trace(small, example)
     state = slice_state(good.state, graph, surgery.plan) if good.state else None
     clock.lap("surgery")
@@ -241,7 +268,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     while True:
         fitted = fit(
             small, shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 5_000 * rounds,
-            val=shop.data.val, state=state, collector=collector, progress=shop.progress,
+            val=shop.data.val, state=state, collector=collector, progress=shop.progress, teacher=shop.aids.teacher,
+            penalty=_penalty(shop, small_graph),
         )  # fmt: skip
         clock.lap("finetune")
         rounds += 1
@@ -259,6 +287,22 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
     )  # fmt: skip
     return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state))
+
+
+def _penalty(shop: Workshop, graph: ChannelGraph) -> Penalty | None:
+    kind = shop.aids.regularise
+    return None if kind == "growing" else penalty(kind, graph, shop.aids.strength)
+
+
+def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, seed: int) -> Checkpoint:
+    """The network after training in which the channels that the plan removes are drawn to zero more and more; `good` stays as it was."""
+    leaving = {name: sorted(set(range(graph.group(name).size)) - set(kept)) for name, kept in plan.keep.items()}
+    fading = penalty("growing", graph, shop.aids.strength, leaving)
+    fitted = fit(
+        copy.deepcopy(good.network), shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 2_500,
+        state=good.state, progress=shop.progress, teacher=shop.aids.teacher, penalty=fading,
+    )  # fmt: skip
+    return replace(good, network=fitted.net, state=fitted.state)
 
 
 def _step(

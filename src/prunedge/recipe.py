@@ -43,6 +43,13 @@ class Recipe(BaseModel):
     step: float = Field(0.1, gt=0, lt=1)
     epochs: int = Field(1, ge=1)
     finetune_lr: float | None = Field(None, gt=0)
+    rewind: bool = False
+    schedule_epochs: int = Field(0, ge=0)
+    distill: float = Field(0.0, ge=0, le=1)
+    compensate: Literal["none", "mean", "lstsq"] = "none"
+    regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none"
+    strength: float | None = Field(None, gt=0)
+    control: list[Literal["scratch", "random"]] = []
     max_drop: float = Field(3.0, ge=0)
     target_macs: float | None = Field(None, gt=0, le=1)
     target_params: float | None = Field(None, gt=0, le=1)

@@ -87,6 +87,25 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
     assert len(json.loads(other.stdout)["absolute"]) == len(CRITERIA) - len(json.loads(other.stdout)["unjudged"])
 
 
+def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> None:
+    trained = prunedge(
+        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise", "group-lasso",
+        "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    done = prunedge(
+        "prune", "--from", tmp_path / "trained", "--criterion", "fisher", "--normalise", "mean", "--per-layer", "--compensate", "lstsq",
+        "--rewind", "--distill", 0.5, "--regularise", "growing", "--strength", 0.05, "--control", "scratch", "--control", "random",
+        "--max-drop", 90, "--max-steps", 2, "--step", 0.3, "--precision", "32", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "controls on test data: the same shape from random weights" in done.stdout and "as many channels at random" in done.stdout
+    controls = json.loads((tmp_path / "run" / "controls.json").read_text())
+    assert controls["scratch"]["epochs"] >= 5 and controls["random"]["epochs"] >= 2
+    assert "Controls" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(encoding="utf-8")
+    assert json.loads(prunedge("prune", "--resume", tmp_path / "run", "--json").stdout)["best"]["step"] == 2
+
+
 def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     told = json.loads(prunedge("check", tiny_data, "--json").stdout)
     assert told["classes"]

@@ -35,6 +35,12 @@ def prune(
     target_params: float | None = None,
     max_steps: int | None = None,
     extra_rounds: int = 1,
+    compensate: Literal["none", "mean", "lstsq"] = "none",
+    rewind: bool = False,
+    distill: float = 0.0,
+    regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none",
+    strength: float | None = None,
+    control: list[Literal["scratch", "random"]] | None = None,
     keep_out: list[str] | None = None,
     least: int = 2,
     multiple: int = 1,
@@ -101,6 +107,21 @@ def prune(
         Stop after this many steps.
     extra_rounds
         How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.
+    compensate
+        Hand what the removed channels gave on average to their consumers' biases (mean), or solve the consumers' weights anew for the
+        least squared difference (lstsq), before fine-tuning.
+    rewind
+        Fine-tune with the last --epochs of the training's learning-rate schedule, instead of a whole schedule of its own.
+    distill
+        Weight (0 to 1) of the unpruned network's answers in the loss of the fine-tuning.
+    regularise
+        Draw channels to zero while training: L1 on the scales of batch norms, group lasso over all weights of a channel, or a
+        penalty that grows for --epochs on those that are about to leave.
+    strength
+        Of --regularise, instead of its usual one.
+    control
+        Also train the pruned shape from random weights for as many epochs (scratch), or prune as many channels of each layer at
+        random with the same fine-tuning (random), and compare on test data; may be repeated.
     keep_out
         A pattern of layer or group names that keep all their channels (`layer1.*`; `prunedge groups` lists them); may be repeated.
     least
@@ -149,7 +170,8 @@ def prune(
             "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
             "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
-            "extra_rounds": extra_rounds, "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
+            "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
+            "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds, "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
         }  # fmt: skip
         given = {key: value for key, value in given.items() if value is not None}
         if skip_unreadable:
@@ -178,11 +200,20 @@ def sentence(run: Run) -> str:
         f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
         f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
         + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
+        *_controls(run),
         *_warning(run),
         f"stopped: {stop}",
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _controls(run: Run) -> list[str]:
+    """What the controls gave on the test split."""
+    said = {"scratch": "the same shape from random weights", "random": "as many channels at random"}
+    metric, found = run.recipe["metric"], (run.test() or {}).get("controls") or {}
+    figures = ", ".join(f"{said[name]} {one[metric]:.1%}" for name, one in found.items())
+    return [f"controls on test data: {figures}"] if found else []
 
 
 def _warning(run: Run) -> list[str]:
@@ -230,7 +261,9 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
         key: source.recipe[key]
         for key in ("data", "model", "weights", "size", "seed", "group_by", "skip_unreadable", "metric", "batch_size")
     }
-    return Recipe.make("prunedge prune", **{**kept, **given, **knobs, "start": str(start.resolve()), "train_epochs": 0})
+    schedule = source.recipe["train_epochs"] or source.recipe.get("schedule_epochs", 0)
+    ours = {"start": str(start.resolve()), "train_epochs": 0, "schedule_epochs": schedule}
+    return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})
 
 
 def _from_model(model: str | None, data: Path | None, values: dict[str, Any]) -> Recipe:

@@ -23,6 +23,8 @@ def train(
     batch_size: int = 32,
     lr: float | None = None,
     metric: Literal["accuracy", "f1", "auroc"] = "accuracy",
+    regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none",
+    strength: float | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
@@ -56,6 +58,11 @@ def train(
         The peak learning rate, instead of the one that suits the network and its weights.
     metric
         What makes an epoch the best.
+    regularise
+        Draw channels to zero, so that they can be pruned later: L1 on the scales of batch norms, group lasso over all weights of a
+        channel, or a penalty on all channels that grows.
+    strength
+        Of --regularise, instead of its usual one.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
@@ -81,6 +88,8 @@ def train(
         batch_size=batch_size,
         lr=lr,
         metric=metric,
+        regularise=regularise,
+        strength=strength,
         group_by=group_by,
         skip_unreadable=skip_unreadable,
         precision=precision,

@@ -44,7 +44,7 @@ def write_report(run: Run) -> Path:
         run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
         figures=_figures(steps, best, recipe, run.read("audit/audit.json")), plotly=Markup(get_plotlyjs()),
-        mistakes=thumbnails((test or {}).get("mistakes", [])),
+        mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -163,6 +163,19 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit
     ]
 
 
+def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The controls beside the result: what it is, epochs, and the metric on validation and test data."""
+    metric, records = run.recipe["metric"], run.read("controls.json") or {}
+    said = {"scratch": "the same shape, trained from random weights", "random": "as many channels of each group, drawn at random"}
+    return [
+        {
+            "name": said[name], "epochs": record["epochs"], "val": record["val"][metric],
+            "test": ((test or {}).get("controls") or {}).get(name, {}).get(metric),
+        }
+        for name, record in records.items()
+    ]  # fmt: skip
+
+
 def thumbnails(mistakes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The first mistakes as JPEG data URIs, most confident first; pictures that are gone are left out and counted."""
     shown, gone = [], 0
@@ -187,7 +200,7 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
     ]
-    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint"}
+    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs"}
     for key, value in recipe.items():
         if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
             continue

@@ -2,13 +2,15 @@
 
 from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
-from prunedge.train.fit import Collector, Epoch, FitResult, Progress, fit
+from prunedge.train.fit import Collector, Epoch, FitResult, Penalty, Progress, fit
 from prunedge.train.optimiser import OptimState
 from prunedge.train.recipe import FitRecipe
+from prunedge.train.regularise import STRENGTH, penalty
 from prunedge.train.transfer import transfer, transfer_recipe
 
 __all__ = [
     "METRICS",
+    "STRENGTH",
     "Collector",
     "Engine",
     "Epoch",
@@ -16,12 +18,14 @@ __all__ = [
     "FitResult",
     "Metrics",
     "OptimState",
+    "Penalty",
     "Progress",
     "evaluate",
     "fit",
     "make_engine",
     "measure",
     "measure_engine",
+    "penalty",
     "predict",
     "transfer",
     "transfer_recipe",

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunedge.errors import TrainError
+from prunedge.models.cost import evaluating
 from prunedge.train.engine import Engine
 from prunedge.train.evaluate import Metrics, measure, outputs
 from prunedge.train.optimiser import OptimState, make_optimiser, state_of
@@ -24,6 +25,7 @@ from prunedge.train.recipe import FitRecipe, learning_rate
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]  # batches done, batches in all, what is going on
+Penalty = Callable[[nn.Module, float], None]  # adds to the gradients, the training being so far along (0 to 1)
 
 
 class Collector(Protocol):
@@ -87,6 +89,8 @@ class _Training:
     epochs: int
     collector: Collector | None
     progress: Progress
+    teacher: nn.Module | None
+    penalty: Penalty | None
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,15 @@ def fit(
     state: OptimState | None = None,
     collector: Collector | None = None,
     progress: Progress | None = None,
+    teacher: nn.Module | None = None,
+    penalty: Penalty | None = None,
 ) -> FitResult:
     """Train `net` in place on a Split or any batches ((N, 3, S, S) float32, (N,) int64) and keep its best epoch.
 
     After every epoch `val` (a Split or batches) is evaluated; at the end the weights, the momentum and the collector's
     result are those of the epoch with the highest `recipe.metric`, the lower loss breaking ties (without `val`: of the
-    last one). `state` is the momentum to start from, by parameter name. Everything random follows from `seed` and the
+    last one). `teacher` is the network whose answers `recipe.distill` adds; `penalty` adds the gradients of a regularisation. `state` is
+    the momentum to start from, by parameter name. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
     threads gives the same weights. Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
     """
@@ -128,10 +135,13 @@ def fit(
     data_train, val = _repeatable(data_train), None if val is None else _repeatable(val)
     history: list[Epoch] = []
     best: _Snapshot | None = None
-    with engine.holding(net), _as_it_was(net), _reproducible():
+    if recipe.distill and teacher is None:
+        raise TrainError("distillation needs a teacher", remedy="give the unpruned network as teacher=")
+    with engine.holding(net), _teaching(teacher, engine), _as_it_was(net), _reproducible():
         optimiser = make_optimiser(net, recipe, state)
         wrapped, driver = engine.fabric.setup(net, optimiser, move_to_device=False)
-        ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent)
+        taught = teacher if recipe.distill else None
+        ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent, taught, penalty)
         if epochs == 0:
             best = _snapshot(ours, optimiser, -1, _measured(ours, val), None)
         for epoch in range(epochs):
@@ -169,7 +179,8 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     with ours.collector.attach(ours.net) if ours.collector else contextlib.nullcontext():
         for index, (pictures, labels) in enumerate(batches):
             done = epoch * count + index
-            loss = _train_batch(ours, pictures, labels, learning_rate(done, ours.epochs * count, ours.recipe))
+            rate, along = learning_rate(done, ours.epochs * count, ours.recipe), (done + 1) / (ours.epochs * count)
+            loss = _train_batch(ours, pictures, labels, rate, along)
             if not math.isfinite(loss):
                 raise _astray(f"the loss became {loss}", epoch, index, ours.recipe)
             losses, pictures_seen = losses + loss * len(labels), pictures_seen + len(labels)
@@ -179,25 +190,40 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     return losses / pictures_seen, ours.collector.result() if ours.collector else None
 
 
-def _train_batch(ours: _Training, pictures: torch.Tensor, labels: torch.Tensor, lr: float) -> float:
-    """One step of the optimiser; gives the batch's mean loss."""
+def _train_batch(ours: _Training, pictures: torch.Tensor, labels: torch.Tensor, lr: float, along: float) -> float:
+    """One step of the optimiser, `along` (0 to 1) of all; gives the batch's mean loss."""
     for group in ours.driver.param_groups:
         group["lr"] = lr
     if ours.collector:
         ours.collector.start_batch(len(labels))
-    logits = ours.wrapped(ours.engine.picture(pictures))
+    inputs = ours.engine.picture(pictures)
+    logits = ours.wrapped(inputs)
     truth = labels.to(ours.engine.device)
     loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
+    if ours.teacher is not None:
+        loss = (1 - ours.recipe.distill) * loss + ours.recipe.distill * _distance(ours, inputs, logits.float())
     value = float(loss.detach())
     if not math.isfinite(value):
         return value
     ours.engine.fabric.backward(loss)
+    if ours.penalty is not None:
+        ours.penalty(ours.net, along)
     norm = ours.engine.fabric.clip_gradients(ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False)
     if norm is not None and not bool(norm.isfinite()):
         return math.nan
     ours.driver.step()
     ours.driver.zero_grad(set_to_none=True)
     return value
+
+
+def _distance(ours: _Training, inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """What the teacher's softened answers still differ by, the mean over the batch."""
+    assert ours.teacher is not None
+    with torch.no_grad(), ours.engine.fabric.autocast():
+        answers = ours.teacher(inputs).float()
+    heat = ours.recipe.temperature
+    soft = F.kl_div(F.log_softmax(logits / heat, 1), F.log_softmax(answers / heat, 1), reduction="batchmean", log_target=True)
+    return soft * heat**2
 
 
 def _batches(data: Any, recipe: FitRecipe, seed: int, epoch: int) -> Any:
@@ -252,6 +278,15 @@ def _told(loss: float, metrics: Metrics | None, metric: str) -> str:
 
 def _silent(done: int, total: int, what: str) -> None:
     """Progress that nobody watches."""
+
+
+@contextlib.contextmanager
+def _teaching(teacher: nn.Module | None, engine: Engine) -> Iterator[None]:
+    if teacher is None:
+        yield
+        return
+    with engine.holding(teacher), evaluating(teacher):
+        yield
 
 
 @contextlib.contextmanager

@@ -22,6 +22,10 @@ class FitRecipe:
     `lr` that the cosine ends at; `clip` the largest norm of the whole gradient; `weight_decay` spares biases and
     normalisation. `metric` (`accuracy`, `f1`, `auroc`) chooses the best epoch.
 
+    `start` is the share of the schedule that lies behind: a network that was pruned goes through the rest of it again (learning-rate
+    rewinding, Renda et al. 2020). `distill` is the weight of the teacher's answers in the loss, at the softmax's `temperature`
+    (Hinton et al. 2015): (1 - distill) * cross-entropy + distill * temperature^2 * KL(teacher || student).
+
     Raises TrainError for knobs out of their range, all of them at once.
     """
 
@@ -35,6 +39,9 @@ class FitRecipe:
     label_smoothing: float = 0.0
     augment: bool = True
     metric: str = "accuracy"
+    start: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse knobs out of their range, all at once."""
@@ -49,6 +56,9 @@ class FitRecipe:
                 ("final", 0 <= self.final <= 1, "from 0 to 1"),
                 ("clip", self.clip > 0, "above 0"),
                 ("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1"),
+                ("start", 0 <= self.start < 1, "from 0 to below 1"),
+                ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
+                ("temperature", 0 < self.temperature < math.inf, "above 0"),
                 ("metric", self.metric in METRICS, f"one of {', '.join(METRICS)}"),
             )
             if not is_fine
@@ -58,7 +68,9 @@ class FitRecipe:
 
 
 def learning_rate(batch: int, total: int, recipe: FitRecipe) -> float:
-    """The rate of the 0-based `batch` out of `total`: linear up to `lr`, then a cosine to `final * lr`."""
+    """The rate of the 0-based `batch` out of `total`: linear up to `lr`, then a cosine to `final * lr`; from `start` on."""
+    whole = round(total / (1 - recipe.start))
+    batch, total = batch + whole - total, whole
     warm = int(recipe.warmup * total)
     if batch < warm:
         return recipe.lr * (batch + 1) / (warm + 1)

@@ -8,7 +8,7 @@ from torch import nn
 
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
-from prunedge.train.fit import Collector, FitResult, Progress, fit
+from prunedge.train.fit import Collector, FitResult, Penalty, Progress, fit
 from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def transfer(
     batch_size: int = 32,
     metric: str = "accuracy",
     collector: Collector | None = None,
+    penalty: Penalty | None = None,
 ) -> FitResult:
     """Train all of `net` on `data.train` in place and keep the epoch that is best on `data.val`.
 
@@ -45,6 +46,7 @@ def transfer(
         val=data.val,
         collector=collector,
         progress=progress,
+        penalty=penalty,
     )
 
 
