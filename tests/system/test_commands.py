@@ -89,8 +89,8 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
 
 def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> None:
     trained = prunedge(
-        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise", "group-lasso",
-        "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
+        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise",
+        "group-lasso", "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     done = prunedge(

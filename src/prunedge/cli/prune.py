@@ -171,7 +171,8 @@ def prune(
             "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
             "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
-            "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds, "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
+            "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,
+            "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
         }  # fmt: skip
         given = {key: value for key, value in given.items() if value is not None}
         if skip_unreadable:
