@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prunedge.graph.calls import uncounted
+
 
 class SlimMultiheadAttention(nn.MultiheadAttention):
     """What surgery turns an `nn.MultiheadAttention` into, with the same parameters, some of them smaller.
@@ -28,6 +30,13 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As `nn.MultiheadAttention.forward`, for batched or single sequences."""
+        with uncounted():
+            return self._attend(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights)
+
+    def _attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_padding_mask: torch.Tensor | None, need_weights: bool,
+        attn_mask: torch.Tensor | None, average_attn_weights: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
         single = query.dim() == 2
         q, k, v = (x.unsqueeze(0) if single else x if self.batch_first else x.transpose(0, 1) for x in (query, key, value))
         q, k, v = (self._split(x, part) for part, x in enumerate((q, k, v)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ _FACTORS = {
     "__truediv__",
     "__itruediv__",
 }
+_UNCOUNTED: list[None] = []  # one for each `uncounted` block that is running
 _SUBCLASSES: dict[type[nn.Module], type[nn.Module]] = {}  # one for each class, so that two pinned modules are still of one class
 
 
@@ -59,6 +61,16 @@ class Pinning:
         """Forget the numbers themselves: only what they differed by stays, so that what else they depend on may change."""
         self.factors = {call: next(iter(ratios)) for call, ratios in self.met.items() if len(ratios) == 1 and ratios != {1.0}}
         self.wanted, self.met = {}, {}
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Code of our own that stands in for code whose calls tracing does not see."""
+    _UNCOUNTED.append(None)
+    try:
+        yield
+    finally:
+        _UNCOUNTED.pop()
 
 
 class SizedCalls(TorchFunctionMode):
@@ -91,7 +103,7 @@ class SizedCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
-        if factor is None and not _names_sizes(func):
+        if (factor is None and not _names_sizes(func)) or _UNCOUNTED:
             return func(*args, **(kwargs or {}))
         self.site = (self.module, self._running[-1][1][0])
         for module, count in self._running:
@@ -114,6 +126,8 @@ class _Pinned(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, pinning = kwargs or {}, self._pinning
+        if _UNCOUNTED:
+            return func(*args, **kwargs)
         if (factor := _factor(func, args)) is not None:
             if (wanted := pinning.wanted.get(self.calls)) is not None and factor and wanted == wanted:
                 pinning.met.setdefault(self.calls, set()).add(wanted / factor)
