@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from zoo import build, in_process, randomise
+from zoo import build, in_process, randomise, strip
 
 RESULTS = Path(__file__).parent / "results" / "trace_speed.json"
 NETWORKS = ("resnet50", "vgg16", "densenet121", "densenet169", "swin_t", "maxvit_t", "shufflenet_v2_x1_0", "mobilenet_v2", "convnext_tiny")
@@ -97,7 +97,9 @@ def main() -> int:
         left = f"{a['trace']:16.2f} {a['cut']:10.2f} {a['trace'] + a['cut']:6.2f}" if "error" not in a else a["error"][:40]
         print(f"{name:22} {left}   {right}", flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({"rounds": args.rounds, "threads": 1, "torch": torch.__version__, "rows": rows}, indent=1))
+    RESULTS.write_text(
+        json.dumps({"rounds": args.rounds, "threads": 1, "torch": torch.__version__, "rows": [strip(row) for row in rows]}, indent=1)
+    )
     return 0
 
 

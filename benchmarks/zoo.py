@@ -315,13 +315,20 @@ def main() -> int:
     return 0
 
 
+def strip(value: Any) -> Any:
+    """The same without tracebacks, which name paths of one machine."""
+    if isinstance(value, dict):
+        return {key: strip(one) for key, one in value.items() if not (key == "trace" and isinstance(one, str))}
+    return [strip(one) for one in value] if isinstance(value, list) else value
+
+
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     """Put these rows in the place of older ones of the same networks, so that a run that is cut off keeps what it has."""
     keep = [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
     done = {(row["set"], row["name"]) for row in rows}
     rows = [row for row in keep if (row["set"], row["name"]) not in done] + rows
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out.write_text("".join(json.dumps(strip(row)) + "\n" for row in rows))
     if out == RESULTS:
         PAGE.write_text(page(rows))
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from zoo import build, in_process, names_of, randomise
+from zoo import build, in_process, names_of, randomise, strip
 
 RESULTS = Path(__file__).parent / "results" / "zoo_torch_pruning.json"
 SECONDS = 90
@@ -99,7 +99,7 @@ def main() -> int:
         print(json.dumps({key: value for key, value in rows[-1].items() if key != "trace"}), flush=True)
     print(Counter("error" if "error" in row else {True: "equal", False: "NOT equal", None: "runs"}[row["equal"]] for row in rows))
     if not args.only:
-        RESULTS.write_text(json.dumps({"torch_pruning": "1.6.1", "limit_s": SECONDS, "rows": rows}, indent=1))
+        RESULTS.write_text(json.dumps({"torch_pruning": "1.6.1", "limit_s": SECONDS, "rows": [strip(row) for row in rows]}, indent=1))
     return 0
 
 
