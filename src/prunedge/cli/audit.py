@@ -134,7 +134,7 @@ def _print(found: Audit, target: Path) -> None:
         f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
-    Console(highlight=False, width=max(out.width, 120)).print(table)
+    Console(highlight=False, width=max(out.width, 140)).print(table)
     print()
     for name, why in found.unjudged.items():
         print(f"{name}: {why}")
