@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
-from prunedge.importance import CRITERIA, Scores, TaylorCollector, normalised, rank
+from prunedge.importance import CRITERIA, Scores, TaylorCollector, gather, normalised, rank
 from prunedge.importance.activation import BINS, CELLS, cell, information, joined
 from tests.networks import CONSTRUCTS, Plain, Residual, randomise
 
@@ -40,6 +40,20 @@ def test_neither_order_nor_batch_size_matters(name: str, order: list[int], batch
     assert whole.keys() == other.keys()
     for group, value in whole.items():
         torch.testing.assert_close(other[group], value, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, one in CRITERIA.items() if one.collect))
+def test_several_processes_gather_what_one_would(name: str) -> None:
+    network = randomise(Residual())
+    graph, whole = trace(network, EXAMPLE[:2]), scores_of(network, name)
+    collectors = [CRITERIA[name].collect(graph) for _ in range(2)]
+    for collector, part in zip(collectors, (slice(0, 5), slice(5, 12)), strict=True):
+        gather(network, [(EXAMPLE[part], LABELS[part])], [collector])
+    collectors[0].absorb(collectors[1])
+    found = collectors[0].result()
+    assert found.examples == 12
+    for group, value in whole.items():
+        torch.testing.assert_close(found.values[group], value, rtol=1e-3, atol=1e-9)
 
 
 def permuted(network: nn.Module, group: Group, order: torch.Tensor) -> nn.Module:

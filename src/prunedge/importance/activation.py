@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import nn
@@ -51,6 +52,11 @@ class ActivationCollector:
 
     def observe(self, labels: torch.Tensor, outputs: torch.Tensor) -> None:
         """The batch that just went through had these labels (n,) int64, and the network answered with these logits (n, classes)."""
+
+    def absorb(self, other: Self) -> None:
+        """Take over what another collector has gathered, on other pictures or in another process."""
+        for key, total in other._sums.items():
+            self._add(key, total, other._examples[key])
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, Self, cast
 
 import torch
 from torch import nn
@@ -29,6 +29,9 @@ class Collector(Protocol):
 
     def attach(self, network: nn.Module) -> AbstractContextManager[None]:
         """Watch the network while the context lasts."""
+
+    def absorb(self, other: Self) -> None:
+        """Take over what another collector has gathered, on other pictures or in another process: the same as one that saw all."""
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import nn
@@ -67,6 +67,14 @@ class TaylorCollector:
         """Say before each forward pass how many examples it holds."""
         self._flush()
         self._batch = batch_size
+
+    def absorb(self, other: Self) -> None:
+        """Take over what another collector has gathered, on other pictures or in another process."""
+        self._flush()
+        other._flush()
+        for name, total in other._sums.items():
+            self._sums[name] += total
+        self._examples += other._examples
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
@@ -228,6 +236,12 @@ class ScaleCollector:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def absorb(self, other: Self) -> None:
+        """Take over what another collector has gathered, on other pictures or in another process."""
+        for name, total in other._sums.items():
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._examples += other._examples
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
