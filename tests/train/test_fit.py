@@ -182,3 +182,37 @@ def test_progress_counts_batches() -> None:
     fit(network(), TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, progress=lambda *news: told.append(news))
     assert [done for done, _, _ in told] == list(range(1, 17)) and {total for _, total, _ in told} == {16}
     assert told[-1][2].startswith("epoch 2/2, loss 0.")
+
+
+def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
+    teacher = network()
+    fit(teacher, TRAIN, epochs=4, recipe=QUICK, engine=make_engine("32"), seed=0)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    wrong = [(inputs, torch.zeros_like(labels)) for inputs, labels in TRAIN]
+    student = network()
+    recipe = FitRecipe(lr=0.05, batch_size=8, distill=1.0)
+    fit(student, wrong, epochs=4, recipe=recipe, engine=make_engine("32"), seed=0, teacher=teacher.train())
+    assert evaluate(student, VAL, make_engine("32"), 2).accuracy > 0.9
+    assert teacher.training and all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_distilling_without_a_teacher_is_an_error() -> None:
+    with pytest.raises(TrainError, match="needs a teacher"):
+        fit(network(), TRAIN, epochs=1, recipe=FitRecipe(distill=0.5), engine=make_engine("32"), seed=0)
+
+
+def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
+    heard: list[float] = []
+
+    def shrink(net: nn.Module, along: float) -> None:
+        heard.append(along)
+        for parameter in net.parameters():
+            assert parameter.grad is not None
+            parameter.grad += parameter.detach()
+
+    plain, drawn = network(), network()
+    fit(plain, TRAIN, epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0)
+    fit(drawn, TRAIN, epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0, penalty=shrink)
+    assert heard == sorted(heard) and heard[-1] == 1.0
+    sizes = [sum(float(parameter.detach().norm()) for parameter in net.parameters()) for net in (plain, drawn)]
+    assert sizes[1] < 0.8 * sizes[0]

@@ -41,3 +41,15 @@ def test_random_weights_are_trained_boldly_and_plain_networks_gently() -> None:
     assert transfer_recipe(normalised, pretrained=False).lr > transfer_recipe(normalised, pretrained=True).lr
     assert transfer_recipe(plain, pretrained=False).lr < transfer_recipe(normalised, pretrained=False).lr
     assert transfer_recipe(plain, pretrained=False, lr=0.3, metric="f1") == FitRecipe(lr=0.3, metric="f1", warmup=0.2)
+
+
+def test_rewinding_goes_through_the_end_of_the_schedule_again() -> None:
+    whole = [learning_rate(batch, 100, FitRecipe(lr=1.0)) for batch in range(100)]
+    rewound = FitRecipe(lr=1.0, start=0.8)
+    assert [learning_rate(batch, 20, rewound) for batch in range(20)] == pytest.approx(whole[80:])
+
+
+@pytest.mark.parametrize("wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}])
+def test_impossible_aids_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(TrainError, match=next(iter(wrong))):
+        FitRecipe(**wrong)  # type: ignore[arg-type]

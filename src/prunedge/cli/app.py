@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
     except KeyboardInterrupt:
-        hint = ": go on with prunedge prune --resume RUN" if tokens[:1] in (["prune"], ["demo"]) else ""
+        hints = {"prune": ": go on with prunedge prune --resume RUN", "audit": ": the same command goes on"}
+        hint = {**hints, "demo": hints["prune"]}.get(tokens[0] if tokens else "", "")
         sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
         sys.exit(130)
     except BrokenPipeError:
