@@ -72,6 +72,19 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
+    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step": 0.5, "criterion": "random"}
+    whole, (freely, _) = list(prune(randomise(Residual()), data, max_steps=1, **rules))[0][0], list(
+        prune(randomise(Residual()), data, max_steps=1, **rules)
+    )[1]
+    for name in ("macs", "params"):
+        target = (getattr(freely, name) / getattr(whole, name) + 1) / 2
+        found = list(prune(randomise(Residual()), data, **{f"target_{name}": target}, **rules))
+        assert len(found) == 2
+        reached = getattr(found[1][0], name) / getattr(whole, name)
+        assert getattr(freely, name) / getattr(whole, name) < reached <= target
+
+
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
     rule = Rule(max_drop=0.0, step=0.4)

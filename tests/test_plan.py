@@ -128,3 +128,21 @@ def test_costly_channels_go_first_when_costs_count() -> None:
 def test_impossible_rankings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"normalise|macs_penalty"):
         Ranking(**wrong)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 99), st.floats(0.05, 0.95), st.floats(0.1, 0.99), st.sampled_from([1, 4]), st.booleans())
+def test_no_more_leaves_than_is_enough(seed: int, remove: float, share: float, multiple: int, per_layer: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values = Scores({name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}, "x")
+    rules = {"limits": Limits(multiple=multiple), "ranking": Ranking(per_layer=per_layer)}
+
+    def enough(plan: Plan) -> bool:
+        return GRAPH.macs(plan) <= share * GRAPH.macs()
+
+    whole, found = choose(GRAPH, values, remove, **rules), choose(GRAPH, values, remove, **rules, enough=enough)
+    if not enough(whole):
+        assert found == whole
+        return
+    assert enough(found) and GRAPH.macs(found) >= GRAPH.macs(whole)
+    fewer = [choose(GRAPH, values, wanted / GRAPH.channels, **rules) for wanted in range(1, GRAPH.channels)]
+    assert max((plan for plan in fewer if enough(plan)), key=GRAPH.macs) == found

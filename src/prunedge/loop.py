@@ -28,7 +28,8 @@ class Rule:
     """How far to go: every step must stay within `max_drop` points of the unpruned network, on validation data.
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
-    `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's) and `max_steps` end the loop earlier.
+    `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's) and `max_steps` end the loop earlier; the step
+    that reaches a target removes no more than it must.
     """
 
     max_drop: float = 3.0
@@ -37,6 +38,15 @@ class Rule:
     target_macs: float | None = None
     target_params: float | None = None
     max_steps: int | None = None
+
+    def enough(self, start: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
+        """Whether a plan for a network with this graph reaches a target, `start` being the unpruned one; None without targets."""
+        limits = [
+            (count, share * whole)
+            for count, share, whole in ((graph.macs, self.target_macs, start.macs), (graph.params, self.target_params, start.params))
+            if share is not None
+        ]
+        return (lambda plan: any(count(plan) <= limit for count, limit in limits)) if limits else None
 
 
 @dataclass(frozen=True)
@@ -247,7 +257,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         **dict.fromkeys(unjudged, f"the criterion {shop.criterion} can't judge it"),
         **{frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen},
     }
-    plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused, ranking=shop.ranking)
+    enough = rule.enough(history[0], graph)
+    plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused, ranking=shop.ranking, enough=enough)
     if shop.aids.regularise == "growing" and plan.keep:
         good = _faded(shop, good, graph, plan, seed)
         clock.lap("finetune")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import floor
@@ -117,15 +117,19 @@ class Ranking:
         return found
 
 
+_Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
+
+
 def choose(
     graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
-    ranking: Ranking | None = None,
+    ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None,
 ) -> Plan:  # fmt: skip
     """Remove the share `remove` of the graph's channels that matter least, within the `limits`.
 
     All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm). Groups in `exclude`, and those
     that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
-    in the graph's order, so that the same scores always make the same plan. ValueError when `remove` lies outside (0, 1).
+    in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
+    removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1).
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
@@ -133,25 +137,43 @@ def choose(
     ranking = ranking or Ranking()
     values = ranking.values(graph, scores)
     open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
-    portions = [
-        (mean, place, portion)
-        for place, group in enumerate(open_groups)
-        for mean, portion in _portions(values[group.name].tolist(), limits)
-    ]
+    portions = [(mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits)]
+    ordered = portions if ranking.per_layer else sorted(portions, key=lambda one: one[0])
+    total = sum(group.size for group in open_groups)
+
+    def plan(share: float) -> Plan:
+        gone = _same_share(ordered, share) if ranking.per_layer else _first(ordered, max(1, round(share * total)))
+        return Plan({group.name: _rest(group.size, gone[group.name]) for group in open_groups if group.name in gone})
+
+    most = plan(remove)
+    if enough is None or not enough(most):
+        return most
+    low, high = 0, max(1, round(remove * total))  # channels: the least that is enough lies above `low`, and at most at `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(plan(middle / total)) else (middle, high)
+    return plan(high / total)
+
+
+def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[int]]:
+    """The share of each group, and a portion at the least."""
     gone: dict[str, list[int]] = {}
-    if ranking.per_layer:
-        for _, place, portion in portions:
-            out = gone.get(open_groups[place].name, [])
-            if len(out) + len(portion) <= max(len(portion), round(remove * open_groups[place].size)):
-                gone[open_groups[place].name] = out + portion
-        return Plan({name: _rest(graph.group(name).size, out) for name, out in gone.items()})
-    wanted = max(1, round(remove * sum(group.size for group in open_groups)))
-    for _, place, portion in sorted(portions, key=lambda one: one[:2]):
+    for _, group, portion in portions:
+        out = gone.get(group.name, [])
+        if len(out) + len(portion) <= max(len(portion), round(share * group.size)):
+            gone[group.name] = out + portion
+    return gone
+
+
+def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
+    """The first portions, of so many channels in all; one at the least."""
+    gone: dict[str, list[int]] = {}
+    for _, group, portion in portions:
         if wanted <= 0 or (gone and len(portion) > wanted):
             break
-        gone.setdefault(open_groups[place].name, []).extend(portion)
+        gone.setdefault(group.name, []).extend(portion)
         wanted -= len(portion)
-    return Plan({name: _rest(graph.group(name).size, out) for name, out in gone.items()})
+    return gone
 
 
 def _portions(values: Sequence[float], limits: Limits) -> list[tuple[float, list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
-from prunedge.importance import CRITERIA, Scores, TaylorCollector, gather, normalised, rank
+from prunedge.importance import CRITERIA, Scores, TaylorCollector, find, gather, normalised, rank
 from prunedge.importance.activation import BINS, CELLS, cell, information, joined
 from tests.networks import CONSTRUCTS, Plain, Residual, randomise
 
@@ -243,3 +244,62 @@ def test_a_function_becomes_a_criterion() -> None:
         assert isinstance(found, Scores) and list(found.values) == ["stem"]
     finally:
         del CRITERIA["mine"]
+
+
+def test_functions_of_activations_and_of_first_order_changes_become_criteria() -> None:
+    """Written by hand, two built-in criteria come out the same."""
+    from prunedge import criterion
+
+    criterion("my-mean", reads="activations")(lambda values: values.abs().mean(2))
+    criterion("my-fisher", reads="gradients")(lambda changes: changes.square() / 2)
+    try:
+        network = randomise(Residual())
+        for mine, built_in in (("my-mean", "activation-mean"), ("my-fisher", "fisher")):
+            found, wanted = scores_of(network, mine, batch=5), scores_of(network, built_in)
+            assert found.keys() == wanted.keys()
+            for group, value in wanted.items():
+                torch.testing.assert_close(found[group], value, rtol=1e-3, atol=1e-9)
+    finally:
+        del CRITERIA["my-mean"], CRITERIA["my-fisher"]
+
+
+@pytest.mark.parametrize(
+    ("reads", "function", "said"),
+    [
+        ("weights", lambda network, graph, generator: {"stem": torch.ones(1)}, r"gave \(1,\) for the group 'stem': 8 finite"),
+        ("weights", lambda network, graph, generator: {"nowhere": torch.ones(1)}, "no such group expected"),
+        ("activations", lambda values: values.mean(), "one number for each example and channel"),
+        ("gradients", lambda changes: changes / 0, "not finite"),
+    ],
+)
+def test_a_function_that_gives_the_wrong_numbers_is_told_so(reads: str, function: object, said: str) -> None:
+    from prunedge import criterion
+
+    criterion("wrong", reads=reads)(function)
+    try:
+        with pytest.raises(PrunedgeError, match=said):
+            scores_of(randomise(Residual()), "wrong")
+    finally:
+        del CRITERIA["wrong"]
+
+
+def test_a_criterion_of_the_user_s_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_scores.py").write_text(
+        "import prunedge as pe\n"
+        "@pe.criterion('peak', reads='activations')\n"
+        "def peak(values):\n    return values.amax(2)\n"
+        "def first(network, graph, generator):\n    return {group.name: -group.positions * network.head.weight.new_ones(group.size) for group in graph.groups}\n"
+        "size = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    network, before = randomise(Residual()), set(CRITERIA)
+    try:
+        assert scores_of(network, "own_scores:peak").keys() == scores_of(network, "own_scores:first").keys()
+        assert find("own_scores:peak").reads == "activations"
+        with pytest.raises(PrunedgeError, match="own_scores has no criterion 'size'"):
+            find("own_scores:size")
+        with pytest.raises(PrunedgeError, match="can't import nowhere"):
+            find("nowhere:first")
+    finally:
+        for name in set(CRITERIA) - before:
+            del CRITERIA[name]

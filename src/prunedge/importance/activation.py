@@ -11,7 +11,7 @@ from torch import nn
 
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph
-from prunedge.importance.scores import Scores
+from prunedge.importance.scores import Scores, checked
 from prunedge.importance.taps import Tap, taps
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero itself.
@@ -124,6 +124,18 @@ class Apoz(ActivationCollector):
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
         return (values != 0).double().mean(2).sum(0)
+
+
+class ActivationFunction(ActivationCollector):
+    """A user's own number for each example and channel, from the channel's values (examples, channels, places); the mean over examples."""
+
+    def __init__(self, graph: ChannelGraph, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__(graph)
+        self.criterion = name
+        self._function = function
+
+    def _summary(self, values: torch.Tensor) -> torch.Tensor:
+        return checked(self._function(values), values.shape[:2], self.criterion).sum(0)
 
 
 class MutualInformation(ActivationCollector):

@@ -13,7 +13,7 @@ from torch.nn import functional
 import prunedge.importance.weight  # noqa: F401  registers its criteria
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
-from prunedge.importance.registry import find
+from prunedge.importance.registry import Values, find
 from prunedge.importance.scores import Scores
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -29,7 +29,7 @@ def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: s
     """
     chosen = find(criterion)
     if chosen.compute is not None:
-        values = chosen.compute(network, graph, torch.Generator().manual_seed(seed))
+        values = _fitting(chosen.compute(network, graph, torch.Generator().manual_seed(seed)), graph, criterion)
         if graph.groups and not values:
             raise PrunedgeError(
                 f"the criterion '{criterion}' can't judge any channel of this network", remedy="use another, such as taylor"
@@ -39,6 +39,19 @@ def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: s
     collector: Any = chosen.collect(graph)
     gather(network, batches, [collector])
     return collector.result()
+
+
+def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
+    """What a function of the weights gave, if it is a finite number for each channel of groups that there are."""
+    sizes = {group.name: group.size for group in graph.groups}
+    for name, value in values.items():
+        if name not in sizes or value.shape != (sizes[name],) or not bool(value.isfinite().all()):
+            wanted = f"{sizes[name]} finite numbers" if name in sizes else "no such group"
+            raise PrunedgeError(
+                f"the criterion '{criterion}' gave {tuple(value.shape)} for the group '{name}': {wanted} expected",
+                remedy="return {group.name: (group.size,) numbers} for groups of graph.groups",
+            )
+    return {name: value.double() for name, value in values.items()}
 
 
 def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal, Protocol, Self, cast
+from importlib import import_module
+from typing import Any, Literal, Protocol, Self, cast, overload
 
 import torch
 from torch import nn
 
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
-from prunedge.importance.activation import ActivationMean, ActivationStd, Apoz, MutualInformation, PredictionInformation
+from prunedge.importance.activation import (
+    ActivationFunction, ActivationMean, ActivationStd, Apoz, MutualInformation, PredictionInformation,
+)  # fmt: skip
 from prunedge.importance.scores import Scores
 from prunedge.importance.taylor import ScaleCollector, TaylorCollector
+from prunedge.models import working_directory_importable
 
+Reads = Literal["weights", "activations", "gradients"]
 Values = dict[str, torch.Tensor]
 WeightFunction = Callable[[nn.Module, ChannelGraph, torch.Generator], Values]
 
@@ -53,7 +58,7 @@ class Criterion:
     """
 
     name: str
-    reads: Literal["weights", "activations", "gradients"]
+    reads: Reads
     compute: WeightFunction | None = None
     collect: Callable[[ChannelGraph], Collector] | None = None
 
@@ -72,25 +77,68 @@ CRITERIA: dict[str, Criterion] = {
 }
 
 
-def criterion(name: str) -> Callable[[WeightFunction], WeightFunction]:
-    """Register a function (network, graph, generator) -> {group: (channels,) float64 scores} under a name.
+Changes = Callable[[torch.Tensor], torch.Tensor]
 
-    Higher matters more. Groups that it leaves out keep all their channels.
+
+@overload
+def criterion(name: str, reads: Literal["weights"] = "weights") -> Callable[[WeightFunction], WeightFunction]: ...
+@overload
+def criterion(name: str, reads: Literal["activations", "gradients"]) -> Callable[[Changes], Changes]: ...
+def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
+    """Register a function as the criterion of that name. Higher scores matter more.
+
+    A function that reads the weights takes (network, graph, generator) and gives {group: (channels,) float64}; groups that it leaves out
+    keep all their channels. One that reads `activations` takes a group's values in a batch at the input of one of its
+    consumers, (examples, channels, places) float64, and gives a number for each example and channel, (examples, channels): the score is
+    the mean over the examples, and over the consumers. One that reads `gradients` takes the first-order changes of each example's loss when
+    a channel is zeroed at all its consumers, negated (the sum of z * dC/dz), (examples, channels) float64, and gives as many
+    numbers, whose mean over the examples is the score.
     """
 
-    def register(function: WeightFunction) -> WeightFunction:
-        CRITERIA[name] = Criterion(name, "weights", compute=function)
+    def register(function: Any) -> Any:
+        if reads == "weights":
+            CRITERIA[name] = Criterion(name, reads, compute=function)
+        elif reads == "activations":
+            CRITERIA[name] = Criterion(name, reads, collect=lambda graph: ActivationFunction(graph, name, function))
+        else:
+            CRITERIA[name] = Criterion(name, reads, collect=lambda graph: TaylorCollector(graph, name, function))
         return function
 
     return register
 
 
 def find(name: str) -> Criterion:
-    """The criterion of that name; PrunedgeError with the nearest names when there is none."""
+    """The criterion of that name, or `package.module:name` of the user's own.
+
+    The latter imports the module; what `name` names in it is a criterion that the module registers, or a function of the weights that
+    needs no decorator. PrunedgeError with the nearest names when there is none.
+    """
+    if name not in CRITERIA and ":" in name:
+        _own(name)
     if name not in CRITERIA:
         near = get_close_matches(name, CRITERIA, n=3, cutoff=0.3) or sorted(CRITERIA)
         raise PrunedgeError(f"unknown criterion '{name}'", where="--criterion", remedy=f"use one of {', '.join(near)}")
     return CRITERIA[name]
+
+
+def _own(name: str) -> None:
+    """Register what the user's module calls so under its whole name."""
+    module_name, _, short = name.partition(":")
+    try:
+        with working_directory_importable():
+            module = import_module(module_name)
+    except ImportError as error:
+        raise PrunedgeError(
+            f"can't import {module_name}: {error}", where="--criterion", remedy="write it as package.module:name, run where it can be imported"
+        ) from error
+    function = getattr(module, short, None)
+    if short in CRITERIA:
+        CRITERIA[name] = replace(CRITERIA[short], name=name)
+    elif callable(function):
+        criterion(name)(function)
+    else:
+        remedy = "name a function, or what its @criterion(...) says"
+        raise PrunedgeError(f"{module_name} has no criterion '{short}'", where="--criterion", remedy=remedy)
 
 
 def gathered_while_training(name: str, graph: ChannelGraph) -> GradientCollector | None:

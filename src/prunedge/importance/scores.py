@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from prunedge.errors import PrunedgeError
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -27,6 +29,16 @@ def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str,
     `mean`: theta / mean(theta). `rank`: the place in the group's own order, from 0 to 1.
     """
     return {name: NORMALISERS[how](value.double()) for name, value in values.items()}
+
+
+def checked(numbers: torch.Tensor, shape: torch.Size, criterion: str) -> torch.Tensor:
+    """What a user's function gave for each example and channel, float64; PrunedgeError when it has another shape or isn't finite."""
+    if numbers.shape != shape:
+        what = f"the criterion '{criterion}' gave {tuple(numbers.shape)} numbers for (examples, channels) {tuple(shape)}"
+        raise PrunedgeError(what, remedy="return one number for each example and channel")
+    if not bool(numbers.isfinite().all()):
+        raise PrunedgeError(f"the criterion '{criterion}' gave numbers that are not finite", remedy="mend its function")
+    return numbers.double()
 
 
 def _over(value: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

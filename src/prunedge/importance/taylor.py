@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import nn
@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph, Group, Slice, call
-from prunedge.importance.scores import Scores
+from prunedge.importance.scores import Scores, checked
 from prunedge.importance.taps import Tap, feature_dim, scales_of
 from prunedge.importance.taps import taps as taps_of
 
-Kind = Literal["taylor", "taylor-fo", "fisher", "signed"]
+KINDS = ("taylor", "taylor-fo", "fisher", "signed")
 
 
 class TaylorCollector:
@@ -41,6 +41,8 @@ class TaylorCollector:
 
     `signed`: -1/N sum_n c_n, the first-order estimate of the loss's change itself.
 
+    With a `function`, which gives a number for each of the c_n, (examples, channels), its mean: a user's own.
+
     The loss must be the mean over the batch; `start_batch` scales it back.
     Sums run in float64; memory does not grow with the number of pictures.
 
@@ -49,8 +51,12 @@ class TaylorCollector:
     channel, sum of w * dC/dw: exact for `taylor-fo` and `signed`, a batch in the place of an example for the others.
     """
 
-    def __init__(self, graph: ChannelGraph, kind: Kind = "taylor") -> None:
-        self._graph, self._kind = graph, kind
+    def __init__(
+        self, graph: ChannelGraph, kind: str = "taylor", function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> None:
+        if function is None and kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind}")
+        self._graph, self._kind, self._function = graph, kind, function
         self._groups = {group.name: group for group in graph.groups}
         self._unused: frozenset[str] = frozenset()
         self.reset()
@@ -183,13 +189,15 @@ class TaylorCollector:
                 # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
                 self._sums[name] += self._worth(change.double() * self._batch, self._groups[name]).sum(0).cpu()
         for name, change in self._by_weight.items():
-            self._sums[name] += self._worth(change.double(), self._groups[name]).cpu() * self._batch
+            self._sums[name] += self._worth(change.double()[None], self._groups[name])[0].cpu() * self._batch
         if self._pending or self._by_weight:
             self._examples += self._batch
         self._pending, self._by_weight, self._seen = {}, {}, set()
 
     def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
         """What the criterion adds up, from the examples' c."""
+        if self._function is not None:
+            return checked(self._function(change), change.shape, self._kind)
         if self._kind == "taylor":
             return change.abs() / group.positions
         if self._kind == "fisher":

@@ -138,7 +138,7 @@ def _timms(name: str) -> Maker:
 
 def _users(name: str) -> Maker:
     module_name, _, attribute = name.partition(":")
-    with _working_directory_importable():
+    with working_directory_importable():
         try:
             function = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:
@@ -148,7 +148,7 @@ def _users(name: str) -> Maker:
             ) from error
 
     def make(count: int) -> nn.Module:
-        with _working_directory_importable():
+        with working_directory_importable():
             net = function(num_classes=count)
         if not isinstance(net, nn.Module):
             raise ModelError(f"{name} returned {type(net).__name__}", remedy="it has to return a torch.nn.Module")
@@ -213,7 +213,8 @@ def _offline_unless_hub_answers() -> Iterator[None]:
 
 
 @contextmanager
-def _working_directory_importable() -> Iterator[None]:
+def working_directory_importable() -> Iterator[None]:
+    """Let the user's own modules be imported from where the command runs."""
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
