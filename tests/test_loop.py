@@ -73,16 +73,17 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
-    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step": 0.5, "criterion": "random"}
-    whole, (freely, _) = list(prune(randomise(Residual()), data, max_steps=1, **rules))[0][0], list(
-        prune(randomise(Residual()), data, max_steps=1, **rules)
-    )[1]
+    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step": 0.5}
+
+    def steps(**targets: float) -> list[Step]:
+        return [step for step, _ in prune(randomise(Residual()), data, criterion="random", **rules, **targets)]
+
+    whole, freely = steps(max_steps=1)
     for name in ("macs", "params"):
-        target = (getattr(freely, name) / getattr(whole, name) + 1) / 2
-        found = list(prune(randomise(Residual()), data, **{f"target_{name}": target}, **rules))
-        assert len(found) == 2
-        reached = getattr(found[1][0], name) / getattr(whole, name)
-        assert getattr(freely, name) / getattr(whole, name) < reached <= target
+        least = getattr(freely, name) / getattr(whole, name)
+        target = (least + 1) / 2
+        found = steps(**{f"target_{name}": target})
+        assert len(found) == 2 and least < getattr(found[1], name) / getattr(whole, name) <= target
 
 
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from prunedge.importance import find, gathered_while_training
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
-from prunedge.recipe import Recipe
+from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, create, open_run
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import Engine, make_engine, measure, measure_engine, penalty, predict, transfer, transfer_recipe
@@ -90,10 +90,7 @@ def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
 
 
 def _pictures(recipe: Recipe, watch: Watch) -> Dataset:
-    return pictures.load(
-        recipe.data, size=recipe.size, seed=recipe.seed, group_by=recipe.group_by, skip_unreadable=recipe.skip_unreadable,
-        progress=watch.progress,
-    )  # fmt: skip
+    return pictures.load(recipe.data, progress=watch.progress, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
 
 
 def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:

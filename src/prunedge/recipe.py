@@ -14,6 +14,9 @@ from prunedge.errors import PrunedgeError
 
 Metric = Literal["accuracy", "f1", "auroc"]
 
+# What decides which pictures a run sees, on which side, beside where they lie: the arguments of `prunedge.data.load`.
+PICTURE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable")
+
 
 class Recipe(BaseModel):
     """Everything that decides a run's result, apart from the pictures themselves."""
@@ -28,6 +31,8 @@ class Recipe(BaseModel):
     start: str | None = None
     size: int = Field(224, ge=8, le=4096)
     seed: int = Field(0, ge=0)
+    folds: int | None = Field(None, ge=2, le=100)
+    fold: int = Field(0, ge=0)
     group_by: str | None = None
     skip_unreadable: bool = False
     metric: Metric = "accuracy"
@@ -64,6 +69,12 @@ class Recipe(BaseModel):
     def _one_way_to_count_costs(self) -> Recipe:
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _a_fold_that_there_is(self) -> Recipe:
+        if self.fold and self.fold >= (self.folds or 1):
+            raise ValueError(f"fold {self.fold} of {self.folds or 'none'}: folds count from 0")
         return self
 
     @classmethod

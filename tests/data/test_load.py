@@ -218,3 +218,25 @@ def test_take_keeps_proportions_and_order(tmp_path: Path) -> None:
     assert split.take(10_000) is split
     with pytest.raises(ValueError, match="at least 1"):
         split.take(0)
+
+
+def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) -> None:
+    rows = [
+        {
+            "path": paint(tmp_path / f"{i}.png", i).name,
+            "label": "ab"[i % 2],
+            "source": f"photo{i // 6}",
+            "split": ("train", "test")[i % 5 == 0],
+        }
+        for i in range(120)
+    ]
+    file = write_manifest(tmp_path, rows)
+    parts = [load(file, size=16, folds=4, fold=fold) for fold in range(4)]
+    tested = [sample.path for part in parts for sample in part.test.samples]
+    assert len(tested) == len(set(tested)) == 120 and all(len(part.test) == 30 for part in parts)
+    for part in parts:
+        train, val, test = sources_of(part)
+        assert not (train & val or train & test or val & test) and len(part.val)
+    assert len({part.fingerprint for part in parts}) == 4 and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
+    with pytest.raises(DataError, match=r"fold 4 of 4: give at least 2 folds, and one from 0 to folds - 1"):
+        load(file, size=16, folds=4, fold=4)

@@ -288,7 +288,8 @@ def test_a_criterion_of_the_user_s_own_module(tmp_path: Path, monkeypatch: pytes
         "import prunedge as pe\n"
         "@pe.criterion('peak', reads='activations')\n"
         "def peak(values):\n    return values.amax(2)\n"
-        "def first(network, graph, generator):\n    return {group.name: -group.positions * network.head.weight.new_ones(group.size) for group in graph.groups}\n"
+        "def first(network, graph, generator):\n"
+        "    return {group.name: network.head.weight.new_ones(group.size) for group in graph.groups}\n"
         "size = 3\n"
     )
     monkeypatch.chdir(tmp_path)

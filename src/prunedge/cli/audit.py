@@ -74,6 +74,7 @@ def audit(
     from prunedge.cli.console import print_json, progress
     from prunedge.errors import PrunedgeError
     from prunedge.models import build
+    from prunedge.recipe import PICTURE_KEYS
     from prunedge.runs import open_run
 
     if model is not None and (run is None) == (data is None):
@@ -90,7 +91,7 @@ def audit(
             assert run is not None
             opened = open_run(run)
             recipe, name, target = opened.recipe, opened.recipe["model"], out or run / "audit"
-            settings: dict[str, Any] = {key: recipe.get(key) for key in ("size", "seed", "group_by", "skip_unreadable")}
+            settings: dict[str, Any] = {key: recipe[key] for key in PICTURE_KEYS}
             source = data or Path(recipe["data"])
             network = opened.load(step)
         else:

@@ -63,14 +63,13 @@ def write_bundle(run: Run, out: Path, step: int | None = None) -> Bundle:
     """Export a step (None: the best; 0: the unpruned network) of a run."""
     from prunedge import data as pictures
     from prunedge.export import export_bundle
+    from prunedge.recipe import PICTURE_KEYS
 
     chosen = run.best() if step is None else next((s for s in run.steps() if s.index == step), None)
     checkpoint = run.checkpoint(step if chosen is None else chosen.index)  # type: ignore[arg-type]
     assert chosen is not None
     recipe = run.recipe
-    data = pictures.load(
-        recipe["data"], size=recipe["size"], seed=recipe["seed"], group_by=recipe["group_by"], skip_unreadable=recipe["skip_unreadable"]
-    )
+    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
     test = (run.test() or {}).get("baseline" if chosen.index == 0 else "best") if chosen.index in (0, run.best().index) else None
     metrics = {"validation": {recipe["metric"]: chosen.metric_after}}
     if test:

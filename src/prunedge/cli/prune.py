@@ -51,6 +51,8 @@ def prune(
     batch_size: int | None = None,
     lr: float | None = None,
     finetune_lr: float | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
@@ -142,6 +144,10 @@ def prune(
         Peak learning rate of the transfer learning, instead of the one that suits the network and its weights.
     finetune_lr
         Peak learning rate of the fine-tuning in each step.
+    folds
+        Cross-validation: share all pictures out anew into this many parts, one of which is the test split.
+    fold
+        Which part, from 0.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
@@ -163,7 +169,7 @@ def prune(
         if out is None:
             raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
         given = {
-            "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by,
+            "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
             "data": None if data is None else str(data.resolve()),
         }  # fmt: skip
         knobs = {
@@ -251,17 +257,14 @@ def watch(advance: Advance, quiet: bool) -> Watch:
 
 def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:
     from prunedge.errors import PrunedgeError
-    from prunedge.recipe import Recipe
+    from prunedge.recipe import PICTURE_KEYS, Recipe
     from prunedge.runs import open_run
 
     if model is not None:
         raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own network")
     source = open_run(start)
     source.best()
-    kept = {
-        key: source.recipe[key]
-        for key in ("data", "model", "weights", "size", "seed", "group_by", "skip_unreadable", "metric", "batch_size")
-    }
+    kept = {key: source.recipe[key] for key in ("data", "model", "weights", "metric", "batch_size", *PICTURE_KEYS)}
     schedule = source.recipe["train_epochs"] or source.recipe.get("schedule_epochs", 0)
     ours = {"start": str(start.resolve()), "train_epochs": 0, "schedule_epochs": schedule}
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})

@@ -25,6 +25,8 @@ def train(
     metric: Literal["accuracy", "f1", "auroc"] = "accuracy",
     regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none",
     strength: float | None = None,
+    folds: int | None = None,
+    fold: int = 0,
     group_by: str | None = None,
     skip_unreadable: bool = False,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
@@ -63,6 +65,10 @@ def train(
         channel, or a penalty on all channels that grows.
     strength
         Of --regularise, instead of its usual one.
+    folds
+        Cross-validation: share all pictures out anew into this many parts, one of which is the test split.
+    fold
+        Which part, from 0.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
@@ -90,6 +96,8 @@ def train(
         metric=metric,
         regularise=regularise,
         strength=strength,
+        folds=folds,
+        fold=fold,
         group_by=group_by,
         skip_unreadable=skip_unreadable,
         precision=precision,

@@ -27,6 +27,8 @@ def load(
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
+    folds: int | None = None,
+    fold: int = 0,
     group_by: str | None = None,
     skip_unreadable: bool = False,
     cache_dir: Path | str | None = None,
@@ -36,12 +38,13 @@ def load(
 
     Pictures are stretched to size x size pixels. `val` and `test` are the shares of those splits where the data
     doesn't come split; a missing val or test is cut out of train. Splits are stratified, grouped by source
-    (`group_by`: see `prunedge.data.sources`), and depend on `seed` alone. `progress(done, total, what)` is called
-    while pictures are decoded. Raises DataError for whatever can't be used: all unreadable pictures are named at
-    once, unless `skip_unreadable`.
+    (`group_by`: see `prunedge.data.sources`), and depend on `seed` alone. With `folds` all pictures are shared out anew, whatever split
+    they come with: number `fold` (from 0) of so many equal parts is the test split, and `val` is cut out of the rest.
+    `progress(done, total, what)` is called while pictures are decoded. Raises DataError for whatever can't be used: all unreadable
+    pictures are named at once, unless `skip_unreadable`.
     """
     listing = list_data(Path(data))
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, None if folds is None else (fold, folds))
 
 
 def load_folder(
@@ -91,7 +94,10 @@ def _load(
     skip_unreadable: bool,
     cache_dir: Path | str | None,
     progress: Progress | None,
+    fold: tuple[int, int] | None = None,
 ) -> Dataset:
+    if fold is not None and not (fold[1] >= 2 and 0 <= fold[0] < fold[1]):
+        raise DataError(f"fold {fold[0]} of {fold[1]}", where="--fold", remedy="give at least 2 folds, and one from 0 to folds - 1")
     if min(shares) <= 0 or sum(shares) >= 1:
         what = f"shares of val {shares[0]} and test {shares[1]} leave nothing for one of the splits"
         raise DataError(what, remedy="both must be above 0 and below 1 together")
@@ -100,7 +106,8 @@ def _load(
     found = sources(listing, group_by)
     decoded = decode_all([row.path for row in listing.rows], size, folder=cache_dir, progress=progress)
     kept = _readable(listing, decoded, skip_unreadable)
-    sides = _sides(listing, kept, group_ids(found, decoded.digests), shares, seed)
+    groups = group_ids(found, decoded.digests)
+    sides = _sides(listing, kept, groups, shares, seed) if fold is None else _folded(listing, kept, groups, shares[0], seed, fold)
     label_of = {name: i for i, name in enumerate(listing.classes)}
     samples = [Sample(row.path, label_of[row.label], source) for row, source in zip(listing.rows, found, strict=True)]
     splits = {}
@@ -136,6 +143,18 @@ def _sides(listing: Listing, kept: Sequence[int], groups: np.ndarray, shares: tu
     parts = [1 - sum(share for _, share in asked), *(share for _, share in asked)]
     given[free] = np.array(names)[assign(labels[free], groups[np.array(kept)][free], parts, seed)]
     return given.tolist()
+
+
+def _folded(listing: Listing, kept: Sequence[int], groups: np.ndarray, val: float, seed: int, fold: tuple[int, int]) -> list[str]:
+    """The split of each kept picture in cross-validation."""
+    number, folds = fold
+    labels, ids = np.array([listing.classes.index(listing.rows[i].label) for i in kept]), groups[np.array(kept)]
+    tested = assign(labels, ids, [1 / folds] * folds, seed) == number
+    sides = np.where(tested, "test", "train").astype("<U5")
+    rest = np.flatnonzero(~tested)
+    # The fold's number is no part of the seed's draw: what validates one fold says nothing about another.
+    sides[rest] = np.array(["train", "val"])[assign(labels[rest], ids[rest], [1 - val, val], seed * folds + number)]
+    return sides.tolist()
 
 
 def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:

@@ -15,7 +15,12 @@ from torch import nn
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.activation import (
-    ActivationFunction, ActivationMean, ActivationStd, Apoz, MutualInformation, PredictionInformation,
+    ActivationFunction,
+    ActivationMean,
+    ActivationStd,
+    Apoz,
+    MutualInformation,
+    PredictionInformation,
 )  # fmt: skip
 from prunedge.importance.scores import Scores
 from prunedge.importance.taylor import ScaleCollector, TaylorCollector
@@ -129,7 +134,9 @@ def _own(name: str) -> None:
             module = import_module(module_name)
     except ImportError as error:
         raise PrunedgeError(
-            f"can't import {module_name}: {error}", where="--criterion", remedy="write it as package.module:name, run where it can be imported"
+            f"can't import {module_name}: {error}",
+            where="--criterion",
+            remedy="write it as package.module:name, run where it can be imported",
         ) from error
     function = getattr(module, short, None)
     if short in CRITERIA:

@@ -51,9 +51,7 @@ class TaylorCollector:
     channel, sum of w * dC/dw: exact for `taylor-fo` and `signed`, a batch in the place of an example for the others.
     """
 
-    def __init__(
-        self, graph: ChannelGraph, kind: str = "taylor", function: Callable[[torch.Tensor], torch.Tensor] | None = None
-    ) -> None:
+    def __init__(self, graph: ChannelGraph, kind: str = "taylor", function: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
         if function is None and kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind}")
         self._graph, self._kind, self._function = graph, kind, function

@@ -6,5 +6,6 @@ from prunedge.models.start import has_normalisation, initialise
 from prunedge.models.weights import load_weights, read_weights
 
 __all__ = [
-    "Cost", "build", "cost", "has_normalisation", "initialise", "known_names", "load_weights", "read_weights", "working_directory_importable",
+    "Cost", "build", "cost", "has_normalisation", "initialise", "known_names", "load_weights", "read_weights",
+    "working_directory_importable",
 ]  # fmt: skip
