@@ -226,7 +226,7 @@ def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) ->
             "path": paint(tmp_path / f"{i}.png", i).name,
             "label": "ab"[i % 2],
             "source": f"photo{i // 6}",
-            "split": ("train", "test")[i % 5 == 0],
+            "split": ("train", "test")[i % 2],
         }
         for i in range(120)
     ]
@@ -238,5 +238,5 @@ def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) ->
         train, val, test = sources_of(part)
         assert not (train & val or train & test or val & test) and len(part.val)
     assert len({part.fingerprint for part in parts}) == 4 and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
-    with pytest.raises(DataError, match=r"fold 4 of 4: give at least 2 folds, and one from 0 to folds - 1"):
+    with pytest.raises(DataError, match=r"fold 4 of 4 \(--fold\): give at least 2 folds, and one from 0 to folds - 1"):
         load(file, size=16, folds=4, fold=4)
