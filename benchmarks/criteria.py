@@ -32,6 +32,9 @@ AIDS: dict[str, dict[str, Any]] = {
     "rewind": {"rewind": True}, "regularise bn-l1": {"regularise": "bn-l1"}, "regularise group-lasso": {"regularise": "group-lasso"},
     "regularise growing": {"regularise": "growing"}, "per-mac": {"per_mac": True}, "normalise none": {"normalise": "none"},
     "normalise mean": {"normalise": "mean"}, "normalise rank": {"normalise": "rank"}, "per-layer": {"per_layer": True},
+    "fisher, normalise none": {"criterion": "fisher", "normalise": "none"},
+    "fisher, normalise none, per-mac": {"criterion": "fisher", "normalise": "none", "per_mac": True},
+    "taylor-fo, normalise none": {"criterion": "taylor-fo", "normalise": "none"},
 }  # fmt: skip
 Row = dict[str, Any]
 
@@ -144,7 +147,7 @@ def aids(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row
     """The same for `taylor` with what helps, and with other ways to compare layers."""
 
     def work(options: dict[str, Any]) -> list[Row]:
-        shop = starts.workshop(seed, "taylor", **options)
+        shop = starts.workshop(seed, options.get("criterion", "taylor"), **{key: one for key, one in options.items() if key != "criterion"})
         return [figures(starts, shop, level, turn) for level, turn in walk(starts, shop)]
 
     for name, options in AIDS.items():

@@ -68,7 +68,7 @@ class Run:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the run, atomically."""
-        _write(self.path / name, json.dumps(value, indent=1))
+        write_text(self.path / name, json.dumps(value, indent=1))
 
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
         """The network after a step (None: the best; 0: unpruned), in evaluation mode."""
@@ -91,7 +91,7 @@ class Run:
         if turn.step.accepted:
             self._keep(turn)
         lines = [json.dumps(step.to_json()) for step in (*steps, turn.step)]
-        _write(self.path / "history.jsonl", "\n".join(lines) + "\n")
+        write_text(self.path / "history.jsonl", "\n".join(lines) + "\n")
         if turn.step.accepted and turn.step.index:
             # Only the last good step is ever resumed from; the others keep their network alone.
             for name in ("momentum.safetensors", "scores.safetensors"):
@@ -164,7 +164,7 @@ def create(path: Path | str, recipe: Mapping[str, Any]) -> Run:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = Run(folder, checked.model_dump())
-        _write(folder / "recipe.toml", checked.to_toml())
+        write_text(folder / "recipe.toml", checked.to_toml())
         run.write("environment.json", _environment())
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
@@ -225,7 +225,8 @@ def _state(file: Path) -> OptimState | None:
     return state
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by others."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     with os.fdopen(handle, "w", encoding="utf-8") as opened:
         opened.write(text)

@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study")
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}

@@ -28,10 +28,9 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, say
-    from prunedge.cli.export import write_bundle
     from prunedge.cli.prune import sentence, watch
     from prunedge.data import write_elpv
-    from prunedge.edge import bench, open_bundle
+    from prunedge.deliver import time_bundles
     from prunedge.job import prune, resume
     from prunedge.recipe import Recipe
     from prunedge.report import write_report
@@ -49,13 +48,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
             if not json:
                 say(f"training ResNet18 from random weights for {epochs} epochs on photographs of solar cells, then pruning")
             run = prune(recipe, out, watch(advance, json))
-        bundles = []
-        for name, step in (("bundle-unpruned", 0), ("bundle", None)):
-            if not (out / name / "manifest.json").exists():
-                write_bundle(run, out / name, step)
-            bundles.append(out / name)
-        measured = bench([open_bundle(path) for path in bundles], patches=PATCHES, progress=advance)
-    run.write("bench.json", measured.to_json())
+        measured = time_bundles(run, PATCHES, advance)
     page = write_report(run)
     if json:
         print_json({**run.summary(), "report": str(page)})

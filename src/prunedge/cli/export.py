@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from prunedge.edge import Bundle
-    from prunedge.runs import Run
-
-PICTURES = 32
 
 
 def export(
@@ -42,6 +36,7 @@ def export(
         Print the manifest as JSON.
     """
     from prunedge.cli.console import print_json
+    from prunedge.deliver import write_bundle
     from prunedge.errors import PrunedgeError
     from prunedge.runs import open_run
 
@@ -57,26 +52,3 @@ def export(
         f"on {check.pictures} pictures, labels {'identical' if check.labels_identical else 'identical but for ties'}\n"
         f"next: prunedge bench {bundle.path}"
     )
-
-
-def write_bundle(run: Run, out: Path, step: int | None = None) -> Bundle:
-    """Export a step (None: the best; 0: the unpruned network) of a run."""
-    from prunedge import data as pictures
-    from prunedge.export import export_bundle
-    from prunedge.recipe import PICTURE_KEYS
-
-    chosen = run.best() if step is None else next((s for s in run.steps() if s.index == step), None)
-    checkpoint = run.checkpoint(step if chosen is None else chosen.index)  # type: ignore[arg-type]
-    assert chosen is not None
-    recipe = run.recipe
-    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
-    test = (run.test() or {}).get("baseline" if chosen.index == 0 else "best") if chosen.index in (0, run.best().index) else None
-    metrics = {"validation": {recipe["metric"]: chosen.metric_after}}
-    if test:
-        metrics["test"] = {key: test[key] for key in ("accuracy", "f1", "auroc")}
-    inputs = next(iter(data.val.take(PICTURES).batches(PICTURES)))[0]
-    return export_bundle(
-        checkpoint.network, out, model=recipe["model"], classes=recipe["classes"], size=recipe["size"], pictures=inputs, macs=chosen.macs,
-        params=chosen.params, plan=checkpoint.plan.keep, about={"run_step": chosen.index, "data_fingerprint": recipe["data_fingerprint"]},
-        metrics=metrics,
-    )  # fmt: skip

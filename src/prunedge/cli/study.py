@@ -1,0 +1,349 @@
+"""`prunedge study`: many runs, one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from prunedge.study import Book, Counts, Grid
+
+study = App(
+    name="study",
+    help=(
+        "Run many trials and put them into one table: a grid from a TOML file, or one of the ready-made questions below.\n\n"
+        "Example: `prunedge study crossval cracks/ --model resnet18 --folds 5 --out studies/cracks`"
+    ),
+    help_format="markdown",
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every trial has.
+
+    Parameters
+    ----------
+    weights
+        imagenet, none, or a file.
+    train_epochs
+        Epochs of the transfer learning, once for each starting network.
+    criterion
+        How channels are ranked; may be repeated.
+    step
+        Share of the remaining channels that a step removes.
+    epochs
+        Epochs of fine-tuning in each step (1; `study epochs` and `study talk` take several).
+    max_drop
+        The rule: percentage points that the metric may lose on validation data.
+    max_steps
+        Stop after this many steps.
+    target_macs
+        Stop at this share of the unpruned network's MACs.
+    cap
+        The largest share that a group may lose in one step.
+    seed
+        Of the split, the random weights and the order of the pictures; may be repeated.
+    size
+        Pictures are stretched to size x size pixels.
+    batch_size
+        Pictures in a training step.
+    lr
+        Peak learning rate of the transfer learning.
+    finetune_lr
+        Peak learning rate of the fine-tuning.
+    group_by
+        `parent`, or a regular expression on each path: pictures of one group stay on one side.
+    precision
+        auto measures which is fastest here.
+    """
+
+    weights: str = "imagenet"
+    train_epochs: int = 10
+    criterion: list[str] = field(default_factory=lambda: ["taylor"])
+    step: float = 0.1
+    epochs: list[int] | None = None
+    max_drop: float = 3.0
+    max_steps: int | None = None
+    target_macs: float | None = None
+    cap: float = 0.5
+    seed: list[int] = field(default_factory=lambda: [0])
+    size: int = 224
+    batch_size: int = 32
+    lr: float | None = None
+    finetune_lr: float | None = None
+    group_by: str | None = None
+    precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto"
+
+    def values(self) -> dict[str, Any]:
+        """As a study's file has them."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where the trials run.
+
+    Parameters
+    ----------
+    out
+        The study's folder. With the folder of an earlier study, what is done there is not done again.
+    engine
+        Processes on this machine, or Ray.
+    address
+        Of a running Ray cluster (`auto` finds it); without it Ray starts on this machine.
+    workers
+        Trials at a time (as many as the cores allow).
+    threads
+        Threads of each trial (the cores divided by the workers).
+    gpus
+        With Ray: the share of a GPU that each trial asks for.
+    json
+        Print the summary as JSON.
+    """
+
+    out: Path
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+    json: Annotated[bool, Parameter(negative="")] = False
+
+
+@study.default
+def grid(file: Path, *, where: Where) -> None:
+    """Run the grid of a TOML file: keys of a recipe, each with a value or a list of values; `folds = 5` runs every fold.
+
+    Example: `prunedge study criteria.toml --out studies/criteria`
+
+    Parameters
+    ----------
+    file
+        For example: data = "cracks/", model = ["resnet18", "vgg16_bn"], criterion = ["taylor", "random"], seed = [0, 1, 2]
+    """
+    from prunedge.study import Grid
+
+    _run(Grid.from_toml(file), where)
+
+
+@study.command
+def crossval(data: Path, *, model: list[str], folds: int = 5, common: Common | None = None, where: Where) -> None:
+    """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
+
+    Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
+
+    Parameters
+    ----------
+    data
+        Class folders or a CSV manifest. Folds never part a source.
+    model
+        A network; may be repeated.
+    folds
+        Parts that all pictures are shared out into; each is the test split once.
+    """
+    from prunedge.study import ready
+
+    _run(ready.crossval(_paths(data), model, folds, _values(common)), where)
+
+
+@study.command
+def epochs(
+    data: Path, *, model: list[str], counts: Annotated[list[int], Parameter(name="--count")], common: Common | None = None, where: Where
+) -> None:
+    """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each number, and the pruning time of each.
+
+    Example: `prunedge study epochs cracks/ --model vgg16_bn --count 1 --count 2 --count 5 --count 10 --out studies/epochs`
+
+    Parameters
+    ----------
+    data
+        Class folders or a CSV manifest.
+    model
+        A network; may be repeated.
+    counts
+        Epochs of fine-tuning in each step; may be repeated.
+    """
+    from prunedge.study import ready
+
+    values = {key: value for key, value in _values(common).items() if key != "epochs"}
+    _run(ready.epochs(_paths(data), model, counts, values), where)
+
+
+@study.command
+def criteria(data: Path, *, model: list[str], common: Common | None = None, where: Where) -> None:
+    """Which criterion? All of them (or those of --criterion) from the same starting network, with the controls.
+
+    Example: `prunedge study criteria cracks/ --model resnet18 --seed 0 --seed 1 --seed 2 --out studies/criteria`
+
+    Parameters
+    ----------
+    data
+        Class folders or a CSV manifest.
+    model
+        A network; may be repeated.
+    """
+    from prunedge.study import ready
+
+    values = _values(common)
+    names = values.pop("criterion")
+    _run(ready.criteria(_paths(data), model, names if names != ["taylor"] else (), values), where)
+
+
+@study.command
+def networks(data: Path, *, model: list[str], common: Common | None = None, where: Where) -> None:
+    """Which network? Filters left in each layer, time, size, MACs and accuracy side by side.
+
+    Example: `prunedge study networks cracks/ --model vgg16_bn --model resnet18 --out studies/networks`
+
+    Parameters
+    ----------
+    data
+        Class folders or a CSV manifest.
+    model
+        A network; may be repeated.
+    """
+    from prunedge.study import ready
+
+    _run(ready.networks(_paths(data), model, _values(common)), where)
+
+
+@study.command
+def talk(
+    cracks: Path, corrosion: Path, *, model: list[str] | None = None, folds: int = 5, common: Common | None = None, where: Where
+) -> None:
+    """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
+
+    Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
+
+    Parameters
+    ----------
+    cracks
+        Class folders or a CSV manifest.
+    corrosion
+        Another.
+    model
+        A network; may be repeated (vgg16 and resnet18).
+    folds
+        Parts of the cross-validation.
+    """
+    from prunedge.study import ready
+
+    first, second = _paths(cracks, corrosion)
+    _run(ready.talk(first, second, model or ["vgg16", "resnet18"], folds, _values(common)), where)
+
+
+@study.command
+def status(folder: Path, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """What is done, running, failed and left, with the time left.
+
+    Example: `prunedge study status studies/cracks`
+
+    Parameters
+    ----------
+    folder
+        A study's folder.
+    workers
+        Trials at a time, for the time left.
+    json
+        Print it as JSON.
+    """
+    from prunedge.cli.console import print_json
+    from prunedge.study import open_book
+
+    counts = open_book(folder).counts(workers)
+    if json:
+        print_json(vars(counts))
+        return
+    print(said(counts))
+    for title, names in (("running", counts.running), ("left", counts.left)):
+        for name in names:
+            print(f"{title}: {name}")
+    for name, why in counts.failed.items():
+        print(f"failed: {name}: {why}")
+
+
+def said(counts: Counts) -> str:
+    """The counts in a line."""
+    left = "" if counts.seconds_left is None or not (counts.left or counts.running) else f", about {_duration(counts.seconds_left)} left"
+    return f"{len(counts.done)} done, {len(counts.running)} running, {len(counts.failed)} failed, {len(counts.left)} left{left}"
+
+
+def _run(grid: Grid, where: Where) -> None:
+    from prunedge.cli.console import print_json, progress, say
+    from prunedge.errors import PrunedgeError
+    from prunedge.study import create, run
+
+    book = create(where.out, grid)
+    if not where.json:
+        say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
+    with progress("study", quiet=where.json) as advance:
+        total = len(book.trials) + len(book.starts)
+        watch = run.Watch(
+            told=(lambda line: None) if where.json else say,
+            looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
+        )
+        engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+        counts = run.run(book, engine, watch)
+    if where.json:
+        print_json({"counts": vars(counts), "summary": _summary(book)})
+    else:
+        _table(book)
+        print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {book.path}")
+    if counts.failed:
+        name, why = next(iter(counts.failed.items()))
+        raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")
+
+
+def _values(common: Common | None) -> dict[str, Any]:
+    return (common or Common()).values()
+
+
+def _paths(*data: Path) -> list[str]:
+    return [str(one.resolve()) for one in data]
+
+
+def _summary(book: Book) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from prunedge.study import collect
+    from prunedge.study.summary import axes_of, summary
+
+    rows = collect(book)
+    return [asdict(line) for line in summary(rows, axes_of(rows, book.grid.axes))]
+
+
+def _table(book: Book) -> None:
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+    from prunedge.study import collect
+    from prunedge.study.summary import axes_of, summary
+
+    rows = collect(book)
+    axes = axes_of(rows, book.grid.axes)
+    table = Table(title="on the test split, mean ± standard deviation over folds and seeds")
+    for name in (*axes, "trials", "before", "after", "channels removed", "MACs", "size", "seconds"):
+        table.add_column(name, justify="left" if name in axes else "right")
+    for line in summary(rows, axes):
+        table.add_row(
+            *(Path(str(value)).name if key == "data" else str(value) for key, value in line.values.items()), str(line.n),
+            *(_spread(one, "{:.1%}") for one in (line.before, line.after, line.removed)),
+            *(_spread(one, "{:.1f} x") for one in (line.macs_ratio, line.size_ratio)), _spread(line.seconds, "{:.0f}"),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _spread(value: Any, text: str) -> str:
+    return text.format(value.mean) + (f" ± {text.format(value.variance**0.5)}" if value.n > 1 else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,40 @@
+"""One trial of a study, in a process of its own: `python -m prunedge.study FOLDER NAME`. The local engine starts these."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from prunedge.errors import PrunedgeError
+from prunedge.job import Watch
+from prunedge.study.book import Busy, open_book
+
+FAILED, BUSY = 2, 75
+
+
+def main() -> int:
+    """Do the work that the arguments name; 0 when it is done, 2 when it can't be, 75 when another process has it."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    folder, name = sys.argv[1:]
+    book, parent = open_book(Path(folder)), os.getppid()
+
+    def look(done: int, total: int, what: str) -> None:
+        if os.getppid() != parent:
+            os._exit(1)  # the study was killed: what it began must not go on unseen
+
+    try:
+        book.perform(book.find(name), Watch(progress=look))
+    except Busy:
+        return BUSY
+    except PrunedgeError as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The study's folder: its grid, the runs of starts and trials, what failed. Every run is an ordinary run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from filelock import FileLock, Timeout
+
+from prunedge import job
+from prunedge.deliver import time_bundles
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.recipe import Recipe
+from prunedge.runs import write_text
+from prunedge.study.grid import Grid, Start, Trial, trials
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a study is: names of the trials (and of the starting networks that they wait for) in each state."""
+
+    done: tuple[str, ...]
+    running: tuple[str, ...]
+    failed: dict[str, str]
+    left: tuple[str, ...]
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Book:
+    """A study's folder."""
+
+    path: Path
+    grid: Grid
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All that the grid asks for."""
+        return trials(self.grid)
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """The starting networks that the trials share."""
+        return tuple({trial.start.name: trial.start for trial in self.trials}.values())
+
+    @property
+    def work(self) -> tuple[Start | Trial, ...]:
+        """All of them, starts first."""
+        return (*self.starts, *self.trials)
+
+    def folder(self, one: Start | Trial) -> Path:
+        """The run folder."""
+        return self.path / ("starts" if isinstance(one, Start) else "trials") / one.name
+
+    def find(self, name: str) -> Start | Trial:
+        """The start or trial of that name; RunError when the grid has none."""
+        for one in self.work:
+            if one.name == name:
+                return one
+        raise RunError(f"no trial is called '{name}'", where=self.path, remedy=f"prunedge study status {self.path}")
+
+    def is_done(self, one: Start | Trial) -> bool:
+        """Whether its run has ended."""
+        folder = self.folder(one)
+        if isinstance(one, Start):
+            return (folder / "history.jsonl").exists()
+        return (folder / "test.json").exists() and (not self.grid.is_timed(one) or (folder / "bench.json").exists())
+
+    def is_running(self, one: Start | Trial) -> bool:
+        """Whether some process, here or on another machine that shares the folder, is at work on it."""
+        file = self._lock(one)
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def failure(self, one: Start | Trial) -> str | None:
+        """Why it failed the last time, if it did."""
+        file = self._failure(one)
+        return json.loads(file.read_text(encoding="utf-8"))["error"] if file.exists() else None
+
+    def fail(self, one: Start | Trial, error: str) -> None:
+        """Note that it failed."""
+        self._failure(one).parent.mkdir(exist_ok=True)
+        write_text(self._failure(one), json.dumps({"error": error}))
+
+    def seconds(self, one: Start | Trial) -> float | None:
+        """How long the process that ended it was at work; None before its end."""
+        file = self.folder(one) / "study.json"
+        return float(json.loads(file.read_text(encoding="utf-8"))["seconds"]) if file.exists() else None
+
+    def perform(self, one: Start | Trial, watch: job.Watch | None = None) -> None:
+        """Do it, or what is left of it. Nothing when it is done already.
+
+        A start is trained; a trial is pruned from its start, and goes on from its last step when it was cut off. Busy when
+        another process has it. What PrunedgeError says is noted as its failure, and raised.
+        """
+        self._lock(one).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._lock(one), timeout=0):
+                if not self.is_done(one):
+                    self._failure(one).unlink(missing_ok=True)
+                    begun = perf_counter()
+                    self._start(one, watch) if isinstance(one, Start) else self._trial(one, watch)
+                    write_text(self.folder(one) / "study.json", json.dumps({"seconds": perf_counter() - begun}))
+        except Timeout:
+            raise Busy(f"another process is at work on {one.name}", where=self.path) from None
+        except PrunedgeError as error:
+            self.fail(one, str(error))
+            raise
+
+    def counts(self, workers: int = 1) -> Counts:
+        """How far the study is, and the seconds that `workers` at a time would still need, from those that are done."""
+        work = self.work
+        done = [one for one in work if self.is_done(one)]
+        running = [one for one in work if one not in done and self.is_running(one)]
+        failed = {one.name: why for one in work if one not in done and one not in running and (why := self.failure(one))}
+        left = [one for one in work if one not in done and one not in running and one.name not in failed]
+        return Counts(
+            tuple(one.name for one in done), tuple(one.name for one in running), failed, tuple(one.name for one in left),
+            self._left(done, [*running, *left], workers),
+        )  # fmt: skip
+
+    def _left(self, done: list[Start | Trial], left: list[Start | Trial], workers: int) -> float | None:
+        if not left:
+            return 0.0
+        total = 0.0
+        for kind in (Start, Trial):
+            known = [s for one in done if isinstance(one, kind) and (s := self.seconds(one)) is not None]
+            waiting = sum(isinstance(one, kind) for one in left)
+            if waiting and not known:
+                return None
+            total += waiting * (sum(known) / len(known) if known else 0.0)
+        return total / max(1, workers)
+
+    def _start(self, start: Start, watch: job.Watch | None) -> None:
+        folder = self.folder(start)
+        shutil.rmtree(folder, ignore_errors=True)  # a training that was cut off begins anew, to the same result
+        job.train(start.recipe, folder, watch)
+
+    def _trial(self, trial: Trial, watch: job.Watch | None) -> None:
+        folder, source = self.folder(trial), self.folder(trial.start)
+        if (folder / "recipe.toml").exists():
+            run = job.resume(folder, watch)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            ours = {"start": str(source.resolve()), "train_epochs": 0, "schedule_epochs": trial.recipe.train_epochs}
+            run = job.prune(Recipe.make(trial.name, **{**trial.values, **ours}), folder, watch)
+        if self.grid.is_timed(trial):
+            time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
+
+    def _lock(self, one: Start | Trial) -> Path:
+        return self.path / "locks" / f"{one.name}.lock"
+
+    def _failure(self, one: Start | Trial) -> Path:
+        return self.path / "failures" / f"{one.name}.json"
+
+
+class Busy(RunError):
+    """Another process is at work on this trial."""
+
+
+def create(path: Path | str, grid: Grid) -> Book:
+    """A study's folder, new or with a changed grid: trials that are done stay done. RunError when it holds anything else."""
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "study.toml").exists())):
+        raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "study.toml", grid.to_toml())
+    except OSError as error:
+        raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
+    return Book(folder, grid)
+
+
+def open_book(path: Path | str) -> Book:
+    """The study in a folder; RunError when there is none."""
+    folder = Path(path)
+    if not (folder / "study.toml").is_file():
+        raise RunError("not a study's folder (it holds no study.toml)", where=folder, remedy="name the folder that --out made")
+    return Book(folder, Grid.from_toml(folder / "study.toml"))

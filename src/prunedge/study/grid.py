@@ -1,0 +1,154 @@
+"""What a study runs: every combination of the values that its file lists. Pure: a grid in, trials out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_origin
+
+from prunedge.errors import PrunedgeError
+from prunedge.recipe import PICTURE_KEYS, Recipe
+
+KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
+
+# What decides the transfer-learned network that trials share.
+START_KEYS = (
+    "data", "model", "weights", "train_epochs", "lr", "batch_size", "metric", "precision", "regularise", "strength", *PICTURE_KEYS,
+)  # fmt: skip
+_OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "fold")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A starting network: the run folder's name, and the recipe that trains it."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study: the run folder's name, the recipe (`start` is filled in where it runs), and the network that it starts from."""
+
+    name: str
+    recipe: Recipe
+    start: Start
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The recipe as a plain dict."""
+        return self.recipe.model_dump()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a study's file says: keys of a recipe, each with a value or a list of values.
+
+    `kind` says which question leads the report. With `bench`, the unpruned and the pruned network of one trial of each combination (the
+    first fold and seed) are timed on so many patches.
+    """
+
+    values: Mapping[str, Any]
+    kind: str = "grid"
+    bench: int = 0
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The keys that have several values, `fold` among them where there are folds."""
+        return tuple(key for key, several in _listed(self.values).items() if len(several) > 1)
+
+    @classmethod
+    def from_toml(cls, file: Path) -> Grid:
+        """Read a study's file; PrunedgeError when it is none. Paths of pictures are relative to it."""
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PrunedgeError(f"can't read the study: {error}", where=file) from None
+        kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
+        if kind not in KINDS:
+            raise PrunedgeError(f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}")
+        if not isinstance(bench, int) or bench < 0:
+            raise PrunedgeError(f"bench = {bench}", where=file, remedy="give a number of patches, or 0")
+        if "data" in values:
+            several = [str((file.parent / one).resolve()) for one in _as_list(values["data"])]
+            values["data"] = several if isinstance(values["data"], list) else several[0]
+        grid = cls(values, kind, bench)
+        trials(grid, str(file))
+        return grid
+
+    def is_timed(self, trial: Trial) -> bool:
+        """Whether a trial is one whose networks are timed."""
+        first = _listed(self.values).get("seed", [0])[0]
+        return self.bench > 0 and trial.recipe.fold == 0 and trial.recipe.seed == first
+
+    def to_toml(self) -> str:
+        """The text of such a file."""
+        lines = {"kind": self.kind, "bench": self.bench or None, **self.values}
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items() if value is not None)
+
+
+def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
+    """Every combination, in the order of the file's keys (the last one varies fastest).
+
+    PrunedgeError that lists every mistake at once: keys that no recipe has, values out of range.
+    """
+    _check_keys(grid.values, where)
+    listed = _listed(grid.values)
+    found: dict[str, Trial] = {}
+    for combination in itertools.product(*listed.values()):
+        values = dict(zip(listed, combination, strict=True))
+        recipe = Recipe.make(where, **values)
+        found.setdefault((trial := _trial(recipe)).name, trial)
+    return tuple(found.values())
+
+
+def _trial(recipe: Recipe) -> Trial:
+    asked = recipe.model_dump(exclude_defaults=True)
+    training = {key: value for key, value in asked.items() if key in START_KEYS}
+    said = [Path(recipe.data).stem or "data", recipe.model.replace("/", "_").replace(":", ".")]
+    said += [f"f{recipe.fold}of{recipe.folds}"] if recipe.folds else []
+    said += [f"seed{recipe.seed}"]
+    start = Start("-".join([*said, _digest(training)]), Recipe.make("study", **training))
+    later = [recipe.criterion.replace(":", "."), f"e{recipe.epochs}", f"s{recipe.step:g}"]
+    return Trial("-".join([*said, *later, _digest(asked)]), recipe, start)
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Each key with all its values."""
+    listed = {}
+    for key, value in values.items():
+        own_list = get_origin(Recipe.model_fields[key].annotation) is list
+        is_axis = isinstance(value, list) and (not own_list or any(isinstance(one, list) for one in value))
+        listed[key] = list(value) if is_axis else [value]
+        if key == "folds" and isinstance(value, int):
+            listed["fold"] = list(range(value))
+    return listed
+
+
+def _check_keys(values: Mapping[str, Any], where: str) -> None:
+    problems = []
+    for key, value in values.items():
+        if key not in Recipe.model_fields or key in _OURS:
+            near = get_close_matches(key, set(Recipe.model_fields) - set(_OURS), n=1)
+            problems.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+        elif value == []:
+            problems.append(f"{key}: an empty list leaves nothing to run")
+        elif key == "folds" and isinstance(value, list):
+            problems.append("folds: give one number; every fold is run")
+    problems += [f"{key} is missing" for key in ("data", "model") if key not in values]
+    if problems:
+        raise PrunedgeError("; ".join(problems), where=where, remedy="mend these keys: a study has those of a recipe, with lists")
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _as_list(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [value]

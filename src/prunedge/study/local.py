@@ -1,0 +1,101 @@
+"""The local engine: each trial in a process of its own, the cores divided among them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prunedge.errors import PrunedgeError
+from prunedge.study.__main__ import BUSY, FAILED
+from prunedge.study.book import Book
+from prunedge.study.grid import Start, Trial
+
+RETRIES = 2  # of a trial whose process died: it goes on from its last step
+_LOOK = 0.2  # seconds between looks at the processes
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Running:
+    process: subprocess.Popen[bytes]
+    work: Start | Trial
+    tries: int
+
+
+def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
+    """Do all that is left of the study, `workers` trials at a time with `threads` each; `told` hears how each ends.
+
+    A start is trained once, and the trials that wait for it follow. What fails is noted and the rest goes on; a process that dies is tried
+    again from its last step. Ctrl-C stops all of them and is raised again.
+    """
+    done = {one.name for one in book.work if book.is_done(one)}
+    waiting: list[tuple[Start | Trial, int]] = [(one, 0) for one in book.work if one.name not in done]
+    running: list[_Running] = []
+    lost: set[str] = set()
+    try:
+        while waiting or running:
+            for entry in list(waiting):
+                work, tries = entry
+                if isinstance(work, Trial) and work.start.name in lost:
+                    waiting.remove(entry)
+                    lost.add(work.name)
+                    book.fail(work, f"its starting network {work.start.name} failed")
+                elif len(running) < workers and (isinstance(work, Start) or work.start.name in done):
+                    waiting.remove(entry)
+                    running.append(_Running(_process(book, work, threads), work, tries))
+            time.sleep(_LOOK)
+            for one in list(running):
+                if (code := one.process.poll()) is None:
+                    continue
+                running.remove(one)
+                again = _ended(book, one, code, told)
+                if again is not None:
+                    waiting.insert(0, again)
+                else:
+                    (done if book.is_done(one.work) else lost).add(one.work.name)
+    finally:
+        for one in running:
+            one.process.terminate()
+        for one in running:
+            one.process.wait()
+
+
+def _process(book: Book, work: Start | Trial, threads: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "prunedge.study", str(book.path), work.name], env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _ended(book: Book, one: _Running, code: int, told: Told) -> tuple[Start | Trial, int] | None:
+    """What to do again, and how often it was tried; None when it is over."""
+    name = one.work.name
+    if code == 0:
+        told(f"{name}: done")
+        return None
+    if code == BUSY:
+        time.sleep(1.0)
+        return one.work, one.tries
+    if code != FAILED and one.tries < RETRIES:
+        told(f"{name}: its process died (exit code {code}), tried again from its last step")
+        return one.work, one.tries + 1
+    if code != FAILED:
+        book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}")
+    told(f"{name}: failed: {book.failure(one.work)}")
+    return None
+
+
+def divided(workers: int | None, threads: int | None) -> tuple[int, int]:
+    """Workers and threads for each, from what is given and the cores that this process may use; PrunedgeError below 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers is None:
+        workers = max(1, cores // (threads or 1))
+    if workers < 1 or (threads is not None and threads < 1):
+        raise PrunedgeError(f"{workers} workers with {threads} threads", remedy="give 1 or more of each")
+    return workers, threads or max(1, cores // workers)

@@ -1,0 +1,39 @@
+"""The questions that most users ask, each as a grid. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunedge.importance import CRITERIA
+from prunedge.study.grid import Grid
+
+TALK_EPOCHS, TALK_PATCHES = (1, 10), 3720
+BENCH = 200  # patches
+
+
+def crossval(data: Sequence[str], models: Sequence[str], folds: int, values: Mapping[str, Any]) -> Grid:
+    """How stable is it? Every picture is tested once."""
+    return Grid({**values, "data": list(data), "model": list(models), "folds": folds}, "crossval")
+
+
+def epochs(data: Sequence[str], models: Sequence[str], counts: Sequence[int], values: Mapping[str, Any]) -> Grid:
+    """How few epochs of fine-tuning are enough, and what do they save?"""
+    return Grid({**values, "data": list(data), "model": list(models), "epochs": list(counts)}, "epochs")
+
+
+def criteria(data: Sequence[str], models: Sequence[str], names: Sequence[str], values: Mapping[str, Any]) -> Grid:
+    """Which criterion? All from the same starting network; `random` is always among them, and the shape from random weights beside them."""
+    chosen = list(dict.fromkeys([*(names or sorted(CRITERIA)), "random"]))
+    return Grid({"control": ["scratch"], **values, "data": list(data), "model": list(models), "criterion": chosen}, "criteria")
+
+
+def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:
+    """Which network? Where its filters go, time, size, MACs and accuracy side by side."""
+    return Grid({**values, "data": list(data), "model": list(models)}, "networks", bench=BENCH)
+
+
+def talk(cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]) -> Grid:
+    """All results of the talk for two sets of pictures: folds, the numbers of epochs, both networks, times."""
+    values = {"epochs": list(TALK_EPOCHS), **values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
+    return Grid(values, "talk", bench=TALK_PATCHES)

@@ -1,0 +1,60 @@
+"""Do all that is left of a study on an engine, and write its table."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from prunedge.study.book import Book, Counts
+from prunedge.study.local import divided, run_local
+from prunedge.study.table import collect, write_table
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this machine).
+
+    `workers` trials at a time (local), `threads` for each, and with Ray a fraction of a GPU for each.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a study goes: `told` of each end, `looked` of the counts every few seconds."""
+
+    told: Callable[[str], None]
+    looked: Callable[[Counts], None] | None = None
+
+
+def run(book: Book, engine: Engine, watch: Watch, *, every: float = 2.0) -> Counts:
+    """Do what is left; gives how it stands in the end. The table is written also when it is cut off."""
+    stop = threading.Event()
+    workers, threads = divided(engine.workers, engine.threads)
+
+    def look() -> None:
+        while not stop.wait(every):
+            if watch.looked is not None:
+                watch.looked(book.counts(workers))
+
+    thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
+    thread.start()
+    try:
+        if engine.name == "ray":
+            from prunedge.study.cluster import run_ray
+
+            run_ray(book, address=engine.address, threads=threads, gpus=engine.gpus, told=watch.told)
+        else:
+            run_local(book, workers=workers, threads=threads, told=watch.told)
+    finally:
+        stop.set()
+        thread.join()
+        write_table(book, collect(book))
+    return book.counts(workers)
