@@ -77,14 +77,17 @@ class ActivationCollector:
 
     def _gather(self, key: tuple[str, int], values: torch.Tensor) -> None:
         """Take in the channels' values (examples, channels, places)."""
-        self._add(key, self._summary(values.double()).cpu(), len(values))
+        self._add(key, self._summary(values).cpu(), len(values))
 
     def _add(self, key: tuple[str, int], summary: torch.Tensor, examples: int) -> None:
         self._sums[key] = self._sums[key] + summary if key in self._sums else summary
         self._examples[key] = self._examples.get(key, 0) + examples
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        """What a batch adds for each channel, (channels, ...) float64; means over places, sums over examples."""
+        """What a batch adds for each channel, (channels, ...) float64; means over places, sums over examples.
+
+        `values` are as the network computes them: sums run in float64 without a copy of the whole map.
+        """
         raise NotImplementedError
 
     def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
@@ -101,7 +104,7 @@ class ActivationMean(ActivationCollector):
     criterion = "activation-mean"
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return values.abs().mean(2).sum(0)
+        return torch.linalg.vector_norm(values, 1, dim=2, dtype=torch.float64).sum(0) / values.shape[2]
 
 
 class ActivationStd(ActivationCollector):
@@ -110,7 +113,8 @@ class ActivationStd(ActivationCollector):
     criterion = "activation-std"
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.stack((values.mean(2).sum(0), values.square().mean(2).sum(0)), 1)
+        squares = torch.linalg.vector_norm(values, 2, dim=2, dtype=torch.float64).square()
+        return torch.stack((values.mean(2, dtype=torch.float64).sum(0), squares.sum(0) / values.shape[2]), 1)
 
     def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
         mean, square = (total / examples).unbind(1)
@@ -123,7 +127,7 @@ class Apoz(ActivationCollector):
     criterion = "apoz"
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return (values != 0).double().mean(2).sum(0)
+        return values.count_nonzero(2).double().sum(0) / values.shape[2]
 
 
 class ActivationFunction(ActivationCollector):
@@ -135,7 +139,7 @@ class ActivationFunction(ActivationCollector):
         self._function = function
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return checked(self._function(values), values.shape[:2], self.criterion).sum(0)
+        return checked(self._function(values.double()), values.shape[:2], self.criterion).sum(0)
 
 
 class MutualInformation(ActivationCollector):
@@ -166,7 +170,7 @@ class MutualInformation(ActivationCollector):
         return labels
 
     def _gather(self, key: tuple[str, int], values: torch.Tensor) -> None:
-        self._waiting[key] = cell(values.double().mean(2))
+        self._waiting[key] = cell(values.mean(2, dtype=torch.float64))
 
     def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
         return information(joined(total))

@@ -1,0 +1,18 @@
+"""A small grid over tiny pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+VALUES = {
+    "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 2, "step": 0.3, "max_drop": 60, "max_steps": 2,
+    "batch_size": 8, "precision": "32",
+}  # fmt: skip
+
+
+@pytest.fixture
+def values(tiny_data: Path) -> dict[str, object]:
+    """Of a grid, without an axis."""
+    return {"data": str(tiny_data), **VALUES}

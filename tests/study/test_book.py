@@ -1,0 +1,151 @@
+"""Whole studies on tiny pictures: what is done stays done, and what is cut off goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from pyarrow import parquet
+
+from prunedge.errors import RunError
+from prunedge.runs import open_run
+from prunedge.study import Grid, collect, create, open_book
+from prunedge.study.local import divided, run_local
+from tests.system.conftest import prunedge
+
+
+def figures(path: Path) -> dict[str, list[dict[str, object]]]:
+    """The history of each trial, without seconds."""
+    book = open_book(path)
+    return {
+        trial.name: [
+            {k: v for k, v in step.to_json().items() if not k.startswith("seconds")} for step in open_run(book.folder(trial)).steps()
+        ]
+        for trial in book.trials
+    }
+
+
+def write(file: Path, values: dict[str, object]) -> Path:
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    return file
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Path, Path]:
+    """A study of two criteria through the real command, and its file."""
+    from tests.study.conftest import VALUES
+
+    folder = tmp_path_factory.mktemp("study")
+    file = write(folder / "study.toml", {"data": str(tiny_data), **VALUES, "criterion": ["weight-l2", "random"], "bench": 4})
+    done = prunedge("study", file, "--out", folder / "out", "--workers", 2, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert "3 done, 0 running, 0 failed, 0 left" in done.stdout and "weight-l2" in done.stdout
+    return folder / "out", file
+
+
+def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> None:
+    book = open_book(whole[0])
+    rows = collect(book)
+    assert len(book.starts) == 1 and {row["trial"] for row in rows} == {trial.name for trial in book.trials}
+    assert [row["index"] for row in rows] == [0, 1, 2] * 2 and all(row["is_done"] for row in rows)
+    assert all(row["latency_ms_best"] > 0 and row["latency_ms_baseline"] > 0 for row in rows)
+    with (whole[0] / "study.csv").open(encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["metric_after"]) for row in written] == [row["metric_after"] for row in rows]
+    table = parquet.read_table(whole[0] / "study.parquet")
+    assert table.num_rows == len(rows) and table["macs"].to_pylist() == [row["macs"] for row in rows]
+    assert json.loads(table["kept"].to_pylist()[2]) == rows[2]["kept"]
+
+
+def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(whole: tuple[Path, Path]) -> None:
+    out, file = whole
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("history.jsonl")}
+    write(file, {**_values(file), "criterion": ["weight-l2", "random", "weight-l1"]})
+    done = prunedge("study", file, "--out", out, "--json", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["counts"]["done"]) == 4 and [line["values"]["criterion"] for line in found["summary"]] == [
+        "weight-l2",
+        "random",
+        "weight-l1",
+    ]
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("history.jsonl")}
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 1
+    status = json.loads(prunedge("study", "status", out, "--json").stdout)
+    assert len(status["done"]) == 4 and status["seconds_left"] == 0
+
+
+def _values(file: Path) -> dict[str, object]:
+    grid = Grid.from_toml(file)
+    return {**grid.values, "bench": grid.bench}
+
+
+def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    file = write(tmp_path / "study.toml", {**_values(whole[1]), "criterion": ["weight-l2", "random"]})
+    command = [sys.executable, "-m", "prunedge", "study", str(file), "--out", str(out), "--workers", "2", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob("trials/*/history.jsonl")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = prunedge("study", file, "--out", out, "--workers", 2, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    wanted, found = figures(whole[0]), figures(out)
+    assert found == {name: wanted[name] for name in found} and len(found) == 2
+
+
+def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    (tmp_path / "deadly.py").write_text(
+        "import os, pathlib\nfrom tests.test_runs import small\n"
+        "def build(num_classes):\n"
+        "    mark = pathlib.Path(__file__).with_name('mark')\n"
+        "    if not mark.exists():\n        mark.touch()\n        os.kill(os.getpid(), 9)\n"
+        "    return small(num_classes)\n"
+    )
+    book = create(tmp_path / "out", Grid({**values, "model": ["deadly:build", "nowhere:build"], "criterion": "random"}))
+    told: list[str] = []
+    run_local(book, workers=1, threads=1, told=told.append)
+    assert any("its process died (exit code -9), tried again" in line for line in told)
+    counts = book.counts()
+    assert len(counts.done) == 2 and len(counts.failed) == 2
+    assert any("can't import nowhere:build" in why for why in counts.failed.values())
+    assert any("its starting network" in why for why in counts.failed.values())
+
+
+def test_a_trial_that_another_process_has_is_running(values: dict[str, object], tmp_path: Path) -> None:
+    book = create(tmp_path / "out", Grid({**values, "criterion": "random"}))
+    (trial,) = book.trials
+    (book.path / "locks").mkdir()
+    with FileLock(book.path / "locks" / f"{trial.name}.lock"):
+        assert book.counts().running == (trial.name,)
+    assert book.counts().running == () and len(book.counts().left) == 2 and book.counts().seconds_left is None
+
+
+def test_folders_that_hold_other_things_are_left_alone(values: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(RunError, match="the folder holds something else"):
+        create(tmp_path, Grid(values))
+    with pytest.raises(RunError, match="not a study's folder"):
+        open_book(tmp_path)
+
+
+def test_cores_are_divided() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert (
+        divided(None, None) == (cores, 1)
+        and divided(1, None) == (1, cores)
+        and divided(None, cores) == (1, cores)
+        and divided(3, 2) == (3, 2)
+    )

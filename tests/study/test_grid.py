@@ -1,0 +1,86 @@
+"""Grids in, trials out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunedge.errors import PrunedgeError
+from prunedge.study import Grid, ready, trials
+
+VALUES = {"data": "/pictures/cracks", "model": "resnet18", "weights": "none"}
+
+
+def test_every_combination_and_every_fold() -> None:
+    found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2, 5], "folds": 4, "control": ["scratch"]}))
+    assert len(found) == len({trial.name for trial in found}) == 24
+    assert {(t.recipe.criterion, t.recipe.epochs, t.recipe.fold) for t in found} == {
+        (criterion, epochs, fold) for criterion in ("taylor", "random") for epochs in (1, 2, 5) for fold in range(4)
+    }
+    assert all(trial.recipe.control == ["scratch"] and trial.recipe.folds == 4 for trial in found)
+
+
+def test_trials_share_a_starting_network_where_training_is_the_same() -> None:
+    found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2], "seed": [0, 1], "lr": [0.1, 0.2]}))
+    starts = {trial.start.name: trial.start for trial in found}
+    assert len(found) == 16 and len(starts) == 4
+    assert {(start.recipe.seed, start.recipe.lr) for start in starts.values()} == {(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)}
+    for trial in found:
+        assert (trial.start.recipe.seed, trial.start.recipe.lr) == (trial.recipe.seed, trial.recipe.lr)
+
+
+@settings(deadline=None)
+@given(st.permutations([0, 1, 2, 3]), st.permutations(["taylor", "random", "fisher"]), st.integers(1, 3), st.integers(1, 2))
+def test_a_trial_keeps_its_name_when_the_grid_grows(seeds: list[int], criteria: list[str], some: int, few: int) -> None:
+    whole = {trial.name for trial in trials(Grid({**VALUES, "seed": seeds, "criterion": criteria}))}
+    part = {trial.name for trial in trials(Grid({"criterion": criteria[:few], **VALUES, "seed": seeds[:some]}))}
+    assert part <= whole and len(part) == some * few
+
+
+def test_lists_of_lists_vary_what_is_a_list_itself() -> None:
+    found = trials(Grid({**VALUES, "keep_out": [[], ["conv1"], ["conv1", "layer1.*"]]}))
+    assert [trial.recipe.keep_out for trial in found] == [[], ["conv1"], ["conv1", "layer1.*"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('model = "resnet18"\ncriterium = "taylor"', "unknown key 'criterium' .did you mean 'criterion'..; data is missing"),
+        ('data = "x"\nmodel = "resnet18"\nepochs = []', "epochs: an empty list leaves nothing to run"),
+        ('data = "x"\nmodel = "resnet18"\nepochs = [1, 0]', "epochs: input should be greater than or equal to 1"),
+        ('data = "x"\nmodel = "resnet18"\nfolds = [2, 3]', "folds: give one number"),
+        ('data = "x"\nmodel = "resnet18"\nkind = "quiz"', "unknown kind 'quiz'"),
+        ('data = "x"\nmodel = "resnet18"\nbench = -1', "bench = -1"),
+        ("data = ", "can't read the study"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(PrunedgeError, match=said):
+        Grid.from_toml(tmp_path / "study.toml")
+
+
+def test_a_file_says_the_same_when_it_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        'kind = "epochs"\nbench = 20\ndata = "pictures"\nmodel = ["a", "b"]\nepochs = [1, 10]\nkeep_out = ["x"]'
+    )
+    first = Grid.from_toml(tmp_path / "a.toml")
+    assert first.values["data"] == str(tmp_path / "pictures")
+    (tmp_path / "b.toml").write_text(first.to_toml())
+    assert Grid.from_toml(tmp_path / "b.toml") == first
+
+
+def test_ready_made_questions() -> None:
+    both = ("/a", "/b"), ("vgg16", "resnet18")
+    assert len(trials(ready.crossval(*both, 5, {}))) == 20
+    assert len(trials(ready.epochs(*both, (1, 2, 5, 10), {}))) == 16
+    named = ready.criteria(("/a",), ("vgg16",), ("taylor",), {})
+    assert [trial.recipe.criterion for trial in trials(named)] == ["taylor", "random"]
+    assert all(trial.recipe.control == ["scratch"] for trial in trials(named))
+    networks = ready.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
+    assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
+    talk = ready.talk("/a", "/b", ("vgg16", "resnet18"), 5, {})
+    assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8
