@@ -11,8 +11,12 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("prunedge", deadline=None)
+settings.load_profile("prunedge")
 
 
 @pytest.fixture(autouse=True, scope="session")

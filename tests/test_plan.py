@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.graph import trace
@@ -130,7 +130,6 @@ def test_impossible_rankings_are_refused(wrong: dict[str, object]) -> None:
         Ranking(**wrong)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.floats(0.05, 0.95), st.floats(0.1, 0.99), st.sampled_from([1, 4]), st.booleans())
 def test_no_more_leaves_than_is_enough(seed: int, remove: float, share: float, multiple: int, per_layer: bool) -> None:
     generator = torch.Generator().manual_seed(seed)

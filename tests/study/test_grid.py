@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.errors import PrunedgeError
@@ -32,7 +32,6 @@ def test_trials_share_a_starting_network_where_training_is_the_same() -> None:
         assert (trial.start.recipe.seed, trial.start.recipe.lr) == (trial.recipe.seed, trial.recipe.lr)
 
 
-@settings(deadline=None)
 @given(st.permutations([0, 1, 2, 3]), st.permutations(["taylor", "random", "fisher"]), st.integers(1, 3), st.integers(1, 2))
 def test_a_trial_keeps_its_name_when_the_grid_grows(seeds: list[int], criteria: list[str], some: int, few: int) -> None:
     whole = {trial.name for trial in trials(Grid({**VALUES, "seed": seeds, "criterion": criteria}))}

@@ -6,7 +6,7 @@ import math
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,7 +16,6 @@ from prunedge.study.summary import axes_of, by_combination, comparisons, summary
 NUMBERS = st.floats(0, 1, allow_subnormal=False)
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=2, max_size=20))
 def test_spread_is_that_of_the_textbook(values: list[float]) -> None:
     found = spread(values)
@@ -33,7 +32,6 @@ def test_one_value_has_no_spread() -> None:
         spread([])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=12))
 def test_pairs_change_sign_when_they_are_turned_round(pairs: list[tuple[float, float]]) -> None:
     first, second = map(list, zip(*pairs, strict=True))
