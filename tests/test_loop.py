@@ -10,7 +10,8 @@ import torch
 
 from prunedge import data as pictures
 from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
-from prunedge.train import FitRecipe, make_engine
+from prunedge.train import FitRecipe, Metrics, make_engine
+from prunedge.train.certainty import packed
 from tests.networks import Residual, randomise
 
 RULE = Rule(max_drop=3.0, step=0.4)
@@ -70,6 +71,22 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
         assert step.params == sum(p.numel() for p in small.parameters())
         assert step.kept["a"] == small.a.out_channels
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
+    right = [True] * 90 + [False] * 10
+    start = replace(START, metric_after=0.9, correct=packed(right))
+    for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
+        after = _metrics([False] * wrong_now + right[wrong_now:])
+        rule = Rule(max_drop=3.0, confidence=0.95)
+        assert replace(rule, confidence=None).judged(start, after, [None] * 100)[0] is plain
+        keeps, said = rule.judged(start, after, [None] * 100)
+        assert keeps is sure and "95% confidence" in said
+
+
+def _metrics(correct: list[bool]) -> Metrics:
+    share = sum(correct) / len(correct)
+    return Metrics(0.1, share, share, None, ((0, 0), (0, 0)), len(correct), packed(correct))
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:

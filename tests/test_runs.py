@@ -109,7 +109,7 @@ def test_a_checkpoint_without_its_line_is_made_again(
     class CutOff(Exception):
         pass
 
-    write = runs._write
+    write = runs.write_text
 
     def torn(file: Path, text: str) -> None:
         if file.name == "history.jsonl" and len(text.splitlines()) == 3:
@@ -118,7 +118,7 @@ def test_a_checkpoint_without_its_line_is_made_again(
 
     out = tmp_path / "torn"
     with monkeypatch.context() as patched, pytest.raises(CutOff):
-        patched.setattr(runs, "_write", torn)
+        patched.setattr(runs, "write_text", torn)
         job.prune(recipe, out)
     assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
     job.resume(out)

@@ -61,7 +61,7 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    rule = Rule(recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps)
+    rule = Rule(recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence)
     shop = _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None)
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         _keep(run, turn, watch)

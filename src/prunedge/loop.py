@@ -18,6 +18,7 @@ from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, Ranking, choose
 from prunedge.surgery import OptimState, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
+from prunedge.train.certainty import drop_bounds
 from prunedge.train.regularise import Kind
 
 HALVINGS = 3
@@ -26,6 +27,9 @@ HALVINGS = 3
 @dataclass(frozen=True)
 class Rule:
     """How far to go: every step must stay within `max_drop` points of the unpruned network, on validation data.
+
+    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence (`drop_bounds`): a
+    few pictures by chance don't end the search.
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
     `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's) and `max_steps` end the loop earlier; the step
@@ -38,6 +42,19 @@ class Rule:
     target_macs: float | None = None
     target_params: float | None = None
     max_steps: int | None = None
+    confidence: float | None = None
+
+    def judged(self, start: Step, after: Metrics, sources: Sequence[str | None]) -> tuple[bool, str]:
+        """Whether a network with these validation metrics keeps the rule, and what is to be said about it."""
+        drop = 100 * (start.metric_after - after.value(self.metric))
+        said = f"{self.metric} {-drop:+.2f} points against the unpruned network's"
+        if self.confidence is None:
+            keeps = drop <= self.max_drop + 1e-9
+            return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
+        low, high = drop_bounds(start.correct, after.correct, self.confidence, sources)
+        said += f" ({-high:+.2f} to {-low:+.2f}, each with {self.confidence:.0%} confidence)"
+        keeps = low <= self.max_drop + 1e-9
+        return keeps, said if keeps else f"{said}: surely more than {self.max_drop:g} below"
 
     def enough(self, start: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
         """Whether a plan for a network with this graph reaches a target, `start` being the unpruned one; None without targets."""
@@ -56,7 +73,8 @@ class Step:
     Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed` and `channels` count
     prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the unpruned network's.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
-    `kept` and `original` count the channels that each prunable layer makes.
+    `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
+    (`certainty.packed`).
     """
 
     index: int
@@ -81,6 +99,7 @@ class Step:
     original: dict[str, int]
     rounds: int = 0
     frozen: list[dict[str, Any]] = field(default_factory=list)
+    correct: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -286,13 +305,9 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         rounds += 1
         after, state = fitted.val, fitted.state
         assert after is not None
-        drop = 100 * (history[0].metric_after - after.value(rule.metric))
-        accepted = drop <= rule.max_drop + 1e-9
+        accepted, reason = rule.judged(history[0], after, [sample.source for sample in shop.data.val.samples])
         if accepted or rounds > shop.extra_rounds:
             break
-    reason = f"{rule.metric} {-drop:+.2f} points against the unpruned network's" + (
-        "" if accepted else f": more than {rule.max_drop:g} below"
-    )
     step = _step(
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
         asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
@@ -329,7 +344,7 @@ def _step(
         metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
         macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), **seconds,
         kept=widths, original=history[0].original if history else widths, rounds=rounds,
-        frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()],
+        frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
     )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Recipe(BaseModel):
     strength: float | None = Field(None, gt=0)
     control: list[Literal["scratch", "random"]] = []
     max_drop: float = Field(3.0, ge=0)
+    confidence: float | None = Field(None, ge=0.5, lt=1)
     target_macs: float | None = Field(None, gt=0, le=1)
     target_params: float | None = Field(None, gt=0, le=1)
     max_steps: int | None = Field(None, ge=1)
@@ -69,6 +70,12 @@ class Recipe(BaseModel):
     def _one_way_to_count_costs(self) -> Recipe:
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _confidence_counts_right_answers(self) -> Recipe:
+        if self.confidence is not None and self.metric != "accuracy":
+            raise ValueError(f"confidence is that of accuracy, and metric is {self.metric}")
         return self
 
     @model_validator(mode="after")

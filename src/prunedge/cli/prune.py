@@ -31,6 +31,7 @@ def prune(
     step: float = 0.1,
     epochs: int = 1,
     max_drop: float = 3.0,
+    confidence: float | None = None,
     target_macs: float | None = None,
     target_params: float | None = None,
     max_steps: int | None = None,
@@ -101,6 +102,9 @@ def prune(
         Epochs of fine-tuning in each step.
     max_drop
         The rule: percentage points that the metric may lose on validation data.
+    confidence
+        Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from the validation pictures; patches of
+        one source count together.
     target_macs
         Stop at this share of the unpruned network's MACs.
     target_params
@@ -174,7 +178,7 @@ def prune(
         }  # fmt: skip
         knobs = {
             "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
-            "step": step, "epochs": epochs, "max_drop": max_drop, "target_macs": target_macs,
+            "step": step, "epochs": epochs, "max_drop": max_drop, "confidence": confidence, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
             "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
             "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,

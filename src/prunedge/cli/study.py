@@ -40,6 +40,8 @@ class Common:
         Epochs of fine-tuning in each step (1; `study epochs` and `study talk` take several).
     max_drop
         The rule: percentage points that the metric may lose on validation data.
+    confidence
+        Call the rule broken only when accuracy has dropped by more with this confidence (0.95).
     max_steps
         Stop after this many steps.
     target_macs
@@ -68,6 +70,7 @@ class Common:
     step: float = 0.1
     epochs: list[int] | None = None
     max_drop: float = 3.0
+    confidence: float | None = None
     max_steps: int | None = None
     target_macs: float | None = None
     cap: float = 0.5

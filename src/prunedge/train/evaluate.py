@@ -12,6 +12,7 @@ from torch import nn
 
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
+from prunedge.train.certainty import packed
 from prunedge.train.engine import Engine
 
 METRICS = ("accuracy", "f1", "auroc")
@@ -25,7 +26,8 @@ class Metrics:
 
     `loss` is the mean cross-entropy; `accuracy`, `f1` (mean over the classes) and `auroc` (mean over the classes, each
     against the rest) lie in 0..1; `auroc` is None when a class has no picture. `confusion[true][predicted]` counts
-    pictures.
+    pictures. `correct` says which pictures were answered right, in their order (`certainty.packed`): two networks are compared picture
+    by picture.
     """
 
     loss: float
@@ -34,6 +36,7 @@ class Metrics:
     auroc: float | None
     confusion: tuple[tuple[int, ...], ...]
     n: int
+    correct: str = ""
 
     def value(self, metric: str) -> float:
         """The metric called `accuracy`, `f1` or `auroc`; TrainError when there is no such metric or no value."""
@@ -53,7 +56,15 @@ class Metrics:
         """The inverse of `to_json`."""
         confusion = tuple(tuple(int(count) for count in row) for row in record["confusion"])
         auroc = None if record["auroc"] is None else float(record["auroc"])
-        return Metrics(float(record["loss"]), float(record["accuracy"]), float(record["f1"]), auroc, confusion, int(record["n"]))
+        return Metrics(
+            float(record["loss"]),
+            float(record["accuracy"]),
+            float(record["f1"]),
+            auroc,
+            confusion,
+            int(record["n"]),
+            record.get("correct", ""),
+        )
 
 
 def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int) -> Metrics:
@@ -100,6 +111,7 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
         auroc=auroc,
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
         n=len(labels),
+        correct=packed((guesses == labels).cpu().numpy()),
     )
 
 
