@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,9 @@ def run_ray(book: Book, *, address: str | None, threads: int, gpus: float, told:
     ours = not ray.is_initialized()
     if ours:
         try:
+            _knock(address)
             ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise PrunedgeError(f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`") from None
     try:
         task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_perform)
@@ -53,6 +55,13 @@ def run_ray(book: Book, *, address: str | None, threads: int, gpus: float, told:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray waits for minutes for a cluster that nobody answers for; OSError when that is so."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _tell(book: Book, name: str, reference: Any, told: Told) -> None:
