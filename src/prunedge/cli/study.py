@@ -95,7 +95,7 @@ class Where:
     Parameters
     ----------
     out
-        The study's folder. With the folder of an earlier study, what is done there is not done again.
+        The study's folder, or any fsspec URL (s3://bucket/study). With that of an earlier study, what is done there is not done again.
     engine
         Processes on this machine, or Ray.
     address
@@ -110,7 +110,7 @@ class Where:
         Print the summary as JSON.
     """
 
-    out: Path
+    out: str
     engine: Literal["local", "ray"] = "local"
     address: str | None = None
     workers: int | None = None
@@ -242,7 +242,7 @@ def talk(
 
 
 @study.command
-def status(folder: Path, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """What is done, running, failed and left, with the time left.
 
     Example: `prunedge study status studies/cracks`
@@ -250,7 +250,7 @@ def status(folder: Path, *, workers: int = 1, json: Annotated[bool, Parameter(ne
     Parameters
     ----------
     folder
-        A study's folder.
+        A study's folder or URL.
     workers
         Trials at a time, for the time left.
     json
@@ -297,7 +297,7 @@ def _run(grid: Grid, where: Where) -> None:
         print_json({"counts": vars(counts), "summary": _summary(book)})
     else:
         _table(book)
-        print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {book.path}")
+        print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
         raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")

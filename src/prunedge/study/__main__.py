@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 
 from prunedge.errors import PrunedgeError
 from prunedge.job import Watch
@@ -18,7 +17,7 @@ def main() -> int:
     """Do the work that the arguments name; 0 when it is done, 2 when it can't be, 75 when another process has it."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     folder, name = sys.argv[1:]
-    book, parent = open_book(Path(folder)), os.getppid()
+    book, parent = open_book(folder), os.getppid()
 
     def look(done: int, total: int, what: str) -> None:
         if os.getppid() != parent:

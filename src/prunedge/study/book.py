@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -13,9 +14,11 @@ from filelock import FileLock, Timeout
 from prunedge import job
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.runs import write_text
 from prunedge.study.grid import Grid, Start, Trial, trials
+from prunedge.study.remote import Remote, is_url
 
 
 @dataclass(frozen=True)
@@ -31,29 +34,35 @@ class Counts:
 
 @dataclass(frozen=True)
 class Book:
-    """A study's folder."""
+    """A study's folder; where it lies elsewhere (`remote`), `path` is this machine's mirror of it."""
 
     path: Path
     grid: Grid
+    remote: Remote | None = None
 
     @property
+    def address(self) -> str:
+        """What `open_book` finds it by."""
+        return self.remote.url if self.remote else str(self.path.resolve())
+
+    @cached_property
     def trials(self) -> tuple[Trial, ...]:
         """All that the grid asks for."""
         return trials(self.grid)
 
-    @property
+    @cached_property
     def starts(self) -> tuple[Start, ...]:
         """The starting networks that the trials share."""
         return tuple({trial.start.name: trial.start for trial in self.trials}.values())
 
-    @property
+    @cached_property
     def work(self) -> tuple[Start | Trial, ...]:
         """All of them, starts first."""
         return (*self.starts, *self.trials)
 
     def folder(self, one: Start | Trial) -> Path:
         """The run folder."""
-        return self.path / ("starts" if isinstance(one, Start) else "trials") / one.name
+        return self.path / self._part(one)
 
     def find(self, name: str) -> Start | Trial:
         """The start or trial of that name; RunError when the grid has none."""
@@ -89,6 +98,7 @@ class Book:
         """Note that it failed."""
         self._failure(one).parent.mkdir(exist_ok=True)
         write_text(self._failure(one), json.dumps({"error": error}))
+        self._push("failures")
 
     def seconds(self, one: Start | Trial) -> float | None:
         """How long the process that ended it was at work; None before its end."""
@@ -104,11 +114,17 @@ class Book:
         self._lock(one).parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._lock(one), timeout=0):
+                if self.remote:
+                    self.remote.pull_run(self._part(one))
+                    if isinstance(one, Trial):
+                        self.remote.pull_run(self._part(one.start))
                 if not self.is_done(one):
                     self._failure(one).unlink(missing_ok=True)
                     begun = perf_counter()
-                    self._start(one, watch) if isinstance(one, Start) else self._trial(one, watch)
+                    told = self._pushing(one, watch)
+                    self._start(one, told) if isinstance(one, Start) else self._trial(one, told)
                     write_text(self.folder(one) / "study.json", json.dumps({"seconds": perf_counter() - begun}))
+                    self._push(self._part(one))
         except Timeout:
             raise Busy(f"another process is at work on {one.name}", where=self.path) from None
         except PrunedgeError as error:
@@ -117,15 +133,23 @@ class Book:
 
     def counts(self, workers: int = 1) -> Counts:
         """How far the study is, and the seconds that `workers` at a time would still need, from those that are done."""
-        work = self.work
-        done = [one for one in work if self.is_done(one)]
-        running = [one for one in work if one not in done and self.is_running(one)]
-        failed = {one.name: why for one in work if one not in done and one not in running and (why := self.failure(one))}
-        left = [one for one in work if one not in done and one not in running and one.name not in failed]
-        return Counts(
-            tuple(one.name for one in done), tuple(one.name for one in running), failed, tuple(one.name for one in left),
-            self._left(done, [*running, *left], workers),
-        )  # fmt: skip
+        if self.remote:
+            self.remote.pull_records()
+        done: list[Start | Trial] = []
+        running: list[Start | Trial] = []
+        left: list[Start | Trial] = []
+        failed: dict[str, str] = {}
+        for one in self.work:
+            if self.is_done(one):
+                done.append(one)
+            elif self.is_running(one):
+                running.append(one)
+            elif why := self.failure(one):
+                failed[one.name] = why
+            else:
+                left.append(one)
+        names = [tuple(one.name for one in several) for several in (done, running, left)]
+        return Counts(names[0], names[1], failed, names[2], self._left(done, [*running, *left], workers))
 
     def _left(self, done: list[Start | Trial], left: list[Start | Trial], workers: int) -> float | None:
         if not left:
@@ -147,6 +171,9 @@ class Book:
     def _trial(self, trial: Trial, watch: job.Watch | None) -> None:
         folder, source = self.folder(trial), self.folder(trial.start)
         if (folder / "recipe.toml").exists():
+            begun = Recipe.from_toml(folder / "recipe.toml")
+            if begun.start != str(source.resolve()):  # the study was moved, or began on another machine
+                write_text(folder / "recipe.toml", begun.model_copy(update={"start": str(source.resolve())}).to_toml())
             run = job.resume(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -154,6 +181,26 @@ class Book:
             run = job.prune(Recipe.make(trial.name, **{**trial.values, **ours}), folder, watch)
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
+
+    def _pushing(self, one: Start | Trial, watch: job.Watch | None) -> job.Watch | None:
+        """The same watch, which also sends each step away as it is kept."""
+        if self.remote is None:
+            return watch
+        watch = watch or job.Watch()
+
+        def on_step(step: Step) -> None:
+            self._push(self._part(one))
+            if watch.on_step is not None:
+                watch.on_step(step)
+
+        return replace(watch, on_step=on_step)
+
+    def _push(self, part: str) -> None:
+        if self.remote:
+            self.remote.push(part)
+
+    def _part(self, one: Start | Trial) -> str:
+        return f"{'starts' if isinstance(one, Start) else 'trials'}/{one.name}"
 
     def _lock(self, one: Start | Trial) -> Path:
         return self.path / "locks" / f"{one.name}.lock"
@@ -168,7 +215,10 @@ class Busy(RunError):
 
 def create(path: Path | str, grid: Grid) -> Book:
     """A study's folder, new or with a changed grid: trials that are done stay done. RunError when it holds anything else."""
-    folder = Path(path)
+    remote = Remote.at(str(path)) if is_url(path) else None
+    folder = remote.mirror if remote else Path(path)
+    if remote:
+        remote.pull_records()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "study.toml").exists())):
         raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
     try:
@@ -176,12 +226,17 @@ def create(path: Path | str, grid: Grid) -> Book:
         write_text(folder / "study.toml", grid.to_toml())
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
-    return Book(folder, grid)
+    if remote:
+        remote.push("study.toml")
+    return Book(folder, grid, remote)
 
 
 def open_book(path: Path | str) -> Book:
     """The study in a folder; RunError when there is none."""
-    folder = Path(path)
+    remote = Remote.at(str(path)) if is_url(path) else None
+    folder = remote.mirror if remote else Path(path)
+    if remote:
+        remote.pull_records()
     if not (folder / "study.toml").is_file():
-        raise RunError("not a study's folder (it holds no study.toml)", where=folder, remedy="name the folder that --out made")
-    return Book(folder, Grid.from_toml(folder / "study.toml"))
+        raise RunError("not a study's folder (it holds no study.toml)", where=path, remedy="name the folder that --out made")
+    return Book(folder, Grid.from_toml(folder / "study.toml"), remote)

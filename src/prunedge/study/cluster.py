@@ -42,12 +42,11 @@ def run_ray(book: Book, *, address: str | None, threads: int, gpus: float, told:
             raise PrunedgeError(f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`") from None
     try:
         task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_perform)
-        folder = str(book.path.resolve())
-        starts = {start.name: task.remote(folder, start.name, threads) for start in book.starts}
+        starts = {start.name: task.remote(book.address, start.name, threads) for start in book.starts}
         names: dict[Any, str] = {ref: name for name, ref in starts.items()}
         for trial in book.trials:
             if not book.is_done(trial):
-                names[task.remote(folder, trial.name, threads, starts[trial.start.name])] = trial.name
+                names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = trial.name
         waiting = list(names)
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=1)
@@ -78,12 +77,12 @@ def _tell(book: Book, name: str, reference: Any, told: Told) -> None:
         told(f"{name}: done")
 
 
-def _perform(folder: str, name: str, threads: int, start: str | None = None) -> str | None:
+def _perform(address: str, name: str, threads: int, start: str | None = None) -> str | None:
     """In a worker: do the work; None when it is done, or what is wrong. `start` is what the starting network's task gave."""
     import torch
 
     torch.set_num_threads(threads)
-    book = open_book(Path(folder))
+    book = open_book(address)
     work: Start | Trial = book.find(name)
     if start is not None:
         error = f"its starting network failed: {start}"

@@ -68,7 +68,7 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
 def _process(book: Book, work: Start | Trial, threads: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(
-        [sys.executable, "-m", "prunedge.study", str(book.path), work.name], env=environment, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "prunedge.study", book.address, work.name], env=environment, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

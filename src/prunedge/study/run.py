@@ -56,5 +56,9 @@ def run(book: Book, engine: Engine, watch: Watch, *, every: float = 2.0) -> Coun
     finally:
         stop.set()
         thread.join()
-        write_table(book, collect(book))
+        if book.remote:
+            book.remote.pull_records()
+        for file in write_table(book, collect(book)):
+            if book.remote:
+                book.remote.push(file.name)
     return book.counts(workers)

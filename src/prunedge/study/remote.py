@@ -1,0 +1,109 @@
+"""A study's folder on an object store or another file system, by its fsspec URL; every machine works on a mirror of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prunedge.data.cache import cache_folder
+from prunedge.errors import ExtraMissing, RunError
+
+# What a table and the state of a study need of a run: no weights.
+RECORDS = ("recipe.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json")
+# In the order in which a reader may rely on them: a history never names a checkpoint that is not there yet.
+_LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json", "study.json")
+
+
+def is_url(path: object) -> bool:
+    """Whether this names a folder by URL."""
+    return "://" in str(path)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The folder at `url`, mirrored in `mirror`.
+
+    Two commands must not run one study on an object store at the same time: it has no locks. Ray's tasks, each of which runs once, may.
+    """
+
+    url: str
+    mirror: Path
+    _sent: dict[Path, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def at(cls, url: str) -> Remote:
+        """The folder at a URL, with this machine's mirror of it; RunError when no installed file system knows such URLs."""
+        remote = cls(url.rstrip("/"), cache_folder() / "studies" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16])
+        remote._system()
+        remote.mirror.mkdir(parents=True, exist_ok=True)
+        return remote
+
+    def pull_run(self, part: str) -> None:
+        """Bring what is missing of a run (`trials/NAME`) here, unless it is further here than there: histories only grow."""
+        system, root = self._system()
+        found = {path: about["size"] for path, about in system.find(f"{root}/{part}", detail=True).items()}
+        if found.get(f"{root}/{part}/history.jsonl", -1) >= _size(self.mirror / part / "history.jsonl"):
+            self._fetch(system, root, [path for path, size in found.items() if size != _size(self._home(root, path))])
+
+    def pull_records(self) -> None:
+        """Bring the study's file and the records of all runs here, as far as they differ in size."""
+        system, root = self._system()
+        found = system.find(root, detail=True) if system.exists(root) else {}
+        records = {path: about["size"] for path, about in found.items() if _is_record(path[len(root) + 1 :])}
+        self._fetch(system, root, [path for path, size in records.items() if size != _size(self._home(root, path))])
+
+    def push(self, part: str) -> None:
+        """Send what has changed in a file or folder of the mirror since it was sent the last time."""
+        system, root = self._system()
+        place = self.mirror / part
+        files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        for file in sorted(files, key=lambda one: (_LAST.index(one.name) if one.name in _LAST else -1, one)):
+            try:
+                about = file.stat()
+                state = (about.st_size, about.st_mtime_ns)
+                if self._sent.get(file) != state:
+                    target = f"{root}/{file.relative_to(self.mirror).as_posix()}"
+                    system.makedirs(target.rpartition("/")[0], exist_ok=True)
+                    system.put_file(str(file), target)
+                    self._sent[file] = state
+            except FileNotFoundError:
+                continue  # a checkpoint that was cleared away while it was looked at
+            except OSError as error:
+                raise RunError(
+                    f"can't write: {error}", where=self.url, remedy="give the same command again when it can be written"
+                ) from None
+
+    def _home(self, root: str, path: str) -> Path:
+        return self.mirror / path[len(root) + 1 :]
+
+    def _fetch(self, system: Any, root: str, paths: Iterable[str]) -> None:
+        for path in sorted(paths, key=lambda one: one.rpartition("/")[2] in _LAST):
+            home = self._home(root, path)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            # Whole or not at all: other processes of this machine read the mirror.
+            temporary = home.with_name(f".{home.name}.part")
+            system.get_file(path, str(temporary))
+            temporary.replace(home)
+
+    def _system(self) -> tuple[Any, str]:
+        try:
+            import fsspec
+        except ImportError:
+            raise ExtraMissing("studies at a URL need fsspec", remedy="pip install 'prunedge[study]'") from None
+        try:
+            system, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise RunError(f"no file system for this URL: {error}", where=self.url, remedy="install what fsspec needs for it") from None
+        system.invalidate_cache()
+        return system, root.rstrip("/")
+
+
+def _is_record(path: str) -> bool:
+    return path == "study.toml" or path.startswith("failures/") or (path.count("/") == 2 and path.rpartition("/")[2] in RECORDS)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else -1
