@@ -32,6 +32,8 @@ LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Decoding the pictures may take one machine hours longer than another. A process that dies is noticed by torchrun, not by waiting.
 PATIENCE = timedelta(hours=4)
 
+_LAUNCHER = os.getppid()
+
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -212,6 +214,9 @@ def part(count: int, rank: int, size: int) -> tuple[int, int]:
 def _talking() -> Iterator[Any]:
     from torch import distributed
 
+    # What a killed torchrun leaves behind would go on, and write into the folder beside a resumed run.
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != _LAUNCHER:
+        raise PrunedgeError("torchrun, which started this process, has ended", remedy="prunedge prune --resume RUN goes on")
     if not distributed.is_initialized():
         fabric("32-true")
     with _reached():

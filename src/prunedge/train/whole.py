@@ -37,8 +37,8 @@ class WholeBatch(TorchFunctionMode):
             return self._batch_norm(*args, **kwargs)
         if func in DROPOUTS:
             return self._dropout(func, *args, **kwargs)
-        if func is torch.Tensor.bernoulli_ and (size := self._whole_size(args[0])):
-            return args[0].copy_(self._own(args[0].new_empty(size).bernoulli_(*args[1:], **kwargs)))
+        if func is torch.Tensor.bernoulli_ and (whole := self._of_whole_size(args[0])) is not None:
+            return args[0].copy_(self._own(whole.bernoulli_(*args[1:], **kwargs)))
         return func(*args, **kwargs)
 
     def _batch_norm(
@@ -57,16 +57,22 @@ class WholeBatch(TorchFunctionMode):
         return normed
 
     def _dropout(self, func: Any, x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-        size = self._whole_size(x)
-        if not training or not size:
+        whole = self._of_whole_size(x)
+        if not training or whole is None:
             return func(x, p, training, inplace)
-        mask = self._own(func(torch.ones(size, dtype=x.dtype, device=x.device), p, True))
+        mask = self._own(func(whole.fill_(1), p, True))
         return x.mul_(mask) if inplace else x * mask
 
-    def _whole_size(self, x: torch.Tensor) -> tuple[int, ...] | None:
-        """The size of the whole batch's `x`; None when its rows aren't the examples."""
+    def _of_whole_size(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Room for the whole batch's `x`; None when its rows aren't the examples."""
         rows = len(self._share.labels)
-        return (x.shape[0] // rows * self._share.whole, *x.shape[1:]) if x.dim() and x.shape[0] % rows == 0 else None
+        if not x.dim() or x.shape[0] % rows:
+            return None
+        # Random numbers fill memory in its own order, which one process's tensor would have too.
+        lies_last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if lies_last else torch.contiguous_format
+        size = (x.shape[0] // rows * self._share.whole, *x.shape[1:])
+        return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
 
     def _own(self, drawn: torch.Tensor) -> torch.Tensor:
         times = len(drawn) // self._share.whole  # an example may have several rows
