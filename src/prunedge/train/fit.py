@@ -23,7 +23,7 @@ from prunedge.train.engine import Engine
 from prunedge.train.evaluate import Metrics, measure, outputs
 from prunedge.train.optimiser import OptimState, make_optimiser, state_of
 from prunedge.train.recipe import FitRecipe, learning_rate
-from prunedge.train.whole import WholeBatch, add_gradients, start_alike
+from prunedge.train.whole import add_gradients, seeing_whole, start_alike
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
     if ours.collector:
         ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
     inputs = ours.engine.picture(share.pictures)
-    with _together(ours, share):
+    with seeing_whole(share, ours.engine):
         logits = ours.wrapped(inputs)
     truth = share.labels.to(ours.engine.device)
     loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
@@ -298,15 +298,6 @@ def _told(loss: float, metrics: Metrics | None, metric: str) -> str:
 
 def _silent(done: int, total: int, what: str) -> None:
     """Progress that nobody watches."""
-
-
-@contextlib.contextmanager
-def _together(ours: _Training, share: Share) -> Iterator[None]:
-    if ranks.size() == 1:
-        yield
-        return
-    with ours.engine.fabric.autocast(), WholeBatch(share):
-        yield
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,10 +14,21 @@ from torch.overrides import TorchFunctionMode
 
 from prunedge import ranks
 from prunedge.ranks import Share
+from prunedge.train.engine import Engine
 from prunedge.train.optimiser import MOMENTUM
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 BUCKET = 2**23  # numbers that are sent at once: a copy of all gradients would double their memory
+
+
+@contextmanager
+def seeing_whole(share: Share, engine: Engine) -> Iterator[None]:
+    """Run a network forward on a share, in the engine's precision and with the whole batch in view; nothing where a share is all."""
+    if ranks.size() == 1:
+        yield
+        return
+    with engine.fabric.autocast(), WholeBatch(share):
+        yield
 
 
 class WholeBatch(TorchFunctionMode):
@@ -90,17 +102,19 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, counts: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        variance, mean = (one.double() for one in torch.var_mean(_precise(x), _places(x), correction=0))
+        precise = _precise(x)
+        variance, mean = (one.double() for one in torch.var_mean(precise, _places(x), correction=0))
         number = mean.new_full((1,), x.numel() // x.shape[1])
         sums = ranks.total(torch.cat([mean * number, (variance + mean.square()) * number, number]) * counts)
         channels, number = x.shape[1], sums[-1]
         mean = sums[:channels] / number
         variance = (sums[channels:-1] / number - mean.square()).clamp_min(0)
-        ctx.save_for_backward(x, weight, mean.float(), (variance + eps).rsqrt().float(), number)
+        unbiased, scale = variance * number / (number - 1), (variance + eps).rsqrt()
+        mean, variance, unbiased, scale = (one.to(precise) for one in (mean, variance, unbiased, scale))
+        ctx.save_for_backward(x, weight, mean, scale, number)
         ctx.counts = counts
-        unbiased = (variance * number / (number - 1)).float()
-        ctx.mark_non_differentiable(mean_out := mean.float(), unbiased)
-        return F.batch_norm(x, mean_out, variance.float(), weight, bias, False, 0.0, eps), mean_out, unbiased
+        ctx.mark_non_differentiable(mean, unbiased)
+        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
 
     @staticmethod
     @once_differentiable
