@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
+from prunedge import ranks
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.errors import PrunedgeError, RunError
@@ -104,10 +105,11 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         kept = {
             "precision": engine.name,
             "threads": torch.get_num_threads(),
+            "processes": ranks.size(),
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
         }
-        run.write("engine.json", kept)
+        run.write("engine.json", kept := ranks.from_first(kept))
     else:
         engine = make_engine(kept["precision"])
     if kept["fingerprint"] != data.fingerprint:
@@ -115,6 +117,8 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
     if kept["threads"] != torch.get_num_threads():
         log.warning("this run began with %d threads; with %d the result may differ", kept["threads"], torch.get_num_threads())
+    if kept.get("processes", 1) != ranks.size():
+        log.warning("this run began with %d processes; with %d the result may differ", kept.get("processes", 1), ranks.size())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
     return data, engine
 
@@ -185,7 +189,7 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
             continue  # nothing was pruned
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
-        save_network(fitted.net, file)
+        ranks.by_first(save_network)(fitted.net, file)
         run.write("controls.json", {**records, name: {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json()}})
         found[name] = fitted.net
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunedge import ranks
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, trace
@@ -282,6 +283,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         good = _faded(shop, good, graph, plan, seed)
         clock.lap("finetune")
     surgery = operate(good.network, graph, plan)
+    ranks.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
         return None
     small = surgery.network

@@ -23,6 +23,7 @@ from prunedge.importance import Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
 from prunedge.plan import Plan
+from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.surgery import OptimState, restore_network, save_network
 
@@ -66,6 +67,7 @@ class Run:
         except ValueError as error:
             raise RunError(f"damaged: {error}", where=file, remedy="delete it and repeat the command that wrote it") from None
 
+    @by_first
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the run, atomically."""
         write_text(self.path / name, json.dumps(value, indent=1))
@@ -85,6 +87,7 @@ class Run:
         plan = Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
         return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
 
+    @by_first
     def commit(self, turn: Turn) -> None:
         """Keep a turn: its checkpoint first (if the step was accepted), then its line in the history."""
         steps = self.steps()
@@ -154,6 +157,7 @@ class Run:
         return Scores(_tensors(file), about["criterion"], int(about["examples"]))
 
 
+@by_first
 def create(path: Path | str, recipe: Mapping[str, Any]) -> Run:
     """Start a run folder; RunError when the folder already holds something."""
     folder = Path(path)

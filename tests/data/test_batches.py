@@ -108,3 +108,19 @@ def test_augmenting_is_fast() -> None:
         augment(pixels, changes)
         best = min(best, time.thread_time() - started)
     assert best / 32 < 1.5e-3, "milliseconds a picture; about 0.5 on a slow core"
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(10, 3), (11, 2), (6, 8)])
+def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split, batch_size: int, processes: int) -> None:
+    batches = split.batches(batch_size, shuffle_seed=3, augment=True, epoch=2)
+    whole, parts = list(batches), [list(batches.shares(rank, processes)) for rank in range(processes)]
+    assert all(len(part) == len(whole) for part in parts)
+    for (pictures, labels), *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([share.pictures[: share.here] for share in shares]), pictures)
+        assert torch.equal(torch.cat([share.labels[: share.here] for share in shares]), labels)
+        assert all(share.whole == len(labels) and len(share.pictures) == len(share.labels) == max(1, share.here) for share in shares)
+        assert all(torch.equal(share.pictures[0], pictures[share.start]) for share in shares)
+    dealt = [list(batches.dealt(rank, processes)) for rank in range(processes)]
+    for index, (pictures, labels) in enumerate(whole):
+        found = dealt[index % processes][index // processes]
+        assert torch.equal(found[0], pictures) and torch.equal(found[1], labels)

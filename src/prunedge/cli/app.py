@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
-from prunedge import __version__
+from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
 VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study")
+
+# What torchrun may start: several processes of the others would write the same files.
+DIVIDED = ("train", "prune")
+REPORT_AFTER_S = 3.0
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}
@@ -34,7 +40,12 @@ for place, verb in enumerate(VERBS):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    is_first = ranks.rank() == 0
+    logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    if not is_first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
+        _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -50,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         hints = {"prune": ": go on with prunedge prune --resume RUN", "audit": ": the same command goes on"}
         hint = {**hints, "demo": hints["prune"]}.get(tokens[0] if tokens else "", "")
-        sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
+        if is_first:
+            sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
@@ -58,5 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:
-    sys.stderr.write(f"error: {what}" + (f": {remedy}" if remedy else "") + "\n")
+    place = ""
+    if ranks.rank():
+        # Nearly always the first process fails in the same way, says so, and torchrun ends this one while it waits.
+        time.sleep(REPORT_AFTER_S)
+        place = f"process {ranks.rank()}: "
+    sys.stderr.write(f"error: {place}{what}" + (f": {remedy}" if remedy else "") + "\n")
     sys.exit(2)

@@ -11,10 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from prunedge.ranks import rank
+
 Advance = Callable[[int, int, str], None]
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=rank() > 0)
 
 
 def print_json(value: Any) -> None:
@@ -33,7 +35,7 @@ def progress(title: str, quiet: bool = False) -> Iterator[Advance]:
 
     Yields `advance(done, total, what)`; a new `what` starts a new bar.
     """
-    if quiet or not err.is_terminal:
+    if quiet or err.quiet or not err.is_terminal:
         yield lambda done, total, what: None
         return
     columns = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 from prunedge.data.augment import augment, draw
 from prunedge.data.dataset import Split
 from prunedge.edge.pictures import normalise
+from prunedge.ranks import Share, part
 
 Batch = tuple[Tensor, Tensor]
+T = TypeVar("T")
 
 _AHEAD = 4  # batches that may wait
 
@@ -43,21 +46,38 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """(N, 3, S, S) float32 and (N,) int64, one batch after the other, the same at every iteration."""
-        return _ahead(self._made())
+        return _ahead(self._made(self._bounds()))
 
-    def _made(self) -> Iterator[Batch]:
+    def dealt(self, rank: int, size: int) -> Iterator[Batch]:
+        """Each `size`-th batch, from number `rank` on; the others are not even read."""
+        return _ahead(self._made(self._bounds()[rank::size]))
+
+    def shares(self, rank: int, size: int) -> Iterator[Share]:
+        """The part of each batch that is due to process `rank` of `size`; the rest is neither read nor augmented."""
+        bounds = self._bounds()
+        parts = [part(stop - start, rank, size) for start, stop in bounds]
+        own = [(begin + start, begin + start + max(1, here)) for (begin, _), (start, here) in zip(bounds, parts, strict=True)]
+        made = zip(self._made(own), bounds, parts, strict=True)
+        return _ahead(Share(*batch, start, here, stop - begin) for batch, (begin, stop), (start, here) in made)
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        """Where each batch begins and ends in the epoch's order."""
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        return [(start, min(start + self.batch_size, len(self.split))) for start in starts]
+
+    def _made(self, bounds: Iterable[tuple[int, int]]) -> Iterator[Batch]:
         n, labels = len(self.split), torch.from_numpy(self.split.labels())
         order = np.arange(n)
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
         # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches are cut.
         changes = draw(n, self._generator(1)) if self.augment else None
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            part = order[start : start + self.batch_size]
-            pixels = self.split.pixels(part)
+        for start, stop in bounds:
+            chosen = order[start:stop]
+            pixels = self.split.pixels(chosen)
             if changes is not None:
-                pixels = augment(pixels, changes.at(start, start + len(part)))
-            yield torch.from_numpy(normalise(pixels)), labels[torch.from_numpy(part)]
+                pixels = augment(pixels, changes.at(start, stop))
+            yield torch.from_numpy(normalise(pixels)), labels[torch.from_numpy(chosen)]
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
@@ -65,12 +85,12 @@ class Batches:
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
 
-def _ahead(made: Iterator[Batch]) -> Iterator[Batch]:
+def _ahead(made: Iterator[T]) -> Iterator[T]:
     """The same items, made a few ahead by a thread, whose errors are raised here and which ends with the consumer."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_AHEAD)
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> bool:
+    def put(item: T | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 ready.put(item, timeout=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -55,8 +55,17 @@ class ActivationCollector:
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process."""
-        for key, total in other._sums.items():
-            self._add(key, total, other._examples[key])
+        self.take_over(other.gathered())
+
+    def gathered(self) -> Any:
+        """The sums and the numbers of examples since the last `reset`, for another process."""
+        return self._sums, self._examples
+
+    def take_over(self, gathered: Any) -> None:
+        """Add what another collector's `gathered` gave."""
+        sums, examples = gathered
+        for key, total in sums.items():
+            self._add(key, total, examples[key])
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""

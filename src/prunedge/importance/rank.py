@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import prunedge.importance.weight  # noqa: F401  registers its criteria
+from prunedge import ranks
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.registry import Values, find
@@ -55,7 +56,10 @@ def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
 
 
 def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:
-    """Let the batches go through the network once, in evaluation mode, in front of all these collectors."""
+    """Let the batches go through the network once, in evaluation mode, in front of all these collectors.
+
+    Several processes take whole batches in turn; in the end all collectors hold what all have gathered.
+    """
     backward = [collector for collector in collectors if hasattr(collector, "start_batch")]
     forward = [collector for collector in collectors if not hasattr(collector, "start_batch")]
     modes = {module: module.training for module in network.modules()}
@@ -70,7 +74,7 @@ def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:
         with ExitStack() as attached:
             for collector in collectors:
                 attached.enter_context(collector.attach(network))
-            for inputs, labels in batches:
+            for inputs, labels in ranks.dealt(batches):
                 for collector in backward:
                     collector.start_batch(len(inputs))
                 with torch.set_grad_enabled(bool(backward)):
@@ -79,6 +83,8 @@ def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:
                         functional.cross_entropy(outputs, labels).backward()
                 for collector in forward:
                     collector.observe(labels, outputs.detach())
+        for collector in collectors:
+            ranks.join(collector)
     finally:
         for parameter, before, gradient in wanted:
             parameter.requires_grad_(before)

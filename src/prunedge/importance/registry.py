@@ -43,6 +43,12 @@ class Collector(Protocol):
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process: the same as one that saw all."""
 
+    def gathered(self) -> Any:
+        """What `absorb` needs of this collector, to be sent to another process."""
+
+    def take_over(self, gathered: Any) -> None:
+        """Absorb what another process's collector has `gathered`."""
+
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
 
@@ -50,8 +56,8 @@ class Collector(Protocol):
 class GradientCollector(Collector, Protocol):
     """A collector of what the backward pass shows."""
 
-    def start_batch(self, batch_size: int) -> None:
-        """Say before each forward pass how many examples it holds."""
+    def start_batch(self, batch_size: int, here: int | None = None) -> None:
+        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
+from prunedge import ranks
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.importance.scores import Scores, checked
@@ -43,7 +44,8 @@ class TaylorCollector:
 
     With a `function`, which gives a number for each of the c_n, (examples, channels), its mean: a user's own.
 
-    The loss must be the mean over the batch; `start_batch` scales it back.
+    The loss must be the mean over the batch; `start_batch` scales it back. Several processes may each see a part of the batch, and of
+    the gradient of the mean over the whole.
     Sums run in float64; memory does not grow with the number of pictures.
 
     Where a consumer is no `nn.Linear` or convolution that is called as such (torch's own attention, parametrised weights, bare
@@ -65,20 +67,30 @@ class TaylorCollector:
         self._pending: dict[str, torch.Tensor] = {}
         self._by_weight: dict[str, torch.Tensor] = {}
         self._seen: set[tuple[str, int]] = set()
-        self._batch = self._examples = 0
+        self._batch = self._here = self._examples = 0
+        self._is_divided = False
 
-    def start_batch(self, batch_size: int) -> None:
-        """Say before each forward pass how many examples it holds."""
+    def start_batch(self, batch_size: int, here: int | None = None) -> None:
+        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
         self._flush()
-        self._batch = batch_size
+        self._batch, self._here, self._is_divided = batch_size, batch_size if here is None else here, here is not None
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process."""
+        self.take_over(other.gathered())
+
+    def gathered(self) -> Any:
+        """The sums and the number of examples since the last `reset`, for another process."""
         self._flush()
-        other._flush()
-        for name, total in other._sums.items():
+        return self._sums, self._examples
+
+    def take_over(self, gathered: Any) -> None:
+        """Add what another collector's `gathered` gave."""
+        self._flush()
+        sums, examples = gathered
+        for name, total in sums.items():
             self._sums[name] += total
-        self._examples += other._examples
+        self._examples += examples
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
@@ -149,6 +161,8 @@ class TaylorCollector:
                 return
             lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
             change = lines[indices.to(lines.device)].sum(1)  # (channels,)
+            if self._is_divided:
+                change = ranks.total(change)
             before = self._by_weight.get(group.name)
             self._by_weight[group.name] = change if before is None else before + change
 
@@ -183,13 +197,14 @@ class TaylorCollector:
 
     def _flush(self) -> None:
         for name, change in self._pending.items():
-            if self._sees(self._groups[name]):
+            # A process without examples runs one that doesn't count.
+            if self._here and self._sees(self._groups[name]):
                 # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
                 self._sums[name] += self._worth(change.double() * self._batch, self._groups[name]).sum(0).cpu()
         for name, change in self._by_weight.items():
-            self._sums[name] += self._worth(change.double()[None], self._groups[name])[0].cpu() * self._batch
+            self._sums[name] += self._worth(change.double()[None], self._groups[name])[0].cpu() * self._here
         if self._pending or self._by_weight:
-            self._examples += self._batch
+            self._examples += self._here
         self._pending, self._by_weight, self._seen = {}, {}, set()
 
     def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
@@ -219,10 +234,10 @@ class ScaleCollector:
         self._sums: dict[str, torch.Tensor] = {}
         self._batch = self._examples = 0
 
-    def start_batch(self, batch_size: int) -> None:
-        """Say before each forward pass how many examples it holds."""
+    def start_batch(self, batch_size: int, here: int | None = None) -> None:
+        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all)."""
         self._batch = batch_size
-        self._examples += batch_size
+        self._examples += batch_size if here is None else here
 
     def needs(self, network: nn.Module) -> set[str]:
         """The weights whose gradients the criterion reads."""
@@ -246,9 +261,18 @@ class ScaleCollector:
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process."""
-        for name, total in other._sums.items():
+        self.take_over(other.gathered())
+
+    def gathered(self) -> Any:
+        """The sums and the number of examples since the last `reset`, for another process."""
+        return self._sums, self._examples
+
+    def take_over(self, gathered: Any) -> None:
+        """Add what another collector's `gathered` gave."""
+        sums, examples = gathered
+        for name, total in sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._examples += other._examples
+        self._examples += examples
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
+from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.models import cost
 
@@ -114,14 +115,14 @@ def _overruns(module: nn.Module) -> bool:
 def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
     """Make the engine of that name on the fastest device here; `threads` sets torch's threads for the whole process.
 
+    Under torchrun it computes together with the engines of the other processes, one device for each (`prunedge.ranks`).
     Raises TrainError for a name that isn't one of `32`, `32-channels-last` and `bf16`.
     """
     if name not in NAMES:
         raise TrainError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    with _quiet_fabric():
-        return Engine(name, Fabric(accelerator="auto", devices=1, precision=NAMES[name][0]))
+    return Engine(name, ranks.fabric(NAMES[name][0]))
 
 
 _measured: dict[tuple[object, ...], Engine] = {}
@@ -142,7 +143,8 @@ def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = 
         torch.set_num_threads(threads)
     key = (type(net).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
     if key not in _measured:
-        timings = _race(net, example)
+        # Every process races, under the load that training is; the first one's clock decides for all.
+        timings = ranks.from_first(_race(net, example))
         rival = min(timings, key=lambda name: timings[name])
         name = rival if timings[rival] < WORTH * timings["32"] else "32"
         log.info("precision %s; ms a picture: %s", name, {one: round(ms, 2) for one, ms in timings.items()})
@@ -198,15 +200,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-@contextlib.contextmanager
-def _quiet_fabric() -> Iterator[None]:
-    # Fabric announces its precision on stderr each time one is made; the caller's log says it once.
-    talker = logging.getLogger("lightning_fabric")
-    was = talker.level
-    talker.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        talker.setLevel(was)

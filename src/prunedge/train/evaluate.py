@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prunedge import ranks
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
 from prunedge.train.certainty import packed
@@ -70,7 +71,8 @@ class Metrics:
 def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int) -> Metrics:
     """Measure `net` on every batch ((N, 3, S, S) float32, (N,) int64) of a split, in evaluation mode and float32.
 
-    Float32 whatever the engine trains in, since that is what the bundle runs. The network stays as it was.
+    Float32 whatever the engine trains in, since that is what the bundle runs. The network stays as it was. Several processes take
+    whole batches in turn, and all get the same metrics.
     Raises TrainError when there is no picture or the outputs aren't finite.
     """
     count = classes if isinstance(classes, int) else len(classes)
@@ -78,7 +80,7 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
         logits, labels = outputs(net, batches, engine)
     if logits.shape[1] != count:
         raise TrainError(f"the network has {logits.shape[1]} outputs for {count} classes")
-    return measure(logits, labels)
+    return ranks.from_first(measure(logits, labels))
 
 
 def predict(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,9 +122,10 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     with evaluating(net), torch.no_grad():
-        for pictures, truth in batches:
+        for pictures, truth in ranks.dealt(batches):
             logits.append(net(engine.picture(pictures)).float().cpu())
             labels.append(truth.cpu())
+    logits, labels = ranks.collected(logits), ranks.collected(labels)
     if not labels:
         raise TrainError("there is no picture to evaluate on", remedy="give this split some pictures")
     everything = torch.cat(logits)

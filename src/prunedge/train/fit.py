@@ -15,12 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prunedge import ranks
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
+from prunedge.ranks import Share
 from prunedge.train.engine import Engine
 from prunedge.train.evaluate import Metrics, measure, outputs
 from prunedge.train.optimiser import OptimState, make_optimiser, state_of
 from prunedge.train.recipe import FitRecipe, learning_rate
+from prunedge.train.whole import add_gradients, seeing_whole, start_alike
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ Penalty = Callable[[nn.Module, float], None]  # adds to the gradients, the train
 class Collector(Protocol):
     """Whatever gathers numbers (importance scores) from the batches of an epoch while a network trains on them.
 
-    The loss that goes backward is the mean over the batch.
+    The loss that goes backward is the mean over the batch. Where several processes share it, what each of them sees is its part of
+    the gradient of the mean over the whole; `gathered` and `take_over` then join what they have.
     """
 
     def reset(self) -> None:
@@ -40,8 +44,14 @@ class Collector(Protocol):
     def attach(self, net: nn.Module) -> AbstractContextManager[Any]:
         """Hook into `net` for as long as the context lasts."""
 
-    def start_batch(self, batch_size: int) -> None:
-        """A batch of that many pictures comes next."""
+    def start_batch(self, batch_size: int, here: int | None = None) -> None:
+        """A batch of that many pictures comes next, `here` of them in this process (None: all, there is no other)."""
+
+    def gathered(self) -> Any:
+        """What was gathered since `reset`, to be sent to another process."""
+
+    def take_over(self, gathered: Any) -> None:
+        """Add what another process has gathered."""
 
     def result(self) -> Any:
         """What was gathered since `reset`."""
@@ -127,7 +137,8 @@ def fit(
     last one). `teacher` is the network whose answers `recipe.distill` adds; `penalty` adds the gradients of a regularisation. `state` is
     the momentum to start from, by parameter name. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
-    threads gives the same weights. Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
+    threads gives the same weights. Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
+    Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
@@ -139,7 +150,9 @@ def fit(
         raise TrainError("distillation needs a teacher", remedy="give the unpruned network as teacher=")
     with engine.holding(net), _teaching(teacher, engine), _as_it_was(net), _reproducible():
         optimiser = make_optimiser(net, recipe, state)
-        wrapped, driver = engine.fabric.setup(net, optimiser, move_to_device=False)
+        # Fabric would wrap a network of several processes in DistributedDataParallel, which `add_gradients` says why not.
+        wrapped, driver = (net, optimiser) if ranks.size() > 1 else engine.fabric.setup(net, optimiser, move_to_device=False)
+        start_alike(net, optimiser)
         taught = teacher if recipe.distill else None
         ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent, taught, penalty)
         if epochs == 0:
@@ -177,35 +190,42 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     if ours.collector:
         ours.collector.reset()
     with ours.collector.attach(ours.net) if ours.collector else contextlib.nullcontext():
-        for index, (pictures, labels) in enumerate(batches):
+        for index, share in enumerate(ranks.shares(batches)):
             done = epoch * count + index
             rate, along = learning_rate(done, ours.epochs * count, ours.recipe), (done + 1) / (ours.epochs * count)
-            loss = _train_batch(ours, pictures, labels, rate, along)
+            loss = _train_batch(ours, share, rate, along)
             if not math.isfinite(loss):
                 raise _astray(f"the loss became {loss}", epoch, index, ours.recipe)
-            losses, pictures_seen = losses + loss * len(labels), pictures_seen + len(labels)
+            losses, pictures_seen = losses + loss * share.whole, pictures_seen + share.whole
             ours.progress(done + 1, ours.epochs * count, f"epoch {epoch + 1}/{ours.epochs}, loss {losses / pictures_seen:.3f}")
     if pictures_seen == 0:
         raise TrainError("there is no picture to train on", remedy="give the training split some pictures")
+    if ours.collector:
+        ranks.join(ours.collector)
     return losses / pictures_seen, ours.collector.result() if ours.collector else None
 
 
-def _train_batch(ours: _Training, pictures: torch.Tensor, labels: torch.Tensor, lr: float, along: float) -> float:
+def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> float:
     """One step of the optimiser, `along` (0 to 1) of all; gives the batch's mean loss."""
     for group in ours.driver.param_groups:
         group["lr"] = lr
     if ours.collector:
-        ours.collector.start_batch(len(labels))
-    inputs = ours.engine.picture(pictures)
-    logits = ours.wrapped(inputs)
-    truth = labels.to(ours.engine.device)
+        ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
+    inputs = ours.engine.picture(share.pictures)
+    with seeing_whole(share, ours.engine):
+        logits = ours.wrapped(inputs)
+    truth = share.labels.to(ours.engine.device)
     loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
     if ours.teacher is not None:
         loss = (1 - ours.recipe.distill) * loss + ours.recipe.distill * _distance(ours, inputs, logits.float())
-    value = float(loss.detach())
+    if ranks.size() > 1:
+        loss = loss * (share.here / share.whole)  # its part of the mean over the whole batch
+    value = float(ranks.total(loss.detach().clone()))
     if not math.isfinite(value):
         return value
     ours.engine.fabric.backward(loss)
+    if ranks.size() > 1:
+        add_gradients(ours.net)
     if ours.penalty is not None:
         ours.penalty(ours.net, along)
     norm = ours.engine.fabric.clip_gradients(ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False)
@@ -244,7 +264,7 @@ def _repeatable(data: Any) -> Any:
 
 
 def _measured(ours: _Training, val: Any) -> Metrics | None:
-    return None if val is None else measure(*outputs(ours.net, val, ours.engine))
+    return None if val is None else ranks.from_first(measure(*outputs(ours.net, val, ours.engine)))
 
 
 def _rank(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, float]:

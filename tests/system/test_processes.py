@@ -1,0 +1,93 @@
+"""The real command under torchrun: two processes come to the same run as one, and a killed one goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunedge.runs import open_run
+from tests.processes import TIMEOUT_S, launch, torchrun
+from tests.system.conftest import prunedge
+
+# Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
+JOB = (
+    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 1, "--step", 0.3, "--max-drop", 99,
+    "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--regularise", "bn-l1", "--control", "random",
+)  # fmt: skip
+
+
+def essence(path: Path) -> list[dict[str, object]]:
+    return [{k: v for k, v in step.to_json().items() if not k.startswith("seconds")} for step in open_run(path).steps()]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    done = prunedge("prune", tiny_data, *JOB, "--out", out, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def is_same(one: Path, other: Path) -> None:
+    """The same channels and accuracies in every step, nearly the same weights, scores and momentum, and the same test."""
+    assert essence(one) == essence(other)
+    runs = open_run(one), open_run(other)
+    for step in runs[0].steps():
+        a, b = (run.checkpoint(step.index) for run in runs)
+        assert a.plan == b.plan
+        torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a.state, b.state, rtol=1e-3, atol=1e-5)
+        assert (a.scores is None) == (b.scores is None)
+        if a.scores is not None and b.scores is not None:
+            assert a.scores.examples == b.scores.examples
+            torch.testing.assert_close(a.scores.values, b.scores.values, rtol=1e-3, atol=1e-9)
+    tested = [run.test() or {} for run in runs]
+    for part in ("baseline", "best"):
+        confusions = [test[part]["confusion"] for test in tested]
+        assert confusions[0] == confusions[1] and tested[0][part]["loss"] == pytest.approx(tested[1][part]["loss"], rel=1e-4)
+    assert tested[0]["controls"]["random"]["confusion"] == tested[1]["controls"]["random"]["confusion"]
+
+
+def test_two_processes_prune_as_one_does_and_the_first_alone_speaks(alone: Path, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two"
+    done = torchrun(2, "prunedge", "prune", tiny_data, *JOB, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["steps"]) == 3  # one document, of the first process
+    is_same(alone, out)
+    assert len({step["accuracy_after"] for step in essence(out)}) > 1  # or equal accuracies would say little
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for torchrun's processes where Linux lists them")
+def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_end(alone: Path, tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    started = launch(2, "prunedge", "prune", tiny_data, *JOB, "--out", out)
+    workers: list[int] = []
+    try:
+        until = time.monotonic() + TIMEOUT_S
+        while not (out / "history.jsonl").exists() and started.poll() is None and time.monotonic() < until:
+            workers = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
+            time.sleep(0.02)
+        started.kill()
+        _, err = started.communicate(timeout=TIMEOUT_S)  # until the last of them has closed the pipe
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert "torchrun, which started this process, has ended" in err
+    assert len(workers) == 2 and not (out / "test.json").exists()
+    done = prunedge("prune", "--resume", out, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert "began with 2 processes; with 1 the result may differ" in done.stderr
+    is_same(alone, out)
+
+
+def test_verbs_that_are_not_divided_refuse_and_say_so_once(alone: Path) -> None:
+    done = torchrun(2, "prunedge", "show", alone)
+    assert done.returncode != 0 and done.stderr.count("error: 'show' is not divided among processes: start it without torchrun") == 1
