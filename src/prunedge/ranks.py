@@ -6,6 +6,7 @@ process group starts with the first word that is said.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import logging
@@ -89,8 +90,12 @@ def _joined_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
         accelerator="cuda" if gpus else "cpu", devices=here, num_nodes=size() // here, precision=precision,
         strategy=DDPStrategy(cluster_environment=TorchElasticEnvironment(), timeout=PATIENCE),
     )  # fmt: skip
+    is_first_time = not torch.distributed.is_initialized()
     with _reached():
         made.launch()
+    if is_first_time and not gpus:
+        # Now and then Gloo's threads outlive the interpreter, and the process aborts at its end. For NCCL Fabric does it.
+        atexit.register(torch.distributed.destroy_process_group)
     return made
 
 
