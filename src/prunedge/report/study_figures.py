@@ -27,6 +27,7 @@ COLOURS = (
     "#66a61e",
     "#e7298a",
 )
+_BELOW = {"y": -0.22, "yanchor": "top"}  # where no list of views is in the way, however many lines the legend has on a phone
 Views = Mapping[str, Groups]
 
 
@@ -43,8 +44,8 @@ def curves(views: Views, metric: str, parts: Sequence[str] = ("after", "before")
                 )
         made.append((name, traces))
     most = max((len(found) for found in views.values()), default=0)
-    figure = styled(_chosen(made), "channels pruned (% of the unpruned network's)", f"validation {metric} (%)", height=430 + 16 * most)
-    return figure.update_layout(legend={"y": -0.22, "yanchor": "top"})
+    figure = styled(_chosen(made), "channels pruned (%)", f"validation {metric} (%)", height=430 + 16 * most)
+    return figure.update_layout(legend=_BELOW)
 
 
 def ends(views: Views) -> go.Figure:
@@ -74,7 +75,8 @@ def layers(views: Views) -> go.Figure:
         cells = [[_percent(column[layer]) if layer in column else None for column in columns] for layer in order]
         heat = go.Heatmap(
             z=cells, x=list(found), y=order, zmin=0, zmax=100, colorscale=[[0, "#ffffff"], [1, AFTER]], xgap=2, ygap=1,
-            texttemplate="%{z:.0f}" if len(found) <= 6 else None, colorbar={"ticksuffix": " %", "thickness": 12},
+            texttemplate="%{z:.0f}" if len(found) <= FEW_GROUPS else None,
+            showscale=len(found) > FEW_GROUPS, colorbar={"ticksuffix": " %", "thickness": 12},
             hovertemplate="%{y}, %{x}: %{z:.1f} % kept<extra></extra>",
         )  # fmt: skip
         made.append((name, [heat]))
@@ -120,7 +122,8 @@ def pareto(
         made.append((name, [trace for trace in traces if len(trace.x)]))
     figure = styled(_chosen(made), x, y, height=440)
     ticks = _ticks([float(value) for trace in figure.data for value in trace.x])
-    return figure.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
+    figure.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
+    return figure.update_layout(legend=_BELOW)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

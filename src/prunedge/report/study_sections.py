@@ -79,11 +79,7 @@ def _summary(given: _Given) -> Section:
     found = groups(given.rows, given.axes)
     counts = sorted({row["test_pictures"] for row in given.rows})
     pictures = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    left = (
-        f" The first {tables.MOST_LINES} of {len(found)} combinations; all are in the table below."
-        if len(found) > tables.MOST_LINES
-        else ""
-    )
+    left = f" The first {tables.MOST_LINES} of {len(found)} combinations; study.csv has all." if len(found) > tables.MOST_LINES else ""
     note = (
         f"{given.metric} on the test split ({pictures} pictures a trial), measured once a trial; mean ± standard deviation over n folds "
         f"and seeds; interval: Student's t. Channels: share of the unpruned network's prunable channels.{left}"
@@ -93,7 +89,10 @@ def _summary(given: _Given) -> Section:
 
 def _curves(given: _Given) -> Section:
     seen, left = views(given.rows, given.axes, FEW_GROUPS)
-    note = f"Validation split; solid: after fine-tuning, dotted: before; {_BAND}. Hover for n.{_left(left)}"
+    note = (
+        f"Validation split; channels: share of the unpruned network's; solid: after fine-tuning, dotted: before; {_BAND}. "
+        f"Hover for n.{_left(left)}"
+    )
     return Section("curves", f"{given.metric} against channels pruned", note, [figures.curves(seen, given.metric)])
 
 
@@ -145,14 +144,14 @@ def _times(given: _Given) -> Section | None:
         if places:
             pruned = [place for place in places if place.text.endswith(", pruned")]
             clouds[data] = ([place for place in places if place not in pruned], places, pruned)
-    drawing = figures.pareto(clouds, "milliseconds for a batch (logarithmic)", f"test {given.metric} (%)", faint_name="unpruned")
+    drawing = figures.pareto(clouds, "milliseconds for a batch (log)", f"test {given.metric} (%)", faint_name="unpruned")
     return Section("times", "Time and memory", note, [drawing], [tables.times_table(names, benches)])
 
 
 def _pareto(given: _Given) -> Section:
     drawings = []
     inner = [axis for axis in given.axes if axis != "data"]
-    for cost, title, per in (("macs", "million MACs for one picture (logarithmic)", 1e6), ("size_mb", "size, MB (logarithmic)", 1)):
+    for cost, title, per in (("macs", "million MACs, one picture (log)", 1e6), ("size_mb", "size (MB, log)", 1)):
         clouds = {}
         for data, trials in groups(given.rows, ["data"]).items():
             found = groups([row for trial in trials for row in trial], inner)
