@@ -61,7 +61,7 @@ def ends(views: Views) -> go.Figure:
         )  # fmt: skip
         made.append((name, [box]))
     most = max((len(found) for found in views.values()), default=0)
-    return styled(_chosen(made), "channels pruned at the end (%)", "", height=150 + 38 * most)
+    return styled(_chosen(made), "channels pruned (%)", "", height=150 + 38 * most)
 
 
 def layers(views: Views) -> go.Figure:

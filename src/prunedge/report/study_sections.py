@@ -158,8 +158,9 @@ def _pareto(given: _Given) -> Section:
             clouds[data] = (step_places(trials, cost), [*mean_places(found, cost), *(given_over := end_places(found, cost))], given_over)
         drawings.append(figures.pareto(clouds, title, f"validation {given.metric} (%)", per))
     note = (
-        "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close together as one larger marker. The front "
-        "is over means of each combination at fractions that all its trials reached, so that no single lucky trial makes it."
+        "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close together as one larger marker. Diamonds: "
+        "the mean of what each combination's trials handed over. The front is over these and the means at fractions that all trials of a "
+        "combination reached, so that no single lucky trial makes it."
     )
     return Section("pareto", f"{given.metric} against MACs and size", note, drawings)
 
