@@ -1,4 +1,4 @@
-"""`prunedge report`: one HTML page of a run."""
+"""`prunedge report`: one HTML page of a run or of a study."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def report(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Write RUN/report.html: before and after, every step, where channels went, what the pruned network gets wrong.
+def report(folder: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the pruned network gets wrong.
+
+    A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto fronts, paired comparisons, the table.
 
     Example: `prunedge report runs/cracks`
 
     Parameters
     ----------
-    run
-        A run folder of `train` or `prune`.
+    folder
+        A run folder of `train` or `prune`, or a study's folder.
     json
         Print the page's path as JSON.
     """
     from prunedge.cli.console import print_json
-    from prunedge.report import write_report
+    from prunedge.report import write_report, write_study_report
     from prunedge.runs import open_run
+    from prunedge.study import open_book
 
-    page = write_report(open_run(run))
+    is_study = (folder / "study.toml").is_file()
+    page = write_study_report(open_book(folder)) if is_study else write_report(open_run(folder))
     if json:
         print_json({"report": str(page)})
     else:

@@ -1,5 +1,6 @@
-"""A run folder in, one self-contained HTML page out: `write_report(run) -> Path`."""
+"""A run's or a study's folder in, one self-contained HTML page out: `write_report(run)`, `write_study_report(book)`."""
 
 from prunedge.report.page import write_report
+from prunedge.report.study_page import write_study_report
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_study_report"]

@@ -43,7 +43,7 @@ def layers(first: Step, best: Step) -> go.Figure:
         ]
     )
     figure.update_layout(barmode="stack")
-    return _styled(figure, "channels of the layer", "", height=max(320, 90 + 17 * len(names)))
+    return styled(figure, "channels of the layer", "", height=max(320, 90 + 17 * len(names)))
 
 
 def seconds(steps: Sequence[Step]) -> go.Figure:
@@ -64,7 +64,7 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
     ]  # fmt: skip
     figure = go.Figure(bars)
     figure.update_layout(barmode="stack")
-    return _styled(figure, "", "seconds")
+    return styled(figure, "", "seconds")
 
 
 def agreement(audit: Mapping[str, Any]) -> go.Figure:
@@ -84,7 +84,7 @@ def agreement(audit: Mapping[str, Any]) -> go.Figure:
             hovertemplate="%{y}: %{x:.2f} " + name + "<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": MUTED, "width": 1})
-    return _styled(figure, "Spearman's rank correlation with the oracle, all layers", "", height=120 + 30 * len(ranked))
+    return styled(figure, "Spearman's rank correlation with the oracle, all layers", "", height=120 + 30 * len(ranked))
 
 
 def agreement_by_layer(audit: Mapping[str, Any]) -> go.Figure:
@@ -97,7 +97,7 @@ def agreement_by_layer(audit: Mapping[str, Any]) -> go.Figure:
         zmin=-1, zmax=1, colorscale=[[0, BEFORE], [0.5, "#ffffff"], [1, AFTER]], colorbar={"title": "rho"}, xgap=1, ygap=1,
         hovertemplate="%{y} in %{x}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
-    return _styled(figure, "", "", height=180 + 26 * len(ranked))
+    return styled(figure, "", "", height=180 + 26 * len(ranked))
 
 
 def _or(value: float | None, otherwise: float) -> float:
@@ -130,10 +130,11 @@ def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: fl
         y=floor, line={"color": BAD, "dash": "dash", "width": 1}, annotation_text=f"the rule: at most {max_drop:g} points lost",
         annotation_position="bottom left", annotation_font={"color": BAD, "size": 12},
     )  # fmt: skip
-    return _styled(figure, title, f"validation {metric} (%)")
+    return styled(figure, title, f"validation {metric} (%)")
 
 
-def _styled(figure: go.Figure, x: str, y: str, height: int = 400) -> go.Figure:
+def styled(figure: go.Figure, x: str, y: str, height: int = 400) -> go.Figure:
+    """The look that every figure shares, with the titles of its axes."""
     figure.update_layout(
         template="plotly_white", height=height, margin={"l": 10, "r": 10, "t": 10, "b": 10}, 
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},

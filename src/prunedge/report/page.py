@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
-from plotly.io import to_html
-from plotly.offline import get_plotlyjs
 
 from prunedge.edge.pictures import read_picture
-from prunedge.errors import DataError, RunError
+from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.report import figures
+from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
 
 MOST_MISTAKES = 24
@@ -37,27 +32,15 @@ def write_report(run: Run) -> Path:
     steps, best = run.steps(), run.best()
     recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
     stop = run.read("stop.json")
-    environment = Environment(
-        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("page.html.j2").render(
-        run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
+    page = render(
+        "page.html.j2", run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
-        figures=_figures(steps, best, recipe, run.read("audit/audit.json")), plotly=Markup(get_plotlyjs()),
+        figures=_figures(steps, best, recipe, run.read("audit/audit.json")),
         mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
-    target = run.path / "report.html"
-    try:
-        handle, temporary = tempfile.mkstemp(dir=run.path, prefix=".report-")
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise RunError(f"can't write the report: {error.strerror}", where=target, remedy="free space or mend the permissions") from None
-    return target
+    return save(page, run.path / "report.html")
 
 
 def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, bench: Mapping[str, Any] | None) -> list[dict[str, str]]:
@@ -66,7 +49,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
     if test:
         before, after = test["baseline"][metric], test["best"][metric]
         found.append(
-            _card(
+            card(
                 metric,
                 f"{before:.1%}",
                 f"{after:.1%}",
@@ -77,7 +60,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
     else:
         change = f"{100 * (best.metric_after - first.metric_after):+.1f} points"
         found.append(
-            _card(
+            card(
                 metric,
                 f"{first.metric_after:.1%}",
                 f"{best.metric_after:.1%}",
@@ -86,7 +69,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
             )
         )
     found.append(
-        _card(
+        card(
             "size",
             f"{first.size_mb:.1f} MB",
             f"{best.size_mb:.1f} MB",
@@ -95,7 +78,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
         )
     )
     found.append(
-        _card(
+        card(
             "work",
             f"{first.macs / 1e6:,.0f}",
             f"{best.macs / 1e6:,.0f}",
@@ -111,15 +94,17 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
             f"{place['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
             f"ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
         )
-        found.append(_card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", _faster(speed["median"]), note))
+        found.append(card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", faster(speed["median"]), note))
     return found
 
 
-def _faster(ratio: float) -> str:
+def faster(ratio: float) -> str:
+    """A ratio of times in words."""
     return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
 
 
-def _card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
+def card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
+    """A card of the first screen."""
     return {"name": name, "before": before, "after": after, "change": change, "note": note}
 
 
@@ -157,7 +142,7 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit
         {
             "title": title,
             "note": note,
-            "html": Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=figures.CONFIG, div_id=f"figure-{i}")),
+            "html": drawn(figure, i),
         }
         for i, (title, note, figure) in enumerate(made)
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 RESAMPLES = 10_000
 FRACTIONS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
@@ -48,7 +48,7 @@ def spread(values: Sequence[float]) -> Spread:
     if n == 1:
         return Spread(mean, float("nan"), float("nan"), float("nan"), 1)
     variance = float(np.var(values, ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * (variance / n) ** 0.5
+    half = float(special.stdtrit(n - 1, 0.975)) * (variance / n) ** 0.5
     return Spread(mean, variance, mean - half, mean + half, n)
 
 
@@ -71,4 +71,5 @@ def at_fractions(rows: Sequence[Row], key: str, fractions: Sequence[float] = FRA
     """
     good = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])
     places, values = [row[by] for row in good], [row[key] for row in good]
-    return {f: float(np.interp(f, places, values)) for f in fractions if places and places[0] <= f <= places[-1] + 1e-9}
+    reached = [f for f in fractions if places and places[0] <= f <= places[-1] + 1e-9]
+    return dict(zip(reached, np.interp(reached, places, values).tolist(), strict=True)) if reached else {}

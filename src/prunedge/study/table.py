@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,22 @@ def collect(book: Book) -> list[Row]:
 
 def write_table(book: Book, rows: list[Row]) -> tuple[Path, ...]:
     """Write study.csv, and study.parquet where pyarrow is installed; gives what was written."""
-    flat = [{key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in row.items()} for row in rows]
+    write_text(book.path / "study.csv", to_csv(rows))
+    return (book.path / "study.csv", _parquet(book.path / "study.parquet", _flat(rows)))
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as CSV; what a cell can't hold (the channels of each layer) is JSON in it."""
+    flat = _flat(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    write_text(book.path / "study.csv", text.getvalue())
-    return (book.path / "study.csv", _parquet(book.path / "study.parquet", flat))
+    return text.getvalue()
+
+
+def _flat(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [{key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in row.items()} for row in rows]
 
 
 def _parquet(file: Path, rows: list[Row]) -> Path:

@@ -1,0 +1,43 @@
+"""What every page shares: templates that escape all text, figures as HTML, and a file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from prunedge.errors import RunError
+from prunedge.report.figures import CONFIG
+
+
+def render(template: str, **values: Any) -> str:
+    """A page with plotly inside, from a template of this package."""
+    environment = Environment(
+        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **values)
+
+
+def drawn(figure: go.Figure, number: int) -> Markup:
+    """A figure as a part of such a page."""
+    return Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=CONFIG, div_id=f"figure-{number}"))
+
+
+def save(page: str, target: Path) -> Path:
+    """Write a page atomically; RunError when that can't be done."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".report-")
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(page)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise RunError(f"can't write the report: {error.strerror}", where=target, remedy="free space or mend the permissions") from None
+    return target
