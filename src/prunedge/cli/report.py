@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def report(folder: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the pruned network gets wrong.
 
     A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto fronts, paired comparisons, the table.
@@ -18,7 +18,7 @@ def report(folder: Path, *, json: Annotated[bool, Parameter(negative="")] = Fals
     Parameters
     ----------
     folder
-        A run folder of `train` or `prune`, or a study's folder.
+        A run folder of `train` or `prune`, or a study's folder or URL.
     json
         Print the page's path as JSON.
     """
@@ -26,9 +26,15 @@ def report(folder: Path, *, json: Annotated[bool, Parameter(negative="")] = Fals
     from prunedge.report import write_report, write_study_report
     from prunedge.runs import open_run
     from prunedge.study import open_book
+    from prunedge.study.remote import is_url
 
-    is_study = (folder / "study.toml").is_file()
-    page = write_study_report(open_book(folder)) if is_study else write_report(open_run(folder))
+    if is_url(folder) or (Path(folder) / "study.toml").is_file():
+        book = open_book(folder)
+        page = write_study_report(book)
+        if book.remote:
+            book.remote.push(page.name)
+    else:
+        page = write_report(open_run(folder))
     if json:
         print_json({"report": str(page)})
     else:
