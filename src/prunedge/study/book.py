@@ -131,8 +131,8 @@ class Book:
             self.fail(one, str(error))
             raise
 
-    def counts(self, workers: int = 1) -> Counts:
-        """How far the study is, and the seconds that `workers` at a time would still need, from those that are done."""
+    def counts(self, workers: int | None = 1) -> Counts:
+        """How far the study is, and the seconds that `workers` at a time (None: as many as run now) would still need, from those done."""
         if self.remote:
             self.remote.pull_records()
         done: list[Start | Trial] = []
@@ -149,7 +149,7 @@ class Book:
             else:
                 left.append(one)
         names = [tuple(one.name for one in several) for several in (done, running, left)]
-        return Counts(names[0], names[1], failed, names[2], self._left(done, [*running, *left], workers))
+        return Counts(names[0], names[1], failed, names[2], self._left(done, [*running, *left], workers or len(running)))
 
     def _left(self, done: list[Start | Trial], left: list[Start | Trial], workers: int) -> float | None:
         if not left:

@@ -12,6 +12,9 @@ from prunedge.study.local import divided, run_local
 from prunedge.study.table import collect, write_table
 
 
+LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
+
+
 @dataclass(frozen=True)
 class Engine:
     """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this machine).
@@ -34,15 +37,16 @@ class Watch:
     looked: Callable[[Counts], None] | None = None
 
 
-def run(book: Book, engine: Engine, watch: Watch, *, every: float = 2.0) -> Counts:
+def run(book: Book, engine: Engine, watch: Watch) -> Counts:
     """Do what is left; gives how it stands in the end. The table is written also when it is cut off."""
     stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
+    at_a_time = workers if engine.name == "local" else None  # a cluster's workers are counted as they run
 
     def look() -> None:
-        while not stop.wait(every):
+        while not stop.wait(LOOK if book.remote is None else LOOK_FAR):
             if watch.looked is not None:
-                watch.looked(book.counts(workers))
+                watch.looked(book.counts(at_a_time))
 
     thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
     thread.start()
@@ -61,4 +65,4 @@ def run(book: Book, engine: Engine, watch: Watch, *, every: float = 2.0) -> Coun
         for file in write_table(book, collect(book)):
             if book.remote:
                 book.remote.push(file.name)
-    return book.counts(workers)
+    return book.counts(at_a_time)
