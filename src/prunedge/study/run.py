@@ -11,7 +11,6 @@ from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
 from prunedge.study.table import collect, write_table
 
-
 LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
 
 
