@@ -81,5 +81,5 @@ def test_ready_made_questions() -> None:
     assert all(trial.recipe.control == ["scratch"] for trial in trials(named))
     networks = ready.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
     assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
-    talk = ready.talk("/a", "/b", ("vgg16", "resnet18"), 5, {})
+    talk = ready.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(ready.TALK_EPOCHS)})
     assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8

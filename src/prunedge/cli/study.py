@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 
 if TYPE_CHECKING:
     from prunedge.study import Book, Counts, Grid
@@ -21,6 +22,17 @@ study = App(
 )
 
 
+def _split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
+    """`1,2,5` and repeated options are the same list."""
+    (one,) = get_args(kind)
+    return [one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()]
+
+
+Words = Annotated[list[str], Parameter(converter=_split, negative="")]
+Numbers = Annotated[list[int], Parameter(converter=_split, negative="")]
+Models = Annotated[list[str], Parameter(name=("--model", "--models"), converter=_split, negative="")]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
@@ -33,11 +45,11 @@ class Common:
     train_epochs
         Epochs of the transfer learning, once for each starting network.
     criterion
-        How channels are ranked; may be repeated.
+        How channels are ranked; several make several trials.
     step
         Share of the remaining channels that a step removes.
     epochs
-        Epochs of fine-tuning in each step (1; `study epochs` and `study talk` take several).
+        Epochs of fine-tuning in each step; several make several trials.
     max_drop
         The rule: percentage points that the metric may lose on validation data.
     confidence
@@ -49,7 +61,7 @@ class Common:
     cap
         The largest share that a group may lose in one step.
     seed
-        Of the split, the random weights and the order of the pictures; may be repeated.
+        Of the split, the random weights and the order of the pictures; several make several trials.
     size
         Pictures are stretched to size x size pixels.
     batch_size
@@ -66,15 +78,15 @@ class Common:
 
     weights: str = "imagenet"
     train_epochs: int = 10
-    criterion: list[str] = field(default_factory=lambda: ["taylor"])
+    criterion: Words = field(default_factory=lambda: ["taylor"])
     step: float = 0.1
-    epochs: list[int] | None = None
+    epochs: Numbers = field(default_factory=lambda: [1])
     max_drop: float = 3.0
     confidence: float | None = None
     max_steps: int | None = None
     target_macs: float | None = None
     cap: float = 0.5
-    seed: list[int] = field(default_factory=lambda: [0])
+    seed: Numbers = field(default_factory=lambda: [0])
     size: int = 224
     batch_size: int = 32
     lr: float | None = None
@@ -136,7 +148,7 @@ def grid(file: Path, *, where: Where) -> None:
 
 
 @study.command
-def crossval(data: Path, *, model: list[str], folds: int = 5, common: Common | None = None, where: Where) -> None:
+def crossval(data: Path, *, model: Models, folds: int = 5, common: Common | None = None, where: Where) -> None:
     """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
@@ -146,7 +158,7 @@ def crossval(data: Path, *, model: list[str], folds: int = 5, common: Common | N
     data
         Class folders or a CSV manifest. Folds never part a source.
     model
-        A network; may be repeated.
+        A network, or several with commas between them.
     folds
         Parts that all pictures are shared out into; each is the test split once.
     """
@@ -156,40 +168,37 @@ def crossval(data: Path, *, model: list[str], folds: int = 5, common: Common | N
 
 
 @study.command
-def epochs(
-    data: Path, *, model: list[str], counts: Annotated[list[int], Parameter(name="--count")], common: Common | None = None, where: Where
-) -> None:
+def epochs(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
     """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each number, and the pruning time of each.
 
-    Example: `prunedge study epochs cracks/ --model vgg16_bn --count 1 --count 2 --count 5 --count 10 --out studies/epochs`
+    Example: `prunedge study epochs cracks/ --model vgg16_bn --epochs 1,2,5,10 --out studies/epochs`
 
     Parameters
     ----------
     data
         Class folders or a CSV manifest.
     model
-        A network; may be repeated.
-    counts
-        Epochs of fine-tuning in each step; may be repeated.
+        A network, or several with commas between them.
     """
     from prunedge.study import ready
 
-    values = {key: value for key, value in _values(common).items() if key != "epochs"}
-    _run(ready.epochs(_paths(data), model, counts, values), where)
+    values = _values(common)
+    counts = values.pop("epochs")
+    _run(ready.epochs(_paths(data), model, counts if len(counts) > 1 else ready.EPOCHS, values), where)
 
 
 @study.command
-def criteria(data: Path, *, model: list[str], common: Common | None = None, where: Where) -> None:
+def criteria(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
     """Which criterion? All of them (or those of --criterion) from the same starting network, with the controls.
 
-    Example: `prunedge study criteria cracks/ --model resnet18 --seed 0 --seed 1 --seed 2 --out studies/criteria`
+    Example: `prunedge study criteria cracks/ --model resnet18 --seed 0,1,2 --out studies/criteria`
 
     Parameters
     ----------
     data
         Class folders or a CSV manifest.
     model
-        A network; may be repeated.
+        A network, or several with commas between them.
     """
     from prunedge.study import ready
 
@@ -199,17 +208,17 @@ def criteria(data: Path, *, model: list[str], common: Common | None = None, wher
 
 
 @study.command
-def networks(data: Path, *, model: list[str], common: Common | None = None, where: Where) -> None:
+def networks(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
     """Which network? Filters left in each layer, time, size, MACs and accuracy side by side.
 
-    Example: `prunedge study networks cracks/ --model vgg16_bn --model resnet18 --out studies/networks`
+    Example: `prunedge study networks cracks/ --models vgg16_bn,resnet18 --out studies/networks`
 
     Parameters
     ----------
     data
         Class folders or a CSV manifest.
     model
-        A network; may be repeated.
+        A network, or several with commas between them.
     """
     from prunedge.study import ready
 
@@ -217,9 +226,7 @@ def networks(data: Path, *, model: list[str], common: Common | None = None, wher
 
 
 @study.command
-def talk(
-    cracks: Path, corrosion: Path, *, model: list[str] | None = None, folds: int = 5, common: Common | None = None, where: Where
-) -> None:
+def talk(cracks: Path, corrosion: Path, *, model: Models | None = None, folds: int = 5, common: Common | None = None, where: Where) -> None:
     """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
@@ -231,14 +238,17 @@ def talk(
     corrosion
         Another.
     model
-        A network; may be repeated (vgg16 and resnet18).
+        A network, or several with commas between them (vgg16,resnet18).
     folds
         Parts of the cross-validation.
     """
     from prunedge.study import ready
 
+    values = _values(common)
+    if len(values["epochs"]) == 1:
+        values["epochs"] = list(ready.TALK_EPOCHS)
     first, second = _paths(cracks, corrosion)
-    _run(ready.talk(first, second, model or ["vgg16", "resnet18"], folds, _values(common)), where)
+    _run(ready.talk(first, second, model or ["vgg16", "resnet18"], folds, values), where)
 
 
 @study.command

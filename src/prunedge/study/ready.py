@@ -8,6 +8,7 @@ from typing import Any
 from prunedge.importance import CRITERIA
 from prunedge.study.grid import Grid
 
+EPOCHS = (1, 2, 5, 10)
 TALK_EPOCHS, TALK_PATCHES = (1, 10), 3720
 BENCH = 200  # patches
 
@@ -34,6 +35,6 @@ def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, An
 
 
 def talk(cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]) -> Grid:
-    """All results of the talk for two sets of pictures: folds, the numbers of epochs, both networks, times."""
-    values = {"epochs": list(TALK_EPOCHS), **values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
+    """All results of the talk for two sets of pictures: folds, the numbers of epochs (`values["epochs"]`), both networks, times."""
+    values = {**values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
     return Grid(values, "talk", bench=TALK_PATCHES)
