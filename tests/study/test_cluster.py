@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(address: str, values
 
 def _kill_in_mid_trial(book: Book, killed: list[int]) -> None:
     """Kill the first worker whose trial has a step, but has not ended."""
-    limit = time.monotonic() + 240
+    limit = time.monotonic() + 600
     while time.monotonic() < limit and not killed:
         for trial in book.trials:
             history = book.folder(trial) / "history.jsonl"

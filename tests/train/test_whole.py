@@ -17,7 +17,8 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
 from prunedge.importance.taylor import ScaleCollector
 from prunedge.ranks import Share
-from prunedge.train import FitRecipe, evaluate, fit, make_engine, predict
+from prunedge.train import FitRecipe, Metrics, evaluate, fit, make_engine, predict
+from prunedge.train.certainty import unpacked
 from prunedge.train.whole import WholeBatch
 from tests.networks import Residual, randomise
 from tests.processes import together
@@ -82,6 +83,11 @@ def shrink(net: nn.Module, along: float) -> None:
         parameter.grad += along * 0.01 * parameter.detach()
 
 
+def numbers(metrics: Metrics) -> dict[str, Any]:
+    """The metrics as torch compares them: strings are none of its things."""
+    return {**metrics.to_json(), "correct": unpacked(metrics.correct).tolist()}
+
+
 def trained() -> dict[str, Any]:
     """All that a fit gives, with all that can depend on how the batches are cut."""
     recipe = FitRecipe(lr=0.05, clip=0.5, label_smoothing=0.1, distill=0.3)
@@ -103,7 +109,7 @@ def trained() -> dict[str, Any]:
         )
         assert result.val is not None
         found[name] = {
-            "weights": dict(net.state_dict()), "momentum": result.state, "val": result.val.to_json(), "collected": result.collected,
+            "weights": dict(net.state_dict()), "momentum": result.state, "val": numbers(result.val), "collected": result.collected,
             "losses": [epoch.loss for epoch in result.history],
         }  # fmt: skip
     return found
@@ -122,7 +128,7 @@ def gathered() -> dict[str, Any]:
     return {
         "unseen": {**unseen.values, "examples": unseen.examples},
         **{name: dict(rank(net, graph, TRAIN, name).values) for name in sorted(CRITERIA)},
-        "probabilities": probabilities, "labels": labels, "val": evaluate(net, VAL, make_engine(), 2).to_json(),
+        "probabilities": probabilities, "labels": labels, "val": numbers(evaluate(net, VAL, make_engine(), 2)),
     }  # fmt: skip
 
 
