@@ -14,6 +14,7 @@ for one epoch. One line for each measurement goes to results/criteria/PICTURES-N
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -63,6 +64,7 @@ class Starts:
 
     def scores(self, seed: int, criterion: str) -> Any:
         """Of the unpruned network: all that read pictures are gathered in one pass."""
+        from prunedge.errors import PrunedgeError
         from prunedge.graph import trace
         from prunedge.importance import CRITERIA, gather, rank
 
@@ -74,7 +76,10 @@ class Starts:
         if seed not in self._first:
             collectors = {name: one.collect(graph) for name, one in CRITERIA.items() if one.collect is not None}
             gather(network, data.train, list(collectors.values()))
-            self._first[seed] = {name: collector.result() for name, collector in collectors.items()}
+            self._first[seed] = {}
+            for name, collector in collectors.items():
+                with contextlib.suppress(PrunedgeError):  # a criterion that can't judge this network
+                    self._first[seed][name] = collector.result()
         return self._first[seed][criterion]
 
     def workshop(self, seed: int, criterion: str, **aids: Any) -> Any:

@@ -48,12 +48,13 @@ class Rule:
     def judged(self, start: Step, after: Metrics, sources: Sequence[str | None]) -> tuple[bool, str]:
         """Whether a network with these validation metrics keeps the rule, and what is to be said about it."""
         drop = 100 * (start.metric_after - after.value(self.metric))
-        said = f"{self.metric} {-drop:+.2f} points against the unpruned network's"
+        # 0.0 - drop: nobody wants to read -0.00
+        said = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
         if self.confidence is None:
             keeps = drop <= self.max_drop + 1e-9
             return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
         low, high = drop_bounds(start.correct, after.correct, self.confidence, sources)
-        said += f" ({-high:+.2f} to {-low:+.2f}, each with {self.confidence:.0%} confidence)"
+        said += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
         keeps = low <= self.max_drop + 1e-9
         return keeps, said if keeps else f"{said}: surely more than {self.max_drop:g} below"
 
