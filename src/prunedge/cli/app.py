@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
     except KeyboardInterrupt:
-        hints = {"prune": ": go on with prunedge prune --resume RUN", "audit": ": the same command goes on"}
+        hints = {"prune": ": go on with prunedge prune --resume RUN", "audit": ": the same command goes on", "study": ": the same command goes on"}
         hint = {**hints, "demo": hints["prune"]}.get(tokens[0] if tokens else "", "")
         if is_first:
             sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
