@@ -59,10 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
     except KeyboardInterrupt:
-        hints = {"prune": ": go on with prunedge prune --resume RUN", "audit": ": the same command goes on", "study": ": the same command goes on"}
-        hint = {**hints, "demo": hints["prune"]}.get(tokens[0] if tokens else "", "")
-        if is_first:
-            sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
+        resumed, again = ": go on with prunedge prune --resume RUN", ": the same command goes on"
+        hint = {"prune": resumed, "demo": resumed, "audit": again, "study": again}.get(tokens[0] if tokens else "", "")
+        sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
