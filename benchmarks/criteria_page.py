@@ -18,7 +18,7 @@ Written by `python benchmarks/criteria.py --write` from what it measured (`bench
 - **masonry**: cracks in brick walls, 1,224 training, 142 validation and 417 test pictures, split by photographed place.
 - **elpv**: defective solar cells, 1,836 training, 394 validation and 394 test pictures. Neighbouring cells may fall on both sides (the package
   doesn't say which module a cell is from), so its accuracies flatter; comparisons between criteria don't suffer.
-- ResNet18 at 112 px, VGG16 with batch norm at 64 px, both from random weights (ImageNet weights of these two were not to be had), each trained by
+- ResNet18 at 112 px, VGG16 with batch norm at 64 px, from random weights (their ImageNet weights were not to be had), SqueezeNet from ImageNet weights; trained by
   `prunedge train`; ResNet18 anew for every seed, VGG16 once, its seeds differ in the order of the pictures and what is drawn.
 - bfloat16 autocast with channels last, one thread, CPU. Differences below about 2 points are noise: one standard error of 400 pictures.
 """
