@@ -35,7 +35,7 @@ def page(folder: Path) -> str:
     ):  # fmt: skip
         tables = [line for name, rows in found.items() for line in write(name, rows) if any(row["part"] == part for row in rows)]
         if tables:
-            parts += [f"## {title}", *tables]
+            parts += [f"\n## {title}", *tables]
     return "\n".join(parts) + "\n"
 
 
@@ -67,10 +67,12 @@ def _rho(cell: Row) -> str:
 
 
 def _of(rows: list[Row], part: str) -> dict[str, list[list[Row]]]:
-    """The measurements of each name, one list of rows for each seed."""
+    """The measurements of each name, one list of rows for each seed that all names have: seeds differ in their split and are not mixed."""
+    mine = [row for row in rows if row["part"] == part]
     by_name: dict[str, list[list[Row]]] = defaultdict(list)
-    for row in rows:
-        if row["part"] == part:
+    seeds = [{row["seed"] for row in mine if row["name"] == name} for name in {row["name"] for row in mine}]
+    for row in mine:
+        if row["seed"] in set.intersection(*seeds):
             by_name[row["name"]].append(row["rows"])
     return by_name
 
