@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from cyclopts import App, Parameter, Token
 
 if TYPE_CHECKING:
     from prunedge.study import Book, Counts, Grid
+    from prunedge.study.summary import Line
 
 study = App(
     name="study",
@@ -304,7 +305,7 @@ def _run(grid: Grid, where: Where) -> None:
         engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
         counts = run.run(book, engine, watch)
     if where.json:
-        print_json({"counts": vars(counts), "summary": _summary(book)})
+        print_json({"counts": vars(counts), "summary": [asdict(line) for line in _summary(book)[1]]})
     else:
         _table(book)
         print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
@@ -321,29 +322,26 @@ def _paths(*data: Path) -> list[str]:
     return [str(one.resolve()) for one in data]
 
 
-def _summary(book: Book) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-
+def _summary(book: Book) -> tuple[tuple[str, ...], list[Line]]:
+    """The axes that vary, and a line for each combination of their values."""
     from prunedge.study import collect
     from prunedge.study.summary import axes_of, summary
 
     rows = collect(book)
-    return [asdict(line) for line in summary(rows, axes_of(rows, book.grid.axes))]
+    axes = axes_of(rows, book.grid.axes)
+    return axes, summary(rows, axes)
 
 
 def _table(book: Book) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
-    from prunedge.study import collect
-    from prunedge.study.summary import axes_of, summary
 
-    rows = collect(book)
-    axes = axes_of(rows, book.grid.axes)
+    axes, lines = _summary(book)
     table = Table(title="on the test split, mean ± standard deviation over folds and seeds")
     for name in (*axes, "trials", "before", "after", "channels removed", "MACs", "size", "seconds"):
         table.add_column(name, justify="left" if name in axes else "right")
-    for line in summary(rows, axes):
+    for line in lines:
         table.add_row(
             *(Path(str(value)).name if key == "data" else str(value) for key, value in line.values.items()), str(line.n),
             *(_spread(one, "{:.1%}") for one in (line.before, line.after, line.removed)),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from prunedge.errors import RunError
 from prunedge.report.figures import CONFIG
+from prunedge.runs import write_text
 
 
 def render(template: str, **values: Any) -> str:
@@ -33,11 +32,7 @@ def drawn(figure: go.Figure, number: int) -> Markup:
 def save(page: str, target: Path) -> Path:
     """Write a page atomically; RunError when that can't be done."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".report-")
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        write_text(target, page)
     except OSError as error:
         raise RunError(f"can't write the report: {error.strerror}", where=target, remedy="free space or mend the permissions") from None
     return target

@@ -215,10 +215,7 @@ class Busy(RunError):
 
 def create(path: Path | str, grid: Grid) -> Book:
     """A study's folder, new or with a changed grid: trials that are done stay done. RunError when it holds anything else."""
-    remote = Remote.at(str(path)) if is_url(path) else None
-    folder = remote.mirror if remote else Path(path)
-    if remote:
-        remote.pull_records()
+    remote, folder = _place(path)
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "study.toml").exists())):
         raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
     try:
@@ -233,10 +230,16 @@ def create(path: Path | str, grid: Grid) -> Book:
 
 def open_book(path: Path | str) -> Book:
     """The study in a folder; RunError when there is none."""
-    remote = Remote.at(str(path)) if is_url(path) else None
-    folder = remote.mirror if remote else Path(path)
-    if remote:
-        remote.pull_records()
+    remote, folder = _place(path)
     if not (folder / "study.toml").is_file():
         raise RunError("not a study's folder (it holds no study.toml)", where=path, remedy="name the folder that --out made")
     return Book(folder, Grid.from_toml(folder / "study.toml"), remote)
+
+
+def _place(path: Path | str) -> tuple[Remote | None, Path]:
+    """Where a study lies, if that is elsewhere, and its folder here, with what its table needs."""
+    if not is_url(path):
+        return None, Path(path)
+    remote = Remote.at(str(path))
+    remote.pull_records()
+    return remote, remote.mirror
