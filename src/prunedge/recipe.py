@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -96,16 +97,25 @@ class Recipe(BaseModel):
     @classmethod
     def from_toml(cls, path: Path) -> Recipe:
         """The recipe in a file; PrunedgeError when it is no recipe."""
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PrunedgeError(f"can't read the recipe: {error}", where=path) from None
-        return cls.make(str(path), **values)
+        return cls.make(str(path), **read_toml(path, "recipe"))
 
     def to_toml(self) -> str:
         """TOML text: one key a line; what is not set is left out."""
-        # JSON's strings, numbers, booleans and flat lists are TOML's too.
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.model_dump().items() if value is not None)
+        return toml_text(self.model_dump())
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The keys and values of a TOML file; PrunedgeError when this `what` can't be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PrunedgeError(f"can't read the {what}: {error}", where=path) from None
+
+
+def toml_text(values: Mapping[str, Any]) -> str:
+    """TOML text: one key a line; what is None is left out."""
+    # JSON's strings, numbers, booleans and lists are TOML's too.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
 
 
 def _explain(place: tuple[int | str, ...], message: str, kind: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from prunedge.errors import PrunedgeError
-from prunedge.recipe import PICTURE_KEYS, Recipe
+from prunedge.recipe import PICTURE_KEYS, Recipe, read_toml, toml_text
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 
@@ -66,10 +65,7 @@ class Grid:
     @classmethod
     def from_toml(cls, file: Path) -> Grid:
         """Read a study's file; PrunedgeError when it is none. Paths of pictures are relative to it."""
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PrunedgeError(f"can't read the study: {error}", where=file) from None
+        values = read_toml(file, "study")
         kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
         if kind not in KINDS:
             raise PrunedgeError(f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}")
@@ -89,8 +85,7 @@ class Grid:
 
     def to_toml(self) -> str:
         """The text of such a file."""
-        lines = {"kind": self.kind, "bench": self.bench or None, **self.values}
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items() if value is not None)
+        return toml_text({"kind": self.kind, "bench": self.bench or None, **self.values})
 
 
 def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
