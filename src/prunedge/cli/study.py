@@ -114,7 +114,7 @@ class Where:
     address
         Of a running Ray cluster (`auto` finds it); without it Ray starts on this machine.
     workers
-        Trials at a time (as many as the cores allow).
+        Trials at a time (as many as the cores allow); a running Ray cluster has its own number.
     threads
         Threads of each trial (the cores divided by the workers).
     gpus
