@@ -19,9 +19,10 @@ def version() -> str:
 def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
     """The network in a .pte file; it takes one picture at a time."""
     import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime, Verification
 
-    torch.set_num_threads(threads)
+    _unsafe_reset_threadpool(threads)  # unsafe while a network runs; none does yet
     try:
         method = Runtime.get().load_program(file, verification=Verification.InternalConsistency).load_method("forward")
         assert method is not None
