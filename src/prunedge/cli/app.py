@@ -14,7 +14,8 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study", "probe")
+HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.
 DIVIDED = ("train", "prune")
@@ -34,7 +35,7 @@ app = App(
     help_format="markdown",
 )
 for place, verb in enumerate(VERBS):
-    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place)
+    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place, show=verb not in HIDDEN)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
