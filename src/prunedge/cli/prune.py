@@ -282,6 +282,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
     from prunedge.cli.console import say
     from prunedge.job import Watch
 
+    def on_step(step: Step) -> None:
         if not quiet:
             verdict = "" if step.accepted else "  taken back"
             say(
