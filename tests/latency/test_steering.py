@@ -47,8 +47,8 @@ def test_the_layers_after_a_plan_are_those_of_the_smaller_network(kind: type[nn.
     "shape",
     [
         Shape(8, 12, (9, 7), (3, 3), (2, 1), (1, 1)), Shape(8, 12, (9, 9), (3, 3), (1, 1), (2, 2), (2, 2)),
-        Shape(8, 8, (5, 5), (3, 3), groups=8), Shape(8, 16, (5, 5), (3, 3), groups=8), Shape(8, 12, (5, 5), (1, 1), groups=4), Shape(10, 4, (1, 0)),
-        Shape(10, 4, (6, 0)),
+        Shape(8, 8, (5, 5), (3, 3), groups=8), Shape(8, 16, (5, 5), (3, 3), groups=8),
+        Shape(8, 12, (5, 5), (1, 1), groups=4), Shape(10, 4, (1, 0)), Shape(10, 4, (6, 0)),
     ],
 )  # fmt: skip
 def test_a_probe_is_the_layer_that_torch_would_run(shape: Shape, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study", "probe")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study")
 HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.
@@ -34,7 +34,7 @@ app = App(
     version=__version__,
     help_format="markdown",
 )
-for place, verb in enumerate(VERBS):
+for place, verb in enumerate((*VERBS, *HIDDEN)):
     app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place, show=verb not in HIDDEN)
 
 
