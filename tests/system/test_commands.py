@@ -164,3 +164,17 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], done.stderr
     assert done.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_auroc_without_a_class_is_refused_before_any_training(tiny_data: Path, tmp_path: Path) -> None:
+    table = ["path,label,split"]
+    for folder in sorted(tiny_data.iterdir()):
+        for place, file in enumerate(sorted(folder.iterdir())):
+            table.append(f"{file},{folder.name},{'test' if place < 2 and folder.name == 'crack' else 'val' if place < 6 else 'train'}")
+    (tmp_path / "m.csv").write_text("\n".join(table) + "\n")
+    done = prunedge(
+        "prune", tmp_path / "m.csv", "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--metric", "auroc", "--out",
+        tmp_path / "r",
+    )  # fmt: skip
+    assert done.returncode == 2 and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
+    assert not (tmp_path / "r").exists()
