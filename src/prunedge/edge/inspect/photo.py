@@ -83,6 +83,8 @@ def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
             return _decoded(opened, where)
         except DataError:
             raise
+        except Image.DecompressionBombError:
+            raise _too_large("the picture has", max_megapixels, where) from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
             why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
@@ -117,12 +119,14 @@ def _allowing(megapixels: float) -> Iterator[None]:
 def _refuse_bombs(picture: Image.Image, max_megapixels: float, where: Path | None) -> None:
     found = picture.width * picture.height / 1e6
     if found > max_megapixels:
-        raise DataError(
-            f"{picture.width} x {picture.height} pixels are {found:,.0f} megapixels, more than {max_megapixels:g}", where=where,
-            remedy="allow them with --max-megapixels if the picture is genuine",
-        )  # fmt: skip
+        raise _too_large(f"{picture.width} x {picture.height} pixels are", max_megapixels, where)
     if not found:
         raise DataError("the picture has no pixels", where=where, remedy="replace or remove it")
+
+
+def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataError:
+    remedy = "raise --max-megapixels if the picture is genuine"
+    return DataError(f"{what} more than {max_megapixels:g} megapixels", where=where, remedy=remedy)
 
 
 def _decoded(picture: Image.Image, where: Path | None) -> Photo:
