@@ -80,6 +80,8 @@ def inspect(
     from prunedge.edge.runtime import open_session
     from prunedge.errors import DataError
 
+    if threads is not None and threads < 1:
+        raise DataError("--threads must be at least 1", remedy="mend this value")
     opened = open_bundle(bundle)
     wanted = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     settings = Settings(wanted, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels).fitted(opened.manifest)
