@@ -20,7 +20,7 @@ def inspect(
     source: str,
     *,
     out: Path | None = None,
-    damage: tuple[str, ...] = (),
+    damage: str | None = None,
     threshold: float = 0.5,
     patch: int | None = None,
     overlap: float = 0.5,
@@ -83,7 +83,7 @@ def inspect(
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
     opened = open_bundle(bundle)
-    wanted = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
+    wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
     settings = Settings(wanted, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels).fitted(opened.manifest)
     session = open_session(opened, threads or _cores())
     pictures = open_source(source, out=out, every=every, frames=frames)

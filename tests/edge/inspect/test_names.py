@@ -7,10 +7,17 @@ import pytest
 from prunedge.edge.inspect.damage import damage_classes, is_sound
 from prunedge.errors import DataError
 
-SOUND = """non-crack noncrack no_crack NoCrack no_defect nodamage uncracked Undamaged not_damaged without_rust crack_free defect-free MT_Free OK ok good good_wall
-intact Intact_Concrete sound background negative Negative clean healthy functional normal none no 0_functional notcracked unbroken ohne_Riss kein_riss""".split()
-DAMAGE = """crack cracked corrosion rust noise nodule notch uneven MT_Uneven union unsound unhealthy nonfunctional non-functional not_ok abnormal defective broken
-clean_crack blowhole fray sound_defect unknown SEM_crack damage no_good 不良""".split()
+SOUND = [
+    "non-crack", "noncrack", "no_crack", "NoCrack", "no_defect", "nodamage", "uncracked", "Undamaged", "not_damaged", "without_rust",
+    "crack_free", "defect-free", "MT_Free", "OK", "ok", "good", "good_wall", "intact", "Intact_Concrete", "sound", "background",
+    "negative", "Negative", "clean", "healthy", "functional", "normal", "none", "no", "0_functional", "notcracked", "unbroken",
+    "ohne_Riss", "kein_riss",
+]  # fmt: skip
+DAMAGE = [
+    "crack", "cracked", "corrosion", "rust", "noise", "nodule", "notch", "uneven", "MT_Uneven", "union", "unsound", "unhealthy",
+    "nonfunctional", "non-functional", "not_ok", "abnormal", "defective", "broken", "clean_crack", "blowhole", "fray", "sound_defect",
+    "unknown", "SEM_crack", "damage", "no_good", "不良",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SOUND)

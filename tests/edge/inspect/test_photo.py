@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from prunedge.edge.inspect import Settings, inspect_picture
 from prunedge.edge.inspect.photo import open_photo
 from prunedge.edge.inspect.place import position_of
+from prunedge.edge.inspect.png import bands, has_bands
 from prunedge.edge.pictures import read_picture, rgb
 from prunedge.edge.runtime import Session
 from prunedge.errors import DataError
@@ -27,7 +28,9 @@ def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
     grey = np.tile(np.linspace(0, 255, size[0]), (size[1], 1))
     if mode in ("I;16", "I", "F"):
         return Image.fromarray((grey * 200).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
-    picture = Image.merge("RGB", [Image.fromarray(grey.astype(np.uint8)), Image.new("L", size, 90), Image.fromarray(255 - grey.astype(np.uint8))])
+    picture = Image.merge(
+        "RGB", [Image.fromarray(grey.astype(np.uint8)), Image.new("L", size, 90), Image.fromarray(255 - grey.astype(np.uint8))]
+    )
     if mode == "transparent P":
         picture = picture.quantize(16)
         picture.info["transparency"] = 3
@@ -98,6 +101,36 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(tmp_path: Path, monkeypatc
     assert "CMYK" in open_photo(tmp_path / "p.jpg", 1).notes[0]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_large_pngs_are_read_in_bands_and_look_the_same(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pillow writes rows with every kind of filter; bands of 8 rows cut between them.
+    file, picture = tmp_path / "p.png", of_mode(mode, (305, 201))
+    picture.paste(wall(100, 90).convert(mode), (150, 60))
+    picture.save(file, exif=gps(turned=6))
+    assert has_bands(file)
+    found = Image.new(mode, picture.size)
+    for top, band in bands(file, 8):
+        found.paste(band, (0, top))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(picture))
+    monkeypatch.setattr("prunedge.edge.inspect.photo.SPLIT_OTHERS", 1e4)
+    photo = open_photo(file, 1)
+    assert "half size" in photo.notes[0] and photo.position is not None
+    upright = rgb(picture).transpose(Image.Transpose.ROTATE_270)
+    difference = np.abs(np.asarray(photo.crop((0, 0, 201, 305)), dtype=int) - np.asarray(upright))
+    assert difference.mean() < 2
+    data = file.read_bytes()
+    for broken in (data[:-2000], data[:-300] + b"x" + data[-299:], data[:60] + bytes([data[60] ^ 1]) + data[61:]):
+        file.write_bytes(broken)
+        with pytest.raises(DataError, match="can't be decoded"):
+            open_photo(file, 1)
+
+
+def test_other_pngs_are_read_whole(tmp_path: Path) -> None:
+    for mode in ("L", "P", "1", "I;16", "LA"):
+        of_mode(mode).save(tmp_path / "p.png")
+        assert not has_bands(tmp_path / "p.png")
+
+
 def bomb(file: Path, width: int, height: int) -> None:
     """A PNG of a few bytes that says it is huge."""
 
@@ -121,8 +154,8 @@ def hostile(folder: Path) -> dict[str, str]:
     (folder / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     (folder / "link.png").symlink_to(folder / "nowhere.png")
     return {
-        "bomb.png": "more than 200 megapixels", "truncated.jpg": "truncated", "headless.jpg": "can't be decoded",
-        "empty.png": "can't be decoded", "text.jpg": "can't be decoded", "script.png": "can't be decoded", "link.png": "not a file",
+        "bomb.png": "more than 200 megapixels", "truncated.jpg": "truncated", "headless.jpg": "not a picture",
+        "empty.png": "not a picture", "text.jpg": "not a picture", "script.png": "not a picture", "link.png": "not a file",
     }  # fmt: skip
 
 
@@ -188,14 +221,15 @@ def test_settings_that_can_not_be(wrong: dict[str, float], words: str) -> None:
         Settings(**wrong)  # type: ignore[arg-type]
 
 
-def gps(**entries: object) -> Image.Exif:
-    """EXIF with a position in Rotterdam, some of it replaced."""
-    rational = TiffImagePlugin.IFDRational
+def gps(turned: int = 1, **entries: object) -> Image.Exif:
+    """EXIF with an orientation and a position in Rotterdam, some of it replaced."""
     known = {
-        "ref": "N", "lat": (51.0, 55.0, 12.5), "east": "E", "lon": (4.0, 28.0, 30.0), "below": b"\x00", "alt": rational(125, 10), "status": "A",
+        "ref": "N", "lat": (51.0, 55.0, 12.5), "east": "E", "lon": (4.0, 28.0, 30.0), "below": b"\x00",
+        "alt": TiffImagePlugin.IFDRational(125, 10), "status": "A",
     }  # fmt: skip
     tags = {"ref": 1, "lat": 2, "east": 3, "lon": 4, "below": 5, "alt": 6, "status": 9}
     exif = Image.Exif()
+    exif[0x0112] = turned
     exif.get_ifd(0x8825).update({tags[name]: value for name, value in {**known, **entries}.items() if value is not None})
     return exif
 
@@ -227,11 +261,14 @@ except SystemExit as ended:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize(("side", "most"), [(5_000, 200), (10_000, 500)])
-def test_memory_of_large_photographs(side: int, most: int, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "side", "most"), [("p.jpg", 5_000, 200), ("p.jpg", 10_000, 500), pytest.param("p.png", 10_000, 500, marks=pytest.mark.slow)]
+)
+def test_memory_of_large_photographs(name: str, side: int, most: int, bundle: Path, tmp_path: Path) -> None:
     # Not the resource module: its peak is the starting process's when that was larger.
-    wall(side // 8, side // 8, ((500, 500, 560, 504),)).resize((side, side)).save(tmp_path / "p.jpg", quality=85)
-    command = [sys.executable, "-c", MEMORY, "inspect", bundle, tmp_path / "p.jpg", "--patch", "800", "--overlap", "0", "--out", tmp_path / "out"]
+    photo = tmp_path / name
+    wall(side // 8, side // 8, ((500, 500, 560, 504),)).resize((side, side)).save(photo, quality=85, compress_level=1)
+    command = [sys.executable, "-c", MEMORY, "inspect", bundle, photo, "--patch", "800", "--overlap", "0", "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     code, peak = done.stdout.split()[-2:]
     assert code == "0", done.stderr

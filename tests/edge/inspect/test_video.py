@@ -97,7 +97,10 @@ def test_a_camera_ends_after_its_frames_and_tells_no_password(bundle: Path, stre
 def test_ctrl_c_ends_a_camera_with_its_page(bundle: Path, stream: str, tmp_path: Path) -> None:
     # A frame, then a long wait for the next: what a slow camera does.
     out, command = tmp_path / "out", [*COMMAND, str(bundle), stream, "--patch", "40", "--every", "0", "--out", str(tmp_path / "out")]
-    code = "import sys, time\nfrom prunedge.edge.inspect import run\nold = run.open_photo\nrun.open_photo = lambda *a: (time.sleep(0.3), old(*a))[1]\nfrom prunedge.cli.app import main\nmain(sys.argv[1:])"
+    code = (
+        "import sys, time\nfrom prunedge.edge.inspect import run\nopen_photo = run.open_photo\n"
+        "run.open_photo = lambda *given: (time.sleep(0.3), open_photo(*given))[1]\nfrom prunedge.cli.app import main\nmain(sys.argv[1:])"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, *command[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not list(out.glob("*@*.json")) and time.monotonic() < end:
@@ -112,7 +115,9 @@ def test_a_camera_that_is_not_there_is_one_line(bundle: Path) -> None:
     for camera in ("camera:97", "/dev/video97", "rtsp://127.0.0.1:9/none"):
         ended = inspect(bundle, camera)
         lines = [line for line in ended.stderr.splitlines() if line.strip()]
-        assert ended.returncode == 2 and lines == [line for line in lines if line.startswith("error: the camera can't be opened")], ended.stderr
+        assert ended.returncode == 2 and lines == [line for line in lines if line.startswith("error: the camera can't be opened")], (
+            ended.stderr
+        )
 
 
 def test_without_opencv_the_extra_is_named(bundle: Path) -> None:
