@@ -89,7 +89,9 @@ def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
         except Image.DecompressionBombError:
             raise _too_large("the picture has", max_megapixels, where) from None
         except UnidentifiedImageError:
-            raise DataError("not a picture of a known format", where=where, remedy="replace or remove it") from None
+            raise DataError(
+                "not a picture of a known format, or its beginning is damaged", where=where, remedy="replace or remove it"
+            ) from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
             why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
@@ -173,10 +175,8 @@ def _whole(picture: Image.Image, where: Path | None) -> tuple[Cut, list[str]]:
     picture.load()
     top, notes = None, []
     if is_deep(picture):
-        brightest = [
-            np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height)))).max() for y in range(0, picture.height, BAND)
-        ]
-        top = white_of(float(max(brightest)))
+        parts = (picture.crop((0, y, picture.width, min(y + BAND, picture.height))) for y in range(0, picture.height, BAND))
+        top = white_of(max(float(np.nan_to_num(np.asarray(part)).max()) for part in parts))
         notes = ["greys of more than eight bits: scaled to eight"]
     elif picture.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
@@ -184,7 +184,10 @@ def _whole(picture: Image.Image, where: Path | None) -> tuple[Cut, list[str]]:
 
 
 def _is_ycbcr(picture: Any) -> bool:
-    return picture.mode == "RGB" and picture.layers == 3 and picture.info.get("adobe_transform") != 0
+    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and blue."""
+    if picture.mode != "RGB" or picture.layers != 3 or picture.info.get("adobe_transform") == 0:
+        return False
+    return bytes(layer[0] for layer in picture.layer) != b"RGB"
 
 
 def _is_halved(picture: Any) -> bool:
