@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "report", "study")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "report", "study")
 HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
     except KeyboardInterrupt:
         resumed, again = ": go on with prunedge prune --resume RUN", ": the same command goes on"
-        hint = {"prune": resumed, "demo": resumed, "audit": again, "study": again}.get(tokens[0] if tokens else "", "")
+        hint = {"prune": resumed, "demo": resumed, "audit": again, "inspect": again, "study": again}.get(tokens[0] if tokens else "", "")
         sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
         sys.exit(130)
     except BrokenPipeError:

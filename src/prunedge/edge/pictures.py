@@ -22,7 +22,7 @@ def read_picture(path: Path | str, size: int) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
-            picture = _rgb(picture)
+            picture = rgb(picture)
             if picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(picture)
@@ -31,16 +31,30 @@ def read_picture(path: Path | str, size: int) -> np.ndarray:
         raise DataError(f"can't be decoded: {why}", where=path, remedy="replace or remove it, or use --skip-unreadable") from None
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
+def rgb(picture: Image.Image, top: float | None = None) -> Image.Image:
+    """A picture of any mode as RGB: deep greys are scaled to eight bits, transparency is laid on black.
+
+    `top` is the grey that becomes white; without it `white_of` finds it in the picture. A crop of a larger picture needs the whole one's.
+    """
+    if is_deep(picture):
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         # Sixteen-bit greys: Pillow's own conversion would clip at 255 instead of scaling.
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        top = white_of(values.max(initial=0)) if top is None else top
         return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         seen = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB")
     return picture.convert("RGB")
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Whether its greys have more than eight bits."""
+    return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def white_of(brightest: float) -> float:
+    """The grey that counts as white in a deep picture whose brightest is this."""
+    return 65535.0 if brightest > 255 else 255.0
 
 
 def normalise(pixels: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> np.ndarray:

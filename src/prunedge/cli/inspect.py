@@ -1,0 +1,169 @@
+"""`prunedge inspect`: look for damage in photographs, videos or a camera's pictures. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from prunedge.edge.inspect.run import Outcome
+
+SHOWN = 15
+
+
+def inspect(
+    bundle: Path,
+    source: str,
+    *,
+    out: Path | None = None,
+    damage: str | None = None,
+    threshold: float = 0.5,
+    patch: int | None = None,
+    overlap: float = 0.5,
+    batch: int = 16,
+    mm_per_pixel: float | None = None,
+    max_megapixels: float = 200.0,
+    every: float | None = None,
+    frames: int | None = None,
+    threads: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Look for damage: overlays, maps and tables of each photograph, and a page that shows the worst first.
+
+    Large photographs are cut into overlapping patches. A file that can't be read is told and skipped. The same command goes on
+    where an earlier one was interrupted.
+
+    Example: `prunedge inspect bundles/cracks photos/ --out inspected --mm-per-pixel 0.4`
+
+    Parameters
+    ----------
+    bundle
+        What `prunedge export` made.
+    source
+        A photograph, a folder of them, a video (needs `prunedge[video]`), or a camera: camera:0, /dev/video0 or rtsp://...
+    out
+        The folder to keep the results in; without it they are only printed.
+    damage
+        Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
+    threshold
+        An area is damaged from this probability on.
+    patch
+        Side of a patch in the photograph's pixels: as much as a training picture showed. Without it, what the bundle tells.
+    overlap
+        Share of a patch that the next one sees again.
+    batch
+        Patches at a time.
+    mm_per_pixel
+        Millimetres that a pixel shows: gives sizes in millimetres too.
+    max_megapixels
+        Larger pictures are refused before they are decoded.
+    every
+        Seconds from one inspected frame of a video or camera to the next (1 unless given; 0: every frame).
+    frames
+        End a video or camera after so many inspected frames.
+    threads
+        Threads that the network may use; all cores, unless given.
+    json
+        Print the result as JSON.
+    """
+    from prunedge.cli.console import print_json, progress, say
+    from prunedge.edge import open_bundle
+    from prunedge.edge.device import device
+    from prunedge.edge.inspect import Settings
+    from prunedge.edge.inspect.results import open_results, pictures_per_second
+    from prunedge.edge.inspect.run import describe, inspect_source
+    from prunedge.edge.inspect.sources import open_source
+    from prunedge.edge.runtime import open_session
+    from prunedge.errors import DataError
+
+    if threads is not None and threads < 1:
+        raise DataError("--threads must be at least 1", remedy="mend this value")
+    opened = open_bundle(bundle)
+    wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
+    settings = Settings(wanted, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels).fitted(opened.manifest)
+    session = open_session(opened, threads or _cores())
+    pictures = open_source(source, out=out, every=every, frames=frames)
+    about = describe(opened, pictures, settings, device())
+    results = open_results(out, about) if out is not None else None
+    sound = [name for name in opened.manifest.classes if name not in settings.damage]
+    choice = f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; patches of {settings.patch} pixels"
+    if pictures.total != 1:
+        say(choice)
+    with progress("inspecting", quiet=json) as advance:
+        outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
+    if not outcome.records:
+        what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
+        raise DataError(what, where=pictures.title)
+    rate = pictures_per_second(outcome.records)
+    if json:
+        skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
+        print_json(
+            {**about, "pictures": outcome.records, "skipped": skipped, "pictures_per_second": rate, "out": str(out) if out else None}
+        )
+    else:
+        _print(outcome, rate, out)
+        if pictures.total == 1:
+            print(choice)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
+    from prunedge.cli.console import out
+
+    records = outcome.records
+    damaged = [record for record in records if record["regions"]]
+    if len(records) == 1 and damaged:
+        out.print(_regions(records[0]))
+    elif damaged:
+        out.print(_worst(damaged))
+    patches = sum(record["patches"] for record in records)
+    reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
+    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second", markup=False)
+    regions = sum(len(record["regions"]) for record in records)
+    skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
+    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}", markup=False)
+    if folder is not None:
+        out.print(f"page: {folder / 'inspection.html'}", markup=False)
+
+
+def _regions(record: dict[str, Any]) -> Any:
+    unit, end = ("mm", "_mm") if record["mm_per_pixel"] else ("px", "")
+    names = ("damage", "surest", "mean", "left px", "top px", f"width {unit}", f"height {unit}", f"area {unit}2")
+    count = len(record["regions"])
+    table = _table(record["name"] + (f": {SHOWN} of {count:,} regions, worst first" if count > SHOWN else ""), *names)
+    for region in record["regions"][:SHOWN]:
+        sizes = [region["width" + end], region["height" + end], region["area_mm2" if end else "area"]]
+        shares = [f"{region[key]:.1%}" for key in ("probability", "mean_probability")]
+        table.add_row(
+            region["label"],
+            *shares,
+            str(region["left"]),
+            str(region["top"]),
+            *(f"{size:,.4g}" if size < 1e4 else f"{size:,.0f}" for size in sizes),
+        )
+    return table
+
+
+def _worst(damaged: list[dict[str, Any]]) -> Any:
+    table = _table(
+        "worst first" + (f", {SHOWN} of {len(damaged):,}" if len(damaged) > SHOWN else ""), "picture", "regions", "damaged", "surest"
+    )
+    for record in damaged[:SHOWN]:
+        table.add_row(record["name"], str(len(record["regions"])), f"{record['damaged_share']:.1%}", f"{record['probability']:.1%}")
+    return table
+
+
+def _table(title: str, *names: str) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title))
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", overflow="fold")
+    return table

@@ -1,0 +1,91 @@
+"""Connected damaged areas of a map, with numpy alone. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected damaged area, in pixels of the upright photograph; `right` and `bottom` are the first pixels outside.
+
+    `label` is the most probable damage class of its surest patch, `probability` that patch's, `mean_probability` the mean of the map over
+    the area, `area` the pixels that its cells cover.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    label: str
+    probability: float
+    mean_probability: float
+    area: int
+
+    @property
+    def weight(self) -> float:
+        """What regions are ordered by: pixels that are damaged if the map is right."""
+        return self.area * self.mean_probability
+
+    def to_json(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
+        """A plain dict; sizes in millimetres too when the scale is known."""
+        width, height = self.right - self.left, self.bottom - self.top
+        found = {**asdict(self), "width": width, "height": height}
+        if mm_per_pixel is not None:
+            found |= {"width_mm": width * mm_per_pixel, "height_mm": height * mm_per_pixel, "area_mm2": self.area * mm_per_pixel**2}
+        return found
+
+
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the connected areas (8 neighbours) of a bool mask (rows, columns): int64 of its shape, 0 outside, 1 to n inside; and n."""
+    labels = np.zeros(mask.shape, dtype=np.int64)
+    count = int(mask.sum())
+    cells = np.full((mask.shape[0] + 2, mask.shape[1] + 2), -1)  # a frame, so that each cell has eight neighbours
+    cells[1:-1, 1:-1][mask] = np.arange(count)
+    inner = cells[1:-1, 1:-1]
+    pairs = []
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        beside = cells[1 + down : cells.shape[0] - 1 + down, 1 + right : cells.shape[1] - 1 + right]
+        both = (inner >= 0) & (beside >= 0)
+        pairs.append(np.stack([inner[both], beside[both]]))
+    first, second = np.concatenate(pairs, axis=1)
+    roots = np.arange(count)
+    while True:
+        # Each area's root takes the lowest root that it touches; then every cell jumps to its root. Areas halve in number each time.
+        low, high = np.minimum(roots[first], roots[second]), np.maximum(roots[first], roots[second])
+        if (low == high).all():
+            break
+        np.minimum.at(roots, high, low)
+        while (roots != (roots := roots[roots])).any():
+            pass
+    names, numbers = np.unique(roots, return_inverse=True)
+    labels[mask] = numbers + 1
+    return labels, len(names)
+
+
+def find_regions(
+    mean: np.ndarray, peak: np.ndarray, names: np.ndarray, columns: np.ndarray, rows: np.ndarray, damaged: np.ndarray
+) -> tuple[Region, ...]:
+    """The regions of `damaged` cells, heaviest first.
+
+    All maps are (rows, columns): the mean probability, the surest patch's, that patch's label, and which cells are damaged (bool).
+    `columns` and `rows` are the cells' edges in pixels.
+    """
+    labels, count = label_components(damaged)
+    areas = np.outer(np.diff(rows), np.diff(columns))
+    found = []
+    order = np.argsort(labels[damaged], kind="stable")
+    y, x = (places[order] for places in np.nonzero(damaged))
+    for part in np.split(np.arange(len(order)), np.searchsorted(labels[y, x], np.arange(2, count + 1))) if count else ():
+        at = (y[part], x[part])
+        area, surest = int(areas[at].sum()), int(np.argmax(peak[at]))
+        found.append(
+            Region(
+                int(columns[at[1].min()]), int(rows[at[0].min()]), int(columns[at[1].max() + 1]), int(rows[at[0].max() + 1]),
+                str(names[at][surest]), float(peak[at][surest]), float((mean[at] * areas[at]).sum() / area), area,
+            )
+        )  # fmt: skip
+    return tuple(sorted(found, key=lambda region: (-region.weight, region.top, region.left)))

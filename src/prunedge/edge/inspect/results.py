@@ -1,0 +1,148 @@
+"""The folder of an inspection: files of each picture, tables and a page of all. Every write is atomic, so that it can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from prunedge.edge.inspect.inspection import Inspection
+from prunedge.edge.inspect.overlay import draw_overlay, grey_map
+from prunedge.edge.inspect.page import render_page
+from prunedge.edge.inspect.photo import Photo
+from prunedge.edge.inspect.sources import MARK, Item
+from prunedge.errors import DataError
+
+Record = dict[str, Any]
+WRITING = ".writing-"
+COLUMNS = (
+    "picture", "region", "label", "probability", "mean_probability", "left", "top", "right", "bottom", "width", "height", "area",
+    "width_mm", "height_mm", "area_mm2", "latitude", "longitude", "altitude_m", "time_s", "taken",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results. `about` says what was inspected with what: source, bundle, settings, device, date."""
+
+    path: Path
+    about: Mapping[str, Any]
+
+    def known(self, item: Item) -> Record | None:
+        """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
+        try:
+            record = json.loads(self._file(item.name, ".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        is_whole = all(self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png"))
+        return record if is_whole and isinstance(record, dict) and record.get("key") == self._key(item) else None
+
+    def keep(self, item: Item, found: Inspection, photo: Photo) -> Record:
+        """Write a picture's overlay, map and, when those are there, its JSON; returns that."""
+        started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
+        draw_overlay(photo, found, self.about["settings"]["threshold"]).save(overlay, "JPEG", quality=88)
+        grey_map(found.map).save(grey, "PNG")
+        self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
+        self._write(self._file(item.name, ".map.png"), grey.getvalue())
+        record = {**found.to_json(), **item.about, "seconds_drawing": perf_counter() - started, "key": self._key(item)}
+        self._write(self._file(item.name, ".json"), json.dumps(record, indent=1).encode())
+        return record
+
+    def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
+        """Write the tables and the page of all pictures (worst first); returns the page."""
+        self._write(self.path / "findings.csv", _table(records).encode())
+        places = [_feature(record) for record in records if record["position"]]
+        geojson = self.path / "findings.geojson"
+        if places:
+            self._write(geojson, json.dumps({"type": "FeatureCollection", "features": places}, indent=1).encode())
+        else:
+            geojson.unlink(missing_ok=True)
+        page = self.path / "inspection.html"
+        self._write(page, render_page(self.path, self.about, records, skipped, pictures_per_second(records)).encode())
+        return page
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return self.path / f"{name}{suffix}"
+
+    def _key(self, item: Item) -> str:
+        decides = [self.about["bundle"]["sha256"], self.about["settings"], item.stamp]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _write(self, file: Path, content: bytes) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=WRITING)
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, file)
+        except OSError as error:
+            raise DataError(
+                f"can't write: {error.strerror}", where=file, remedy="free space, mend the permissions or choose another --out"
+            ) from None
+
+
+def open_results(path: Path, about: Mapping[str, Any]) -> Results:
+    """The folder for an inspection's results: new, empty or of an earlier inspection. DataError when it holds something else."""
+    mark, results = path / MARK, Results(path, about)
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(mark))):
+        raise DataError("the folder holds something else than an inspection", where=path, remedy="choose another --out")
+    results._write(mark, json.dumps({"format": "prunedge inspection", **about}, indent=1).encode())
+    for left in path.rglob(f"{WRITING}*"):
+        left.unlink(missing_ok=True)
+    return results
+
+
+def worst_first(records: Sequence[Record]) -> list[Record]:
+    """Records by how much of the picture is damaged if the map is right, then by their surest patch, then by name."""
+    return sorted(records, key=lambda record: (-record["severity"], -record["probability"], record["name"]))
+
+
+def pictures_per_second(records: Sequence[Record]) -> float:
+    """How fast they were read, inspected and drawn."""
+    seconds = sum(record["seconds"] + record.get("seconds_drawing", 0) for record in records)
+    return len(records) / seconds if seconds else 0.0
+
+
+def _is_ours(mark: Path) -> bool:
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == "prunedge inspection"
+
+
+def _table(records: Sequence[Record]) -> str:
+    """One line for each region."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        shared = {**record, **(record["position"] or {}), "picture": _cell(record["name"])}
+        for number, region in enumerate(record["regions"], 1):
+            writer.writerow({**shared, **region, "region": number, "label": _cell(region["label"])})
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+def _feature(record: Record) -> dict[str, Any]:
+    place = record["position"]
+    point = [place["longitude"], place["latitude"]] + ([place["altitude_m"]] if place["altitude_m"] is not None else [])
+    worst = record["regions"][0]["label"] if record["regions"] else None
+    told = {key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")}
+    properties = {"picture": record["name"], "regions": len(record["regions"]), "label": worst, **told, "findings": record["regions"]}
+    return {"type": "Feature", "geometry": {"type": "Point", "coordinates": point}, "properties": properties}
