@@ -87,6 +87,8 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
 def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
+    if recipe.device is not None:
+        _timer(recipe)
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
     start = recipe.start
@@ -200,9 +202,14 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
         network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
-        found = steer(network.eval(), data.example(), Timer(recipe.device, recipe.runtime, recipe.device_threads)).to_json()
+        found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
     return Steering.from_json(found)
+
+
+def _timer(recipe: Recipe) -> Timer:
+    assert recipe.device is not None
+    return Timer(recipe.device, recipe.runtime, recipe.device_threads)
 
 
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
