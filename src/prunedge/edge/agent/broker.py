@@ -106,7 +106,7 @@ class Connection:
         self.lost = Event()
         self.window, self.largest = WINDOW, None  # messages on their way, bytes of a packet
         self._broker, self._subscribe, self._wake = broker, subscribe, wake
-        self._answered, self._why = Event(), ""
+        self._answered, self._is_refused, self._why = Event(), False, ""
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
         self._client.connect_timeout = ANSWER_S
         self._client.username_pw_set(broker.user, broker.password)
@@ -139,7 +139,9 @@ class Connection:
         if not self._answered.wait(ANSWER_S):
             self.abandon()
             raise AgentError("the broker does not answer", where=where, remedy="does it speak MQTT 5 on this port?")
-        if self._why:
+        if self.lost.is_set() and not self._is_refused:
+            raise AgentError(f"the broker closed the connection ({self._why})", where=where, remedy="is this its port, and with TLS its TLS port?")
+        if self._is_refused:
             self.abandon()
             raise AgentError(f"the broker refuses the agent ({self._why})", where=where, remedy="check user, password and its MQTT version")
 
@@ -171,7 +173,7 @@ class Connection:
 
     def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._why = str(reason)
+            self._is_refused, self._why = True, str(reason)
         else:
             # Brokers close the connection when more is on its way than they said they take.
             self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))

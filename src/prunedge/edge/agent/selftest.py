@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from prunedge.edge.agent.fetch import Unreachable
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.pictures import read_picture
 from prunedge.edge.runtime import open_session
@@ -28,10 +29,12 @@ NEAR = 0.05  # between a picture alone and among others: quantised networks may 
 
 
 def selftest(bundle: Path, pictures: Iterable[Path], timeout: float = TIMEOUT_S) -> float:
-    """Try a bundle on noise and on pictures; returns the milliseconds that a patch took. AgentError says what is wrong with it."""
+    """Try a bundle on noise and on pictures; returns the milliseconds that a patch took. AgentError says what is wrong with it, Unreachable that it can't be tried now."""
     command = [sys.executable, "-m", "prunedge.edge.agent.selftest", str(bundle), *map(str, pictures)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Unreachable(f"the self-test can't be started ({error.strerror})", remedy="is there enough memory?") from None
     except subprocess.TimeoutExpired:
         raise AgentError(f"the self-test did not end in {timeout:.0f} s", where=bundle, remedy="the bundle is too slow here") from None
     try:
