@@ -28,7 +28,7 @@ def agent(
     model_from: list[str] | None = None,
     model_key: Path | None = None,
     model_max_mb: int = 500,
-    damage: list[str] | None = None,
+    damage: tuple[str, ...] = (),
     threshold: float = 0.5,
     patch: int | None = None,
     overlap: float = 0.5,
@@ -48,7 +48,7 @@ def agent(
     bundle
         The bundle to begin with.
     watch
-        A folder (with those below it), or camera:0, camera:/dev/video1, camera:rtsp://...
+        A folder (with those below it), a camera (camera:0, /dev/video0 or rtsp://...; needs `prunedge[video]`) or a video.
     broker
         mqtts://[USER@]HOST[:PORT], or mqtt:// without encryption. MQTT 5.
     topic
@@ -66,7 +66,7 @@ def agent(
     state
         The agent's own folder: queue, pictures that are done, accepted bundles.
     every
-        Seconds between two looks into the folder, or between two frames of the camera.
+        Seconds between two looks into the folder, or between two frames of the camera or video.
     settle
         Seconds for which a file must not have changed before it is read.
     once
@@ -82,35 +82,33 @@ def agent(
     model_max_mb
         The largest bundle to fetch, in MB.
     damage
-        The classes that count as damage.
+        Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
     threshold
-        From this probability on a place is damaged.
+        An area is damaged from this probability on.
     patch
-        Side of a patch in the picture's pixels; the network's input size, unless given.
+        Side of a patch in the photograph's pixels; without it, what the bundle tells.
     overlap
-        Share of a patch that its neighbour covers too.
+        Share of a patch that the next one sees again.
     mm_per_pixel
-        The scale of the pictures, for sizes in millimetres.
+        Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
-        Larger pictures are refused.
+        Larger pictures are refused before they are decoded.
     batch
-        Patches that are classified at a time.
+        Patches at a time.
     threads
         Threads that one inference may use.
     """
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.agent.announcement import parse_origins
-    from prunedge.edge.agent.inspecting import Settings
+    from prunedge.edge.inspect import Settings
 
+    classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     settings = AgentSettings(
         bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
         settle=settle, once=once,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key), queue_limit=queue_limit, threads=threads,
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
-        inspection=Settings(
-            damage=tuple(damage or ()), threshold=threshold, patch=patch, overlap=overlap, batch=batch, mm_per_pixel=mm_per_pixel,
-            max_megapixels=max_megapixels,
-        ),
+        inspection=Settings(classes, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels),
     )  # fmt: skip
     _log_to_stderr()
     worker = Agent(settings)

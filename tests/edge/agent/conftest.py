@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 
 from prunedge.edge.agent import Agent, AgentSettings, parse_broker
-from prunedge.edge.agent.settings import Settings
+from prunedge.edge.inspect import Settings
 from prunedge.export import export_bundle
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber
 from tests.networks import Mobile, randomise
@@ -90,7 +90,8 @@ def settings(tmp_path: Path, bundles: tuple[Path, Path]) -> AgentSettings:
     """An agent's settings that wait for nothing; the broker is to be filled in."""
     (tmp_path / "pictures").mkdir()
     return AgentSettings(
-        bundle=bundles[0], watch=str(tmp_path / "pictures"), broker=parse_broker("mqtt://127.0.0.1:1"), topic=TOPIC, state=tmp_path / "state",
+        bundle=bundles[0], watch=str(tmp_path / "pictures"), broker=parse_broker("mqtt://127.0.0.1:1"), topic=TOPIC,
+        state=tmp_path / "state",
         device="b7", inspection=Settings(damage=("crack",)), every=0.05, settle=0.0, backoff=(0.05, 0.2),
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ class Mosquitto:
             "persistence true",
             f"persistence_location {folder}/",
             "user root",
-            "max_queued_messages 0",
+            "max_queued_messages 100000",
         ]
         if not any(line.startswith("password_file") for line in lines):
             base.append("allow_anonymous true")

@@ -14,14 +14,14 @@ from prunedge.edge.agent.messages import REGIONS, Topics, failure, finding, mess
 from prunedge.errors import AgentError
 
 TOPICS = Topics("site/b")
-FOUND = {"name": "a.png", "damaged": True, "probability": 0.9, "regions": [], "map": [[0.5]], "width": 3}
+FOUND = {"name": "a.png", "damaged": 2, "probability": 0.9, "regions": [], "map": [[0.5]], "width": 3}
 
 
 def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
     message = finding(TOPICS, "b7", "a.png", "1" * 64, "2" * 64, FOUND)
     told = json.loads(message.payload)
     assert message.topic == "site/b/findings" and told["id"] == message.id
-    assert told["picture"] == "a.png" and told["damaged"] and "map" not in told and told["time"].endswith("Z")
+    assert told["picture"] == "a.png" and not told["is_damaged"] and "map" not in told and told["time"].endswith("Z")
 
 
 def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -> None:

@@ -39,7 +39,7 @@ def test_findings_failures_and_status(
     assert pictures_of(subscriber) == sorted(names, key=lambda name: (folder / name).stat().st_mtime_ns)
     found = subscriber.on("/findings")[0]
     assert found["device"] == "b7" and found["bundle_sha256"] == digest(bundles[0]) and 0 <= found["probability"] <= 1
-    assert (found["width"], found["height"]) == (24, 16) and isinstance(found["damaged"], bool)
+    assert (found["width"], found["height"]) == (24, 16) and found["is_damaged"] == bool(found["regions"])
     (failed,) = subscriber.on("/errors")
     assert failed["kind"] == "picture" and failed["about"] == "truncated.png" and "decoded" in failed["error"]
     online = [told for told in subscriber.on("/status") if told["state"] == "online"]
@@ -69,13 +69,13 @@ def test_a_broker_that_is_killed_loses_nothing_and_hears_nothing_twice(
         written = 0
         for batch in range(3):
             # What a broker has acknowledged and then loses is beyond the agent: the subscriber must be there to be told at once.
-            wait_for(lambda: subscriber.client.is_connected() and len(subscriber.findings()) == written, "the subscriber")
             before = written
+            wait_for(lambda before=before: subscriber.client.is_connected() and len(subscriber.findings()) == before, "the subscriber")
             written += len(write_pictures(Path(settings.watch), 12, first=12 * batch))
             wait_for(lambda before=before: len(subscriber.findings()) > before, "some of them")
             broker.kill()
             written += len(write_pictures(Path(settings.watch), 4, first=100 + 4 * batch))
-            wait_for(lambda: running.agent._store.counts().get("pictures") == written, "inspections without a broker")
+            wait_for(lambda written=written: running.agent._store.counts().get("pictures") == written, "inspections without a broker")
             assert running.agent._store.waiting() >= 4
             broker.start()
             wait_for(lambda: running.agent._store.waiting() == 0, "an empty queue")
@@ -182,6 +182,7 @@ def test_a_broker_that_can_t_be_used_is_one_line_and_messages_stay(
     how: str, words: str, settings: AgentSettings, secured: Mosquitto, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunedge.edge.agent.agent.ONCE_S", 0.5)
+    monkeypatch.setattr("prunedge.edge.agent.agent.FLUSH_S", 0.2)
     tls = {"password": "s3cret", "ca": authority.file}
     url = f"mqtts://bridge7@127.0.0.1:{secured.port}"
     broker = {
@@ -212,3 +213,13 @@ def test_a_topic_that_the_broker_forbids_keeps_its_messages(
     with Running(settings, broker=broker, topic="site/another") as running:
         wait_for(lambda: "refuses a message, which is kept" in caplog.text, "the refusal")
         assert running.agent._store.waiting() == 2
+
+
+def test_failed_tries_leave_no_open_files(settings: AgentSettings, secured: Mosquitto, authority: Authority) -> None:
+    """A night without the right password must not end in 'too many open files'."""
+    broker = parse_broker(f"mqtts://bridge7@127.0.0.1:{secured.port}", password="guess", ca=authority.file)
+    with Running(settings, broker=broker, backoff=(0.001, 0.001)) as running:
+        wait_for(lambda: running.agent.courier.problem, "the first refusal")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        wait_for(lambda: running.agent.courier._tries > 30, "thirty refusals")
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + 10

@@ -78,7 +78,7 @@ class Queue(RuleBasedStateMachine):
         base = self.store._base
         pages = base.execute("PRAGMA page_count").fetchone()[0]
         base.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(AgentError, match="full.*make room"):
+        with pytest.raises(AgentError, match=r"full.*make room"):
             for number in range(len(self.seen), len(self.seen) + 1000):
                 self.store.record(Stamp(f"big{number}", 1, 1), "c", Message(f"big{number}", "t", "x" * 3000), ["pictures"])
                 self.seen.add(f"big{number}")
@@ -142,7 +142,7 @@ def test_notes_are_written_together_and_taken_away(store: Store) -> None:
 
 
 def test_a_folder_belongs_to_one_agent(store: Store) -> None:
-    with pytest.raises(AgentError, match="another agent.*--state"):
+    with pytest.raises(AgentError, match=r"another agent.*--state"):
         Store(store.folder)
     store.close()
     Store(store.folder).close()

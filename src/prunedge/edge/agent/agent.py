@@ -12,9 +12,8 @@ from typing import Any
 from prunedge import __version__
 from prunedge.edge.agent.announcement import load_key
 from prunedge.edge.agent.broker import require_paho, trusted
-from prunedge.edge.agent.camera import Camera
 from prunedge.edge.agent.courier import Courier
-from prunedge.edge.agent.inspecting import damage_classes, inspect_picture
+from prunedge.edge.agent.frames import Frames, is_camera
 from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.messages import Message, Topics, failure, finding, now, status
 from prunedge.edge.agent.service import notify
@@ -25,9 +24,10 @@ from prunedge.edge.agent.trouble import Culprit, Postponed
 from prunedge.edge.agent.updater import Updater
 from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
+from prunedge.edge.inspect import inspect_picture
+from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
 from prunedge.errors import AgentError, DataError, PrunedgeError
 
-CAMERA = "camera:"
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker
 TICK_S = 0.5
@@ -52,11 +52,12 @@ class Agent:
             self._source = self._watched()
             self._shelf = Shelf(settings.state / "bundles", self._store, settings.bundle, settings.threads)
             self._use = self._shelf.start()
-            damage_classes(self._use.bundle.manifest.classes, settings.inspection.damage)
+            settings.inspection.fitted(self._use.bundle.manifest)
             self._updater = self._make_updater() if settings.model_topic else None
         except BaseException:
             self._store.close()
             raise
+        self._watching = settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch  # without a password
         self._culprit = Culprit(settings.state / "inspecting.json")
         if self._shelf.passed_over:
             self._culprit.acquit()  # it was the bundle
@@ -74,9 +75,11 @@ class Agent:
     def run(self) -> None:
         """Work until told to stop. AgentError at the end of `once` when something could not be inspected or delivered."""
         use = self._use.bundle.manifest
-        log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self.settings.watch)
+        log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
         for why in self._shelf.passed_over:
             self._report("bundle", "an accepted bundle", why, key=why)
+        if isinstance(self._source, Frames):
+            self._source.start()
         self.courier.start()
         if self._updater:
             self._updater.start()
@@ -85,6 +88,8 @@ class Agent:
             self._work()
         finally:
             notify("STOPPING=1")
+            if isinstance(self._source, Frames):
+                self._source.stop()
             if self._updater:
                 self._updater.stop()
             self.courier.stop(FLUSH_S)
@@ -98,7 +103,7 @@ class Agent:
         """What the agent tells of itself, as the payload of a status message."""
         use, counts = self._use, self._store.counts()
         return status(
-            self.settings.device, "online", watching=self.settings.watch, version=__version__,
+            self.settings.device, "online", watching=self._watching, version=__version__,
             bundle={"sha256": use.sha256, "model": use.bundle.manifest.model, "classes": use.bundle.manifest.classes},
             **{name: counts.get(name, 0) for name in ("pictures", "damaged", "failed")},
             queue=self._store.waiting(), last_error=self._last_error,
@@ -190,9 +195,9 @@ class Agent:
             self._culprit.acquit()
         self._shelf.proved()
         self._recent.append(arrival.path)
-        log.info("%s: %s (%.2f)", one_line(name), "DAMAGED" if found.damaged else "sound", found.probability)
+        log.info("%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability)
         message = finding(self.topics, device, name, digest, use.sha256, found.to_json())
-        return message, ["pictures", "damaged"] if found.damaged else ["pictures"]
+        return message, ["pictures", "damaged"] if found.regions else ["pictures"]
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
@@ -250,18 +255,18 @@ class Agent:
         log.warning("%s", one_line(error))
         self._last_error = {"time": now(), "error": one_line(error)}
 
-    def _watched(self) -> Folder | Camera:
-        watch = self.settings.watch
-        if watch.startswith(CAMERA):
-            return Camera(watch.removeprefix(CAMERA), self.settings.state / "frames", self.settings.every)
-        return Folder(Path(watch), self.settings.settle)
+    def _watched(self) -> Folder | Frames:
+        told = self.settings
+        if is_camera(told.watch) or Path(told.watch).suffix.lower() in VIDEO_SUFFIXES:
+            return Frames(told.watch, told.state / "frames", told.every, told.once)
+        return Folder(Path(told.watch), told.settle)
 
     def _make_updater(self) -> Updater:
         settings = self.settings
         return Updater(
             self._shelf.incoming, settings.model_from, load_key(settings.model_key) if settings.model_key else None,
             trusted(None, also=settings.broker.ca), largest=settings.largest_bundle, threads=settings.threads,
-            damage=settings.inspection.damage, current=lambda: self._use, pictures=lambda: list(self._recent),
+            inspection=settings.inspection, current=lambda: self._use, pictures=lambda: list(self._recent),
             is_refused=self._store.is_refused, refuse=self._refuse,
         )  # fmt: skip
 

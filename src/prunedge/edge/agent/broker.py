@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -123,27 +124,38 @@ class Connection:
 
     def open(self) -> None:
         """Connect and wait for the broker's answer; AgentError says why it failed."""
+        try:
+            self._connect()
+            self._client.loop_start()
+            self._await_answer()
+        except AgentError:
+            self.abandon()
+            raise
+
+    def _connect(self) -> None:
         where = self._broker
         try:
             self._client.connect(where.host, where.port, KEEPALIVE_S, clean_start=False, properties=self._properties)
         except ssl.SSLCertVerificationError as error:
-            raise AgentError(
-                f"the broker's certificate is not trusted ({error.verify_message})", where=where, remedy="name its authority by --ca"
-            ) from None
+            what, remedy = f"the broker's certificate is not trusted ({error.verify_message})", "name its authority by --ca"
         except ssl.SSLError as error:
-            raise AgentError(f"TLS with the broker failed ({error.reason or error})", where=where, remedy="is this its TLS port?") from None
+            what, remedy = f"TLS with the broker failed ({error.reason or error})", "is this its TLS port?"
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise AgentError(f"the broker can't be reached ({one_line(why)})", where=where, remedy="is it running?") from None
-        self._client.loop_start()
+            what, remedy = f"the broker can't be reached ({one_line(why)})", "is it running?"
+        else:
+            return
+        self.lost.set()
+        raise AgentError(what, where=where, remedy=remedy)
+
+    def _await_answer(self) -> None:
+        where = self._broker
         if not self._answered.wait(ANSWER_S):
-            self.abandon()
             raise AgentError("the broker does not answer", where=where, remedy="does it speak MQTT 5 on this port?")
-        if self.lost.is_set() and not self._is_refused:
-            raise AgentError(f"the broker closed the connection ({self._why})", where=where, remedy="is this its port, and with TLS its TLS port?")
         if self._is_refused:
-            self.abandon()
             raise AgentError(f"the broker refuses the agent ({self._why})", where=where, remedy="check user, password and its MQTT version")
+        if self.lost.is_set():
+            raise AgentError(f"the broker closed the connection ({self._why})", where=where, remedy="is this its port, or its TLS port?")
 
     def publish(self, topic: str, payload: str, retain: bool = False) -> int:
         """Send a message (QoS 1); returns the number that its acknowledgement will bear."""
@@ -156,16 +168,18 @@ class Connection:
     def close(self, topic: str, payload: str, seconds: float) -> None:
         """A last retained message, then an orderly end, so that the broker doesn't send the last will."""
         info = self._client.publish(topic, payload, qos=1, retain=True)
-        try:
+        with suppress(RuntimeError, ValueError):  # the connection was lost meanwhile; the last will speaks
             info.wait_for_publish(seconds)
-        except (RuntimeError, ValueError):
-            return  # the connection was lost meanwhile; the last will speaks
         self.abandon(seconds)
 
     def abandon(self, seconds: float = 1.0) -> None:
         """Disconnect, waiting no longer than told; paho's thread is a daemon and ends by itself."""
         self._client.disconnect()
         self.lost.wait(seconds)
+        # The client and this refer to each other, and its sockets stay open until it is gone: a night of failed tries would use up all
+        # that a process may have.
+        self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
+        self._client.on_message = self._client.on_subscribe = None
 
     def why(self) -> str:
         """Why the connection was lost."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
+from typing import NoReturn
 
 from prunedge.edge.agent.broker import Broker, Connection
-from prunedge.edge.agent.lines import log
+from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.messages import status
 from prunedge.edge.agent.store import Store
 from prunedge.errors import AgentError
@@ -36,14 +37,14 @@ class Courier:
         self._store, self._broker, self._client_id, self._device = store, broker, client_id, device
         self._topic, self._tell, self._subscribe, self._on_message = status_topic, tell, subscribe, on_message
         self._first, self._longest = backoff
-        self._wake, self._is_stopping, self._deadline = Event(), False, 0.0
+        self._wake, self._ending, self._deadline = Event(), Event(), 0.0
         self._connection: Connection | None = None
         self._sent: dict[int, int] = {}  # number of a message on its way -> its place in the outbox
         self._status_number: int | None = None  # of a status on its way
         self._moved = 0.0  # when something was last acknowledged, or sent when nothing was on its way
         self._done: list[int] = []  # places that the broker has, still to be forgotten
         self._held: dict[int, float] = {}  # places that the broker refused -> when to send them again
-        self._tries, self._status_due, self._is_idle = 0, 0.0, False
+        self._tries, self._status_due = 0, 0.0
         self.problem: AgentError | None = None
         self._thread = Thread(target=self._run, name="courier", daemon=True)
 
@@ -53,7 +54,6 @@ class Courier:
 
     def wake(self) -> None:
         """There is something new in the outbox."""
-        self._is_idle = False
         self._wake.set()
 
     def is_alive(self) -> bool:
@@ -67,66 +67,80 @@ class Courier:
 
     def stop(self, seconds: float) -> None:
         """Send what waits, for `seconds` at most, publish that the agent is offline, and disconnect."""
-        self._deadline, self._is_stopping = monotonic() + seconds, True
+        self._deadline = monotonic() + seconds
+        self._ending.set()
         self._wake.set()
         self._thread.join(seconds + 2 * GOODBYE_S + 30)
 
     def _run(self) -> None:
-        while not (self._is_stopping and (monotonic() >= self._deadline or self._is_idle)):
+        while True:
             try:
-                pause = self._turn()
-                self.problem, self._tries = None, 0
+                pause, is_well = self._turn(), True
+                self.problem = None
             except AgentError as error:
-                self.problem = error
-                log.warning("%s", error)
-                pause = self._backoff()
-            if self._is_stopping:
-                pause = min(pause, max(0.0, self._deadline - monotonic()))
-            self._wake.wait(pause)
+                self.problem = error.with_traceback(None)  # which would keep the failed connection and its sockets
+                log.warning("%s", one_line(error))
+                pause, is_well = self._backoff(), False
+            if self._ending.is_set():
+                left = self._deadline - monotonic()
+                if left <= 0 or self._is_idle():
+                    break
+                pause = min(pause, left)
+            if is_well:
+                self._wake.wait(pause)
+            elif self._ending.is_set():
+                sleep(pause)
+            else:  # new messages are no reason to press a broker that is away or refuses us
+                self._ending.wait(pause)
             self._wake.clear()
         if self._connection is not None:
             self._connection.close(self._topic, status(self._device, "offline", reason="stopped"), GOODBYE_S)
 
     def _turn(self) -> float:
         """Do what can be done now; returns how many seconds may pass until there is something to do again."""
-        if self._connection is None or self._connection.lost.is_set():
-            self._connect()
-        assert self._connection is not None
-        self._settle(self._connection)
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        self._settle(connection)
+        if connection.lost.is_set():
+            self._give_up(f"the connection to the broker was lost ({connection.why()})")
         if not self._on_their_way():
             self._moved = monotonic()
         if monotonic() >= self._status_due and self._status_number is None:
             self._status_due = monotonic() + STATUS_S
-            self._status_number = self._connection.publish(self._topic, self._tell(), retain=True)
-        self._send(self._connection)
+            self._status_number = connection.publish(self._topic, self._tell(), retain=True)
+        self._send(connection)
         # The status is sent every minute, so a connection that is dead without having been closed is noticed.
         if monotonic() - self._moved > SILENCE_S:
-            self._connection.abandon()
-            raise AgentError("the broker acknowledges nothing any more", where=self._broker, remedy="the connection is made again")
+            self._give_up("the broker acknowledges nothing any more")
         soonest = min([self._status_due, self._moved + SILENCE_S, *self._held.values()])
         return max(0.05, soonest - monotonic())
 
     def _on_their_way(self) -> int:
         return len(self._sent) + (self._status_number is not None)
 
-    def _connect(self) -> None:
-        if self._connection is not None:
-            log.warning("the connection to the broker was lost (%s)", self._connection.why())
-            self._settle(self._connection)
-            self._connection = None
-        # What was on its way and not acknowledged is still in the outbox, and is sent again with the same id.
-        self._sent.clear()
-        self._status_number = None
+    def _connect(self) -> Connection:
         will = status(self._device, "offline", reason="connection lost")
         connection = Connection(self._broker, self._client_id, (self._topic, will), self._subscribe, self._on_message, self._wake.set)
         connection.open()
-        self._connection, self._status_due = connection, 0.0
+        # What was on its way and not acknowledged is still in the outbox, and is sent again with the same id.
+        self._sent.clear()
+        self._status_number, self._status_due = None, 0.0
         log.info("connected to %s, %d messages wait", self._broker, self._store.waiting())
+        return connection
+
+    def _give_up(self, why: str) -> NoReturn:
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+        raise AgentError(why, where=self._broker, remedy="it is made again")
 
     def _settle(self, connection: Connection) -> None:
         while connection.acknowledged:
             number, refused = connection.acknowledged.popleft()
             place, self._moved = self._sent.pop(number, None), monotonic()
+            if refused is None:
+                self._tries = 0
             if number == self._status_number:
                 self._status_number = None
                 if refused:
@@ -155,7 +169,12 @@ class Courier:
             else:
                 self._held[place] = monotonic() + AGAIN_S
                 log.warning("a message is longer than the broker takes, and is kept: raise its limit (%s bytes)", connection.largest)
-        self._is_idle = not waiting and not self._sent
+
+    def _is_idle(self) -> bool:
+        try:
+            return not self._store.waiting()
+        except AgentError:
+            return False
 
     def _backoff(self) -> float:
         self._tries += 1

@@ -70,15 +70,13 @@ def finding(topics: Topics, device: str, name: str, picture: str, bundle: str, i
     """What was found in a picture. `picture` and `bundle` are SHA-256s: of the file, and of the bundle's manifest.
 
     The id depends on the device, the picture's name and content and the bundle. `inspection` is an Inspection's JSON; its map is
-    left out, and of its regions those with the highest probability stay (REGIONS of them).
+    left out, and of its regions, which come worst first, REGIONS stay.
     """
-    told = {key: value for key, value in inspection.items() if key not in ("map", "name")}
-    regions = sorted(told.get("regions", ()), key=lambda region: -region["probability"])
-    told["regions"] = regions[:REGIONS]
-    if len(regions) > REGIONS:
-        told["regions_left_out"] = len(regions) - REGIONS
-    id = message_id("finding", device, name, picture, bundle)
-    return _message(id, topics.findings, device, {"picture": name, "picture_sha256": picture, "bundle_sha256": bundle, **told})
+    regions = inspection["regions"]
+    about = {"picture": name, "picture_sha256": picture, "bundle_sha256": bundle, "is_damaged": bool(regions)}
+    told = {key: value for key, value in inspection.items() if key not in ("map", "name", "regions")}
+    named = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
+    return _message(message_id("finding", device, name, picture, bundle), topics.findings, device, {**about, **told, **named})
 
 
 def failure(topics: Topics, device: str, kind: str, about: str, error: object, key: str) -> Message:

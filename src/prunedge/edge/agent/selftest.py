@@ -29,7 +29,10 @@ NEAR = 0.05  # between a picture alone and among others: quantised networks may 
 
 
 def selftest(bundle: Path, pictures: Iterable[Path], timeout: float = TIMEOUT_S) -> float:
-    """Try a bundle on noise and on pictures; returns the milliseconds that a patch took. AgentError says what is wrong with it, Unreachable that it can't be tried now."""
+    """Try a bundle on noise and on pictures; returns the milliseconds that a patch took.
+
+    AgentError says what is wrong with it, Unreachable that it can't be tried now.
+    """
     command = [sys.executable, "-m", "prunedge.edge.agent.selftest", str(bundle), *map(str, pictures)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)

@@ -9,15 +9,15 @@ from pathlib import Path
 from prunedge.edge.agent.announcement import Origins
 from prunedge.edge.agent.broker import Broker
 from prunedge.edge.agent.courier import BACKOFF_S
-from prunedge.edge.agent.inspecting import Settings
 from prunedge.edge.agent.lines import one_line
 from prunedge.edge.agent.messages import topic_problem
+from prunedge.edge.inspect import Settings
 from prunedge.errors import AgentError
 
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """`watch` is a folder, or `camera:` and what OpenCV opens; times are in seconds.
+    """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in seconds.
 
     `state` is a folder of the agent's own. `queue_limit` is how many messages may wait before it stops looking at pictures.
     `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are

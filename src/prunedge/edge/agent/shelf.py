@@ -54,7 +54,7 @@ class Shelf:
             try:
                 found = self._load_accepted(name)
             except PrunedgeError as error:
-                log.warning("the accepted bundle %s is not used any more, the one before it is: %s", name[:12], error)
+                log.warning("the accepted bundle %s is not used any more, the one before it is: %s", name[:12], one_line(error))
                 self.passed_over.append(one_line(error))
                 self._store.refuse(name)
                 continue

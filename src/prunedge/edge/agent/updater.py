@@ -13,11 +13,11 @@ from time import monotonic
 
 from prunedge.edge.agent.announcement import Announcement, Origins, check_manifest, parse_announcement
 from prunedge.edge.agent.fetch import Unreachable, fetch
-from prunedge.edge.agent.inspecting import damage_classes
 from prunedge.edge.agent.lines import log
 from prunedge.edge.agent.selftest import selftest
 from prunedge.edge.agent.shelf import InUse, load
 from prunedge.edge.bundle import Manifest
+from prunedge.edge.inspect import Settings
 from prunedge.errors import AgentError, PrunedgeError
 
 WAITING = 16  # announcements
@@ -33,11 +33,11 @@ class Updater:
 
     def __init__(
         self, incoming: Path, origins: Origins, is_signed: Callable[[bytes, bytes], bool] | None, context: ssl.SSLContext,
-        *, largest: int, threads: int, damage: tuple[str, ...], current: Callable[[], InUse], pictures: Callable[[], list[Path]],
+        *, largest: int, threads: int, inspection: Settings, current: Callable[[], InUse], pictures: Callable[[], list[Path]],
         is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None], again: tuple[float, ...] = AGAIN_S,
     ) -> None:  # fmt: skip
         self._incoming, self._origins, self._is_signed, self._context = incoming, origins, is_signed, context
-        self._largest, self._threads, self._damage, self._current, self._pictures = largest, threads, damage, current, pictures
+        self._largest, self._threads, self._inspection, self._current, self._pictures = largest, threads, inspection, current, pictures
         self._is_refused, self._refuse, self._again = is_refused, refuse, again
         self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
         self._ready: InUse | None = None
@@ -122,7 +122,7 @@ class Updater:
             largest=self._largest, context=self._context, stop=self._stop,
         )  # fmt: skip
         check_classes(manifest, announcement.classes or self._current().bundle.manifest.classes)
-        damage_classes(manifest.classes, self._damage)
+        self._inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._pictures())
         log.info("the announced bundle %s passed its self-test, %.1f ms a patch", announcement.sha256[:12], milliseconds)
         return load(self._incoming, self._threads)

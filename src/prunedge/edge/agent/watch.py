@@ -11,7 +11,8 @@ from time import monotonic, time
 
 from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.store import Stamp
-from prunedge.edge.pictures import SUFFIXES
+from prunedge.edge.inspect.photo import PHOTO_SUFFIXES
+from prunedge.edge.inspect.sources import printable
 from prunedge.errors import DataError
 
 
@@ -78,8 +79,7 @@ def stamp_of(path: Path, name: str) -> Stamp | None:
 def _pictures(folder: Path, prefix: str) -> Iterator[Arrival]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            # Bytes that are no UTF-8 are spelled out: the name goes into JSON.
-            name = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            name = prefix + printable(entry.name)
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -87,7 +87,7 @@ def _pictures(folder: Path, prefix: str) -> Iterator[Arrival]:
                     yield from _pictures(Path(entry.path), name + "/")
                 except OSError as error:
                     log.warning("a folder can't be read (%s): %s", error.strerror, one_line(name))
-            elif Path(entry.name).suffix.lower() in SUFFIXES:
+            elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES:
                 stamp = stamp_of(Path(entry.path), name)
                 if stamp is not None:
                     yield Arrival(Path(entry.path), stamp)
