@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -110,53 +119,49 @@ def agent(
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
         inspection=Settings(classes, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels),
     )  # fmt: skip
-    _log_to_stderr()
-    worker = Agent(settings)
-    interrupted = _on_signals(worker)
-    worker.run()
+    with _lines_on_stderr():
+        worker = Agent(settings)
+        interrupted = _end_on_signals(worker.stop)
+        worker.run()
     if interrupted:
         raise KeyboardInterrupt
 
 
-def _on_signals(worker: object) -> list[int]:
+def _end_on_signals(stop: Event) -> list[int]:
     """Let SIGTERM and Ctrl-C end the agent in order; a second one ends it at once. The list is filled when Ctrl-C came."""
-    import signal
-    from typing import Any
-
-    agent: Any = worker
     interrupted: list[int] = []
 
-    def stop(number: int, frame: object) -> None:
+    def on_signal(number: int, frame: object) -> None:
         if number == signal.SIGINT:
             interrupted.append(number)
-        agent.stop.set()
+        stop.set()
         for again in (signal.SIGINT, signal.SIGTERM):
             signal.signal(again, signal.default_int_handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, on_signal)
     return interrupted
 
 
-def _log_to_stderr() -> None:
-    import logging
-    import os
-    import sys
-
+@contextmanager
+def _lines_on_stderr() -> Iterator[None]:
+    """Show what the agent tells, with the time; the journal notes that itself."""
     from prunedge.edge.agent.lines import Repeats, log
 
     handler = logging.StreamHandler(sys.stderr)
-    # The journal notes the time itself.
     handler.setFormatter(logging.Formatter("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
     handler.addFilter(Repeats())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
 
 
 def _password(file: Path | None) -> str | None:
-    import os
-
     from prunedge.errors import AgentError
 
     if file is None:
@@ -168,16 +173,11 @@ def _password(file: Path | None) -> str | None:
 
 
 def _machine() -> str:
-    import re
-    import socket
-
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
 
 
 def _state() -> Path:
     """systemd's folder for the service, or one below the user's home."""
-    import os
-
     own = os.environ.get("STATE_DIRECTORY")
     if own:
         return Path(own.split(":")[0])

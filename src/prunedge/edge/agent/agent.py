@@ -21,7 +21,7 @@ from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.shelf import Shelf
 from prunedge.edge.agent.store import Store
 from prunedge.edge.agent.trouble import Culprit, Postponed
-from prunedge.edge.agent.updater import Updater
+from prunedge.edge.agent.updater import AGAIN_S, Updater
 from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
 from prunedge.edge.inspect import inspect_picture
@@ -60,7 +60,7 @@ class Agent:
         self._watching = settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch  # without a password
         self._culprit = Culprit(settings.state / "inspecting.json")
         if self._shelf.passed_over:
-            self._culprit.acquit()  # it was the bundle
+            self._culprit.forget()  # it was the bundle
         self._recent: deque[Path] = deque(maxlen=RECENT)
         self._postponed = Postponed(max(1.0, settings.every))
         self._last_error: dict[str, str] | None = None
@@ -267,7 +267,7 @@ class Agent:
             self._shelf.incoming, settings.model_from, load_key(settings.model_key) if settings.model_key else None,
             trusted(None, also=settings.broker.ca), largest=settings.largest_bundle, threads=settings.threads,
             inspection=settings.inspection, current=lambda: self._use, pictures=lambda: list(self._recent),
-            is_refused=self._store.is_refused, refuse=self._refuse,
+            is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
         )  # fmt: skip
 
 

@@ -57,7 +57,8 @@ class Culprit:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._name, self._sha256, self._deaths = "", "", 0
+        self._name, self._sha256, self._deaths = "", "", 0  # of the one that the last process died over
+        self._accused = ("", "")
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             self._name, self._sha256, self._deaths = str(found["name"]), str(found["sha256"]), int(found["deaths"])
@@ -66,7 +67,8 @@ class Culprit:
 
     def accuse(self, name: str, sha256: str) -> None:
         """A picture is about to be inspected; DataError when the agent died too often over it."""
-        deaths = self._deaths if (name, sha256) == (self._name, self._sha256) else 0
+        self._accused = (name, sha256)
+        deaths = self._deaths if self._accused == (self._name, self._sha256) else 0
         if deaths >= DEATHS:
             raise DataError(
                 f"the agent died {deaths} times in a row over this picture", where=name, remedy="send it to the makers of prunedge"
@@ -75,5 +77,11 @@ class Culprit:
 
     def acquit(self) -> None:
         """The picture was inspected, and the agent lives."""
+        self._file.unlink(missing_ok=True)
+        if self._accused == (self._name, self._sha256):
+            self._deaths = 0
+
+    def forget(self) -> None:
+        """It was not the picture."""
         self._file.unlink(missing_ok=True)
         self._deaths = 0
