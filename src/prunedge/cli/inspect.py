@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from prunedge.edge.inspect.run import Outcome
-    from prunedge.edge.inspect.sources import Source
 
 SHOWN = 15
 
@@ -20,7 +19,7 @@ def inspect(
     source: str,
     *,
     out: Path | None = None,
-    damage: tuple[str, ...] = (),
+    damage: str | None = None,
     threshold: float = 0.5,
     patch: int | None = None,
     overlap: float = 0.5,
@@ -80,20 +79,24 @@ def inspect(
     from prunedge.edge.runtime import open_session
     from prunedge.errors import DataError
 
+    if threads is not None and threads < 1:
+        raise DataError("--threads must be at least 1", remedy="mend this value")
     opened = open_bundle(bundle)
-    wanted = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
+    wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
     settings = Settings(wanted, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels).fitted(opened.manifest)
     session = open_session(opened, threads or _cores())
     pictures = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, pictures, settings, device())
     results = open_results(out, about) if out is not None else None
     sound = [name for name in opened.manifest.classes if name not in settings.damage]
-    say(f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; patches of {settings.patch} pixels")
+    choice = f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; patches of {settings.patch} pixels"
+    if pictures.total != 1:
+        say(choice)
     with progress("inspecting", quiet=json) as advance:
         outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
     if not outcome.records:
-        reason = outcome.skipped[0][1] if len(outcome.skipped) == 1 else f"none of {len(outcome.skipped)} pictures could be inspected"
-        raise DataError(reason if outcome.skipped else "no pictures came", where=pictures.title)
+        what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
+        raise DataError(what, where=pictures.title)
     rate = pictures_per_second(outcome.records)
     if json:
         skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
@@ -101,14 +104,16 @@ def inspect(
             {**about, "pictures": outcome.records, "skipped": skipped, "pictures_per_second": rate, "out": str(out) if out else None}
         )
     else:
-        _print(pictures, outcome, rate, mm_per_pixel, out)
+        _print(outcome, rate, out)
+        if pictures.total == 1:
+            print(choice)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _print(source: Source, outcome: Outcome, rate: float, mm_per_pixel: float | None, folder: Path | None) -> None:
+def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
     from prunedge.cli.console import out
 
     records = outcome.records

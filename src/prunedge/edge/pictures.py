@@ -37,7 +37,7 @@ def rgb(picture: Image.Image, top: float | None = None) -> Image.Image:
     `top` is the grey that becomes white; without it `white_of` finds it in the picture. A crop of a larger picture needs the whole one's.
     """
     if is_deep(picture):
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         # Sixteen-bit greys: Pillow's own conversion would clip at 255 instead of scaling.
         top = white_of(values.max(initial=0)) if top is None else top
         return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8)).convert("RGB")

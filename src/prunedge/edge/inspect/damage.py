@@ -12,7 +12,7 @@ SOUND = frozenset({
     "ok", "okay", "good", "sound", "intact", "background", "negative", "neg", "clean", "healthy", "functional", "undamaged", "unbroken",
     "uncracked", "normal", "free", "fine", "none", "nothing", "pass", "passed", "regular", "flawless", "perfect", "intakt", "sano", "sain",
 })  # fmt: skip
-NOT = frozenset({"no", "non", "not", "without", "un", "ohne", "kein", "keine", "sans", "sin", "sem", "senza"})
+NOT = frozenset({"no", "non", "not", "without", "un", "ohne", "kein", "keine", "sans", "senza"})
 DAMAGE = (
     "crack", "damag", "defect", "corro", "rust", "fault", "spall", "broke", "break", "flaw", "fractur", "delamin", "dent", "scratch",
     "hole", "leak",

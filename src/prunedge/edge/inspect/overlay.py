@@ -15,7 +15,7 @@ from prunedge.edge.inspect.regions import Region
 LONGEST, SMALLEST = 2000, 640  # pixels of the longer side; small photographs are enlarged
 LEGEND, NARROWEST = 60, 460  # height of the legend, width that it needs
 MOST_BOXES, MOST_TEXTS = 500, 40
-OPAQUE = 0.45  # at probability 1; the damage itself must stay visible
+OPAQUE = 0.4  # at probability 1; the damage itself must stay visible
 
 # Lightness rises from dark blue to yellow, so that the order is seen by people who see no red or green, and on grey prints.
 COLOURS = np.array(

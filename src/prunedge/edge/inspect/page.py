@@ -35,7 +35,7 @@ figcaption { padding: .5rem .7rem .6rem; font-size: .85rem; overflow-wrap: anywh
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child, .words td { text-align: left; overflow-wrap: anywhere; } thead th { border-bottom: 2px solid var(--ink); }
-.words td:first-child { width: 30%; min-width: 7rem; }
+td:first-child { min-width: 9rem; } .words td:first-child { width: 30%; min-width: 7rem; }
 .bar { display: inline-block; width: 8rem; height: .8rem; vertical-align: middle; border: 1px solid var(--ink); }
 @media print { main { max-width: none; padding: 0; } }
 """
@@ -59,7 +59,8 @@ def render_page(
     if damaged:
         parts += [
             '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the picture that is damaged. '
-            'The percentage in a box, and "surest", are of the surest patch. Click for the large picture.</p><div class="gallery">',
+            'The percentage in a box, and "surest", are of the surest patch. '
+            'Positions are pixels from the left and from the top. Click for the large picture.</p><div class="gallery">',
             *(_figure(folder, record) for record in damaged[:MOST_PICTURES]), "</div>",
         ]  # fmt: skip
     if rest:
@@ -89,8 +90,8 @@ def _figure(folder: Path, record: Mapping[str, Any]) -> str:
     name, worst, count = escape(record["name"]), record["regions"][0], len(record["regions"])
     lines = [
         f"{record['damaged_share']:.1%} damaged, surest {record['probability']:.0%}",
-        f"{'1 region' if count == 1 else f'{count} regions, the worst'}: {escape(worst['label'])}, {_size(worst)}, "
-        f"{worst['left']:,} from the left, {worst['top']:,} from the top",
+        f"{'1 region' if count == 1 else f'{count} regions, the worst'}: {escape(worst['label'])}, {_size(worst)} "
+        f"at {worst['left']}, {worst['top']}",
         _remarks(record),
     ]
     link = escape(quote(f"{record['name']}.overlay.jpg"))
@@ -125,14 +126,15 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _facts(about: Mapping[str, Any]) -> str:
-    settings, bundle, device = about["settings"], about["bundle"], about["device"]
+    settings, bundle = about["settings"], about["bundle"]
+    device = (f"{value} core(s)" if key == "cores" else str(value) for key, value in about["device"].items())
     patch = f"{settings['patch']} pixels, {settings['overlap']:.0%} shared with the next, seen at {bundle['input_size']} pixels"
     facts = {
         "bundle": f"{bundle['name']}: {bundle['model']}, classes {', '.join(bundle['classes'])}",
         "checksum of its manifest": bundle["sha256"], "damage": ", ".join(settings["damage"]),
         "threshold": f"{settings['threshold']:g}", "patch": patch,
         "scale": f"{settings['mm_per_pixel']:g} mm a pixel" if settings["mm_per_pixel"] else "not known",
-        "device": ", ".join(str(value) for value in device.values()), "prunedge": about["versions"]["prunedge"],
+        "device": ", ".join(device), "prunedge": about["versions"]["prunedge"],
     }  # fmt: skip
     rows = "".join(f"<tr><td>{key}</td><td>{escape(value)}</td></tr>" for key, value in facts.items())
     return (

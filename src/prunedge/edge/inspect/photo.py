@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from prunedge.edge.inspect.place import Position, position_of
+from prunedge.edge.inspect.png import bands, exif_of, has_bands
 from prunedge.edge.pictures import SUFFIXES, is_deep, rgb, white_of
 from prunedge.errors import DataError
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
+Cut = Callable[[Box], Image.Image]  # a part of the stored picture, as RGB
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # by content; others (EPS) would start programs of their own
 PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 
-# Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's brightness and its colours (at half size, as most cameras
-# store them) are kept apart: a byte and a half.
+# Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's or PNG's brightness and its colours (at half size, as most
+# cameras store them in the first place) are kept apart: a byte and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
-BAND = 256  # rows
+BAND = 256  # rows; even, so that halves of them meet
+HALVED = "large: its colours (not its brightness) were read at half size"
 
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -42,7 +45,7 @@ class Photo:
     notes: tuple[str, ...]
     position: Position | None
     _orientation: int
-    _cut: Callable[[Box], Image.Image]
+    _cut: Cut
 
     def crop(self, box: Box) -> Image.Image:
         """A part of the upright photograph, as RGB."""
@@ -83,6 +86,12 @@ def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
             return _decoded(opened, where)
         except DataError:
             raise
+        except Image.DecompressionBombError:
+            raise _too_large("the picture has", max_megapixels, where) from None
+        except UnidentifiedImageError:
+            raise DataError(
+                "not a picture of a known format, or its beginning is damaged", where=where, remedy="replace or remove it"
+            ) from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
             why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
@@ -117,19 +126,21 @@ def _allowing(megapixels: float) -> Iterator[None]:
 def _refuse_bombs(picture: Image.Image, max_megapixels: float, where: Path | None) -> None:
     found = picture.width * picture.height / 1e6
     if found > max_megapixels:
-        raise DataError(
-            f"{picture.width} x {picture.height} pixels are {found:,.0f} megapixels, more than {max_megapixels:g}", where=where,
-            remedy="allow them with --max-megapixels if the picture is genuine",
-        )  # fmt: skip
+        raise _too_large(f"{picture.width} x {picture.height} pixels are", max_megapixels, where)
     if not found:
         raise DataError("the picture has no pixels", where=where, remedy="replace or remove it")
+
+
+def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataError:
+    remedy = "raise --max-megapixels if the picture is genuine"
+    return DataError(f"{what} more than {max_megapixels:g} megapixels", where=where, remedy=remedy)
 
 
 def _decoded(picture: Image.Image, where: Path | None) -> Photo:
     notes = []
     if getattr(picture, "is_animated", False) and picture.format != "MPO":  # the second of an MPO is a preview of the first
         notes.append("holds several frames or pages: only the first was inspected")
-    cut, more = _split(picture, where) if where is not None and _is_split(picture) else _whole(picture)
+    cut, more = _reader(picture, where)(picture, where)
     # After decoding: Pillow turns TIFFs itself, and then forgets that they were turned.
     exif = _exif(picture)
     orientation = exif.get(ExifTags.Base.Orientation, 1) if exif is not None else 1
@@ -138,6 +149,7 @@ def _decoded(picture: Image.Image, where: Path | None) -> Photo:
         notes.append("its EXIF can't be read: not turned, no position")
     elif orientation != 1:
         notes.append("turned as its EXIF says")
+    cut((0, 0, 1, 1))  # modes that can't become RGB fail here, with the decoder's other errors
     width, height = (picture.height, picture.width) if orientation in _SWAPPED else picture.size
     return Photo(width, height, (*more, *notes), position_of(exif) if exif is not None else None, orientation, cut)
 
@@ -149,44 +161,69 @@ def _exif(picture: Image.Image) -> Image.Exif | None:
         return None
 
 
-def _whole(picture: Image.Image) -> tuple[Callable[[Box], Image.Image], list[str]]:
+def _reader(picture: Image.Image, where: Path | None) -> Callable[[Image.Image, Any], tuple[Cut, list[str]]]:
+    """How to decode a picture: whole, unless that would take too much memory and there is another way."""
+    pixels = picture.width * picture.height
+    if where is not None and picture.format in ("JPEG", "MPO") and _is_ycbcr(picture):
+        return _split_jpeg if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS) else _whole
+    if where is not None and picture.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
+        return _split_png
+    return _whole
+
+
+def _whole(picture: Image.Image, where: Path | None) -> tuple[Cut, list[str]]:
     picture.load()
     top, notes = None, []
     if is_deep(picture):
-        bands = range(0, picture.height, BAND)
-        tops = [np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height)))).max() for y in bands]
-        top = white_of(float(max(tops)))
+        parts = (picture.crop((0, y, picture.width, min(y + BAND, picture.height))) for y in range(0, picture.height, BAND))
+        top = white_of(max(float(np.nan_to_num(np.asarray(part)).max()) for part in parts))
         notes = ["greys of more than eight bits: scaled to eight"]
     elif picture.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
     return lambda box: rgb(picture.crop(box), top), notes
 
 
-def _is_split(picture: Image.Image) -> bool:
-    layers: Any = getattr(picture, "layer", ())
-    if picture.mode != "RGB" or len(layers) != 3 or picture.info.get("adobe_transform") == 0:
+def _is_ycbcr(picture: Any) -> bool:
+    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and blue."""
+    if picture.mode != "RGB" or picture.layers != 3 or picture.info.get("adobe_transform") == 0:
         return False
-    return picture.width * picture.height > (SPLIT_HALVED if _is_halved(layers) else SPLIT_OTHERS)
+    return bytes(layer[0] for layer in picture.layer) != b"RGB"
 
 
-def _is_halved(layers: Any) -> bool:
-    return [layer[1:3] for layer in layers] == [(2, 2), (1, 1), (1, 1)]
+def _is_halved(picture: Any) -> bool:
+    return [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
 
 
-def _split(picture: Image.Image, where: Path) -> tuple[Callable[[Box], Image.Image], list[str]]:
-    """A large JPEG as its brightness, at full size, and its colours, at half size."""
+def _split_jpeg(picture: Any, where: Path) -> tuple[Cut, list[str]]:
+    """Decoded twice: its colours at half size, its brightness alone."""
     half: Any = Image.open(where, formats=FORMATS)
     half.draft("YCbCr", (picture.width // 2, picture.height // 2))
-    _, blue, red = half.split()
+    blue, red = half.getchannel("Cb"), half.getchannel("Cr")
     half.close()
     del half
-    layers, jpeg = getattr(picture, "layer", ()), picture
-    jpeg.draft("L", picture.size)
-    jpeg.load()
+    notes = [] if _is_halved(picture) else [HALVED]
+    picture.draft("L", picture.size)
+    picture.load()
+    return _joined(picture, blue, red), notes
 
+
+def _split_png(picture: Image.Image, where: Path) -> tuple[Cut, list[str]]:
+    light = Image.new("L", picture.size)
+    blue, red = (Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2))
+    for top, band in bands(where, BAND):
+        planes = rgb(band).convert("YCbCr").split()
+        light.paste(planes[0], (0, top))
+        blue.paste(planes[1].reduce(2), (0, top // 2))
+        red.paste(planes[2].reduce(2), (0, top // 2))
+    picture.info["exif"] = exif_of(where)
+    return _joined(light, blue, red), [HALVED]
+
+
+def _joined(light: Image.Image, blue: Image.Image, red: Image.Image) -> Cut:
     def cut(box: Box) -> Image.Image:
-        size, halved = (box[2] - box[0], box[3] - box[1]), tuple(value / 2 for value in box)
+        left, top, right, bottom = box
+        size, halved = (right - left, bottom - top), (left / 2, top / 2, right / 2, bottom / 2)
         colours = [plane.resize(size, Image.Resampling.BILINEAR, box=halved) for plane in (blue, red)]
-        return Image.merge("YCbCr", (jpeg.crop(box), *colours)).convert("RGB")
+        return Image.merge("YCbCr", (light.crop(box), *colours)).convert("RGB")
 
-    return cut, [] if _is_halved(layers) else ["a large JPEG: colours (not brightness) were read at half size"]
+    return cut

@@ -36,7 +36,8 @@ def inspect_source(
 ) -> Outcome:
     """Inspect every picture of a source, and keep what is found in `results`. `advance(done, total, what)` and `tell(line)` report.
 
-    A live source ends without an error when it is interrupted. Raises what can't be skipped: a bundle that fails, a disk that is full.
+    A live source ends without an error when it is interrupted. Raises what can't be skipped: a bundle that fails, a disk that is full,
+    an error in the only picture.
     """
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
@@ -66,6 +67,8 @@ def inspect_source(
                 try:
                     photo, found = _inspect(item, session, settings, patches)
                 except DataError as error:
+                    if source.total == 1:
+                        raise
                     skipped.append((item.name, error.what + (f" ({error.remedy})" if error.remedy else "")))
                     tell(f"skipped {item.name}: {skipped[-1][1]}")
                 else:
