@@ -7,9 +7,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from prunedge import data as pictures
+from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.concepts import Keeps
 from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.plan import Limits
 from prunedge.train import FitRecipe, Metrics, make_engine
 from prunedge.train.certainty import packed
 from tests.networks import Residual, randomise
@@ -131,3 +135,61 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data
     (_, _), (step, small) = prune(network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32"))
     assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(("a", "down"), "the criterion bn-scale can't judge it")
     assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
+
+
+class Board:
+    """A device on which only the channels of `costly` groups take time, in steps of four."""
+
+    multiple = 4
+
+    def __init__(self, costly: str, slow: int = 0) -> None:
+        self.costly, self.slow, self.asked = costly, slow, 0
+
+    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        return {group.name: float(group.name == self.costly) for group in graph.groups}
+
+    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+        kept = dict(plan.keep) if plan else {}
+        return 0.5 * len(kept.get(self.costly, range(graph.group(self.costly).size)))
+
+    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+        self.asked += 1
+        if 1 < self.asked <= 1 + self.slow:
+            return 1e9
+        graph = trace(network, example)
+        return 2 * self.predict(network, graph)
+
+
+def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Stop]]:
+    rule = Rule(max_drop=1000.0, step=0.2, target_latency=more.get("target_latency"))
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0, device=board, limits=Limits(cap=0.9))
+    start = baseline(shop, randomise(Residual()), rule)
+    stops: list[Stop] = []
+    made = [turn.step for turn in turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]
+    return [start.step, *made], stops
+
+
+def test_a_device_steers_to_its_own_target(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    widest = max(graph.groups, key=lambda group: group.size)
+    steps, stops = device_loop(data, Board(widest.name), target_latency=widest.size * 0.5)
+    assert steps[0].latency_ms == widest.size and steps[0].predicted_ms == widest.size / 2
+    assert stops[0].reason == f"target reached: {steps[-1].latency_ms:.3g} ms on the device"
+    assert all(after.latency_ms < before.latency_ms for before, after in pairwise(steps))  # type: ignore[operator]
+    # The channels that cost nothing stay, and it stops in time.
+    layer = next(name for name, width in steps[0].kept.items() if width == widest.size and steps[-1].kept[name] < width)
+    assert steps[-1].kept[layer] % 4 == 0 and steps[-1].latency_ms == pytest.approx(widest.size / 2, abs=4)
+
+
+def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    widest = max(graph.groups, key=lambda group: group.size)
+    board = Board(widest.name, slow=2)
+    steps, _ = device_loop(data, board, target_latency=widest.size - 1)
+    assert board.asked == 4 and steps[1].removed > 0 and steps[1].latency_ms < steps[0].latency_ms  # type: ignore[operator]
+
+
+def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
+    assert len(steps) == 1 and stops == [Stop("no channel is left that makes it faster on the device", 0)]

@@ -28,6 +28,7 @@ _HOMES = {
     "open_run": "prunedge.runs",
     "load": "prunedge.restore",
     "open_bundle": "prunedge.edge",
+    "Contestant": "prunedge.edge",
     "bench": "prunedge.edge",
     "PrunedgeError": "prunedge.errors",
 }

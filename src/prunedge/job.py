@@ -18,6 +18,7 @@ from prunedge.data import Dataset
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import find, gathered_while_training
+from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
@@ -62,8 +63,13 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    rule = Rule(recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence)
-    shop = _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None)
+    rule = Rule(
+        recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence,
+        recipe.target_latency,
+    )  # fmt: skip
+    shop = replace(
+        _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None), device=_device(run, data, watch)
+    )
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         _keep(run, turn, watch)
     controls = _controls(run, data, engine, shop, watch)
@@ -125,7 +131,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
 
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     recipe = Recipe(**run.recipe)
-    shop, rule = _workshop(recipe, data, engine, watch), Rule(metric=recipe.metric)
+    shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
     if recipe.start is not None:
         source = open_run(recipe.start)
         checkpoint = source.checkpoint(source.best().index)
@@ -160,6 +166,20 @@ def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teach
         ranking=Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac),
         aids=Aids(recipe.compensate, regularise=recipe.regularise, strength=recipe.strength, teacher=teacher),
     )  # fmt: skip
+
+
+def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
+    """The device that steers, if one does: what was measured of it when the run began is kept in the run."""
+    recipe = Recipe(**run.recipe)
+    if recipe.device is None:
+        return None
+    if (found := run.read("latency.json")) is None:
+        if watch.progress is not None:
+            watch.progress(0, 1, f"timing layers on {recipe.device}")
+        network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
+        found = steer(network.eval(), data.example(), Timer(recipe.device, recipe.runtime, recipe.device_threads)).to_json()
+        run.write("latency.json", found := ranks.from_first(found))
+    return Steering.from_json(found)
 
 
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:

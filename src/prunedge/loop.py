@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import lcm
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -15,14 +16,16 @@ from prunedge import ranks
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.concepts import Keeps
 from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, Ranking, choose
-from prunedge.surgery import OptimState, operate, slice_state
+from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
 from prunedge.train.regularise import Kind
 
 HALVINGS = 3
+GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Rule:
     few pictures by chance don't end the search.
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
-    `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's) and `max_steps` end the loop earlier; the step
-    that reaches a target removes no more than it must.
+    `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's), `target_latency` (milliseconds on the device)
+    and `max_steps` end the loop earlier; the step that reaches a target removes no more than it must.
     """
 
     max_drop: float = 3.0
@@ -44,6 +47,7 @@ class Rule:
     target_params: float | None = None
     max_steps: int | None = None
     confidence: float | None = None
+    target_latency: float | None = None
 
     def judged(self, start: Step, after: Metrics, sources: Sequence[str | None]) -> tuple[bool, str]:
         """Whether a network with these validation metrics keeps the rule, and what is to be said about it."""
@@ -76,7 +80,7 @@ class Step:
     prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the unpruned network's.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
-    (`certainty.packed`).
+    (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
     """
 
     index: int
@@ -102,6 +106,8 @@ class Step:
     rounds: int = 0
     frozen: list[dict[str, Any]] = field(default_factory=list)
     correct: str = ""
+    latency_ms: float | None = None
+    predicted_ms: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -160,10 +166,27 @@ class Aids:
     teacher: nn.Module | None = None
 
 
+class Device(Protocol):
+    """A device that steers the pruning (`prunedge.latency`): milliseconds of one picture on it."""
+
+    @property
+    def multiple(self) -> int:
+        """The numbers of channels that it likes are multiples of this."""
+
+    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        """What one channel of each group costs."""
+
+    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+        """What the network would take after the plan."""
+
+    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+        """What the network takes."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """What every turn works with: pictures, engine, recipe of the fine-tuning, criterion, epochs, seed, the plans' limits and ranking,
-    and aids.
+    aids, and the device whose time is what channels cost.
 
     A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller network
     trains faster than the one that a step back would return to.
@@ -180,6 +203,7 @@ class Workshop:
     extra_rounds: int = 1
     ranking: Ranking = field(default_factory=Ranking)
     aids: Aids = field(default_factory=Aids)
+    device: Device | None = None
 
 
 def last_good(steps: Sequence[Step]) -> Step:
@@ -194,6 +218,8 @@ def decide(steps: Sequence[Step], rule: Rule) -> Go | Stop:
         return Stop(f"target reached: {good.macs / start.macs:.1%} of the MACs", good.index)
     if rule.target_params is not None and good.params <= rule.target_params * start.params:
         return Stop(f"target reached: {good.params / start.params:.1%} of the parameters", good.index)
+    if rule.target_latency is not None and good.latency_ms is not None and good.latency_ms <= rule.target_latency:
+        return Stop(f"target reached: {good.latency_ms:.3g} ms on the device", good.index)
     if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
         return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
     broken = sum(not step.accepted for step in steps)
@@ -215,7 +241,8 @@ def turns(
     while isinstance(move := decide(history, rule), Go):
         turn = _take(shop, rule, history, good, move)
         if turn is None:
-            move = Stop("no channel is left that may be removed", last_good(history).index)
+            why = "that makes it faster on the device" if shop.device else "that may be removed"
+            move = Stop(f"no channel is left {why}", last_good(history).index)
             break
         history.append(turn.step)
         if turn.step.accepted:
@@ -239,6 +266,9 @@ def baseline(
     metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
     seconds = {"seconds_rank": 0.0, "seconds_surgery": 0.0, "seconds_finetune": 0.0, "seconds_evaluate": perf_counter() - started}
     step = _step(graph, None, metrics, metrics, rule, seconds, removed=0, accepted=True, reason="the unpruned network")
+    if shop.device is not None:
+        took = ranks.from_first(shop.device.measure(network, shop.data.example()))
+        step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(network, graph))
     return Turn(step, Checkpoint(network, plan or Plan({}), scores, state))
 
 
@@ -278,12 +308,15 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         **dict.fromkeys(unjudged, f"the criterion {shop.criterion} can't judge it"),
         **{frozen["name"]: frozen["reason"] for step in history for frozen in step.frozen},
     }
-    enough = rule.enough(history[0], graph)
-    plan = choose(graph, scores, move.remove, limits=shop.limits, exclude=refused, ranking=shop.ranking, enough=enough)
+    choosing = _Choosing(shop, rule, history, good.network, graph, scores, refused)
+    plan = choosing.plan(move.remove)
     if shop.aids.regularise == "growing" and plan.keep:
         good = _faded(shop, good, graph, plan, seed)
         clock.lap("finetune")
     surgery = operate(good.network, graph, plan)
+    took: float | None = None
+    if shop.device is not None:
+        surgery, took = choosing.faster(good.network, surgery, move.remove)
     ranks.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
         return None
@@ -315,7 +348,55 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
         asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
     )  # fmt: skip
+    if shop.device is not None:
+        step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
     return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state))
+
+
+@dataclass(frozen=True)
+class _Choosing:
+    """What goes in one turn."""
+
+    shop: Workshop
+    rule: Rule
+    history: Sequence[Step]
+    network: nn.Module
+    graph: ChannelGraph
+    scores: Scores
+    refused: Mapping[str, str]
+
+    def plan(self, share: float) -> Plan:
+        shop, device = self.shop, self.shop.device
+        limits = shop.limits if device is None else replace(shop.limits, multiple=lcm(shop.limits.multiple, device.multiple))
+        costs = None if device is None else ranks.from_first(device.costs(self.network, self.graph))
+        return choose(
+            self.graph, self.scores, share, limits=limits, exclude=self.refused, ranking=shop.ranking, enough=self._enough(), costs=costs
+        )
+
+    def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None]:
+        """The removal and its milliseconds on the device, or a larger one where that was no faster; an empty one where none is."""
+        device, limit = self.shop.device, min(one.latency_ms for one in self.history if one.accepted and one.latency_ms is not None)
+        assert device is not None
+        while surgery.plan.keep:
+            took = ranks.from_first(device.measure(surgery.network, self.shop.data.example()))
+            if took < limit:
+                return surgery, took
+            share *= GROWTH
+            if share >= self.shop.limits.cap:
+                break
+            surgery = operate(network, self.graph, self.plan(share))
+        return replace(surgery, plan=Plan({})), None
+
+    def _enough(self) -> Callable[[Plan], bool] | None:
+        """Whether a plan reaches any of the targets."""
+        light, device, limit = self.rule.enough(self.history[0], self.graph), self.shop.device, self.rule.target_latency
+        if device is None or limit is None:
+            return light
+        # What it says of this network and what was measured differ by a factor; the plan's will differ by much the same.
+        measured = last_good(self.history).latency_ms
+        assert measured is not None
+        scale = measured / device.predict(self.network, self.graph)
+        return lambda plan: bool(light and light(plan)) or scale * device.predict(self.network, self.graph, plan) <= limit
 
 
 def _penalty(shop: Workshop, graph: ChannelGraph) -> Penalty | None:

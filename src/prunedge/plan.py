@@ -103,9 +103,15 @@ class Ranking:
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
 
-    def values(self, graph: ChannelGraph, scores: Scores) -> dict[str, torch.Tensor]:
-        """The comparable scores of each group that the criterion has judged, (channels,) float64."""
+    def values(self, graph: ChannelGraph, scores: Scores, costs: Mapping[str, float] | None = None) -> dict[str, torch.Tensor]:
+        """The comparable scores of each group that the criterion has judged, (channels,) float64.
+
+        `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are divided by their shares.
+        """
         found = normalised({group.name: scores.values[group.name] for group in graph.groups if group.name in scores.values}, self.normalise)
+        if costs is not None:
+            total = sum(costs[group.name] * group.size for group in graph.groups) or 1.0
+            return {name: value / max(costs[name] / total, 1e-12) for name, value in found.items()}
         if not self.macs_penalty and not self.per_mac:
             return found
         total = max(1, graph.macs())
@@ -122,11 +128,12 @@ _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of
 
 def choose(
     graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
-    ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None,
+    ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,
 ) -> Plan:  # fmt: skip
     """Remove the share `remove` of the graph's channels that matter least, within the `limits`.
 
-    All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm). Groups in `exclude`, and those
+    All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm), per unit of their `costs` if
+    these are given (milliseconds that a channel of each group takes on a device, say). Groups in `exclude`, and those
     that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
     in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
     removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1).
@@ -135,7 +142,7 @@ def choose(
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
     limits = limits or Limits()
     ranking = ranking or Ranking()
-    values = ranking.values(graph, scores)
+    values = ranking.values(graph, scores, costs)
     open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
     portions = [(mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits)]
     ordered = portions if ranking.per_layer else sorted(portions, key=lambda one: one[0])

@@ -60,6 +60,10 @@ class Recipe(BaseModel):
     confidence: float | None = Field(None, ge=0.5, lt=1)
     target_macs: float | None = Field(None, gt=0, le=1)
     target_params: float | None = Field(None, gt=0, le=1)
+    target_latency: float | None = Field(None, gt=0)
+    device: str | None = None
+    runtime: Literal["onnx", "openvino", "tensorrt"] = "onnx"
+    device_threads: int = Field(1, ge=1)
     max_steps: int | None = Field(None, ge=1)
     extra_rounds: int = Field(1, ge=0)
     keep_out: list[str] = []
@@ -71,6 +75,14 @@ class Recipe(BaseModel):
     def _one_way_to_count_costs(self) -> Recipe:
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _a_device_counts_its_own_costs(self) -> Recipe:
+        if self.device is not None and (self.macs_penalty or self.per_mac or self.per_layer):
+            raise ValueError("a device says itself what channels cost: leave per_mac, macs_penalty and per_layer out")
+        if self.target_latency is not None and self.device is None:
+            raise ValueError("target_latency needs a device")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from prunedge.edge import open_bundle
+from prunedge.errors import BundleError
+from prunedge.export.bundle import WEIGHTS
 from prunedge.models import build
 from prunedge.runs import open_run
 from prunedge.surgery import restore_network
@@ -22,5 +24,9 @@ def load(path: Path | str, device: str = "cpu") -> nn.Module:
     if (folder / "recipe.toml").is_file():
         return open_run(folder).load(device=device)
     bundle = open_bundle(folder)
+    if not (bundle.path / WEIGHTS).exists():
+        raise BundleError(
+            "the bundle was made small for a device, without torch's weights", where=folder, remedy="load the one that was exported"
+        )
     network = build(bundle.manifest.model, bundle.manifest.classes, "none")
-    return restore_network(network, bundle.path / "model.safetensors").to(device).eval()
+    return restore_network(network, bundle.path / WEIGHTS).to(device).eval()

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from prunedge.edge import bench, open_bundle
+from prunedge.edge import Contestant, bench, open_bundle
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise, read_picture
 from prunedge.edge.runtime import open_session
 from prunedge.errors import BundleError, DataError, ExportError
@@ -52,23 +52,24 @@ def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
 
 
 def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir()} == {"manifest.json", "model.onnx", "model.safetensors", "plan.json"}
+    assert {file.name for file in bundle.iterdir()} == {"manifest.json", "model.onnx", "model.safetensors", "plan.json", "selftest.npz"}
     manifest = open_bundle(bundle).manifest
-    assert manifest.check.pictures == 5 and manifest.check.labels_identical and manifest.check.max_abs_difference < 1e-4
+    check = manifest.forms["onnx"].check
+    assert check is not None and check.pictures == 5 and check.agreement == 1 and check.max_abs_difference < 1e-4
     assert manifest.mean == IMAGENET_MEAN and manifest.std == IMAGENET_STD
     assert set(json.loads((bundle / "plan.json").read_text())) == {"expand", "squeeze", "project"}
 
 
 def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prunedge.export import onnx as module
+    from prunedge.export import bundle as module
 
-    real = module._write_onnx
+    real = module.write_onnx
 
     def spoilt(network: nn.Module, file: Path, size: int) -> None:
         other = randomise(Mobile(), seed=9)
         real(other, file, size)
 
-    monkeypatch.setattr(module, "_write_onnx", spoilt)
+    monkeypatch.setattr(module, "write_onnx", spoilt)
     with pytest.raises(ExportError, match="differs from torch"):
         export(randomise(Mobile()), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +87,7 @@ def _break(bundle: Path, how: str) -> None:
         data[100] ^= 1
         (bundle / "model.onnx").write_bytes(data)
     elif how == "missing":
-        (bundle / "plan.json").unlink()
+        (bundle / "selftest.npz").unlink()
     elif how == "outside":
         manifest["files"]["../secret"] = manifest["files"]["plan.json"]
     elif how == "absolute":
@@ -120,21 +121,26 @@ def test_damaged_and_hostile_bundles_are_refused(bundle: Path, tmp_path: Path, h
 
 def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Path) -> None:
     whole = export(randomise(Mobile()), tmp_path / "whole")
-    result = bench([open_bundle(whole), open_bundle(bundle)], patches=30, batch=4, threads=1).to_json()
+    result = bench(
+        [Contestant(open_bundle(whole)), Contestant(open_bundle(bundle))], patches=30, batch=4, batches=[2, 8], threads=1
+    ).to_json()
     assert [b["bundle"] for b in result["bundles"]] == [str(whole), str(bundle)]
     for found in result["bundles"]:
-        assert found["seconds_total"] > 0 and 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p95"]
+        assert found["seconds_total"] > 0 and 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p95"] <= found["latency_ms"]["p99"]
+        assert set(found["throughput"]) == {2, 8} and min(found["throughput"].values()) > 0
+        assert found["self_test"]["agreement"] == 1 and found["self_test"]["relative_difference"] < 1e-3
         assert found["peak_rss_mb"] > 10 and found["size_mb"] == pytest.approx(Path(found["bundle"], "model.onnx").stat().st_size / 1e6)
-    speed = result["ratios"]["speedup"]
+    (ratio,) = result["ratios"]
+    speed = ratio["speedup"]
     assert speed["low"] <= speed["median"] <= speed["high"]
     assert (result["patches"], result["batch"], result["threads"]) == (30, 4, 1)
     json.dumps(result)
 
 
 def test_bench_on_pictures(bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
-    assert bench([open_bundle(bundle)], patches=4, pictures=tiny_data).bundles[0]["seconds_total"] > 0
+    assert bench([Contestant(open_bundle(bundle))], patches=4, pictures=tiny_data).bundles[0]["seconds_total"] > 0
     with pytest.raises(DataError, match="no pictures"):
-        bench([open_bundle(bundle)], patches=4, pictures=tmp_path)
+        bench([Contestant(open_bundle(bundle))], patches=4, pictures=tmp_path)
 
 
 def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> None:
@@ -142,7 +148,7 @@ def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> Non
         "import sys\n"
         "for name in ('torch', 'torchvision', 'timm', 'scipy', 'sklearn', 'safetensors', 'onnx'): sys.modules[name] = None\n"
         "import prunedge as pe\n"
-        f"print(pe.bench([pe.open_bundle({str(bundle)!r})], patches=2).patches)\n"
+        f"print(pe.bench([pe.Contestant(pe.open_bundle({str(bundle)!r}))], patches=2).patches)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "2"

@@ -82,11 +82,12 @@ def trial(name: str, values: Mapping[str, Any], *, is_done: bool, timed: bool) -
 
 def bench() -> dict[str, Any]:
     """As bench.json has it."""
-    one = {"seconds_total": 148.8, "latency_ms": {"median": 40.0, "p95": 44.0}, "peak_rss_mb": 310.0, "size_mb": 44.0, "load_seconds": 0.2}
+    one = {"seconds_total": 148.8, "latency_ms": {"median": 40.0, "p95": 44.0}, "peak_rss_mb": 310.0, "size_mb": 44.0}
+    one |= {"load_seconds": 0.2, "runtime": "onnxruntime"}
     two = {**one, "seconds_total": 31.2, "latency_ms": {"median": 8.4, "p95": 9.0}, "peak_rss_mb": 120.0}
     return {
-        "bundles": [one, two], "ratios": {"speedup": {"median": 4.77, "low": 4.5, "high": 5.1}}, "device": {"processor": "a board"},
-        "runtime": "onnxruntime", "threads": 1, "batch": 1, "patches": 3720,
+        "bundles": [one, two], "ratios": [{"speedup": {"median": 4.77, "low": 4.5, "high": 5.1}}], "device": {"processor": "a board"},
+        "threads": 1, "batch": 1, "patches": 3720,
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(address: str, values
     killed: list[int] = []
     killer = threading.Thread(target=_kill_in_mid_trial, args=(book, killed))
     killer.start()
-    run_ray(book, address=address, threads=1, gpus=0.0, told=told.append)
+    run_ray(book, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
     killer.join()
     assert killed, "no worker was seen in mid-trial"
     assert sorted(told) == sorted(f"{trial.name}: done" for trial in book.trials)
@@ -86,11 +86,32 @@ def test_what_is_wrong_is_told_and_trials_do_not_wait_for_a_start_that_failed(
     address: str, values: dict[str, object], tmp_path: Path
 ) -> None:
     book, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
-    run_ray(book, address=address, threads=1, gpus=0.0, told=told.append)
+    run_ray(book, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
     assert any("can't import nowhere:build" in line for line in told)
     assert len(book.counts().failed) == 2 and "starting network failed" in book.counts().failed[book.trials[0].name]
 
 
 def test_a_cluster_that_is_not_there_is_a_clear_error(values: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(PrunedgeError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*ray start --head"):
-        run_ray(create(tmp_path / "out", Grid(values)), address="127.0.0.1:1", threads=1, gpus=0.0, told=print)
+        run_ray(create(tmp_path / "out", Grid(values)), address="127.0.0.1:1", workers=None, threads=1, gpus=0.0, told=print)
+
+
+def test_a_running_cluster_takes_no_number_of_workers(values: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(PrunedgeError, match="--workers and --address"):
+        run_ray(create(tmp_path / "out", Grid(values)), address="auto", workers=2, threads=1, gpus=0.0, told=print)
+
+
+def test_ray_on_this_machine_runs_so_many_trials_at_a_time(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def init(**given: object) -> None:
+        asked.update(given)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(PrunedgeError, match="far enough"):
+        run_ray(create(tmp_path / "out", Grid(values)), address=None, workers=3, threads=2, gpus=0.0, told=print)
+    assert asked["num_cpus"] == 6

@@ -45,6 +45,7 @@ def agent(
     max_megapixels: float = 200.0,
     batch: int = 16,
     threads: int = 1,
+    runtime: str | None = None,
 ) -> None:
     """Watch a folder or a camera, inspect what arrives, and publish each finding over MQTT: none is lost, and none told twice.
 
@@ -106,6 +107,8 @@ def agent(
         Patches at a time.
     threads
         Threads that one inference may use.
+    runtime
+        The form of the network to run; without it the bundle's first.
     """
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.agent.announcement import parse_origins
@@ -114,8 +117,8 @@ def agent(
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     settings = AgentSettings(
         bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
-        settle=settle, once=once,
-        broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key), queue_limit=queue_limit, threads=threads,
+        settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
+        broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
         inspection=Settings(classes, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels),
     )  # fmt: skip

@@ -14,7 +14,8 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "report", "study", "agent")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "agent", "report", "study")
+HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.
 DIVIDED = ("train", "prune")
@@ -33,8 +34,8 @@ app = App(
     version=__version__,
     help_format="markdown",
 )
-for place, verb in enumerate(VERBS):
-    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place)
+for place, verb in enumerate((*VERBS, *HIDDEN)):
+    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place, show=verb not in HIDDEN)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -1,57 +1,85 @@
-"""`prunedge bench`: time and memory of bundles on this machine. Needs no torch."""
+"""`prunedge bench`: time, memory and energy of bundles, on this machine or on a device. Needs no torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from prunedge.cli.console import split
+
 if TYPE_CHECKING:
-    from prunedge.edge import BenchResult
+    from collections.abc import Sequence
+
+    from prunedge.edge import BenchResult, Bundle
 
 
 def bench(
-    bundle: Path,
-    *,
+    *bundles: Path,
     against: Path | None = None,
+    runtime: Annotated[list[str] | None, Parameter(converter=split, negative="")] = None,
     patches: int = 3720,
     batch: int = 1,
+    batches: Annotated[list[int] | None, Parameter(converter=split, negative="")] = None,
     threads: int = 1,
     data: Path | None = None,
+    device: str | None = None,
+    cpus: int | None = None,
+    memory: int | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Measure a bundle on this machine: total time, latency, memory; against another one, interleaved in one run.
+    """Measure bundles: total time, latency, throughput, memory, energy; several are interleaved in one run and compared with the first.
+
+    Each must first give the answers that it gave where it was exported.
 
     Example: `prunedge bench bundles/cracks --against bundles/cracks-unpruned --patches 3720 --batch 1 --threads 1`
 
     Parameters
     ----------
-    bundle
-        The bundle to measure.
+    bundles
+        What to measure.
     against
-        The bundle to compare it with (usually the unpruned network's).
+        The bundle to compare them with (usually the unpruned network's).
+    runtime
+        Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...); several with commas between them. Without it, its first.
     patches
         Pictures to classify in all.
     batch
         Pictures at a time.
+    batches
+        Further numbers of pictures at a time, for the throughput alone: 8,32.
     threads
         Threads that one inference may use.
     data
         A folder of pictures to classify; without it they are noise, which takes the same time.
+    device
+        ssh://user@host: copy the bundles there, measure there with the prunedge that is installed there, bring the result back.
+    cpus
+        Use so many of the processors only, as a smaller device would have (Linux).
+    memory
+        Megabytes of data that a process may hold (Linux).
     out
         A run folder to note the result in, for its report.
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress
-    from prunedge.edge import bench as measure
+    from prunedge.cli.console import print_json
     from prunedge.edge import open_bundle
+    from prunedge.errors import BundleError
 
-    bundles = [open_bundle(path) for path in ([against] if against else []) + [bundle]]
-    with progress("measuring", quiet=json) as advance:
-        result = measure(bundles, patches=patches, batch=batch, threads=threads, pictures=data, progress=advance)
+    paths = [*([against] if against else []), *bundles]
+    if not paths:
+        raise BundleError("no bundle to measure", remedy="prunedge bench BUNDLE, a folder that `prunedge export` made")
+    opened = [open_bundle(path) for path in paths]
+    numbers = {"patches": patches, "batch": batch, "threads": threads, "cpus": cpus, "memory": memory}
+    if device is None:
+        result = _here(opened, runtime or [None], batches or [], data, numbers, json)
+    else:
+        if data is not None:
+            raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")
+        result = _there(device, opened, runtime or [], batches or [], numbers, json)
     if out is not None:
         from prunedge.runs import open_run
 
@@ -62,30 +90,112 @@ def bench(
         _table(result)
 
 
+def _here(
+    bundles: Sequence[Bundle],
+    runtimes: Sequence[str | None],
+    batches: Sequence[int],
+    data: Path | None,
+    numbers: dict[str, Any],
+    json: bool,
+) -> BenchResult:
+    from prunedge.cli.console import progress
+    from prunedge.edge import Contestant
+    from prunedge.edge import bench as measure
+    from prunedge.edge.bench import Limits
+
+    contestants = [Contestant(bundle, target) for bundle in bundles for target in runtimes]
+    limits = Limits(numbers["cpus"], numbers["memory"])
+    with progress("measuring", quiet=json) as advance:
+        return measure(
+            contestants, patches=numbers["patches"], batch=numbers["batch"], threads=numbers["threads"], batches=batches, pictures=data,
+            limits=limits, progress=advance,
+        )  # fmt: skip
+
+
+def _there(
+    device: str, bundles: Sequence[Bundle], runtimes: Sequence[str], batches: Sequence[int], numbers: dict[str, Any], json: bool
+) -> BenchResult:
+    from prunedge.cli.console import say
+    from prunedge.edge import BenchResult
+    from prunedge.edge.ssh import Host, files_of
+    from prunedge.errors import BundleError
+
+    host = Host.parse(device)
+    names = [f"{place}-{bundle.path.resolve().name}" for place, bundle in enumerate(bundles)]
+    files = {there: here for name, bundle in zip(names, bundles, strict=True) for there, here in files_of(bundle, name).items()}
+    lists = {"runtime": ",".join(runtimes), "batches": ",".join(map(str, batches))}
+    options = [f"--{key}={value}" for key, value in {**numbers, **lists}.items() if value not in (None, "")]
+    if not json:
+        size = sum(file.stat().st_size for file in files.values()) / 1e6
+        say(f"copying {size:,.1f} MB to {host.destination}, then measuring there")
+    found = host.run(["bench", *names, *options, "--json"], files)
+    try:
+        result = BenchResult(**found)
+    except TypeError:
+        raise BundleError("its answer is another prunedge's", where=host.destination, remedy="install the same version there") from None
+    result.device["address"] = host.destination
+    for one in result.bundles:
+        one["bundle"] = str(bundles[names.index(one["bundle"])].path)
+    return result
+
+
 def _table(result: BenchResult) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
 
+    limits = {"cpus": "limited to {} processor(s)", "memory_mb": "limited to {} MB of data"}
+    about = ", ".join([f"{result.device['cores']} core(s)", *(limits[key].format(value) for key, value in result.limits.items())])
     table = Table(
-        title=f"{result.patches} patches, batch {result.batch}, {result.threads} thread(s), {result.runtime}\n"
-        f"{result.device['processor']}, "
-        f"{result.device['cores']} core(s), {result.device['system']} {result.device['machine']}"
+        title=f"{result.patches:,} patches, batch {result.batch}, {result.threads} thread(s)\n"
+        f"{result.device['processor']}, {about}, {result.device['system']} {result.device['machine']}"
     )
-    for name in ("bundle", "total s", "median ms", "p95 ms", "memory MB", "file MB"):
-        table.add_column(name, justify="left" if name == "bundle" else "right")
-    for found in result.bundles:
+    heads = ["bundle", "runtime", "total s", "median ms", "p95", "p99", *(f"per s at {size}" for size in result.bundles[0]["throughput"])]
+    has_energy = all(found["joules"] is not None for found in result.bundles)
+    for name in [
+        *heads,
+        "memory MB",
+        "file MB",
+        "load s",
+        *(["mJ a picture"] if has_energy else []),
+        *(["faster"] if result.ratios else []),
+    ]:
+        table.add_column(name, justify="left" if name in ("bundle", "runtime") else "right")
+    for place, found in enumerate(result.bundles):
         latency = found["latency_ms"]
+        ratio = result.ratios[place - 1] if place else None
         table.add_row(
-            found["bundle"], f"{found['seconds_total']:.1f}", f"{latency['median']:.2f}", f"{latency['p95']:.2f}",
-            f"{found['peak_rss_mb']:.0f}", f"{found['size_mb']:.2f}",
+            found["bundle"], f"{found['target']}: {found['runtime']}", f"{found['seconds_total']:.1f}", f"{latency['median']:.2f}",
+            f"{latency['p95']:.2f}", f"{latency['p99']:.2f}", *(f"{rate:.0f}" for rate in found["throughput"].values()),
+            f"{found['peak_rss_mb']:.0f}", f"{found['size_mb']:.2f}", f"{found['load_seconds']:.2f}",
+            *([f"{1e3 * found['joules']:.1f}"] if has_energy else []),
+            *([f"{ratio['speedup']['median']:.2f} x" if ratio else ""] if result.ratios else []),
         )  # fmt: skip
     out.print(table)
-    if result.ratios:
-        speed = result.ratios["speedup"]
+    for ratio, found in zip(result.ratios, result.bundles[1:], strict=True):
+        speed = ratio["speedup"]
         gain = speed["median"]
         out.print(
-            f"{gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} "
-            f"(ratio of the times in blocks {speed['low']:.1f} to {speed['high']:.1f}), {result.ratios['size']:.1f} times smaller, "
-            f"{result.ratios['memory']:.1f} times less memory, {result.ratios['macs']:.1f} times fewer MACs"
+            f"{found['bundle']} ({found['target']}): {gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} "
+            f"than the first (ratio in blocks {speed['low']:.1f} to {speed['high']:.1f}), {ratio['size']:.1f} times smaller, "
+            f"{ratio['memory']:.1f} times less memory, {ratio['macs']:.1f} times fewer MACs"
         )
+    for found in result.bundles:
+        if found["self_test"]["agreement"] < 1:
+            out.print(
+                f"mind: {found['bundle']} ({found['target']}) gives torch's label to {found['self_test']['agreement']:.0%} of pictures"
+            )
+    _warn(result)
+
+
+def _warn(result: BenchResult) -> None:
+    """What the device's state says about the figures."""
+    from prunedge.cli.console import out
+
+    before, after = result.before, result.after
+    if after.get("throttled", 0) > before.get("throttled", 0) or (result.device["machine"] == "aarch64" and after.get("throttled")):
+        out.print(
+            f"mind: the device throttled itself meanwhile ({after.get('celsius', float('nan')):.0f} degrees Celsius): cool it, and repeat"
+        )
+    if result.device.get("governor") not in (None, "performance"):
+        out.print(f"the governor is '{result.device['governor']}': with 'performance' the clock would not change under way")

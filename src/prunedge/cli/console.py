@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args, get_origin
 
+from cyclopts import Token
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -27,6 +28,13 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """A line about what is going on, on stderr."""
     err.print(text, markup=False)
+
+
+def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
+    """`1,2,5` and repeated options are the same list."""
+    listed = next((one for one in get_args(kind) if get_origin(one) is list), kind)  # list[int] | None
+    (one,) = get_args(listed)
+    return [one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()]
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         print_json({**run.summary(), "report": str(page)})
         return
     before, after = (found["latency_ms"]["median"] for found in measured.bundles)
-    speed = measured.ratios["speedup"]["median"] if measured.ratios else 1.0
+    speed = measured.ratios[0]["speedup"]["median"]
     print(sentence(run).rsplit("\n", 1)[0])
     print(f"ONNX Runtime, 1 thread, batch 1: {before:.2f} ms -> {after:.2f} ms for a picture ({speed:.1f} x faster)")
     print(f"report: {page}")

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from prunedge.cli.console import split
+
+if TYPE_CHECKING:
+    from prunedge.edge import Form
 
 
 def export(
     run: Path,
     *,
     out: Path,
+    formats: Annotated[list[str] | None, Parameter(name="--format", converter=split, negative="")] = None,
+    max_int8_drop: float = 1.0,
     step: int | None = None,
     baseline: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Export the best network of a run (or another step's) as a bundle: ONNX, labels, preprocessing, checksums.
+    """Export the best network of a run (or another step's) as a bundle: the network, labels, preprocessing, self-test, checksums.
 
-    The exported network is compared with torch on real pictures of the run's validation split before it is kept.
+    Every form of the network is run by its own runtime and compared with torch on real pictures of the run's validation split before it is
+    kept. Eight-bit integers are calibrated on training pictures.
 
-    Example: `prunedge export runs/cracks --out bundles/cracks`
+    Example: `prunedge export runs/cracks --out bundles/cracks --format onnx,onnx-int8`
 
     Parameters
     ----------
@@ -28,6 +36,11 @@ def export(
         A run folder of `train` or `prune`.
     out
         The bundle's folder to make.
+    formats
+        onnx, onnx-int8, openvino, openvino-int8, executorch, tensorrt; several with commas between them. The first runs unless another is
+        asked for.
+    max_int8_drop
+        Percentage points of the metric that eight-bit integers may cost on validation data; more is refused.
     step
         Export the network after this step instead of the best.
     baseline
@@ -42,13 +55,27 @@ def export(
 
     if baseline and step not in (None, 0):
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")
-    bundle = write_bundle(open_run(run), out, 0 if baseline else step)
+    bundle = write_bundle(open_run(run), out, 0 if baseline else step, formats or ["onnx"], max_int8_drop)
     if json:
         print_json(bundle.manifest.model_dump())
         return
-    check = bundle.manifest.check
-    print(
-        f"{bundle.path}: {bundle.size_bytes / 1e6:.2f} MB of ONNX, differs from torch by at most {check.max_abs_difference:.1e} "
-        f"on {check.pictures} pictures, labels {'identical' if check.labels_identical else 'identical but for ties'}\n"
-        f"next: prunedge bench {bundle.path}"
+    for target, form in bundle.manifest.forms.items():
+        print(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
+    print(f"next: prunedge bench {bundle.path}")
+
+
+def _said(form: Form) -> str:
+    check = form.check
+    if check is None:
+        return "not checked here (its runtime is on the device only): prunedge bench checks it there"
+    said = (
+        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.pictures} pictures, same labels on {check.agreement:.1%}"
+    )
+    if not check.metrics:
+        return said
+    metric = next(key for key in check.metrics if f"{key}_float" in check.metrics)
+    before, after, pictures = check.metrics[f"{metric}_float"], check.metrics[metric], check.metrics["pictures"]
+    return (
+        f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on {check.metrics['agreement']:.1%} of "
+        f"{pictures:.0f} pictures"
     )

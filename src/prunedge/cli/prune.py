@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from prunedge.cli.console import Advance
     from prunedge.job import Watch
+    from prunedge.loop import Step
     from prunedge.recipe import Recipe
     from prunedge.runs import Run
 
@@ -35,6 +37,10 @@ def prune(
     target_macs: float | None = None,
     target_params: float | None = None,
     max_steps: int | None = None,
+    target_latency: str | None = None,
+    device: str | None = None,
+    runtime: Literal["onnx", "openvino", "tensorrt"] = "onnx",
+    device_threads: int = 1,
     extra_rounds: int = 1,
     compensate: Literal["none", "mean", "lstsq"] = "none",
     rewind: bool = False,
@@ -111,6 +117,16 @@ def prune(
         Stop at this share of the unpruned network's parameters.
     max_steps
         Stop after this many steps.
+    target_latency
+        Stop when the network takes this long for a picture on the --device: 5ms, 0.8ms.
+    device
+        What channels cost is the time that they take on this device: local (this machine), or ssh://user@host with prunedge installed
+        there. The layers are timed there first (seconds, kept for the next time), every step's network is timed there before it is
+        fine-tuned, and a step that makes it no faster is not taken.
+    runtime
+        The runtime that the device will use: onnx, openvino, tensorrt.
+    device_threads
+        Threads that one inference may use there.
     extra_rounds
         How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.
     compensate
@@ -181,6 +197,8 @@ def prune(
             "step": step, "epochs": epochs, "max_drop": max_drop, "confidence": confidence, "target_macs": target_macs,
             "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
             "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
+            "target_latency": None if target_latency is None else _milliseconds(target_latency),
+            "device": device or (None if target_latency is None else "local"), "runtime": runtime, "device_threads": device_threads,
             "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,
             "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
         }  # fmt: skip
@@ -200,6 +218,16 @@ def prune(
         print(sentence(run))
 
 
+def _milliseconds(text: str) -> float:
+    """`5ms`, `0.2s` or a number of milliseconds."""
+    from prunedge.errors import PrunedgeError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip())
+    if found is None or not (value := float(found[1])):
+        raise PrunedgeError(f"not a time: {text}", where="--target-latency", remedy="write it as 5ms")
+    return value * (1000 if found[2] == "s" else 1)
+
+
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
     steps, best, test = run.steps(), run.best(), run.test() or {}
@@ -209,6 +237,7 @@ def sentence(run: Run) -> str:
         f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
         f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
         f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
+        *_faster(first, best),
         f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
         + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
         *_controls(run),
@@ -217,6 +246,12 @@ def sentence(run: Run) -> str:
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _faster(first: Step, best: Step) -> list[str]:
+    """What the device that steered says."""
+    before, after = first.latency_ms, best.latency_ms
+    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({before / after:.1f} x faster)"] if before and after else []
 
 
 def _controls(run: Run) -> list[str]:
@@ -246,14 +281,14 @@ def watch(advance: Advance, quiet: bool) -> Watch:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
     from prunedge.job import Watch
-    from prunedge.loop import Step
 
     def on_step(step: Step) -> None:
         if not quiet:
             verdict = "" if step.accepted else "  taken back"
             say(
                 f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, {step.macs / 1e6:,.1f} million MACs, "
-                f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
+                + (f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else "")
+                + f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
             )
 
     return Watch(progress=advance, on_step=on_step)

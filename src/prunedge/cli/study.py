@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, Parameter, Token
+from cyclopts import App, Parameter
+
+from prunedge.cli.console import split
 
 if TYPE_CHECKING:
     from prunedge.study import Book, Counts, Grid
@@ -23,15 +24,9 @@ study = App(
 )
 
 
-def _split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
-    """`1,2,5` and repeated options are the same list."""
-    (one,) = get_args(kind)
-    return [one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()]
-
-
-Words = Annotated[list[str], Parameter(converter=_split, negative="")]
-Numbers = Annotated[list[int], Parameter(converter=_split, negative="")]
-Models = Annotated[list[str], Parameter(name=("--model", "--models"), converter=_split, negative="")]
+Words = Annotated[list[str], Parameter(converter=split, negative="")]
+Numbers = Annotated[list[int], Parameter(converter=split, negative="")]
+Models = Annotated[list[str], Parameter(name=("--model", "--models"), converter=split, negative="")]
 
 
 @Parameter(name="*")
@@ -114,7 +109,7 @@ class Where:
     address
         Of a running Ray cluster (`auto` finds it); without it Ray starts on this machine.
     workers
-        Trials at a time (as many as the cores allow).
+        Trials at a time (as many as the cores allow); a running Ray cluster has its own number.
     threads
         Threads of each trial (the cores divided by the workers).
     gpus

@@ -1,47 +1,66 @@
-"""How long a device takes for the talk's protocol, and how much memory: each bundle in a process of its own, blocks interleaved."""
+"""How long a device takes for the talk's protocol, how much memory and energy: each contestant in its own process, blocks interleaved."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prunedge.edge.bundle import Bundle
+from prunedge.edge.device import device, metered, state
 from prunedge.edge.pictures import SUFFIXES, read_picture
 from prunedge.errors import BundleError, DataError
 
 BLOCKS = 12
 WARMUP = 3
 POOL = 64  # pictures of --data that are kept decoded
+ROUNDS = 6  # blocks of each further batch size
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A bundle, in its form for a target (None: its first)."""
+
+    bundle: Bundle
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A smaller device on this one: so many processors, so many megabytes (10^6) of data in each process. None: no limit. Linux only."""
+
+    cpus: int | None = None
+    memory_mb: int | None = None
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Measurements of one or two bundles on one machine.
+    """Measurements of one or several contestants on one machine.
 
-    `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, of one batch), `peak_rss_mb` (10^6 bytes),
-    `size_mb` (the network's file), `load_seconds`. `ratios` compare the second with the first, block by block of an interleaved
-    run: `speedup` median, low and high (10th and 90th percentile of the blocks), `memory`, `size`. Decoding is not timed.
+    `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one batch), `throughput` (pictures a second
+    by batch size), `peak_rss_mb` (10^6 bytes), `size_mb` (the network's files), `load_seconds`, `self_test` (its answers here beside those
+    where it was exported) and `joules` for a picture where the device has a counter. `ratios` compare each with the first, block by
+    block of an interleaved run: `speedup` median, low and high (10th and 90th percentile of the blocks), `memory`, `size`, `macs`.
+    `before` and `after` say what temperature, clock and throttling were. Decoding is not timed.
     """
 
     bundles: list[dict[str, Any]]
-    ratios: dict[str, Any] | None
+    ratios: list[dict[str, Any]]
     device: dict[str, Any]
-    runtime: str
     threads: int
     batch: int
     patches: int
+    limits: dict[str, Any]
+    before: dict[str, float]
+    after: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -49,68 +68,58 @@ class BenchResult:
 
 
 def bench(
-    bundles: Sequence[Bundle], *, patches: int = 3720, batch: int = 1, threads: int = 1, pictures: Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    contestants: Sequence[Contestant], *, patches: int = 3720, batch: int = 1, threads: int = 1, batches: Sequence[int] = (),
+    pictures: Path | None = None, limits: Limits | None = None, progress: Callable[[int, int, str], None] | None = None,
 ) -> BenchResult:  # fmt: skip
-    """Time bundles on `patches` pictures each, `batch` at a time, with `threads` threads.
+    """Time each contestant on `patches` pictures, `batch` at a time, with `threads` threads; then a few blocks of each size in `batches`.
 
-    The run is cut into blocks that alternate between the bundles, so that whatever else slows the machine slows all alike.
-    `pictures` is a folder whose pictures are classified (decoded beforehand); without it they are noise of a fixed seed, which takes
-    a dense network the same time. Raises BundleError when a bundle can't be run, DataError when the folder has no picture.
+    The run is cut into blocks that alternate between the contestants, so that whatever else slows the machine slows all alike. Each must
+    first pass its self-test. `pictures` is a folder whose pictures are classified (decoded beforehand); without it they are noise of a
+    fixed seed, which takes a dense network the same time. Raises BundleError when a bundle can't be run or answers wrongly, DataError when
+    the folder has no picture.
     """
-    if min(patches, batch, threads) < 1:
+    if min(patches, batch, threads, *batches) < 1:
         raise BundleError("patches, batch and threads must be at least 1", remedy="mend these values")
-    batches = -(-patches // batch)
-    counts = [len(part) for part in np.array_split(np.arange(batches), min(BLOCKS, batches))]
+    limits, whole = limits or Limits(), -(-patches // batch)
+    counts = [len(part) for part in np.array_split(np.arange(whole), min(BLOCKS, whole))]
+    steps, before = len(counts) + ROUNDS * len(batches), state()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        workers = [stack.enter_context(_Worker(bundle, threads, batch, _pool(bundle, pictures, folder))) for bundle in bundles]
+        workers = []
+        for one in contestants:
+            pool = _pool(one.bundle, pictures, folder)
+            workers.append(stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits)))
         for worker in workers:
-            worker.block(min(WARMUP, batches))
+            worker.block(batch, min(WARMUP, whole))
         blocks: list[list[list[float]]] = [[] for _ in workers]
         for done, count in enumerate(counts):
-            # Every other block the other bundle goes first: a drifting clock speed favours nobody.
-            for place in range(len(workers))[:: 1 if done % 2 == 0 else -1]:
-                blocks[place].append(workers[place].block(count))
+            _round(workers, blocks, batch, count, done)
             if progress is not None:
-                progress(sum(counts[: done + 1]), batches, "measuring")
-        figures = [_figures(worker, found) for worker, found in zip(workers, blocks, strict=True)]
+                progress(done + 1, steps, "measuring")
+        for worker in workers:
+            worker.joules_for_picture = worker.joules / (batch * sum(counts)) if worker.has_counter else None
+        rates = _rates(workers, batches, lambda done: None if progress is None else progress(len(counts) + done, steps, "larger batches"))
+        figures = [_figures(*one) for one in zip(workers, blocks, rates, strict=True)]
     return BenchResult(
-        bundles=figures, ratios=_ratios(figures, blocks) if len(figures) == 2 else None, device=device(),
-        runtime=f"onnxruntime {version('onnxruntime')}, CPU", threads=threads, batch=batch, patches=patches,
+        bundles=figures, ratios=_ratios(figures, blocks), device=device(), threads=threads, batch=batch, patches=patches,
+        limits={key: value for key, value in asdict(limits).items() if value is not None}, before=before, after=state(),
     )  # fmt: skip
 
 
-def device() -> dict[str, Any]:
-    """What this machine is: processor, cores that this process may use, operating system, architecture."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": processor(), "cores": cores, "system": f"{platform.system()} {platform.release()}", "machine": platform.machine()}
-
-
-def processor() -> str:
-    """The processor's or board's name, as far as the system tells it."""
-    for file, key in (("/proc/device-tree/model", None), ("/proc/cpuinfo", "model name")):
-        try:
-            text = Path(file).read_text(encoding="utf-8").strip("\0\n")
-        except OSError:
-            continue
-        if key is None:
-            return text
-        for line in text.splitlines():
-            if line.startswith(key):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 class _Worker:
-    """A child process that has one bundle loaded."""
+    """A child process that has one network loaded."""
 
-    def __init__(self, bundle: Bundle, threads: int, batch: int, pool: str) -> None:
-        self.bundle = bundle
-        command = [sys.executable, "-m", "prunedge.edge.worker", str(bundle.path), str(threads), str(batch), pool]
+    def __init__(self, contestant: Contestant, threads: int, largest: int, pool: str | None, limits: Limits) -> None:
+        self.contestant, self.bundle = contestant, contestant.bundle
+        orders = {
+            "bundle": str(self.bundle.path), "target": contestant.target, "threads": threads, "largest": largest, "pool": pool,
+            **asdict(limits),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "prunedge.edge.worker", json.dumps(orders)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.load_seconds = float(self._read()["load_seconds"])
-        self.peak_rss_mb = 0.0
+        self.about = self._read()
+        self.peak_rss_mb, self.joules, self.has_counter = 0.0, 0.0, False
+        self.joules_for_picture: float | None = None
 
     def __enter__(self) -> _Worker:
         return self
@@ -119,11 +128,17 @@ class _Worker:
         self._process.kill()
         self._process.communicate()
 
-    def block(self, batches: int) -> list[float]:
+    def block(self, batch: int, batches: int) -> list[float]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"batches": batches}) + "\n")
-        self._process.stdin.flush()
-        found = self._read()
+        with metered() as energy:
+            try:
+                self._process.stdin.write(json.dumps({"batch": batch, "batches": batches}) + "\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                pass  # its last words say why
+            found = self._read()
+        if energy.joules is not None:
+            self.joules, self.has_counter = self.joules + energy.joules, True
         self.peak_rss_mb = found["peak_rss_mb"]
         return found["seconds"]
 
@@ -132,9 +147,8 @@ class _Worker:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise BundleError(
-                f"the process that measures it died (exit code {code})", where=self.bundle.path, remedy="is there enough memory?"
-            )
+            remedy = "is there enough memory?"
+            raise BundleError(f"the process that measures it died (exit code {code})", where=self.bundle.path, remedy=remedy)
         found = json.loads(line)
         if "error" in found:
             what, where, remedy = found["error"]
@@ -142,9 +156,29 @@ class _Worker:
         return found
 
 
-def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str:
+def _round(workers: Sequence[_Worker], blocks: list[list[list[float]]], batch: int, batches: int, number: int) -> None:
+    """One block of each; every other round begins at the other end: a drifting clock speed favours nobody."""
+    for place in range(len(workers))[:: 1 if number % 2 == 0 else -1]:
+        blocks[place].append(workers[place].block(batch, batches))
+
+
+def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]) -> list[dict[int, float]]:
+    """Pictures a second of each worker by batch size: the median over the blocks."""
+    rates: list[dict[int, float]] = [{} for _ in workers]
+    for place, batch in enumerate(batches):
+        blocks: list[list[list[float]]] = [[] for _ in workers]
+        for number in range(ROUNDS):
+            _round(workers, blocks, batch, 2, number)
+            told(place * ROUNDS + number + 1)
+        for rate, several in zip(rates, blocks, strict=True):
+            # The first block of a new size is the warm-up.
+            rate[batch] = batch / float(np.median([seconds for block in several[1:] for seconds in block]))
+    return rates
+
+
+def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
     if pictures is None:
-        return "-"
+        return None
     files = [file for file in sorted(Path(pictures).rglob("*")) if file.suffix.lower() in SUFFIXES]
     if not files:
         raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
@@ -156,21 +190,25 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str:
     return str(file)
 
 
-def _figures(worker: _Worker, blocks: list[list[float]]) -> dict[str, Any]:
-    seconds = np.array([s for block in blocks for s in block])
+def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]) -> dict[str, Any]:
+    seconds, manifest, target = np.array([s for block in blocks for s in block]), worker.bundle.manifest, worker.contestant.target
     return {
-        "bundle": str(worker.bundle.path), "model": worker.bundle.manifest.model, "seconds_total": float(seconds.sum()),
-        "latency_ms": {"median": float(np.median(seconds)) * 1e3, "p95": float(np.percentile(seconds, 95)) * 1e3},
-        "peak_rss_mb": worker.peak_rss_mb, "size_mb": worker.bundle.size_bytes / 1e6, "load_seconds": worker.load_seconds,
-        "input_size": worker.bundle.manifest.input_size, "macs": worker.bundle.manifest.macs, "params": worker.bundle.manifest.params,
+        "bundle": str(worker.bundle.path), "model": manifest.model, "target": target or worker.bundle.target, **worker.about,
+        "seconds_total": float(seconds.sum()),
+        "latency_ms": {"median": float(np.median(seconds)) * 1e3} | {f"p{p}": float(np.percentile(seconds, p)) * 1e3 for p in (95, 99)},
+        "throughput": rates, "peak_rss_mb": worker.peak_rss_mb, "size_mb": worker.bundle.size_bytes(target) / 1e6,
+        "joules": worker.joules_for_picture, "input_size": manifest.input_size, "macs": manifest.macs, "params": manifest.params,
     }  # fmt: skip
 
 
-def _ratios(figures: list[dict[str, Any]], blocks: list[list[list[float]]]) -> dict[str, Any]:
-    pairs = np.array([sum(a) / sum(b) for a, b in zip(*blocks, strict=True)])
-    first, second = figures
-    return {
-        "speedup": {"median": float(np.median(pairs)), "low": float(np.percentile(pairs, 10)), "high": float(np.percentile(pairs, 90))},
-        "memory": first["peak_rss_mb"] / second["peak_rss_mb"], "size": first["size_mb"] / second["size_mb"],
-        "macs": first["macs"] / max(1, second["macs"]),
-    }  # fmt: skip
+def _ratios(figures: list[dict[str, Any]], blocks: list[list[list[float]]]) -> list[dict[str, Any]]:
+    """What each but the first has over the first."""
+    first, found = figures[0], []
+    for other, theirs in zip(figures[1:], blocks[1:], strict=True):
+        pairs = np.array([sum(a) / sum(b) for a, b in zip(blocks[0], theirs, strict=True)])
+        speedup = {"median": float(np.median(pairs)), "low": float(np.percentile(pairs, 10)), "high": float(np.percentile(pairs, 90))}
+        ratios = {"memory": first["peak_rss_mb"] / other["peak_rss_mb"], "size": first["size_mb"] / other["size_mb"]}
+        if first["joules"] and other["joules"]:
+            ratios["energy"] = first["joules"] / other["joules"]
+        found.append({"speedup": speedup, **ratios, "macs": first["macs"] / max(1, other["macs"])})
+    return found

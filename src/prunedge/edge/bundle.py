@@ -1,49 +1,74 @@
-"""A folder that a device needs and no more: manifest, network, labels, preprocessing, checksums."""
+"""A folder that a device needs and no more: manifest, network, labels, preprocessing, self-test, checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 
 MANIFEST = "manifest.json"
-NETWORK = "model.onnx"
-FORMAT: Literal[1] = 1
+SELFTEST = "selftest.npz"
+FORMAT: Literal[2] = 2
 LARGEST = 4 * 2**30  # bytes; no network that we export comes near
+LARGEST_MANIFEST = 16 * 2**20
 
 
 class FileEntry(BaseModel):
-    """One file of a bundle: its SHA-256 and its size."""
+    """One file of a bundle: its SHA-256 and its size. What is not `needed` on a device (torch's weights) may be left out there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0, le=LARGEST)
+    needed: bool = True
 
 
 class ExportCheck(BaseModel):
-    """How the exported network compares with torch on real pictures."""
+    """How an exported network compares with torch on real pictures.
+
+    `agreement` is the share of pictures that get torch's label. `metrics`, where the target is not exact, are shares on the validation
+    split: the metric of the float network and of this one, and their agreement there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pictures: int = Field(ge=1)
     max_abs_difference: float = Field(ge=0)
-    labels_identical: bool
+    agreement: float = Field(ge=0, le=1)
+    metrics: dict[str, float] = {}
 
 
-class Manifest(BaseModel):
-    """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for one picture."""
+class Form(BaseModel):
+    """One form of the network, for one runtime: its files (the first is the one to load), and how it was checked.
+
+    `check` is None where the runtime is only on the device (TensorRT): the self-test judges it there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = FORMAT
+    files: list[str] = Field(min_length=1)
+    check: ExportCheck | None
+
+
+class Manifest(BaseModel):
+    """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for one picture.
+
+    `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[2] = FORMAT
     model: str
     classes: list[str] = Field(min_length=1)
     input_size: int = Field(ge=1, le=8192)
@@ -52,7 +77,7 @@ class Manifest(BaseModel):
     metrics: dict[str, Any] = {}
     macs: int = Field(ge=0)
     params: int = Field(ge=0)
-    check: ExportCheck
+    forms: dict[str, Form] = Field(min_length=1)
     versions: dict[str, str] = {}
     about: dict[str, Any] = {}
     files: dict[str, FileEntry]
@@ -66,14 +91,25 @@ class Bundle:
     manifest: Manifest
 
     @property
-    def network(self) -> Path:
-        """The ONNX file."""
-        return self.path / NETWORK
+    def target(self) -> str:
+        """The target that runs when none is named."""
+        return next(iter(self.manifest.forms))
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the network that the device loads."""
-        return self.manifest.files[NETWORK].bytes
+    def form(self, target: str | None = None) -> Form:
+        """The network for a target; BundleError when it was not exported."""
+        name = target or self.target
+        if name not in self.manifest.forms:
+            there = ", ".join(self.manifest.forms)
+            raise BundleError(f"the bundle holds no '{name}'", where=self.path, remedy=f"it holds {there}; prunedge export --format {name}")
+        return self.manifest.forms[name]
+
+    def network(self, target: str | None = None) -> Path:
+        """The file that the target's runtime loads."""
+        return self.path / self.form(target).files[0]
+
+    def size_bytes(self, target: str | None = None) -> int:
+        """Bytes of the network that the target's runtime loads."""
+        return sum(self.manifest.files[name].bytes for name in self.form(target).files)
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -86,18 +122,27 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _manifest(folder)
     for name, entry in manifest.files.items():
         file = _inside(folder, name)
+        if not entry.needed and not file.exists():
+            continue
         if not file.is_file():
             raise BundleError("a file of the bundle is missing", where=file, remedy="export or copy the bundle again")
         if file.stat().st_size != entry.bytes or sha256(file) != entry.sha256:
             raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
-    if NETWORK not in manifest.files:
-        raise BundleError(f"the manifest names no {NETWORK}", where=folder / MANIFEST, remedy="export the bundle again")
+    for target, form in manifest.forms.items():
+        wrong = target not in TARGETS or form.files[0] != TARGETS[target].file
+        if wrong or any(name not in manifest.files or not manifest.files[name].needed for name in form.files):
+            known = f"targets of this prunedge: {', '.join(TARGETS)}"
+            raise BundleError(f"the manifest's '{target}' is not one that can be run", where=folder / MANIFEST, remedy=known)
+    if SELFTEST not in manifest.files:
+        raise BundleError(f"the manifest names no {SELFTEST}", where=folder / MANIFEST, remedy="export the bundle again")
     return Bundle(folder, manifest)
 
 
-def write_manifest(folder: Path, names: list[str], **values: Any) -> Manifest:
-    """Write the manifest of a folder whose files are there; returns it."""
-    files = {name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size) for name in names}
+def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (), **values: Any) -> Manifest:
+    """Write the manifest of a folder whose files are there, the `optional` ones being of no use to a device; returns it."""
+    files = {
+        name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, needed=name not in optional) for name in names
+    }
     manifest = Manifest(files=files, **values)
     with (folder / MANIFEST).open("w", encoding="utf-8") as opened:
         opened.write(json.dumps(manifest.model_dump(), indent=1))
@@ -117,7 +162,12 @@ def _manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise BundleError(f"not a bundle (it holds no {MANIFEST})", where=folder, remedy="name the folder that `prunedge export` made")
     try:
-        return Manifest.model_validate_json(file.read_bytes())
+        if file.stat().st_size > LARGEST_MANIFEST:
+            raise BundleError("the manifest is too large to be one", where=file, remedy="don't trust this bundle")
+        text = file.read_bytes()
+        if re.match(rb'\{\s*"format":\s*1\b', text):
+            raise BundleError("an older prunedge made this bundle", where=folder, remedy="export it again")
+        return Manifest.model_validate_json(text)
     except (OSError, ValidationError) as error:
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)

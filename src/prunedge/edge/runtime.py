@@ -1,15 +1,32 @@
-"""ONNX Runtime on a bundle: pixels in, probabilities out."""
+"""A bundle at work: pixels in, probabilities out, and the proof that it answers here as it did where it was exported."""
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from prunedge.edge.bundle import Bundle
+from prunedge.edge.bundle import SELFTEST, Bundle
 from prunedge.edge.pictures import normalise
+from prunedge.edge.runtimes import Network, missing, runtime_of
+from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError
+
+TOLERANCE = 1e-3  # of the largest output
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What a network answers here to the bundle's own pictures, beside what torch answered where it was exported.
+
+    `relative_difference` is the largest difference of an output, as a share of the largest output; `agreement` the share of pictures with
+    the same label, those that torch itself can't tell apart within that difference counted as the same.
+    """
+
+    pictures: int
+    relative_difference: float
+    agreement: float
 
 
 @dataclass(frozen=True)
@@ -17,12 +34,14 @@ class Session:
     """A loaded network. `threads` is what one inference may use."""
 
     bundle: Bundle
+    target: Target
     threads: int
-    _session: Any
+    runtime: str
+    _network: Network
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Outputs (n, classes) float32 for inputs (n, 3, size, size) float32."""
-        return self._session.run(None, {self._session.get_inputs()[0].name: inputs})[0]
+        return self._network(inputs)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float32 for pictures (n, size, size, 3) uint8."""
@@ -31,24 +50,76 @@ class Session:
         exponents = np.exp(values - values.max(1, keepdims=True))
         return exponents / exponents.sum(1, keepdims=True)
 
+    def self_test(self) -> SelfTest:
+        """Classify the bundle's own pictures; BundleError when the answers are not those of the network that was exported.
 
-def open_session(bundle: Bundle, threads: int = 1) -> Session:
-    """Load a bundle's network with ONNX Runtime on the CPU; BundleError when it can't be loaded or doesn't fit the manifest."""
-    import onnxruntime
+        An exact target must give torch's outputs to `TOLERANCE` and its labels; the others must give finite numbers, and what they differ
+        by is told.
+        """
+        pixels, wanted = _read_selftest(self.bundle)
+        found = self.logits(normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std))
+        result = compare(found, wanted)
+        if self.target.is_exact and (result.relative_difference > TOLERANCE or result.agreement < 1):
+            raise BundleError(
+                f"on this device the network's outputs differ by {result.relative_difference:.1%} from those of the one that was exported",
+                where=self.bundle.network(self.target.name), remedy="try another --runtime, and report this device to prunedge",
+            )  # fmt: skip
+        return result
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(bundle.network), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises kinds of its own, none of them public
-        why = " ".join(str(error).split())[:160]
-        raise BundleError(f"ONNX Runtime can't load the network: {why}", where=bundle.network, remedy="export the bundle again") from None
-    shape = session.get_inputs()[0].shape
-    size = bundle.manifest.input_size
-    if list(shape[1:]) != [3, size, size]:
-        raise BundleError(
-            f"the network wants {shape}, the manifest says {size} pixels", where=bundle.network, remedy="export the bundle again"
+
+def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
+    """Outputs (n, classes) of an exported network beside torch's; BundleError when they can't be compared."""
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        what = (
+            f"outputs of shape {found.shape} instead of {wanted.shape}" if found.shape != wanted.shape else "outputs that are not numbers"
         )
-    return Session(bundle, threads, session)
+        raise BundleError(f"the network gives {what}", remedy="export the bundle again")
+    difference = float(np.abs(found - wanted).max())
+    margin = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1) - np.take_along_axis(wanted, found.argmax(1)[:, None], 1)
+    same = margin[:, 0] <= (2 * difference if difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())) else 0)
+    return SelfTest(len(found), difference / max(1.0, float(np.abs(wanted).max())), float(same.mean()))
+
+
+def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
+    """Load a bundle's network for a target (None: the bundle's first).
+
+    Raises BundleError when it was not exported, can't be loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
+    """
+    file, size = bundle.network(target), bundle.manifest.input_size
+    chosen = TARGETS[target or bundle.target]
+    runtime = runtime_of(chosen)
+    try:
+        network, shape = runtime.load(file, threads)
+        said = runtime.version()
+    except ImportError as error:
+        raise missing(chosen, error) from None
+    if list(shape[1:]) != [3, size, size] or (chosen.batches and isinstance(shape[0], int)):
+        raise BundleError(f"the network wants {shape}, the manifest says {size} pixels", where=file, remedy="export the bundle again")
+    session = Session(bundle, chosen, threads, said, network)
+    classes = session.logits(np.zeros((1, 3, size, size), np.float32)).shape
+    if classes != (1, len(bundle.manifest.classes)):
+        raise BundleError(
+            f"the network gives {classes}, the manifest has {len(bundle.manifest.classes)} classes", where=file,
+            remedy="export the bundle again",
+        )  # fmt: skip
+    return session
+
+
+def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, size, size, 3) uint8 and torch's outputs (n, classes) float32."""
+    file, size = bundle.path / SELFTEST, bundle.manifest.input_size
+    try:
+        with zipfile.ZipFile(file) as opened:
+            if sum(one.file_size for one in opened.infolist()) > 64 * 2**20:
+                raise ValueError("too large")
+        with np.load(file, allow_pickle=False) as found:
+            pixels, outputs = found["pixels"], found["outputs"]
+        if (
+            pixels.dtype != np.uint8
+            or pixels.shape != (len(outputs), size, size, 3)
+            or outputs.shape[1:] != (len(bundle.manifest.classes),)
+        ):
+            raise ValueError(f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BundleError(f"the self-test can't be read: {error}", where=file, remedy="export the bundle again") from None
+    return pixels, outputs.astype(np.float32)

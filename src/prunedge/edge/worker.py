@@ -1,36 +1,57 @@
-"""The process that a bundle is measured in, so that its memory is its own. Commands come on stdin, answers go to stdout, as JSON."""
+"""The process that a network is measured in, so that its memory is its own. Commands come on stdin, answers go to stdout, as JSON."""
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.runtime import Session, open_session
-from prunedge.errors import PrunedgeError
+from prunedge.errors import BundleError, PrunedgeError
 
 
 def main() -> None:
-    """Load the bundle named first on the command line, then time the blocks that stdin asks for."""
-    path, threads, batch, pool = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that stdin asks for."""
+    orders = json.loads(sys.argv[1])
     try:
+        limit(orders["cpus"], orders["memory_mb"])
         started = perf_counter()
-        bundle = open_bundle(path)
-        session = open_session(bundle, threads)
-        answer({"ready": True, "load_seconds": perf_counter() - started})
-        pixels = _pool(Path(pool) if pool != "-" else None, bundle.manifest.input_size, batch)
+        bundle = open_bundle(orders["bundle"])
+        session = open_session(bundle, orders["threads"], orders["target"])
+        answer({"load_seconds": perf_counter() - started, "runtime": session.runtime, "self_test": asdict(session.self_test())})
+        pool = Path(orders["pool"]) if orders["pool"] else None
+        pixels = _pool(pool, bundle.manifest.input_size, orders["largest"])
         for line in sys.stdin:
-            answer({"seconds": _block(session, pixels, batch, int(json.loads(line)["batches"])), "peak_rss_mb": _peak_mb()})
+            asked = json.loads(line)
+            answer({"seconds": _block(session, pixels, asked["batch"], asked["batches"]), "peak_rss_mb": _peak_mb()})
     except PrunedgeError as error:
         answer({"error": [error.what, str(error.where), error.remedy]})
+    except MemoryError:
+        answer({"error": ["there is not enough memory for it", str(orders["bundle"]), "allow more with --memory"]})
 
 
-def answer(value: object) -> None:
+def limit(cpus: int | None, memory_mb: int | None) -> None:
+    """Keep this process to so many of its processors, and its data to so many megabytes (10^6); BundleError where the system can't."""
+    if cpus is not None:
+        if not hasattr(os, "sched_setaffinity"):
+            raise BundleError("this system can't limit a process to some processors", where="--cpus", remedy="leave it out; Linux can")
+        mine = sorted(os.sched_getaffinity(0))
+        if cpus > len(mine):
+            raise BundleError(f"{cpus} processors of {len(mine)}", where="--cpus", remedy=f"give {len(mine)} or fewer")
+        os.sched_setaffinity(0, mine[:cpus])
+    if memory_mb is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 10**6,) * 2)
+
+
+def answer(value: Any) -> None:
     """One line of JSON to the parent."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

@@ -87,11 +87,11 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
         )
     )
     if bench and bench.get("ratios"):
-        before, after = (one["latency_ms"]["median"] for one in bench["bundles"])
-        speed, place = bench["ratios"]["speedup"], bench["device"]
+        before, after = (one["latency_ms"]["median"] for one in bench["bundles"][:2])
+        speed, place = bench["ratios"][0]["speedup"], bench["device"]
         threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
         note = (
-            f"{place['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
+            f"{place['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
             f"ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
         )
         found.append(card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", faster(speed["median"]), note))

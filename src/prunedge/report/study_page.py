@@ -145,7 +145,7 @@ def cards(found: Findings, every: Groups, metric: str) -> list[dict[str, str]]:
     if timed is not None:
         first, best = (one["latency_ms"]["median"] for one in timed["bundles"][:2])
         text = f"{device_of(timed)}; one trial of {name}"
-        made.append(card("time for a batch", f"{first:.3g} ms", f"{best:.3g} ms", faster(timed["ratios"]["speedup"]["median"]), text))
+        made.append(card("time for a batch", f"{first:.3g} ms", f"{best:.3g} ms", faster(timed["ratios"][0]["speedup"]["median"]), text))
     else:
         took, steps = spread([total_seconds(trial) for trial in trials]), spread([len(trial) - 1 for trial in trials])
         text = f"all steps of a trial, on the machine that pruned; {name}; n = {took.n}"

@@ -140,7 +140,7 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
     lines = []
     for trial, bench in benches.items():
         first, best = bench["bundles"][:2]
-        speed = bench["ratios"]["speedup"]
+        speed = bench["ratios"][0]["speedup"]
         lines.append((
             names[trial], f"{bench['patches']:,}", f"{first['seconds_total']:.4g} → {best['seconds_total']:.4g} s",
             f"{first['latency_ms']['median']:.3g} → {best['latency_ms']['median']:.3g} ms",
@@ -153,7 +153,7 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
 def device_of(bench: Mapping[str, Any]) -> str:
     """Where and how a bench was measured."""
     threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
-    return f"{bench['device']['processor']}, {bench['runtime']}, {threads}, batch {bench['batch']}"
+    return f"{bench['device']['processor']}, {bench['bundles'][0]['runtime']}, {threads}, batch {bench['batch']}"
 
 
 def with_spread(one: Spread, unit: str) -> str:

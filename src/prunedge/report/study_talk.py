@@ -121,5 +121,7 @@ def _times(rows: Sequence[Row], axes: Sequence[str]) -> str:
 
 
 def _speeds(benches: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    said = [f"{names[trial]}: {one['ratios']['speedup']['median']:.1f} × on {one['device']['processor']}" for trial, one in benches.items()]
+    said = [
+        f"{names[trial]}: {one['ratios'][0]['speedup']['median']:.1f} × on {one['device']['processor']}" for trial, one in benches.items()
+    ]
     return "\n".join(said) or "not measured yet"

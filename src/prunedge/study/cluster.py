@@ -20,12 +20,15 @@ _PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared
 Told = Callable[[str], None]
 
 
-def run_ray(book: Book, *, address: str | None, threads: int, gpus: float, told: Told) -> None:
+def run_ray(book: Book, *, address: str | None, workers: int | None, threads: int, gpus: float, told: Told) -> None:
     """Do all that is left of the study on Ray; `told` hears how each trial ends.
 
-    `address` is that of a running cluster (`auto` finds it), None starts one on this machine. A trial's task takes its start's task as its
-    argument: Ray runs it when, and not before, the starting network is there. Each asks for `threads` CPUs and `gpus` of a GPU.
+    `address` is that of a running cluster (`auto` finds it), None starts one on this machine for `workers` trials at a time (a running
+    cluster has its own number: PrunedgeError). A trial's task takes its start's task as its argument: Ray runs it when, and not before, the
+    starting network is there. Each asks for `threads` CPUs and `gpus` of a GPU.
     """
+    if address is not None and workers is not None:
+        raise PrunedgeError("--workers and --address exclude each other", remedy="a running cluster runs what its own resources allow")
     try:
         import ray
     except ImportError:
@@ -37,7 +40,10 @@ def run_ray(book: Book, *, address: str | None, threads: int, gpus: float, told:
     if ours:
         try:
             _knock(address)
-            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            ray.init(
+                address=address, num_cpus=workers * threads if workers is not None else None, runtime_env=environment, log_to_driver=False,
+                logging_level=logging.ERROR, include_dashboard=False,
+            )  # fmt: skip
         except (OSError, ValueError) as error:
             raise PrunedgeError(f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`") from None
     try:

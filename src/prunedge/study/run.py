@@ -53,7 +53,9 @@ def run(book: Book, engine: Engine, watch: Watch) -> Counts:
         if engine.name == "ray":
             from prunedge.study.cluster import run_ray
 
-            run_ray(book, address=engine.address, threads=threads, gpus=engine.gpus, told=watch.told)
+            # A running cluster has its own number of workers.
+            asked = engine.workers if engine.address else workers
+            run_ray(book, address=engine.address, workers=asked, threads=threads, gpus=engine.gpus, told=watch.told)
         else:
             run_local(book, workers=workers, threads=threads, told=watch.told)
     finally:

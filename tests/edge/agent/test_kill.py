@@ -21,7 +21,7 @@ from prunedge.edge.agent.store import FILE
 from tests.edge.agent.conftest import TOPIC, digest, write_pictures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 
-PICTURES = 60
+PICTURES = 40
 
 
 def command(bundle: Path, folder: Path, state: Path, broker: str, *more: object) -> list[str]:
@@ -58,7 +58,7 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
     broker.save()
     kills = 0
-    while kills < 6 and seen(state) < PICTURES:
+    while kills < 5 and seen(state) < PICTURES:
         before = seen(state)
         processes.append(subprocess.Popen(command(bundles[0], folder, state, broker.url), stderr=subprocess.DEVNULL, text=True))
         wait_for(lambda before=before: seen(state) > before, "progress")

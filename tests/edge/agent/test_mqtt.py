@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -114,8 +115,8 @@ def test_a_full_disk_leaves_pictures_where_they_are(settings: AgentSettings, bro
         base = running.agent._store._base
         base.execute(f"PRAGMA max_page_count = {base.execute('PRAGMA page_count').fetchone()[0]}")
         write_pictures(Path(settings.watch), 60)
-        wait_for(lambda: running.agent._last_error, "a full disk")
-        assert "full" in running.agent._last_error["error"]
+        told = wait_for(lambda: running.agent._reports.last, "a full disk")
+        assert "full" in told["error"]
         base.execute("PRAGMA max_page_count = 1000000")
         wait_for(lambda: len(subscriber.findings()) == 60, "all findings")
     assert len(pictures_of(subscriber)) == 60
@@ -198,18 +199,17 @@ def test_a_broker_that_can_t_be_used_is_one_line_and_messages_stay(
     running._thread.join(60)
     assert isinstance(running.error, AgentError) and "2 messages could not be delivered" in str(running.error)
     problem = " ".join(str(running.agent.courier.problem).split())
-    import re
-
     assert re.search(words, problem), problem
     assert "s3cret" not in problem and "guess" not in problem
 
 
 def test_a_topic_that_the_broker_forbids_keeps_its_messages(
-    settings: AgentSettings, secured: Mosquitto, authority: Authority, caplog: pytest.LogCaptureFixture
+    settings: AgentSettings, secured: Mosquitto, authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With MQTT 3 a broker acknowledges what it throws away; with MQTT 5 it says so."""
     write_pictures(Path(settings.watch), 2)
     broker = parse_broker(f"mqtts://bridge7@127.0.0.1:{secured.port}", password="s3cret", ca=authority.file)
+    monkeypatch.setattr("prunedge.edge.agent.agent.FLUSH_S", 0.2)
     with Running(settings, broker=broker, topic="site/another") as running:
         wait_for(lambda: "refuses a message, which is kept" in caplog.text, "the refusal")
         assert running.agent._store.waiting() == 2

@@ -25,7 +25,7 @@ class Device:
         self.start()
 
     def start(self) -> str:
-        self.shelf = Shelf(self.folder / "bundles", self.store, self.given, 1)
+        self.shelf = Shelf(self.folder / "bundles", self.store, self.given, 1, None)
         return self.shelf.start().sha256
 
     def update(self, bundle: Path) -> str:
@@ -126,11 +126,11 @@ def test_a_good_bundle_passes_on_noise_and_on_pictures_also_on_those_that_have_g
 @pytest.mark.parametrize(
     ("change", "manifest", "words"),
     [
-        (spoil, {}, "no numbers"),
+        (spoil, {}, "not numbers"),
         (truncate, {}, "can't load"),
         (lambda folder: (folder / "model.onnx").write_bytes(b""), {}, "load"),
         (lambda folder: None, {"input_size": 32}, "32 pixels"),
-        (lambda folder: None, {"classes": ["crack", "sound"]}, "shape"),
+        (lambda folder: None, {"classes": ["crack", "sound"]}, "2 classes"),
     ],
 )
 def test_bundles_that_are_what_they_say_and_don_t_work_fail(

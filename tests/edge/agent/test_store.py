@@ -94,7 +94,7 @@ class Queue(RuleBasedStateMachine):
 
 
 TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestQueue.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
 
 @pytest.fixture

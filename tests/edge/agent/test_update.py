@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def huge(folder: Path) -> None:
         (lambda folder: None, {"classes": ["a", "b", "c"]}, {"classes": ["a", "b", "c"]}, "no class 'crack'"),
         (outside, {}, {}, "outside"),
         (huge, {}, {}, "--model-max-mb"),
-        (spoil, {}, {}, "self-test failed: answers that are no numbers"),
+        (spoil, {}, {}, "self-test failed.*not numbers"),
         (truncate, {}, {}, "self-test failed.*can't load"),
         (lambda folder: None, {"input_size": 32}, {}, "self-test failed.*32 pixels"),
     ],
@@ -106,8 +107,6 @@ def test_a_bad_bundle_changes_nothing(
     running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path,
     change: Callable[[Path], None], manifest: dict[str, Any], announced: dict[str, Any], words: str,
 ) -> None:  # fmt: skip
-    import re
-
     bad = altered(bundles[1], models / "bad", change, **manifest)
     announce(subscriber, bad, **announced)
     wait_for(lambda: subscriber.on("/errors"), "the refusal")

@@ -11,11 +11,12 @@ from typing import Any
 
 from prunedge import __version__
 from prunedge.edge.agent.announcement import load_key
-from prunedge.edge.agent.broker import require_paho, trusted
+from prunedge.edge.agent.broker import require_paho
 from prunedge.edge.agent.courier import Courier
 from prunedge.edge.agent.frames import Frames, is_camera
 from prunedge.edge.agent.lines import log, one_line
-from prunedge.edge.agent.messages import Message, Topics, failure, finding, now, status
+from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
+from prunedge.edge.agent.reports import Reports
 from prunedge.edge.agent.service import notify
 from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.shelf import Shelf
@@ -33,7 +34,6 @@ ONCE_S = 30.0  # without progress, until `once` gives up on the broker
 TICK_S = 0.5
 TRIES = 3  # at a picture, until the trouble is published
 RECENT = 4  # pictures that a new bundle is tried on
-GARBAGE_S = 10.0  # between two published reports of messages that are not ours
 
 
 class Agent:
@@ -50,7 +50,7 @@ class Agent:
         self._store = Store(settings.state)
         try:
             self._source = self._watched()
-            self._shelf = Shelf(settings.state / "bundles", self._store, settings.bundle, settings.threads)
+            self._shelf = Shelf(settings.state / "bundles", self._store, settings.bundle, settings.threads, settings.runtime)
             self._use = self._shelf.start()
             settings.inspection.fitted(self._use.bundle.manifest)
             self._updater = self._make_updater() if settings.model_topic else None
@@ -63,8 +63,7 @@ class Agent:
             self._culprit.forget()  # it was the bundle
         self._recent: deque[Path] = deque(maxlen=RECENT)
         self._postponed = Postponed(max(1.0, settings.every))
-        self._last_error: dict[str, str] | None = None
-        self._garbage_reported = -GARBAGE_S
+        self._reports = Reports(self._store, self.topics, settings.device, settings.model_topic, lambda: self.courier.wake())
         # Two agents on one machine, with one device id and two topics, must not throw each other out.
         client_id = f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
         self.courier = Courier(
@@ -77,7 +76,7 @@ class Agent:
         use = self._use.bundle.manifest
         log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
         for why in self._shelf.passed_over:
-            self._report("bundle", "an accepted bundle", why, key=why)
+            self._reports.publish("bundle", "an accepted bundle", why, key=why)
         if isinstance(self._source, Frames):
             self._source.start()
         self.courier.start()
@@ -106,7 +105,7 @@ class Agent:
             self.settings.device, "online", watching=self._watching, version=__version__,
             bundle={"sha256": use.sha256, "model": use.bundle.manifest.model, "classes": use.bundle.manifest.classes},
             **{name: counts.get(name, 0) for name in ("pictures", "damaged", "failed")},
-            queue=self._store.waiting(), last_error=self._last_error,
+            queue=self._store.waiting(), last_error=self._reports.last,
         )  # fmt: skip
 
     def _work(self) -> None:
@@ -133,7 +132,7 @@ class Agent:
                 self._use = self._shelf.accept(new)
                 log.info("bundle %s (%s) is in use from now on", new.sha256[:12], new.bundle.manifest.model)
             except (PrunedgeError, OSError) as error:
-                self._warn(error)
+                self._reports.warn(error)
             self._updater.taken()
             self.courier.status_changed()
         return not self.stop.is_set()
@@ -149,13 +148,13 @@ class Agent:
         except (PrunedgeError, OSError) as error:
             if self.settings.once:
                 raise
-            self._warn(error)
+            self._reports.warn(error)
             return [], 0
 
     def _is_full(self) -> bool:
         if self._store.waiting() < self.settings.queue_limit:
             return False
-        self._warn(
+        self._reports.warn(
             AgentError(f"the queue is full ({self.settings.queue_limit:,} messages)", remedy="pictures wait until the broker is back")
         )
         return True
@@ -189,7 +188,7 @@ class Agent:
             self._shelf.begin()
             found = inspect_picture(arrival.path, use.session, self.settings.inspection, name=name, progress=_beat)
         except DataError as error:
-            self._warn(error)
+            self._reports.warn(error)
             return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), ["pictures", "failed"]
         finally:
             self._culprit.acquit()
@@ -202,14 +201,14 @@ class Agent:
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
         told = error if isinstance(error, PrunedgeError) else AgentError(f"{type(error).__name__}: {one_line(error)}")
-        self._warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
+        self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
         if self._postponed.add(arrival) == TRIES:
-            self._report("agent", name, told, key=f"{name} {arrival.stamp}")
+            self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
         is_ours = isinstance(error, AgentError | OSError)
         before = None if is_ours else self._shelf.roll_back()
         if before is not None:
             log.warning("the new bundle fails on its first picture, the one before it is used again")
-            self._report("bundle", self._use.sha256, told, key=self._use.sha256)
+            self._reports.publish("bundle", self._use.sha256, told, key=self._use.sha256)
             self._use = before
             self._postponed.forget(name)
             self.courier.status_changed()
@@ -229,31 +228,10 @@ class Agent:
         if self._postponed:
             raise AgentError(f"{len(self._postponed)} pictures could not be inspected", remedy="see above; the next start tries them again")
 
-    def _report(self, kind: str, about: str, error: object, key: str) -> None:
-        try:
-            self._store.enqueue(failure(self.topics, self.settings.device, kind, about, error, key))
-            self.courier.wake()
-        except AgentError as trouble:
-            self._warn(trouble)
-
     def _refuse(self, kind: str, key: str, error: PrunedgeError, is_final: bool) -> None:
         """Called by the updater's thread."""
-        topic = self.settings.model_topic or ""
-        self._warn(AgentError(f"on {topic}: {error.what}", where=error.where, remedy=error.remedy))
-        if kind == "message" and monotonic() - self._garbage_reported < GARBAGE_S:
-            return  # or a stranger could fill the disk
-        if kind == "message":
-            self._garbage_reported = monotonic()
-        try:
-            message = failure(self.topics, self.settings.device, kind, topic, error, key)
-            self._store.refuse(key, message) if is_final else self._store.enqueue(message)
-        except AgentError as trouble:
-            self._warn(trouble)
+        self._reports.refuse(kind, key, error, is_final)
         self.courier.status_changed()
-
-    def _warn(self, error: Exception) -> None:
-        log.warning("%s", one_line(error))
-        self._last_error = {"time": now(), "error": one_line(error)}
 
     def _watched(self) -> Folder | Frames:
         told = self.settings
@@ -262,12 +240,10 @@ class Agent:
         return Folder(Path(told.watch), told.settle)
 
     def _make_updater(self) -> Updater:
-        settings = self.settings
+        key = self.settings.model_key
         return Updater(
-            self._shelf.incoming, settings.model_from, load_key(settings.model_key) if settings.model_key else None,
-            trusted(None, also=settings.broker.ca), largest=settings.largest_bundle, threads=settings.threads,
-            inspection=settings.inspection, current=lambda: self._use, pictures=lambda: list(self._recent),
-            is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
+            self._shelf.incoming, self.settings, load_key(key) if key else None, current=lambda: self._use,
+            pictures=lambda: list(self._recent), is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
         )  # fmt: skip
 
 

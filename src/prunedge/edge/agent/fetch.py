@@ -19,10 +19,9 @@ from urllib.parse import SplitResult, quote, urlunsplit
 from pydantic import ValidationError
 
 from prunedge.edge.agent.lines import one_line
-from prunedge.edge.bundle import MANIFEST, Manifest
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest
 from prunedge.errors import AgentError
 
-LARGEST_MANIFEST = 4 << 20  # bytes
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
 SPARE = 32 << 20  # bytes that stay free on the disk
 TIMEOUT_S = 30.0
@@ -36,7 +35,7 @@ class Unreachable(AgentError):
 def fetch(
     place: Path | SplitResult, into: Path, check: Callable[[bytes], None], *, largest: int, context: ssl.SSLContext, stop: Event
 ) -> Manifest:
-    """Fetch the bundle at `place` into the new folder `into`; returns its manifest.
+    """Fetch the bundle at `place` into the new folder `into`, but for what no device needs; returns its manifest.
 
     `check` judges the manifest's bytes before anything else is fetched. Raises AgentError when it is refused, names a file outside its
     folder, has more than `largest` bytes or differs from its checksums; Unreachable when the server, the network or the disk fails.
@@ -46,12 +45,13 @@ def fetch(
         text = _read(place, MANIFEST, LARGEST_MANIFEST, context)
         check(text)
         manifest = _manifest(text)
-        total = sum(entry.bytes for entry in manifest.files.values())
+        needed = {name: entry for name, entry in manifest.files.items() if entry.needed}
+        total = sum(entry.bytes for entry in needed.values())
         if total > largest:
             raise AgentError(f"the bundle has {total / 1e6:,.0f} MB, {largest / 1e6:,.0f} are allowed", remedy="raise --model-max-mb")
         if shutil.disk_usage(into).free < total + SPARE:
             raise Unreachable(f"no room for a bundle of {total / 1e6:,.0f} MB", where=into.parent, remedy="make room on the disk")
-        for name, entry in manifest.files.items():
+        for name, entry in needed.items():
             _copy(place, name, into / name, entry.bytes, entry.sha256, context, stop)
         _write(into / MANIFEST, text)
     except OSError as error:

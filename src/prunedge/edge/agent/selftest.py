@@ -1,6 +1,6 @@
 """A new bundle's trial, in a process of its own: a network that crashes, hangs or eats all memory takes this process with it, no other.
 
-python -m prunedge.edge.agent.selftest BUNDLE [PICTURE...]
+python -m prunedge.edge.agent.selftest BUNDLE RUNTIME [PICTURE...]
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TOLERANCE = 1e-3  # of a sum of probabilities
 NEAR = 0.05  # between a picture alone and among others: quantised networks may round by the batch
 
 
-def selftest(bundle: Path, pictures: Iterable[Path], timeout: float = TIMEOUT_S) -> float:
-    """Try a bundle on noise and on pictures; returns the milliseconds that a patch took.
+def selftest(bundle: Path, pictures: Iterable[Path], runtime: str | None = None, timeout: float = TIMEOUT_S) -> float:
+    """Try a bundle on its own pictures, on noise and on `pictures`; returns the milliseconds that a patch took.
 
     AgentError says what is wrong with it, Unreachable that it can't be tried now.
     """
-    command = [sys.executable, "-m", "prunedge.edge.agent.selftest", str(bundle), *map(str, pictures)]
+    command = [sys.executable, "-m", "prunedge.edge.agent.selftest", str(bundle), runtime or "", *map(str, pictures)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except OSError as error:
@@ -77,9 +77,10 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         bundle = open_bundle(sys.argv[1])
-        session, size = open_session(bundle), bundle.manifest.input_size
+        session, size = open_session(bundle, target=sys.argv[2] or None), bundle.manifest.input_size
+        session.self_test()
         pixels = [np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)]
-        for name in sys.argv[2:]:
+        for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile
                 pixels.append(read_picture(name, size)[None])
         tried = np.concatenate(pixels)
@@ -87,7 +88,7 @@ def main() -> None:
         wrong = try_out(session, len(bundle.manifest.classes), tried)
         answer = {"error": wrong} if wrong else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
     except PrunedgeError as error:
-        answer = {"error": " ".join(str(error).split())}
+        answer = {"error": " ".join(error.what.split())}
     except Exception as error:  # whatever the network does, it is told in one line
         answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

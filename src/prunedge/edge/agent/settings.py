@@ -19,7 +19,8 @@ from prunedge.errors import AgentError
 class AgentSettings:
     """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in seconds.
 
-    `state` is a folder of the agent's own. `queue_limit` is how many messages may wait before it stops looking at pictures.
+    `runtime` is the form of the network to run, the bundle's first unless given. `state` is a folder of the agent's own, `queue_limit`
+    how many messages may wait before it stops looking at pictures.
     `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are
     signed for, `largest_bundle` how many bytes they may have. Raises AgentError when something of it can't be.
     """
@@ -36,6 +37,7 @@ class AgentSettings:
     once: bool = False
     queue_limit: int = 100_000
     threads: int = 1
+    runtime: str | None = None
     model_topic: str | None = None
     model_from: Origins = field(default_factory=lambda: Origins((), ()))
     model_key: Path | None = None

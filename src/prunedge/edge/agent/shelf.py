@@ -33,9 +33,10 @@ class Shelf:
     before it is; at last the given one. When another bundle is given than before, the operator has changed it by hand: it is used.
     """
 
-    def __init__(self, folder: Path, store: Store, given: Path, threads: int) -> None:
+    def __init__(self, folder: Path, store: Store, given: Path, threads: int, runtime: str | None) -> None:
         self.folder, self.incoming = folder, folder / ".incoming"
-        self._store, self._given, self._threads = store, given, threads
+        self._store, self._given = store, given
+        self._threads, self._runtime = threads, runtime
         self._is_on_trial = self._is_begun = False
         self.passed_over: list[str] = []  # why bundles were not taken at the start
 
@@ -65,7 +66,7 @@ class Shelf:
         if names:
             self._store.write_notes(current=None, previous=None, trial=None, deaths=None)
         self._is_on_trial = False
-        return load(self._given, self._threads)
+        return load(self._given, self._threads, self._runtime)
 
     def accept(self, loaded: InUse) -> InUse:
         """Take a bundle that lies in `incoming` and was tried: it is the current one from now on, also after a power cut."""
@@ -103,16 +104,16 @@ class Shelf:
     def _load_accepted(self, name: str) -> InUse:
         if self._store.note("trial") == name and self._deaths() >= DEATHS:
             raise AgentError("it failed on the first picture", where=self.folder / name, remedy="export it again")
-        return load(self.folder / name, self._threads)
+        return load(self.folder / name, self._threads, self._runtime)
 
     def _deaths(self) -> int:
         return int(self._store.note("deaths") or 0)
 
 
-def load(folder: Path, threads: int) -> InUse:
+def load(folder: Path, threads: int, runtime: str | None = None) -> InUse:
     """A bundle, verified and loaded; BundleError when it can't be."""
     bundle = open_bundle(folder)
-    return InUse(bundle, open_session(bundle, threads), sha256(folder / MANIFEST))
+    return InUse(bundle, open_session(bundle, threads, runtime), sha256(folder / MANIFEST))
 
 
 def _synchronise(folder: Path) -> None:

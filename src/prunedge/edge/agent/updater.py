@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
 
-from prunedge.edge.agent.announcement import Announcement, Origins, check_manifest, parse_announcement
+from prunedge.edge.agent.announcement import Announcement, check_manifest, parse_announcement
+from prunedge.edge.agent.broker import trusted
 from prunedge.edge.agent.fetch import Unreachable, fetch
 from prunedge.edge.agent.lines import log
 from prunedge.edge.agent.selftest import selftest
+from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.shelf import InUse, load
 from prunedge.edge.bundle import Manifest
-from prunedge.edge.inspect import Settings
 from prunedge.errors import AgentError, PrunedgeError
 
 WAITING = 16  # announcements
@@ -25,20 +25,20 @@ AGAIN_S = (60.0, 300.0, 1800.0, 7200.0)  # until a bundle that can't be had is a
 
 
 class Updater:
-    """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded, until `take` is called.
+    """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded, until `taken` is called.
 
     `current` gives the bundle in use, `pictures` the last ones that were inspected, `is_refused` whether an announcement was refused
     before; `refuse(kind, key, error, is_final)` tells why one is.
     """
 
     def __init__(
-        self, incoming: Path, origins: Origins, is_signed: Callable[[bytes, bytes], bool] | None, context: ssl.SSLContext,
-        *, largest: int, threads: int, inspection: Settings, current: Callable[[], InUse], pictures: Callable[[], list[Path]],
-        is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None], again: tuple[float, ...] = AGAIN_S,
+        self, incoming: Path, settings: AgentSettings, is_signed: Callable[[bytes, bytes], bool] | None, *, current: Callable[[], InUse],
+        pictures: Callable[[], list[Path]], is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None],
+        again: tuple[float, ...] = AGAIN_S,
     ) -> None:  # fmt: skip
-        self._incoming, self._origins, self._is_signed, self._context = incoming, origins, is_signed, context
-        self._largest, self._threads, self._inspection, self._current, self._pictures = largest, threads, inspection, current, pictures
-        self._is_refused, self._refuse, self._again = is_refused, refuse, again
+        self._incoming, self._settings, self._is_signed, self._again = incoming, settings, is_signed, again
+        self._current, self._pictures, self._is_refused, self._refuse = current, pictures, is_refused, refuse
+        self._context = trusted(None, also=settings.broker.ca)
         self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
         self._ready: InUse | None = None
         self._retry: tuple[bytes, float, int] | None = None  # payload, when, how often it was tried
@@ -115,17 +115,18 @@ class Updater:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
     def _prepare(self, announcement: Announcement) -> InUse:
-        place = self._origins.place(announcement.bundle)
-        log.info("fetching the announced bundle %s", announcement.sha256[:12])
+        told, short = self._settings, announcement.sha256[:12]
+        place = told.model_from.place(announcement.bundle)
+        log.info("fetching the announced bundle %s", short)
         manifest = fetch(
             place, self._incoming, lambda text: check_manifest(announcement, text, self._is_signed),
-            largest=self._largest, context=self._context, stop=self._stop,
+            largest=told.largest_bundle, context=self._context, stop=self._stop,
         )  # fmt: skip
         check_classes(manifest, announcement.classes or self._current().bundle.manifest.classes)
-        self._inspection.fitted(manifest)  # do its classes tell what damage is?
-        milliseconds = selftest(self._incoming, self._pictures())
-        log.info("the announced bundle %s passed its self-test, %.1f ms a patch", announcement.sha256[:12], milliseconds)
-        return load(self._incoming, self._threads)
+        told.inspection.fitted(manifest)  # do its classes tell what damage is?
+        milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
+        log.info("the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds)
+        return load(self._incoming, told.threads, told.runtime)
 
     def _offer(self, loaded: InUse) -> None:
         self._taken.clear()

@@ -1,0 +1,40 @@
+"""The runtimes that a device may have, one small module each: `version` and `load`. `prunedge.edge.targets` says which file each runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from prunedge.edge.targets import Target
+from prunedge.errors import ExtraMissing
+
+Network = Callable[[np.ndarray], np.ndarray]  # (n, 3, size, size) float32 to logits (n, classes) float32
+
+
+class Runtime(Protocol):
+    """What a module of this package has."""
+
+    def version(self) -> str:
+        """Name, version and device of the runtime, as a result should say it."""
+
+    def load(self, file: Path, threads: int) -> tuple[Network, list[int | str]]:
+        """The network in the file, with `threads` threads, and the shape (n, 3, size, size) that it takes; a name stands for any number.
+
+        Raises BundleError when the runtime can't load it, ImportError when the runtime is not installed.
+        """
+
+
+def runtime_of(target: Target) -> Runtime:
+    """The runtime that a target needs."""
+    return cast("Runtime", import_module(f"prunedge.edge.runtimes.{target.runtime}"))
+
+
+def missing(target: Target, error: ImportError, extra: str | None = None) -> ExtraMissing:
+    """What to say when the target's runtime, or what another `extra` brings, is not installed."""
+    extra = extra or target.extra
+    remedy = f"pip install 'prunedge[{extra}]'" if extra else "pip install prunedge"
+    return ExtraMissing(f"'{target.name}' needs {error.name}, which is not installed", remedy=remedy)

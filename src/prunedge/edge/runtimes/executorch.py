@@ -1,0 +1,37 @@
+"""ExecuTorch with XNNPACK: phones and small boards."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import numpy as np
+
+from prunedge.edge.runtimes import Network
+from prunedge.errors import BundleError
+
+
+def version() -> str:
+    """Name, version and device."""
+    return f"executorch {installed('executorch')}, XNNPACK on the CPU"
+
+
+def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
+    """The network in a .pte file; it takes one picture at a time."""
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime, Verification
+
+    _unsafe_reset_threadpool(threads)  # unsafe while a network runs; none does yet
+    try:
+        method = Runtime.get().load_program(file, verification=Verification.InternalConsistency).load_method("forward")
+        assert method is not None
+        shape = list(method.metadata.input_tensor_meta(0).sizes())
+    except Exception as error:  # executorch raises RuntimeError and kinds of its own
+        why = " ".join(str(error).split())[:160]
+        raise BundleError(f"ExecuTorch can't load the network: {why}", where=file, remedy="export the bundle again") from None
+
+    def network(inputs: np.ndarray) -> np.ndarray:
+        return np.concatenate([method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs])
+
+    return network, ["one by one", *shape[1:]]

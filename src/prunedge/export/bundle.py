@@ -1,0 +1,173 @@
+"""A network as a bundle: in every form that was asked for, each compared with torch on real pictures before it is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, open_bundle, write_manifest
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.runtime import TOLERANCE, compare
+from prunedge.edge.runtimes import Network, missing, runtime_of
+from prunedge.edge.targets import TARGETS, Target
+from prunedge.errors import BundleError, ExportError
+from prunedge.export.onnx import write_onnx
+from prunedge.export.source import Source
+from prunedge.surgery import save_network
+
+WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
+SELFTEST_PICTURES = 4
+EXTRAS = {"openvino-int8": "int8"}  # what writing a form needs beyond running it
+PACKAGES = ("prunedge", "torch", "onnx", "onnxruntime", "openvino", "nncf", "executorch")
+
+Scorer = Callable[[Network], tuple[float, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says whether a form that is not exact is good enough.
+
+    `score` gives a form's metric (a share) and its labels (n,) on the validation split; a form may lose `max_drop` points of the metric.
+    """
+
+    metric: str
+    score: Scorer
+    max_drop: float = 1.0
+
+
+def export_bundle(
+    network: nn.Module, out: Path | str, *, model: str, classes: Sequence[str], size: int, pictures: torch.Tensor, macs: int, params: int,
+    formats: Sequence[str] = ("onnx",), calibration: torch.Tensor | None = None, judge: Judge | None = None,
+    metrics: Mapping[str, Any] | None = None, plan: Mapping[str, Sequence[int]] | None = None, about: Mapping[str, Any] | None = None,
+) -> Bundle:  # fmt: skip
+    """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's weights, plan.json, a self-test, a manifest.
+
+    `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact form on them, run by its own runtime,
+    must be torch's to 1e-3 of the largest, with the same labels. A form in integers is calibrated on `calibration` (as `pictures`, but
+    training pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the kept channels of each group,
+    counted in the network of that name. The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
+    much, or `out` already holds something; ExtraMissing when its runtime is not installed.
+    """
+    unknown = [name for name in formats if name not in TARGETS]
+    if unknown or not formats:
+        raise ExportError(
+            f"unknown format '{unknown[0]}'" if unknown else "no format", where="--format", remedy=f"choose {', '.join(TARGETS)}"
+        )
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        network = network.cpu().eval()
+        with tempfile.TemporaryDirectory() as elsewhere:
+            inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
+            onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
+            source = Source(network, size, folder, onnx, calibration)
+            forms = {name: _form(TARGETS[name], source, pictures, judge) for name in dict.fromkeys(formats)}
+        save_network(network, folder / WEIGHTS)
+        (folder / PLAN).write_text(json.dumps({name: list(kept) for name, kept in (plan or {}).items()}), encoding="utf-8")
+        _write_selftest(network, pictures[:SELFTEST_PICTURES], folder / SELFTEST)
+        write_manifest(
+            folder, sorted(file.name for file in folder.iterdir()), (WEIGHTS, PLAN), model=model, classes=list(classes), input_size=size,
+            mean=IMAGENET_MEAN, std=IMAGENET_STD, metrics=dict(metrics or {}), macs=macs, params=params, forms=forms,
+            versions=_versions(), about=dict(about or {}),
+        )  # fmt: skip
+        # Temporary folders and files are private; a bundle is made to be copied.
+        folder.chmod(0o755)
+        for file in folder.iterdir():
+            file.chmod(0o755 if file.suffix == ".sh" else 0o644)
+        if target.exists():
+            target.rmdir()
+        os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return open_bundle(target)
+
+
+def _once(network: nn.Module, file: Path, size: int) -> Callable[[], Path]:
+    @cache
+    def onnx() -> Path:
+        write_onnx(network, file, size)
+        return file
+
+    return onnx
+
+
+def _form(target: Target, source: Source, pictures: torch.Tensor, judge: Judge | None) -> Form:
+    """Write one form, run it as the device will, and compare."""
+    try:
+        files = import_module(f"prunedge.export.{target.name.replace('-', '_')}").write(source)
+        if target.runtime == "tensorrt":
+            return Form(files=files, check=None)
+        found, _ = runtime_of(target).load(source.folder / files[0], 1)
+    except ImportError as error:
+        raise missing(target, error, EXTRAS.get(target.name)) from None
+    with torch.no_grad():
+        wanted = source.network(pictures).numpy()
+    # One by one and together: the batch must really be dynamic.
+    outputs = np.concatenate([found(part.numpy()) for part in (pictures[:1], pictures[1:]) if len(part)])
+    try:
+        result = compare(outputs, wanted)
+    except BundleError as error:
+        raise ExportError(f"{target.name}: {error.what}", where=files[0], remedy="report this network to prunedge") from None
+    difference = float(np.abs(outputs - wanted).max())
+    check = ExportCheck(pictures=len(pictures), max_abs_difference=difference, agreement=result.agreement)
+    if target.is_exact:
+        if result.relative_difference > TOLERANCE:
+            raise ExportError(
+                f"the exported network differs from torch by {difference:.2e}", where=files[0], remedy="report this network to prunedge"
+            )
+        if result.agreement < 1:
+            remedy = "report this network to prunedge"
+            raise ExportError("the exported network gives other labels than torch", where=files[0], remedy=remedy)
+        return Form(files=files, check=check)
+    return Form(files=files, check=check.model_copy(update={"metrics": _judged(target, found, source, judge)}))
+
+
+def _judged(target: Target, found: Network, source: Source, judge: Judge | None) -> dict[str, float]:
+    """The metrics of a form that is not exact; ExportError when it has lost too much."""
+    if judge is None:
+        raise ExportError(f"'{target.name}' is not exact: validation pictures must judge it", remedy="give judge=")
+    # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
+    before, labels = judge.score(runtime_of(TARGETS["onnx"]).load(source.onnx(), torch.get_num_threads())[0])
+    after, answers = judge.score(found)
+    lost = 100 * (before - after)
+    if lost > judge.max_drop + 1e-9:
+        raise ExportError(
+            f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data ({before:.1%} -> {after:.1%}), more than "
+            f"{judge.max_drop:g}", where=TARGETS[target.name].file, remedy="allow more with --max-int8-drop, or leave this format out",
+        )  # fmt: skip
+    return {f"{judge.metric}_float": before, judge.metric: after, "agreement": float((labels == answers).mean()), "pictures": len(labels)}
+
+
+def _write_selftest(network: nn.Module, pictures: torch.Tensor, file: Path) -> None:
+    """Pictures as a device reads them, uint8, and what torch answers to just these."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = ((pictures * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    with torch.no_grad():
+        outputs = network((pixels.float() / 255 - mean) / std)
+    np.savez_compressed(file, pixels=pixels.permute(0, 2, 3, 1).contiguous().numpy(), outputs=outputs.numpy())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,57 @@
+"""ONNX in eight-bit integers: ONNX Runtime's own static quantisation, calibrated on training pictures."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prunedge.edge.targets import TARGETS
+from prunedge.errors import ExportError
+from prunedge.export.source import Source
+
+
+def write(source: Source) -> list[str]:
+    """Write model.int8.onnx: weights per channel, activations per tensor, both signed; gives the names of the files."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if source.calibration is None:
+        raise ExportError("eight-bit integers need pictures to calibrate on", remedy="give calibration=")
+    pictures = source.calibration
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._rest = _one_by_one(pictures)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self._rest, None)
+
+    name = TARGETS["onnx-int8"].file
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the quantiser warns on the root logger of what quant_pre_process has done already
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = Path(folder) / "prepared.onnx"
+            quant_pre_process(str(source.onnx()), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared), str(source.folder / name), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            )  # fmt: skip
+    except Exception as error:  # the quantiser raises many kinds
+        why = " ".join(str(error).split())[:200]
+        raise ExportError(f"ONNX Runtime can't quantise the network: {why}", remedy="leave onnx-int8 out") from error
+    finally:
+        root.setLevel(level)
+    return [name]
+
+
+def _one_by_one(pictures: torch.Tensor) -> Iterator[dict[str, np.ndarray]]:
+    for picture in pictures:
+        yield {"pictures": picture[None].numpy()}

@@ -1,0 +1,27 @@
+"""OpenVINO's IR in eight-bit integers: NNCF's post-training quantisation, calibrated on training pictures."""
+
+from __future__ import annotations
+
+import logging
+
+from prunedge.edge.targets import TARGETS
+from prunedge.errors import ExportError
+from prunedge.export.openvino import model, save
+from prunedge.export.source import Source
+
+
+def write(source: Source) -> list[str]:
+    """Write the quantised IR's two files; gives their names."""
+    import nncf
+
+    if source.calibration is None:
+        raise ExportError("eight-bit integers need pictures to calibrate on", remedy="give calibration=")
+    pictures = source.calibration
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    try:
+        calibration = nncf.Dataset(list(range(len(pictures))), lambda i: pictures[i][None].numpy())
+        quantised = nncf.quantize(model(source), calibration, subset_size=len(pictures))
+    except Exception as error:  # nncf raises kinds of its own
+        why = " ".join(str(error).split())[:200]
+        raise ExportError(f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out") from error
+    return save(quantised, source, TARGETS["openvino-int8"].file)

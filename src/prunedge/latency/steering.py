@@ -1,0 +1,187 @@
+"""Latency on a device as what a plan costs: predicted from the table for every plan, measured for every network that is kept."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import nn
+
+from prunedge.data.cache import cache_folder
+from prunedge.errors import PrunedgeError
+from prunedge.export.onnx import write_onnx
+from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.concepts import Keeps
+from prunedge.latency.layers import Shape, layers_of, shapes_after
+from prunedge.latency.table import Table, measure_table
+from prunedge.latency.timer import Timed, Timer
+from prunedge.plan import Plan
+from prunedge.surgery import remove
+
+# Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal
+# ones tell the time of computing, which lies in the first layers, from that of fetching weights, which lie in the last.
+CALIBRATED = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.75, 0.0), (0.0, 0.5), (0.25, 0.75))
+CACHES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # MB of weights that may stay in the processor from one picture to the next
+SECANT = 0.25  # share of a group over which the time that a channel costs is taken
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whole networks from their layers: ms = `layers` * (sum of the layers' ms) + `megabyte` * (MB of weights over `cache`) + `rest`.
+
+    A layer that is timed alone has its weights in the cache, and its pictures in an order that suits it alone; a whole network fetches its
+    weights anew for every picture where they exceed the cache. `points` are (predicted, measured) ms of the networks that it was fitted to.
+    """
+
+    layers: float
+    megabyte: float
+    rest: float
+    cache: float = 0.0
+    points: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def error(self) -> float:
+        """The largest relative error on the points."""
+        return max((abs(predicted - measured) / measured for predicted, measured in self.points), default=0.0)
+
+    def ms(self, layers_ms: float, megabytes: float) -> float:
+        """Milliseconds of a whole network."""
+        return self.layers * layers_ms + self.megabyte * max(0.0, megabytes - self.cache) + self.rest
+
+    @classmethod
+    def to(cls, layers_ms: Sequence[float], megabytes: Sequence[float], measured: Sequence[float]) -> Fit:
+        """Least squares of the relative errors, none of the numbers being negative, with whichever of the `CACHES` suits best."""
+        y, best = np.asarray(measured), np.inf
+        for cache in CACHES:
+            fetched = np.maximum(0.0, np.asarray(megabytes) - cache)
+            weights, rest = nnls(np.stack([np.asarray(layers_ms), fetched, np.ones_like(y)], 1) / y[:, None], np.ones_like(y))
+            if rest < best:
+                best, found = rest, cls(float(weights[0]), float(weights[1]), float(weights[2]), cache)
+        return replace(found, points=tuple((found.ms(a, b), c) for a, b, c in zip(layers_ms, megabytes, measured, strict=True)))
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What the loop asks about a device: what each channel costs there, what a plan would give, what a network takes."""
+
+    timer: Timer
+    table: Table
+    fit: Fit
+
+    @property
+    def multiple(self) -> int:
+        """The step in the numbers of channels that the runtime likes."""
+        return self.table.step
+
+    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+        """Milliseconds of one picture after the plan."""
+        return self._whole(layers_of(network, _tensor(graph)), graph, plan)
+
+    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        """Milliseconds that one channel of each group costs: those that the group's next steps down would save, shared among them."""
+        layers = layers_of(network, _tensor(graph))
+        now, found = self._whole(layers, graph, None), {}
+        for group in graph.groups:
+            gone = min(group.size - 1, max(1, round(group.size * SECANT), min(self.multiple, group.size // 2)))
+            fewer = Plan({group.name: tuple(range(group.size - gone))}) if gone > 0 else None
+            found[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
+        return found
+
+    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+        """Milliseconds that a network takes for one picture, on the device."""
+        return time_networks([network], example, self.timer).ms["network-0.onnx"]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of everything."""
+        return {
+            "address": self.timer.address, "target": self.timer.target, "table": self.table.to_json(),
+            "fit": asdict(self.fit), "error": self.fit.error,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Steering:
+        """The steering that `to_json` gave."""
+        table, fit = Table.from_json(found["table"]), dict(found["fit"])
+        fit["points"] = tuple((float(a), float(b)) for a, b in fit["points"])
+        return cls(Timer(found["address"], found["target"], table.threads), table, Fit(**fit))
+
+    def _whole(self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Keeps | None) -> float:
+        return self.fit.ms(*_sums(self.table, shapes_after(layers, graph.sizes(plan))))
+
+
+def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path | None = None) -> Steering:
+    """Get to know a device: measure the layers' table (or take it from the cache) and fit the prediction to a few whole networks.
+
+    The table of a device, a runtime and a set of layers is measured once and kept in the cache folder (`PRUNEDGE_CACHE`).
+    """
+    shapes = [shape for _, shape in layers_of(network, example)]
+    whole = time_networks([network], example, timer)
+    file = _cached(shapes, timer, whole, cache)
+    table = _read(file, shapes)
+    if table is None:
+        table = measure_table(shapes, timer)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write(file, json.dumps(table.to_json()))
+    graph = trace(network, example)
+    smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
+    timed = time_networks(smaller, example, timer)
+    measured = [*whole.ms.values(), *(timed.ms[name] for name in sorted(timed.ms))]
+    sums = [_sums(table, [shape for _, shape in layers_of(one, example)]) for one in (network, *smaller)]
+    return Steering(timer, table, Fit.to([a for a, _ in sums], [b for _, b in sums], measured))
+
+
+def _halves(graph: ChannelGraph, shares: tuple[float, float], step: int) -> Plan:
+    """The first and the second half of the groups lose these shares of their channels, rounded to the step that the runtime likes."""
+    stays = {
+        group.name: max(min(step, group.size), round(group.size * (1 - shares[2 * place >= len(graph.groups)]) / step) * step)
+        for place, group in enumerate(graph.groups)
+    }
+    return Plan({group.name: tuple(range(stays[group.name])) for group in graph.groups if stays[group.name] < group.size})
+
+
+def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
+    """Milliseconds of all layers, each alone, and megabytes (10^6) of their float32 weights."""
+    return sum(map(table.ms, layers)), sum(one.weights for one in layers) * 4 / 1e6
+
+
+def time_networks(networks: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
+    """Milliseconds of whole networks on the device, as network-0.onnx and so on."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {f"network-{place}.onnx": Path(folder) / f"network-{place}.onnx" for place in range(len(networks))}
+        for file, network in zip(files.values(), networks, strict=True):
+            # The loop's own network stays where it is, and in its mode.
+            write_onnx(copy.deepcopy(network).cpu().eval(), file, example.shape[-1])
+        return timer.time(files)
+
+
+def _tensor(graph: ChannelGraph) -> torch.Tensor:
+    assert isinstance(graph.example, torch.Tensor)
+    return graph.example
+
+
+def _cached(shapes: Sequence[Shape], timer: Timer, timed: Timed, cache: Path | None) -> Path:
+    about = [timer.address, timer.target, timer.threads, timed.runtime, timed.device, sorted(set(map(str, shapes)))]
+    return cache_folder(cache) / "latency" / f"{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]}.json"
+
+
+def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:
+    try:
+        table = Table.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, PrunedgeError):
+        return None
+    return table if table.knows(shapes) else None
+
+
+def _write(file: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as opened:
+        opened.write(text)
+    Path(opened.name).replace(file)

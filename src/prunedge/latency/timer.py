@@ -1,0 +1,65 @@
+"""Where times are measured: this machine, or another through ssh, with the runtime that will be deployed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunedge.edge.ssh import Host
+from prunedge.errors import PrunedgeError
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds by file name, and what they were measured with."""
+
+    ms: Mapping[str, float]
+    runtime: str
+    device: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A device (`local`, or ssh://user@host), the runtime's target there and the threads that it may use."""
+
+    address: str = LOCAL
+    target: str = "onnx"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.address != LOCAL:
+            Host.parse(self.address)
+
+    def time(self, files: Mapping[str, Path]) -> Timed:
+        """Milliseconds of one run of each ONNX file, on one picture. PrunedgeError when the device can't."""
+        arguments = ["probe", "files", "--runtime", self.target, "--threads", str(self.threads)]
+        if self.address == LOCAL:
+            found = _here(arguments, files)
+        else:
+            found = Host.parse(self.address).run(arguments, {f"files/{name}": file for name, file in files.items()})
+        try:
+            return Timed({name: float(found["ms"][name]) for name in files}, str(found["runtime"]), dict(found["device"]))
+        except (KeyError, TypeError, ValueError):
+            remedy = "install the same version there"
+            raise PrunedgeError("its answer is another prunedge's", where=self.address, remedy=remedy) from None
+
+
+def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
+    """In a process of its own: this one has torch's threads and memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "files").mkdir()
+        for name, file in files.items():
+            (Path(folder) / "files" / name).symlink_to(file.resolve())
+        done = subprocess.run([sys.executable, "-m", "prunedge", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise PrunedgeError(said[-1].removeprefix("error: "))
+    return json.loads(done.stdout)
