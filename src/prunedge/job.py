@@ -17,6 +17,7 @@ from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
+from prunedge.halfway import RunKeeper
 from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
@@ -41,8 +42,14 @@ class Watch:
 def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned network."""
     watch = watch or Watch()
-    run = _start(recipe, out, watch)
-    _begin(run, *_setting(run, watch), watch)
+    return resume_training(_start(recipe, out, watch).path, watch)
+
+
+def resume_training(path: Path, watch: Watch | None = None) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off."""
+    watch, run = watch or Watch(), open_run(path)
+    if not run.steps():
+        _begin(run, *_setting(run, watch), watch)
     return run
 
 
@@ -80,12 +87,26 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
 def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
+    if recipe.device is not None:
+        _timer(recipe)
     data = _pictures(recipe, watch)
+    _every_class(recipe, data)
     start = recipe.start
     network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
     return create(out, recipe.model_dump())
+
+
+def _every_class(recipe: Recipe, data: Dataset) -> None:
+    """AUROC is not defined where a class has no picture: better said before hours of training than after."""
+    for name, split in (("validation", data.val), ("test", data.test)):
+        absent = [label for place, label in enumerate(data.classes) if all(sample.label != place for sample in split.samples)]
+        if recipe.metric == "auroc" and absent:
+            remedy = "use --metric accuracy, or give it pictures of that class"
+            raise PrunedgeError(
+                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
+            )
 
 
 def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
@@ -132,6 +153,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     recipe = Recipe(**run.recipe)
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
+    keeper = RunKeeper(run.path)
     if recipe.start is not None:
         source = open_run(recipe.start)
         checkpoint = source.checkpoint(source.best().index)
@@ -143,10 +165,13 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         fitted = transfer(
             network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, collector=collector,
-            penalty=penalty(recipe.regularise, graph, recipe.strength),
+            penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
         )  # fmt: skip
         turn = baseline(shop, fitted.net, rule, fitted.collected, fitted.state)
     _keep(run, turn, watch)
+    keeper.forget()
+    if recipe.start is not None:
+        run.share_network(open_run(recipe.start))
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
@@ -177,9 +202,14 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
         network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
-        found = steer(network.eval(), data.example(), Timer(recipe.device, recipe.runtime, recipe.device_threads)).to_json()
+        found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
     return Steering.from_json(found)
+
+
+def _timer(recipe: Recipe) -> Timer:
+    assert recipe.device is not None
+    return Timer(recipe.device, recipe.runtime, recipe.device_threads)
 
 
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:

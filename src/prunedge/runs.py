@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ from prunedge.plan import Plan
 from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.surgery import OptimState, restore_network, save_network
+from prunedge.train import flattened, unflattened
 
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
@@ -100,6 +102,18 @@ class Run:
             for name in ("momentum.safetensors", "scores.safetensors"):
                 (self._folder(last_good(steps).index) / name).unlink(missing_ok=True)
 
+    @by_first
+    def share_network(self, source: Run) -> None:
+        """Let the unpruned network be the same file on disk as the best one of `source`, where it is the same and the disk can."""
+        mine, theirs = (folder / "model.safetensors" for folder in (self._folder(0), source._folder(source.best().index)))
+        try:
+            if filecmp.cmp(mine, theirs, shallow=False):
+                link = mine.with_name(f".{mine.name}-{os.getpid()}")
+                os.link(theirs, link)
+                os.replace(link, mine)
+        except OSError:
+            return  # another disk, or one without links: it stays a copy
+
     def finish(self, stop: Stop) -> None:
         """Note why the loop ended."""
         self.write("stop.json", {"reason": stop.reason, "keep": stop.keep})
@@ -136,8 +150,7 @@ class Run:
             about = {"criterion": kept.scores.criterion, "examples": str(kept.scores.examples)}
             save_file({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
         if kept.state:
-            flat = {f"{name}|{key}": value.detach().cpu().contiguous() for name, held in kept.state.items() for key, value in held.items()}
-            save_file(flat, folder / "momentum.safetensors")
+            save_file(flattened(kept.state), folder / "momentum.safetensors")
         for file in folder.iterdir():
             file.chmod(0o644)
             _sync(file)
@@ -220,13 +233,7 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _state(file: Path) -> OptimState | None:
-    if not file.exists():
-        return None
-    state: OptimState = {}
-    for key, value in _tensors(file).items():
-        name, _, buffer = key.rpartition("|")
-        state.setdefault(name, {})[buffer] = value
-    return state
+    return unflattened(_tensors(file)) if file.exists() else None
 
 
 def write_text(file: Path, text: str) -> None:

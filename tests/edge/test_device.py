@@ -90,6 +90,13 @@ def test_a_jetsons_power_is_its_input_over_time(tmp_path: Path, kind: str) -> No
     assert not [one for one in threading.enumerate() if one.name == "prunedge-energy"]
 
 
+def test_memory_is_the_workers_and_not_its_parents(bundle: Path) -> None:  # noqa: F811
+    held = bytearray(900_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert bench([Contestant(open_bundle(bundle))], patches=2).bundles[0]["peak_rss_mb"] < 500
+    assert len(held)
+
+
 def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -> None:  # noqa: F811
     opened = Contestant(open_bundle(bundle))
     assert bench([opened], patches=2, limits=Limits(cpus=1)).limits == {"cpus": 1}

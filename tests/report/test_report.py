@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -89,3 +90,19 @@ def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: in
         browser.close()
     assert problems == []
     assert len(drawn) == 4 and all(count > 0 for count in drawn)
+
+
+def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    lines = [json.loads(line) for line in (copy / "history.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"latency_ms": 10.0 / (line["index"] + 1), "predicted_ms": 12.0 / (line["index"] + 1)}
+    (copy / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    layer = {"kernel": [3, 3], "size": [8, 8]}
+    stair = {"layer": layer, "axis": "outputs", "channels": [15, 16, 17], "ms": [0.1, 0.1, 0.2], "step": 16}
+    table = {"staircases": [stair], "device": {"processor": "a board"}, "runtime": "onnxruntime 1, CPU", "threads": 1}
+    (copy / "latency.json").write_text(json.dumps({"address": "local", "table": table}))
+    page = write_report(open_run(copy)).read_text(encoding="utf-8")
+    assert "against time on the device" in page and "off by 20 % on average, 20 % at most" in page and "a board" in page
+    assert "3x3 at 8x8, outputs: step 16" in page

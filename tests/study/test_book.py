@@ -149,3 +149,35 @@ def test_cores_are_divided() -> None:
         and divided(None, cores) == (1, cores)
         and divided(3, 2) == (3, 2)
     )
+
+
+def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_network_is_its_starts(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunedge import halfway, job
+
+    monkeypatch.setattr(halfway, "EVERY_S", 0.0)
+    grid = Grid({**values, "train_epochs": 3})
+    book, alone = create(tmp_path / "cut", grid), create(tmp_path / "alone", grid)
+    (start,) = book.starts
+
+    class Cut(Exception):
+        pass
+
+    def cut(done: int, total: int, what: str) -> None:
+        if what.startswith("epoch 3/3"):
+            raise Cut
+
+    with pytest.raises(Cut):
+        book.perform(start, job.Watch(progress=cut))
+    kept = halfway.RunKeeper(book.folder(start)).kept()
+    assert kept is not None and kept.epochs == 2 and not book.is_done(start)
+    seen: list[str] = []
+    book.perform(start, job.Watch(progress=lambda done, total, what: seen.append(what)))
+    assert not [what for what in seen if what.startswith(("epoch 1/3", "epoch 2/3"))]
+    assert not (book.folder(start) / halfway.NAME).exists()
+    alone.perform(alone.starts[0])
+    networks = [one.folder(one.starts[0]) / "checkpoints" / "step-000" / "model.safetensors" for one in (book, alone)]
+    assert networks[0].read_bytes() == networks[1].read_bytes()
+    book.perform(book.trials[0])
+    assert (book.folder(book.trials[0]) / "checkpoints" / "step-000" / "model.safetensors").samefile(networks[0])

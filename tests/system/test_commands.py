@@ -164,3 +164,61 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], done.stderr
     assert done.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_auroc_without_a_class_is_refused_before_any_training(tiny_data: Path, tmp_path: Path) -> None:
+    table = ["path,label,split"]
+    for folder in sorted(tiny_data.iterdir()):
+        for place, file in enumerate(sorted(folder.iterdir())):
+            table.append(f"{file},{folder.name},{'test' if place < 2 and folder.name == 'crack' else 'val' if place < 6 else 'train'}")
+    (tmp_path / "m.csv").write_text("\n".join(table) + "\n")
+    done = prunedge(
+        "prune", tmp_path / "m.csv", "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--metric", "auroc", "--out",
+        tmp_path / "r",
+    )  # fmt: skip
+    assert done.returncode == 2 and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "cache"))
+    common = [
+        "prune",
+        tiny_data,
+        "--model",
+        "tests.test_runs:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--train-epochs",
+        1,
+        "--precision",
+        "32",
+    ]
+    done = prunedge(*common, "--device", "local", "--max-steps", 1, "--step", 0.4, "--max-drop", 100, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    steps = (
+        json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1]),
+        json.loads((tmp_path / "run" / "latency.json").read_text()),
+    )
+    assert steps[0]["latency_ms"] > 0 and steps[1]["table"]["grids"] and list((tmp_path / "cache" / "latency").iterdir())
+    assert ("on the device" in done.stdout) or "makes it faster on the device" in done.stdout
+    for more, words in (
+        (["--target-latency", "fast"], "not a time: fast"),
+        (["--device", "local", "--per-mac"], "a device says itself what channels cost"),
+        (["--device", "telnet://x"], "not a device's address"),
+    ):
+        refused = prunedge(*common, *more, "--out", tmp_path / "refused")
+        assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "refused").exists(), refused.stderr
+
+
+def test_forms_from_the_command_line(run: Path, tmp_path: Path) -> None:
+    done = prunedge("export", run, "--format", "onnx,onnx-int8,openvino", "--max-int8-drop", 100, "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines()[:3]] == ["onnx", "onnx-int8", "openvino"]
+    assert "accuracy on validation data" in done.stdout.splitlines()[1]
+    timed = prunedge("bench", tmp_path / "b", "--runtime", "onnx,onnx-int8,openvino", "--patches", 6, "--batches", 4)
+    assert timed.returncode == 0 and "onnx-int8" in timed.stdout and "a second, batch 4" in timed.stdout, timed.stderr
+    refused = prunedge("bench", tmp_path / "b", "--runtime", "executorch", "--patches", 6)
+    assert refused.returncode == 2 and "the bundle holds no 'executorch'" in refused.stderr

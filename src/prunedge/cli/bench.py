@@ -140,6 +140,7 @@ def _there(
 
 
 def _table(result: BenchResult) -> None:
+    """A column for each contestant: a terminal has more room below than beside."""
     from rich.table import Table
 
     from prunedge.cli.console import out
@@ -150,41 +151,35 @@ def _table(result: BenchResult) -> None:
         title=f"{result.patches:,} patches, batch {result.batch}, {result.threads} thread(s)\n"
         f"{result.device['processor']}, {about}, {result.device['system']} {result.device['machine']}"
     )
-    heads = ["bundle", "runtime", "total s", "median ms", "p95", "p99", *(f"per s at {size}" for size in result.bundles[0]["throughput"])]
-    has_energy = all(found["joules"] is not None for found in result.bundles)
-    for name in [
-        *heads,
-        "memory MB",
-        "file MB",
-        "load s",
-        *(["mJ a picture"] if has_energy else []),
-        *(["faster"] if result.ratios else []),
-    ]:
-        table.add_column(name, justify="left" if name in ("bundle", "runtime") else "right")
-    for place, found in enumerate(result.bundles):
-        latency = found["latency_ms"]
-        ratio = result.ratios[place - 1] if place else None
-        table.add_row(
-            found["bundle"], f"{found['target']}: {found['runtime']}", f"{found['seconds_total']:.1f}", f"{latency['median']:.2f}",
-            f"{latency['p95']:.2f}", f"{latency['p99']:.2f}", *(f"{rate:.0f}" for rate in found["throughput"].values()),
-            f"{found['peak_rss_mb']:.0f}", f"{found['size_mb']:.2f}", f"{found['load_seconds']:.2f}",
-            *([f"{1e3 * found['joules']:.1f}"] if has_energy else []),
-            *([f"{ratio['speedup']['median']:.2f} x" if ratio else ""] if result.ratios else []),
-        )  # fmt: skip
-    out.print(table)
-    for ratio, found in zip(result.ratios, result.bundles[1:], strict=True):
-        speed = ratio["speedup"]
-        gain = speed["median"]
-        out.print(
-            f"{found['bundle']} ({found['target']}): {gain if gain >= 1 else 1 / gain:.1f} times {'faster' if gain >= 1 else 'slower'} "
-            f"than the first (ratio in blocks {speed['low']:.1f} to {speed['high']:.1f}), {ratio['size']:.1f} times smaller, "
-            f"{ratio['memory']:.1f} times less memory, {ratio['macs']:.1f} times fewer MACs"
-        )
+    table.add_column("")
     for found in result.bundles:
-        if found["self_test"]["agreement"] < 1:
-            out.print(
-                f"mind: {found['bundle']} ({found['target']}) gives torch's label to {found['self_test']['agreement']:.0%} of pictures"
-            )
+        table.add_column(f"{Path(found['bundle']).name}\n{found['target']}", justify="right", overflow="fold")
+    rows: list[tuple[str, list[str]]] = [
+        ("runtime", [one["runtime"] for one in result.bundles]),
+        ("all patches, s", [f"{one['seconds_total']:.1f}" for one in result.bundles]),
+        *((f"{name}, ms", [f"{one['latency_ms'][name]:.2f}" for one in result.bundles]) for name in ("median", "p95", "p99")),
+        *(
+            (f"a second, batch {size}", [f"{one['throughput'][size]:.0f}" for one in result.bundles])
+            for size in result.bundles[0]["throughput"]
+        ),
+        ("peak memory, MB", [f"{one['peak_rss_mb']:.0f}" for one in result.bundles]),
+        ("file, MB", [f"{one['size_mb']:.2f}" for one in result.bundles]),
+        ("load, s", [f"{one['load_seconds']:.2f}" for one in result.bundles]),
+        ("million MACs", [f"{one['macs'] / 1e6:,.1f}" for one in result.bundles]),
+        ("self-test labels", [f"{one['self_test']['agreement']:.0%}" for one in result.bundles]),
+    ]
+    if all(one["joules"] is not None for one in result.bundles):
+        rows.append(("energy a picture, mJ", [f"{1e3 * one['joules']:.1f}" for one in result.bundles]))
+    if result.ratios:
+        speeds = [one["speedup"] for one in result.ratios]
+        rows.append(("times faster", ["", *(f"{one['median']:.2f}" for one in speeds)]))
+        rows.append(("  in blocks", ["", *(f"{one['low']:.2f} to {one['high']:.2f}" for one in speeds)]))
+        words = {"memory": "times less memory", "size": "times smaller", "macs": "times fewer MACs", "energy": "times less energy"}
+        keys = [key for key in words if all(key in one for one in result.ratios)]
+        rows += [(words[key], ["", *(f"{one[key]:.1f}" for one in result.ratios)]) for key in keys]
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    out.print(table)
     _warn(result)
 
 

@@ -71,7 +71,7 @@ def inspect(
     """
     from prunedge.cli.console import print_json, progress, say
     from prunedge.edge import open_bundle
-    from prunedge.edge.bench import device
+    from prunedge.edge.device import device
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.results import open_results, pictures_per_second
     from prunedge.edge.inspect.run import describe, inspect_source

@@ -13,6 +13,7 @@ from prunedge.cli.console import split
 if TYPE_CHECKING:
     from prunedge.study import Book, Counts, Grid
     from prunedge.study.summary import Line
+    from prunedge.study.table import Row
 
 study = App(
     name="study",
@@ -298,11 +299,12 @@ def _run(grid: Grid, where: Where) -> None:
             looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
         )
         engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
-        counts = run.run(book, engine, watch)
+        counts, rows = run.run(book, engine, watch)
+    axes, lines = _summary(book, rows)
     if where.json:
-        print_json({"counts": vars(counts), "summary": [asdict(line) for line in _summary(book)[1]]})
+        print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
-        _table(book)
+        _table(axes, lines)
         print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
@@ -317,22 +319,19 @@ def _paths(*data: Path) -> list[str]:
     return [str(one.resolve()) for one in data]
 
 
-def _summary(book: Book) -> tuple[tuple[str, ...], list[Line]]:
+def _summary(book: Book, rows: list[Row]) -> tuple[tuple[str, ...], list[Line]]:
     """The axes that vary, and a line for each combination of their values."""
-    from prunedge.study import collect
     from prunedge.study.summary import axes_of, summary
 
-    rows = collect(book)
     axes = axes_of(rows, book.grid.axes)
     return axes, summary(rows, axes)
 
 
-def _table(book: Book) -> None:
+def _table(axes: tuple[str, ...], lines: list[Line]) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
 
-    axes, lines = _summary(book)
     table = Table(title="on the test split, mean ± standard deviation over folds and seeds")
     for name in (*axes, "trials", "before", "after", "channels removed", "MACs", "size", "seconds"):
         table.add_column(name, justify="left" if name in axes else "right")

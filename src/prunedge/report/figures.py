@@ -67,6 +67,27 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
     return styled(figure, "", "seconds")
 
 
+def metric_by_latency(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
+    """The same against the milliseconds of one picture on the device that steered."""
+    figure = _metric(steps, [step.latency_ms or 0.0 for step in steps], metric, max_drop, "ms for a picture on the device", "%{x:.3g} ms")
+    return figure.update_xaxes(autorange="reversed")
+
+
+def staircases(table: Mapping[str, Any]) -> go.Figure:
+    """Milliseconds of the costliest layers against their number of channels, as they were measured one by one."""
+    figure = go.Figure()
+    colours = (AFTER, BEFORE, "#8c6bb1", "#7fb2c8", BAD, MUTED)
+    for place, one in enumerate(table["staircases"]):
+        layer = one["layer"]
+        name = f"{layer['kernel'][0]}x{layer['kernel'][1]} at {layer['size'][0]}x{layer['size'][1]}, {one['axis']}: step {one['step']}"
+        figure.add_scatter(
+            x=one["channels"], y=[1e3 * ms for ms in one["ms"]], name=name, mode="lines+markers",
+            line={"shape": "vh", "color": colours[place % len(colours)], "width": 1.5}, marker={"size": 4},
+            hovertemplate="%{x} channels: %{y:.0f} µs<extra></extra>",
+        )  # fmt: skip
+    return styled(figure, "channels", "µs for a picture")
+
+
 def agreement(audit: Mapping[str, Any]) -> go.Figure:
     """Each criterion's rank correlation with the oracle over all layers, after l2 normalisation and raw, with 95 % intervals."""
     ranked = sorted(audit["absolute"], key=lambda one: _or(one["overall"]["l2"]["rho"], -2))

@@ -35,7 +35,7 @@ def write_report(run: Run) -> Path:
     page = render(
         "page.html.j2", run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
-        figures=_figures(steps, best, recipe, run.read("audit/audit.json")),
+        figures=_figures(steps, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
         mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -108,7 +108,9 @@ def card(name: str, before: str, after: str, change: str, note: str) -> dict[str
     return {"name": name, "before": before, "after": after, "change": change, "note": note}
 
 
-def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _figures(
+    steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit: Mapping[str, Any] | None, latency: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
     metric, drop = recipe["metric"], recipe["max_drop"]
     made = [
         (
@@ -132,6 +134,11 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit
             *made,
             ("Where the time went", "Wall-clock seconds of each step on the machine that pruned.", figures.seconds(steps)),
         ]
+    if latency is not None and all(step.latency_ms for step in steps):
+        made.append(_against_latency(steps, metric, drop, latency))
+        if latency["table"]["staircases"]:
+            said = "Layers timed with one channel more or less each time; where the time rises only at multiples, only multiples are kept."
+            made.append(("Which numbers of channels the device likes", said, figures.staircases(latency["table"])))
     if audit is not None:
         cost = f"{audit['channels']} channels zeroed one at a time on {audit['pictures']} validation pictures"
         made += [
@@ -146,6 +153,17 @@ def _figures(steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit
         }
         for i, (title, note, figure) in enumerate(made)
     ]
+
+
+def _against_latency(steps: Sequence[Step], metric: str, drop: float, latency: Mapping[str, Any]) -> tuple[str, str, Any]:
+    table = latency["table"]
+    errors = [abs(step.predicted_ms / step.latency_ms - 1) for step in steps if step.predicted_ms and step.latency_ms]
+    note = (
+        f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, {table['threads']} thread(s), batch 1. "
+        f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} % on average, "
+        f"{100 * max(errors):.0f} % at most."
+    )
+    return f"{metric} against time on the device", note, figures.metric_by_latency(steps, metric, drop)
 
 
 def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:

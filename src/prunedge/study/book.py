@@ -165,8 +165,11 @@ class Book:
 
     def _start(self, start: Start, watch: job.Watch | None) -> None:
         folder = self.folder(start)
-        shutil.rmtree(folder, ignore_errors=True)  # a training that was cut off begins anew, to the same result
-        job.train(start.recipe, folder, watch)
+        if (folder / "recipe.toml").exists():
+            job.resume_training(folder, watch)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            job.train(start.recipe, folder, watch)
 
     def _trial(self, trial: Trial, watch: job.Watch | None) -> None:
         folder, source = self.folder(trial), self.folder(trial.start)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
-from prunedge.study.table import collect, write_table
+from prunedge.study.table import Row, collect, write_table
 
 LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
 
@@ -36,8 +36,8 @@ class Watch:
     looked: Callable[[Counts], None] | None = None
 
 
-def run(book: Book, engine: Engine, watch: Watch) -> Counts:
-    """Do what is left; gives how it stands in the end. The table is written also when it is cut off."""
+def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
+    """Do what is left; gives how it stands in the end, and the table, which is written also when it is cut off."""
     stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
     at_a_time = workers if engine.name == "local" else None  # a cluster's workers are counted as they run
@@ -63,7 +63,8 @@ def run(book: Book, engine: Engine, watch: Watch) -> Counts:
         thread.join()
         if book.remote:
             book.remote.pull_records()
-        for file in write_table(book, collect(book)):
+        rows = collect(book)
+        for file in write_table(book, rows):
             if book.remote:
                 book.remote.push(file.name)
-    return book.counts(at_a_time)
+    return book.counts(at_a_time), rows

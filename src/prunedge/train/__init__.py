@@ -2,8 +2,8 @@
 
 from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
-from prunedge.train.fit import Collector, Epoch, FitResult, Penalty, Progress, fit
-from prunedge.train.optimiser import OptimState
+from prunedge.train.fit import Collector, Epoch, FitResult, Halfway, Penalty, Progress, Snapshot, fit
+from prunedge.train.optimiser import OptimState, flattened, unflattened
 from prunedge.train.recipe import FitRecipe
 from prunedge.train.regularise import STRENGTH, penalty
 from prunedge.train.transfer import transfer, transfer_recipe
@@ -16,12 +16,15 @@ __all__ = [
     "Epoch",
     "FitRecipe",
     "FitResult",
+    "Halfway",
     "Metrics",
     "OptimState",
     "Penalty",
     "Progress",
+    "Snapshot",
     "evaluate",
     "fit",
+    "flattened",
     "make_engine",
     "measure",
     "measure_engine",
@@ -29,4 +32,5 @@ __all__ = [
     "predict",
     "transfer",
     "transfer_recipe",
+    "unflattened",
 ]

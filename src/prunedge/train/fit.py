@@ -104,8 +104,11 @@ class _Training:
 
 
 @dataclass(frozen=True)
-class _Snapshot:
-    """The best epoch so far; `weights` is empty when that is the one just trained and nothing can come after it."""
+class Snapshot:
+    """The best epoch so far; `weights` is empty when that is the one just trained and nothing can come after it.
+
+    `rank` orders epochs, `state` is the momentum by parameter name, `collected` what the collector gave.
+    """
 
     epoch: int
     rank: tuple[float, float]
@@ -113,6 +116,27 @@ class _Snapshot:
     collected: Any
     weights: dict[str, torch.Tensor]
     state: OptimState
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """A training after its first `epochs` epochs: the network's `weights`, the momentum, the best epoch and all epochs so far."""
+
+    epochs: int
+    weights: dict[str, torch.Tensor]
+    state: OptimState
+    best: Snapshot
+    history: tuple[Epoch, ...]
+
+
+class Keeper(Protocol):
+    """Where a training is kept while it goes on, so that one that is cut off goes on from its last epoch."""
+
+    def kept(self) -> Halfway | None:
+        """What was kept last; None when nothing was."""
+
+    def keep(self, halfway: Halfway) -> None:
+        """Keep it in the place of what was kept before."""
 
 
 def fit(
@@ -129,13 +153,15 @@ def fit(
     progress: Progress | None = None,
     teacher: nn.Module | None = None,
     penalty: Penalty | None = None,
+    keeper: Keeper | None = None,
 ) -> FitResult:
     """Train `net` in place on a Split or any batches ((N, 3, S, S) float32, (N,) int64) and keep its best epoch.
 
     After every epoch `val` (a Split or batches) is evaluated; at the end the weights, the momentum and the collector's
     result are those of the epoch with the highest `recipe.metric`, the lower loss breaking ties (without `val`: of the
     last one). `teacher` is the network whose answers `recipe.distill` adds; `penalty` adds the gradients of a regularisation. `state` is
-    the momentum to start from, by parameter name. Everything random follows from `seed` and the
+    the momentum to start from, by parameter name. With a `keeper` the training is kept after every epoch, and goes on from what is kept, to
+    the same result. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
     threads gives the same weights. Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
     Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
@@ -144,12 +170,15 @@ def fit(
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
     engine = engine.suited(net)
     data_train, val = _repeatable(data_train), None if val is None else _repeatable(val)
-    history: list[Epoch] = []
-    best: _Snapshot | None = None
+    halfway = ranks.from_first(keeper.kept()) if keeper is not None else None
+    history: list[Epoch] = list(halfway.history) if halfway else []
+    best: Snapshot | None = halfway.best if halfway else None
     if recipe.distill and teacher is None:
         raise TrainError("distillation needs a teacher", remedy="give the unpruned network as teacher=")
     with engine.holding(net), _teaching(teacher, engine), _as_it_was(net), _reproducible():
-        optimiser = make_optimiser(net, recipe, state)
+        if halfway:
+            net.load_state_dict(halfway.weights)
+        optimiser = make_optimiser(net, recipe, halfway.state if halfway else state)
         # Fabric would wrap a network of several processes in DistributedDataParallel, which `add_gradients` says why not.
         wrapped, driver = (net, optimiser) if ranks.size() > 1 else engine.fabric.setup(net, optimiser, move_to_device=False)
         start_alike(net, optimiser)
@@ -157,7 +186,7 @@ def fit(
         ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent, taught, penalty)
         if epochs == 0:
             best = _snapshot(ours, optimiser, -1, _measured(ours, val), None)
-        for epoch in range(epochs):
+        for epoch in range(halfway.epochs if halfway else 0, epochs):
             start = time.perf_counter()
             loss, collected = _train_epoch(ours, data_train, epoch)
             middle = time.perf_counter()
@@ -166,6 +195,8 @@ def fit(
             log.info("epoch %d of %d: %s", epoch + 1, epochs, _told(loss, metrics, recipe.metric))
             if best is None or _rank(metrics, recipe.metric, epoch) > best.rank:
                 best = _snapshot(ours, optimiser, epoch, metrics, collected)
+            if keeper is not None and epoch < epochs - 1:
+                keeper.keep(Halfway(epoch + 1, net.state_dict(), state_of(net, optimiser), best, tuple(history)))
         assert best is not None
         if best.epoch < epochs - 1:
             net.load_state_dict(best.weights)
@@ -271,11 +302,11 @@ def _rank(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, floa
     return (float(epoch), 0.0) if metrics is None else (metrics.value(metric), -metrics.loss)
 
 
-def _snapshot(ours: _Training, optimiser: torch.optim.Optimizer, epoch: int, metrics: Metrics | None, collected: Any) -> _Snapshot:
+def _snapshot(ours: _Training, optimiser: torch.optim.Optimizer, epoch: int, metrics: Metrics | None, collected: Any) -> Snapshot:
     is_final = metrics is None or epoch == ours.epochs - 1  # no later epoch can make the weights worse
     weights = {} if is_final else {name: tensor.clone() for name, tensor in ours.net.state_dict().items()}
     state = state_of(ours.net, optimiser) if not is_final or epoch == ours.epochs - 1 else {}
-    return _Snapshot(epoch, _rank(metrics, ours.recipe.metric, epoch), metrics, collected, weights, state)
+    return Snapshot(epoch, _rank(metrics, ours.recipe.metric, epoch), metrics, collected, weights, state)
 
 
 def _beside(net: nn.Module, state: OptimState) -> OptimState:

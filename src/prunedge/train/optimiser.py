@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -45,6 +47,20 @@ def state_of(net: nn.Module, optimiser: torch.optim.Optimizer) -> OptimState:
         for name, parameter in net.named_parameters()
         if optimiser.state.get(parameter, {}).get(MOMENTUM) is not None
     }
+
+
+def flattened(state: OptimState) -> dict[str, torch.Tensor]:
+    """One tensor for each name, as a file wants them."""
+    return {f"{name}|{key}": tensor.detach().cpu().contiguous() for name, held in state.items() for key, tensor in held.items()}
+
+
+def unflattened(tensors: Mapping[str, torch.Tensor]) -> OptimState:
+    """The state that `flattened` took apart."""
+    state: OptimState = {}
+    for name, tensor in tensors.items():
+        parameter, _, key = name.rpartition("|")
+        state.setdefault(parameter, {})[key] = tensor
+    return state
 
 
 def _fill(net: nn.Module, optimiser: torch.optim.Optimizer, state: OptimState) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
-from prunedge.train.fit import Collector, FitResult, Penalty, Progress, fit
+from prunedge.train.fit import Collector, FitResult, Keeper, Penalty, Progress, fit
 from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ def transfer(
     metric: str = "accuracy",
     collector: Collector | None = None,
     penalty: Penalty | None = None,
+    keeper: Keeper | None = None,
 ) -> FitResult:
     """Train all of `net` on `data.train` in place and keep the epoch that is best on `data.val`.
 
     `pretrained` says that the weights come from other pictures, so that gentle steps suffice; `lr` overrides the peak
-    learning rate that follows from it. Raises what `fit` raises.
+    learning rate that follows from it. A `keeper` lets a training that is cut off go on. Raises what `fit` raises.
     """
     recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric)
     return fit(
@@ -47,6 +48,7 @@ def transfer(
         collector=collector,
         progress=progress,
         penalty=penalty,
+        keeper=keeper,
     )
 
 

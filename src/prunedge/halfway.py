@@ -1,0 +1,93 @@
+"""The first training on disk while it goes on: one file in the run folder, written whole or not at all, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from prunedge.importance import Scores
+from prunedge.ranks import by_first, from_first
+from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
+
+NAME = "training.safetensors"
+EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing more often would cost more than it saves
+
+
+@dataclass
+class RunKeeper:
+    """Keeps the training of the run in `folder`."""
+
+    folder: Path
+    _last: float = field(default_factory=time.monotonic, repr=False)
+
+    def kept(self) -> Halfway | None:
+        """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result)."""
+        file = self.folder / NAME
+        try:
+            with safe_open(file, "pt") as opened:
+                about = json.loads(opened.metadata()["about"])
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("|")
+            parts.setdefault(part, {})[name] = tensor
+        best = about["best"]
+        scores = Scores(parts.get("scores", {}), *best["scores"]) if best["scores"] else None
+        snapshot = Snapshot(
+            best["epoch"],
+            tuple(best["rank"]),
+            _metrics(best["val"]),
+            scores,
+            parts.get("best", {}),
+            unflattened(parts.get("best momentum", {})),
+        )
+        history = tuple(Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"]) for one in about["history"])
+        return Halfway(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
+
+    def keep(self, halfway: Halfway) -> None:
+        """Keep it, unless the last time is short ago."""
+        if from_first(time.monotonic() - self._last) < EVERY_S:
+            return
+        self._last = time.monotonic()
+        _write(self.folder / NAME, halfway)
+
+    def forget(self) -> None:
+        """The training has ended."""
+        (self.folder / NAME).unlink(missing_ok=True)
+
+
+@by_first
+def _write(file: Path, halfway: Halfway) -> None:
+    best, scores = halfway.best, halfway.best.collected
+    parts: dict[str, dict[str, torch.Tensor]] = {
+        "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),
+        "scores": dict(scores.values) if scores else {},
+    }  # fmt: skip
+    # A copy of each: shared weights have one memory, which the format does not allow.
+    tensors = {
+        f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
+    }
+    about = {
+        "epochs": halfway.epochs, "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
+        "best": {
+            "epoch": best.epoch, "rank": best.rank, "val": best.val.to_json() if best.val else None,
+            "scores": [scores.criterion, scores.examples] if scores else None,
+        },
+    }  # fmt: skip
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    save_file(tensors, temporary, {"about": json.dumps(about)})
+    os.replace(temporary, file)
+
+
+def _metrics(found: dict[str, Any] | None) -> Metrics | None:
+    return None if found is None else Metrics(**{**found, "confusion": tuple(tuple(row) for row in found["confusion"])})
