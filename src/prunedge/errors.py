@@ -10,6 +10,7 @@ PrunedgeError
 ├── RunError        run folders: missing, foreign, damaged
 ├── ExportError     a bundle that differs from the network
 ├── BundleError     a bundle that is damaged, foreign or hostile
+├── AgentError      the agent's queue, its broker, what is announced to it
 └── ExtraMissing    a verb that needs an optional part of prunedge
 
 Each says what happened, where, and what to do. Only the command line turns them into exit codes.
@@ -61,6 +62,10 @@ class ExportError(PrunedgeError):
 
 class BundleError(PrunedgeError):
     """A bundle that is damaged, foreign or hostile."""
+
+
+class AgentError(PrunedgeError):
+    """The agent's queue, its broker, or what is announced to it."""
 
 
 class ExtraMissing(PrunedgeError):

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "report", "study")
+VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "agent", "report", "study")
 HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.

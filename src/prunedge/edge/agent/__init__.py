@@ -1,0 +1,7 @@
+"""Watches a folder or a camera and publishes what it finds over MQTT: pictures in, messages out, none lost and none told twice."""
+
+from prunedge.edge.agent.agent import Agent
+from prunedge.edge.agent.broker import Broker, parse_broker
+from prunedge.edge.agent.settings import AgentSettings
+
+__all__ = ["Agent", "AgentSettings", "Broker", "parse_broker"]

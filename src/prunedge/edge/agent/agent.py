@@ -1,0 +1,252 @@
+"""The loop: what arrives is inspected, marked and enqueued in one step, while a courier delivers and an updater tries new bundles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any
+
+from prunedge import __version__
+from prunedge.edge.agent.announcement import load_key
+from prunedge.edge.agent.broker import require_paho
+from prunedge.edge.agent.courier import Courier
+from prunedge.edge.agent.frames import Frames, is_camera
+from prunedge.edge.agent.lines import log, one_line
+from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
+from prunedge.edge.agent.reports import Reports
+from prunedge.edge.agent.service import notify
+from prunedge.edge.agent.settings import AgentSettings
+from prunedge.edge.agent.shelf import Shelf
+from prunedge.edge.agent.store import Store
+from prunedge.edge.agent.trouble import Culprit, Postponed
+from prunedge.edge.agent.updater import AGAIN_S, Updater
+from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
+from prunedge.edge.bundle import sha256
+from prunedge.edge.inspect import inspect_picture
+from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
+from prunedge.errors import AgentError, DataError, PrunedgeError
+
+FLUSH_S = 5.0  # for what still waits when the agent is told to end
+ONCE_S = 30.0  # without progress, until `once` gives up on the broker
+TICK_S = 0.5
+TRIES = 3  # at a picture, until the trouble is published
+RECENT = 4  # pictures that a new bundle is tried on
+
+
+class Agent:
+    """Inspects what arrives and publishes it, until `stop` is set; with `once` until all that is there is done and delivered.
+
+    Made, it holds its state folder, has a bundle loaded and has read every setting: PrunedgeErrors come from here. `run` goes on through
+    bad pictures, a full disk, a lost broker and refused bundles.
+    """
+
+    def __init__(self, settings: AgentSettings, stop: Event | None = None) -> None:
+        require_paho()
+        self.settings, self.stop, self.topics = settings, stop or Event(), Topics(settings.topic)
+        settings.broker.context()
+        self._store = Store(settings.state)
+        try:
+            self._source = self._watched()
+            self._shelf = Shelf(settings.state / "bundles", self._store, settings.bundle, settings.threads, settings.runtime)
+            self._use = self._shelf.start()
+            settings.inspection.fitted(self._use.bundle.manifest)
+            self._updater = self._make_updater() if settings.model_topic else None
+        except BaseException:
+            self._store.close()
+            raise
+        self._watching = settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch  # without a password
+        self._culprit = Culprit(settings.state / "inspecting.json")
+        if self._shelf.passed_over:
+            self._culprit.forget()  # it was the bundle
+        self._recent: deque[Path] = deque(maxlen=RECENT)
+        self._postponed = Postponed(max(1.0, settings.every))
+        self._reports = Reports(self._store, self.topics, settings.device, settings.model_topic, lambda: self.courier.wake())
+        # Two agents on one machine, with one device id and two topics, must not throw each other out.
+        client_id = f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
+        self.courier = Courier(
+            self._store, settings.broker, client_id, settings.device, self.topics.status, self.status, settings.model_topic,
+            self._updater.announce if self._updater else lambda payload, is_retained: None, settings.backoff,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Work until told to stop. AgentError at the end of `once` when something could not be inspected or delivered."""
+        use = self._use.bundle.manifest
+        log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
+        for why in self._shelf.passed_over:
+            self._reports.publish("bundle", "an accepted bundle", why, key=why)
+        if isinstance(self._source, Frames):
+            self._source.start()
+        self.courier.start()
+        if self._updater:
+            self._updater.start()
+        notify("READY=1")
+        try:
+            self._work()
+        finally:
+            notify("STOPPING=1")
+            if isinstance(self._source, Frames):
+                self._source.stop()
+            if self._updater:
+                self._updater.stop()
+            self.courier.stop(FLUSH_S)
+            left = self._store.waiting()
+            self._store.close()
+            log.info("ended; %s", f"{left} messages wait for the next start" if left else "all messages are delivered")
+        if self.settings.once and not self.stop.is_set():
+            self._judge(left)
+
+    def status(self) -> str:
+        """What the agent tells of itself, as the payload of a status message."""
+        use, counts = self._use, self._store.counts()
+        return status(
+            self.settings.device, "online", watching=self._watching, version=__version__,
+            bundle={"sha256": use.sha256, "model": use.bundle.manifest.model, "classes": use.bundle.manifest.classes},
+            **{name: counts.get(name, 0) for name in ("pictures", "damaged", "failed")},
+            queue=self._store.waiting(), last_error=self._reports.last,
+        )  # fmt: skip
+
+    def _work(self) -> None:
+        while not self.stop.is_set():
+            arrivals, coming = self._look()
+            for arrival in arrivals:
+                if not self._goes_on() or self._is_full():
+                    break
+                self._work_off(arrival)
+            else:
+                if self.settings.once and not coming:
+                    self._deliver()
+                    return
+            self._pause(min(self.settings.every, TICK_S) if self.settings.once else self.settings.every)
+
+    def _goes_on(self) -> bool:
+        """Between two pictures: swap bundles, tell the watchdog; whether to go on."""
+        notify("WATCHDOG=1")
+        if not self.courier.is_alive():
+            raise AgentError("the thread that talks to the broker died", remedy="start the agent again")
+        new = self._updater.ready() if self._updater else None
+        if self._updater and new is not None:
+            try:
+                self._use = self._shelf.accept(new)
+                log.info("bundle %s (%s) is in use from now on", new.sha256[:12], new.bundle.manifest.model)
+            except (PrunedgeError, OSError) as error:
+                self._reports.warn(error)
+            self._updater.taken()
+            self.courier.status_changed()
+        return not self.stop.is_set()
+
+    def _pause(self, seconds: float) -> None:
+        until = monotonic() + seconds
+        while self._goes_on() and (left := until - monotonic()) > 0:
+            self.stop.wait(min(left, TICK_S))
+
+    def _look(self) -> tuple[list[Arrival], int]:
+        try:
+            return self._source.arrivals()
+        except (PrunedgeError, OSError) as error:
+            if self.settings.once:
+                raise
+            self._reports.warn(error)
+            return [], 0
+
+    def _is_full(self) -> bool:
+        if self._store.waiting() < self.settings.queue_limit:
+            return False
+        self._reports.warn(
+            AgentError(f"the queue is full ({self.settings.queue_limit:,} messages)", remedy="pictures wait until the broker is back")
+        )
+        return True
+
+    def _work_off(self, arrival: Arrival) -> None:
+        """Inspect one picture, unless it was before; mark it and enqueue what was found. After trouble it is tried again later."""
+        if not self._postponed.is_due(arrival):
+            return
+        try:
+            if not self._store.knows(arrival.stamp):
+                digest = sha256(arrival.path)
+                if not self._store.knows_content(arrival.stamp, digest):
+                    message, counted = self._inspect(arrival, digest)
+                    if stamp_of(arrival.path, arrival.stamp.name) not in (arrival.stamp, None):
+                        return  # written to while we looked: what was found may be of neither version
+                    self._store.record(arrival.stamp, digest, message, counted)
+                    self.courier.wake()
+        except FileNotFoundError:
+            return  # moved away before it was looked at
+        except Exception as error:  # of the disk, the network or a bug: never the end of the agent
+            self._postpone(arrival, error)
+            return
+        self._postponed.forget(arrival.stamp.name)
+        self._source.done(arrival)
+
+    def _inspect(self, arrival: Arrival, digest: str) -> tuple[Message, list[str]]:
+        """The message about a picture, and what it counts as."""
+        name, use, device = arrival.stamp.name, self._use, self.settings.device
+        try:
+            self._culprit.accuse(name, digest)
+            self._shelf.begin()
+            found = inspect_picture(arrival.path, use.session, self.settings.inspection, name=name, progress=_beat)
+        except DataError as error:
+            self._reports.warn(error)
+            return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), ["pictures", "failed"]
+        finally:
+            self._culprit.acquit()
+        self._shelf.proved()
+        self._recent.append(arrival.path)
+        log.info("%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability)
+        message = finding(self.topics, device, name, digest, use.sha256, found.to_json())
+        return message, ["pictures", "damaged"] if found.regions else ["pictures"]
+
+    def _postpone(self, arrival: Arrival, error: Exception) -> None:
+        name = arrival.stamp.name
+        told = error if isinstance(error, PrunedgeError) else AgentError(f"{type(error).__name__}: {one_line(error)}")
+        self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
+        if self._postponed.add(arrival) == TRIES:
+            self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
+        is_ours = isinstance(error, AgentError | OSError)
+        before = None if is_ours else self._shelf.roll_back()
+        if before is not None:
+            log.warning("the new bundle fails on its first picture, the one before it is used again")
+            self._reports.publish("bundle", self._use.sha256, told, key=self._use.sha256)
+            self._use = before
+            self._postponed.forget(name)
+            self.courier.status_changed()
+
+    def _deliver(self) -> None:
+        """Wait until the queue is empty, or nothing has left it for a while."""
+        left, since = self._store.waiting(), monotonic()
+        while left and monotonic() - since < ONCE_S and self._goes_on():
+            self.stop.wait(0.05)
+            if (less := self._store.waiting()) < left:
+                left, since = less, monotonic()
+
+    def _judge(self, left: int) -> None:
+        if left:
+            why = f" ({self.courier.problem.what})" if self.courier.problem else ""
+            raise AgentError(f"{left} messages could not be delivered{why}", where=self._store.file, remedy="they stay for the next start")
+        if self._postponed:
+            raise AgentError(f"{len(self._postponed)} pictures could not be inspected", remedy="see above; the next start tries them again")
+
+    def _refuse(self, kind: str, key: str, error: PrunedgeError, is_final: bool) -> None:
+        """Called by the updater's thread."""
+        self._reports.refuse(kind, key, error, is_final)
+        self.courier.status_changed()
+
+    def _watched(self) -> Folder | Frames:
+        told = self.settings
+        if is_camera(told.watch) or Path(told.watch).suffix.lower() in VIDEO_SUFFIXES:
+            return Frames(told.watch, told.state / "frames", told.every, told.once)
+        return Folder(Path(told.watch), told.settle)
+
+    def _make_updater(self) -> Updater:
+        key = self.settings.model_key
+        return Updater(
+            self._shelf.incoming, self.settings, load_key(key) if key else None, current=lambda: self._use,
+            pictures=lambda: list(self._recent), is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
+        )  # fmt: skip
+
+
+def _beat(*_: Any) -> None:
+    """A large photograph takes a small device longer than the watchdog waits."""
+    notify("WATCHDOG=1")

@@ -1,0 +1,45 @@
+"""Lines that people read: one per event, no control characters, and the same one not again and again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+log = logging.getLogger("prunedge.agent")
+
+QUIET_S = 60.0
+LONGEST = 400  # characters
+KEPT = 1000  # different lines that are remembered
+
+
+def one_line(value: object) -> str:
+    """A value as one printable line. File names and payloads come from strangers; a terminal obeys control characters."""
+    flat = " ".join(str(value).split())
+    line = "".join(c if c.isprintable() else "?" for c in flat)
+    return line if len(line) <= LONGEST else line[: LONGEST - 4] + " ..."
+
+
+class Repeats(logging.Filter):
+    """Lets a warning through once a minute, then says how often it came in between. Other lines always pass."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is told now."""
+        if record.levelno < logging.WARNING:
+            return True
+        line, now = record.getMessage(), self._clock()
+        told, left_out = self._told.get(line, (-QUIET_S, 0))
+        if now - told < QUIET_S:
+            self._told[line] = (told, left_out + 1)
+            return False
+        if len(self._told) >= KEPT:
+            self._told.clear()
+        self._told[line] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{line} (and {left_out} times more since it was last said)", ()
+        return True

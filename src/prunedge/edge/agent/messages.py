@@ -1,0 +1,103 @@
+"""What is said over MQTT, and where: topics, message ids, and JSON payloads of findings, failures and status."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from prunedge.edge.agent.lines import one_line
+from prunedge.errors import AgentError
+
+REGIONS = 100  # regions that a message names; a broker may refuse a message that is too long
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message with an id of its own: the same event always has the same id, however often it is sent."""
+
+    id: str
+    topic: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Where a device publishes: below one topic of its own."""
+
+    base: str
+
+    def __post_init__(self) -> None:
+        problem = topic_problem(self.base)
+        if problem:
+            raise AgentError(f"the topic {one_line(self.base)!r} {problem}", remedy="name one like site/bridge-7")
+
+    @property
+    def findings(self) -> str:
+        """One message for each picture."""
+        return f"{self.base}/findings"
+
+    @property
+    def errors(self) -> str:
+        """Pictures that can't be read, bundles that are refused, messages that are not ours."""
+        return f"{self.base}/errors"
+
+    @property
+    def status(self) -> str:
+        """The last known state of the device, retained."""
+        return f"{self.base}/status"
+
+
+def topic_problem(topic: str) -> str | None:
+    """What is wrong with a topic to publish to, or None."""
+    if not topic or len(topic.encode("utf-8", "replace")) > 200:
+        return "must have 1 to 200 bytes"
+    if any(c in topic for c in "+#") or not topic.isprintable():
+        return "must hold no wildcard (+ or #) and no control character"
+    if topic.startswith("$") or "" in topic.split("/"):
+        return "must not start with $ and have no empty level"
+    return None
+
+
+def message_id(*parts: str) -> str:
+    """32 hexadecimal digits that depend on all parts and on their order."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def finding(topics: Topics, device: str, name: str, picture: str, bundle: str, inspection: dict[str, Any]) -> Message:
+    """What was found in a picture. `picture` and `bundle` are SHA-256s: of the file, and of the bundle's manifest.
+
+    The id depends on the device, the picture's name and content and the bundle. `inspection` is an Inspection's JSON; its map is
+    left out, and of its regions, which come worst first, REGIONS stay.
+    """
+    regions = inspection["regions"]
+    about = {"picture": name, "picture_sha256": picture, "bundle_sha256": bundle, "is_damaged": bool(regions)}
+    told = {key: value for key, value in inspection.items() if key not in ("map", "name", "regions")}
+    named = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
+    return _message(message_id("finding", device, name, picture, bundle), topics.findings, device, {**about, **told, **named})
+
+
+def failure(topics: Topics, device: str, kind: str, about: str, error: object, key: str) -> Message:
+    """Something that went wrong, told once: `kind` is picture, bundle, message or agent; `key` tells one event from another."""
+    id = message_id("failure", device, kind, key)
+    return _message(id, topics.errors, device, {"kind": kind, "about": one_line(about), "error": one_line(error)})
+
+
+def status(device: str, state: str, **more: Any) -> str:
+    """The payload of a status message: `state` is online or offline."""
+    return _json({"state": state, "device": device, "time": now(), **more})
+
+
+def now() -> str:
+    """The time in UTC, in ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message(id: str, topic: str, device: str, values: dict[str, Any]) -> Message:
+    return Message(id, topic, _json({"id": id, "device": device, "time": now(), **values}))
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,62 @@
+"""What an agent is told to do, checked before it starts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prunedge.edge.agent.announcement import Origins
+from prunedge.edge.agent.broker import Broker
+from prunedge.edge.agent.courier import BACKOFF_S
+from prunedge.edge.agent.lines import one_line
+from prunedge.edge.agent.messages import topic_problem
+from prunedge.edge.inspect import Settings
+from prunedge.errors import AgentError
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in seconds.
+
+    `runtime` is the form of the network to run, the bundle's first unless given. `state` is a folder of the agent's own, `queue_limit`
+    how many messages may wait before it stops looking at pictures.
+    `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are
+    signed for, `largest_bundle` how many bytes they may have. Raises AgentError when something of it can't be.
+    """
+
+    bundle: Path
+    watch: str
+    broker: Broker
+    topic: str
+    state: Path
+    device: str
+    inspection: Settings = field(default_factory=Settings)
+    every: float = 2.0
+    settle: float = 2.0
+    once: bool = False
+    queue_limit: int = 100_000
+    threads: int = 1
+    runtime: str | None = None
+    model_topic: str | None = None
+    model_from: Origins = field(default_factory=lambda: Origins((), ()))
+    model_key: Path | None = None
+    largest_bundle: int = 500_000_000
+    backoff: tuple[float, float] = BACKOFF_S
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.device):
+            raise AgentError(
+                f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
+            )
+        if not (self.every >= 0 and self.settle >= 0) or min(self.queue_limit, self.threads, self.largest_bundle) < 1:
+            raise AgentError("times must not be negative, limits and threads at least 1", remedy="mend these values")
+        has_origins = bool(self.model_from.folders or self.model_from.urls)
+        if self.model_topic is None and (self.model_key or has_origins):
+            raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
+        if self.model_topic is not None and not has_origins:
+            raise AgentError(
+                "nothing says where announced bundles may come from", remedy="name folders or https:// addresses by --model-from"
+            )
+        if self.model_topic is not None and (problem := topic_problem(self.model_topic)):
+            raise AgentError(f"the model topic {one_line(self.model_topic)!r} {problem}", remedy="name one like site/models/bridge")

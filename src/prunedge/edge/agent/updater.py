@@ -1,0 +1,144 @@
+"""The thread that takes announcements: fetches, verifies and tries bundles, while the one in use goes on working."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from time import monotonic
+
+from prunedge.edge.agent.announcement import Announcement, check_manifest, parse_announcement
+from prunedge.edge.agent.broker import trusted
+from prunedge.edge.agent.fetch import Unreachable, fetch
+from prunedge.edge.agent.lines import log
+from prunedge.edge.agent.selftest import selftest
+from prunedge.edge.agent.settings import AgentSettings
+from prunedge.edge.agent.shelf import InUse, load
+from prunedge.edge.bundle import Manifest
+from prunedge.errors import AgentError, PrunedgeError
+
+WAITING = 16  # announcements
+AGAIN_S = (60.0, 300.0, 1800.0, 7200.0)  # until a bundle that can't be had is asked for again
+
+
+class Updater:
+    """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded, until `taken` is called.
+
+    `current` gives the bundle in use, `pictures` the last ones that were inspected, `is_refused` whether an announcement was refused
+    before; `refuse(kind, key, error, is_final)` tells why one is.
+    """
+
+    def __init__(
+        self, incoming: Path, settings: AgentSettings, is_signed: Callable[[bytes, bytes], bool] | None, *, current: Callable[[], InUse],
+        pictures: Callable[[], list[Path]], is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None],
+        again: tuple[float, ...] = AGAIN_S,
+    ) -> None:  # fmt: skip
+        self._incoming, self._settings, self._is_signed, self._again = incoming, settings, is_signed, again
+        self._current, self._pictures, self._is_refused, self._refuse = current, pictures, is_refused, refuse
+        self._context = trusted(None, also=settings.broker.ca)
+        self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
+        self._ready: InUse | None = None
+        self._retry: tuple[bytes, float, int] | None = None  # payload, when, how often it was tried
+        self._stop = Event()
+        self._taken = Event()
+        self._thread = Thread(target=self._run, name="updater", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; what was being fetched is fetched again at the next start."""
+        self._stop.set()
+        self._taken.set()
+
+    def announce(self, payload: bytes, is_retained: bool) -> None:
+        """A message came on the model topic. Never waits."""
+        try:
+            self._inbox.put_nowait((payload, is_retained))
+        except Full:
+            log.warning("too many messages on the model topic, some are left out: who publishes there?")
+
+    def ready(self) -> InUse | None:
+        """A new bundle to swap in, or None; call `taken` when that is done."""
+        return self._ready
+
+    def taken(self) -> None:
+        """The new bundle was swapped in, or given up."""
+        self._ready = None
+        self._taken.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                payload, is_retained = self._inbox.get(timeout=0.5)
+            except Empty:
+                if self._retry is not None and monotonic() >= self._retry[1]:
+                    self._consider(self._retry[0], is_retained=False)
+                continue
+            if is_retained and self._retry is not None and payload == self._retry[0]:
+                continue  # the same one, told again on reconnecting
+            if payload:  # an empty one only clears the retained announcement
+                self._consider(payload, is_retained)
+
+    def _consider(self, payload: bytes, is_retained: bool) -> None:
+        key = hashlib.sha256(payload).hexdigest()
+        if is_retained and self._is_refused(key):
+            return
+        try:
+            announcement = parse_announcement(payload)
+        except PrunedgeError as error:
+            self._refuse("message", key, error, True)
+            return
+        if is_retained and self._is_refused(announcement.sha256):
+            return
+        tries = self._retry[2] if self._retry is not None and self._retry[0] == payload else 0
+        self._retry = None
+        if announcement.sha256 == self._current().sha256:
+            return
+        try:
+            self._offer(self._prepare(announcement))
+        except Unreachable as error:
+            if self._stop.is_set():
+                return
+            if tries < len(self._again):
+                self._retry = (payload, monotonic() + self._again[tries], tries + 1)
+            self._refuse("bundle", key, error, False)
+        except PrunedgeError as error:
+            self._refuse("bundle", key, error, True)
+        except Exception as error:  # whatever a stranger's bundle does, the agent goes on
+            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {error}"), True)
+        finally:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def _prepare(self, announcement: Announcement) -> InUse:
+        told, short = self._settings, announcement.sha256[:12]
+        place = told.model_from.place(announcement.bundle)
+        log.info("fetching the announced bundle %s", short)
+        manifest = fetch(
+            place, self._incoming, lambda text: check_manifest(announcement, text, self._is_signed),
+            largest=told.largest_bundle, context=self._context, stop=self._stop,
+        )  # fmt: skip
+        check_classes(manifest, announcement.classes or self._current().bundle.manifest.classes)
+        told.inspection.fitted(manifest)  # do its classes tell what damage is?
+        milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
+        log.info("the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds)
+        return load(self._incoming, told.threads, told.runtime)
+
+    def _offer(self, loaded: InUse) -> None:
+        self._taken.clear()
+        self._ready = loaded
+        while not self._taken.wait(0.5) and not self._stop.is_set():
+            pass
+
+
+def check_classes(manifest: Manifest, wanted: list[str]) -> None:
+    """AgentError when a bundle tells other classes apart than are wanted: those who read the findings rely on them."""
+    if manifest.classes != wanted:
+        raise AgentError(
+            f"the bundle's classes are {', '.join(manifest.classes)}, wanted are {', '.join(wanted)}",
+            remedy="announce new ones in 'classes' if that is meant",
+        )

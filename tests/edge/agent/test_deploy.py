@@ -1,0 +1,64 @@
+"""What docs/agent.md and deploy/ tell users to type works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from prunedge.cli.app import main
+from prunedge.edge.agent.announcement import check_manifest, load_key, parse_announcement
+
+ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
+
+
+def test_the_guide_s_commands_make_an_announcement_that_is_taken(tmp_path: Path) -> None:
+    commands = re.search(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
+    assert commands is not None
+    manifest = tmp_path / "bundles" / "cracks-v2" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(b'{"some": "manifest"}')
+    # The last argument of mosquitto_pub is the message.
+    script = 'set -euo pipefail\nmosquitto_pub() { printf %s "${@: -1}" > announced; }\n' + commands[1]
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    announced = parse_announcement((tmp_path / "announced").read_bytes())
+    check_manifest(announced, manifest.read_bytes(), load_key(tmp_path / "signing.pub.pem"))
+
+
+def test_the_guide_s_finding_is_json_with_the_fields_of_one() -> None:
+    shown = re.search(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    assert shown is not None
+    assert {"id", "device", "time", "picture", "picture_sha256", "bundle_sha256", "is_damaged", "regions"} <= set(json.loads(shown[1]))
+
+
+def test_the_service_s_settings_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = dict(line.split("=", 1) for line in (ROOT / "deploy" / "agent.env").read_text().splitlines() if line and line[0] != "#")
+    monkeypatch.setenv("PRUNEDGE_MQTT_PASSWORD", lines["PRUNEDGE_MQTT_PASSWORD"])
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    with pytest.raises(SystemExit) as ended:
+        main(["agent", *shlex.split(lines["PRUNEDGE_AGENT"].replace("/srv/pictures", str(tmp_path)))])
+    # All is well but that nothing is installed there.
+    assert ended.value.code == 2 and "(/opt/prunedge/bundle)" in capsys.readouterr().err
+
+
+def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not here")
+    text = (ROOT / "deploy" / "prunedge-agent.service").read_text()
+    (tmp_path / "prunedge-agent.service").write_text(text.replace("/opt/prunedge/venv/bin/prunedge", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(tmp_path / "prunedge-agent.service")], capture_output=True, text=True)
+    assert done.returncode == 0 and "prunedge-agent.service" not in done.stderr, done.stderr
+
+
+def test_every_option_that_the_guide_names_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["agent", "--help"])
+    known = capsys.readouterr().out
+    for option in set(re.findall(r"(?<![\w-])--(?!once)[a-z][a-z-]+", re.sub(r"```.*?```", "", GUIDE, flags=re.DOTALL))):
+        assert option in known, option

@@ -1,0 +1,76 @@
+"""Messages and lines: what is said, with which id, and how often."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunedge.edge.agent.lines import LONGEST, Repeats, one_line
+from prunedge.edge.agent.messages import REGIONS, Topics, failure, finding, message_id
+from prunedge.errors import AgentError
+
+TOPICS = Topics("site/b")
+FOUND = {"name": "a.png", "damaged": 2, "probability": 0.9, "regions": [], "map": [[0.5]], "width": 3}
+
+
+def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
+    message = finding(TOPICS, "b7", "a.png", "1" * 64, "2" * 64, FOUND)
+    told = json.loads(message.payload)
+    assert message.topic == "site/b/findings" and told["id"] == message.id
+    assert told["picture"] == "a.png" and not told["is_damaged"] and "map" not in told and told["time"].endswith("Z")
+
+
+def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -> None:
+    base = ("b7", "a.png", "1" * 64, "2" * 64)
+    ids = {finding(TOPICS, *(*base[:i], base[i] + "x", *base[i + 1 :]), FOUND).id for i in range(4)}
+    same = {finding(topics, *base, {**FOUND, "probability": p}).id for topics in (TOPICS, Topics("t")) for p in (0.1, 0.2)}
+    assert len(ids) == 4 and len(same) == 1 and not ids & same
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_different_parts_never_share_an_id(first: list[str], second: list[str]) -> None:
+    assert (message_id(*first) == message_id(*second)) == (first == second)
+
+
+def test_a_message_never_grows_beyond_what_brokers_take() -> None:
+    regions = [{"probability": 0.5, "left": i} for i in range(REGIONS + 7)]
+    told = json.loads(finding(TOPICS, "b7", "a", "1", "2", {**FOUND, "regions": regions}).payload)
+    assert told["regions"] == regions[:REGIONS] and told["regions_left_out"] == 7
+
+
+def test_what_is_no_number_is_never_published() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        finding(TOPICS, "b7", "a", "1", "2", {**FOUND, "probability": float("nan")})
+
+
+def test_a_failure_says_what_it_is_about_in_one_line() -> None:
+    told = json.loads(failure(TOPICS, "b7", "picture", "a\n\x1b[31m.png", "bad\nfile", "k").payload)
+    assert (told["kind"], told["about"], told["error"]) == ("picture", "a ?[31m.png", "bad file")
+
+
+@pytest.mark.parametrize("topic", ["", "a//b", "/a", "a/", "a/+", "#", "$SYS/a", "a\0b", "x" * 201, "a\nb"])
+def test_topics_that_brokers_refuse_are_refused_before(topic: str) -> None:
+    with pytest.raises(AgentError, match="site/bridge-7"):
+        Topics(topic)
+
+
+@given(st.text(alphabet=st.characters(), max_size=2 * LONGEST))
+def test_a_line_is_printable_and_short(text: str) -> None:
+    line = one_line(text)
+    assert line.isprintable() and len(line) <= LONGEST
+    line.encode("utf-8")
+
+
+def test_the_same_warning_is_told_once_a_minute_with_its_number() -> None:
+    clock, repeats, told = [0.0], None, []
+    repeats = Repeats(lambda: clock[0])
+    for second, level, line in [(0, 30, "a"), (1, 30, "a"), (2, 30, "b"), (3, 30, "a"), (61, 30, "a"), (62, 20, "i"), (63, 20, "i")]:
+        clock[0] = second
+        record = logging.LogRecord("x", level, "", 0, "%s", (line,), None)
+        if repeats.filter(record):
+            told.append(record.getMessage())
+    assert told == ["a", "b", "a (and 2 times more since it was last said)", "i", "i"]

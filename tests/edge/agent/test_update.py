@@ -1,0 +1,227 @@
+"""New bundles over MQTT: good ones are swapped in without stopping, bad ones never, and what is not ours is told in one line."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from prunedge.edge.agent import Agent, AgentSettings, parse_broker
+from prunedge.edge.agent.announcement import parse_origins
+from prunedge.errors import AgentError, BundleError
+from tests.edge.agent.conftest import Running, altered, digest, write_pictures
+from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
+from tests.edge.agent.test_shelf import spoil, truncate
+
+MODELS = "site/models"
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def told(settings: AgentSettings, broker: Mosquitto, models: Path) -> AgentSettings:
+    return replace(settings, broker=parse_broker(broker.url), model_topic=MODELS, model_from=parse_origins([str(models)]))
+
+
+@pytest.fixture
+def running(told: AgentSettings, subscriber: Subscriber) -> Iterator[Running]:
+    write_pictures(Path(told.watch), 2)
+    with Running(told) as started:
+        wait_for(lambda: len(subscriber.findings()) == 2, "the first findings")
+        yield started
+
+
+def announce(subscriber: Subscriber, announced: Path, retain: bool = True, **changes: Any) -> None:
+    subscriber.publish(MODELS, {"bundle": str(announced), "sha256": digest(announced), **changes}, retain=retain)
+
+
+def in_use(subscriber: Subscriber) -> str:
+    return [told for told in subscriber.on("/status") if told["state"] == "online"][-1]["bundle"]["sha256"]
+
+
+def test_a_good_bundle_is_swapped_in_and_stays(
+    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
+) -> None:
+    new = altered(bundles[1], models / "v2")
+    announce(subscriber, new)
+    wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
+    write_pictures(Path(told.watch), 2, first=2)
+    wait_for(lambda: len(subscriber.findings()) == 4, "findings with it")
+    assert [found["bundle_sha256"] for found in subscriber.findings().values()] == [digest(bundles[0])] * 2 + [digest(new)] * 2
+    running.__exit__()
+    with Running(told):  # also after a new start, where the retained announcement comes again
+        wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
+        assert in_use(subscriber) == digest(new)
+    assert not subscriber.on("/errors")
+
+
+def test_announcing_the_old_one_goes_back(running: Running, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path) -> None:
+    second, third = altered(bundles[1], models / "v2"), altered(bundles[1], models / "v3", macs=11)
+    for bundle in (second, third, second):
+        announce(subscriber, bundle)
+        wait_for(lambda bundle=bundle: in_use(subscriber) == digest(bundle), "the announced bundle")
+
+
+def outside(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../../secret"] = manifest["files"]["model.onnx"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def huge(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.onnx"]["bytes"] = 2**31
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "model.onnx").rename(folder / "hidden")  # or the copy would get its true size
+
+
+@pytest.mark.parametrize(
+    ("change", "manifest", "announced", "words"),
+    [
+        (lambda folder: None, {}, {"sha256": "0" * 64}, "SHA-256"),
+        (lambda folder: None, {}, {"bundle": "/etc"}, "--model-from"),
+        (lambda folder: None, {}, {"bundle": "http://models.example/v2"}, "https only"),
+        (lambda folder: None, {}, {"classes": ["crack", "sound"]}, "classes"),
+        (lambda folder: None, {"classes": ["crack", "sound"]}, {}, "classes"),
+        (lambda folder: None, {"classes": ["a", "b", "c"]}, {"classes": ["a", "b", "c"]}, "no class 'crack'"),
+        (outside, {}, {}, "outside"),
+        (huge, {}, {}, "--model-max-mb"),
+        (spoil, {}, {}, "self-test failed.*not numbers"),
+        (truncate, {}, {}, "self-test failed.*can't load"),
+        (lambda folder: None, {"input_size": 32}, {}, "self-test failed.*32 pixels"),
+    ],
+)
+def test_a_bad_bundle_changes_nothing(
+    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path,
+    change: Callable[[Path], None], manifest: dict[str, Any], announced: dict[str, Any], words: str,
+) -> None:  # fmt: skip
+    bad = altered(bundles[1], models / "bad", change, **manifest)
+    announce(subscriber, bad, **announced)
+    wait_for(lambda: subscriber.on("/errors"), "the refusal")
+    (error,) = subscriber.on("/errors")
+    assert error["kind"] == "bundle" and re.search(words, error["error"]), error
+    write_pictures(Path(told.watch), 1, first=2)
+    wait_for(lambda: len(subscriber.findings()) == 3, "the old bundle at work")
+    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {digest(bundles[0])}
+    assert not (told.state / "bundles" / ".incoming").exists() and not (told.state.parent / "secret").exists()
+    running.__exit__()
+    with Running(told):  # the retained announcement comes again, and is not tried again
+        wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
+        write_pictures(Path(told.watch), 1, first=3)
+        wait_for(lambda: len(subscriber.findings()) == 4, "the old bundle again")
+    assert len(subscriber.on("/errors")) == 1
+
+
+def test_signatures(told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, tmp_path: Path) -> None:
+    private, public = Ed25519PrivateKey.generate(), tmp_path / "public.pem"
+    public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    new = altered(bundles[1], models / "v2")
+    good = base64.b64encode(private.sign((new / "manifest.json").read_bytes())).decode()
+    forged = base64.b64encode(Ed25519PrivateKey.generate().sign((new / "manifest.json").read_bytes())).decode()
+    with Running(replace(told, model_key=public)):
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        announce(subscriber, new)
+        wait_for(lambda: len(subscriber.on("/errors")) == 1, "the unsigned one's refusal")
+        announce(subscriber, new, signature=forged)
+        wait_for(lambda: len(subscriber.on("/errors")) == 2, "the forged one's refusal")
+        assert in_use(subscriber) == digest(bundles[0])
+        announce(subscriber, new, signature=good)
+        wait_for(lambda: in_use(subscriber) == digest(new), "the signed one")
+    assert [error["error"].rpartition(": ")[2] for error in subscriber.on("/errors")] != []
+    assert "not signed" in subscriber.on("/errors")[0]["error"] and "signature is wrong" in subscriber.on("/errors")[1]["error"]
+
+
+def test_a_bundle_that_is_not_there_yet_is_fetched_when_it_is(
+    told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunedge.edge.agent.agent.AGAIN_S", (0.2,) * 100)
+    with Running(told):
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        coming = altered(bundles[1], models / "coming")
+        announce(subscriber, coming, bundle=str(models / "v2"))
+        wait_for(lambda: subscriber.on("/errors"), "the failure")
+        assert "can't be fetched" in subscriber.on("/errors")[0]["error"]
+        coming.rename(models / "v2")
+        wait_for(lambda: in_use(subscriber) == digest(models / "v2"), "the bundle")
+    assert len({error["id"] for error in subscriber.on("/errors")}) == 1
+
+
+def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
+    running: Running,
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for payload in (
+        b"\xff\x00",
+        b"{}",
+        b"[1, 2",
+        b"NaN",
+        b"x" * 200_000,
+        b'{"bundle": 1e999}',
+        b"",
+        json.dumps({"bundle": "x" * 9999}).encode(),
+    ):
+        subscriber.publish(MODELS, payload)
+    wait_for(lambda: subscriber.on("/errors"), "an error")
+    new = altered(bundles[1], models / "v2")
+    announce(subscriber, new)
+    wait_for(lambda: in_use(subscriber) == digest(new), "a good bundle after garbage")
+    write_pictures(Path(told.watch), 1, first=2)
+    wait_for(lambda: len(subscriber.findings()) == 3, "a finding after garbage")
+    (error,) = subscriber.on("/errors")  # one in ten seconds, or a stranger could fill the disk
+    assert error["kind"] == "message" and "not an announcement" in error["error"]
+    lines = [record.getMessage() for record in caplog.records if "not an announcement" in record.getMessage()]
+    assert len(lines) == 7 and all("\n" not in line and len(line) < 450 for line in lines)
+
+
+def test_a_bundle_that_fails_on_its_first_real_picture_is_rolled_back(
+    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunedge.edge.agent import agent as module
+
+    new, real = altered(bundles[1], models / "v2"), module.inspect_picture
+
+    def fails_with_the_new_one(path: Path, session: Any, *more: Any, **named: Any) -> Any:
+        if session.bundle.manifest.model == "second":
+            raise BundleError("the network's answers are no numbers")
+        return real(path, session, *more, **named)
+
+    monkeypatch.setattr(module, "inspect_picture", fails_with_the_new_one)
+    announce(subscriber, new)
+    wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
+    write_pictures(Path(told.watch), 1, first=2)
+    wait_for(lambda: len(subscriber.findings()) == 3, "a finding by the old one")
+    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {digest(bundles[0])}
+    wait_for(lambda: in_use(subscriber) == digest(bundles[0]), "the status")
+    assert [error["kind"] for error in subscriber.on("/errors")] == ["bundle"]
+
+
+def test_settings_that_can_t_be_are_refused_at_once(told: AgentSettings, tmp_path: Path) -> None:
+    for changes, words in (
+        ({"model_from": parse_origins([])}, "--model-from"),
+        ({"model_topic": None}, "--model-topic"),
+        ({"model_topic": "site/#"}, "wildcard"),
+        ({"device": "a b"}, "--device-id"),
+        ({"queue_limit": 0}, "at least 1"),
+        ({"every": float("nan")}, "negative"),
+        ({"topic": "a/+/b"}, "wildcard"),
+        ({"model_key": tmp_path / "none.pem"}, "public key"),
+    ):
+        with pytest.raises(AgentError, match=words):
+            Agent(replace(told, **changes))
+    Agent(told)._store.close()  # nothing is left locked
