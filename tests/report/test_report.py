@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run)
     assert [words[place + 1] for place, word in enumerate(words) if word == "--keep-out"] == ["'stem.*'", "head"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("PRUNEDGE_CI"), reason="needs Debian's chromium")
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: int) -> None:
     from playwright.sync_api import sync_playwright
