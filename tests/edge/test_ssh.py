@@ -125,3 +125,16 @@ def test_addresses() -> None:
         "pi@camera-3.local", 2222, "/home/pi/venv/bin/prunedge"
     )
     assert Host.parse("ssh://jetson") == Host("jetson", None, "prunedge")
+
+
+def test_layers_are_timed_on_another_machine(there: Path, port: int, tmp_path: Path) -> None:
+    from prunedge.latency import Timer
+    from prunedge.latency.layers import Shape
+    from prunedge.latency.probes import write_probe
+
+    for width in (4, 8):
+        write_probe(Shape(width, width, (6, 6), (3, 3)), tmp_path / f"{width}.onnx")
+    found = Timer(f"ssh://127.0.0.1:{port}{there}").time({f"layer-{width}.onnx": tmp_path / f"{width}.onnx" for width in (4, 8)})
+    assert set(found.ms) == {"layer-4.onnx", "layer-8.onnx"} and min(found.ms.values()) > 0 and "onnxruntime" in found.runtime
+    with pytest.raises(PrunedgeError, match="not installed there"):
+        Timer(f"ssh://127.0.0.1:{port}/nowhere").time({"layer-4.onnx": tmp_path / "4.onnx"})
