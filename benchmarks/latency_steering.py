@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,30 +90,34 @@ def _points(run: Run, start: int, way: str) -> list[dict[str, object]]:
 
 
 def _compared(points: list[dict]) -> dict[str, object]:
-    """For each start: how many times less time latency's networks take than the others', on average over accuracies that both reach.
+    """What latency's networks have over the others', start by start, each along the run's own line of networks.
 
-    The time at an accuracy is that of the fastest network at least as accurate, between networks along the line of log times.
+    `times faster at equal MACs`: on average over the MACs that both runs reach. `points of accuracy at equal time`: how much more accurate they
+    are, on average over the times that both reach. Accuracies scatter by what the split's size allows: mind the spread over starts.
     """
     found: dict[str, object] = {}
-    for split in ("test", "validation"):
-        for other in ("macs", "score"):
-            ratios = []
-            for start in sorted({point["start"] for point in points}):
-                ours, theirs = (_front([p for p in points if p["start"] == start and p["way"] == way], split) for way in ("latency", other))
-                low, high = max(min(ours[0]), min(theirs[0])), min(max(ours[0]), max(theirs[0]))
-                levels = np.linspace(low, high, 21)
-                ratios.append(float(np.exp(np.mean(np.interp(levels, *theirs) - np.interp(levels, *ours)))))
-            found[f"{other} against latency, {split}"] = {"faster": ratios, "mean": float(np.mean(ratios))}
+    for other in ("macs", "score"):
+        faster, test, validation = [], [], []
+        for start in sorted({point["start"] for point in points}):
+            ours, theirs = ([p for p in points if p["start"] == start and p["way"] == way] for way in ("latency", other))
+            faster.append(float(np.exp(_difference(theirs, ours, "macs", lambda p: np.log(p["ms"])))))
+            test.append(100 * _difference(ours, theirs, "ms", lambda p: p["test"]))
+            validation.append(100 * _difference(ours, theirs, "ms", lambda p: p["validation"]))
+        found[f"latency against {other}"] = {
+            "times faster at equal MACs": faster, "points of test accuracy at equal time": test,
+            "points of validation accuracy at equal time": validation,
+        }  # fmt: skip
     return found
 
 
-def _front(points: list[dict], split: str) -> tuple[list[float], list[float]]:
-    """Accuracies, rising, and the log of the least time in which each is reached."""
-    best: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda one: one["ms"]):
-        if not best or point[split] > best[-1][0]:
-            best.append((point[split], float(np.log(point["ms"]))))
-    return [a for a, _ in best], [t for _, t in best]
+def _difference(first: list[dict], second: list[dict], key: str, value: Callable[[dict], float]) -> float:
+    """The mean of first minus second over the logarithm of `key`, where both have it; the unpruned network, which they share, left out."""
+    lines = []
+    for several in (first, second):
+        ordered = sorted((p for p in several if p["step"]), key=lambda p: p[key])
+        lines.append((np.log([p[key] for p in ordered]), np.array([value(p) for p in ordered])))
+    levels = np.linspace(max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines), 41)
+    return float(np.mean(np.interp(levels, *lines[0]) - np.interp(levels, *lines[1])))
 
 
 if __name__ == "__main__":
