@@ -316,7 +316,9 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     surgery = operate(good.network, graph, plan)
     took: float | None = None
     if shop.device is not None:
+        clock.lap("surgery")
         surgery, took = choosing.faster(good.network, surgery, move.remove)
+        clock.lap("evaluate")
     ranks.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
         return None

@@ -69,8 +69,13 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
 
 def metric_by_latency(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
     """The same against the milliseconds of one picture on the device that steered."""
-    figure = _metric(steps, [step.latency_ms or 0.0 for step in steps], metric, max_drop, "ms for a picture on the device", "%{x:.3g} ms")
-    return figure.update_xaxes(autorange="reversed")
+    figure = _metric(
+        steps, [step.latency_ms or 0.0 for step in steps], metric, max_drop, "ms for a picture on the device (logarithmic)", "%{x:.3g} ms"
+    )
+    ticks = sorted({float(f"{step.latency_ms:.2g}") for step in steps if step.accepted and step.latency_ms})
+    return figure.update_xaxes(
+        type="log", autorange="reversed", tickmode="array", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks]
+    )
 
 
 def staircases(table: Mapping[str, Any]) -> go.Figure:
