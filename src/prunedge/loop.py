@@ -277,19 +277,21 @@ def prune(
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
     metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
     limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None, aids: Aids | None = None,
+    device: Device | None = None, target_latency: float | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
-    `network` is not changed. The best network is that of the last step whose `accepted` is true.
+    `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
+    `target_latency` of them. The best network is that of the last step whose `accepted` is true.
     """
     from prunedge.train import measure_engine
 
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
-        ranking=ranking or Ranking(), aids=aids or Aids(),
+        ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
-    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps)
+    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, target_latency=target_latency)
     start = baseline(shop, network, rule)
     yield start.step, start.checkpoint.network
     for turn in turns(shop, rule, (start.step,), start.checkpoint):
