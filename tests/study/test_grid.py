@@ -83,3 +83,11 @@ def test_ready_made_questions() -> None:
     assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
     talk = ready.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(ready.TALK_EPOCHS)})
     assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8
+
+
+def test_some_of_the_folds() -> None:
+    found = trials(Grid({**VALUES, "folds": 5, "fold": [0, 3]}))
+    every = trials(Grid({**VALUES, "folds": 5}))
+    assert [trial.recipe.fold for trial in found] == [0, 3] and {trial.name for trial in found} < {trial.name for trial in every}
+    with pytest.raises(PrunedgeError, match="fold 7 of 5"):
+        trials(Grid({**VALUES, "folds": 5, "fold": [7]}))

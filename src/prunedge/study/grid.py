@@ -20,7 +20,7 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 START_KEYS = (
     "data", "model", "weights", "train_epochs", "lr", "batch_size", "metric", "precision", "regularise", "strength", *PICTURE_KEYS,
 )  # fmt: skip
-_OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "fold")
+_OURS = ("start", "schedule_epochs", "classes", "data_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
         own_list = get_origin(Recipe.model_fields[key].annotation) is list
         is_axis = isinstance(value, list) and (not own_list or any(isinstance(one, list) for one in value))
         listed[key] = list(value) if is_axis else [value]
-        if key == "folds" and isinstance(value, int):
+        if key == "folds" and isinstance(value, int) and "fold" not in values:
             listed["fold"] = list(range(value))
     return listed
 
@@ -135,7 +135,7 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
         elif value == []:
             problems.append(f"{key}: an empty list leaves nothing to run")
         elif key == "folds" and isinstance(value, list):
-            problems.append("folds: give one number; every fold is run")
+            problems.append("folds: give one number; every fold is run, or those of `fold`")
     problems += [f"{key} is missing" for key in ("data", "model") if key not in values]
     if problems:
         raise PrunedgeError("; ".join(problems), where=where, remedy="mend these keys: a study has those of a recipe, with lists")
