@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 
 from prunedge.edge.targets import TARGETS
@@ -20,7 +22,9 @@ def write(source: Source) -> list[str]:
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         calibration = nncf.Dataset(list(range(len(pictures))), lambda i: pictures[i][None].numpy())
-        quantised = nncf.quantize(model(source), calibration, subset_size=len(pictures))
+        # Its bars would stand among the JSON of `prunedge export --json`.
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantised = nncf.quantize(model(source), calibration, subset_size=len(pictures))
     except Exception as error:  # nncf raises kinds of its own
         why = " ".join(str(error).split())[:200]
         raise ExportError(f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out") from error
