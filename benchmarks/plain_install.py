@@ -23,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "plain_install.json"
+ALONE = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}  # a PYTHONPATH would lead out of it
 STARTS = {
     "python -c pass": ["-c", "pass"],
     "prunedge --version": ["-m", "prunedge", "--version"],
@@ -69,7 +70,7 @@ def starts(python: Path, rounds: int) -> dict[str, dict[str, float]]:
     for _ in range(rounds + 1):
         for name, arguments in STARTS.items():
             started = time.perf_counter()
-            child = subprocess.Popen([python, *arguments], stdout=subprocess.DEVNULL)
+            child = subprocess.Popen([python, *arguments], stdout=subprocess.DEVNULL, env=ALONE)
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
             assert child.returncode == 0, name
