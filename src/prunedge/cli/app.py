@@ -33,6 +33,7 @@ app = App(
     help="From pictures of damage to a small network, proven on the device that will run it.",
     version=__version__,
     help_format="markdown",
+    version_format="plaintext",  # Markdown takes a quarter of the time to load
 )
 for place, verb in enumerate((*VERBS, *HIDDEN)):
     app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place, show=verb not in HIDDEN)

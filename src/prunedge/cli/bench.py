@@ -73,6 +73,12 @@ def bench(
     if not paths:
         raise BundleError("no bundle to measure", remedy="prunedge bench BUNDLE, a folder that `prunedge export` made")
     opened = [open_bundle(path) for path in paths]
+    run = None
+    if out is not None:
+        # Before the measuring, which is lost when the run folder is not one, or needs what a device does not have.
+        from prunedge.runs import open_run
+
+        run = open_run(out)
     numbers = {"patches": patches, "batch": batch, "threads": threads, "cpus": cpus, "memory": memory}
     if device is None:
         result = _here(opened, runtime or [None], batches or [], data, numbers, json)
@@ -80,10 +86,8 @@ def bench(
         if data is not None:
             raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")
         result = _there(device, opened, runtime or [], batches or [], numbers, json)
-    if out is not None:
-        from prunedge.runs import open_run
-
-        open_run(out).write("bench.json", result.to_json())
+    if run is not None:
+        run.write("bench.json", result.to_json())
     if json:
         print_json(result.to_json())
     else:
