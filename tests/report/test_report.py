@@ -55,9 +55,9 @@ def test_nothing_comes_from_elsewhere(run: Run) -> None:
 def test_the_command_repeats_the_run(run: Run) -> None:
     words = command(run.recipe, run.path).split()
     assert words[:2] == ["prunedge", "prune"] and words[words.index("--step") + 1] == "0.3" and words[words.index("--max-steps") + 1] == "2"
-    from prunedge.cli.app import app
+    from prunedge.cli.app import make_app
 
-    app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:

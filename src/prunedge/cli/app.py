@@ -14,7 +14,23 @@ from cyclopts import App, CycloptsError
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
 
-VERBS = ("demo", "check", "patches", "groups", "train", "audit", "prune", "show", "export", "bench", "inspect", "agent", "report", "study")
+# What each verb does, in a line: `--help` loads none of them.
+VERBS = {
+    "demo": "All of it on 2,624 photographs of solar cells, to a report.",
+    "check": "What is in a folder of pictures? Unreadable files, leaks between splits.",
+    "patches": "Cut patches from photographs with damage masks.",
+    "groups": "Which channels of a network leave together, and which can't?",
+    "train": "Teach a network your pictures.",
+    "audit": "Which criterion is right on your network and pictures?",
+    "prune": "Teach a network your pictures, then remove the channels that they don't need.",
+    "show": "Each step of a run, before and after.",
+    "export": "A bundle for the device, compared with torch on real pictures.",
+    "bench": "Time, memory and energy of bundles, here or on a device.",
+    "inspect": "Look for damage in photographs, folders, videos and cameras.",
+    "agent": "Inspect what arrives, and publish findings over MQTT.",
+    "report": "One HTML page of a run or a study.",
+    "study": "Many runs, one table.",
+}
 HIDDEN = ("probe",)  # for prunedge itself
 
 # What torchrun may start: several processes of the others would write the same files.
@@ -28,15 +44,20 @@ TRAINING = {
     "onnxscript", "filelock", "jinja2", "plotly",
 }  # fmt: skip
 
-app = App(
-    name="prunedge",
-    help="From pictures of damage to a small network, proven on the device that will run it.",
-    version=__version__,
-    help_format="markdown",
-    version_format="plaintext",  # Markdown takes a quarter of the time to load
-)
-for place, verb in enumerate((*VERBS, *HIDDEN)):
-    app.command(f"prunedge.cli.{verb}:{verb}", name=verb, sort_key=place, show=verb not in HIDDEN)
+
+def make_app(verb: str | None) -> App:
+    """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
+    app = App(
+        name="prunedge",
+        help="From pictures of damage to a small network, proven on the device that will run it.",
+        version=__version__,
+        help_format="markdown",
+        version_format="plaintext",  # Markdown takes a quarter of the time to load
+    )
+    for place, name in enumerate((*VERBS, *HIDDEN)):
+        line = {} if verb in (*VERBS, *HIDDEN) or name in HIDDEN else {"help": VERBS[name]}
+        app.command(f"prunedge.cli.{name}:{name}", name=name, sort_key=place, show=name not in HIDDEN, **line)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -49,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
     try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
     except PrunedgeError as error:
