@@ -11,7 +11,7 @@ from typing import Any
 from prunedge.recipe import Recipe
 from prunedge.report.study_page import Findings
 from prunedge.study import Counts
-from prunedge.study.table import data_name
+from prunedge.study.grid import data_name
 
 LAYERS = {
     "vgg16": {f"features.{place}": width for place, width in enumerate((64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512))},

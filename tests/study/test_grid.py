@@ -91,3 +91,8 @@ def test_some_of_the_folds() -> None:
     assert [trial.recipe.fold for trial in found] == [0, 3] and {trial.name for trial in found} < {trial.name for trial in every}
     with pytest.raises(PrunedgeError, match="fold 7 of 5"):
         trials(Grid({**VALUES, "folds": 5, "fold": [7]}))
+
+
+def test_trials_of_a_manifest_are_called_after_its_folder() -> None:
+    (trial,) = trials(Grid({**VALUES, "data": "/pictures/masonry/manifest.csv"}))
+    assert trial.name.startswith("masonry-") and trial.start.name.startswith("masonry-")

@@ -331,13 +331,14 @@ def _table(axes: tuple[str, ...], lines: list[Line]) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
+    from prunedge.study.grid import data_name
 
     table = Table(title="on the test split, mean ± standard deviation over folds and seeds")
     for name in (*axes, "trials", "before", "after", "channels removed", "MACs", "size", "seconds"):
         table.add_column(name, justify="left" if name in axes else "right")
     for line in lines:
         table.add_row(
-            *(Path(str(value)).name if key == "data" else str(value) for key, value in line.values.items()), str(line.n),
+            *(data_name(str(value)) if key == "data" else str(value) for key, value in line.values.items()), str(line.n),
             *(_spread(one, "{:.1%}") for one in (line.before, line.after, line.removed)),
             *(_spread(one, "{:.1f} x") for one in (line.macs_ratio, line.size_ratio)), _spread(line.seconds, "{:.0f}"),
         )  # fmt: skip

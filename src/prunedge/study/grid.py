@@ -103,10 +103,16 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
     return tuple(found.values())
 
 
+def data_name(path: str) -> str:
+    """What a set of pictures is called: its folder, or the manifest's name (its folder's for a manifest.csv)."""
+    file = Path(path)
+    return file.parent.name if file.name == "manifest.csv" else file.stem
+
+
 def _trial(recipe: Recipe) -> Trial:
     asked = recipe.model_dump(exclude_defaults=True)
     training = {key: value for key, value in asked.items() if key in START_KEYS}
-    said = [Path(recipe.data).stem or "data", recipe.model.replace("/", "_").replace(":", ".")]
+    said = [data_name(recipe.data) or "data", recipe.model.replace("/", "_").replace(":", ".")]
     said += [f"f{recipe.fold}of{recipe.folds}"] if recipe.folds else []
     said += [f"seed{recipe.seed}"]
     start = Start("-".join([*said, _digest(training)]), Recipe.make("study", **training))

@@ -13,7 +13,7 @@ from typing import Any
 from prunedge.errors import PrunedgeError
 from prunedge.runs import Run, open_run, write_text
 from prunedge.study.book import Book
-from prunedge.study.grid import Trial
+from prunedge.study.grid import Trial, data_name
 
 Row = dict[str, Any]
 
@@ -70,12 +70,6 @@ def _rows(book: Book, trial: Trial) -> list[Row]:
     about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(recipe["data"]), **recipe}
     # The recipe's step is a share, the history's are numbered by `index`.
     return [{**about, **step.to_json(), **end, "is_best": step.index == end["best"]} for step in run.steps()]
-
-
-def data_name(path: str) -> str:
-    """What a set of pictures is called: its folder, or the manifest's name (its folder's for a manifest.csv)."""
-    file = Path(path)
-    return file.parent.name if file.name == "manifest.csv" else file.stem
 
 
 def _end(run: Run) -> Row:
