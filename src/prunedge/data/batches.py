@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunedge.data.augment import augment, draw
 from prunedge.data.dataset import Split
-from prunedge.edge.pictures import normalise
+from prunedge.edge.pictures import normalise, normalise_planes
 from prunedge.ranks import Share, part
 
 Batch = tuple[Tensor, Tensor]
@@ -75,9 +75,8 @@ class Batches:
         for start, stop in bounds:
             chosen = order[start:stop]
             pixels = self.split.pixels(chosen)
-            if changes is not None:
-                pixels = augment(pixels, changes.at(start, stop))
-            yield torch.from_numpy(normalise(pixels)), labels[torch.from_numpy(chosen)]
+            made = normalise(pixels) if changes is None else normalise_planes(augment(pixels, changes.at(start, stop)))
+            yield torch.from_numpy(made), labels[torch.from_numpy(chosen)]
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
