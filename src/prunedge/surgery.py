@@ -7,7 +7,8 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -182,11 +183,10 @@ def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan, *, dtype
     """What the network at its full size gives on the graph's example when the plan's slices are zero: what the smaller one must equal.
 
     Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay. Networks of less precision
-    than `dtype` run in it.
+    than `dtype` run in it. The network's weights are as before in the end.
     """
-    masked = _precise(_masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)), dtype)
-    with _OverWhatStays(graph.statistics, plan):
-        return _outputs(masked, _precise_example(graph.example, dtype))
+    with _masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)), _OverWhatStays(graph.statistics, plan):
+        return _outputs(_precise(network, dtype), _precise_example(graph.example, dtype))
 
 
 class _OverWhatStays(TorchDispatchMode):
@@ -332,17 +332,23 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     return small
 
 
-def _masked(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> nn.Module:
-    """The network with the removed slices of its weights set to zero; untouched tensors are shared, not copied."""
-    tensors = _aliases(network)
-    swapped = {id(tensor): tensor for tensor in tensors.values()}
+@contextmanager
+def _masked(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[None]:
+    """While inside, the removed slices of the network's weights are zero. A masked copy would take the memory of all weights again."""
     trainable = dict(network.named_parameters())
-    for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
-        values = tensors[name].detach().clone()
-        for dim, indices in {**removed.get(name, {}), **dims}.items():
-            values.index_fill_(dim, torch.as_tensor(indices, device=values.device), 0)
-        swapped[id(tensors[name])] = _like(tensors[name], values)
-    return _copy_with(network, swapped)
+    tensors, kept = _aliases(network), []
+    with torch.no_grad():
+        try:
+            for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
+                tensor = tensors[name]
+                for dim, indices in {**removed.get(name, {}), **dims}.items():
+                    where = torch.as_tensor(indices, device=tensor.device)
+                    kept.append((tensor, dim, where, tensor.index_select(dim, where)))
+                    tensor.index_fill_(dim, where, 0)
+            yield
+        finally:
+            for tensor, dim, where, values in reversed(kept):
+                tensor.index_copy_(dim, where, values)
 
 
 def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:

@@ -134,3 +134,16 @@ def test_what_comes_before_is_not_computed_again() -> None:
                 replay.run(x, start)
             counted[name] = counter.get_total_flops() / 32
     assert [counted[f"{layer}.weight"] for layer in ("0.0", "0.1", "1")] == [24 + 64 + 40, 64 + 40, 40]
+
+
+def test_the_first_consumer_computes_the_channels_part_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    randomise(network)
+    graph, x = trace(network, EXAMPLE[:2]), EXAMPLE[:1]
+    counts = []
+    for chosen in ({"0": (), "2": ()}, {"0": (3,), "2": ()}, {"0": (), "2": (3,)}):
+        with FlopCounterMode(display=False) as counter:
+            oracle(network, graph, [(x, LABELS[:1])], chosen)
+        counts.append(counter.get_total_flops() / 2)
+    assert counts[1] - counts[0] == 144 * 1 * 6 + 6 * 2, "one of eight input channels of the second layer, and the last"
+    assert counts[2] - counts[0] == 1 * 2, "one of six inputs of the last"

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group
-from prunedge.importance.replay import Replay
+from prunedge.importance.replay import Instead, Replay
+from prunedge.importance.taps import consumer
 from prunedge.models.cost import evaluating
 
 Progress = Callable[[int, int, str], None]
@@ -92,10 +93,12 @@ def oracle(
                 group = graph.groups[place]
                 begun = perf_counter()
                 start = min((starts[part.tensor] for part in group.having("in")), default=0)
+                first = _first(network, group, replay.module(start))
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
+                    instead = None if first is None else first.without(channel)
                     with _zeroed(tensors, group, channel):
-                        changes[index] = _loss(replay.run(inputs, start), labels) - before
+                        changes[index] = _loss(replay.run(inputs, start, instead), labels) - before
                     behind += 1
                     if progress is not None:
                         progress(behind, count * len(batches), f"oracle: {group.name}")
@@ -116,6 +119,36 @@ def oracle(
 def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """The sum of the cross-entropy over a batch, added up in float64."""
     return float(functional.cross_entropy(outputs.double(), labels, reduction="sum"))
+
+
+@dataclass(frozen=True)
+class _First:
+    """The layer that consumes a group's channels before all others do: its input never changes. `columns` (channels, k) are theirs in it."""
+
+    layer: nn.Conv2d | nn.Linear
+    columns: torch.Tensor
+
+    def without(self, channel: int) -> Instead:
+        """What the layer gives without a channel: what it gave, less the channel's part, which is a fraction of the work."""
+        layer, columns = self.layer, self.columns[channel].to(self.layer.weight.device)
+        weight = layer.weight.index_select(1, columns)
+
+        def instead(x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            if isinstance(layer, nn.Linear):
+                return output - functional.linear(x.index_select(-1, columns), weight)
+            part = x.index_select(x.dim() - 3, columns)
+            return output - functional.conv2d(part, weight, None, layer.stride, layer.padding, layer.dilation)
+
+        return instead
+
+
+def _first(network: nn.Module, group: Group, module: nn.Module | None) -> _First | None:
+    """None where the module that runs first is no plain layer: then it has to run with its weights zeroed."""
+    for part in group.having("in"):
+        plain = type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
+        if plain and part.dim == 1 and consumer(network, part) is module:
+            return _First(module, torch.as_tensor(part.indices))  # type: ignore[arg-type]
+    return None
 
 
 @contextmanager

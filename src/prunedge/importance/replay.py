@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+
+
+Instead = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # a layer's input, and what it gave for it when it was recorded
 
 
 @dataclass(eq=False)
@@ -42,6 +45,7 @@ class Replay:
         self._clock = 0
         self._changes = _Changes(self._stack)
         self._start: int | None = None
+        self._instead: Instead | None = None
         self._last: tuple[Any, int, Any] = (None, 0, None)  # what the call that ended last gave, its version then, and its copy
 
     @contextmanager
@@ -69,10 +73,19 @@ class Replay:
         self._last = (None, 0, None)
         return output
 
-    def run(self, inputs: torch.Tensor, start: int) -> Any:
-        """Run the network from the event `start` (of `starts`) on; calls that ended before it are played back."""
-        self._clock, self._start = 0, start
+    def run(self, inputs: torch.Tensor, start: int, instead: Instead | None = None) -> Any:
+        """Run the network from the event `start` (of `starts`) on; calls that ended before it are played back.
+
+        Where `start` is the call of `module(start)` itself, `instead` may give its result, from its input and what it gave when it was
+        recorded: nothing before it has changed.
+        """
+        self._clock, self._start, self._instead = 0, start, instead
         return self._network(inputs)
+
+    def module(self, start: int) -> nn.Module | None:
+        """The module whose call begins at this event, if one does that calls no other."""
+        call = self._calls.get(start)
+        return call.module if call is not None and call.end == call.begin + 1 else None
 
     def starts(self) -> dict[str, int]:
         """For each parameter the event at which it is first used: the first call of a module that holds it, or of one around it.
@@ -110,7 +123,8 @@ class Replay:
                 again = any(other.end >= self._start for other in call.changed_by)
                 return _copied(call.output) if again else call.output
             self._clock += 1
-            output = forward(*args, **kwargs)
+            is_first = call.begin == self._start and self._instead is not None and len(args) == 1 and not kwargs
+            output = self._instead(args[0], call.output) if is_first else forward(*args, **kwargs)  # type: ignore[misc]
             self._clock += 1
             return output
 
