@@ -16,6 +16,7 @@ from prunedge.data.augment import augment, draw
 from prunedge.data.dataset import Split
 from prunedge.edge.pictures import normalise
 from prunedge.ranks import Share, part
+from prunedge.spans import span, timed
 
 Batch = tuple[Tensor, Tensor]
 T = TypeVar("T")
@@ -74,10 +75,14 @@ class Batches:
         changes = draw(n, self._generator(1)) if self.augment else None
         for start, stop in bounds:
             chosen = order[start:stop]
-            pixels = self.split.pixels(chosen)
+            with span("read"):
+                pixels = self.split.pixels(chosen)
             if changes is not None:
-                pixels = augment(pixels, changes.at(start, stop))
-            yield torch.from_numpy(normalise(pixels)), labels[torch.from_numpy(chosen)]
+                with span("augment"):
+                    pixels = augment(pixels, changes.at(start, stop))
+            with span("normalise"):
+                values = normalise(pixels)
+            yield torch.from_numpy(values), labels[torch.from_numpy(chosen)]
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
@@ -111,10 +116,15 @@ def _ahead(made: Iterator[T]) -> Iterator[T]:
     thread = threading.Thread(target=work, name="prunedge-batches", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while (item := _waited(ready)) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stop.set()
         thread.join()
+
+
+@timed("data")
+def _waited(ready: queue.Queue[T]) -> T:
+    return ready.get()

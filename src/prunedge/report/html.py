@@ -12,8 +12,8 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from prunedge.errors import RunError
+from prunedge.files import write_text
 from prunedge.report.figures import CONFIG
-from prunedge.runs import write_text
 
 
 def render(template: str, **values: Any) -> str:
