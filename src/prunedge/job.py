@@ -81,7 +81,7 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         with chapter(f"step {turn.step.index}"):
             _keep(run, turn, watch)
-    controls = _controls(run, data, engine, shop, watch)
+    controls = _controls(run, data, engine, shop, watch) if recipe.control else {}
     run.write("test.json", _test(run, data, engine, controls))
     return run
 
