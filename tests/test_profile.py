@@ -79,7 +79,9 @@ def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
 
 
 def test_what_the_collector_does_is_taken_off_the_backward_pass(watched: Path) -> None:
-    rows = {row["path"]: row for row in json.loads((watched / "profile" / "profile.json").read_text())["rows"] if row["chapter"] == "step 1"}
+    rows = {
+        row["path"]: row for row in json.loads((watched / "profile" / "profile.json").read_text())["rows"] if row["chapter"] == "step 1"
+    }
     backward, rank = rows["backward"], rows["backward/rank"]
     assert rank["count"] > backward["count"] and backward["self_s"] == pytest.approx(backward["total_s"] - rank["total_s"])
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LEAST_S = 0.005  # less would be printed as nothing
+SLOWEST = 10  # layers that are printed
 
 
 def print_profile(run: Path) -> None:
@@ -35,3 +39,46 @@ def print_profile(run: Path) -> None:
     for one in found["background"]:
         out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s", markup=False)
     out.print(f"every span: {run / FOLDER}/trace*.json, to be opened at ui.perfetto.dev", markup=False)
+
+
+def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
+    from prunedge.edge.profile import trace_of
+    from prunedge.errors import PrunedgeError
+    from prunedge.files import write_text
+    from prunedge.spans import trace_json
+
+    trace = folder / "bench-trace.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "bench.json", json.dumps(profiles))
+        write_text(trace, json.dumps(trace_json(trace_of(profiles))))
+    except OSError as error:
+        remedy = "free space, mend the permissions, or name a run with --out"
+        raise PrunedgeError(f"can't write the profile: {error.strerror}", where=folder, remedy=remedy) from None
+    return trace
+
+
+def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
+    """The slowest layers of each contestant."""
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    for one in profiles:
+        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["picture_ms"].items())
+        phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in one["parts"])
+        table = Table(title=f"{Path(one['bundle']).name}, {one['target']}\nms of a batch: {parts}\nseconds: {phases}")
+        for name in ("", "layer", "takes -> gives"):
+            table.add_column(name, no_wrap=True)
+        for name in ("ms", "share", "GMAC/s"):
+            table.add_column(name, justify="right", min_width=6)  # names give way, figures don't
+        for layer in one["layers"][:SLOWEST]:
+            speed = f"{layer['macs_per_ms'] / 1e6:,.1f}" if layer["macs_per_ms"] else ""
+            what = f"{layer['kind']} {layer['shape']}"
+            table.add_row(str(layer["place"] + 1), layer["name"], what, f"{layer['ms']:.3f}", f"{layer['share']:.1%}", speed)
+        if one["layers"]:
+            out.print(table)
+        else:
+            out.print(f"{table.title}\n{one['runtime']} tells nothing of its layers", markup=False)
+    out.print(f"every span: {trace}, to be opened at ui.perfetto.dev", markup=False)
