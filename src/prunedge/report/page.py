@@ -22,7 +22,7 @@ from prunedge.runs import Run
 
 MOST_MISTAKES = 24
 THUMBNAIL = 160
-LEAST_S = 0.05  # seconds of a part: less would be printed as nothing
+LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 
 
 def write_report(run: Run) -> Path:
@@ -175,7 +175,7 @@ def _time(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
         figure = drawn(figures.seconds(steps), "time") if len(steps) > 1 else None
         return {"profile": None, "rows": [], "figure": figure}
     rest = {"part": OTHER, "seconds": profile["unaccounted_s"], "share": profile["unaccounted_share"], "within": []}
-    rows = [one for one in [*profile["parts"], rest] if one["seconds"] >= LEAST_S]
+    rows = [{**one, "within": [place for place in one["within"] if place["seconds"] >= LEAST_S]} for one in [*profile["parts"], rest]]
     return {"profile": profile, "rows": rows, "figure": drawn(figures.time_by_part(profile), "time")}
 
 
