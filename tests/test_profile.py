@@ -144,7 +144,8 @@ def test_a_damaged_profile_is_named(watched: Path, tmp_path: Path) -> None:
     ("path", "part"),
     [
         ("forward", "forward"), ("evaluate/forward", "evaluate"), ("evaluate/data", "data"), ("backward/rank", "rank"),
-        ("rank/data", "data"), ("trace", "surgery"), ("surgery/prove/cut", "surgery"), ("load network/build", "load network"),
+        ("rank/data", "data"), ("trace", "surgery"), ("follow/trace", "surgery"), ("surgery/prove/cut", "surgery"),
+        ("load network/build", "load network"),
     ],
 )  # fmt: skip
 def test_what_a_span_counts_to(path: str, part: str) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from prunedge import ranks
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph, trace
+from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, Ranking, choose
@@ -119,13 +119,15 @@ class Step:
 class Checkpoint:
     """All that the loop needs to go on from a step: nothing random, nothing hidden.
 
-    `plan` leads from the unpruned network to this one; `scores` are None when they have to be measured first.
+    `plan` leads from the unpruned network to this one; `scores` are None when they have to be measured first, `graph` when it has to be
+    traced.
     """
 
     network: nn.Module
     plan: Plan
     scores: Scores | None = None
     state: OptimState | None = None
+    graph: ChannelGraph | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def baseline(
     if shop.device is not None:
         took = ranks.from_first(shop.device.measure(network, shop.data.example()))
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(network, graph))
-    return Turn(step, Checkpoint(network, plan or Plan({}), scores, state))
+    return Turn(step, Checkpoint(network, plan or Plan({}), scores, state, graph))
 
 
 def prune(
@@ -303,7 +305,7 @@ def prune(
 def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint, move: Go) -> Turn | None:
     example, seed = shop.data.example(), shop.seed * 10_000 + len(history)
     clock = _Clock()
-    graph = trace(good.network, example)
+    graph = good.graph or trace(good.network, example)
     clock.lap("surgery")
     scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed)
     clock.lap("rank")
@@ -330,7 +332,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     if shop.aids.compensate != "none":
         calibration = shop.data.train.take(shop.aids.calibration, shop.seed).batches(32)
         compensate(good.network, graph, surgery.plan, small, calibration, shop.aids.compensate)
-    small_graph = trace(small, example)
+    small_graph = follow(graph, surgery.plan, small)
     state = slice_state(good.state, graph, surgery.plan) if good.state else None
     clock.lap("surgery")
     before = evaluate(small, shop.data.val, shop.engine, shop.data.classes)
@@ -356,7 +358,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     )  # fmt: skip
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
-    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state))
+    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state, small_graph))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as transform
 
 from prunedge.data import Split, load
 from prunedge.data.augment import augment, draw
@@ -90,12 +91,30 @@ def test_augmentation_is_each_pictures_own_and_keeps_what_it_shows() -> None:
     picture[0, 1] = 200  # lies in another place for each of the eight ways to lay the square
     changes = draw(200, generator)
     made = augment(np.repeat(picture[None], 200, 0), changes)
-    assert made.shape == (200, 8, 8, 3) and made.dtype == np.uint8
-    places = {np.unravel_index(p[..., 0].argmax(), (8, 8)) for p in made}
+    assert made.shape == (200, 3, 8, 8) and made.dtype == np.float32
+    places = {np.unravel_index(p[0].argmax(), (8, 8)) for p in made}
     assert len(places) == 8
     assert len({int(p.max()) for p in made}) > 20, "brightness differs"
-    assert all((p[..., 0] > p.max() // 2).sum() == 1 for p in made)
+    assert all((p[0] > p.max() // 2).sum() == 1 for p in made)
     assert picture.sum() == 600, "the cached pixels stay as they are"
+
+
+def test_augmentation_is_what_torchvision_makes_of_the_same_changes() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    changes = draw(40, torch.Generator().manual_seed(0))
+    made = torch.from_numpy(augment(pixels, changes))
+    for i, found in enumerate(made):
+        picture = torch.from_numpy(pixels[i]).permute(2, 0, 1).float() / 255
+        picture = transform.horizontal_flip(picture) if changes.flip[i] else picture
+        # torch's quarter turns, as transform.rotate: against the clock.
+        picture = torch.rot90(picture, int(changes.turns[i]), (1, 2))
+        grey = transform.rgb_to_grayscale(float(changes.brightness[i]) * picture).mean()
+        factor = float(changes.contrast[i])
+        wanted = (factor * float(changes.brightness[i]) * picture + (1 - factor) * grey).clamp(0, 1)
+        assert torch.allclose(found / 255, wanted, atol=1e-5)
+        # torchvision cuts off after each change, and so differs where one of them leaves the range.
+        steps = transform.adjust_contrast(transform.adjust_brightness(picture, float(changes.brightness[i])), factor)
+        assert (found / 255 - steps).abs().mean() < 0.02
 
 
 def test_augmenting_is_fast() -> None:

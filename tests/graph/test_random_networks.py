@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from prunedge.graph import trace
+from prunedge.graph import follow, trace
 from prunedge.plan import random_plan
 from prunedge.surgery import TOLERANCE, operate
 from tests.graph.test_constructs import Attention, channel_attention, rms, shuffle, spatial_attention, squeeze_excite
+from tests.graph.test_follow import assert_same
 from tests.networks import randomise
 
 EXAMPLE = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -147,7 +148,10 @@ def check(seed: int, length: int, share: float) -> None:
         # The number of blocks that a shuffle makes is a literal in its code: where other layers tie whole blocks, they have to stay.
         assert any(kind == "shuffle" for kind, _, _ in network.steps), (seed, length, network.steps, surgery.refused)
     assert sum(p.numel() for p in surgery.network.parameters()) == graph.params(surgery.plan)
-    assert trace(surgery.network, EXAMPLE).macs() == graph.macs(surgery.plan)
+    traced = trace(surgery.network, EXAMPLE)
+    assert traced.macs() == graph.macs(surgery.plan)
+    if graph.regular:
+        assert_same(follow(graph, surgery.plan, surgery.network), traced)
 
 
 @settings(max_examples=100)

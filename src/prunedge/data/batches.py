@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunedge.data.augment import augment, draw
 from prunedge.data.dataset import Split
-from prunedge.edge.pictures import normalise
+from prunedge.edge.pictures import normalise, normalise_planes
 from prunedge.ranks import Share, part
 from prunedge.spans import span, timed
 
@@ -77,12 +77,15 @@ class Batches:
             chosen = order[start:stop]
             with span("read"):
                 pixels = self.split.pixels(chosen)
-            if changes is not None:
+            if changes is None:
+                with span("normalise"):
+                    made = normalise(pixels)
+            else:
                 with span("augment"):
-                    pixels = augment(pixels, changes.at(start, stop))
-            with span("normalise"):
-                values = normalise(pixels)
-            yield torch.from_numpy(values), labels[torch.from_numpy(chosen)]
+                    planes = augment(pixels, changes.at(start, stop))
+                with span("normalise"):
+                    made = normalise_planes(planes)
+            yield torch.from_numpy(made), labels[torch.from_numpy(chosen)]
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.

@@ -59,10 +59,15 @@ def white_of(brightest: float) -> float:
 
 def normalise(pixels: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> np.ndarray:
     """Pixels (n, s, s, 3) uint8 as the network's input (n, 3, s, s) float32: (x / 255 - mean) / std per colour."""
+    # Planes first, then in place: a quarter of the time of arithmetic on interleaved colours.
+    return normalise_planes(pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C"), mean, std)
+
+
+def normalise_planes(planes: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> np.ndarray:
+    """The same, in place, of planes (n, 3, s, s) float32 from 0 to 255."""
     scale: np.ndarray = 1 / (255 * np.asarray(std, dtype=np.float32))
     shift: np.ndarray = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
-    # Planes first, then in place: a quarter of the time of arithmetic on interleaved colours.
-    planes: np.ndarray = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    planes *= scale[:, None, None]
-    planes -= shift[:, None, None]
+    for picture in planes:
+        picture *= scale[:, None, None]
+        picture -= shift[:, None, None]
     return planes

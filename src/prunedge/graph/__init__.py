@@ -1,7 +1,8 @@
 """A network in, out comes which of its channels can leave together: `trace(network, example) -> ChannelGraph`."""
 
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
+from prunedge.graph.follow import follow
 from prunedge.graph.rules import norm_by_blocks
 from prunedge.graph.trace import call, trace
 
-__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "norm_by_blocks", "trace"]
+__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "follow", "norm_by_blocks", "trace"]

@@ -147,6 +147,7 @@ class ChannelGraph:
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
     `sized_calls` says how many calls that name sizes or factors the forward of each module makes, `factors` the factors among them.
+    `regular` says that each operation does to any number of channels what it does to these (`prunedge.graph.follow`).
     """
 
     groups: tuple[Group, ...]
@@ -161,6 +162,7 @@ class ChannelGraph:
     resizes: tuple[Resize, ...] = ()
     sized_calls: Mapping[str, frozenset[int]] = field(default_factory=dict)
     factors: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    regular: bool = False
 
     @property
     def channels(self) -> int:

@@ -23,7 +23,7 @@ dimensions, moved by the same operations: a weight that reaches `addmm` transpos
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,7 @@ class Ledger:
     divisions: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     resizes: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
+    irregular: bool = False
 
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
@@ -187,9 +188,11 @@ Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
 class Labeller(TorchDispatchMode):
     """Runs beside the network and labels each tensor that it makes; see the module's first lines."""
 
-    def __init__(self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False) -> None:
+    def __init__(
+        self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False, regular: Collection[Rule] = ()
+    ) -> None:
         super().__init__()
-        self.ledger, self.rule_for, self.batch, self.by_width = ledger, rule_for, batch, by_width
+        self.ledger, self.rule_for, self.batch, self.by_width, self.regular = ledger, rule_for, batch, by_width, regular
         self.sized = SizedCalls()
         self.calls: Counter[str] = Counter()
         self._tags: dict[int, torch.Tensor | ParamView] = {}
@@ -200,7 +203,10 @@ class Labeller(TorchDispatchMode):
         kwargs = kwargs or {}
         # The labels of an in-place operation's target must be read before the operation.
         out = func(*args, **kwargs)
-        self.rule_for(func)(self, func, args, kwargs, out)
+        rule = self.rule_for(func)
+        if rule not in self.regular and any(self.labels(x) is not None for x in self.tensors(args, kwargs)):
+            self.ledger.irregular = True
+        rule(self, func, args, kwargs, out)
         self.calls[str(func)] += 1
         return out
 
@@ -236,6 +242,7 @@ class Labeller(TorchDispatchMode):
         """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""
         found = [(dim, one) for dim, several in labels.items() for one in several]
         if found:
+            self.ledger.irregular = True
             dims, lines = zip(*found, strict=True)
             self.ledger.mixings.append(Mixing(str(func), self.calls[str(func)], dims, lines))
 

@@ -714,6 +714,8 @@ def _dense(
     if groups == 1:
         _consume(lab, labels, 1, ins)
         return outs
+    # Down to one channel a block it would be a depthwise one.
+    lab.ledger.irregular = True
     if transposed or ins is None or outs is None or view.along(0) is None:
         lab.ledger.freeze_param(view, "a grouped transposed convolution is not followed")
         lab.ledger.freeze(labels, "a grouped transposed convolution is not followed")
@@ -722,3 +724,7 @@ def _dense(
     blocks = outs.reshape(groups, -1)
     lab.ledger.tie(blocks[:1], blocks)
     return outs
+
+
+# What these do to any number of channels is what they do to each of them (see `follow`).
+REGULAR: frozenset[Rule] = frozenset({_convolution, _matrix, _batch_norm, _same, _reshape, _join, _pool, _reduce, _pointwise, _nothing})

@@ -17,7 +17,7 @@ from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
-from prunedge.graph.rules import rule_for
+from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.spans import timed
 
 Attention = Literal["heads", "width"]
@@ -62,6 +62,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
         sized_calls={module: frozenset(counts) for module, counts in seen.totals.items()},
         factors=seen.factors,
+        regular=not (ledger.irregular or ledger.divisions or ledger.resizes or ledger.conditions or any(seen.factors.values())),
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _run(
     first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
     if first is None:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
-    labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width")
+    labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width", regular=REGULAR)
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:

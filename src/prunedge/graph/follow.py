@@ -1,0 +1,49 @@
+"""The channel graph of a pruned network, worked out from that of the network it was cut from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from prunedge.graph.concepts import ChannelGraph, Group, Keeps, Slice
+from prunedge.graph.trace import trace
+from prunedge.spans import timed
+
+
+@timed("follow")
+def follow(graph: ChannelGraph, plan: Keeps, small: nn.Module) -> ChannelGraph:
+    """The graph of `small`, which is what the plan leaves of the graph's network: followed through the surgery, or traced anew.
+
+    A `regular` graph is followed: none of its operations treats one number of channels otherwise than another, so that the run of the
+    smaller network gives the same labels, those of the removed channels left out. What that comes to must agree with the smaller
+    network's own shapes. Any other graph is traced.
+    """
+    found = _followed(graph, plan) if graph.regular else None
+    if found is not None and found.shapes == _shapes(small):
+        return found
+    return trace(small, graph.example)
+
+
+def _followed(graph: ChannelGraph, plan: Keeps) -> ChannelGraph | None:
+    """The graph after the plan; None where a group of one channel is left, which would be no group, or not even that."""
+    if any(len(plan.keep.get(group.name, range(group.size))) < 2 for group in graph.groups):
+        return None
+    kept = graph.kept(plan)
+    return replace(graph, groups=tuple(_after(group, plan, kept) for group in graph.groups), shapes=graph.sizes(plan))
+
+
+def _after(group: Group, plan: Keeps, kept: dict[str, dict[int, np.ndarray]]) -> Group:
+    rows = np.asarray(plan.keep.get(group.name, np.arange(group.size)), dtype=np.int64)
+    slices = []
+    for part in group.slices:
+        indices = part.indices[rows]
+        left = kept.get(part.tensor, {}).get(part.dim)
+        slices.append(Slice(part.tensor, part.dim, indices if left is None else np.searchsorted(left, indices), part.role))
+    return replace(group, size=len(rows), slices=tuple(slices))
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    named = [*network.named_parameters(), *network.named_buffers()]
+    return {name: tuple(tensor.shape) for name, tensor in named if tensor.is_floating_point()}
