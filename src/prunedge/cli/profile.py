@@ -27,9 +27,9 @@ def print_profile(run: Path) -> None:
         table.add_column(name, justify="right")
     for part in found["parts"]:
         within = [one for one in part["within"] if one["seconds"] >= LEAST_S]
-        times = f"{within[0]['count']:,}" if len(within) == 1 else ""
+        times = f"{part['within'][0]['count']:,}" if len(part["within"]) == 1 else ""
         table.add_row(part["part"], f"{part['seconds']:,.2f}", f"{part['share']:.1%}", times, style="bold")
-        for one in within if len(within) > 1 else ():
+        for one in within if not times else ():
             name = "itself" if one["path"] == part["part"] else one["path"].replace("/", " > ")
             table.add_row(f"  {name}", f"{one['seconds']:,.2f}", f"{one['seconds'] / found['wall_s']:.1%}", f"{one['count']:,}")
     table.add_row(OTHER, f"{found['unaccounted_s']:,.2f}", f"{found['unaccounted_share']:.1%}", "", style="bold")

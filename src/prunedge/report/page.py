@@ -175,7 +175,10 @@ def _time(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
         figure = drawn(figures.seconds(steps), "time") if len(steps) > 1 else None
         return {"profile": None, "rows": [], "figure": figure}
     rest = {"part": OTHER, "seconds": profile["unaccounted_s"], "share": profile["unaccounted_share"], "within": []}
-    rows = [{**one, "within": [place for place in one["within"] if place["seconds"] >= LEAST_S]} for one in [*profile["parts"], rest]]
+    rows = [
+        {**one, "within": [place for place in one["within"] if place["seconds"] >= LEAST_S], "places": one["within"]}
+        for one in [*profile["parts"], rest]
+    ]
     return {"profile": profile, "rows": rows, "figure": drawn(figures.time_by_part(profile), "time")}
 
 
