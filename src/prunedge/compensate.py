@@ -16,6 +16,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.importance.taps import CONVOLUTIONS, feature_dim, taps
 from prunedge.models.cost import evaluating
 from prunedge.plan import Plan
+from prunedge.spans import timed
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class _Consumer:
     home: str | None  # the layer's own bias, or the running mean of the batch norm behind it
 
 
+@timed("compensate")
 def compensate(network: nn.Module, graph: ChannelGraph, plan: Plan, small: nn.Module, batches: Batches, how: How = "mean") -> Compensation:
     """Change the consumers of removed channels in `small`, in place, so that they miss as little as possible; nothing is trained.
 

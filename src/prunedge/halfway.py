@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from prunedge.importance import Scores
 from prunedge.ranks import by_first, from_first
+from prunedge.spans import timed
 from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
 
 NAME = "training.safetensors"
@@ -54,6 +55,7 @@ class RunKeeper:
         history = tuple(Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"]) for one in about["history"])
         return Halfway(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
 
+    @timed("keep")
     def keep(self, halfway: Halfway) -> None:
         """Keep it, unless the last time is short ago."""
         if from_first(time.monotonic() - self._last) < EVERY_S:

@@ -25,6 +25,7 @@ from prunedge.models import build
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, create, open_run
+from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import Engine, make_engine, measure, measure_engine, penalty, predict, transfer, transfer_recipe
 
@@ -78,12 +79,14 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None), device=_device(run, data, watch)
     )
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
-        _keep(run, turn, watch)
-    controls = _controls(run, data, engine, shop, watch)
+        with chapter(f"step {turn.step.index}"):
+            _keep(run, turn, watch)
+    controls = _controls(run, data, engine, shop, watch) if recipe.control else {}
     run.write("test.json", _test(run, data, engine, controls))
     return run
 
 
+@timed("start", chapter)
 def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
@@ -117,10 +120,12 @@ def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
             raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where="--keep-out", remedy=remedy)
 
 
+@timed("load")
 def _pictures(recipe: Recipe, watch: Watch) -> Dataset:
     return pictures.load(recipe.data, progress=watch.progress, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
 
 
+@timed("start", chapter)
 def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     """The pictures and the engine of a run: the same on every resumption."""
     recipe = Recipe(**run.recipe)
@@ -150,6 +155,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     return data, engine
 
 
+@timed("train", chapter)
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     recipe = Recipe(**run.recipe)
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
@@ -202,7 +208,8 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
         network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
-        found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
+        with span("device"):
+            found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
     return Steering.from_json(found)
 
@@ -212,6 +219,7 @@ def _timer(recipe: Recipe) -> Timer:
     return Timer(recipe.device, recipe.runtime, recipe.device_threads)
 
 
+@timed("controls", chapter)
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
     """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
     recipe, best = Recipe(**run.recipe), run.best().index
@@ -258,6 +266,7 @@ def _keep(run: Run, turn: Turn, watch: Watch) -> None:
         watch.on_step(turn.step)
 
 
+@timed("test", chapter)
 def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Both networks, and the controls, on the test split: the one time that it is looked at."""
     found = {}

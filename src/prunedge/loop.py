@@ -19,6 +19,7 @@ from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Scores, gathered_while_training, rank
 from prunedge.plan import Limits, Plan, Ranking, choose
+from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
@@ -241,7 +242,8 @@ def turns(
     """
     history = list(steps)
     while isinstance(move := decide(history, rule), Go):
-        turn = _take(shop, rule, history, good, move)
+        with chapter(f"step {len(history)}"):
+            turn = _take(shop, rule, history, good, move)
         if turn is None:
             why = "that makes it faster on the device" if shop.device else "that may be removed"
             move = Stop(f"no channel is left {why}", last_good(history).index)

@@ -12,6 +12,7 @@ import torch
 
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance import NORMALISERS, Scores, normalised
+from prunedge.spans import timed
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Ranking:
 _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
 
 
+@timed("choose")
 def choose(
     graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
     ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,

@@ -20,12 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prunedge.errors import RunError
+from prunedge.files import write_text
 from prunedge.importance import Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
 from prunedge.plan import Plan
+from prunedge.profile import profile_of
 from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
+from prunedge.spans import timed
 from prunedge.surgery import OptimState, restore_network, save_network
 from prunedge.train import flattened, unflattened
 
@@ -78,6 +81,7 @@ class Run:
         """The network after a step (None: the best; 0: unpruned), in evaluation mode."""
         return self.checkpoint(self.best().index if step is None else step).network.to(device).eval()
 
+    @timed("load network")
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that was kept of an accepted step."""
         folder = self._folder(step)
@@ -89,6 +93,7 @@ class Run:
         plan = Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
         return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
 
+    @timed("keep")
     @by_first
     def commit(self, turn: Turn) -> None:
         """Keep a turn: its checkpoint first (if the step was accepted), then its line in the history."""
@@ -130,6 +135,7 @@ class Run:
             "steps": [step.to_json() for step in steps],
             "stop": stop["reason"] if stop else None,
             "bench": self.read("bench.json"),
+            "profile": profile_of(self.path),
             **(self.read("environment.json") or {}),
         }
 
@@ -234,18 +240,6 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
 
 def _state(file: Path) -> OptimState | None:
     return unflattened(_tensors(file)) if file.exists() else None
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by others."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    # Temporary files are private; a run is made to be looked at by others.
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, file)
 
 
 def _sync(file: Path) -> None:

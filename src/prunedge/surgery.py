@@ -28,6 +28,7 @@ from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices
 from prunedge.plan import Plan
+from prunedge.spans import timed
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def remove(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
     return surgery.network
 
 
+@timed("surgery")
 def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     """Carry out as much of the plan as can be proven right; groups that can't are left whole and reported.
 
@@ -149,6 +151,7 @@ def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
     return touched, {module for module, _ in layouts.values()} | set(graph.factors)
 
 
+@timed("prove")
 def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
     small = _sliced(network, graph, plan, pinned)
     # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
@@ -320,6 +323,7 @@ def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
     return taken.clone() if taken is tensor or not dims else taken
 
 
+@timed("cut")
 def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
     tensors = _aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
@@ -465,6 +469,7 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
     return found
 
 
+@timed("slice state")
 def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimState:
     """The optimizer's state (parameter name -> {buffer name: tensor}) with the same channels removed as the weights."""
     kept = graph.kept(plan)

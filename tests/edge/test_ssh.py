@@ -81,15 +81,24 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_a_bench_on_another_machine_is_that_of_this_one(bundle: Path, there: Path, port: int) -> None:  # noqa: F811
+def test_a_bench_on_another_machine_is_that_of_this_one(
+    bundle: Path,  # noqa: F811
+    there: Path,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     device = f"ssh://127.0.0.1:{port}{there}"
     left = set(Path("/tmp").glob("tmp.*"))
-    found = bench(bundle, "--device", device, "--patches", 12, "--batches", "4", "--cpus", 1, "--json")
+    monkeypatch.chdir(tmp_path)
+    found = bench(bundle, "--device", device, "--patches", 12, "--batches", "4", "--cpus", 1, "--profile", "--json")
     assert found.returncode == 0, found.stderr
     result = json.loads(found.stdout)
     (one,) = result["bundles"]
     assert one["bundle"] == str(bundle) and one["seconds_total"] > 0 and set(one["throughput"]) == {"4"}
     assert result["device"]["address"] == "127.0.0.1" and result["limits"] == {"cpus": 1} and result["patches"] == 12
+    assert result["profile"][0]["bundle"] == str(bundle) and result["profile"][0]["layers"]
+    assert json.loads((tmp_path / "prunedge-profile" / "bench-trace.json").read_text())["traceEvents"]
     assert set(Path("/tmp").glob("tmp.*")) == left
     table = bench(bundle, "--against", bundle, "--device", device, "--patches", 12)
     assert table.returncode == 0 and "12 patches" in table.stdout and "copying" in table.stderr, table.stderr

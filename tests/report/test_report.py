@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from prunedge import job
+from prunedge.edge.profile import Call, profile_of
+from prunedge.profile import summed
 from prunedge.recipe import Recipe
 from prunedge.report import write_report
 from prunedge.report.page import command
@@ -42,6 +44,34 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return job.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
 
 
+def put_profiles(run: Path) -> None:
+    """As `--profile` on `prune` and `bench` leave them."""
+    places = [("train", "forward", 3.0), ("train", "backward", 5.0), ("step 1", "backward/rank", 0.5), ("step 1", "evaluate/forward", 2.0)]
+    rows = [{"thread": "main", "chapter": one, "path": path, "count": 7, "self_s": s, "total_s": s} for one, path, s in places]
+    for one, seconds in (("train", 8.5), ("step 1", 3.0)):
+        rows.append({"thread": "main", "chapter": one, "path": "", "count": 1, "self_s": 0.5, "total_s": seconds})
+    rows.append({"thread": "batches", "chapter": "", "path": "read", "count": 9, "self_s": 1.5, "total_s": 1.5})
+    about = {"spans": 9, "spans_left_out": 0, "machine": "a <board>", "threads": 1, "precision": "32"}
+    spans = [[name, 0, place, 10**6] for place, name in enumerate(("load", "preprocess", "network", "probabilities"))]
+    calls = [Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6), Call("relu", "Relu", "", 0, 0, 10**5)]
+    layers = profile_of({"bundle": "/b/small", "target": "onnx", "runtime": "onnxruntime 1, CPU"}, spans, [calls])
+    (run / "profile").mkdir()
+    (run / "profile" / "profile.json").write_text(json.dumps({**summed(rows, 12.0), **about}))
+    (run / "profile" / "bench.json").write_text(json.dumps([layers]))
+
+
+def test_where_the_time_went(run: Run, tmp_path: Path) -> None:
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "Where the time went" in text and "With <code>--profile</code>" in text
+    shutil.copytree(run.path, copy := tmp_path / "run")
+    put_profiles(copy)
+    text = write_report(open_run(copy)).read_text(encoding="utf-8")
+    assert "With <code>--profile</code>" not in text and "12.0 s; a &lt;board&gt;, precision 32" in text
+    assert "<td>backward</td><td>5.00</td><td>41.7 %</td><td>7</td>" in text and "<td>other</td><td>1.50</td><td>12.5 %</td>" in text
+    assert "read 1.5 s" in text and "Where small (onnx) spends its time" in text
+    assert "<td>Conv 3x4x4 -&gt; 8x4x4, 3x3</td><td>1.000</td><td>90.9 %</td><td>1.0</td>" in text
+
+
 def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
     text = write_report(run).read_text(encoding="utf-8")
     assert "prunedge bench BUNDLE" in text and "time for a picture" not in text
@@ -67,12 +97,16 @@ def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run)
 
 
 @pytest.mark.skipif(CHROMIUM is None and not os.environ.get("PRUNEDGE_CI"), reason="needs Debian's chromium")
-@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
-def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height", "is_profiled"), [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)])
+def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width: int, height: int, is_profiled: bool) -> None:
     from playwright.sync_api import sync_playwright
 
-    run.write("bench.json", BENCH)
-    page_file = write_report(open_run(run.path))
+    shutil.copytree(run.path, copy := tmp_path / "run")
+    open_run(copy).write("bench.json", BENCH)
+    if is_profiled:
+        put_profiles(copy)
+    page_file = write_report(open_run(copy))
+    figures = 5 if is_profiled else 4
     problems: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
@@ -81,7 +115,7 @@ def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: in
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
         page.goto(page_file.as_uri())
-        page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= 4 * 1")
+        page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= " + str(figures))
         drawn = page.evaluate(
             "[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)"
         )
@@ -90,7 +124,7 @@ def test_every_figure_is_drawn_without_an_error(run: Run, width: int, height: in
         page.emulate_media(media="print")
         browser.close()
     assert problems == []
-    assert len(drawn) == 4 and all(count > 0 for count in drawn)
+    assert len(drawn) == figures and all(count > 0 for count in drawn)
 
 
 def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def make_app(verb: str | None) -> App:
         version=__version__,
         help_format="markdown",
         version_format="plaintext",  # Markdown takes a quarter of the time to load
+        suppress_keyboard_interrupt=False,  # `main` says how to go on
     )
     for place, name in enumerate((*VERBS, *HIDDEN)):
         line = {} if verb in (*VERBS, *HIDDEN) or name in HIDDEN else {"help": VERBS[name]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ def bench(
     cpus: int | None = None,
     memory: int | None = None,
     out: Path | None = None,
+    profile: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measure bundles: total time, latency, throughput, memory, energy; several are interleaved in one run and compared with the first.
@@ -62,10 +64,14 @@ def bench(
         Megabytes of data that a process may hold (Linux).
     out
         A run folder to note the result in, for its report.
+    profile
+        Afterwards look closely at a few batches more: what each layer takes, and a trace that opens in Perfetto. Written into the run's
+        `profile/`, without --out into `prunedge-profile/` here.
     json
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json
+    from prunedge.cli.profile import print_layers, write_bench_profile
     from prunedge.edge import open_bundle
     from prunedge.errors import BundleError
 
@@ -79,7 +85,7 @@ def bench(
         from prunedge.runs import open_run
 
         run = open_run(out)
-    numbers = {"patches": patches, "batch": batch, "threads": threads, "cpus": cpus, "memory": memory}
+    numbers = {"patches": patches, "batch": batch, "threads": threads, "cpus": cpus, "memory": memory, "profile": profile or None}
     if device is None:
         result = _here(opened, runtime or [None], batches or [], data, numbers, json)
     else:
@@ -87,11 +93,14 @@ def bench(
             raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")
         result = _there(device, opened, runtime or [], batches or [], numbers, json)
     if run is not None:
-        run.write("bench.json", result.to_json())
+        run.write("bench.json", replace(result, profile=None).to_json())
+    written = write_bench_profile(result.profile, Path("prunedge-profile") if out is None else out / "profile") if result.profile else None
     if json:
         print_json(result.to_json())
-    else:
-        _table(result)
+        return
+    _table(result)
+    if written is not None:
+        print_layers(result.profile or [], written)
 
 
 def _here(
@@ -112,7 +121,7 @@ def _here(
     with progress("measuring", quiet=json) as advance:
         return measure(
             contestants, patches=numbers["patches"], batch=numbers["batch"], threads=numbers["threads"], batches=batches, pictures=data,
-            limits=limits, progress=advance,
+            limits=limits, profile=bool(numbers["profile"]), progress=advance,
         )  # fmt: skip
 
 
@@ -128,7 +137,8 @@ def _there(
     names = [f"{place}-{bundle.path.resolve().name}" for place, bundle in enumerate(bundles)]
     files = {there: here for name, bundle in zip(names, bundles, strict=True) for there, here in files_of(bundle, name).items()}
     lists = {"runtime": ",".join(runtimes), "batches": ",".join(map(str, batches))}
-    options = [f"--{key}={value}" for key, value in {**numbers, **lists}.items() if value not in (None, "")]
+    given = {key: value for key, value in {**numbers, **lists}.items() if value not in (None, "")}
+    options = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     if not json:
         size = sum(file.stat().st_size for file in files.values()) / 1e6
         say(f"copying {size:,.1f} MB to {host.destination}, then measuring there")
@@ -138,7 +148,7 @@ def _there(
     except TypeError:
         raise BundleError("its answer is another prunedge's", where=host.destination, remedy="install the same version there") from None
     result.device["address"] = host.destination
-    for one in result.bundles:
+    for one in [*result.bundles, *(result.profile or [])]:
         one["bundle"] = str(bundles[names.index(one["bundle"])].path)
     return result
 

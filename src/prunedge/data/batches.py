@@ -16,6 +16,7 @@ from prunedge.data.augment import augment, draw
 from prunedge.data.dataset import Split
 from prunedge.edge.pictures import normalise, normalise_planes
 from prunedge.ranks import Share, part
+from prunedge.spans import span, timed
 
 Batch = tuple[Tensor, Tensor]
 T = TypeVar("T")
@@ -74,8 +75,16 @@ class Batches:
         changes = draw(n, self._generator(1)) if self.augment else None
         for start, stop in bounds:
             chosen = order[start:stop]
-            pixels = self.split.pixels(chosen)
-            made = normalise(pixels) if changes is None else normalise_planes(augment(pixels, changes.at(start, stop)))
+            with span("read"):
+                pixels = self.split.pixels(chosen)
+            if changes is None:
+                with span("normalise"):
+                    made = normalise(pixels)
+            else:
+                with span("augment"):
+                    planes = augment(pixels, changes.at(start, stop))
+                with span("normalise"):
+                    made = normalise_planes(planes)
             yield torch.from_numpy(made), labels[torch.from_numpy(chosen)]
 
     def _generator(self, purpose: int) -> torch.Generator:
@@ -110,10 +119,15 @@ def _ahead(made: Iterator[T]) -> Iterator[T]:
     thread = threading.Thread(target=work, name="prunedge-batches", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while (item := _waited(ready)) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stop.set()
         thread.join()
+
+
+@timed("data")
+def _waited(ready: queue.Queue[T]) -> T:
+    return ready.get()

@@ -17,10 +17,10 @@ import numpy as np
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.device import device, metered, state
 from prunedge.edge.pictures import SUFFIXES, read_picture
+from prunedge.edge.profile import PASSES, WARMUP, Call, profile_of
 from prunedge.errors import BundleError, DataError
 
 BLOCKS = 12
-WARMUP = 3
 POOL = 64  # pictures of --data that are kept decoded
 ROUNDS = 6  # blocks of each further batch size
 
@@ -49,7 +49,8 @@ class BenchResult:
     by batch size), `peak_rss_mb` (10^6 bytes), `size_mb` (the network's files), `load_seconds`, `self_test` (its answers here beside those
     where it was exported) and `joules` for a picture where the device has a counter. `ratios` compare each with the first, block by
     block of an interleaved run: `speedup` median, low and high (10th and 90th percentile of the blocks), `memory`, `size`, `macs`.
-    `before` and `after` say what temperature, clock and throttling were. Decoding is not timed.
+    `before` and `after` say what temperature, clock and throttling were. Decoding is not timed. `profile` says for each where its time went
+    (`profile.profile_of`), where that was asked for.
     """
 
     bundles: list[dict[str, Any]]
@@ -61,6 +62,7 @@ class BenchResult:
     limits: dict[str, Any]
     before: dict[str, float]
     after: dict[str, float]
+    profile: list[dict[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -69,14 +71,15 @@ class BenchResult:
 
 def bench(
     contestants: Sequence[Contestant], *, patches: int = 3720, batch: int = 1, threads: int = 1, batches: Sequence[int] = (),
-    pictures: Path | None = None, limits: Limits | None = None, progress: Callable[[int, int, str], None] | None = None,
+    pictures: Path | None = None, limits: Limits | None = None, profile: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> BenchResult:  # fmt: skip
     """Time each contestant on `patches` pictures, `batch` at a time, with `threads` threads; then a few blocks of each size in `batches`.
 
     The run is cut into blocks that alternate between the contestants, so that whatever else slows the machine slows all alike. Each must
     first pass its self-test. `pictures` is a folder whose pictures are classified (decoded beforehand); without it they are noise of a
-    fixed seed, which takes a dense network the same time. Raises BundleError when a bundle can't be run or answers wrongly, DataError when
-    the folder has no picture.
+    fixed seed, which takes a dense network the same time. With `profile` a few more batches are looked at closely, after all others.
+    Raises BundleError when a bundle can't be run or answers wrongly, DataError when the folder has no picture.
     """
     if min(patches, batch, threads, *batches) < 1:
         raise BundleError("patches, batch and threads must be at least 1", remedy="mend these values")
@@ -90,7 +93,7 @@ def bench(
             pool = _pool(one.bundle, pictures, folder)
             workers.append(stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits)))
         for worker in workers:
-            worker.block(batch, min(WARMUP, whole))
+            worker.block(batch, min(WARMUP, whole), "warm-up")
         blocks: list[list[list[float]]] = [[] for _ in workers]
         for done, count in enumerate(counts):
             _round(workers, blocks, batch, count, done)
@@ -99,10 +102,12 @@ def bench(
         for worker in workers:
             worker.joules_for_picture = worker.joules / (batch * sum(counts)) if worker.has_counter else None
         rates = _rates(workers, batches, lambda done: None if progress is None else progress(len(counts) + done, steps, "larger batches"))
+        seen = [worker.profile(batch) for worker in workers] if profile else None
         figures = [_figures(*one) for one in zip(workers, blocks, rates, strict=True)]
     return BenchResult(
         bundles=figures, ratios=_ratios(figures, blocks), device=device(), threads=threads, batch=batch, patches=patches,
         limits={key: value for key, value in asdict(limits).items() if value is not None}, before=before, after=state(),
+        profile=seen,
     )  # fmt: skip
 
 
@@ -128,19 +133,27 @@ class _Worker:
         self._process.kill()
         self._process.communicate()
 
-    def block(self, batch: int, batches: int) -> list[float]:
-        assert self._process.stdin is not None
+    def block(self, batch: int, batches: int, what: str) -> list[float]:
         with metered() as energy:
-            try:
-                self._process.stdin.write(json.dumps({"batch": batch, "batches": batches}) + "\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                pass  # its last words say why
-            found = self._read()
+            found = self._ask(batch, batches, what)
         if energy.joules is not None:
             self.joules, self.has_counter = self.joules + energy.joules, True
         self.peak_rss_mb = found["peak_rss_mb"]
         return found["seconds"]
+
+    def profile(self, batch: int) -> dict[str, Any]:
+        found = self._ask(batch, PASSES, "profile")
+        about = {"bundle": str(self.bundle.path), "target": self.contestant.target or self.bundle.target, "runtime": self.about["runtime"]}
+        return profile_of(about, found["spans"], [[Call(*call) for call in calls] for calls in found["calls"]])
+
+    def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"batch": batch, "batches": batches, "what": what}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its last words say why
+        return self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -156,10 +169,12 @@ class _Worker:
         return found
 
 
-def _round(workers: Sequence[_Worker], blocks: list[list[list[float]]], batch: int, batches: int, number: int) -> None:
+def _round(
+    workers: Sequence[_Worker], blocks: list[list[list[float]]], batch: int, batches: int, number: int, what: str = "inference"
+) -> None:
     """One block of each; every other round begins at the other end: a drifting clock speed favours nobody."""
     for place in range(len(workers))[:: 1 if number % 2 == 0 else -1]:
-        blocks[place].append(workers[place].block(batch, batches))
+        blocks[place].append(workers[place].block(batch, batches, what))
 
 
 def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]) -> list[dict[int, float]]:
@@ -168,7 +183,7 @@ def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[i
     for place, batch in enumerate(batches):
         blocks: list[list[list[float]]] = [[] for _ in workers]
         for number in range(ROUNDS):
-            _round(workers, blocks, batch, 2, number)
+            _round(workers, blocks, batch, 2, number, "larger batches")
             told(place * ROUNDS + number + 1)
         for rate, several in zip(rates, blocks, strict=True):
             # The first block of a new size is the warm-up.

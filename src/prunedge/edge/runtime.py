@@ -12,6 +12,7 @@ from prunedge.edge.pictures import normalise
 from prunedge.edge.runtimes import Network, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError
+from prunedge.spans import span
 
 TOLERANCE = 1e-3  # of the largest output
 
@@ -46,9 +47,13 @@ class Session:
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) float32 for pictures (n, size, size, 3) uint8."""
         manifest = self.bundle.manifest
-        values = self.logits(normalise(pixels, manifest.mean, manifest.std))
-        exponents = np.exp(values - values.max(1, keepdims=True))
-        return exponents / exponents.sum(1, keepdims=True)
+        with span("preprocess"):
+            inputs = normalise(pixels, manifest.mean, manifest.std)
+        with span("network"):
+            values = self.logits(inputs)
+        with span("probabilities"):
+            exponents = np.exp(values - values.max(1, keepdims=True))
+            return exponents / exponents.sum(1, keepdims=True)
 
     def self_test(self) -> SelfTest:
         """Classify the bundle's own pictures; BundleError when the answers are not those of the network that was exported.

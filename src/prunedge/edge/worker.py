@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bundle import open_bundle
+from prunedge.edge.pictures import normalise
+from prunedge.edge.profile import WARMUP
 from prunedge.edge.runtime import Session, open_session
+from prunedge.edge.runtimes import runtime_of
 from prunedge.errors import BundleError, PrunedgeError
+from prunedge.spans import Recorder, recording, span
 
 
 def main() -> None:
@@ -23,15 +27,28 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     try:
         limit(orders["cpus"], orders["memory_mb"])
-        started = perf_counter()
-        bundle = open_bundle(orders["bundle"])
-        session = open_session(bundle, orders["threads"], orders["target"])
-        answer({"load_seconds": perf_counter() - started, "runtime": session.runtime, "self_test": asdict(session.self_test())})
-        pool = Path(orders["pool"]) if orders["pool"] else None
-        pixels = _pool(pool, bundle.manifest.input_size, orders["largest"])
+        recorder = Recorder()
+        with recording(recorder):
+            started = perf_counter()
+            with span("load"):
+                bundle = open_bundle(orders["bundle"])
+                session = open_session(bundle, orders["threads"], orders["target"])
+            loaded = perf_counter() - started
+            with span("self-test"):
+                tested = asdict(session.self_test())
+            answer({"load_seconds": loaded, "runtime": session.runtime, "self_test": tested})
+            with span("pictures"):
+                pixels = _pool(Path(orders["pool"]) if orders["pool"] else None, bundle.manifest.input_size, orders["largest"])
         for line in sys.stdin:
             asked = json.loads(line)
-            answer({"seconds": _block(session, pixels, asked["batch"], asked["batches"]), "peak_rss_mb": _peak_mb()})
+            if asked["what"] == "profile":
+                answer(_profile(recorder, session, pixels[: asked["batch"]], asked["batches"]))
+                continue
+            # Not `recording`: what a picture passes through would be timed as well, and that takes time.
+            recorder.open(asked["what"])
+            seconds = _block(session, pixels, asked["batch"], asked["batches"])
+            recorder.close()
+            answer({"seconds": seconds, "peak_rss_mb": _peak_mb()})
     except PrunedgeError as error:
         answer({"error": [error.what, str(error.where), error.remedy]})
     except MemoryError:
@@ -66,6 +83,18 @@ def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> li
         session.predict(pixels[first : first + batch])
         seconds.append(perf_counter() - started)
     return seconds
+
+
+def _profile(recorder: Recorder, session: Session, pixels: np.ndarray, passes: int) -> dict[str, Any]:
+    """All spans so far, and those of a few more batches: on the way through the network, and layer by layer."""
+    with recording(recorder), span("closer look"):
+        for _ in range(WARMUP + passes):
+            session.predict(pixels)
+    manifest, file = session.bundle.manifest, session.bundle.network(session.target.name)
+    inputs = normalise(pixels, manifest.mean, manifest.std)
+    with recording(recorder), span("layers"):
+        found = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
+    return {"spans": recorder.spans, "calls": found[WARMUP:]}
 
 
 def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:

@@ -9,8 +9,10 @@ from torch import nn
 
 from prunedge.graph.concepts import ChannelGraph, Group, Keeps, Slice
 from prunedge.graph.trace import trace
+from prunedge.spans import timed
 
 
+@timed("follow")
 def follow(graph: ChannelGraph, plan: Keeps, small: nn.Module) -> ChannelGraph:
     """The graph of `small`, which is what the plan leaves of the graph's network: followed through the surgery, or traced anew.
 

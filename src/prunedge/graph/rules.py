@@ -727,6 +727,4 @@ def _dense(
 
 
 # What these do to any number of channels is what they do to each of them (see `follow`).
-REGULAR: frozenset[Rule] = frozenset(
-    {_convolution, _matrix, _batch_norm, _same, _reshape, _join, _pool, _reduce, _pointwise, _nothing}
-)
+REGULAR: frozenset[Rule] = frozenset({_convolution, _matrix, _batch_norm, _same, _reshape, _join, _pool, _reduce, _pointwise, _nothing})

@@ -18,11 +18,13 @@ from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.rules import REGULAR, rule_for
+from prunedge.spans import timed
 
 Attention = Literal["heads", "width"]
 Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has
 
 
+@timed("trace")
 def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
     """Find the channels of a network that can be removed, and what each removal takes along.
 

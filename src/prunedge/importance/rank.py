@@ -16,10 +16,12 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.registry import Values, find
 from prunedge.importance.scores import Scores
+from prunedge.spans import timed
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
+@timed("rank")
 def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: str = "taylor", *, seed: int = 0) -> Scores:
     """Score every channel in each group of the graph; higher matters more.
 

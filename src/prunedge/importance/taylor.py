@@ -16,6 +16,7 @@ from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.importance.scores import Scores, checked
 from prunedge.importance.taps import Tap, feature_dim, scales_of
 from prunedge.importance.taps import taps as taps_of
+from prunedge.spans import timed
 
 KINDS = ("taylor", "taylor-fo", "fisher", "signed")
 
@@ -156,6 +157,7 @@ class TaylorCollector:
     def _watch_weight(self, group: Group, part: Slice, weight: torch.Tensor):  # type: ignore[no-untyped-def]
         indices = torch.as_tensor(part.indices)
 
+        @timed("rank")
         def hook(gradient: torch.Tensor) -> None:
             if self._sees(group):
                 return
@@ -183,6 +185,7 @@ class TaylorCollector:
 
         return hook
 
+    @timed("rank")
     def _gather(self, module: nn.Module, taps: tuple[Tap, ...], z: torch.Tensor, gradient: torch.Tensor) -> None:
         features = feature_dim(module, z)
         places = [d for d in range(1, z.dim()) if d != features]
@@ -195,6 +198,7 @@ class TaylorCollector:
             before = self._pending.get(tap.group)
             self._pending[tap.group] = part if before is None else before + part
 
+    @timed("rank")
     def _flush(self) -> None:
         for name, change in self._pending.items():
             # A process without examples runs one that doesn't count.
@@ -288,6 +292,7 @@ class ScaleCollector:
         return scales + [(part.tensor, torch.as_tensor(part.indices)) for part in group.having("channel") if part.tensor in shifts]
 
     def _watch(self, group: Group, parameter: torch.Tensor, indices: torch.Tensor):  # type: ignore[no-untyped-def]
+        @timed("rank")
         def hook(gradient: torch.Tensor) -> None:
             change = (parameter.detach().double() * gradient.double()).cpu()[indices].sum(1) * self._batch
             self._sums[group.name] = self._sums[group.name] + change if group.name in self._sums else change

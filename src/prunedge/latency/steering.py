@@ -25,6 +25,7 @@ from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.plan import Plan
+from prunedge.spans import timed
 from prunedge.surgery import remove
 
 # Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal
@@ -96,6 +97,7 @@ class Steering:
             found[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
         return found
 
+    @timed("device")
     def measure(self, network: nn.Module, example: torch.Tensor) -> float:
         """Milliseconds that a network takes for one picture, on the device."""
         return time_networks([network], example, self.timer).ms["network-0.onnx"]

@@ -22,6 +22,7 @@ from torch import nn
 from prunedge.errors import ModelError, WeightsError
 from prunedge.models.start import calm_head, initialise
 from prunedge.models.weights import load_weights, read_weights
+from prunedge.spans import timed
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Maker:
     own: bool = False  # the user's function: its random start is the user's affair
 
 
+@timed("build")
 def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0) -> nn.Module:
     """Build the network `name` with one output per class, in training mode, on the CPU, in float32.
 

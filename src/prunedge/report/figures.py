@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from prunedge.loop import Step
 
 INK, MUTED, BEFORE, AFTER, BAD, GRID = "#1d2733", "#6b7785", "#c9822b", "#0b6e99", "#b3261e", "#e6eaee"
+PARTS = (AFTER, BEFORE, "#7fb2c8", "#8c6bb1", "#5b8c5a", "#c76b8f", "#b9a44c", "#4f6d8f")
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
@@ -65,6 +66,43 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
     figure = go.Figure(bars)
     figure.update_layout(barmode="stack")
     return styled(figure, "", "seconds")
+
+
+def time_by_part(profile: Mapping[str, Any]) -> go.Figure:
+    """Seconds of each chapter of a profiled run, by part; the parts with the most first, small ones together."""
+    chapters = profile["chapters"]
+    named = [one["part"] for one in profile["parts"]][: len(PARTS)]
+    bars = []
+    for name, colour in [*zip(named, PARTS, strict=False), ("the rest", "#d5dbe1")]:
+        took = [
+            sum(s for part, s in one["parts"].items() if part not in named) if name == "the rest" else one["parts"].get(name, 0.0)
+            for one in chapters
+        ]
+        bars.append(
+            go.Bar(
+                x=[one["chapter"] for one in chapters], y=took, name=name, marker_color=colour,
+                hovertemplate="%{x}, " + name + ": %{y:.2f} s<extra></extra>",
+            )
+        )  # fmt: skip
+    figure = go.Figure(bars)
+    figure.update_layout(barmode="stack")
+    return styled(figure, "", "seconds")
+
+
+def layer_times(profile: Mapping[str, Any]) -> go.Figure:
+    """Milliseconds of each layer of a bundle, in the order in which they run."""
+    layers = sorted(profile["layers"], key=lambda one: one["place"])
+    kinds = list(dict.fromkeys(one["kind"] for one in profile["layers"]))
+    figure = go.Figure()
+    for kind in kinds:
+        mine = [one for one in layers if one["kind"] == kind]
+        figure.add_bar(
+            x=[one["place"] + 1 for one in mine], y=[one["ms"] for one in mine], name=kind,
+            marker_color=PARTS[kinds.index(kind) % len(PARTS)], text=[f"{one['name']} {one['shape']}" for one in mine], textposition="none",
+            hovertemplate="%{text}: %{y:.3f} ms<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack")
+    return styled(figure, "layer", "ms", height=320)
 
 
 def metric_by_latency(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:

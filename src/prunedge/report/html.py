@@ -12,8 +12,8 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from prunedge.errors import RunError
+from prunedge.files import write_text
 from prunedge.report.figures import CONFIG
-from prunedge.runs import write_text
 
 
 def render(template: str, **values: Any) -> str:
@@ -24,9 +24,9 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **values)
 
 
-def drawn(figure: go.Figure, number: int) -> Markup:
+def drawn(figure: go.Figure, name: int | str) -> Markup:
     """A figure as a part of such a page."""
-    return Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=CONFIG, div_id=f"figure-{number}"))
+    return Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=CONFIG, div_id=f"figure-{name}"))
 
 
 def save(page: str, target: Path) -> Path:

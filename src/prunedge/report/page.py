@@ -15,12 +15,14 @@ from PIL import Image
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError
 from prunedge.loop import Step
+from prunedge.profile import OTHER, profile_of
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
 
 MOST_MISTAKES = 24
 THUMBNAIL = 160
+LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 
 
 def write_report(run: Run) -> Path:
@@ -36,6 +38,7 @@ def write_report(run: Run) -> Path:
         "page.html.j2", run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
         figures=_figures(steps, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
+        time=_time(run, steps), layers=_layers(run),
         mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -132,7 +135,6 @@ def _figures(
                 figures.metric_by_macs(steps, metric, drop),
             ),
             *made,
-            ("Where the time went", "Wall-clock seconds of each step on the machine that pruned.", figures.seconds(steps)),
         ]
     if latency is not None and all(step.latency_ms for step in steps):
         made.append(_against_latency(steps, metric, drop, latency))
@@ -164,6 +166,29 @@ def _against_latency(steps: Sequence[Step], metric: str, drop: float, latency: M
         f"{100 * max(errors):.0f} % at most."
     )
     return f"{metric} against time on the device", note, figures.metric_by_latency(steps, metric, drop)
+
+
+def _time(run: Run, steps: Sequence[Step]) -> dict[str, Any]:
+    """Where the time went: what each part took when the run was profiled, else what its history tells of each step."""
+    profile = profile_of(run.path)
+    if profile is None:
+        figure = drawn(figures.seconds(steps), "time") if len(steps) > 1 else None
+        return {"profile": None, "rows": [], "figure": figure}
+    rest = {"part": OTHER, "seconds": profile["unaccounted_s"], "share": profile["unaccounted_share"], "within": []}
+    rows = [
+        {**one, "within": [place for place in one["within"] if place["seconds"] >= LEAST_S], "places": one["within"]}
+        for one in [*profile["parts"], rest]
+    ]
+    return {"profile": profile, "rows": rows, "figure": drawn(figures.time_by_part(profile), "time")}
+
+
+def _layers(run: Run) -> list[dict[str, Any]]:
+    """The slowest layers of each bundle that was looked at, with a figure of all."""
+    return [
+        {**one, "bundle": Path(one["bundle"]).name, "figure": drawn(figures.layer_times(one), f"layers-{number}")}
+        for number, one in enumerate(run.read("profile/bench.json") or [])
+        if one["layers"]
+    ]
 
 
 def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prunedge.files import write_text
 from prunedge.report.html import render, save
 from prunedge.report.page import card, faster
 from prunedge.report.study_numbers import Groups, Row, Trial, groups, over, total_seconds
 from prunedge.report.study_sections import sections
 from prunedge.report.study_tables import device_of, duration, with_spread
-from prunedge.runs import open_run, write_text
+from prunedge.runs import open_run
 from prunedge.study import Book, Counts, collect
 from prunedge.study.statistics import Spread, spread
 from prunedge.study.summary import axes_of

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from prunedge import job
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.files import write_text
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
-from prunedge.runs import write_text
 from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.remote import Remote, is_url
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.errors import PrunedgeError
-from prunedge.runs import Run, open_run, write_text
+from prunedge.files import write_text
+from prunedge.runs import Run, open_run
 from prunedge.study.book import Book
 from prunedge.study.grid import Trial, data_name
 

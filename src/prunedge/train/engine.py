@@ -18,6 +18,7 @@ from torch import nn
 from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.models import cost
+from prunedge.spans import is_recording, span, timed
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,14 @@ class Engine:
         return batch.to(self.device, non_blocking=True).contiguous(memory_format=form)
 
     @contextlib.contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Record what happens inside (`prunedge.spans`), until the device has done it: a GPU works behind the program's back."""
+        with span(name):
+            yield
+            if is_recording() and self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+    @contextlib.contextmanager
     def holding(self, net: nn.Module) -> Iterator[None]:
         """Keep `net` on the device and in the memory format while inside; put it back afterwards.
 
@@ -128,6 +137,7 @@ def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
 _measured: dict[tuple[object, ...], Engine] = {}
 
 
+@timed("precision")
 def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto") -> Engine:
     """Choose the engine whose training step of `net` on pictures like `example` (N, 3, S, S) is fastest here.
 

@@ -13,6 +13,7 @@ from torch import nn
 from prunedge import ranks
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
+from prunedge.spans import timed
 from prunedge.train.certainty import packed
 from prunedge.train.engine import Engine
 
@@ -68,6 +69,7 @@ class Metrics:
         )
 
 
+@timed("evaluate")
 def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int) -> Metrics:
     """Measure `net` on every batch ((N, 3, S, S) float32, (N,) int64) of a split, in evaluation mode and float32.
 
@@ -83,6 +85,7 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
     return ranks.from_first(measure(logits, labels))
 
 
+@timed("evaluate")
 def predict(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the probabilities (n, classes) float32 and true labels (n,) int64 of every picture, in order, on the CPU.
 
@@ -93,6 +96,7 @@ def predict(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     return logits.softmax(dim=1), labels
 
 
+@timed("metrics")
 def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
     """Turn outputs (n, classes) and true labels (n,) into metrics; TrainError when a label is out of range."""
     from torchmetrics.functional import classification
@@ -123,7 +127,8 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     labels: list[torch.Tensor] = []
     with evaluating(net), torch.no_grad():
         for pictures, truth in ranks.dealt(batches):
-            logits.append(net(engine.picture(pictures)).float().cpu())
+            with engine.span("forward"):
+                logits.append(net(engine.picture(pictures)).float().cpu())
             labels.append(truth.cpu())
     logits, labels = ranks.collected(logits), ranks.collected(labels)
     if not labels:

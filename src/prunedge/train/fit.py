@@ -19,6 +19,7 @@ from prunedge import ranks
 from prunedge.errors import TrainError
 from prunedge.models.cost import evaluating
 from prunedge.ranks import Share
+from prunedge.spans import timed
 from prunedge.train.engine import Engine
 from prunedge.train.evaluate import Metrics, measure, outputs
 from prunedge.train.optimiser import OptimState, make_optimiser, state_of
@@ -242,8 +243,8 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
         group["lr"] = lr
     if ours.collector:
         ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
-    inputs = ours.engine.picture(share.pictures)
-    with seeing_whole(share, ours.engine):
+    with ours.engine.span("forward"), seeing_whole(share, ours.engine):
+        inputs = ours.engine.picture(share.pictures)
         logits = ours.wrapped(inputs)
     truth = share.labels.to(ours.engine.device)
     loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
@@ -254,19 +255,27 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
     value = float(ranks.total(loss.detach().clone()))
     if not math.isfinite(value):
         return value
-    ours.engine.fabric.backward(loss)
-    if ranks.size() > 1:
-        add_gradients(ours.net)
+    with ours.engine.span("backward"):
+        ours.engine.fabric.backward(loss)
+        if ranks.size() > 1:
+            add_gradients(ours.net)
+    with ours.engine.span("optimiser"):
+        return value if _stepped(ours, along) else math.nan
+
+
+def _stepped(ours: _Training, along: float) -> bool:
+    """Let the optimiser take its step; false when the gradients aren't finite."""
     if ours.penalty is not None:
         ours.penalty(ours.net, along)
     norm = ours.engine.fabric.clip_gradients(ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False)
     if norm is not None and not bool(norm.isfinite()):
-        return math.nan
+        return False
     ours.driver.step()
     ours.driver.zero_grad(set_to_none=True)
-    return value
+    return True
 
 
+@timed("teacher")
 def _distance(ours: _Training, inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """What the teacher's softened answers still differ by, the mean over the batch."""
     assert ours.teacher is not None
@@ -294,6 +303,7 @@ def _repeatable(data: Any) -> Any:
     return list(data)
 
 
+@timed("evaluate")
 def _measured(ours: _Training, val: Any) -> Metrics | None:
     return None if val is None else ranks.from_first(measure(*outputs(ours.net, val, ours.engine)))
 

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from prunedge.edge.profile import Call
 from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
 
@@ -26,6 +27,9 @@ class Runtime(Protocol):
 
         Raises BundleError when the runtime can't load it, ImportError when the runtime is not installed.
         """
+
+    def layers(self, file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+        """What each layer took in each of so many passes of a batch, with the runtime's own clock; empty where it tells nothing."""
 
 
 def runtime_of(target: Target) -> Runtime:

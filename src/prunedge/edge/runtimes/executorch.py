@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunedge.edge.profile import Call
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
 
@@ -35,3 +36,8 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         return np.concatenate([method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs])
 
     return network, ["one by one", *shape[1:]]
+
+
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+    """Nothing: its Python binding doesn't tell."""
+    return []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
+from prunedge.edge.profile import Call
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
 
@@ -19,17 +22,12 @@ def version() -> str:
 
 def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
     """The network in an OpenVINO IR file, computed in float32 (some processors would choose bfloat16 by themselves)."""
-    import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = _compiled(file, threads)
     try:
-        compiled = core.compile_model(core.read_model(file), "CPU", settings)
         first, *others = compiled.inputs
         shape = [axis.get_length() if axis.is_static else "batch" for axis in first.get_partial_shape()]
-    except Exception as error:  # openvino raises RuntimeError and kinds of its own
-        why = " ".join(str(error).split())[:160]
-        raise BundleError(f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again") from None
+    except Exception as error:
+        raise _unloadable(file, error) from None
     if others:
         raise BundleError("the network takes more than one input", where=file, remedy="export the bundle again")
     request = compiled.create_infer_request()
@@ -39,3 +37,34 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         return request.get_output_tensor(0).data.copy()
 
     return network, shape
+
+
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+    """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid one after the other."""
+    request = _compiled(file, threads, {"PERF_COUNT": True}).create_infer_request()
+    found = []
+    for _ in range(passes):
+        start, calls = perf_counter_ns(), []
+        request.infer([inputs], share_inputs=True)
+        for one in request.get_profiling_info():
+            if ns := round(one.real_time.total_seconds() * 1e9):
+                calls.append(Call(one.node_name, one.node_type, "", 0, start, ns))
+                start += ns
+        found.append(calls)
+    return found
+
+
+def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        return core.compile_model(core.read_model(file), "CPU", {**settings, **(more or {})})
+    except Exception as error:  # openvino raises RuntimeError and kinds of its own
+        raise _unloadable(file, error) from None
+
+
+def _unloadable(file: Path, error: Exception) -> BundleError:
+    why = " ".join(str(error).split())[:160]
+    return BundleError(f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from prunedge.edge.profile import Call
 from prunedge.edge.runtimes import Network
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
@@ -36,3 +39,8 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         raise BundleError("TensorRT did not start on this machine", where=file, remedy="is the NVIDIA driver installed? try trtexec")
     first = session.get_inputs()[0]
     return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
+
+
+def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
+    """Nothing: an engine is one node for ONNX Runtime."""
+    return []

@@ -1,0 +1,82 @@
+"""What `--profile` prints: where the time went, largest first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LEAST_S = 0.005  # less would be printed as nothing
+SLOWEST = 10  # layers that are printed
+
+
+def print_profile(run: Path) -> None:
+    """The parts of a run's time, with the places that each is made of."""
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+    from prunedge.profile import FOLDER, OTHER, profile_of
+
+    found = profile_of(run)
+    if found is None:
+        return
+    table = Table(title=f"where {found['wall_s']:,.1f} seconds went")
+    table.add_column("part")
+    for name in ("s", "share", "times"):
+        table.add_column(name, justify="right")
+    for part in found["parts"]:
+        within = [one for one in part["within"] if one["seconds"] >= LEAST_S]
+        times = f"{part['within'][0]['count']:,}" if len(part["within"]) == 1 else ""
+        table.add_row(part["part"], f"{part['seconds']:,.2f}", f"{part['share']:.1%}", times, style="bold")
+        for one in within if not times else ():
+            name = "itself" if one["path"] == part["part"] else one["path"].replace("/", " > ")
+            table.add_row(f"  {name}", f"{one['seconds']:,.2f}", f"{one['seconds'] / found['wall_s']:.1%}", f"{one['count']:,}")
+    table.add_row(OTHER, f"{found['unaccounted_s']:,.2f}", f"{found['unaccounted_share']:.1%}", "", style="bold")
+    out.print(table)
+    for one in found["background"]:
+        out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s", markup=False)
+    out.print(f"every span: {run / FOLDER}/trace*.json, to be opened at ui.perfetto.dev", markup=False)
+
+
+def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
+    from prunedge.edge.profile import trace_of
+    from prunedge.errors import PrunedgeError
+    from prunedge.files import write_text
+    from prunedge.spans import trace_json
+
+    trace = folder / "bench-trace.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "bench.json", json.dumps(profiles))
+        write_text(trace, json.dumps(trace_json(trace_of(profiles))))
+    except OSError as error:
+        remedy = "free space, mend the permissions, or name a run with --out"
+        raise PrunedgeError(f"can't write the profile: {error.strerror}", where=folder, remedy=remedy) from None
+    return trace
+
+
+def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
+    """The slowest layers of each contestant."""
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    for one in profiles:
+        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["picture_ms"].items())
+        phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in one["parts"])
+        table = Table(title=f"{Path(one['bundle']).name}, {one['target']}\nms of a batch: {parts}\nseconds: {phases}")
+        for name in ("", "layer", "takes -> gives"):
+            table.add_column(name, no_wrap=True)
+        for name in ("ms", "share", "GMAC/s"):
+            table.add_column(name, justify="right", min_width=6)  # names give way, figures don't
+        for layer in one["layers"][:SLOWEST]:
+            speed = f"{layer['macs_per_ms'] / 1e6:,.1f}" if layer["macs_per_ms"] else ""
+            what = f"{layer['kind']} {layer['shape']}"
+            table.add_row(str(layer["place"] + 1), layer["name"], what, f"{layer['ms']:.3f}", f"{layer['share']:.1%}", speed)
+        if one["layers"]:
+            out.print(table)
+        else:
+            out.print(f"{table.title}\n{one['runtime']} tells nothing of its layers", markup=False)
+    out.print(f"every span: {trace}, to be opened at ui.perfetto.dev", markup=False)
