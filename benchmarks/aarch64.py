@@ -66,7 +66,9 @@ def main() -> None:
         bundles = given.bundles or export_two(folder / "bundles")
         files_there = {"answers.py": Path(__file__).parent / "answers.py"}
         files_there |= {f"pictures/{place:04d}{file.suffix.lower()}": file for place, file in enumerate(chosen)}
-        files_there |= {f"bundles/{place}/{file.name}": file for place, one in enumerate(bundles) for file in one.iterdir() if file.is_file()}
+        files_there |= {
+            f"bundles/{place}/{file.name}": file for place, one in enumerate(bundles) for file in one.iterdir() if file.is_file()
+        }
         for name, source in files_there.items():
             (folder / "both" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / "both" / name)

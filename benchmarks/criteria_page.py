@@ -57,7 +57,11 @@ def _audits(audits: dict[str, Row]) -> Iterable[str]:
         signed = {one["criterion"]: one for one in audit["signed"]}
         ranked = sorted(audit["absolute"], key=lambda one: -(one["overall"]["l2"]["rho"] or -2))
         for one in ranked:
-            cells = [one["per_layer"], *(one["overall"][how] for how in ("none", "l2", "mean", "rank")), signed[one["criterion"]]["overall"]["l2"]]
+            cells = [
+                one["per_layer"],
+                *(one["overall"][how] for how in ("none", "l2", "mean", "rank")),
+                signed[one["criterion"]]["overall"]["l2"],
+            ]
             yield f"| {one['criterion']} | " + " | ".join(map(_rho, cells)) + " |"
         yield ""
 
@@ -100,7 +104,9 @@ def _level_table(name: str, several: dict[str, list[list[Row]]], what: str) -> I
         at = {level: [row for rows in runs for row in rows if row["level"] == level] for level in levels}
         if not all(at.values()):
             continue
-        cells = [f"{_spread([r['test'] for r in at[level]])} ({100 * statistics.mean(r['val'] for r in at[level]):.1f})" for level in levels]
+        cells = [
+            f"{_spread([r['test'] for r in at[level]])} ({100 * statistics.mean(r['val'] for r in at[level]):.1f})" for level in levels
+        ]
         by_run = [statistics.mean(row["test"] for row in rows if row["level"] < 1) for rows in runs]
         by_val = statistics.mean(row["val"] for rows in runs for row in rows if row["level"] < 1)
         last = at[levels[-1]]
@@ -124,7 +130,11 @@ def _aids(name: str, rows: list[Row]) -> Iterable[str]:
 
 def _controls(name: str, rows: list[Row]) -> Iterable[str]:
     several: dict[str, list[list[Row]]] = defaultdict(list)
-    names = {"taylor": "taylor", "scratch": "the same shape from random weights, as many epochs", "random": "as many channels of each group at random"}
+    names = {
+        "taylor": "taylor",
+        "scratch": "the same shape from random weights, as many epochs",
+        "random": "as many channels of each group at random",
+    }
     for runs in _of(rows, "controls").values():
         for one in runs:
             for key, said in names.items():

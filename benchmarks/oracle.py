@@ -44,7 +44,10 @@ def main() -> None:
         rows.append({"model": name, "size": size, "channels": graph.channels, "fraction": found})
         print(f"{name:14} {size:4} px  {graph.channels:6} channels  {told(found, 3)} of an evaluation each", flush=True)
     if not given.only:
-        save("oracle", {"target": 0.25, "pictures": {str(size): count for size, count in PICTURES.items()}, "sampled": CHANNELS, "rows": rows})
+        save(
+            "oracle",
+            {"target": 0.25, "pictures": {str(size): count for size, count in PICTURES.items()}, "sampled": CHANNELS, "rows": rows},
+        )
 
 
 def _measure(network, graph, x, y, seed: int) -> float:  # type: ignore[no-untyped-def]

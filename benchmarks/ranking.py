@@ -1,6 +1,6 @@
 """Ranking while fine-tuning beside the same epoch without ranking: time and memory.
 
-    python benchmarks/ranking.py
+python benchmarks/ranking.py
 """
 
 from __future__ import annotations

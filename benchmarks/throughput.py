@@ -60,7 +60,10 @@ def main() -> None:
             rate = {name: PICTURES / sorted(seconds)[len(seconds) // 2] for name, seconds in took.items()}
             rows.append({"network": "resnet18", "removed": share, "macs": macs, "what": what, "engine": engine.name,
                          "size": given.size, "share_of_bare": found, "pictures_per_second": rate})  # fmt: skip
-            print(f"{what:12} {macs / 1e6:8.1f} million MACs  {told(found)} of the bare network's  {rate['prunedge']:.0f} pictures/s", flush=True)
+            print(
+                f"{what:12} {macs / 1e6:8.1f} million MACs  {told(found)} of the bare network's  {rate['prunedge']:.0f} pictures/s",
+                flush=True,
+            )
     save(f"throughput_{given.size}", {"target": 0.9, "rows": rows})
 
 

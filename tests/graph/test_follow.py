@@ -32,9 +32,12 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
             assert getattr(found, field.name) == getattr(wanted, field.name), field.name
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "vgg11_bn", "vgg11", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "googlenet", "squeezenet1_1", "regnet_y_400mf"]
+NAMES = (
+    "resnet18", "vgg11_bn", "vgg11", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "googlenet", "squeezenet1_1", "regnet_y_400mf",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_followed_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = randomise(torchvision.models.get_model(name, num_classes=3))
     graph = trace(network, EXAMPLE)

@@ -137,7 +137,9 @@ def test_what_comes_before_is_not_computed_again() -> None:
 
 
 def test_the_first_consumer_computes_the_channels_part_alone() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+    )
     randomise(network)
     graph, x = trace(network, EXAMPLE[:2]), EXAMPLE[:1]
     counts = []

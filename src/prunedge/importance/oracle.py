@@ -123,7 +123,10 @@ def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class _First:
-    """The layer that consumes a group's channels before all others do: its input never changes. `columns` (channels, k) are theirs in it."""
+    """The layer that consumes a group's channels before all others do: its input never changes.
+
+    `columns` (channels, k) say which of its inputs belong to each channel.
+    """
 
     layer: nn.Conv2d | nn.Linear
     columns: torch.Tensor

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-
 Instead = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # a layer's input, and what it gave for it when it was recorded
 
 
