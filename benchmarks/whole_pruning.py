@@ -3,8 +3,9 @@
     pip install torch-pruning==1.6.1
     python benchmarks/whole_pruning.py DATA --model resnet18 --size 224
 
-`prunedge` is the library's loop with all that it does: it chooses its precision by timing it, decodes the pictures, ranks while fine-tuning,
-proves every surgery, evaluates before and after. (a) `torch-pruning` is Torch-Pruning's Taylor importance from ten batches, and training as
+`prunedge` is the library's loop with all that it does: it chooses its precision by timing it, decodes the pictures, ranks while fine-tuning
+(the network to start from comes with the scores that its own training gathered, as a run's does), keeps numbers of channels that suit the
+processor's vectors (`--multiple 16`), proves every surgery, evaluates before and after. (a) `torch-pruning` is Torch-Pruning's Taylor importance from ten batches, and training as
 its examples show it: float32, a DataLoader that decodes the pictures in every epoch. (b) `own-pass` trains in the same way, but ranks in
 a pass of its own over the whole training set, as Molchanov et al. (2017) do; its channel graph and surgery are prunedge's.
 All three see one seed, batch size, learning-rate schedule and number of epochs; (a) and (b) prune in each step to the MACs that prunedge
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from common import in_process, peak_mb, ratio, save, told
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -34,11 +37,10 @@ from torchvision import transforms
 from prunedge.data import Split, load
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
-from prunedge.importance import rank
-from prunedge.loop import prune
+from prunedge.importance import Scores, gathered_while_training, rank
+from prunedge.loop import Rule, Workshop, baseline, turns
 from prunedge.models import build
-from prunedge.models.cost import cost
-from prunedge.plan import choose
+from prunedge.plan import Limits, choose
 from prunedge.surgery import operate, restore_network, save_network
 from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
 from prunedge.train.recipe import learning_rate
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--train-epochs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--step", type=float, default=0.35)
+    parser.add_argument("--multiple", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--one", nargs=4, metavar=("RIVAL", "SEED", "START", "MACS"))
     given = parser.parse_args()
@@ -78,7 +81,7 @@ def main() -> None:
         spread = statistics.stdev(answers[name]) if len(runs) > 1 else 0.0
         beside = f"  prunedge takes {told(ratios[name])} of its time" if name in ratios else ""
         print(f"{name:14} {statistics.median(seconds[name]):7.1f} s  test {statistics.mean(answers[name]):.1%} +- {spread:.1%}{beside}")
-    settings = {key: getattr(given, key) for key in ("model", "size", "pictures", "steps", "step", "seeds")}
+    settings = {key: getattr(given, key) for key in ("model", "size", "pictures", "steps", "step", "multiple", "seeds")}
     save(f"whole_pruning_{given.model}", {"target": 1 / 3, **settings, "start": accuracy, "ratios": ratios, "runs": runs})
 
 
@@ -87,7 +90,7 @@ def _seed(given: argparse.Namespace, seed: int, start: Path) -> dict[str, Any]:
     for name in RIVALS:
         macs = found["prunedge"]["macs"] if found else []
         options = ["--model", given.model, "--size", str(given.size), "--pictures", str(given.pictures)]
-        options += ["--steps", str(given.steps), "--step", str(given.step)]
+        options += ["--steps", str(given.steps), "--step", str(given.step), "--multiple", str(given.multiple)]
         found[name] = in_process(__file__, given.data, *options, "--one", name, str(seed), str(start), json.dumps(macs))
         one = found[name]
         print(f"seed {seed} {name:14} {one['seconds']:7.1f} s  test {one['test']:.1%}  MACs {[round(m / 1e6, 1) for m in one['macs']]}  "
@@ -99,8 +102,10 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     data = load(given.data, size=given.size)
     network = build(given.model, data.classes, "none", seed=0)
     engine = measure_engine(network, data.example(8))
-    transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False)
+    collector = gathered_while_training("taylor", trace(network, data.example()))
+    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, collector=collector)
     save_network(network, file)
+    save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy
 
 
@@ -110,29 +115,30 @@ def _one(given: argparse.Namespace, name: str, seed: int, start: Path, macs: lis
     work: Callable[..., dict[str, Any]] = {"prunedge": _prunedge, "torch-pruning": _torch_pruning, "own-pass": _own_pass}[name]
     torch.manual_seed(seed)
     started = time.perf_counter()
-    found = work(given, network, seed, macs)
+    found = work(given, network, seed, macs, start)
     seconds = time.perf_counter() - started
     test = evaluate(found.pop("network"), data.test, make_engine("32"), data.classes).accuracy
     return {"seconds": seconds, "test": test, "peak_mb": peak_mb(), **found}
 
 
-def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int]) -> dict[str, Any]:
+def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int], start: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:  # the pictures are decoded as if for the first time
         data = load(given.data, size=given.size, cache_dir=cache)
-        data = data.__class__(**{**vars(data), "train": data.train.take(given.pictures)})
-        parts: dict[str, float] = {}
-        reached: list[int] = []
-        for step, small in prune(
-            network, data, step=given.step, max_steps=given.steps, max_drop=100.0, epochs=1, seed=seed, finetune=RECIPE, extra_rounds=0
-        ):
-            network = small
-            reached.append(step.macs)
-            for part in ("rank", "surgery", "finetune", "evaluate"):
-                parts[part] = round(parts.get(part, 0.0) + getattr(step, f"seconds_{part}"), 2)
-        return {"network": network, "macs": reached[1:], "parts": parts}
+        data = replace(data, train=data.train.take(given.pictures))
+        engine = measure_engine(network, data.example())
+        shop = Workshop(data, engine, RECIPE, seed=seed, limits=Limits(multiple=given.multiple), extra_rounds=0)
+        rule = Rule(max_drop=100.0, step=given.step, max_steps=given.steps)
+        scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
+        first = baseline(shop, network, rule, scores)
+        done = [first, *turns(shop, rule, (first.step,), first.checkpoint)]
+        parts = ("rank", "surgery", "finetune", "evaluate")
+        return {
+            "network": done[-1].checkpoint.network, "macs": [turn.step.macs for turn in done[1:]], "engine": engine.name,
+            "parts": {part: round(sum(getattr(turn.step, f"seconds_{part}") for turn in done), 2) for part in parts},
+        }  # fmt: skip
 
 
-def _torch_pruning(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int]) -> dict[str, Any]:
+def _torch_pruning(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int], start: Path) -> dict[str, Any]:
     import torch_pruning as tp
 
     train, val = _loaders(given)
@@ -155,10 +161,10 @@ def _torch_pruning(given: argparse.Namespace, network: nn.Module, seed: int, mac
         reached.append(int(tp.utils.count_ops_and_params(network, example)[0]))
         _train(network, train)
         _accuracy(network, val)
-    return {"network": network, "macs": [cost(network, example).macs] if not reached else reached}
+    return {"network": network, "macs": reached}
 
 
-def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int]) -> dict[str, Any]:
+def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: list[int], start: Path) -> dict[str, Any]:
     train, val = _loaders(given)
     example = next(iter(val))[0][:2]
     reached = []

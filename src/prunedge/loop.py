@@ -307,7 +307,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     clock = _Clock()
     graph = good.graph or trace(good.network, example)
     clock.lap("surgery")
-    scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed)
+    scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed, engine=shop.engine)
     clock.lap("rank")
     unjudged = [group.name for group in graph.groups if group.name not in scores.values]
     refused = {

@@ -11,6 +11,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import trace
 from prunedge.importance import TaylorCollector, rank
 from prunedge.models import build
+from prunedge.train import make_engine
 from tests.networks import CONSTRUCTS, Residual, randomise
 
 EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -185,3 +186,14 @@ def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
     seen.first, seen.middle, seen.last, seen.head = network.first, conv, network.last, network.head
     graph = trace(seen, PICTURE)
     torch.testing.assert_close(rank(seen, graph, [(PICTURE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9)
+
+
+def test_a_ranking_in_bfloat16_is_the_float32_one_but_for_rounding() -> None:
+    network = randomise(Residual())
+    graph, generator = trace(network, torch.randn(2, 3, 12, 12)), torch.Generator().manual_seed(0)
+    batches = [(torch.randn(16, 3, 12, 12, generator=generator), torch.arange(16) % 2) for _ in range(4)]
+    exact, rounded = rank(network, graph, batches), rank(network, graph, batches, engine=make_engine("bf16"))
+    assert next(network.parameters()).dtype == torch.float32 and rounded.examples == exact.examples
+    for name, values in exact.values.items():
+        assert not torch.equal(values, rounded.values[name]), "it ran in bfloat16"
+        torch.testing.assert_close(rounded.values[name], values, rtol=0.1, atol=float(values.max()) * 0.02)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,11 +21,34 @@ from prunedge.spans import timed
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
+class Computes(Protocol):
+    """How a pass over the pictures computes: `prunedge.train.Engine`, which training uses as well."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where."""
+
+    def suited(self, net: nn.Module) -> Computes:
+        """One that is safe for this network."""
+
+    def holding(self, net: nn.Module) -> AbstractContextManager[None]:
+        """The network is on the device, and in the memory format, while inside."""
+
+    def picture(self, batch: torch.Tensor) -> torch.Tensor:
+        """A batch, as the network is."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Operations run in the engine's precision while inside."""
+
+
 @timed("rank")
-def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: str = "taylor", *, seed: int = 0) -> Scores:
+def rank(
+    network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: str = "taylor", *, seed: int = 0, engine: Computes | None = None
+) -> Scores:  # fmt: skip
     """Score every channel in each group of the graph; higher matters more.
 
     `batches` yields (inputs (n, 3, h, w) float32, labels (n,) int64); criteria that read the weights alone don't touch it.
+    An `engine` lets the pictures pass in its precision and on its device; without one they do in float32, where the network is.
     The network runs in evaluation mode with its own weights unchanged; parameters' gradients are not touched.
     Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score. Raises PrunedgeError for an unknown criterion, and
     for one that can't judge any.
@@ -40,7 +63,7 @@ def rank(network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: s
         return Scores(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
-    gather(network, batches, [collector])
+    gather(network, batches, [collector], engine)
     return collector.result()
 
 
@@ -57,7 +80,7 @@ def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
     return {name: value.double() for name, value in values.items()}
 
 
-def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:
+def gather(network: nn.Module, batches: Batches, collectors: list[Any], engine: Computes | None = None) -> None:
     """Let the batches go through the network once, in evaluation mode, in front of all these collectors.
 
     Several processes take whole batches in turn; in the end all collectors hold what all have gathered.
@@ -74,15 +97,21 @@ def gather(network: nn.Module, batches: Batches, collectors: list[Any]) -> None:
             parameter.requires_grad_(name in needed)
             parameter.grad = None
         with ExitStack() as attached:
+            if engine is not None:
+                engine = engine.suited(network)
+                attached.enter_context(engine.holding(network))
+                attached.enter_context(engine.autocast())
             for collector in collectors:
                 attached.enter_context(collector.attach(network))
             for inputs, labels in ranks.dealt(batches):
+                if engine is not None:
+                    inputs, labels = engine.picture(inputs), labels.to(engine.device)
                 for collector in backward:
                     collector.start_batch(len(inputs))
                 with torch.set_grad_enabled(bool(backward)):
                     outputs = network(inputs)
                     if backward:
-                        functional.cross_entropy(outputs, labels).backward()
+                        functional.cross_entropy(outputs.float(), labels).backward()
                 for collector in forward:
                     collector.observe(labels, outputs.detach())
         for collector in collectors:

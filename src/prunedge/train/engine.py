@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,10 @@ class Engine:
             yield
             if is_recording() and self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Let operations run in this precision while inside."""
+        return self.fabric.autocast()
 
     @contextlib.contextmanager
     def holding(self, net: nn.Module) -> Iterator[None]:
@@ -197,7 +201,7 @@ def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
         labels = torch.zeros(len(batch), dtype=torch.int64, device=engine.device)
         start = _now(engine.device)
         try:
-            with engine.fabric.autocast():
+            with engine.autocast():
                 F.cross_entropy(net(pictures), labels).backward()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{type(net).__name__} can't be trained on pictures like these: {error}") from error

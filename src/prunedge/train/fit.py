@@ -279,7 +279,7 @@ def _stepped(ours: _Training, along: float) -> bool:
 def _distance(ours: _Training, inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """What the teacher's softened answers still differ by, the mean over the batch."""
     assert ours.teacher is not None
-    with torch.no_grad(), ours.engine.fabric.autocast():
+    with torch.no_grad(), ours.engine.autocast():
         answers = ours.teacher(inputs).float()
     heat = ours.recipe.temperature
     soft = F.kl_div(F.log_softmax(logits / heat, 1), F.log_softmax(answers / heat, 1), reduction="batchmean", log_target=True)

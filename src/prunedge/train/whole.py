@@ -27,7 +27,7 @@ def seeing_whole(share: Share, engine: Engine) -> Iterator[None]:
     if ranks.size() == 1:
         yield
         return
-    with engine.fabric.autocast(), WholeBatch(share):
+    with engine.autocast(), WholeBatch(share):
         yield
 
 
