@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= demo-run
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check bench clean
 
 $(VENV)/.made-%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ check: $(VENV)/.made-dev
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# DATA: a folder or manifest of pictures (without it, the demo's). ONLY: ranking,surgery,... Takes hours; let nothing else run meanwhile.
+bench: $(VENV)/.made-bench
+	$(BIN)/python benchmarks/run.py $(DATA) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) demo-run .pytest_cache .ruff_cache .mypy_cache .hypothesis dist

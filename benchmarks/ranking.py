@@ -18,7 +18,7 @@ from prunedge.importance import gathered_while_training
 from prunedge.models import build
 from prunedge.train import FitRecipe, fit, make_engine
 
-NETWORKS = (("resnet18", 224, 16),)
+NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 96, 16), ("vgg16", 96, 16), ("mobilenet_v2", 128, 16))
 BATCHES = 4
 
 

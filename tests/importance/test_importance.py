@@ -12,7 +12,7 @@ from prunedge.graph import trace
 from prunedge.importance import TaylorCollector, rank
 from prunedge.models import build
 from prunedge.train import make_engine
-from tests.networks import CONSTRUCTS, Residual, randomise
+from tests.networks import CONSTRUCTS, Plain, Residual, randomise
 
 EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
@@ -189,7 +189,7 @@ def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
 
 
 def test_a_ranking_in_bfloat16_is_the_float32_one_but_for_rounding() -> None:
-    network = randomise(Residual())
+    network = randomise(Plain())
     graph, generator = trace(network, torch.randn(2, 3, 12, 12)), torch.Generator().manual_seed(0)
     batches = [(torch.randn(16, 3, 12, 12, generator=generator), torch.arange(16) % 2) for _ in range(4)]
     exact, rounded = rank(network, graph, batches), rank(network, graph, batches, engine=make_engine("bf16"))
