@@ -302,6 +302,14 @@ def test_half_of_a_shard_that_arrives_is_an_error(home: Path, memory: Any, monke
     assert not list((home / "shards").glob("*.tar")) and not list((home / "shards").glob("*.tmp*"))
 
 
+def test_a_store_without_parts_of_files_is_not_taken_at_its_word(home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.pipe("/b/x.tar", tar_bytes(samples(0, 40)))
+    data = load("memory://b/x.tar", size=16, cache_dir=home)
+    whole = type(memory).cat_file
+    monkeypatch.setattr(type(memory), "cat_file", lambda self, path, start=None, end=None: whole(self, path))
+    assert try_picture(data.train.samples[0].path, 16) == "the store gives no parts of files"
+
+
 def test_check_looks_at_shards(tmp_path: Path, home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = [
         ("copy.png", picture(3)),

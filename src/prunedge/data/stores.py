@@ -36,10 +36,13 @@ def fetch(url: str, target: Path, size: int | None) -> None:
 
 
 def read(url: str, start: int, end: int) -> bytes:
-    """The bytes from `start` up to `end`."""
+    """The bytes from `start` up to `end`. Raises DataError when the store gives others, as web servers without ranges do."""
     system, path = _store(url)
     with _mended(url):
-        return system.cat_file(path, start=start, end=end)
+        data = system.cat_file(path, start=start, end=end)
+    if len(data) != end - start:
+        raise DataError("the store gives no parts of files", where=url, remedy="copy the shards to a disk, or to a store that does")
+    return data
 
 
 @contextlib.contextmanager
@@ -90,8 +93,10 @@ def _mended(url: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError("no such file or folder", where=url, remedy="check the URL; of a pattern every shard must be there") from None
+    except FileNotFoundError as error:
+        why = f": {error.__cause__}" if error.__cause__ else ""  # a web server that doesn't answer, for one
+        remedy = "check the URL; of a pattern every shard must be there"
+        raise DataError(f"no such file or folder{why}", where=url, remedy=remedy) from None
     except Exception as error:  # each store has errors of its own, and they have no common parent
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"can't be read: {text}", where=url, remedy="check the URL, the network and your right to read it") from None
