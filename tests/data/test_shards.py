@@ -63,6 +63,13 @@ def test_one_shard_a_pattern_and_a_folder_are_the_same_pictures(tmp_path: Path) 
     assert set.union(*names_of(one)) == {f"002.tar/{i:04d}.png" for i in range(20, 30)} and right(one)
 
 
+def test_braces_in_a_name_that_is_there(tmp_path: Path) -> None:
+    write_shards(tmp_path / "{a}")
+    assert right(load(tmp_path / "{a}", size=16))
+    shard = write_shard(tmp_path / "{0..1}.tar", samples(0, 40))
+    assert names_of(load(shard, size=16))[0] <= {f"{{0..1}}.tar/{i:04d}.png" for i in range(40)}
+
+
 def test_a_relative_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path / "s")
     monkeypatch.chdir(tmp_path)
@@ -234,13 +241,14 @@ def upload(memory: Any, folder: Path, to: str = "/bucket/s") -> None:
         memory.pipe(f"{to}/{file.relative_to(folder).as_posix()}", file.read_bytes())
 
 
-@pytest.mark.parametrize("url", ["memory://bucket/s", "memory://bucket/s/{test,train,val}-{000..001}.tar"])
+@pytest.mark.parametrize("url", ["memory://bucket/s", "memory://bucket/s/", "memory://bucket/s/{test,train,val}-{000..001}.tar"])
 def test_a_url_is_read_once_and_then_by_parts(tmp_path: Path, home: Path, memory: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for i, side in enumerate(("train", "val", "test")):
         for k in range(2):
             write_shard(tmp_path / "s" / f"{side}-00{k}.tar", samples(i * 20 + k * 10, i * 20 + k * 10 + 10))
     (tmp_path / "s" / "classes.txt").write_text("sound\ntrack\n")
     upload(memory, tmp_path / "s")
+    memory.pipe("/bucket/s/other/000.tar", b"neither here nor in a split's folder")
     count = Counting(monkeypatch)
     data = load(url, size=16, cache_dir=home)
     assert data.fingerprint == load(tmp_path / "s", size=16).fingerprint and data.classes == ("sound", "track") and right(data)
@@ -253,6 +261,14 @@ def test_a_url_is_read_once_and_then_by_parts(tmp_path: Path, home: Path, memory
     assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == picture(55)
     with pytest.raises(FileNotFoundError):
         source_of("memory://bucket/s/test-001.tar/0000.png")
+
+
+@pytest.mark.parametrize("data", ["simplecache::memory://b/s", "simplecache::memory://b/s/{0..1}.tar"])
+def test_chained_urls(home: Path, memory: Any, data: str) -> None:
+    for i in range(2):
+        memory.pipe(f"/b/s/{i}.tar", tar_bytes(samples(i * 20, i * 20 + 20)))
+    found = load(data, size=16, cache_dir=home)
+    assert right(found) and (try_picture(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
 
 
 def test_a_new_version_behind_a_url_is_noticed(tmp_path: Path, home: Path, memory: Any) -> None:

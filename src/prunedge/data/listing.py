@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prunedge.data.decode import Progress
-from prunedge.data.places import has_braces, is_url, written
+from prunedge.data.places import is_url, written
 from prunedge.data.rows import LAYOUT, SPLIT_NAMES, Listing, Row, finish
 from prunedge.data.shard_listing import are_shards, list_shards, shards_in
 from prunedge.edge.pictures import SUFFIXES
@@ -30,7 +30,7 @@ def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: P
     path = Path(text)
     if path.is_dir():
         return list_folder(path, cache_dir, progress)
-    if are_shards(text) and not (has_braces(text) and path.exists()):
+    if are_shards(text):
         return list_shards(text, cache_dir=cache_dir, progress=progress)
     if not path.exists():
         raise DataError("no such file or folder", where=data, remedy=LAYOUT)

@@ -62,7 +62,7 @@ def load_folder(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of class folders, with or without train/val/test over them, as `load` describes."""
+    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards, as `load` describes."""
     listing = list_folder(Path(root), cache_dir, progress)
     return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
 

@@ -24,7 +24,7 @@ _REMEDY = "name one .tar file, several as train-{000000..000012}.tar, or a folde
 
 def are_shards(data: str) -> bool:
     """Whether DATA, which is no folder, names shards."""
-    return is_url(data) or has_braces(data) or data.endswith(SHARD) or _PACKED.search(data) is not None
+    return is_url(data) or data.endswith(SHARD) or _PACKED.search(data) is not None or _is_pattern(data)
 
 
 def shards_in(folder: Path) -> list[str]:
@@ -77,17 +77,28 @@ def _places(data: str) -> tuple[str, list[str]]:
     """The folder that all shards lie in, and the shards."""
     if not is_url(data):
         data = os.path.abspath(data)
-    if has_braces(data):
-        places = expand(data)
+    if _is_pattern(data):
+        root, places = Path(data.partition("{")[0] + "_").parent, expand(data)
     elif data.endswith(SHARD) or _PACKED.search(data):
-        places = [data]
+        root, places = Path(data).parent, [data]
     else:
-        places = stores.shards_below(data) if is_url(data) else shards_in(Path(data))
-        if not places:
-            raise DataError("no shards found", where=data, remedy=_REMEDY)
-        return written(Path(data)), [written(Path(place)) for place in places]
+        root, places = Path(data), shards_in(Path(data)) if not is_url(data) else stores.shards_below(data)
+        places = [place for place in places if _is_at_hand(place[len(data.rstrip("/")) + 1 :])]
+    if not places:
+        raise DataError("no shards found", where=data, remedy=_REMEDY)
     # Each path of a picture goes through `Path`; so does its shard, or they would not be the same text.
-    return written(Path(data.partition("{")[0] + "_").parent), [written(Path(place)) for place in places]
+    return written(root), [written(Path(place)) for place in places]
+
+
+def _is_pattern(data: str) -> bool:
+    """Whether the braces in DATA stand for several places; those of a name that is there are a part of it."""
+    return has_braces(data) and (is_url(data) or not Path(data).exists())
+
+
+def _is_at_hand(name: str) -> bool:
+    """Whether a shard of a folder lies in it or in one of the splits' folders."""
+    folder, _, _ = name.rpartition("/")
+    return not folder or folder.lower() in SPLIT_NAMES
 
 
 def _splits(names: list[str], data: str) -> list[str | None]:

@@ -54,12 +54,13 @@ def opened(url: str) -> Iterator[IO[bytes]]:
 
 
 def shards_below(url: str) -> list[str]:
-    """The URLs of all shards in a folder, at any depth, sorted."""
+    """The URLs of the shards in a folder and in the folders right below it, sorted."""
     system, path = _store(url)
     with _mended(url):
         system.invalidate_cache()
-        names = [name for name in system.find(path) if name.endswith(SHARD)]
-    return sorted(system.unstrip_protocol(name) for name in names)
+        names = [name for name in system.find(path, maxdepth=2) if name.endswith(SHARD)]
+    # What stands before the store's own path (a scheme, several of them) is the same for all.
+    return sorted(url.rstrip("/") + name[len(path.rstrip("/")) :] for name in names)
 
 
 def beside(url: str) -> str | None:
