@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.35)
     parser.add_argument("--multiple", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--start", type=Path, help="a folder for the network to start from, which is taken from there if it is there")
     parser.add_argument("--one", nargs=4, metavar=("RIVAL", "SEED", "START", "MACS"))
     given = parser.parse_args()
     if given.one:
@@ -70,7 +71,8 @@ def main() -> None:
         print(json.dumps(_one(given, name, int(seed), Path(start), json.loads(macs))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        start = Path(folder) / "start.safetensors"
+        (given.start or Path(folder)).mkdir(exist_ok=True)
+        start = (given.start or Path(folder)) / "start.safetensors"
         accuracy = _start(given, start)
         print(f"the network to start from: {accuracy:.1%} on test", flush=True)
         runs = [_seed(given, seed, start) for seed in range(given.seeds)]
@@ -102,6 +104,8 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     data = load(given.data, size=given.size)
     network = build(given.model, data.classes, "none", seed=0)
     engine = measure_engine(network, data.example(8))
+    if file.exists():
+        return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
     fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, collector=collector)
     save_network(network, file)

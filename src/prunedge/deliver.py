@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 
 from prunedge import data as pictures
+from prunedge.data.decode import look_at
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench import BenchResult
 from prunedge.edge.runtimes import Network
@@ -64,8 +64,8 @@ def _side(data: Dataset) -> int:
     """The usual side of the training pictures in pixels: what an inspection should cut a photograph into."""
     sides = []
     for sample in data.train.take(CHECKED).samples:
-        with Image.open(sample.path) as opened:
-            sides.append(sum(opened.size) / 2)
+        look = look_at(sample.path)
+        sides.append((look.width + look.height) / 2)
     return round(median(sides))
 
 

@@ -15,6 +15,7 @@ from prunedge import data as pictures
 from prunedge import ranks
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
+from prunedge.data.places import written
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
@@ -277,7 +278,7 @@ def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Mod
     wrong = (after.argmax(1) != labels) & (before.argmax(1) == labels)
     mistakes = [
         {
-            "path": str(data.test.samples[i].path), "label": data.classes[int(labels[i])],
+            "path": written(data.test.samples[i].path), "label": data.classes[int(labels[i])],
             "baseline": data.classes[int(before[i].argmax())], "best": data.classes[int(after[i].argmax())],
             "p_baseline": float(before[i].max()), "p_best": float(after[i].max()),
         }

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.format import write_array_header_1_0
 
 from prunedge.data import cache
-from prunedge.data.cache import decode_all, open_pixels
+from prunedge.data.cache import decode_all, read_pixels
 from prunedge.errors import DataError
 from tests.tiny_pictures import write_tiny
 
@@ -30,19 +32,67 @@ def home(tmp_path: Path) -> Path:
 
 def forget(path: Path) -> None:
     """As if the process that read this array had ended."""
-    cache._open.pop(path)[0].close()
+    cache._open.pop(path).file.close()
 
 
 def test_pictures_are_decoded_once(paths: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     first = decode_all(paths, 16, folder=home, progress=lambda done, total, what: told.append((done, total, what)))
     assert told[-1] == (20, 20, "decoding pictures") and len(told) == 20
-    pixels = open_pixels(first.cache)
-    assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8 and not pixels.flags.writeable
+    pixels = read_pixels(first.cache, range(20))
+    assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
+    assert (pixels == np.stack([cache.try_picture(path, 16) for path in paths])).all()
     monkeypatch.setattr(cache, "try_picture", lambda *_: pytest.fail("decoded again"))
     assert decode_all(paths, 16, folder=home) == first
     forget(first.cache)
     assert decode_all(paths, 16, folder=home) == first
+
+
+@pytest.mark.parametrize("positioned", [True, False])
+def test_rows_come_in_the_order_that_was_asked_for(
+    paths: list[Path], home: Path, positioned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = decode_all(paths, 16, folder=home).cache
+    if not positioned:
+        monkeypatch.delattr(os, "preadv", raising=False)
+    elif not hasattr(os, "preadv"):
+        pytest.skip("this system has no preadv")
+    whole = np.stack([cache.try_picture(path, 16) for path in paths])
+    order = [7, 0, 19, 7, 3]
+    assert (read_pixels(found, order) == whole[order]).all()
+    assert read_pixels(found, []).shape == (0, 16, 16, 3)
+    with pytest.raises(IndexError):
+        read_pixels(found, [20])
+    with ThreadPoolExecutor(8) as pool:
+        assert all((one == whole[order]).all() for one in pool.map(lambda _: read_pixels(found, order), range(50)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
+def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
+    n, size = 1000, 224  # 150 MB
+    home.mkdir()
+    with (home / "large.npy").open("wb") as file:
+        write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)})
+        file.seek(n * size * size * 3, os.SEEK_CUR)
+        file.write(b'{"digests": [], "unreadable": {}, "kinds": [], "looks": []}')
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    read_pixels(home / "large.npy", range(8))
+    before = resident()
+    for start in range(0, n, 8):
+        read_pixels(home / "large.npy", range(start, start + 8))
+    assert resident() - before < 20_000_000
+    forget(home / "large.npy")
+
+
+def test_an_array_that_was_cut_short_is_named(paths: list[Path], home: Path) -> None:
+    found = decode_all(paths, 16, folder=home).cache
+    os.truncate(found, 4000)
+    with pytest.raises(DataError, match=r"cut short.*load the data again"):
+        read_pixels(found, range(20))
+    forget(found)
 
 
 def test_a_changed_file_is_decoded_again(paths: list[Path], home: Path) -> None:
@@ -76,15 +126,15 @@ def test_the_least_lately_used_makes_room_but_nothing_in_use(paths: list[Path], 
     assert not arrays[1].exists(), "the least lately used"
     assert arrays[2].exists()
     assert not list(home.glob("*.tmp*"))
-    assert open_pixels(arrays[0]).sum() > 0
+    assert read_pixels(arrays[0], [0]).sum() > 0
 
 
 def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -> None:
     array = decode_all(paths, 16, folder=home).cache
     forget(array)
     code = (
-        "from pathlib import Path; from prunedge.data.cache import open_pixels\n"
-        f"open_pixels(Path({str(array)!r})); print('ok', flush=True); input()"
+        "from pathlib import Path; from prunedge.data.cache import read_pixels\n"
+        f"read_pixels(Path({str(array)!r}), [0]); print('ok', flush=True); input()"
     )
     reader = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
     try:
@@ -105,7 +155,7 @@ def test_what_does_not_fit_is_not_kept(paths: list[Path], home: Path, caplog: py
 
 def test_a_deleted_array_and_a_folder_that_cannot_be_made(paths: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="was deleted"):
-        open_pixels(tmp_path / "gone.npy")
+        read_pixels(tmp_path / "gone.npy", [0])
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="PRUNEDGE_CACHE"):
         decode_all(paths, 16, folder=tmp_path / "file" / "cache")
@@ -114,9 +164,9 @@ def test_a_deleted_array_and_a_folder_that_cannot_be_made(paths: list[Path], tmp
 def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     root = write_tiny(tmp_path / "many", 100, 64)
     code = (
-        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all, open_pixels\n"
+        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all, read_pixels\n"
         f"found = decode_all(sorted(Path({str(root)!r}).rglob('*.png')), 64, folder=Path({str(home)!r}))\n"
-        "print(found.cache.name, int(open_pixels(found.cache).sum(dtype='int64')))"
+        "print(found.cache.name, int(read_pixels(found.cache, range(200)).sum(dtype='int64')))"
     )
 
     def start() -> subprocess.Popen[bytes]:
@@ -131,7 +181,7 @@ def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     answers = [runner.communicate()[0] for runner in [start(), start()]]
     assert answers[0] == answers[1]
     assert len(list(home.glob("*.npy"))) == 1 and not list(home.glob("*.tmp*"))
-    assert int(answers[0].split()[1]) == sum(int(open_pixels(next(home.glob("*.npy")))[i].sum(dtype="int64")) for i in range(200))
+    assert int(answers[0].split()[1]) == int(read_pixels(next(home.glob("*.npy")), range(200)).sum(dtype="int64"))
 
 
 def _environment() -> dict[str, str]:

@@ -96,3 +96,10 @@ def test_some_of_the_folds() -> None:
 def test_trials_of_a_manifest_are_called_after_its_folder() -> None:
     (trial,) = trials(Grid({**VALUES, "data": "/pictures/masonry/manifest.csv"}))
     assert trial.name.startswith("masonry-") and trial.start.name.startswith("masonry-")
+
+
+def test_shards_keep_their_braces_and_urls(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('data = ["s/t-{0..3}.tar", "s3://bucket/set", "../x.tar"]\nmodel = "a"')
+    grid = Grid.from_toml(tmp_path / "a.toml")
+    assert grid.values["data"] == [f"{tmp_path}/s/t-{{0..3}}.tar", "s3://bucket/set", str(tmp_path.parent / "x.tar")]
+    assert [trial.name.split("-")[0] for trial in trials(grid)] == ["s", "set", "x"]

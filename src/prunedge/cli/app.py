@@ -41,7 +41,7 @@ REPORT_AFTER_S = 3.0
 EXTRAS = {"elpv_dataset": "demo"}
 TRAINING = {
     "torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "sklearn", "scipy", "imagehash", "safetensors", "onnx",
-    "onnxscript", "filelock", "jinja2", "plotly",
+    "onnxscript", "filelock", "fsspec", "jinja2", "plotly",
 }  # fmt: skip
 
 

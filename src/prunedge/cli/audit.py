@@ -40,7 +40,7 @@ def audit(
     run
         A run folder of `train` or `prune`, whose best network is audited. With --model the pictures come here.
     data
-        Other pictures than the run's own: class folders or a CSV manifest.
+        Other pictures than the run's own: class folders, a CSV manifest, or shards.
     model
         Instead of a run: any torchvision or timm name, or package.module:function of your own.
     weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,7 +13,7 @@ _SHOWN = 10  # lines of a kind; --json has them all
 
 
 def check(
-    data: Path,
+    data: str,
     *,
     size: int = 224,
     seed: int = 0,
@@ -32,7 +31,7 @@ def check(
     Parameters
     ----------
     data
-        Class folders, or a CSV manifest (path,label[,source][,split]).
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
     size
         Pictures are stretched to size x size pixels.
     seed

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def prune(
-    data: Path | None = None,
+    data: str | None = None,
     *,
     model: str | None = None,
     start: Annotated[Path | None, Parameter(name="--from")] = None,
@@ -78,7 +78,8 @@ def prune(
     Parameters
     ----------
     data
-        Class folders, or a CSV manifest (path,label[,source][,split]). May be left out with --from.
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
+        May be left out with --from.
     model
         Any torchvision or timm name, or package.module:function of your own; it is trained first.
     start
@@ -184,6 +185,7 @@ def prune(
     """
     from prunedge.cli.console import print_json, progress
     from prunedge.cli.profile import print_profile
+    from prunedge.data.places import absolute
     from prunedge.errors import PrunedgeError
     from prunedge.job import prune as start_job
     from prunedge.job import resume as resume_job
@@ -196,7 +198,7 @@ def prune(
             raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
         given = {
             "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
-            "data": None if data is None else str(data.resolve()),
+            "data": None if data is None else absolute(data),
         }  # fmt: skip
         knobs = {
             "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
@@ -323,7 +325,7 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})
 
 
-def _from_model(model: str | None, data: Path | None, values: dict[str, Any]) -> Recipe:
+def _from_model(model: str | None, data: str | None, values: dict[str, Any]) -> Recipe:
     from prunedge.errors import PrunedgeError
     from prunedge.recipe import Recipe
 

@@ -23,10 +23,10 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
         Print the page's path as JSON.
     """
     from prunedge.cli.console import print_json
+    from prunedge.data.places import is_url
     from prunedge.report import write_report, write_study_report
     from prunedge.runs import open_run
     from prunedge.study import open_book
-    from prunedge.study.remote import is_url
 
     if is_url(folder) or (Path(folder) / "study.toml").is_file():
         book = open_book(folder)

@@ -145,7 +145,7 @@ def grid(file: Path, *, where: Where) -> None:
 
 
 @study.command
-def crossval(data: Path, *, model: Models, folds: int = 5, common: Common | None = None, where: Where) -> None:
+def crossval(data: str, *, model: Models, folds: int = 5, common: Common | None = None, where: Where) -> None:
     """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
@@ -153,7 +153,7 @@ def crossval(data: Path, *, model: Models, folds: int = 5, common: Common | None
     Parameters
     ----------
     data
-        Class folders or a CSV manifest. Folds never part a source.
+        Class folders, a CSV manifest, or shards. Folds never part a source.
     model
         A network, or several with commas between them.
     folds
@@ -165,7 +165,7 @@ def crossval(data: Path, *, model: Models, folds: int = 5, common: Common | None
 
 
 @study.command
-def epochs(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
+def epochs(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
     """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each number, and the pruning time of each.
 
     Example: `prunedge study epochs cracks/ --model vgg16_bn --epochs 1,2,5,10 --out studies/epochs`
@@ -173,7 +173,7 @@ def epochs(data: Path, *, model: Models, common: Common | None = None, where: Wh
     Parameters
     ----------
     data
-        Class folders or a CSV manifest.
+        Class folders, a CSV manifest, or shards.
     model
         A network, or several with commas between them.
     """
@@ -185,7 +185,7 @@ def epochs(data: Path, *, model: Models, common: Common | None = None, where: Wh
 
 
 @study.command
-def criteria(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
+def criteria(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
     """Which criterion? All of them (or those of --criterion) from the same starting network, with the controls.
 
     Example: `prunedge study criteria cracks/ --model resnet18 --seed 0,1,2 --out studies/criteria`
@@ -193,7 +193,7 @@ def criteria(data: Path, *, model: Models, common: Common | None = None, where: 
     Parameters
     ----------
     data
-        Class folders or a CSV manifest.
+        Class folders, a CSV manifest, or shards.
     model
         A network, or several with commas between them.
     """
@@ -205,7 +205,7 @@ def criteria(data: Path, *, model: Models, common: Common | None = None, where: 
 
 
 @study.command
-def networks(data: Path, *, model: Models, common: Common | None = None, where: Where) -> None:
+def networks(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
     """Which network? Filters left in each layer, time, size, MACs and accuracy side by side.
 
     Example: `prunedge study networks cracks/ --models vgg16_bn,resnet18 --out studies/networks`
@@ -213,7 +213,7 @@ def networks(data: Path, *, model: Models, common: Common | None = None, where: 
     Parameters
     ----------
     data
-        Class folders or a CSV manifest.
+        Class folders, a CSV manifest, or shards.
     model
         A network, or several with commas between them.
     """
@@ -223,7 +223,7 @@ def networks(data: Path, *, model: Models, common: Common | None = None, where: 
 
 
 @study.command
-def talk(cracks: Path, corrosion: Path, *, model: Models | None = None, folds: int = 5, common: Common | None = None, where: Where) -> None:
+def talk(cracks: str, corrosion: str, *, model: Models | None = None, folds: int = 5, common: Common | None = None, where: Where) -> None:
     """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
@@ -231,7 +231,7 @@ def talk(cracks: Path, corrosion: Path, *, model: Models | None = None, folds: i
     Parameters
     ----------
     cracks
-        Class folders or a CSV manifest.
+        Class folders, a CSV manifest, or shards.
     corrosion
         Another.
     model
@@ -315,8 +315,10 @@ def _values(common: Common | None) -> dict[str, Any]:
     return (common or Common()).values()
 
 
-def _paths(*data: Path) -> list[str]:
-    return [str(one.resolve()) for one in data]
+def _paths(*data: str) -> list[str]:
+    from prunedge.data.places import absolute
+
+    return [absolute(one) for one in data]
 
 
 def _summary(book: Book, rows: list[Row]) -> tuple[tuple[str, ...], list[Line]]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Path,
+    data: str,
     *,
     model: str = "resnet18",
     weights: str = "imagenet",
@@ -41,7 +41,7 @@ def train(
     Parameters
     ----------
     data
-        Class folders, or a CSV manifest (path,label[,source][,split]).
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
     model
         Any torchvision or timm name, or package.module:function of your own.
     weights
@@ -79,13 +79,14 @@ def train(
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress
+    from prunedge.data.places import absolute
     from prunedge.job import Watch
     from prunedge.job import train as do_train
     from prunedge.recipe import Recipe
 
     recipe = Recipe.make(
         "prunedge train",
-        data=str(data.resolve()),
+        data=absolute(data),
         model=model,
         weights=weights,
         train_epochs=epochs,

@@ -1,4 +1,6 @@
-"""Decoded pictures on disk: one memory-mapped uint8 array (N, S, S, 3) for each set of files and size.
+"""Decoded pictures on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at its rows' places.
+
+Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one epoch of 100,000 pictures.
 
 Safe when runs share it: an array is filled under a lock into a temporary file and renamed when whole, so another run
 sees all of it or nothing, also after a `kill -9`. Bounded: the arrays that were used least lately make room. An array
@@ -22,35 +24,33 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Progress, at_once, try_picture
+from prunedge.data.decode import Look, Progress, at_once, look_at, try_picture
+from prunedge.data.places import cache_folder
+from prunedge.data.shards import drop_copies, fetch_all, stamp_of
 from prunedge.errors import DataError
 
 try:
     import fcntl
-except ImportError:  # Windows refuses to delete a file that is mapped, so no lock is needed there
+except ImportError:  # Windows refuses to delete a file that is open, so no lock is needed there
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the decoding; a change makes old arrays useless
+VERSION = 2  # of the decoding and its notes; a change makes old arrays useless
 LIMIT_BYTES = 20 * 2**30
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding every picture gave: the array's file (None when it would not fit), digests, what failed.
+    """What decoding every picture gave: the array's file (None when it would not fit), digests, what failed, how each is stored.
 
-    `digests` has an empty string, and `unreadable` the reason, at the index of a picture that can't be read.
+    `digests` has an empty string, `looks` None, and `unreadable` the reason, at the index of a picture that can't be read.
     """
 
     cache: Path | None
     digests: tuple[str, ...]
     unreadable: dict[int, str]
-
-
-def cache_folder(folder: Path | str | None = None) -> Path:
-    """The folder of the arrays: `folder`, or $PRUNEDGE_CACHE, or ~/.cache/prunedge."""
-    return Path(folder or os.environ.get("PRUNEDGE_CACHE") or Path.home() / ".cache" / "prunedge")
+    looks: tuple[Look | None, ...]
 
 
 def decode_all(
@@ -74,6 +74,7 @@ def decode_all(
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not target.exists():
+                fetch_all(paths)
                 # What the cache holds already can make room.
                 if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
                     text = "%.1f GB of decoded pictures don't fit the cache %s: decoding anew each epoch"
@@ -81,41 +82,76 @@ def decode_all(
                     return Decoded(None, *_decode_into(None, paths, size, progress))
                 _make_room(home, limit - needed)
                 _write(target, paths, size, progress)
-            return Decoded(target, *_opened(target)[2])
+            drop_copies(paths)
+            return Decoded(target, *_opened(target).notes)
     except OSError as error:
         remedy = "set PRUNEDGE_CACHE to a folder with room"
         raise DataError(f"can't use the cache: {error}", where=home, remedy=remedy) from None
 
 
-Notes = tuple[tuple[str, ...], dict[int, str]]  # digests, unreadable
-
-# One mapping per array and process. The open file keeps the lock by which other processes' _make_room leaves it alone.
-_open: dict[Path, tuple[IO[bytes], np.ndarray, Notes]] = {}
+Notes = tuple[tuple[str, ...], dict[int, str], tuple[Look | None, ...]]  # digests, unreadable, looks
 
 
-def open_pixels(cache: Path) -> np.ndarray:
-    """The array of a cache file: (N, S, S, 3) uint8, memory-mapped. Raises DataError when it was deleted."""
+@dataclass(frozen=True)
+class _Array:
+    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the notes behind them."""
+
+    file: IO[bytes]
+    start: int
+    shape: tuple[int, ...]
+    notes: Notes
+
+
+# One for each array and process. The open file keeps the lock by which other processes' _make_room leaves it alone.
+_open: dict[Path, _Array] = {}
+
+
+def read_looks(cache: Path) -> tuple[Look | None, ...]:
+    """How the picture of each row is stored, None where it can't be read."""
+    return _opened(cache).notes[2]
+
+
+def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several threads may. Raises DataError
+    when the file was deleted or cut short.
+    """
     try:
-        return _opened(cache)[1]
+        array = _opened(cache)
     except FileNotFoundError:
         remedy = "load the data again"
         raise DataError("the cache of decoded pictures was deleted", where=cache, remedy=remedy) from None
+    wanted = np.asarray(rows, np.int64).reshape(-1)
+    if not hasattr(os, "preadv"):  # Windows and macOS: a mapping that ends with the call
+        return np.memmap(array.file, np.uint8, "r", array.start, array.shape)[wanted]
+    pixels = np.empty((len(wanted), *array.shape[1:]), np.uint8)
+    one = int(np.prod(array.shape[1:]))
+    for place in np.argsort(wanted, kind="stable").tolist():  # forwards through the file, as disks like it
+        if not 0 <= (row := int(wanted[place])) < array.shape[0]:
+            raise IndexError(f"row {row} of {array.shape[0]}")
+        left, offset = memoryview(pixels[place]).cast("B"), array.start + row * one
+        while len(left):
+            got = os.preadv(array.file.fileno(), [left], offset)
+            if not got:
+                raise DataError("the cache of decoded pictures was cut short", where=cache, remedy="delete it and load the data again")
+            left, offset = left[got:], offset + got
+    return pixels
 
 
-def _opened(cache: Path) -> tuple[IO[bytes], np.ndarray, Notes]:
+def _opened(cache: Path) -> _Array:
     if cache not in _open:
         file = cache.open("rb")
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_SH)
         os.utime(cache)  # the last use, by which room is made
         read_magic(file)
-        shape, _, dtype = read_array_header_1_0(file)
+        shape, _, _ = read_array_header_1_0(file)
         start = file.tell()
-        pixels = np.memmap(file, dtype, "r", start, shape)
-        file.seek(start + pixels.nbytes)
+        file.seek(start + int(np.prod(shape)))
         notes = json.loads(file.read())
         unreadable = {int(i): why for i, why in notes["unreadable"].items()}
-        _open[cache] = (file, pixels, (tuple(notes["digests"]), unreadable))
+        kinds = [kind and Look(*kind) for kind in notes["kinds"]]
+        looks = tuple(kinds[i] for i in notes["looks"])
+        _open[cache] = _Array(file, start, shape, (tuple(notes["digests"]), unreadable, looks))
     return _open[cache]
 
 
@@ -123,12 +159,16 @@ def _fingerprint(paths: Sequence[Path], size: int) -> str:
     """Stands for these files, as they are now, at this size."""
     digest = hashlib.sha256(f"{VERSION} {size} {len(paths)}".encode())
     for path in paths:
-        try:
-            found = path.stat()
-            digest.update(f"\n{path.absolute()}\t{found.st_size}\t{found.st_mtime_ns}".encode(errors="surrogateescape"))
-        except OSError:
-            digest.update(f"\n{path.absolute()}\tmissing".encode(errors="surrogateescape"))
+        digest.update(f"\n{stamp_of(path) or _stamp(path)}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+        return f"{path.absolute()}\t{found.st_size}\t{found.st_mtime_ns}"
+    except OSError:
+        return f"{path.absolute()}\tmissing"
 
 
 def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | None) -> None:
@@ -141,34 +181,37 @@ def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | 
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
             write_array_header_1_0(file, header)
-            digests, unreadable = _decode_into(file, paths, size, progress)
-            file.write(json.dumps({"digests": digests, "unreadable": unreadable}).encode())
+            digests, unreadable, looks = _decode_into(file, paths, size, progress)
+            kinds = {look: i for i, look in enumerate(dict.fromkeys(looks))}  # few, where there are many pictures
+            notes = {"digests": digests, "unreadable": unreadable, "kinds": list(kinds), "looks": [kinds[look] for look in looks]}
+            file.write(json.dumps(notes).encode())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, progress: Progress | None) -> Notes:
-    """Decode all, into `file` if there is one; the digest of each picture, the reasons of those that can't be read."""
-    digests, unreadable = [], {}
-    for i, (picture, digest) in enumerate(at_once(_decoder(size), paths)):
+    """Decode all, into `file` if there is one; digests, the reasons of those that can't be read, and how each is stored."""
+    digests, unreadable, looks = [], {}, []
+    for i, (picture, digest, look) in enumerate(at_once(_decoder(size), paths)):
         if isinstance(picture, str):
             unreadable[i] = picture
             picture = np.zeros((size, size, 3), np.uint8)
         if file is not None:
             file.write(picture.tobytes())
         digests.append(digest)
+        looks.append(look)
         if progress is not None:
             progress(i + 1, len(paths), "decoding pictures")
-    return tuple(digests), unreadable
+    return tuple(digests), unreadable, tuple(looks)
 
 
-def _decoder(size: int) -> Callable[[Path], tuple[np.ndarray | str, str]]:
-    def work(path: Path) -> tuple[np.ndarray | str, str]:
+def _decoder(size: int) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+    def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
         picture = try_picture(path, size)
         if isinstance(picture, str):
-            return picture, ""
-        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest()
+            return picture, "", None
+        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest(), look_at(path)
 
     return work
 
@@ -182,17 +225,25 @@ def _arrays(home: Path) -> list[Path]:
     return [path for _, path in sorted(aged)]
 
 
+def _copies(home: Path) -> list[Path]:
+    """The copies of shards from behind URLs; whoever misses one asks the store instead."""
+    return list((home / "shards").glob("*.tar"))
+
+
 def _used(home: Path) -> int:
-    return sum(path.stat().st_size for path in _arrays(home) if path.exists())
+    return sum(path.stat().st_size for path in (*_arrays(home), *_copies(home)) if path.exists())
 
 
 def _make_room(home: Path, limit: int) -> None:
-    """Delete what killed runs left, then unused arrays, the least lately used first, until `limit` bytes remain."""
+    """Delete what killed runs left, then copies of shards, then unused arrays, the least lately used first, until `limit` bytes remain."""
     with FileLock(home / "room.lock"):
         for path in home.glob("*.tmp*"):
             with _unused(path.with_suffix(".npy")) as free:
                 if free:
                     path.unlink(missing_ok=True)
+        for path in _copies(home):
+            if _used(home) > limit:
+                path.unlink(missing_ok=True)
         for path in _arrays(home):
             if _used(home) <= limit:
                 return

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
-from prunedge.data.dataset import Dataset, Sample
-from prunedge.data.decode import Progress, at_once, try_picture
+from prunedge.data.cache import read_looks
+from prunedge.data.dataset import Dataset, Sample, Split
+from prunedge.data.decode import Look, Progress, at_once, look_at, try_picture
 from prunedge.data.load import load
+from prunedge.data.places import written
 from prunedge.data.twins import Twin, find_twins
 
 RARE = 50  # pictures of a class, below which a split says little about it
@@ -89,18 +89,18 @@ def check(
     names = {sample.path: _name(sample.path, found.root) for split in found.splits().values() for sample in split.samples}
     counts = {side: _per_class(split.samples, found.classes) for side, split in found.splits().items()}
     totals = [sum(count[name] for count in counts.values()) for name in found.classes]
-    shapes, modes, formats = _headers(list(names))
+    looks = [look for split in found.splits().values() for look in _looks(split)]
     twins, same = find_twins(found, names, max_distance, progress)
     report = CheckReport(
-        data=str(data),
+        data=written(data),
         size=size,
         classes=found.classes,
         counts=counts,
         imbalance=max(totals) / max(min(totals), 1),
         majority=max(counts["test"].values()) / len(found.test),
-        sizes=_sizes(shapes, size),
-        modes=modes,
-        formats=formats,
+        sizes=_sizes([(look.width, look.height) for look in looks], size),
+        modes=dict(Counter(look.mode for look in looks)),
+        formats=dict(Counter(look.format for look in looks)),
         unreadable={_name(path, found.root): str(try_picture(path, size)) for path in found.skipped},
         sources=_count_sources(found),
         leaks=_leaks(found),
@@ -122,15 +122,12 @@ def _per_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, i
     return {name: counts[i] for i, name in enumerate(classes)}
 
 
-def _headers(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], dict[str, int], dict[str, int]]:
-    """Width and height of each, how many of each mode and of each format; the headers alone are read."""
-
-    def work(path: Path) -> tuple[tuple[int, int], str, str]:
-        with Image.open(path) as picture:
-            return picture.size, picture.mode, picture.format or "?"
-
-    found = list(at_once(work, paths))
-    return [f[0] for f in found], dict(Counter(f[1] for f in found)), dict(Counter(f[2] for f in found))
+def _looks(split: Split) -> list[Look]:
+    """How each picture is stored, as the cache remembers it; without a cache from the pictures' headers."""
+    if split.cache is None:
+        return list(at_once(look_at, [sample.path for sample in split.samples]))
+    known = read_looks(split.cache)
+    return [look for row in split.rows if (look := known[row]) is not None]
 
 
 def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:

@@ -74,9 +74,9 @@ class Split:
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
         """These pictures as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when one can't be read any more."""
         if self.cache is not None:
-            from prunedge.data.cache import open_pixels
+            from prunedge.data.cache import read_pixels
 
-            return open_pixels(self.cache)[[self.rows[i] for i in indices]]
+            return read_pixels(self.cache, [self.rows[i] for i in indices])
         from prunedge.data.decode import decode
 
         return decode([self.samples[i].path for i in indices], self.size)

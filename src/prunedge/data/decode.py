@@ -6,12 +6,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
+from prunedge.data.shards import read_member
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError
 
@@ -19,6 +22,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 Progress = Callable[[int, int, str], None]
+
+
+class Look(NamedTuple):
+    """How a picture is stored: pixels, Pillow's mode (RGB, L, ...) and the format (PNG, JPEG, ...)."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
 
 
 def decode(paths: Sequence[Path], size: int) -> np.ndarray:
@@ -34,13 +46,29 @@ def decode(paths: Sequence[Path], size: int) -> np.ndarray:
 def try_picture(path: Path, size: int) -> np.ndarray | str:
     """The picture as (size, size, 3) uint8, or in a few words why it can't be read."""
     try:
-        if path.stat().st_size == 0:
+        file = source_of(path)
+        if (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes) == 0:
             return "empty file"
-        return read_picture(path, size)
+        return read_picture(file, size)
     except FileNotFoundError:
         return "no such file"
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
         return reason(error, path)
+
+
+def source_of(path: Path | str) -> Path | BytesIO:
+    """What a decoder opens for this picture: the file, or the bytes of a picture in a shard.
+
+    Raises FileNotFoundError or DataError when the shard can't give it.
+    """
+    data = read_member(path)
+    return Path(path) if data is None else BytesIO(data)
+
+
+def look_at(path: Path) -> Look:
+    """How a picture is stored; its header alone is decoded."""
+    with Image.open(source_of(path)) as picture:
+        return Look(*picture.size, picture.mode, picture.format or "?")
 
 
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:

@@ -1,4 +1,4 @@
-"""What a folder or a manifest holds, before any picture is opened: files, labels, sources, and splits where the user made them."""
+"""What a folder, a manifest or shards hold, before any picture is opened: files, labels, sources, and the user's own splits."""
 
 from __future__ import annotations
 
@@ -6,70 +6,61 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+from prunedge.data.decode import Progress
+from prunedge.data.places import is_url, written
+from prunedge.data.rows import LAYOUT, SPLIT_NAMES, Listing, Row, finish
+from prunedge.data.shard_listing import are_shards, list_shards, shards_in
 from prunedge.edge.pictures import SUFFIXES
 from prunedge.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_LAYOUT = "expected DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, or a CSV with the columns path,label"
+
+def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
+    """The pictures of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of shards. Raises DataError.
+
+    The index of shards is kept in the cache folder `cache_dir`.
+    """
+    text = written(data)
+    if is_url(text):
+        return list_shards(text, cache_dir=cache_dir, progress=progress)
+    path = Path(text)
+    if path.is_dir():
+        return list_folder(path, cache_dir, progress)
+    if are_shards(text):
+        return list_shards(text, cache_dir=cache_dir, progress=progress)
+    if not path.exists():
+        raise DataError("no such file or folder", where=data, remedy=LAYOUT)
+    return list_manifest(path)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One listed picture: its file, its name relative to the root (with slashes), and what the user said of it."""
+def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
+    """The pictures of class folders, with or without train/val/test over them; a `manifest.csv` inside has the last word.
 
-    path: Path
-    name: str
-    label: str
-    source: str | None = None
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All pictures of a root, in an order that does not depend on the file system, and the names of their classes, sorted."""
-
-    root: Path
-    rows: tuple[Row, ...]
-    classes: tuple[str, ...]
-
-
-def list_data(data: Path) -> Listing:
-    """The pictures of a CSV manifest, of a folder with a `manifest.csv`, or of class folders. Raises DataError."""
-    if data.is_dir():
-        return list_folder(data)
-    if not data.exists():
-        raise DataError("no such file or folder", where=data, remedy=_LAYOUT)
-    return list_manifest(data)
-
-
-def list_folder(root: Path) -> Listing:
-    """The pictures of class folders, with or without train/val/test over them; a `manifest.csv` inside has the last word."""
+    A folder without pictures but with tar files holds shards.
+    """
     if not root.is_dir():
-        raise DataError("no such folder", where=root, remedy=_LAYOUT)
+        raise DataError("no such folder", where=root, remedy=LAYOUT)
     manifest = root / "manifest.csv"
     if manifest.is_file() and _has_columns(manifest):
         log.info("%s: using manifest.csv", root)
         return list_manifest(manifest)
+    if shards := shards_in(root):
+        if next(find_pictures(root), None) is None:
+            return list_shards(str(root), cache_dir=cache_dir, progress=progress)
+        log.warning("%s: left out beside the pictures: %s", root, ", ".join(Path(one).name for one in shards))
     folders = {folder.name: list(find_pictures(folder)) for folder in _subfolders(root)}
     empty = [name for name, found in folders.items() if not found]
     if empty:
         log.warning("%s: left out for holding no pictures: %s", root, ", ".join(empty))
     folders = {name: found for name, found in folders.items() if found}
-    if _SPLIT_NAMES.keys() & {"train", "training"} & {name.lower() for name in folders}:
-        return _finish(root, list(_split_rows(root, folders)))
+    if SPLIT_NAMES.keys() & {"train", "training"} & {name.lower() for name in folders}:
+        return finish(root, list(_split_rows(root, folders)))
     rows = [_row(root, path, label) for label, found in folders.items() for path in found]
-    return _finish(root, rows)
+    return finish(root, rows)
 
 
 def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
@@ -79,7 +70,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     columns are ignored. Raises DataError that names every line with a missing value or an unknown split at once.
     """
     if not csv_file.is_file():
-        raise DataError("no such manifest", where=csv_file, remedy=_LAYOUT)
+        raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
     base = csv_file.parent if root is None else root
     rows, faults = [], []
     for line, record in _records(csv_file):
@@ -87,52 +78,31 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
         split = record.get("split") or None
         if not name or not label:
             faults.append(f"line {line}: no {'label' if name else 'path'}")
-        elif split is not None and split.lower() not in _SPLIT_NAMES:
+        elif split is not None and split.lower() not in SPLIT_NAMES:
             faults.append(f"line {line}: unknown split '{split}'")
         else:
-            side = _SPLIT_NAMES[split.lower()] if split else None
+            side = SPLIT_NAMES[split.lower()] if split else None
             rows.append(Row(_locate(base, name), name.replace("\\", "/"), label, record.get("source") or None, side))
     if faults:
         raise DataError("; ".join(faults), where=csv_file, remedy="give each line a path and a label; splits are train, val, test")
     twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
     if twice:
         raise DataError(f"{len(twice)} pictures are listed twice: {', '.join(twice)}", where=csv_file, remedy="list each once")
-    return _finish(base, rows, where=csv_file)
-
-
-def _finish(root: Path, rows: Sequence[Row], where: Path | None = None) -> Listing:
-    """Check what every layout must give: two classes, and a split for all pictures or for none."""
-    place = where or root
-    classes = _sorted_labels({row.label for row in rows})
-    if not rows:
-        raise DataError("no pictures found", where=place, remedy=_LAYOUT)
-    if len(classes) < 2:
-        raise DataError(f"only one class, '{classes[0]}'", where=place, remedy=f"at least two are needed; {_LAYOUT}")
-    given = {row.split for row in rows}
-    if None in given and len(given) > 1:
-        bare = [row.name for row in rows if row.split is None]
-        raise DataError(
-            f"{len(bare)} of {len(rows)} pictures have no split, {bare[0]} first",
-            where=place,
-            remedy="fill in all or none",
-        )
-    if None not in given and "train" not in given:
-        raise DataError("a split is given, but no picture is for training", where=place, remedy="mark some as train")
-    return Listing(root, tuple(rows), classes)
+    return finish(base, rows, where=csv_file)
 
 
 def _split_rows(root: Path, folders: dict[str, list[Path]]) -> Iterator[Row]:
     """Rows of train/<class>, val/<class>, test/<class>."""
-    others = [name for name in folders if name.lower() not in _SPLIT_NAMES]
+    others = [name for name in folders if name.lower() not in SPLIT_NAMES]
     if others:
         remedy = "keep train, val and test apart from class folders"
         raise DataError(f"pictures in {', '.join(others)} beside a train folder", where=root, remedy=remedy)
     for name, found in folders.items():
         loose = [path for path in found if path.parent == root / name]
         if loose:
-            raise DataError(f"{len(loose)} pictures lie in no class folder", where=root / name, remedy=_LAYOUT)
+            raise DataError(f"{len(loose)} pictures lie in no class folder", where=root / name, remedy=LAYOUT)
         for path in found:
-            yield _row(root, path, path.relative_to(root / name).parts[0], _SPLIT_NAMES[name.lower()])
+            yield _row(root, path, path.relative_to(root / name).parts[0], SPLIT_NAMES[name.lower()])
 
 
 def _row(root: Path, path: Path, label: str, split: str | None = None) -> Row:
@@ -187,8 +157,3 @@ def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     yield reader.line_num + 1, dict(zip(columns, map(str.strip, values), strict=False))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8") from None
-
-
-def _sorted_labels(labels: set[str]) -> tuple[str, ...]:
-    """Sorted as numbers when all are, so that class 10 comes after class 9."""
-    return tuple(sorted(labels, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label)))

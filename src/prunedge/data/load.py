@@ -1,4 +1,4 @@
-"""From a folder or a manifest to a Dataset: list, decode (all that can't be read is known here), group, split."""
+"""From a folder, a manifest or shards to a Dataset: list, decode (all that can't be read is known here), group, split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress
-from prunedge.data.listing import SPLITS, Listing, list_data, list_folder, list_manifest
+from prunedge.data.listing import list_data, list_folder, list_manifest
+from prunedge.data.rows import SPLITS, Listing
 from prunedge.data.sources import group_ids, sources
 from prunedge.data.splits import assign
 from prunedge.errors import DataError
@@ -34,7 +35,9 @@ def load(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of class folders, of a folder with a `manifest.csv`, or of a CSV manifest.
+    """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, or of shards.
+
+    Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them, or an fsspec URL of any of these.
 
     Pictures are stretched to size x size pixels. `val` and `test` are the shares of those splits where the data
     doesn't come split; a missing val or test is cut out of train. Splits are stratified, grouped by source
@@ -43,7 +46,7 @@ def load(
     `progress(done, total, what)` is called while pictures are decoded. Raises DataError for whatever can't be used: all unreadable
     pictures are named at once, unless `skip_unreadable`.
     """
-    listing = list_data(Path(data))
+    listing = list_data(data, cache_dir, progress)
     return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, None if folds is None else (fold, folds))
 
 
@@ -59,8 +62,8 @@ def load_folder(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of class folders, with or without train/val/test over them, as `load` describes."""
-    listing = list_folder(Path(root))
+    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards, as `load` describes."""
+    listing = list_folder(Path(root), cache_dir, progress)
     return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
 
 
@@ -125,7 +128,7 @@ def _readable(listing: Listing, decoded: Decoded, skip: bool) -> list[int]:
     bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(decoded.unreadable.items())]
     if bad and not skip:
         what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
-        raise DataError(what, where=listing.root, remedy="replace or remove them, or go on without them: --skip-unreadable")
+        raise DataError(what, where=listing.where, remedy="replace or remove them, or go on without them: --skip-unreadable")
     for line in bad:
         log.warning("skipped an unreadable picture: %s", line)
     return [i for i in range(len(listing.rows)) if i not in decoded.unreadable]
@@ -164,13 +167,13 @@ def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
         missing = [name for i, name in enumerate(listing.classes) if i not in have]
         if missing and (side == "train" or not have):
             what = f"no pictures of {', '.join(missing)} for {side}"
-            raise DataError(what, where=listing.root, remedy="more pictures, or more sources: a source is never split")
+            raise DataError(what, where=listing.where, remedy="more pictures, or more sources: a source is never split")
         if missing:
-            log.warning("%s: no pictures of %s for %s", listing.root, ", ".join(missing), side)
+            log.warning("%s: no pictures of %s for %s", listing.where, ", ".join(missing), side)
     sources_of = [{s.source for s in split.samples if s.source is not None} for split in splits]
     both = (sources_of[0] & sources_of[1]) | (sources_of[0] & sources_of[2]) | (sources_of[1] & sources_of[2])
     if both:
-        log.warning("%s: the given splits have %d sources on two sides: see `prunedge check`", listing.root, len(both))
+        log.warning("%s: the given splits have %d sources on two sides: see `prunedge check`", listing.where, len(both))
 
 
 def _fingerprint(listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int) -> str:

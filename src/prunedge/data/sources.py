@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunedge.data.listing import Listing, Row
+from prunedge.data.rows import Listing, Row
 from prunedge.errors import DataError
 
 

@@ -52,14 +52,15 @@ def _share_out(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator)
     sides = np.full(len(counts), -1)
     weight = 1 / np.maximum(counts.sum(0), 1) ** 2  # a rare class counts as much as a common one
     have = np.zeros_like(wanted)
-    order = rng.permutation(np.flatnonzero(counts.sum(1) > 1))
-    for group in order[np.argsort(-counts[order].sum(1), kind="stable")]:
+    pictures = counts.sum(1)
+    order = rng.permutation(np.flatnonzero(pictures > 1))
+    for group in order[np.argsort(-pictures[order], kind="stable")]:
         gap = have - wanted
         cost = (((gap + counts[group]) ** 2 - gap**2) * weight).sum(1)
         sides[group] = np.argmin(cost)
         have[sides[group]] += counts[group]
     for label in range(counts.shape[1]):
-        single = rng.permutation(np.flatnonzero((counts.sum(1) == 1) & (counts[:, label] == 1)))
+        single = rng.permutation(np.flatnonzero((pictures == 1) & (counts[:, label] == 1)))
         rest = np.maximum(wanted[:, label] - have[:, label], 0)
         rest *= len(single) / max(rest.sum(), 1e-12)
         parts = portions(rest, len(single), np.full(len(wanted), len(single)))

@@ -17,7 +17,7 @@ from prunedge.data.decode import Progress, at_once
 
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 _ALIKE = 0.9  # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
-_BLOCK = 256  # pictures compared at once with a whole split
+_BLOCK = 64  # pictures compared at once with a whole split
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class _Looks:
-    """Of each picture of a split: perceptual hash (n,) uint64, fine structure (n, 1024) of length 1, digest of the pixels."""
+    """Of each picture of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of length 1, digest of the pixels."""
 
     hashes: np.ndarray
     structure: np.ndarray
@@ -65,7 +65,9 @@ def find_twins(
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:
-    hashes, structure, digests = [], [], []
+    hashes, digests = np.empty(len(split), np.uint64), []
+    # The one record that is large: in halves 200 MB for 100,000 pictures, and as exact as thumbnails of eight bits.
+    structure = np.empty((len(split), _SIDE * _SIDE), np.float16)
 
     def work(i: int) -> tuple[int, np.ndarray, bytes]:
         pixels = split.pixels([i])[0]
@@ -74,12 +76,11 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Lo
         return number, _structure(picture), hashlib.blake2b(pixels.tobytes(), digest_size=12).digest()
 
     for i, (number, fine, digest) in enumerate(at_once(work, range(len(split)))):
-        hashes.append(number)
-        structure.append(fine)
+        hashes[i], structure[i] = number, fine
         digests.append(digest)
         if progress is not None:
             progress(done + i + 1, total, "comparing pictures")
-    return _Looks(np.array(hashes, np.uint64), np.array(structure).reshape(-1, _SIDE * _SIDE), tuple(digests))
+    return _Looks(hashes, structure, tuple(digests))
 
 
 def _structure(picture: Image.Image) -> np.ndarray:
@@ -106,7 +107,7 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
                 found.append((first[late.digests[j]], j, 0, True))
                 continue
             near = np.flatnonzero(row <= max_distance)
-            near = near[early.structure[near] @ late.structure[j] >= _ALIKE]
+            near = near[early.structure[near].astype(np.float32) @ late.structure[j].astype(np.float32) >= _ALIKE]
             if len(near):
                 best = near[np.argmin(row[near])]
                 found.append((int(best), j, int(row[best]), False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,10 +15,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
 
-def read_picture(path: Path | str, size: int) -> np.ndarray:
+def read_picture(path: Path | str | IO[bytes], size: int) -> np.ndarray:
     """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square (bilinear, antialiased).
 
-    Sixteen-bit greys are scaled to eight bits; transparency is laid on black. Raises DataError when the file can't be decoded whole.
+    `path` may be an open file, too. Sixteen-bit greys are scaled to eight bits; transparency is laid on black. Raises DataError when the
+    file can't be decoded whole.
     """
     try:
         with Image.open(path) as opened:

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
-from prunedge.data.cache import cache_folder
+from prunedge.data.places import cache_folder
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, trace

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge.data.decode import source_of
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError
 from prunedge.loop import Step
@@ -209,8 +210,8 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     shown, gone = [], 0
     for mistake in sorted(mistakes, key=lambda one: -one["p_best"])[:MOST_MISTAKES]:
         try:
-            picture = Image.fromarray(read_picture(mistake["path"], THUMBNAIL))
-        except DataError:
+            picture = Image.fromarray(read_picture(source_of(mistake["path"]), THUMBNAIL))
+        except (DataError, FileNotFoundError):
             gone += 1
             continue
         buffer = io.BytesIO()

@@ -12,13 +12,14 @@ from time import perf_counter
 from filelock import FileLock, Timeout
 
 from prunedge import job
+from prunedge.data.places import is_url
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.files import write_text
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.study.grid import Grid, Start, Trial, trials
-from prunedge.study.remote import Remote, is_url
+from prunedge.study.remote import Remote
 
 
 @dataclass(frozen=True)

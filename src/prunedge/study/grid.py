@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
+from prunedge.data.places import absolute, has_braces
 from prunedge.errors import PrunedgeError
 from prunedge.recipe import PICTURE_KEYS, Recipe, read_toml, toml_text
 
@@ -72,7 +73,7 @@ class Grid:
         if not isinstance(bench, int) or bench < 0:
             raise PrunedgeError(f"bench = {bench}", where=file, remedy="give a number of patches, or 0")
         if "data" in values:
-            several = [str((file.parent / one).resolve()) for one in _as_list(values["data"])]
+            several = [absolute(one, file.parent) for one in _as_list(values["data"])]
             values["data"] = several if isinstance(values["data"], list) else several[0]
         grid = cls(values, kind, bench)
         trials(grid, str(file))
@@ -104,9 +105,9 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
 
 
 def data_name(path: str) -> str:
-    """What a set of pictures is called: its folder, or the manifest's name (its folder's for a manifest.csv)."""
-    file = Path(path)
-    return file.parent.name if file.name == "manifest.csv" else file.stem
+    """What a set of pictures is called: its folder, the manifest's or the shard's name (its folder's for a manifest.csv or a pattern)."""
+    file = Path(path.partition("{")[0] + "_") if has_braces(path) else Path(path)
+    return file.parent.name if file.name == "manifest.csv" or has_braces(path) else file.stem
 
 
 def _trial(recipe: Recipe) -> Trial:

@@ -8,18 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prunedge.data.cache import cache_folder
+from prunedge.data.places import cache_folder
 from prunedge.errors import ExtraMissing, RunError
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = ("recipe.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json")
 # In the order in which a reader may rely on them: a history never names a checkpoint that is not there yet.
 _LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json", "study.json")
-
-
-def is_url(path: object) -> bool:
-    """Whether this names a folder by URL."""
-    return "://" in str(path)
 
 
 @dataclass(frozen=True)
