@@ -14,7 +14,7 @@ import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "prunedge"  # the same figures give the same file
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: E402
 
 RESULTS, DOCS = Path(__file__).parent / "results", Path(__file__).parent.parent / "docs"
 FIGURES = DOCS / "performance"
