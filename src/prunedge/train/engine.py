@@ -18,6 +18,7 @@ from torch import nn
 from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.models import cost
+from prunedge.train.memory import keep_memory
 from prunedge.spans import is_recording, span, timed
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,8 @@ def _overruns(module: nn.Module) -> bool:
 def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
     """Make the engine of that name on the fastest device here; `threads` sets torch's threads for the whole process.
 
+    On a CPU the process keeps the memory that it frees from now on (`keep_memory`).
+
     Under torchrun it computes together with the engines of the other processes, one device for each (`prunedge.ranks`).
     Raises TrainError for a name that isn't one of `32`, `32-channels-last` and `bf16`.
     """
@@ -135,7 +138,10 @@ def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
         raise TrainError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    return Engine(name, ranks.fabric(NAMES[name][0]))
+    made = Engine(name, ranks.fabric(NAMES[name][0]))
+    if made.device.type == "cpu":
+        keep_memory()
+    return made
 
 
 _measured: dict[tuple[object, ...], Engine] = {}
