@@ -18,8 +18,8 @@ from torch import nn
 from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.models import cost
-from prunedge.train.memory import keep_memory
 from prunedge.spans import is_recording, span, timed
+from prunedge.train.memory import keep_memory
 
 log = logging.getLogger(__name__)
 
