@@ -58,7 +58,11 @@ def test_a_finished_run_is_not_profiled_again(watched: tuple[Path, str]) -> None
 def test_an_interrupted_run_has_written_what_it_saw(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["prune", tiny_data, *COMMON, "--epochs", 500, "--out", out, "--profile"]
-    process = subprocess.Popen([sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Where the tests themselves run in a shell's background, they ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while not (out / "history.jsonl").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
