@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from common import told
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "prunedge"  # the same figures give the same file
@@ -74,17 +75,17 @@ def _whole() -> str:
         for rival, label in (("prunedge", "prunedge"), ("torch-pruning", "(a) Torch-Pruning"), ("own-pass", "(b) a pass of its own")):
             runs = [run[rival] for run in found["runs"]]
             answers = [run["test"] for run in runs]
-            beside = _ratio(found["ratios"][rival]) if rival in found["ratios"] else ""
+            beside = told(found["ratios"][rival]) if rival in found["ratios"] else ""
             lines.append(
                 f"| {name}, {found['size']} px | {label} | {statistics.median(run['seconds'] for run in runs):.0f} | "
                 f"{statistics.mean(answers):.1%} ± {statistics.stdev(answers):.1%} | {beside} | {found['machine']['torch_threads']} |"
             )
         runs = [run["prunedge"] for run in found["runs"]]
         parts = {part: statistics.median(run["parts"][part] for run in runs) for part in runs[0]["parts"]}
-        told = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
+        listed = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
         macs = " -> ".join(f"{one / 1e6:.0f}" for one in runs[0]["macs"])
         lines.append(
-            f"| | where prunedge's time goes: {told}; engine {runs[0]['engine']}; million MACs {macs} | | from {found['start']:.1%} | | |"
+            f"| | where prunedge's time goes: {listed}; engine {runs[0]['engine']}; million MACs {macs} | | from {found['start']:.1%} | | |"
         )
     return "\n".join([*lines, ""])
 
@@ -92,7 +93,7 @@ def _whole() -> str:
 def _ranking() -> str:
     found = _read("ranking")
     rows = [
-        f"| {row['model']}, {row['size']} px | {_ratio(row['time'], 3)} | {_ratio(row['memory'], 3)} | {row['ms_a_picture']['plain']:.1f} |"
+        f"| {row['model']}, {row['size']} px | {told(row['time'], 3)} | {told(row['memory'], 3)} | {row['ms_a_picture']['plain']:.1f} |"
         for row in found["rows"]
     ]
     return _section(
@@ -122,7 +123,7 @@ def _surgery() -> str:
 
 def _throughput() -> str:
     rows = [
-        f"| resnet18, {row['size']} px, {row['macs'] / 1e6:.0f} million MACs | {row['what']} | {_ratio(row['share_of_bare'])} | "
+        f"| resnet18, {row['size']} px, {row['macs'] / 1e6:.0f} million MACs | {row['what']} | {told(row['share_of_bare'])} | "
         f"{row['pictures_per_second']['prunedge']:.0f} |"
         for size in (224, 64)
         if (found := _read(f"throughput_{size}"))
@@ -158,7 +159,7 @@ def _scale() -> str:
 
 def _oracle() -> str:
     found = _read("oracle")
-    rows = [f"| {row['model']}, {row['size']} px | {row['channels']:,} | {_ratio(row['fraction'], 3)} |" for row in found["rows"]]
+    rows = [f"| {row['model']}, {row['size']} px | {row['channels']:,} | {told(row['fraction'], 3)} |" for row in found["rows"]]
     return _section(
         "The oracle audit",
         "A channel's time through that of evaluating the whole network once (the aim: 0.25), the mean over all channels; "
@@ -188,9 +189,9 @@ def _inference() -> str:
             over = sorted(
                 (one for one in row["layers"] if one["beside_its_macs"]), key=lambda one: -(one["ms"] - one["ms"] / one["beside_its_macs"])
             )
-            told = "; ".join(f"{one['shape']} {one['ms']:.2f} ms, {one['beside_its_macs']:.1f} times" for one in over[:5])
+            listed = "; ".join(f"{one['shape']} {one['ms']:.2f} ms, {one['beside_its_macs']:.1f} times" for one in over[:5])
             rest = sum(one["ms"] for one in row["layers"] if not one["macs"]) / sum(one["ms"] for one in row["layers"])
-            worst.append(f"- {row['network']}: {told}. Layers without MACs (sums, pooling, changes of layout) take {rest:.0%} of the time.")
+            worst.append(f"- {row['network']}: {listed}. Layers without MACs (sums, pooling, changes of layout) take {rest:.0%} of the time.")
     note = [
         "The layers that lose most on ONNX Runtime where channels go in any number, with what they take beside their MACs:", "", *worst, "",
         "Rounding mends it: vectors hold 16 numbers here, and a convolution over 17 channels computes 32. `--multiple 16` (8 or 4 on ARM) keeps to such",
@@ -202,7 +203,7 @@ def _inference() -> str:
 def _startup() -> str:
     found = _read("startup")
     rows = [
-        f"| `{row['command'].replace('the training stack', 'import prunedge.job')}` | {row['seconds']:.2f} | {_ratio(row['more_than_python'])} |"
+        f"| `{row['command'].replace('the training stack', 'import prunedge.job')}` | {row['seconds']:.2f} | {told(row['more_than_python'])} |"
         for row in found["rows"]
     ]
     return _section(
@@ -258,8 +259,8 @@ def _growth() -> str:
         _write(figure, "pictures")
         lines += ["![speed, memory and loading against the number of pictures](performance/pictures.svg)", ""]
     rates = found["processes"]
-    told = ", ".join(f"{row['processes']}: {row['pictures_per_second']:.0f}" for row in rates)
-    lines += [f"Processes that share one training (one thread each, ResNet18 at 128 px), pictures/s: {told}.", ""]
+    listed = ", ".join(f"{row['processes']}: {row['pictures_per_second']:.0f}" for row in rates)
+    lines += [f"Processes that share one training (one thread each, ResNet18 at 128 px), pictures/s: {listed}.", ""]
     return "\n".join(lines)
 
 
@@ -277,10 +278,6 @@ def _write(figure: Any, name: str) -> None:
 def _section(title: str, text: str, columns: tuple[str, ...], rows: list[str]) -> str:
     head = "| " + " | ".join(columns) + " |"
     return "\n".join([f"## {title}", "", text, "", head, "| --- " * len(columns) + "|", *rows, ""])
-
-
-def _ratio(one: dict[str, float], digits: int = 2) -> str:
-    return f"{one['median']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
 
 
 def _percent(one: dict[str, float]) -> str:

@@ -8,7 +8,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,6 +26,7 @@ from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices
+from prunedge.graph.zeroed import zeroed
 from prunedge.plan import Plan
 from prunedge.spans import timed
 
@@ -188,7 +188,8 @@ def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan, *, dtype
     Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay. Networks of less precision
     than `dtype` run in it. The network's weights are as before in the end.
     """
-    with _masked(network, graph.removed(plan, roles=("in",)), graph.removed(plan)), _OverWhatStays(graph.statistics, plan):
+    slices = _slices(network, graph.removed(plan, roles=("in",)), graph.removed(plan))
+    with zeroed(slices), _OverWhatStays(graph.statistics, plan):
         return _outputs(_precise(network, dtype), _precise_example(graph.example, dtype))
 
 
@@ -336,23 +337,12 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     return small
 
 
-@contextmanager
-def _masked(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[None]:
-    """While inside, the removed slices of the network's weights are zero. A masked copy would take the memory of all weights again."""
-    trainable = dict(network.named_parameters())
-    tensors, kept = _aliases(network), []
-    with torch.no_grad():
-        try:
-            for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
-                tensor = tensors[name]
-                for dim, indices in {**removed.get(name, {}), **dims}.items():
-                    where = torch.as_tensor(indices, device=tensor.device)
-                    kept.append((tensor, dim, where, tensor.index_select(dim, where)))
-                    tensor.index_fill_(dim, where, 0)
-            yield
-        finally:
-            for tensor, dim, where, values in reversed(kept):
-                tensor.index_copy_(dim, where, values)
+def _slices(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
+    """The removed slices of the network's weights."""
+    trainable, tensors = dict(network.named_parameters()), _aliases(network)
+    for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
+        for dim, indices in {**removed.get(name, {}), **dims}.items():
+            yield tensors[name], dim, torch.as_tensor(indices)
 
 
 def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:

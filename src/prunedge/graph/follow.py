@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from prunedge.graph.concepts import ChannelGraph, Group, Keeps, Slice
-from prunedge.graph.trace import trace
+from prunedge.graph.trace import floating, trace
 from prunedge.spans import timed
 
 
@@ -21,7 +21,7 @@ def follow(graph: ChannelGraph, plan: Keeps, small: nn.Module) -> ChannelGraph:
     network's own shapes. Any other graph is traced.
     """
     found = _followed(graph, plan) if graph.regular else None
-    if found is not None and found.shapes == _shapes(small):
+    if found is not None and found.shapes == {name: tuple(tensor.shape) for name, tensor in floating(small).items()}:
         return found
     return trace(small, graph.example)
 
@@ -42,8 +42,3 @@ def _after(group: Group, plan: Keeps, kept: dict[str, dict[int, np.ndarray]]) ->
         left = kept.get(part.tensor, {}).get(part.dim)
         slices.append(Slice(part.tensor, part.dim, indices if left is None else np.searchsorted(left, indices), part.role))
     return replace(group, size=len(rows), slices=tuple(slices))
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    named = [*network.named_parameters(), *network.named_buffers()]
-    return {name: tuple(tensor.shape) for name, tensor in named if tensor.is_floating_point()}

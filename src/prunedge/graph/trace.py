@@ -35,7 +35,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     when evaluation leaves parameters unused (auxiliary heads); its mode, buffers and the random state stay as they were.
     Raises GraphError when the network does not run on the example.
     """
-    tensors = _floating(network)
+    tensors = floating(network)
     ledger = Ledger({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     trainable = {name for name, _ in network.named_parameters()}
     with _undisturbed(network):
@@ -66,7 +66,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     )  # fmt: skip
 
 
-def _floating(network: nn.Module) -> dict[str, torch.Tensor]:
+def floating(network: nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter and floating buffer once, by the first of its names."""
     named = [*network.named_parameters(), *network.named_buffers()]
     return {name: tensor for name, tensor in named if tensor.is_floating_point()}

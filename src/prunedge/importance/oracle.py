@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group
+from prunedge.graph.zeroed import zeroed
 from prunedge.importance.replay import Instead, Replay
 from prunedge.importance.taps import consumer
 from prunedge.models.cost import evaluating
@@ -97,7 +97,7 @@ def oracle(
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
-                    with _zeroed(tensors, group, channel):
+                    with zeroed((tensors[part.tensor], part.dim, torch.as_tensor(part.indices[channel])) for part in group.having("in")):
                         changes[index] = _loss(replay.run(inputs, start, instead), labels) - before
                     behind += 1
                     if progress is not None:
@@ -152,17 +152,3 @@ def _first(network: nn.Module, group: Group, module: nn.Module | None) -> _First
         if plain and part.dim == 1 and consumer(network, part) is module:
             return _First(module, torch.as_tensor(part.indices))  # type: ignore[arg-type]
     return None
-
-
-@contextmanager
-def _zeroed(tensors: Mapping[str, torch.Tensor], group: Group, channel: int) -> Iterator[None]:
-    kept = []
-    for part in group.having("in"):
-        index = torch.as_tensor(part.indices[channel], device=tensors[part.tensor].device)
-        kept.append((tensors[part.tensor], part.dim, index, tensors[part.tensor].index_select(part.dim, index)))
-        tensors[part.tensor].index_fill_(part.dim, index, 0)
-    try:
-        yield
-    finally:
-        for tensor, dim, index, values in reversed(kept):
-            tensor.index_copy_(dim, index, values)
