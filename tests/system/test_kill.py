@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -53,9 +54,12 @@ def _wait_for_change(out: Path, process: subprocess.Popen[bytes]) -> None:
 
 def _state(out: Path) -> frozenset[tuple[str, int]]:
     found = set()
-    for file in out.rglob("*"):
-        try:
-            found.add((str(file), file.stat().st_mtime_ns))
-        except FileNotFoundError:
-            continue
+    # os.walk and not rglob: a folder that is gone before it is looked into must not end the test.
+    for folder, _, names in os.walk(out):
+        for name in names:
+            try:
+                file = Path(folder) / name
+                found.add((str(file), file.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue
     return frozenset(found)
