@@ -8,7 +8,7 @@
 processor's vectors (`--multiple 16`), proves every surgery, evaluates before and after. (a) `torch-pruning` is Torch-Pruning's Taylor importance from ten batches, and training as
 its examples show it: float32, a DataLoader that decodes the pictures in every epoch. (b) `own-pass` trains in the same way, but ranks in
 a pass of its own over the whole training set, as Molchanov et al. (2017) do; its channel graph and surgery are prunedge's.
-All three see one seed, batch size, learning-rate schedule and number of epochs; (a) and (b) prune in each step to the MACs that prunedge
+All three see one seed, batch size, learning-rate schedule, number of epochs and kind of changed pictures (flips); (a) and (b) prune in each step to the MACs that prunedge
 came to. Every run is a process of its own, and the rivals take turns. Accuracy is on the test split, in float32.
 """
 
@@ -48,7 +48,7 @@ from prunedge.train.recipe import learning_rate
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
 RANKED = 10  # batches from which Torch-Pruning's examples take the gradients
 SMALL_STEPS = 100  # of its pruner, until the MACs are reached
-RECIPE = FitRecipe(lr=0.01)
+RECIPE = FitRecipe(lr=0.01, augment="flips")
 
 
 def main() -> None:

@@ -171,8 +171,8 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         collector = gathered_while_training(recipe.criterion, graph)
         fitted = transfer(
             network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
-            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, collector=collector,
-            penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
+            collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
         )  # fmt: skip
         turn = baseline(shop, fitted.net, rule, fitted.collected, fitted.state)
     _keep(run, turn, watch)
@@ -185,7 +185,7 @@ def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teach
     # A network that learned from these pictures alone has no older knowledge that bold steps could spoil: the rate that made it mends it.
     finetune = transfer_recipe(
         build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
-        batch_size=recipe.batch_size, metric=recipe.metric,
+        batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
     )  # fmt: skip
     if teacher is not None:
         finetune = replace(finetune, distill=recipe.distill)
@@ -235,7 +235,7 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
         seed = 20_000 * (recipe.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
-            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric)
+            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
             plan = run.checkpoint(best).plan
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:

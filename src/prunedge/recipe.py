@@ -39,6 +39,7 @@ class Recipe(BaseModel):
     metric: Metric = "accuracy"
     precision: str = "auto"
     batch_size: int = Field(32, ge=1)
+    augment: Literal["none", "flips", "full"] = "full"
     train_epochs: int = Field(10, ge=0)
     lr: float | None = Field(None, gt=0)
     criterion: str = "taylor"

@@ -46,7 +46,7 @@ def test_lengths(split: Split) -> None:
 
 
 def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
-    how = {"shuffle_seed": 3, "augment": True}
+    how = {"shuffle_seed": 3, "augment": "full"}
     first = split.batches(8, epoch=1, **how)
     a, b = collect(first), collect(first)
     torch.manual_seed(99)
@@ -55,7 +55,7 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
     assert torch.equal(torch.get_rng_state(), state), "the training thread's random numbers stay as they were"
     assert torch.equal(a[0], b[0]) and torch.equal(a[0], c[0]) and torch.equal(a[1], c[1])
     assert not torch.equal(a[0], collect(split.batches(8, epoch=2, **how))[0])
-    assert not torch.equal(a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment=True))[0])
+    assert not torch.equal(a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment="full"))[0])
 
 
 def test_shuffling_loses_nothing(split: Split) -> None:
@@ -117,6 +117,15 @@ def test_augmentation_is_what_torchvision_makes_of_the_same_changes() -> None:
         assert (found / 255 - steps).abs().mean() < 0.02
 
 
+def test_flips_turn_nothing_by_a_quarter_and_leave_the_light_alone() -> None:
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    picture[0, 1, 2] = 200
+    made = augment(np.repeat(picture, 100, 0), draw(100, torch.Generator().manual_seed(0), "flips"))
+    assert {np.unravel_index(p[0].argmax(), (8, 8)) for p in made} == {(1, 2), (1, 5), (6, 2), (6, 5)}
+    assert set(np.unique(made)) == {0.0, 200.0}
+    assert np.array_equal(augment(picture, draw(1, torch.Generator(), "none"))[0].transpose(1, 2, 0), picture[0])
+
+
 def test_augmenting_is_fast() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 128, 128, 3), dtype=np.uint8)
     changes = draw(32, torch.Generator().manual_seed(0))
@@ -131,7 +140,7 @@ def test_augmenting_is_fast() -> None:
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(10, 3), (11, 2), (6, 8)])
 def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split, batch_size: int, processes: int) -> None:
-    batches = split.batches(batch_size, shuffle_seed=3, augment=True, epoch=2)
+    batches = split.batches(batch_size, shuffle_seed=3, augment="full", epoch=2)
     whole, parts = list(batches), [list(batches.shares(rank, processes)) for rank in range(processes)]
     assert all(len(part) == len(whole) for part in parts)
     for (pictures, labels), *shares in zip(whole, *parts, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prunedge.data.splits import assign, portions
@@ -28,6 +28,9 @@ def test_the_seed_decides() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 5), st.integers(5, 60), st.integers(0, 10_000))
+@example(5, 5, 1182)
+@example(5, 5, 36)
+@example(5, 6, 32)
 def test_a_group_is_never_parted_and_no_class_is_lost(classes: int, n_groups: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(n_groups), rng.integers(1, 12, n_groups))

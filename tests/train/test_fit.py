@@ -129,7 +129,7 @@ def test_a_split_is_shuffled_by_the_seed_and_no_tiny_batch_is_left() -> None:
     for count, drops in ((24, False), (25, True), (27, True), (28, False)):
         split = FakeSplit(count)
         fit(network(), split, epochs=2, recipe=QUICK, engine=make_engine(), seed=7)
-        expected = {"batch_size": 8, "shuffle_seed": 7, "augment": True, "drop_last": drops}
+        expected = {"batch_size": 8, "shuffle_seed": 7, "augment": "full", "drop_last": drops}
         assert split.asked == [{**expected, "epoch": 0}, {**expected, "epoch": 1}]
 
 

@@ -49,7 +49,7 @@ def test_rewinding_goes_through_the_end_of_the_schedule_again() -> None:
     assert [learning_rate(batch, 20, rewound) for batch in range(20)] == pytest.approx(whole[80:])
 
 
-@pytest.mark.parametrize("wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}])
+@pytest.mark.parametrize("wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}, {"augment": "more"}])
 def test_impossible_aids_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrainError, match=next(iter(wrong))):
         FitRecipe(**wrong)  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ def prune(
     seed: int | None = None,
     size: int | None = None,
     batch_size: int | None = None,
+    augment: Literal["none", "flips", "full"] | None = None,
     lr: float | None = None,
     finetune_lr: float | None = None,
     folds: int | None = None,
@@ -163,6 +164,9 @@ def prune(
         Pictures are stretched to size x size pixels (224).
     batch_size
         Pictures in a training step (32).
+    augment
+        How training pictures are changed in every epoch: full (the usual one: quarter turns, flips, a little brightness and contrast),
+        flips (left for right, top for bottom: where a picture turned by a quarter would never be seen, as of courses of bricks), or none.
     lr
         Peak learning rate of the transfer learning, instead of the one that suits the network and its weights.
     finetune_lr
@@ -198,7 +202,7 @@ def prune(
             raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
         given = {
             "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
-            "data": None if data is None else absolute(data),
+            "augment": augment, "data": None if data is None else absolute(data),
         }  # fmt: skip
         knobs = {
             "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,

@@ -21,6 +21,7 @@ def train(
     size: int = 224,
     seed: int = 0,
     batch_size: int = 32,
+    augment: Literal["none", "flips", "full"] = "full",
     lr: float | None = None,
     metric: Literal["accuracy", "f1", "auroc"] = "accuracy",
     regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none",
@@ -56,6 +57,9 @@ def train(
         Decides the split, the random weights and the order of the pictures.
     batch_size
         Pictures in a training step.
+    augment
+        How training pictures are changed in every epoch: full (quarter turns, flips, a little brightness and contrast), flips (left for
+        right, top for bottom: where a picture turned by a quarter would never be seen, as of courses of bricks), or none.
     lr
         The peak learning rate, instead of the one that suits the network and its weights.
     metric
@@ -93,6 +97,7 @@ def train(
         size=size,
         seed=seed,
         batch_size=batch_size,
+        augment=augment,
         lr=lr,
         metric=metric,
         regularise=regularise,

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunedge.data.dataset import Augment
+
 BRIGHTNESS = 0.15
 CONTRAST = 0.15
 GREY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)  # of red, green and blue (ITU-R BT.601)
@@ -33,10 +35,14 @@ class Changes:
         return Changes(self.flip[part], self.turns[part], self.brightness[part], self.contrast[part])
 
 
-def draw(n: int, generator: torch.Generator) -> Changes:
-    """Changes for `n` pictures, each of them by itself, from this generator alone."""
+def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
+    """Changes of this kind for `n` pictures, each of them by itself, from this generator alone."""
     flip = torch.rand(n, generator=generator) < 0.5
     turns = torch.randint(4, (n,), generator=generator)
+    if kind == "none":
+        return Changes(torch.zeros_like(flip), torch.zeros_like(turns), torch.ones(n), torch.ones(n))
+    if kind == "flips":
+        return Changes(flip, turns // 2 * 2, torch.ones(n), torch.ones(n))
     brightness = 1 + BRIGHTNESS * (2 * torch.rand(n, generator=generator) - 1)
     contrast = 1 + CONTRAST * (2 * torch.rand(n, generator=generator) - 1)
     return Changes(flip, turns, brightness, contrast)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from prunedge.data.augment import augment, draw
-from prunedge.data.dataset import Split
+from prunedge.data.dataset import Augment, Split
 from prunedge.edge.pictures import normalise, normalise_planes
 from prunedge.ranks import Share, part
 from prunedge.spans import span, timed
@@ -31,7 +31,7 @@ class Batches:
     split: Split
     batch_size: int = 32
     shuffle_seed: int | None = None
-    augment: bool = False
+    augment: Augment = "none"
     epoch: int = 0
     drop_last: bool = False
 
@@ -72,7 +72,7 @@ class Batches:
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
         # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches are cut.
-        changes = draw(n, self._generator(1)) if self.augment else None
+        changes = None if self.augment == "none" else draw(n, self._generator(1), self.augment)
         for start, stop in bounds:
             chosen = order[start:stop]
             with span("read"):

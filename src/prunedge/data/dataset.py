@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunedge.data.batches import Batches
+
+# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little brightness and contrast.
+Augment = Literal["none", "flips", "full"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Split:
         batch_size: int = 32,
         *,
         shuffle_seed: int | None = None,
-        augment: bool = False,
+        augment: Augment = "none",
         epoch: int = 0,
         drop_last: bool = False,
     ) -> Batches:

@@ -30,7 +30,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed
     large = int((counts.sum(1) > 1).sum())
     tries = int(np.clip(_GROUPS_IN_ALL_TRIES // max(large, 1), 1, _MOST_TRIES)) if large else 1
     found = [_share_out(counts, wanted, np.random.default_rng([seed, i])) for i in range(tries)]
-    return min(found, key=lambda sides: _distance(sides, counts, wanted))[ids]
+    return _parted(min(found, key=lambda sides: _distance(sides, counts, wanted)), counts, wanted)[ids]
 
 
 def portions(wanted: np.ndarray, total: int, most: np.ndarray, least: int = 0) -> np.ndarray:
@@ -76,14 +76,53 @@ def _repair(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
             per_side = np.bincount(sides[having], minlength=n_sides)
             if per_side[side] or per_side.max() < 2:
                 continue
-            giver = having[sides[having] == np.argmax(per_side)]
-            sides[giver[np.argmin(counts[giver].sum(1))]] = side
+            sides[_spared(sides, counts, having, per_side)] = side
     return sides
 
 
-def _distance(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[int, float]:
-    """How far a try is from the wanted shares: first the classes missing on a side, then squared differences."""
+def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side: np.ndarray) -> int:
+    """Of the groups `having` a class the one to move: small, of a side with many, and the last there of no other class if possible."""
+    first = None
+    for giver in np.argsort(-per_side, kind="stable"):
+        if per_side[giver] < 2:
+            break
+        there = having[sides[having] == giver]
+        there = there[np.argsort(counts[there].sum(1), kind="stable")]
+        first = there[0] if first is None else first
+        holders = (counts[sides == giver] > 0).sum(0)
+        for group in there:
+            if (holders[counts[group] > 0] > 1).all():
+                return int(group)
+    assert first is not None
+    return int(first)
+
+
+def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Part classes whose groups still lie together, by the moves of one group that bring the sides closest, as long as one does."""
+    while (together := _together(sides, counts, len(wanted))).any():
+        tries = []
+        for group in np.flatnonzero(counts[:, together].any(1)):
+            for side in range(len(wanted)):
+                moved = sides.copy()
+                moved[group] = side
+                tries.append(moved)
+        closest = min(tries, key=lambda moved: _distance(moved, counts, wanted))
+        if _distance(closest, counts, wanted) >= _distance(sides, counts, wanted):
+            break
+        sides = closest
+    return sides
+
+
+def _together(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
+    """(classes,) bool: several groups have the class, and all of them lie on one side."""
+    have = np.zeros((n_sides, counts.shape[1]), np.int64)
+    np.add.at(have, sides, counts)
+    return ((have > 0).sum(0) == 1) & ((counts > 0).sum(0) > 1)
+
+
+def _distance(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
+    """How far a try is: first classes of several groups that lie on one side, then those missing on a side, then squared differences."""
     have = np.zeros_like(wanted)
     np.add.at(have, sides, counts)
     relative = (have - wanted) / np.maximum(counts.sum(0), 1)
-    return int((have == 0).sum()), float((relative**2).sum())
+    return int(_together(sides, counts, len(wanted)).sum()), int((have == 0).sum()), float((relative**2).sum())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
+from prunedge.data.dataset import Augment
 from prunedge.errors import TrainError
 from prunedge.train.evaluate import METRICS
 
@@ -20,7 +22,8 @@ class FitRecipe:
 
     `lr` is the peak learning rate; `warmup` the fraction of all batches that lead up to it; `final` the fraction of
     `lr` that the cosine ends at; `clip` the largest norm of the whole gradient; `weight_decay` spares biases and
-    normalisation. `metric` (`accuracy`, `f1`, `auroc`) chooses the best epoch.
+    normalisation. `augment` says how training pictures are changed (`prunedge.data.dataset.Augment`). `metric` (`accuracy`, `f1`,
+    `auroc`) chooses the best epoch.
 
     `start` is the share of the schedule that lies behind: a network that was pruned goes through the rest of it again (learning-rate
     rewinding, Renda et al. 2020). `distill` is the weight of the teacher's answers in the loss, at the softmax's `temperature`
@@ -37,7 +40,7 @@ class FitRecipe:
     final: float = 0.01
     clip: float = 5.0
     label_smoothing: float = 0.0
-    augment: bool = True
+    augment: Augment = "full"
     metric: str = "accuracy"
     start: float = 0.0
     distill: float = 0.0
@@ -59,6 +62,7 @@ class FitRecipe:
                 ("start", 0 <= self.start < 1, "from 0 to below 1"),
                 ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
                 ("temperature", 0 < self.temperature < math.inf, "above 0"),
+                ("augment", self.augment in get_args(Augment), f"one of {', '.join(get_args(Augment))}"),
                 ("metric", self.metric in METRICS, f"one of {', '.join(METRICS)}"),
             )
             if not is_fine

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from prunedge.data.dataset import Augment
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
 from prunedge.train.fit import Collector, FitResult, Keeper, Penalty, Progress, fit
@@ -27,6 +28,7 @@ def transfer(
     pretrained: bool,
     batch_size: int = 32,
     metric: str = "accuracy",
+    augment: Augment = "full",
     collector: Collector | None = None,
     penalty: Penalty | None = None,
     keeper: Keeper | None = None,
@@ -36,7 +38,7 @@ def transfer(
     `pretrained` says that the weights come from other pictures, so that gentle steps suffice; `lr` overrides the peak
     learning rate that follows from it. A `keeper` lets a training that is cut off go on. Raises what `fit` raises.
     """
-    recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric)
+    recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric, augment=augment)
     return fit(
         net,
         data.train,
@@ -53,14 +55,20 @@ def transfer(
 
 
 def transfer_recipe(
-    net: nn.Module, *, pretrained: bool, lr: float | None = None, batch_size: int = 32, metric: str = "accuracy"
+    net: nn.Module,
+    *,
+    pretrained: bool,
+    lr: float | None = None,
+    batch_size: int = 32,
+    metric: str = "accuracy",
+    augment: Augment = "full",
 ) -> FitRecipe:
     """Choose how to train `net` for the first time: gently when `pretrained`, boldly from random weights.
 
     A network without normalisation layers gets a smaller rate and a longer warm-up from random weights.
     """
     if pretrained:
-        return FitRecipe(lr=LR_FINE_TUNE if lr is None else lr, batch_size=batch_size, metric=metric)
+        return FitRecipe(lr=LR_FINE_TUNE if lr is None else lr, batch_size=batch_size, metric=metric, augment=augment)
     plain = not has_normalisation(net)
     usual, warmup = (LR_SCRATCH_PLAIN, 0.2) if plain else (LR_SCRATCH, 0.1)
-    return FitRecipe(lr=usual if lr is None else lr, batch_size=batch_size, metric=metric, warmup=warmup)
+    return FitRecipe(lr=usual if lr is None else lr, batch_size=batch_size, metric=metric, augment=augment, warmup=warmup)
