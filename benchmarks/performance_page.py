@@ -61,7 +61,7 @@ def _whole() -> str:
     lines = [
         "## The whole pruning",
         "",
-        "From one trained network, on the same pictures, with the same schedule and seeds, to the same MACs. (a) is Torch-Pruning 1.6.1's Taylor",
+        "From one trained network, on the same pictures changed in the same way (flips), with the same schedule and seeds, to the same MACs. (a) is Torch-Pruning 1.6.1's Taylor",
         "importance from ten batches, (b) ranks in a pass of its own over the training set; both train in plain float32 from a DataLoader, as",
         "Torch-Pruning's examples do. prunedge chose its precision itself and kept multiples of 16 channels. The aim is a third of the time.",
         "",
