@@ -52,13 +52,27 @@ def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) 
 
 def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None:
     common = ("--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
-    done = prunedge("train", tiny_data, "--model", "tests.test_runs:small", "--epochs", 1, *common, "--out", tmp_path / "a", "--json")
+    done = prunedge(
+        "train",
+        tiny_data,
+        "--model",
+        "tests.test_runs:small",
+        "--epochs",
+        1,
+        *common,
+        "--augment",
+        "flips",
+        "--out",
+        tmp_path / "a",
+        "--json",
+    )
     assert json.loads(done.stdout)["best"]["step"] == 0, done.stderr
     done = prunedge(
         "prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json"
     )
     told = json.loads(done.stdout)
     assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
+    assert 'augment = "flips"' in (tmp_path / "b" / "recipe.toml").read_text(), "as the run that it goes on from"
 
 
 def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:

@@ -324,6 +324,7 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
     source = open_run(start)
     source.best()
     kept = {key: source.recipe[key] for key in ("data", "model", "weights", "metric", "batch_size", *PICTURE_KEYS)}
+    kept["augment"] = source.recipe.get("augment", "full")  # not in runs of older versions
     schedule = source.recipe["train_epochs"] or source.recipe.get("schedule_epochs", 0)
     ours = {"start": str(start.resolve()), "train_epochs": 0, "schedule_epochs": schedule}
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})
