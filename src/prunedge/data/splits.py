@@ -99,7 +99,7 @@ def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side:
 
 def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Part classes whose groups still lie together, by the moves of one group that bring the sides closest, as long as one does."""
-    while (together := _together(sides, counts, len(wanted))).any():
+    while (together := _together(_have(sides, counts, len(wanted)), counts)).any():
         tries = []
         for group in np.flatnonzero(counts[:, together].any(1)):
             for side in range(len(wanted)):
@@ -113,16 +113,20 @@ def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.nda
     return sides
 
 
-def _together(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
-    """(classes,) bool: several groups have the class, and all of them lie on one side."""
+def _have(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
+    """(sides, classes): pictures that each side has."""
     have = np.zeros((n_sides, counts.shape[1]), np.int64)
     np.add.at(have, sides, counts)
+    return have
+
+
+def _together(have: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(classes,) bool: several groups have the class, and all of them lie on one side."""
     return ((have > 0).sum(0) == 1) & ((counts > 0).sum(0) > 1)
 
 
 def _distance(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
     """How far a try is: first classes of several groups that lie on one side, then those missing on a side, then squared differences."""
-    have = np.zeros_like(wanted)
-    np.add.at(have, sides, counts)
+    have = _have(sides, counts, len(wanted))
     relative = (have - wanted) / np.maximum(counts.sum(0), 1)
-    return int(_together(sides, counts, len(wanted)).sum()), int((have == 0).sum()), float((relative**2).sum())
+    return int(_together(have, counts).sum()), int((have == 0).sum()), float((relative**2).sum())
