@@ -55,6 +55,8 @@ def about() -> dict[str, Any]:
     """Machine, versions, commit."""
     import torch
 
+    from prunedge.edge.device import processor
+
     found: dict[str, str] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -63,13 +65,13 @@ def about() -> dict[str, Any]:
             continue
     return {
         "machine": {
-            "processor": _processor(), "cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads(),
+            "processor": processor(), "cores": len(os.sched_getaffinity(0)), "torch_threads": torch.get_num_threads(),
             "vector": torch.backends.cpu.get_cpu_capability(), "amx": torch.cpu._is_amx_tile_supported(),
             "bf16": torch.cpu._is_avx512_bf16_supported(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": found,
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "--", "src") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "--", ":/src") else ""),
         "command": " ".join(["python", os.path.relpath(sys.argv[0]), *map(os.path.basename, sys.argv[1:])]),
     }  # fmt: skip
 
@@ -89,13 +91,6 @@ def peak_mb() -> float:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError("no VmHWM on this system")
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _git(*arguments: str) -> str:

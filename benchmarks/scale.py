@@ -81,7 +81,7 @@ def _measure(data: Path, engine_name: str) -> dict[str, Any]:
     dataset = load(data, size=SIZE)
     loaded = perf_counter() - start
     start, seen = perf_counter(), 0
-    for pictures, _ in _some(dataset.train, 99).batches(32, shuffle_seed=0, augment=True):
+    for pictures, _ in _some(dataset.train, 99).batches(32, shuffle_seed=0, augment="full"):
         seen += len(pictures)
     pipeline = seen / (perf_counter() - start)
     rates = _rates(dataset.classes, dataset.example(), engine_name, lambda turn: _some(dataset.train, turn))

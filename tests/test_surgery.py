@@ -162,5 +162,8 @@ def test_plans_of_other_networks_are_refused() -> None:
     graph = trace(Residual(), EXAMPLE)
     with pytest.raises(ValueError, match="doesn't have: b"):
         graph.kept(Plan({"b": (0,)}))
+    group = graph.groups[0]
+    with pytest.raises(ValueError, match=f"{group.name} doesn't have: it has {group.size}"):
+        graph.kept(Plan({group.name: (0, group.size)}))
     with pytest.raises(ValueError, match="don't compose"):
         Plan({"a": (0, 1)}).then(Plan({"a": (0, 2)}))

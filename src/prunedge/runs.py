@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.importance import Scores
@@ -215,16 +216,8 @@ def _environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    machine = f"{_processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}"
+    machine = f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}"
     return {"versions": versions, "device": machine}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _figures(step: Step) -> dict[str, Any]:

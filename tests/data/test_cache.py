@@ -16,6 +16,7 @@ from numpy.lib.format import write_array_header_1_0
 
 from prunedge.data import cache
 from prunedge.data.cache import decode_all, read_pixels
+from prunedge.data.decode import try_picture
 from prunedge.errors import DataError
 from tests.tiny_pictures import write_tiny
 
@@ -41,8 +42,8 @@ def test_pictures_are_decoded_once(paths: list[Path], home: Path, monkeypatch: p
     assert told[-1] == (20, 20, "decoding pictures") and len(told) == 20
     pixels = read_pixels(first.cache, range(20))
     assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
-    assert (pixels == np.stack([cache.try_picture(path, 16) for path in paths])).all()
-    monkeypatch.setattr(cache, "try_picture", lambda *_: pytest.fail("decoded again"))
+    assert (pixels == np.stack([try_picture(path, 16) for path in paths])).all()
+    monkeypatch.setattr(cache, "try_looking", lambda *_: pytest.fail("decoded again"))
     assert decode_all(paths, 16, folder=home) == first
     forget(first.cache)
     assert decode_all(paths, 16, folder=home) == first
@@ -57,7 +58,7 @@ def test_rows_come_in_the_order_that_was_asked_for(
         monkeypatch.delattr(os, "preadv", raising=False)
     elif not hasattr(os, "preadv"):
         pytest.skip("this system has no preadv")
-    whole = np.stack([cache.try_picture(path, 16) for path in paths])
+    whole = np.stack([try_picture(path, 16) for path in paths])
     order = [7, 0, 19, 7, 3]
     assert (read_pixels(found, order) == whole[order]).all()
     assert read_pixels(found, []).shape == (0, 16, 16, 3)

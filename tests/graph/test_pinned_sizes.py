@@ -80,7 +80,7 @@ def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
 
 def test_a_split_by_an_attribute_is_pinned() -> None:
     network = randomise(Around(Scales()))
-    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3, 4, 5, 7)}))
+    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
     assert surgery.refused == {} and surgery.difference <= 1e-7
 
 
@@ -147,7 +147,7 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
 
 def test_modules_whose_own_code_is_right_are_not_pinned() -> None:
     network = nn.Sequential(randomise(Around(Scales())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten())
-    plan = Plan({"0.middle.b": (1, 2), "0.middle.a": (0, 3, 4, 5, 7)})
+    plan = Plan({"0.middle.b": (1, 2), "0.middle.a": (0, 3)})
     small = operate(network, trace(network, PICTURE), plan).network
     assert list(sizes_of(small)) == ["0.middle()"]
 

@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Look, Progress, at_once, look_at, try_picture
+from prunedge.data.decode import Look, Progress, at_once, try_looking
 from prunedge.data.places import cache_folder
 from prunedge.data.shards import drop_copies, fetch_all, stamp_of
 from prunedge.errors import DataError
@@ -208,10 +208,11 @@ def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, progr
 
 def _decoder(size: int) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
-        picture = try_picture(path, size)
-        if isinstance(picture, str):
-            return picture, "", None
-        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest(), look_at(path)
+        found = try_looking(path, size)
+        if isinstance(found, str):
+            return found, "", None
+        picture, look = found
+        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest(), look
 
     return work
 

@@ -45,11 +45,17 @@ def decode(paths: Sequence[Path], size: int) -> np.ndarray:
 
 def try_picture(path: Path, size: int) -> np.ndarray | str:
     """The picture as (size, size, 3) uint8, or in a few words why it can't be read."""
+    found = try_looking(path, size)
+    return found if isinstance(found, str) else found[0]
+
+
+def try_looking(path: Path, size: int) -> tuple[np.ndarray, Look] | str:
+    """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words why it can't be read."""
     try:
         file = source_of(path)
         if (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes) == 0:
             return "empty file"
-        return read_picture(file, size)
+        return read_picture(file, size), _look(file)
     except FileNotFoundError:
         return "no such file"
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
@@ -67,7 +73,13 @@ def source_of(path: Path | str) -> Path | BytesIO:
 
 def look_at(path: Path) -> Look:
     """How a picture is stored; its header alone is decoded."""
-    with Image.open(source_of(path)) as picture:
+    return _look(source_of(path))
+
+
+def _look(file: Path | BytesIO) -> Look:
+    if isinstance(file, BytesIO):
+        file.seek(0)
+    with Image.open(file) as picture:
         return Look(*picture.size, picture.mode, picture.format or "?")
 
 

@@ -178,37 +178,45 @@ class ChannelGraph:
 
     def removed(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> KeptIndices:
         """For each tensor that the plan touches: {name: {dim: indices that leave}}, sorted int64."""
-        if unknown := plan.keep.keys() - {group.name for group in self.groups}:
-            raise ValueError(f"the plan names groups that this network doesn't have: {', '.join(sorted(unknown))}")
-        gone: dict[str, dict[int, list[np.ndarray]]] = {}
-        for group in self.groups:
-            if group.name not in plan.keep:
-                continue
-            leaves = np.setdiff1d(np.arange(group.size), np.asarray(plan.keep[group.name], dtype=np.int64))
-            if not len(leaves):
-                continue
-            for part in group.slices:
-                if part.role in roles:
-                    gone.setdefault(part.tensor, {}).setdefault(part.dim, []).append(part.indices[leaves].ravel())
-        return {name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()} for name, dims in gone.items()}
+        return {name: {dim: np.flatnonzero(~stays) for dim, stays in dims.items()} for name, dims in self._staying(plan, roles).items()}
 
     def kept(self, plan: Keeps) -> KeptIndices:
         """For each parameter and buffer that the plan touches: {name: {dim: kept indices}}, sorted int64.
 
         This is all that the surgery does to the numbers: whoever slices the original tensors by it gets the pruned ones.
         """
-        return {
-            name: {dim: np.setdiff1d(np.arange(self.shapes[name][dim]), indices) for dim, indices in dims.items()}
-            for name, dims in self.removed(plan).items()
-        }
+        return {name: {dim: np.flatnonzero(stays) for dim, stays in dims.items()} for name, dims in self._staying(plan).items()}
+
+    def _staying(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> dict[str, dict[int, np.ndarray]]:
+        """For each tensor that the plan touches: {name: {dim: (size,) bool, true where it stays}}."""
+        if unknown := plan.keep.keys() - {group.name for group in self.groups}:
+            raise ValueError(f"the plan names groups that this network doesn't have: {', '.join(sorted(unknown))}")
+        staying: dict[str, dict[int, np.ndarray]] = {}
+        for group in self.groups:
+            if group.name not in plan.keep:
+                continue
+            keep = np.asarray(plan.keep[group.name], dtype=np.int64)
+            if ((keep < 0) | (keep >= group.size)).any():
+                raise ValueError(f"the plan keeps a channel that {group.name} doesn't have: it has {group.size}, from 0 on")
+            leaves = np.ones(group.size, dtype=bool)
+            leaves[keep] = False
+            if not leaves.any():
+                continue
+            for part in group.slices:
+                if part.role in roles:
+                    dims = staying.setdefault(part.tensor, {})
+                    if part.dim not in dims:
+                        dims[part.dim] = np.ones(self.shapes[part.tensor][part.dim], dtype=bool)
+                    dims[part.dim][part.indices[leaves]] = False
+        return staying
 
     def sizes(self, plan: Keeps | None = None) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor after the plan, without doing it."""
         shapes = dict(self.shapes)
-        for name, dims in (self.kept(plan) if plan is not None else {}).items():
+        for name, dims in (self._staying(plan) if plan is not None else {}).items():
             shape = list(shapes[name])
-            for dim, indices in dims.items():
-                shape[dim] = len(indices)
+            for dim, stays in dims.items():
+                shape[dim] = int(np.count_nonzero(stays))
             shapes[name] = tuple(shape)
         return shapes
 
