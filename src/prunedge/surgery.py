@@ -26,7 +26,7 @@ from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices
-from prunedge.graph.zeroed import zeroed
+from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
 from prunedge.spans import timed
 
@@ -320,8 +320,9 @@ def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
     taken = tensor.detach()
     for dim, indices in dims.items():
-        taken = taken.index_select(dim, torch.as_tensor(indices, device=taken.device))
-    return taken.clone() if taken is tensor or not dims else taken
+        view, where = in_blocks(taken, dim, indices)
+        taken = view.index_select(dim, where).reshape(*taken.shape[:dim], len(indices), *taken.shape[dim + 1 :])
+    return taken if dims else taken.clone()
 
 
 @timed("cut")
@@ -337,12 +338,12 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     return small
 
 
-def _slices(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
+def _slices(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[tuple[torch.Tensor, int, np.ndarray]]:
     """The removed slices of the network's weights."""
     trainable, tensors = dict(network.named_parameters()), _aliases(network)
     for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
         for dim, indices in {**removed.get(name, {}), **dims}.items():
-            yield tensors[name], dim, torch.as_tensor(indices)
+            yield tensors[name], dim, indices
 
 
 def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:

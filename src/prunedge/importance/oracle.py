@@ -97,7 +97,7 @@ def oracle(
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
-                    with zeroed((tensors[part.tensor], part.dim, torch.as_tensor(part.indices[channel])) for part in group.having("in")):
+                    with zeroed((tensors[part.tensor], part.dim, part.indices[channel]) for part in group.having("in")):
                         changes[index] = _loss(replay.run(inputs, start, instead), labels) - before
                     behind += 1
                     if progress is not None:
