@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from prunedge.surgery import operate
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
 PARTS = ("trace", "plan", "surgery", "follow")
 ROUNDS = 5
+PROCESS_SIZES = (128, 224)
 
 
 def main() -> None:
@@ -94,24 +96,31 @@ def _exponent(work: list[float], took: list[float]) -> float:
 def _processes() -> list[dict[str, Any]]:
     """Pictures a second of one training, shared by one process for each core, each with one thread."""
     code = (
-        "import time, torch\nfrom prunedge import ranks\nfrom prunedge.models import build\nfrom prunedge.train import FitRecipe, fit, make_engine\n"
-        "torch.set_num_threads(1)\nnet = build('resnet18', ['a', 'b'], 'none', seed=0)\nengine = make_engine('bf16')\n"
-        "batches = [(torch.randn(32, 3, 128, 128), torch.arange(32) % 2) for _ in range(4)]\n"
-        "work = lambda: fit(net, batches, epochs=1, recipe=FitRecipe(lr=1e-4), engine=engine, seed=0)\nwork()\ntook = []\n"
-        "for _ in range(3):\n    start = time.perf_counter(); work(); took.append(time.perf_counter() - start)\n"
-        "if ranks.rank() == 0: print(128 / sorted(took)[1])\n"
+        "import json, sys, time, torch\nfrom prunedge import ranks\nfrom prunedge.models import build\n"
+        "from prunedge.train import FitRecipe, fit, make_engine\n"
+        "torch.set_num_threads(1)\nsize = int(sys.argv[1])\nnet = build('resnet18', ['a', 'b'], 'none', seed=0)\nengine = make_engine('bf16')\n"
+        "batches = [(torch.randn(32, 3, size, size), torch.arange(32) % 2) for _ in range(4)]\n"
+        "work = lambda: fit(net, batches, epochs=1, recipe=FitRecipe(lr=1e-4), engine=engine, seed=0)\nwork()\nrates = []\n"
+        "for _ in range(9):\n    start = time.perf_counter(); work(); rates.append(128 / (time.perf_counter() - start))\n"
+        "if ranks.rank() == 0: print(json.dumps(rates))\n"
     )
     found = []
-    for count in range(1, min(4, len(os.sched_getaffinity(0))) + 1):
-        script = Path(__file__).with_name(f".growth-{os.getpid()}.py")
-        script.write_text(code, encoding="utf-8")
-        try:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), str(script)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        finally:
-            script.unlink()
-        found.append({"processes": count, "pictures_per_second": float(done.stdout.strip().splitlines()[-1])})
-        print(found[-1], flush=True)
+    for size in PROCESS_SIZES:
+        for count in range(1, min(4, len(os.sched_getaffinity(0))) + 1):
+            script = Path(__file__).with_name(f".growth-{os.getpid()}.py")
+            script.write_text(code, encoding="utf-8")
+            try:
+                launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+                done = subprocess.run([*launch, str(script), str(size)], capture_output=True, text=True, check=True, env=environment)
+            finally:
+                script.unlink()
+            rates = json.loads(done.stdout.strip().splitlines()[-1])
+            found.append({"size": size, "processes": count, "pictures_per_second": rates})
+            print(
+                f"{size} px, {count} processes: {statistics.median(rates):.0f} pictures/s ({min(rates):.0f} to {max(rates):.0f})",
+                flush=True,
+            )
     return found
 
 

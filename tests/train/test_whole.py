@@ -224,3 +224,27 @@ def test_what_is_drawn_is_the_part_of_what_one_process_draws(drop: Any) -> None:
             with WholeBatch(Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)):
                 assert torch.equal(drop(x[start:stop]), alone[start:stop])
             assert torch.equal(torch.rand(1), following)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (7, 5)])
+def test_a_norm_by_hand_is_torchs_own(shape: tuple[int, ...], dtype: torch.dtype, affine: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    precise = torch.promote_types(dtype, torch.float32)
+    x, gradient = (torch.randn(shape, generator=draw).add(1).to(dtype) for _ in range(2))
+    if x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    held = [torch.rand(5, generator=draw).to(precise).requires_grad_() for _ in range(2)] if affine else [None, None]
+    found = []
+    for by_hand in (True, False):
+        one = x.clone().requires_grad_()
+        with WholeBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x))) if by_hand else contextlib.nullcontext():
+            running = torch.zeros(5, dtype=precise), torch.ones(5, dtype=precise)
+            y = functional.batch_norm(one, *running, *held, True, 0.3, 1e-3)
+        given = [one, *(tensor for tensor in held if tensor is not None)]
+        found.append([y.detach(), *running, *torch.autograd.grad(y, given, gradient)])
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+    for ours, torchs in zip(*found, strict=True):
+        assert ours.dtype == torchs.dtype
+        torch.testing.assert_close(ours, torchs, rtol=tolerance, atol=tolerance)

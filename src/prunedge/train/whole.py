@@ -19,6 +19,7 @@ from prunedge.train.optimiser import MOMENTUM
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 BUCKET = 2**23  # numbers that are sent at once: a copy of all gradients would double their memory
+ALONE = 2**18  # from here on a gradient is sent as it lies, which saves copying it twice
 
 
 @contextmanager
@@ -102,42 +103,36 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, counts: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        precise = _precise(x)
-        variance, mean = (one.double() for one in torch.var_mean(precise, _places(x), correction=0))
-        number = mean.new_full((1,), x.numel() // x.shape[1])
+        channels, precise = x.shape[1], torch.promote_types(x.dtype, torch.float32)
+        # Handed in with momentum 0 for their precision alone: that is what the statistics come in.
+        held = x.new_zeros((2, channels), dtype=precise)
+        mean, variance = (one.double() for one in torch.batch_norm_update_stats(x, held[0], held[1], 0.0))
+        number = mean.new_full((1,), x.numel() // channels)
         sums = ranks.total(torch.cat([mean * number, (variance + mean.square()) * number, number]) * counts)
-        channels, number = x.shape[1], sums[-1]
+        number = sums[-1]
         mean = sums[:channels] / number
         variance = (sums[channels:-1] / number - mean.square()).clamp_min(0)
-        unbiased, scale = variance * number / (number - 1), (variance + eps).rsqrt()
-        mean, variance, unbiased, scale = (one.to(precise) for one in (mean, variance, unbiased, scale))
-        ctx.save_for_backward(x, weight, mean, scale, number)
-        ctx.counts = counts
+        unbiased = (variance * number / (number - 1)).to(precise)
+        mean, variance = mean.to(precise), variance.to(precise)
+        ctx.save_for_backward(x, weight, mean, variance, number)
+        ctx.eps, ctx.counts = eps, counts
         ctx.mark_non_differentiable(mean, unbiased)
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
-        x, weight, mean, scale, number = ctx.saved_tensors
-        wide = (1, -1, *(1 for _ in x.shape[2:]))
-        gradient, normed = _precise(gradient), (_precise(x) - mean.view(wide)) * scale.view(wide)
-        shift, tilt = gradient.sum(_places(x)), (gradient * normed).sum(_places(x))
-        change = None
+        x, weight, mean, variance, number = ctx.saved_tensors
+        # As if the statistics were given; torch's own kernels take a fifth of the time of the same arithmetic operation by operation.
+        change, tilt, shift = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [ctx.needs_input_grad[0], True, True]
+        )
         if ctx.needs_input_grad[0]:
             # An example moves the statistics that all examples are normalised by, in whichever process.
-            of_mean, of_spread = (ranks.total(torch.cat([shift, tilt]).double()) / number * ctx.counts).to(shift).chunk(2)
-            change = gradient - of_mean.view(wide) - normed * of_spread.view(wide)
-            change = (change * (scale if weight is None else scale * weight).view(wide)).to(x.dtype)
+            moved = (ranks.total(torch.cat([shift, tilt]).double()) / number * -ctx.counts).to(shift).chunk(2)
+            scale = (variance + ctx.eps).rsqrt() if weight is None else (variance + ctx.eps).rsqrt() * weight
+            change = change + F.batch_norm(x, mean, variance, moved[1] * scale, moved[0] * scale, False, 0.0, ctx.eps)
         return change, tilt if ctx.needs_input_grad[1] else None, shift if ctx.needs_input_grad[2] else None, None, None
-
-
-def _precise(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _places(x: torch.Tensor) -> list[int]:
-    return [0, *range(2, x.dim())]
 
 
 def add_gradients(net: nn.Module) -> None:
@@ -146,14 +141,28 @@ def add_gradients(net: nn.Module) -> None:
     Explicitly, and not by DistributedDataParallel: that takes the mean over processes, which is the mean over the examples only
     where all have as many, and waits for parameters that take no part.
     """
-    found = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
-    while found:
-        bucket = [found.pop(0)]
-        while found and sum(one.numel() for one in bucket) + found[0].numel() <= BUCKET and found[0].dtype == bucket[0].dtype:
-            bucket.append(found.pop(0))
-        flat = ranks.total(torch.cat([one.flatten() for one in bucket]))
-        for one, values in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
-            one.copy_(values.view(one.shape))
+    bucket: list[torch.Tensor] = []
+    for parameter in net.parameters():
+        if parameter.grad is None:
+            continue
+        # In the parameter's own order in memory, which all processes share.
+        lies_last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+        found = parameter.grad.permute(0, 2, 3, 1) if lies_last else parameter.grad
+        if found.numel() >= ALONE and found.is_contiguous():
+            ranks.total(found)
+            continue
+        if bucket and (bucket[0].dtype != found.dtype or sum(one.numel() for one in bucket) + found.numel() > BUCKET):
+            _add_together(bucket)
+            bucket = []
+        bucket.append(found)
+    if bucket:
+        _add_together(bucket)
+
+
+def _add_together(bucket: list[torch.Tensor]) -> None:
+    flat = ranks.total(torch.cat([one.flatten() for one in bucket]))
+    for one, values in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+        one.copy_(values.view(one.shape))
 
 
 def start_alike(net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
