@@ -245,17 +245,19 @@ def _growth() -> str:
     scale = _read("scale")
     if scale:
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
-        for kind in ("files", "shards"):
+        for kind, colour in (("files", "tab:blue"), ("shards", "tab:orange")):
             rows = [row for row in scale["rows"] if row["kind"] == kind]
             counts = [row["pictures"] for row in rows]
-            axes[0].semilogx(counts, [statistics.median(row["pictures_per_second"]) for row in rows], marker="o", label=kind)
-            axes[1].semilogx(counts, [row["beyond_the_network_mb"]["training"] for row in rows], marker="o", label=kind)
-            axes[2].loglog(counts, [row["load_first_s"] for row in rows], marker="o", label=f"{kind}, first")
-            axes[2].loglog(counts, [row["load_again_s"] for row in rows], marker="s", label=f"{kind}, later")
-        axes[0].set(title="fine-tuning", xlabel="pictures", ylabel="pictures/s", ylim=(0, None))
+            like = {"color": colour, "marker": "o"}
+            axes[0].semilogx(counts, [statistics.median(row["pictures_per_second"]) for row in rows], label=kind, **like)
+            axes[1].semilogx(counts, [row["beyond_the_network_mb"]["training"] for row in rows], label=kind, **like)
+            axes[2].loglog(counts, [row["load_first_s"] for row in rows], label=f"{kind}, first", **like)
+            axes[2].loglog(counts, [row["load_again_s"] for row in rows], label=f"{kind}, later", linestyle="dashed", **like)
+        for axis in axes:
+            axis.legend(fontsize=7)
+        axes[0].set(title="fine-tuning", xlabel="pictures", ylabel="pictures/s", ylim=(0, 1.3 * axes[0].get_ylim()[1]))
         axes[1].set(title="memory beyond the network", xlabel="pictures", ylabel="MB", ylim=(0, 2000))
         axes[2].set(title="loading", xlabel="pictures", ylabel="s")
-        axes[2].legend(fontsize=7)
         _write(figure, "pictures")
         lines += ["![speed, memory and loading against the number of pictures](performance/pictures.svg)", ""]
     lines += ["Processes that share one training (one thread each, ResNet18, batches of 32; each process gets a part of every batch):", ""]

@@ -30,6 +30,8 @@ def test_trials_share_a_starting_network_where_training_is_the_same() -> None:
     assert {(start.recipe.seed, start.recipe.lr) for start in starts.values()} == {(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)}
     for trial in found:
         assert (trial.start.recipe.seed, trial.start.recipe.lr) == (trial.recipe.seed, trial.recipe.lr)
+    flipped = trials(Grid({**VALUES, "augment": ["full", "flips"]}))
+    assert [trial.start.recipe.augment for trial in flipped] == ["full", "flips"]
 
 
 @given(st.permutations([0, 1, 2, 3]), st.permutations(["taylor", "random", "fisher"]), st.integers(1, 3), st.integers(1, 2))
