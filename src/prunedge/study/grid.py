@@ -19,7 +19,8 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 
 # What decides the transfer-learned network that trials share.
 START_KEYS = (
-    "data", "model", "weights", "train_epochs", "lr", "batch_size", "metric", "augment", "precision", "regularise", "strength", *PICTURE_KEYS,
+    "data", "model", "weights", "train_epochs", "lr", "batch_size", "metric", "augment", "precision", "regularise", "strength",
+    *PICTURE_KEYS,
 )  # fmt: skip
 _OURS = ("start", "schedule_epochs", "classes", "data_fingerprint")
 
