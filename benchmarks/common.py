@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -35,7 +35,11 @@ def turns(rivals: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1
 
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     """Ours through theirs, round by round: the median, and the lowest and highest."""
-    found = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def spread(found: Sequence[float]) -> dict[str, float]:
+    """The median of several, and the lowest and highest."""
     return {"median": statistics.median(found), "low": min(found), "high": max(found), "rounds": len(found)}
 
 

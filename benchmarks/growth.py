@@ -13,15 +13,15 @@ import argparse
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from common import in_process, peak_mb, save
+from common import in_process, peak_mb, save, spread, told
 from torch import nn
 
 from prunedge.graph import follow, trace
@@ -105,22 +105,18 @@ def _processes() -> list[dict[str, Any]]:
         "if ranks.rank() == 0: print(json.dumps(rates))\n"
     )
     found = []
-    for size in PROCESS_SIZES:
-        for count in range(1, min(4, len(os.sched_getaffinity(0))) + 1):
-            script = Path(__file__).with_name(f".growth-{os.getpid()}.py")
-            script.write_text(code, encoding="utf-8")
-            try:
-                launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-                done = subprocess.run([*launch, str(script), str(size)], capture_output=True, text=True, check=True, env=environment)
-            finally:
-                script.unlink()
+    script = Path(__file__).with_name(f".growth-{os.getpid()}.py")
+    script.write_text(code, encoding="utf-8")
+    try:
+        for size, count in product(PROCESS_SIZES, range(1, min(4, len(os.sched_getaffinity(0))) + 1)):
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run([*launch, str(script), str(size)], capture_output=True, text=True, check=True, env=environment)
             rates = json.loads(done.stdout.strip().splitlines()[-1])
             found.append({"size": size, "processes": count, "pictures_per_second": rates})
-            print(
-                f"{size} px, {count} processes: {statistics.median(rates):.0f} pictures/s ({min(rates):.0f} to {max(rates):.0f})",
-                flush=True,
-            )
+            print(f"{size} px, {count} processes: {told(spread(rates), 0)} pictures/s", flush=True)
+    finally:
+        script.unlink()
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from common import save, told
+from common import save, spread, told
 from torch.nn import functional
 
 from prunedge.graph import trace
@@ -40,7 +40,7 @@ def main() -> None:
         x, y = torch.randn(PICTURES[size], 3, size, size), torch.arange(PICTURES[size]) % 2
         graph = trace(network, x[:2])
         several = [_measure(network, graph, x, y, seed) for seed in range(given.rounds)]
-        found = {"median": sorted(several)[len(several) // 2], "low": min(several), "high": max(several), "rounds": len(several)}
+        found = spread(several)
         rows.append({"model": name, "size": size, "channels": graph.channels, "fraction": found})
         print(f"{name:14} {size:4} px  {graph.channels:6} channels  {told(found, 3)} of an evaluation each", flush=True)
     if not given.only:

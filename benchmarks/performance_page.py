@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from common import told
+from common import spread, told
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "prunedge"  # the same figures give the same file
@@ -263,10 +263,9 @@ def _growth() -> str:
     lines += ["Processes that share one training (one thread each, ResNet18, batches of 32; each process gets a part of every batch):", ""]
     lines += ["| picture | processes | pictures/s | through one process |", "| --- | --- | --- | --- |"]
     for row in found["processes"]:
-        rates = row["pictures_per_second"]
-        middle, alone = statistics.median(rates), next(one for one in found["processes"] if one["size"] == row["size"])
-        beside = middle / statistics.median(alone["pictures_per_second"])
-        lines.append(f"| {row['size']} px | {row['processes']} | {middle:.0f} ({min(rates):.0f} to {max(rates):.0f}) | {beside:.2f} |")
+        alone = next(one for one in found["processes"] if one["size"] == row["size"])
+        here, beside = (spread(one["pictures_per_second"]) for one in (row, alone))
+        lines.append(f"| {row['size']} px | {row['processes']} | {told(here, 0)} | {here['median'] / beside['median']:.2f} |")
     lines += [""]
     return "\n".join(lines)
 

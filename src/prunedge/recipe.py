@@ -17,6 +17,8 @@ Metric = Literal["accuracy", "f1", "auroc"]
 
 # What decides which pictures a run sees, on which side, beside where they lie: the arguments of `prunedge.data.load`.
 PICTURE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable")
+# What a run that goes on from another keeps of it: what was trained on what, and how its pictures come.
+TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *PICTURE_KEYS)
 
 
 class Recipe(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from prunedge.graph.zeroed import in_blocks, zeroed
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_too_small() -> object:
+def _nothing_is_too_small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_LARGE", 0)
         yield

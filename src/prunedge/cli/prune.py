@@ -316,15 +316,14 @@ def watch(advance: Advance, quiet: bool) -> Watch:
 
 def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:
     from prunedge.errors import PrunedgeError
-    from prunedge.recipe import PICTURE_KEYS, Recipe
+    from prunedge.recipe import TRAINING_KEYS, Recipe
     from prunedge.runs import open_run
 
     if model is not None:
         raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own network")
     source = open_run(start)
     source.best()
-    kept = {key: source.recipe[key] for key in ("data", "model", "weights", "metric", "batch_size", *PICTURE_KEYS)}
-    kept["augment"] = source.recipe.get("augment", "full")  # not in runs of older versions
+    kept = {key: source.recipe[key] for key in TRAINING_KEYS}
     schedule = source.recipe["train_epochs"] or source.recipe.get("schedule_epochs", 0)
     ours = {"start": str(start.resolve()), "train_epochs": 0, "schedule_epochs": schedule}
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})

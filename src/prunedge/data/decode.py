@@ -45,17 +45,20 @@ def decode(paths: Sequence[Path], size: int) -> np.ndarray:
 
 def try_picture(path: Path, size: int) -> np.ndarray | str:
     """The picture as (size, size, 3) uint8, or in a few words why it can't be read."""
-    found = try_looking(path, size)
-    return found if isinstance(found, str) else found[0]
+    return _tried(path, lambda file: read_picture(file, size))
 
 
 def try_looking(path: Path, size: int) -> tuple[np.ndarray, Look] | str:
     """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words why it can't be read."""
+    return _tried(path, lambda file: (read_picture(file, size), _look(file)))
+
+
+def _tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     try:
         file = source_of(path)
         if (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes) == 0:
             return "empty file"
-        return read_picture(file, size), _look(file)
+        return read(file)
     except FileNotFoundError:
         return "no such file"
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...

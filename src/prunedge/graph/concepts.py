@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 Role = Literal["out", "in", "channel"]
+ROLES: tuple[Role, ...] = get_args(Role)
 KeptIndices = dict[str, dict[int, np.ndarray]]
 
 
@@ -176,7 +177,7 @@ class ChannelGraph:
                 return candidate
         raise KeyError(name)
 
-    def removed(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> KeptIndices:
+    def removed(self, plan: Keeps, roles: Iterable[Role] = ROLES) -> KeptIndices:
         """For each tensor that the plan touches: {name: {dim: indices that leave}}, sorted int64."""
         return {name: {dim: np.flatnonzero(~stays) for dim, stays in dims.items()} for name, dims in self._staying(plan, roles).items()}
 
@@ -187,7 +188,7 @@ class ChannelGraph:
         """
         return {name: {dim: np.flatnonzero(stays) for dim, stays in dims.items()} for name, dims in self._staying(plan).items()}
 
-    def _staying(self, plan: Keeps, roles: Iterable[Role] = ("out", "in", "channel")) -> dict[str, dict[int, np.ndarray]]:
+    def _staying(self, plan: Keeps, roles: Iterable[Role] = ROLES) -> dict[str, dict[int, np.ndarray]]:
         """For each tensor that the plan touches: {name: {dim: (size,) bool, true where it stays}}."""
         if unknown := plan.keep.keys() - {group.name for group in self.groups}:
             raise ValueError(f"the plan names groups that this network doesn't have: {', '.join(sorted(unknown))}")

@@ -13,15 +13,12 @@ from typing import Any, get_origin
 
 from prunedge.data.places import absolute, has_braces
 from prunedge.errors import PrunedgeError
-from prunedge.recipe import PICTURE_KEYS, Recipe, read_toml, toml_text
+from prunedge.recipe import TRAINING_KEYS, Recipe, read_toml, toml_text
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 
 # What decides the transfer-learned network that trials share.
-START_KEYS = (
-    "data", "model", "weights", "train_epochs", "lr", "batch_size", "metric", "augment", "precision", "regularise", "strength",
-    *PICTURE_KEYS,
-)  # fmt: skip
+START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "regularise", "strength")
 _OURS = ("start", "schedule_epochs", "classes", "data_fingerprint")
 
 

@@ -82,8 +82,7 @@ class WholeBatch(TorchFunctionMode):
         if not x.dim() or x.shape[0] % rows:
             return None
         # Random numbers fill memory in its own order, which one process's tensor would have too.
-        lies_last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-        order = torch.channels_last if lies_last else torch.contiguous_format
+        order = torch.channels_last if _lies_last(x) else torch.contiguous_format
         size = (x.shape[0] // rows * self._share.whole, *x.shape[1:])
         return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
 
@@ -135,6 +134,11 @@ class _Normalise(torch.autograd.Function):
         return change, tilt if ctx.needs_input_grad[1] else None, shift if ctx.needs_input_grad[2] else None, None, None
 
 
+def _lies_last(x: torch.Tensor) -> bool:
+    """Whether the channels are innermost in memory."""
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def add_gradients(net: nn.Module) -> None:
     """Replace each parameter's gradient by the sum over all processes.
 
@@ -146,10 +150,11 @@ def add_gradients(net: nn.Module) -> None:
         if parameter.grad is None:
             continue
         # In the parameter's own order in memory, which all processes share.
-        lies_last = parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
-        found = parameter.grad.permute(0, 2, 3, 1) if lies_last else parameter.grad
-        if found.numel() >= ALONE and found.is_contiguous():
-            ranks.total(found)
+        found = parameter.grad.permute(0, 2, 3, 1) if _lies_last(parameter) else parameter.grad
+        if found.numel() >= ALONE:
+            dense = ranks.total(found.contiguous())
+            if dense.data_ptr() != found.data_ptr():
+                found.copy_(dense)
             continue
         if bucket and (bucket[0].dtype != found.dtype or sum(one.numel() for one in bucket) + found.numel() > BUCKET):
             _add_together(bucket)
