@@ -88,7 +88,7 @@ def _write(file: Path, halfway: Halfway) -> None:
     }  # fmt: skip
     temporary = file.with_name(f".{file.name}-{os.getpid()}")
     save_file(tensors, temporary, {"about": json.dumps(about)})
-    os.replace(temporary, file)
+    replace(temporary, file)
 
 
 def _metrics(found: dict[str, Any] | None) -> Metrics | None:

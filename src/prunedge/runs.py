@@ -31,6 +31,7 @@ from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.spans import timed
 from prunedge.surgery import OptimState, restore_network, save_network
+from prunedge.systems import replace, sync_file, sync_folder
 from prunedge.train import flattened, unflattened
 
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
@@ -160,11 +161,12 @@ class Run:
             save_file(flattened(kept.state), folder / "momentum.safetensors")
         for file in folder.iterdir():
             file.chmod(0o644)
-            _sync(file)
+            sync_file(file)
         folder.chmod(0o755)
         # A checkpoint that is there already was cut off before its line in the history: it was never used.
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(folder, final)
+        replace(folder, final)
+        sync_folder(final.parent)
 
     def _scores(self, folder: Path) -> Scores | None:
         file = folder / "scores.safetensors"
@@ -233,11 +235,3 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
 
 def _state(file: Path) -> OptimState | None:
     return unflattened(_tensors(file)) if file.exists() else None
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -28,11 +28,7 @@ from prunedge.data.decode import Look, Progress, at_once, try_looking
 from prunedge.data.places import cache_folder
 from prunedge.data.shards import drop_copies, fetch_all, stamp_of
 from prunedge.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows refuses to delete a file that is open, so no lock is needed there
-    fcntl = None  # type: ignore[assignment]
+from prunedge.systems import lock_shared, locked_against_readers
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +136,7 @@ def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
 def _opened(cache: Path) -> _Array:
     if cache not in _open:
         file = cache.open("rb")
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_SH)
+        lock_shared(file)
         os.utime(cache)  # the last use, by which room is made
         read_magic(file)
         shape, _, _ = read_array_header_1_0(file)
@@ -261,8 +256,8 @@ def _unused(array: Path) -> Iterator[bool]:
         free = array not in _open
         try:
             stack.enter_context(FileLock(array.with_suffix(".lock"), timeout=0))
-            if fcntl is not None and free and array.exists():
-                fcntl.flock(stack.enter_context(array.open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if free and array.exists():
+                stack.enter_context(locked_against_readers(array))
         except (Timeout, BlockingIOError):
             free = False
         yield free

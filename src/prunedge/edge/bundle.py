@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
+from prunedge.systems import sync_open_file
 
 MANIFEST = "manifest.json"
 SELFTEST = "selftest.npz"
@@ -146,8 +146,7 @@ def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (
     manifest = Manifest(files=files, **values)
     with (folder / MANIFEST).open("w", encoding="utf-8") as opened:
         opened.write(json.dumps(manifest.model_dump(), indent=1))
-        opened.flush()
-        os.fsync(opened.fileno())
+        sync_open_file(opened)
     return manifest
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +16,19 @@ from prunedge.edge.pictures import normalise
 from prunedge.edge.profile import WARMUP
 from prunedge.edge.runtime import Session, open_session
 from prunedge.edge.runtimes import runtime_of
-from prunedge.errors import BundleError, PrunedgeError
+from prunedge.errors import PrunedgeError
 from prunedge.spans import Recorder, recording, span
+from prunedge.systems import limit_memory, limit_processors, peak_memory_bytes
 
 
 def main() -> None:
     """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that stdin asks for."""
     orders = json.loads(sys.argv[1])
     try:
-        limit(orders["cpus"], orders["memory_mb"])
+        if orders["cpus"] is not None:
+            limit_processors(orders["cpus"])
+        if orders["memory_mb"] is not None:
+            limit_memory(orders["memory_mb"] * 10**6)
         recorder = Recorder()
         with recording(recorder):
             started = perf_counter()
@@ -48,24 +50,11 @@ def main() -> None:
             recorder.open(asked["what"])
             seconds = _block(session, pixels, asked["batch"], asked["batches"])
             recorder.close()
-            answer({"seconds": seconds, "peak_rss_mb": _peak_mb()})
+            answer({"seconds": seconds, "peak_rss_mb": peak_memory_bytes() / 1e6})
     except PrunedgeError as error:
         answer({"error": [error.what, str(error.where), error.remedy]})
     except MemoryError:
         answer({"error": ["there is not enough memory for it", str(orders["bundle"]), "allow more with --memory"]})
-
-
-def limit(cpus: int | None, memory_mb: int | None) -> None:
-    """Keep this process to so many of its processors, and its data to so many megabytes (10^6); BundleError where the system can't."""
-    if cpus is not None:
-        if not hasattr(os, "sched_setaffinity"):
-            raise BundleError("this system can't limit a process to some processors", where="--cpus", remedy="leave it out; Linux can")
-        mine = sorted(os.sched_getaffinity(0))
-        if cpus > len(mine):
-            raise BundleError(f"{cpus} processors of {len(mine)}", where="--cpus", remedy=f"give {len(mine)} or fewer")
-        os.sched_setaffinity(0, mine[:cpus])
-    if memory_mb is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 10**6,) * 2)
 
 
 def answer(value: Any) -> None:
@@ -103,17 +92,6 @@ def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
         found = np.load(file, allow_pickle=False)
         return np.concatenate([found] * -(-batch // len(found)))
     return np.random.default_rng(0).integers(0, 256, (max(16, batch), size, size, 3), dtype=np.uint8)
-
-
-def _peak_mb() -> float:
-    try:
-        # getrusage would tell the parent's peak where that was larger: Linux hands it on to what a process starts.
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024 / 1e6
-    except (OSError, StopIteration):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10) * 2**20 / 1e6
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import nn
 from prunedge.data.places import cache_folder
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
+from prunedge.files import write_text
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.latency.layers import Shape, layers_of, shapes_after
@@ -132,7 +133,7 @@ def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path |
     if table is None:
         table = measure_table(shapes, timer)
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, json.dumps(table.to_json()))
+        write_text(file, json.dumps(table.to_json()))
     graph = trace(network, example)
     smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
     timed = time_networks(smaller, example, timer)
@@ -181,9 +182,3 @@ def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:
     except (OSError, ValueError, KeyError, TypeError, PrunedgeError):
         return None
     return table if table.knows(shapes) else None
-
-
-def _write(file: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as opened:
-        opened.write(text)
-    Path(opened.name).replace(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import shutil
 import ssl
 import stat
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 from prunedge.edge.agent.lines import one_line
 from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest
 from prunedge.errors import AgentError
+from prunedge.systems import sync_open_file
 
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
 SPARE = 32 << 20  # bytes that stay free on the disk
@@ -109,8 +109,7 @@ def _copy(
                 break
             digest.update(chunk)
             written.write(chunk)
-        written.flush()
-        os.fsync(written.fileno())
+        sync_open_file(written)
     if left > 0:
         raise Unreachable(f"{one_line(name)} ends {left:,} bytes early", where=_shown(place), remedy="it is tried again")
     if left < 0 or digest.hexdigest() != sha256:
@@ -157,5 +156,4 @@ def _shown(place: Path | SplitResult) -> str:
 def _write(file: Path, text: bytes) -> None:
     with file.open("xb") as opened:
         opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
+        sync_open_file(opened)

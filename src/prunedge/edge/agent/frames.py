@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from threading import Event, Thread
 
@@ -12,6 +11,7 @@ from prunedge.edge.agent.lines import log
 from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import Item, open_source
 from prunedge.errors import DataError, PrunedgeError
+from prunedge.systems import sync_open_file
 
 KEPT = 4  # frames that were worked off and stay, for the self-test of a new bundle
 MOST = 200  # frames that wait to be inspected
@@ -89,8 +89,7 @@ class Frames:
         writing = self._folder / f".{item.name}.png"
         with writing.open("wb") as opened:
             item.picture.save(opened, "PNG", compress_level=1)
-            opened.flush()
-            os.fsync(opened.fileno())
+            sync_open_file(opened)
         writing.rename(self._folder / f"{item.name}.png")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from prunedge.edge.agent.store import Store
 from prunedge.edge.bundle import MANIFEST, Bundle, open_bundle, sha256
 from prunedge.edge.runtime import open_session
 from prunedge.errors import AgentError, PrunedgeError
+from prunedge.systems import replace, sync_folder
 
 DEATHS = 3  # of the agent over the first picture with a new bundle, until that bundle is given up
 
@@ -72,8 +72,8 @@ class Shelf:
         """Take a bundle that lies in `incoming` and was tried: it is the current one from now on, also after a power cut."""
         place = self.folder / loaded.sha256
         shutil.rmtree(place, ignore_errors=True)
-        os.replace(self.incoming, place)
-        _synchronise(self.folder)
+        replace(self.incoming, place)
+        sync_folder(self.folder)
         previous = self._store.note("current")
         self._store.write_notes(current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0")
         self._is_on_trial, self._is_begun = True, False
@@ -114,11 +114,3 @@ def load(folder: Path, threads: int, runtime: str | None = None) -> InUse:
     """A bundle, verified and loaded; BundleError when it can't be."""
     bundle = open_bundle(folder)
     return InUse(bundle, open_session(bundle, threads, runtime), sha256(folder / MANIFEST))
-
-
-def _synchronise(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -7,7 +7,6 @@ acknowledged it. So each picture has one message, and a message that is sent aga
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from threading import RLock
 
 from prunedge.edge.agent.messages import Message
 from prunedge.errors import AgentError
+from prunedge.systems import lock
 
 FILE = "agent.sqlite"
 VERSION = 1
@@ -62,7 +62,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._owner = (folder / "lock").open("w")
-            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._owner)
         except BlockingIOError:
             raise AgentError("another agent uses this folder", where=folder, remedy="give each a folder of its own by --state") from None
         except OSError as error:

@@ -20,6 +20,7 @@ from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.photo import Photo
 from prunedge.edge.inspect.sources import MARK, Item
 from prunedge.errors import DataError
+from prunedge.systems import replace, sync_open_file
 
 Record = dict[str, Any]
 WRITING = ".writing-"
@@ -82,10 +83,9 @@ class Results:
             handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=WRITING)
             with os.fdopen(handle, "wb") as opened:
                 opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
+                sync_open_file(opened)
             os.chmod(temporary, 0o644)
-            os.replace(temporary, file)
+            replace(temporary, file)
         except OSError as error:
             raise DataError(
                 f"can't write: {error.strerror}", where=file, remedy="free space, mend the permissions or choose another --out"
