@@ -1,4 +1,4 @@
-"""What every test shares: one thread, a cache of its own, tiny pictures."""
+"""What every test shares: one thread, a cache of its own, tiny pictures, and a line about what could not be tried."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import pytest
-import torch
 from hypothesis import settings
 
-torch.set_num_threads(1)
+from tests.needs import closing_line
+
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("prunedge", deadline=None)
 settings.load_profile("prunedge")
@@ -30,3 +30,25 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_pictures import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("pictures"))
+
+
+def _reasons(reporter: pytest.TerminalReporter) -> list[str]:
+    """Why each skipped test was skipped."""
+    # (file, line, "Skipped: reason")
+    told = (report.longrepr for report in reporter.stats.get("skipped", []))
+    return [one[2].removeprefix("Skipped: ") for one in told if isinstance(one, tuple)]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a failure: everything that the tests need is there, or should be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("PRUNEDGE_CI") and reporter is not None and _reasons(reporter) and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What could not be tried, in one line, with the command that brings it."""
+    if reasons := _reasons(terminalreporter):
+        terminalreporter.write_line(closing_line(reasons), yellow=True)

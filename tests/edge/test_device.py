@@ -12,7 +12,6 @@ from prunedge.edge import Contestant, open_bundle
 from prunedge.edge.bench import Limits, bench
 from prunedge.edge.device import device, metered, processor, state
 from prunedge.errors import BundleError
-from tests.edge.test_bundle import bundle  # noqa: F401
 
 
 def put(root: Path, files: dict[str, str]) -> Path:
@@ -90,14 +89,14 @@ def test_a_jetsons_power_is_its_input_over_time(tmp_path: Path, kind: str) -> No
     assert not [one for one in threading.enumerate() if one.name == "prunedge-energy"]
 
 
-def test_memory_is_the_workers_and_not_its_parents(bundle: Path) -> None:  # noqa: F811
+def test_memory_is_the_workers_and_not_its_parents(bundle: Path) -> None:
     held = bytearray(900_000_000)
     held[::4096] = b"x" * len(held[::4096])
     assert bench([Contestant(open_bundle(bundle))], patches=2).bundles[0]["peak_rss_mb"] < 500
     assert len(held)
 
 
-def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -> None:  # noqa: F811
+def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -> None:
     opened = Contestant(open_bundle(bundle))
     assert bench([opened], patches=2, limits=Limits(cpus=1)).limits == {"cpus": 1}
     with pytest.raises(BundleError, match="100000 processors of"):

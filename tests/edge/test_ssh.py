@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,21 +16,16 @@ import pytest
 from prunedge.edge import open_bundle
 from prunedge.edge.ssh import Host, files_of
 from prunedge.errors import PrunedgeError
-from tests.edge.test_bundle import bundle  # noqa: F401
-
-SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
-
-if SSHD is None:
-    assert not os.environ.get("PRUNEDGE_CI"), ".ci/run installs openssh-server"
-    pytest.skip("no sshd: apt install openssh-server", allow_module_level=True)
+from tests.needs import program
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """An sshd with keys of its own, and an ssh client that knows it."""
+    sshd = program("sshd")
     folder = tmp_path_factory.mktemp("ssh")
     for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -47,7 +41,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd")], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd")], stderr=subprocess.DEVNULL)
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", number), timeout=1).close()
@@ -82,7 +76,7 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_bench_on_another_machine_is_that_of_this_one(
-    bundle: Path,  # noqa: F811
+    bundle: Path,
     there: Path,
     port: int,
     tmp_path: Path,
@@ -104,11 +98,11 @@ def test_a_bench_on_another_machine_is_that_of_this_one(
     assert table.returncode == 0 and "12 patches" in table.stdout and "copying" in table.stderr, table.stderr
 
 
-def test_torchs_weights_stay_here(bundle: Path) -> None:  # noqa: F811
+def test_torchs_weights_stay_here(bundle: Path) -> None:
     assert set(files_of(open_bundle(bundle), "b")) == {"b/manifest.json", "b/model.onnx", "b/selftest.npz"}
 
 
-def test_what_is_wrong_there_is_said_here_in_one_line(bundle: Path, there: Path, port: int) -> None:  # noqa: F811
+def test_what_is_wrong_there_is_said_here_in_one_line(bundle: Path, there: Path, port: int) -> None:
     for device, words in (
         (f"ssh://127.0.0.1:{port}/nowhere/prunedge", "'/nowhere/prunedge' is not installed there"),
         ("ssh://127.0.0.1:1/x", "can't copy to the device: ssh: connect to host 127.0.0.1 port 1"),

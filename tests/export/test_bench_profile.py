@@ -13,7 +13,7 @@ from prunedge.edge import BenchResult, Contestant, bench, open_bundle
 from prunedge.edge.profile import PASSES, Call, calls_of, profile_of, trace_of
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.targets import TARGETS
-from tests.edge.test_bundle import PICTURES, export
+from tests.export.test_bundle import PICTURES, export
 from tests.networks import Mobile, randomise
 
 

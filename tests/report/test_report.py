@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -17,8 +16,8 @@ from prunedge.recipe import Recipe
 from prunedge.report import write_report
 from prunedge.report.page import command
 from prunedge.runs import Run, open_run
+from tests.needs import program
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -96,7 +95,6 @@ def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run)
     assert [words[place + 1] for place, word in enumerate(words) if word == "--keep-out"] == ["'stem.*'", "head"]
 
 
-@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("PRUNEDGE_CI"), reason="needs Debian's chromium")
 @pytest.mark.parametrize(("width", "height", "is_profiled"), [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)])
 def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width: int, height: int, is_profiled: bool) -> None:
     from playwright.sync_api import sync_playwright
@@ -109,7 +107,7 @@ def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width:
     figures = 5 if is_profiled else 4
     problems: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=QUIET)
         page = browser.new_page(viewport={"width": width, "height": height})
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))

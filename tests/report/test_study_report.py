@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import os
 import re
 from pathlib import Path
 from statistics import fmean, stdev
@@ -27,8 +26,9 @@ from prunedge.study import Grid, create
 from prunedge.study.statistics import Comparison
 from prunedge.study.summary import axes_of
 from prunedge.study.table import to_csv
+from tests.needs import program
 from tests.report.made_up import study
-from tests.report.test_report import CHROMIUM, QUIET
+from tests.report.test_report import QUIET
 
 KEYS = {
     "two": ["summary", "curves", "layers", "pareto", "fractions", "stops", "paired"],
@@ -234,7 +234,6 @@ def test_a_large_table_is_linked_and_written_beside(folder: Path, monkeypatch: p
     assert 'href="study.csv"' in (folder / "report.html").read_text(encoding="utf-8") and (folder / "study.csv").stat().st_size > 100
 
 
-@pytest.mark.skipif(CHROMIUM is None and not os.environ.get("PRUNEDGE_CI"), reason="needs Debian's chromium")
 @pytest.mark.parametrize(("name", "width"), [("two", 390), ("talk", 390), ("talk", 1280), ("epochs", 1280)])
 def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
@@ -246,7 +245,7 @@ def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path:
     figures = sum(len(one.html) for one in sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches))
     problems: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=QUIET)
         view = browser.new_page(viewport={"width": width, "height": 844})
         view.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         view.on("pageerror", lambda error: problems.append(str(error)))

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,9 +22,8 @@ from PIL import Image
 
 from prunedge.edge.agent import Agent, AgentSettings, parse_broker
 from prunedge.edge.inspect import Settings
-from prunedge.export import export_bundle
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber
-from tests.networks import Mobile, randomise
+from tests.edge.made_bundles import write_convolutional
 
 CLASSES = ["crack", "sound", "other"]
 TOPIC = "site/bridge-7"
@@ -34,10 +32,8 @@ TOPIC = "site/bridge-7"
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle, and another one of the same classes."""
-    root, pictures = tmp_path_factory.mktemp("bundles"), torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    first = export_bundle(
-        randomise(Mobile()), root / "first", model="first", classes=CLASSES, size=16, pictures=pictures, macs=10, params=20
-    ).path
+    root = tmp_path_factory.mktemp("bundles")
+    first = write_convolutional(root / "first", model="first", classes=CLASSES)
     return first, altered(first, root / "second", model="second")
 
 

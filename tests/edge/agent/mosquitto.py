@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,20 +13,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.needs import program
+
 PATIENCE_S = 60.0
-
-
-def program() -> str:
-    """Where Mosquitto is. Without it the tests are skipped, but never in CI."""
-    found = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
-    if found is None:
-        (pytest.fail if os.environ.get("PRUNEDGE_CI") else pytest.skip)("Mosquitto is not here: apt-get install mosquitto")
-    return found
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
@@ -73,7 +64,7 @@ class Mosquitto:
 
     def start(self) -> Mosquitto:
         log = (self.folder / "mosquitto.log").open("ab")
-        self._process = subprocess.Popen([program(), "-c", str(self._config)], stdout=log, stderr=log)
+        self._process = subprocess.Popen([program("mosquitto"), "-c", str(self._config)], stdout=log, stderr=log)
         wait_for(self._answers, "Mosquitto")
         return self
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from prunedge.edge.agent.announcement import Announcement, check_manifest, load_key, parse_announcement, parse_origins
 from prunedge.errors import AgentError
+from tests.needs import program
 
 GOOD = {"bundle": "https://models.example/cracks", "sha256": "0" * 64}
 
@@ -107,7 +108,7 @@ def test_origins_that_can_t_be_are_refused_at_once(text: str) -> None:
 
 
 def openssl(*arguments: object) -> bytes:
-    return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True).stdout
+    return subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True).stdout
 
 
 def test_signatures_are_openssl_s(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,12 +12,14 @@ import pytest
 
 from prunedge.cli.app import main
 from prunedge.edge.agent.announcement import check_manifest, load_key, parse_announcement
+from tests.needs import program
 
 ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
 
 
 def test_the_guide_s_commands_make_an_announcement_that_is_taken(tmp_path: Path) -> None:
+    program("openssl")
     commands = re.search(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
     assert commands is not None
     manifest = tmp_path / "bundles" / "cracks-v2" / "manifest.json"
@@ -48,11 +49,10 @@ def test_the_service_s_settings_are_taken(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd is not here")
+    systemd_analyze = program("systemd-analyze")
     text = (ROOT / "deploy" / "prunedge-agent.service").read_text()
     (tmp_path / "prunedge-agent.service").write_text(text.replace("/opt/prunedge/venv/bin/prunedge", "/bin/true"))
-    done = subprocess.run(["systemd-analyze", "verify", str(tmp_path / "prunedge-agent.service")], capture_output=True, text=True)
+    done = subprocess.run([systemd_analyze, "verify", str(tmp_path / "prunedge-agent.service")], capture_output=True, text=True)
     assert done.returncode == 0 and "prunedge-agent.service" not in done.stderr, done.stderr
 
 

@@ -15,6 +15,7 @@ from prunedge.edge.agent import AgentSettings, parse_broker
 from prunedge.errors import AgentError
 from tests.edge.agent.conftest import CLASSES, TOPIC, Authority, Running, digest, write_pictures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
+from tests.needs import program
 
 
 def at(settings: AgentSettings, broker: Mosquitto) -> AgentSettings:
@@ -146,9 +147,9 @@ def secured(tmp_path: Path, authority: Authority) -> Iterator[Mosquitto]:
     """TLS, a user with a password, and a list of what the user may do."""
     cert, key = authority.certificate("broker")
     passwords, access = tmp_path / "passwords", tmp_path / "access"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "bridge7", "s3cret"], check=True)
+    subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(passwords), "bridge7", "s3cret"], check=True)
     access.write_text(f"user bridge7\ntopic readwrite {TOPIC}/#\nuser watcher\ntopic read #\n")
-    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "watcher", "w"], check=True)
+    subprocess.run([program("mosquitto_passwd"), "-b", str(passwords), "watcher", "w"], check=True)
     started = Mosquitto(
         tmp_path / "secured", f"certfile {cert}", f"keyfile {key}", f"password_file {passwords}", f"acl_file {access}"
     ).start()

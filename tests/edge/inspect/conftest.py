@@ -6,37 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from prunedge.edge import open_bundle
 from prunedge.edge.runtime import Session, open_session
-from prunedge.export import export_bundle
+from tests.edge.made_bundles import write_darkest
 
 SIZE = 16
 
 
-class Darkest(nn.Module):
-    """Logits of crack and noncrack from the darkest pixel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool, self.answer = nn.AdaptiveMaxPool2d(1), nn.Linear(3, 2)
-        with torch.no_grad():
-            self.answer.weight.copy_(torch.tensor([[4.0] * 3, [-4.0] * 3]))
-            self.answer.bias.copy_(torch.tensor([-15.0, 15.0]))
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.answer(self.pool(-pictures).flatten(1))
-
-
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    out = tmp_path_factory.mktemp("bundle") / "darkest"
-    named = {"model": "darkest", "classes": ["crack", "noncrack"]}
-    return export_bundle(Darkest().eval(), out, size=SIZE, pictures=pictures, macs=1, params=8, **named).path
+    return write_darkest(tmp_path_factory.mktemp("bundle") / "darkest", SIZE)
 
 
 @pytest.fixture(scope="session")

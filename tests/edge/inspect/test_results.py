@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.edge.inspect.conftest import wall
 from tests.edge.inspect.test_photo import gps, hostile
+from tests.needs import program
 
 COMMAND = [sys.executable, "-m", "prunedge", "inspect"]
 EVIL = 'a <img src=x onerror="document.title=1"> & #1%.png'
@@ -179,12 +180,10 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], words: str, bundle: P
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium)")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
         yield opened
         opened.close()
 

@@ -1,0 +1,84 @@
+"""Bundles made without torch, as small as they can be: what a device gets, from ONNX's own nodes and numpy's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from prunedge.edge.bundle import ExportCheck, Form, write_manifest
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise
+
+OPSET = 18
+OPTIONAL = ("model.safetensors", "plan.json")
+
+
+def write_bundle(
+    folder: Path,
+    nodes: Sequence[NodeProto],
+    weights: Mapping[str, np.ndarray],
+    *,
+    model: str,
+    classes: Sequence[str],
+    size: int,
+) -> Path:
+    """A bundle in the new `folder` whose network's nodes lead from "pictures" (n, 3, size, size) to "logits" (n, classes)."""
+    folder.mkdir(parents=True)
+    inputs = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])
+    outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
+    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, model, [inputs], [outputs], constants)
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(network, full_check=True)
+    onnx.save(network, folder / "model.onnx")
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    (answers,) = session.run(None, {"pictures": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
+    np.savez_compressed(folder / "selftest.npz", pixels=pixels, outputs=answers)
+    # What a torch user of the bundle would load, and no device.
+    for name in OPTIONAL:
+        (folder / name).write_bytes(b"{}")
+    check = ExportCheck(pictures=len(pixels), max_abs_difference=0.0, agreement=1.0)
+    write_manifest(
+        folder, ["model.onnx", "selftest.npz", *OPTIONAL], OPTIONAL, model=model, classes=list(classes), input_size=size,
+        mean=IMAGENET_MEAN, std=IMAGENET_STD, macs=10, params=20, forms={"onnx": Form(files=["model.onnx"], check=check)},
+    )  # fmt: skip
+    return folder
+
+
+def write_convolutional(folder: Path, *, model: str, classes: Sequence[str], size: int = 16, seed: int = 0) -> Path:
+    """A bundle with two convolutions and a linear head of random weights."""
+    draw = np.random.default_rng(seed)
+    weights = {
+        "stem": draw.normal(0, 0.3, (8, 3, 3, 3)),
+        "middle": draw.normal(0, 0.2, (12, 8, 3, 3)),
+        "head": draw.normal(0, 0.5, (len(classes), 12)),
+        "shift": draw.normal(0, 0.1, len(classes)),
+    }
+    around = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["pictures", "stem"], ["a"], **around),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "middle"], ["c"], strides=[2, 2], **around),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
+        helper.make_node("Flatten", ["e"], ["f"]),
+        helper.make_node("Gemm", ["f", "head", "shift"], ["logits"], transB=1),
+    ]
+    return write_bundle(folder, nodes, weights, model=model, classes=classes, size=size)
+
+
+def write_darkest(folder: Path, size: int) -> Path:
+    """A bundle whose answers are known: a picture is a crack when one of its pixels is dark."""
+    weights = {"head": np.array([[4.0] * 3, [-4.0] * 3]), "shift": np.array([-15.0, 15.0])}
+    nodes = [
+        helper.make_node("Neg", ["pictures"], ["dark"]),
+        helper.make_node("GlobalMaxPool", ["dark"], ["darkest"]),
+        helper.make_node("Flatten", ["darkest"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "head", "shift"], ["logits"], transB=1),
+    ]
+    return write_bundle(folder, nodes, weights, model="darkest", classes=["crack", "noncrack"], size=size)
