@@ -50,7 +50,7 @@ def test_a_training_reaches_the_disk(tiny_data: Path, tmp_path: Path) -> None:
 
 
 def test_a_bench_tells_its_memory_and_can_t_limit_it(tmp_path: Path) -> None:
-    bundle = write_convolutional(tmp_path / "bundle", model="m", classes=["a", "b"])
+    bundle = write_convolutional(tmp_path / "bundle", model="m", classes=["crack", "sound"])
     measured = json.loads(prunedge("bench", bundle, "--patches", 8, "--json").stdout)
     assert measured["bundles"][0]["peak_rss_mb"] > 10
     limited = on_windows("-m", "prunedge", "bench", bundle, "--patches", 8, "--memory", 4000)
