@@ -1,0 +1,119 @@
+"""Operations that only move elements: done to the labels as they were done to the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from prunedge.graph.labels import Labeller, ParamView, compact
+from prunedge.graph.rules.common import outputs_of, unknown, varying_dims
+
+
+def same(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The values, or as many of them, in the same order."""
+    for made in outputs_of(out):
+        lab.name(made, lab.tag(args[0]))
+
+
+def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Do to the labels, or to each coordinate of a parameter, what was done to the values."""
+    tagged = [x for x in lab.tensors(args, kwargs) if lab.tag(x) is not None]
+    if not tagged:
+        return
+    if len(tagged) > 1 or tagged[0] is not args[0]:
+        return unknown(lab, func, args, kwargs, out)
+    made, view = outputs_of(out), lab.param(args[0])
+    if view is not None:
+        moved = [outputs_of(lab.replay(func, (c, *args[1:]), kwargs, lambda x: x)) for c in view.coordinates]
+        for i, tensor in enumerate(made):
+            lab.name(tensor, ParamView(view.name, tuple(m[i] for m in moved)))
+        return
+    labels = lab.labels(args[0])
+    assert labels is not None
+    # Padding fills with values that are no channels: label 0, whatever the value was.
+    rest = (*args[1:2],) if func._schema.name == "aten::constant_pad_nd" else args[1:]
+    parts = [compact(part) for part in outputs_of(func(labels.expand(args[0].shape), *rest, **kwargs))]
+    if func._schema.name == "aten::split" and len({tuple(part.shape) for part in made}) == 1:
+        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places.
+        dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+        if labels.shape[dim] > 1:
+            for part in parts[1:]:
+                lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
+    if func._schema.name in ("aten::split", "aten::split_with_sizes"):
+        dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+        if labels.shape[dim] > 1:
+            whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
+                     for t, part in zip(made, parts, strict=True)]  # fmt: skip
+            lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
+    for tensor, moved_labels in zip(made, parts, strict=True):
+        lab.name(tensor, moved_labels)
+
+
+def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The labels in the new shape; dimensions that channels were divided into are noted."""
+    view, labels = lab.param(args[0]), lab.labels(args[0])
+    if view is not None:
+        after_view = ParamView(view.name, tuple(c.reshape(out.shape) for c in view.coordinates))
+        atoms = {dim: lab.ledger.of(after_view, dim, None) for dim, size in enumerate(out.shape) if size > 1}
+        lab.resizes(
+            (dim, one.reshape([-1 if d == dim else 1 for d in range(out.dim())]), dim) for dim, one in atoms.items() if one is not None
+        )
+        lab.name(out, after_view)
+    elif labels is not None:
+        after = compact(labels.expand(args[0].shape).reshape(out.shape))
+        several = [size for size in after.shape if size > 1]
+        if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
+            # Heads and their width, shuffled groups: in the end the channels leave along one of these dimensions.
+            lab.ledger.divisions.append((lab.module, after.reshape(several)))
+        lab.resizes((dim, after, dim) for dim in varying_dims(after))
+        lab.name(out, after)
+
+
+def strided(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Pooling to a single place in the channels-last layout ends with strides that say so, and moves nothing."""
+    shape, strides = args[1], args[2]
+    wanted: list[int] = []
+    step = 1
+    for size in reversed([size for size in shape if size > 1]):
+        wanted.insert(0, step)
+        step *= size
+    # In place it has happened already, so that only the new strides can be looked at.
+    if list(shape) != list(args[0].shape) or [stride for size, stride in zip(shape, strides, strict=True) if size > 1] != wanted:
+        return unknown(lab, func, args, kwargs, out)
+    same(lab, func, args, kwargs, out)
+
+
+def join(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """cat, and stack, which gives each part a dimension of its own first."""
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
+    if func._schema.name == "aten::stack":
+        several = [(x, lab.promote(x)) for x in args[0]]
+        found = [(x.unsqueeze(dim), None if labels is None else labels.unsqueeze(dim)) for x, labels in several]
+    else:
+        found = [(x, lab.promote(x)) for x in args[0] if x.numel()]
+    if all(labels is None for _, labels in found):
+        return
+    flat = [d for d in range(out.dim()) if d != dim and all(L is None or L.shape[d] == 1 for _, L in found)]
+    pieces = []
+    for x, labels in found:
+        shape = [1 if d in flat else size for d, size in enumerate(x.shape)]
+        pieces.append(torch.zeros(shape, dtype=torch.int64) if labels is None else labels.expand(shape))
+    whole = compact(torch.cat(pieces, dim))
+    if any(d != dim for d in varying_dims(whole)) and whole.shape[dim] > 1:
+        # Joined along places (a class token before the patches), the parts' channels are the same ones.
+        first = next(piece for piece in pieces if bool((piece != 0).any())).narrow(dim, 0, 1)
+        for piece in pieces:
+            lab.ledger.tie(first, piece, "is joined with values that are no channels")
+        whole = first.expand([1 if d == dim else size for d, size in enumerate(whole.shape)])
+    lab.name(out, whole)
+
+
+def patches(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """(n, c, h, w) -> (n, c * k * k, places): each channel becomes its k * k neighbours."""
+    labels = lab.labels(args[0])
+    if labels is None:
+        return unknown(lab, func, args, kwargs, out)
+    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != labels.dim() - 3]).reshape(-1)
+    repeats = out.shape[-2] // args[0].shape[-3]
+    lab.name(out, line.expand(args[0].shape[-3]).repeat_interleave(repeats).reshape([1] * (out.dim() - 2) + [-1, 1]))
