@@ -17,14 +17,34 @@ def outputs_of(out: Any) -> list[torch.Tensor]:
     return [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
 
 
+def base_name(func: Any) -> str:
+    """The operation's name without its library and the underscore of the form that works in place."""
+    name = str(func._schema.name.split("::")[1])
+    return name[:-1] if is_in_place(func) else name
+
+
+def is_in_place(func: Any) -> bool:
+    """Whether the operation writes into its first argument and gives it back."""
+    name = str(func._schema.name)
+    return name.endswith("_") and not name.endswith("__")
+
+
 def nothing(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """The results carry no channels."""
+
+
+def filled(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A new tensor that holds one number throughout, or nothing yet."""
+    for made in outputs_of(out):
+        lab.fill(made)
 
 
 def unknown(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """No rule: all that it touches stays."""
     lab.freeze_all(args, kwargs, f"{func._schema.name.split('::')[1]} is an operation that prunedge does not follow")
     count_flops(lab, func, args, kwargs, out)
+    if is_in_place(func):
+        lab.write(args[0], None)
 
 
 def count_flops(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -50,16 +70,19 @@ def param_lines(lab: Labeller, view: ParamView, dims: list[int]) -> dict[int, li
     for dim in dims:
         for axis, coordinate in enumerate(view.coordinates):
             small = compact(coordinate)
-            if small.shape[dim] > 1 and small.numel() == small.shape[dim]:
+            if small.shape[dim] > 1 and small.numel() == small.shape[dim] and not bool((small < 0).any()):
                 lines.setdefault(dim, []).append(small.reshape(-1) + lab.ledger.base[view.name, axis])
     return lines
 
 
 def dims_of(func: Any, args: Any, kwargs: Any, rank: int) -> list[int]:
     """The dimensions that a reduction's arguments name, from 0; all where they name none."""
-    names = [a.name for a in func._schema.arguments]
-    place = names.index("dim") if "dim" in names else None
-    value = kwargs.get("dim", args[place] if place is not None and place < len(args) else None)
+    place = next((i for i, one in enumerate(func._schema.arguments) if one.name == "dim"), None)
+    if place is None:
+        return list(range(rank))
+    # An argument that equals its default is not among those of the call.
+    default = func._schema.arguments[place].default_value
+    value = kwargs.get("dim", args[place] if place < len(args) else default)
     if value is None or value == []:
         return list(range(rank))
     return [d % rank for d in ([value] if isinstance(value, int) else value)]

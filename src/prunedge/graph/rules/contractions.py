@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.concepts import Operation
-from prunedge.graph.labels import Labeller, ParamView
+from prunedge.graph.labels import Labeller, ParamView, compact
 from prunedge.graph.rules.common import unknown, varying_dims
 from prunedge.graph.rules.products import contract
 
@@ -118,3 +118,54 @@ def dense(lab: Labeller, labels: torch.Tensor | None, view: ParamView, transpose
     blocks = outs.reshape(groups, -1)
     lab.ledger.tie(blocks[:1], blocks)
     return outs
+
+
+def weight_times_vector(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A weight, flattened to a matrix, times a vector (the largest singular value, spectral norm): a sum over the columns that stay.
+
+    The vector's places leave with the weight's columns; what is made varies along the weight's rows.
+    """
+    view, other = lab.param(args[0]), lab.param(args[1])
+    if view is None or other is None:
+        return unknown(lab, func, args, kwargs, out)
+    _meet_along(lab, func, view, other, 1)
+    rows = tuple(c.narrow(1, 0, 1).squeeze(1) for c in view.coordinates)
+    lab.name(out, ParamView(view.name, rows))
+
+
+def vector_times_vector(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The sum of the products of two parameters' elements: over those that stay."""
+    views = [lab.param(x) for x in args[:2]]
+    if views[0] is None or views[1] is None:
+        return unknown(lab, func, args, kwargs, out)
+    ours, theirs = sorted(views, key=lambda view: len(view.coordinates) if view is not None else 0, reverse=True)
+    assert ours is not None and theirs is not None
+    _meet_along(lab, func, ours, theirs, 0)
+
+
+def _meet_along(lab: Labeller, func: Any, view: ParamView, vector: ParamView, dim: int) -> None:
+    """Tie a vector's places to the channels of a weight along one dimension of its view, over which they are summed up."""
+    for one in (view, vector):
+        lab.ledger.used.add(one.name)
+    theirs = lab.ledger.of(vector, 0, "channel")
+    lines = weight_lines(lab, view, dim)
+    if theirs is None or not lines:
+        for one in (view, vector):
+            lab.ledger.freeze_param(one, "parameters are multiplied in a way that can't be followed")
+        return
+    for line in lines:
+        lab.ledger.tie(theirs, line)
+    lab.mixes(func, view.coordinates[0].dim(), {dim: lines})
+
+
+def weight_lines(lab: Labeller, view: ParamView, dim: int) -> list[torch.Tensor]:
+    """Atoms of a weight's channels along one dimension of its view, into which its kernel's places may be flattened, too."""
+    lines = []
+    for axis, coordinate in enumerate(view.coordinates):
+        small = compact(coordinate)
+        if small.shape[dim] == 1 or axis > 1:
+            continue
+        if small.numel() != small.shape[dim] or bool((small < 0).any()):
+            return []
+        lines.append(small.reshape(-1) + lab.ledger.base[view.name, axis])
+    return lines

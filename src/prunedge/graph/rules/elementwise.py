@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.labels import Condition, Labeller, ParamView, compact
-from prunedge.graph.rules.common import only_if_pruned, outputs_of, padded_shape, varying_dims
+from prunedge.graph.rules.common import base_name, is_in_place, only_if_pruned, outputs_of, padded_shape, varying_dims
 
 
 def gate(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -24,12 +24,20 @@ def gate(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def pointwise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Operands that meet element by element leave together."""
     tensors, made = list(lab.tensors(args, kwargs)), outputs_of(out)
+    written = is_in_place(func)
+    fresh = written and lab.tag(tensors[0]) is None and lab.is_filled(tensors[0])
+    if fresh and any(lab.param(x) is not None for x in tensors):
+        # A parameter that is written into a tensor stands for an activation from here on.
+        lab.write(made[0], _written_parameters(lab, tensors[1:], made[0]))
+        return
     if all(lab.labels(x) is None for x in tensors):
+        if written and any(x.numel() > 1 and not lab.is_filled(x) for x in tensors[1:]):
+            lab.write(made[0], None)
         return pointwise_params(lab, tensors, made)
-    rank, base = made[0].dim(), func._schema.name
-    if base.endswith("_") and made[0]._is_view() and any(lab.tag(x) is not None for x in tensors[1:]):
-        # What was viewed doesn't learn what is written into its view.
-        return lab.freeze_all(args, kwargs, "written in place into part of another tensor")
+    held = lab.tag(tensors[0]) if written else None
+    if written and held is None and not fresh and tensors[0]._is_view():
+        return lab.freeze_all(args, kwargs, "written in place into part of another tensor, which holds no channels")
+    rank = made[0].dim()
     acts = [(padded_shape(x, rank), labels.reshape(padded_shape(labels, rank))) for x in tensors if (labels := lab.labels(x)) is not None]
     varying = sorted({d for _, labels in acts for d in varying_dims(labels)})
     full = [labels for sizes, labels in acts if all(sizes[d] > 1 for d in varying)]
@@ -44,11 +52,26 @@ def pointwise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
         meets = [d for d in varying if sizes[d] > 1]
         if lab.param(x) is not None:
             scale_by(lab, x, whole, meets, varying, rank)
-        elif lab.tag(x) is None:
+        elif lab.tag(x) is None and not (fresh and x is made[0]) and not (base_name(func) == "copy" and lab.is_filled(x)):
             for d in meets:
                 only_if_pruned(lab, whole, d, varying, None, "meets values of a fixed size")
+    labels = compact(whole) if full else None
+    if fresh:
+        lab.write(made[0], labels)
+    elif written and len(tensors) > 1:
+        lab.rewrite(made[0], labels)
     for tensor in made:
-        lab.name(tensor, compact(whole) if full else None)
+        if not isinstance(held, ParamView):
+            lab.name(tensor, labels)
+
+
+def _written_parameters(lab: Labeller, tensors: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor | None:
+    """Labels of what is written into a filled tensor: of one parameter alone, else all of it is frozen."""
+    labels = lab.promote(tensors[0]) if len(tensors) == 1 else None
+    if labels is None or tensors[0].dim() > target.dim():
+        lab.freeze_all(tensors, {}, "is written into a tensor in a way that can't be followed")
+        return None
+    return labels
 
 
 def _spread(lab: Labeller, whole: torch.Tensor, labels: torch.Tensor, varying: list[int]) -> None:

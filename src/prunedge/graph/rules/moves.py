@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import outputs_of, unknown, varying_dims
+from prunedge.graph.rules.common import base_name, is_in_place, outputs_of, unknown, varying_dims
 
 
 def same(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -31,16 +31,16 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         return
     labels = lab.labels(args[0])
     assert labels is not None
-    # Padding fills with values that are no channels: label 0, whatever the value was.
-    rest = (*args[1:2],) if func._schema.name == "aten::constant_pad_nd" else args[1:]
-    parts = [compact(part) for part in outputs_of(func(labels.expand(args[0].shape), *rest, **kwargs))]
-    if func._schema.name == "aten::split" and len({tuple(part.shape) for part in made}) == 1:
+    if is_in_place(func):
+        return _turn(lab, func, labels, args, kwargs, out)
+    parts = [compact(part) for part in outputs_of(func(labels.expand(args[0].shape), *args[1:], **kwargs))]
+    if base_name(func) in ("split", "unsafe_split") and len({tuple(part.shape) for part in made}) == 1:
         # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places.
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
             for part in parts[1:]:
                 lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
-    if func._schema.name in ("aten::split", "aten::split_with_sizes"):
+    if base_name(func) in ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes"):
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
             whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
@@ -48,6 +48,46 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
     for tensor, moved_labels in zip(made, parts, strict=True):
         lab.name(tensor, moved_labels)
+
+
+def _turn(lab: Labeller, func: Any, labels: torch.Tensor, args: Any, kwargs: Any, out: Any) -> None:
+    """`unsqueeze_`, `transpose_` and their like: the tensor has its new shape already, its labels still the old one."""
+    turned = labels.clone()
+    if base_name(func) != "squeeze" or len(args) > 1:
+        turned = func(turned, *args[1:], **kwargs)
+    if turned.dim() == out.dim():
+        lab.name(out, turned)
+    else:
+        lab.freeze_all((args[0],), {}, f"{base_name(func)}_ changes the shape in place")
+        lab.name(out, None)
+
+
+def pad(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Constants around the values: along places they belong to the channel that they surround, along channels they are none.
+
+    What is padded on along places is the same number in each channel. The channel's own weights in its consumers are zero
+    in the masked network, so that the number need not be: it leaves with the channel.
+    """
+    x, amounts = args[0], list(args[1])
+    before = {x.dim() - 1 - place: amounts[2 * place] for place in range(len(amounts) // 2)}
+    after = {x.dim() - 1 - place: amounts[2 * place + 1] for place in range(len(amounts) // 2)}
+    padded = [d for d in before if before[d] or after[d]]
+    view, labels = lab.param(x), lab.labels(x)
+
+    def along(tensor: torch.Tensor, dims: list[int], value: int) -> torch.Tensor:
+        each = [amount if d in dims else 0 for d in before for amount in (before[d], after[d])]
+        return torch.nn.functional.pad(tensor, each, value=value)
+
+    if view is not None:
+        moved = []
+        for coordinate in view.coordinates:
+            small = compact(coordinate)
+            # Values that were padded on have no place in the parameter.
+            small = along(small, [d for d in padded if small.shape[d] > 1], -1)
+            moved.append(small.expand(out.shape))
+        lab.name(out, ParamView(view.name, tuple(moved)))
+    elif labels is not None:
+        lab.name(out, compact(along(labels, [d for d in padded if labels.shape[d] > 1], 0)))
 
 
 def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from prunedge.graph.labels import Labeller, ParamView
-from prunedge.graph.rules.common import dims_of, lines_along, outputs_of, param_lines, unknown, varying_dims
+from prunedge.graph.rules.common import base_name, dims_of, lines_along, outputs_of, param_lines, unknown, varying_dims
 from prunedge.graph.rules.elementwise import pointwise
 
 
 def pool(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Mixes places, not channels."""
-    labels = lab.labels(args[0])
-    if labels is None:
-        return unknown(lab, func, args, kwargs, out)
     name = func._schema.name
     places = next(int(d) for d in name if d.isdigit()) if any(d in name for d in "123") else 2
-    labels = lab.ledger.squash(labels, range(labels.dim() - places, labels.dim()))
+    labels = lab.over_places(args[0], places)
+    if labels is None:
+        return unknown(lab, func, args, kwargs, out)
     for made in outputs_of(out):
         lab.name(made, labels)
 
@@ -58,9 +57,10 @@ def _reduce_param(lab: Labeller, func: Any, view: ParamView, dims: list[int], ou
 
 def along(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """What runs along a dimension: each place depends on the others."""
-    labels = lab.labels(args[0])
+    labels, name = lab.labels(args[0]), base_name(func).strip("_")
+    if lab.param(args[0]) is not None:
+        return unknown(lab, func, args, kwargs, out)
     across = [] if labels is None else [d for d in dims_of(func, args, kwargs, args[0].dim()) if labels.shape[d] > 1]
-    name = func._schema.name.split("::")[1].strip("_")
     if across and "softmax" not in name:
         lab.ledger.freeze(labels, f"{name} runs across the channels")
     elif across and labels is not None:
