@@ -384,6 +384,11 @@ def mend(network: nn.Module) -> None:
             module.__dict__["normalized_shape"] = tuple(module.weight.shape)
         elif isinstance(module, nn.PReLU):
             module.num_parameters = len(module.weight)
+        elif isinstance(module, nn.RNNBase):
+            _mend_recurrent(module)
+        elif isinstance(module, nn.RNNCellBase):
+            module.input_size = module.weight_ih.shape[1]
+            module.hidden_size = module.weight_hh.shape[1]
     for kind, attribute, size in _REGISTERED:
         for module in network.modules():
             if isinstance(module, kind):
@@ -398,6 +403,14 @@ def _renew(module: nn.Module) -> None:
                 setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
             elif isinstance(hook, WeightNorm):
                 setattr(module, hook.name, hook.compute_weight(module))
+
+
+def _mend_recurrent(module: nn.RNNBase) -> None:
+    first = dict(module.named_parameters())
+    module.input_size = first["weight_ih_l0"].shape[1]
+    module.hidden_size = len(first["weight_ih_l0"]) // {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    if module.proj_size:
+        module.proj_size = len(first["weight_hr_l0"])
 
 
 def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:

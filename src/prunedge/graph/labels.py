@@ -260,6 +260,7 @@ class Labeller(TorchDispatchMode):
         # The same of memories, by their addresses.
         self._memories: dict[int, Memory] = {}
         self._filled: set[int] = set()
+        self._noise: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -319,9 +320,19 @@ class Labeller(TorchDispatchMode):
         memory = self._memories.get(_address(tensor))
         return _address(tensor) in self._filled if memory is None else memory.is_filled(tensor)
 
+    def noise(self, tensor: torch.Tensor) -> None:
+        """This tensor holds random values, drawn for each element by itself."""
+        self._alive.append(tensor)
+        self._noise.add(_address(tensor))
+
+    def is_noise(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor holds random values."""
+        return bool(self._noise) and _address(tensor) in self._noise
+
     def write(self, tensor: torch.Tensor, labels: torch.Tensor | None) -> None:
         """The tensor has been written to: it has these labels, or none, and so has what else lies in its memory."""
         where = _address(tensor)
+        self._noise.discard(where)
         if where not in self._memories:
             if labels is None:
                 self._filled.discard(where)

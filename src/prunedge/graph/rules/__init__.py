@@ -9,15 +9,16 @@ import torch
 from prunedge.graph.labels import Rule
 from prunedge.graph.rules.common import base_name, filled, nothing, unknown
 from prunedge.graph.rules.contractions import convolution, matrix, vector_times_vector, weight_times_vector
-from prunedge.graph.rules.elementwise import gate, pointwise
+from prunedge.graph.rules.elementwise import gate, noise, pointwise
 from prunedge.graph.rules.moves import join, move, pad, patches, reshape, same, strided
 from prunedge.graph.rules.norms import batch_norm, group_norm, layer_norm, weight_norm
 from prunedge.graph.rules.products import attention, product
+from prunedge.graph.rules.recurrent import fused_layer, fused_layers
 from prunedge.graph.rules.reductions import along, pool, reduce
 from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, regions, scatter, unpool
 
 _SAME = {"clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "positive"}
-_LIKE = {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"}
+_LIKE = {"empty_like", "zeros_like", "ones_like", "full_like"}
 _RESHAPES = {"view", "_unsafe_view", "reshape", "_reshape_alias"}
 _MOVES = {
     "permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
@@ -42,13 +43,12 @@ _FILLED = {
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "zeros", "ones", "full", "empty", "empty_strided",
     "_efficientzerotensor",
 }  # fmt: skip
-_FACTORIES = {"arange", "rand", "randn", "scalar_tensor", "linspace", "tensor", "eye"}
+_FACTORIES = {"arange", "scalar_tensor", "linspace", "tensor", "eye"}
 _POINTWISE = {
     "hardswish",
     "selu",
     "relu6",
     "log_sigmoid_forward",
-    "bernoulli",
     "leaky_relu",
     "hardtanh",
     "prelu",
@@ -68,6 +68,8 @@ def rule_for(func: Any) -> Rule:
     table: tuple[tuple[bool, Rule], ...] = (
         (base in ("convolution", "_convolution"), convolution),
         (base in ("addmm", "mm", "linear"), matrix),
+        (base == "mkldnn_rnn_layer", fused_layer),
+        (base in ("_cudnn_rnn", "miopen_rnn"), fused_layers),
         (base == "mv", weight_times_vector),
         (base in ("dot", "vdot"), vector_times_vector),
         (base in ("bmm", "baddbmm"), product),
@@ -96,6 +98,7 @@ def rule_for(func: Any) -> Rule:
         (base in _REDUCTIONS, reduce),
         (base in _ALONG, along),
         (base in _FILLED, filled),
+        (base in ("bernoulli", "rand", "randn", "rand_like", "randn_like"), noise),
         (base in _FACTORIES, nothing),
         (base in _POINTWISE or torch.Tag.pointwise in func.tags, pointwise),
     )

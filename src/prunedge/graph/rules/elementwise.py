@@ -47,13 +47,14 @@ def pointwise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
         lab.ledger.tie(whole, labels, "meets channels that can't leave")
     for labels in thin:
         _spread(lab, whole, labels, varying)
-    for x in tensors:
+    for place, x in enumerate(tensors):
         sizes = padded_shape(x, rank)
         meets = [d for d in varying if sizes[d] > 1]
         if lab.param(x) is not None:
             scale_by(lab, x, whole, meets, varying, rank)
-        elif lab.tag(x) is None and not (fresh and x is made[0]) and not (base_name(func) == "copy" and lab.is_filled(x)):
-            for d in meets:
+        elif lab.tag(x) is None and not (fresh and place == 0) and not _is_free(lab, func, x):
+            # What was expanded is one value for all channels, as many as there are.
+            for d in [d for d in meets if x.stride(d - rank + x.dim()) > 0]:
                 only_if_pruned(lab, whole, d, varying, None, "meets values of a fixed size")
     labels = compact(whole) if full else None
     if fresh:
@@ -63,6 +64,20 @@ def pointwise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
     for tensor in made:
         if not isinstance(held, ParamView):
             lab.name(tensor, labels)
+
+
+def _is_free(lab: Labeller, func: Any, x: torch.Tensor) -> bool:
+    """Whether an operand without labels is for each channel what it is for any other: random, or one number that is written."""
+    return lab.is_noise(x) or (base_name(func) == "copy" and lab.is_filled(x))
+
+
+def noise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Random values, drawn for each element by itself (the masks of dropout)."""
+    if any(lab.tag(x) is not None for x in lab.tensors(args, kwargs)):
+        return pointwise(lab, func, args, kwargs, out)
+    for made in outputs_of(out):
+        lab.write(made, None)
+        lab.noise(made)
 
 
 def _written_parameters(lab: Labeller, tensors: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor | None:
@@ -90,6 +105,12 @@ def pointwise_params(lab: Labeller, tensors: list[torch.Tensor], made: list[torc
     for _, view in views:
         lab.ledger.used.add(view.name)
     main, ours = max(views, key=lambda found: found[0].numel())
+    if len(views) == 1 and main.dim() > 0 and main.shape != made[0].shape:
+        labels = _spread_param(lab, main, ours, [x for x in tensors if x is not main], made[0])
+        if labels is not None:
+            for tensor in made:
+                lab.name(tensor, labels)
+            return
     if main.shape != made[0].shape or made[0].dim() == 0:
         for _, view in views:
             lab.ledger.freeze_param(view, "parameters are combined in a way that can't be followed")
@@ -99,6 +120,24 @@ def pointwise_params(lab: Labeller, tensors: list[torch.Tensor], made: list[torc
             _meet_param(lab, ours, main.dim(), x)
     for tensor in made:
         lab.name(tensor, ours if tensor.shape == main.shape else None)
+
+
+def _spread_param(lab: Labeller, x: torch.Tensor, view: ParamView, others: list[torch.Tensor], made: torch.Tensor) -> torch.Tensor | None:
+    """Labels of a parameter with one dimension of channels that is broadcast over values without any (windows, pictures)."""
+    channels = [d for d, size in enumerate(x.shape) if size > 1 and view.along(d) is not None]
+    atoms = lab.ledger.of(view, channels[0], "channel") if len(channels) == 1 else None
+    found = view.along(channels[0]) if len(channels) == 1 else None
+    if atoms is None or found is None:
+        return None
+    for axis, size in enumerate(lab.ledger.shapes[view.name]):
+        if axis != found[0]:
+            lab.ledger.freeze(torch.arange(size) + lab.ledger.base[view.name, axis], "are places of a table")
+    dim = channels[0] + made.dim() - x.dim()
+    for other in others:
+        place = dim - made.dim() + other.dim()
+        if place >= 0 and other.shape[place] > 1 and other.stride(place) > 0:
+            lab.ledger.freeze(atoms, "a weight meets values of a fixed size")
+    return atoms.reshape([-1 if d == dim else 1 for d in range(made.dim())])
 
 
 def _meet_param(lab: Labeller, ours: ParamView, rank: int, x: torch.Tensor) -> None:

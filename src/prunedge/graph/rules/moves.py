@@ -9,6 +9,8 @@ import torch
 from prunedge.graph.labels import Labeller, ParamView, compact
 from prunedge.graph.rules.common import base_name, is_in_place, outputs_of, unknown, varying_dims
 
+_SPLITS = ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes")
+
 
 def same(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """The values, or as many of them, in the same order."""
@@ -26,8 +28,14 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     made, view = outputs_of(out), lab.param(args[0])
     if view is not None:
         moved = [outputs_of(lab.replay(func, (c, *args[1:]), kwargs, lambda x: x)) for c in view.coordinates]
-        for i, tensor in enumerate(made):
-            lab.name(tensor, ParamView(view.name, tuple(m[i] for m in moved)))
+        views = [ParamView(view.name, tuple(m[i] for m in moved)) for i in range(len(made))]
+        for tensor, one in zip(made, views, strict=True):
+            lab.name(tensor, one)
+        if base_name(func) in _SPLITS:
+            dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % made[0].dim()
+            lines = [lab.ledger.of(one, dim, None) for one in views]
+            shape = [-1 if d == dim else 1 for d in range(made[0].dim())]
+            lab.resizes((place, line.reshape(shape), dim) for place, line in enumerate(lines) if line is not None)
         return
     labels = lab.labels(args[0])
     assert labels is not None
@@ -40,7 +48,7 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if labels.shape[dim] > 1:
             for part in parts[1:]:
                 lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
-    if base_name(func) in ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes"):
+    if base_name(func) in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
             whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
@@ -146,7 +154,23 @@ def join(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         for piece in pieces:
             lab.ledger.tie(first, piece, "is joined with values that are no channels")
         whole = first.expand([1 if d == dim else size for d, size in enumerate(whole.shape)])
+    for x in args[0]:
+        _join_nothing(lab, x, dim, whole)
     lab.name(out, whole)
+
+
+def _join_nothing(lab: Labeller, x: torch.Tensor, dim: int, whole: torch.Tensor) -> None:
+    """A parameter with no element (no register tokens) has channels all the same, since its other sizes must fit."""
+    view = lab.param(x)
+    if view is None or x.numel() or x.dim() != whole.dim():
+        return
+    lab.ledger.used.add(view.name)
+    shape = lab.ledger.shapes[view.name]
+    for d in varying_dims(whole):
+        if d != dim and len(shape) == x.dim() and shape[d] == x.shape[d]:
+            lab.ledger.roles.setdefault((view.name, d), "channel")
+            atoms = torch.arange(shape[d]) + lab.ledger.base[view.name, d]
+            lab.ledger.tie(whole, atoms.reshape([-1 if i == d else 1 for i in range(x.dim())]))
 
 
 def patches(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -83,7 +83,10 @@ def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
     if weights is not None and (weights.shape[-1] > 1 or weights.shape[-2] > 1):
         lab.ledger.freeze(weights, "attention mixes channels in two directions")
         weights = None
-    if mask is not None and lab.tag(mask) is not None:
+    if mask is not None and (view := lab.param(mask)) is not None and (mask.dim() < 3 or mask.shape[-3] == 1):
+        lab.ledger.used.add(view.name)
+        lab.ledger.freeze_param(view, "is an attention mask for all heads")
+    elif mask is not None and lab.tag(mask) is not None:
         theirs = _mask_heads(lab, mask)
         if weights is None or theirs is None or any(d != 1 for d in varying_dims(theirs)):
             lab.freeze_all((mask, v), {}, "attention with a mask that can't be followed")
@@ -103,8 +106,8 @@ def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
 def _mask_heads(lab: Labeller, mask: torch.Tensor) -> torch.Tensor | None:
     """Labels of an attention mask; one made from a table of positions by heads varies along its heads."""
     view = lab.param(mask)
-    if view is None or mask.dim() < 3 or mask.shape[-3] == 1:
-        return lab.promote(mask)
+    if view is None:
+        return lab.labels(mask)
     lab.ledger.used.add(view.name)
     atoms = lab.ledger.of(view, mask.dim() - 3, "channel")
-    return None if atoms is None else atoms.reshape(-1, 1, 1)
+    return None if atoms is None else atoms.reshape(1, -1, 1, 1)

@@ -35,10 +35,13 @@ def grid_sample(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> N
         return unknown(lab, func, args, kwargs, out)
     if theirs is not None:
         theirs = lab.ledger.squash(theirs, range(1, theirs.dim()))
-        if labels.shape[0] == 1:
+        if labels.shape[0] == 1 or theirs.shape[0] == 1:
             lab.ledger.freeze(theirs, "are coordinates")
+        elif not lab.by_width:
+            # Heads that were folded into the batch leave as a whole, each with its own grid.
+            labels = lab.ledger.squash(labels, range(1, labels.dim()))
+            lab.ledger.tie(labels, theirs, "samples at coordinates of a fixed number")
         else:
-            # Heads that were folded into the batch: each has a map and a grid of its own.
             only_if_pruned(lab, labels, 0, varying_dims(labels), theirs, "samples at coordinates")
     elif labels.shape[0] > 1:
         only_if_pruned(lab, labels, 0, varying_dims(labels), None, "samples at coordinates of a fixed number")
