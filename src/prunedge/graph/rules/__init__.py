@@ -44,6 +44,7 @@ _FILLED = {
     "_efficientzerotensor",
 }  # fmt: skip
 _FACTORIES = {"arange", "scalar_tensor", "linspace", "tensor", "eye"}
+_NOISE = {"bernoulli", "rand", "randn", "rand_like", "randn_like", "uniform", "normal", "exponential"}
 _POINTWISE = {
     "hardswish",
     "selu",
@@ -98,7 +99,7 @@ def rule_for(func: Any) -> Rule:
         (base in _REDUCTIONS, reduce),
         (base in _ALONG, along),
         (base in _FILLED, filled),
-        (base in ("bernoulli", "rand", "randn", "rand_like", "randn_like"), noise),
+        (base in _NOISE, noise),
         (base in _FACTORIES, nothing),
         (base in _POINTWISE or torch.Tag.pointwise in func.tags, pointwise),
     )
