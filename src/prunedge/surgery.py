@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -239,6 +241,8 @@ def _over(func: Any, args: Any, kwargs: Any, kept: dict[int, torch.Tensor]) -> A
     if base == "native_group_norm":
         affine = [None if one is None else one.index_select(0, kept[1]) for one in args[1:3]]
         return _restored(func(x, *affine, args[3], len(kept[1]), *args[5:], **kwargs), args[0].shape, kept)
+    if base in ("mv", "dot", "vdot"):
+        return func(x, args[1].index_select(0, next(iter(kept.values()))))
     if base.startswith("_scaled_dot_product"):
         # Its default scale is the root of the width; zeros in the sums change nothing.
         return func(*args, **{**kwargs, "scale": len(next(iter(kept.values()))) ** -0.5})
@@ -310,6 +314,11 @@ def _aliases(network: nn.Module) -> dict[str, torch.Tensor]:
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
     memo: dict[int, Any] = dict(tensors)
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                # A weight that torch's old norms of weights computed last; torch copies no tensor that has a history.
+                memo[id(value)] = vars(module)[name].detach().clone()
     return copy.deepcopy(network, memo)
 
 
@@ -358,6 +367,7 @@ def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callabl
 def mend(network: nn.Module) -> None:
     """Bring the sizes that layers keep beside their weights in line with the weights."""
     for module in network.modules():
+        _renew(module)
         if isinstance(module, _CONVOLUTIONS):
             _mend_convolution(module)
         elif isinstance(module, nn.Linear):
@@ -374,10 +384,33 @@ def mend(network: nn.Module) -> None:
             module.__dict__["normalized_shape"] = tuple(module.weight.shape)
         elif isinstance(module, nn.PReLU):
             module.num_parameters = len(module.weight)
+        elif isinstance(module, nn.RNNBase):
+            _mend_recurrent(module)
+        elif isinstance(module, nn.RNNCellBase):
+            module.input_size = module.weight_ih.shape[1]
+            module.hidden_size = module.weight_hh.shape[1]
     for kind, attribute, size in _REGISTERED:
         for module in network.modules():
             if isinstance(module, kind):
                 setattr(module, attribute, size(module))
+
+
+def _renew(module: nn.Module) -> None:
+    """Compute the weights anew that torch's old norms of weights keep from their last call, so that they have the size of today."""
+    for hook in module._forward_pre_hooks.values():
+        with torch.no_grad():
+            if isinstance(hook, SpectralNorm):
+                setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
+            elif isinstance(hook, WeightNorm):
+                setattr(module, hook.name, hook.compute_weight(module))
+
+
+def _mend_recurrent(module: nn.RNNBase) -> None:
+    first = dict(module.named_parameters())
+    module.input_size = first["weight_ih_l0"].shape[1]
+    module.hidden_size = len(first["weight_ih_l0"]) // {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    if module.proj_size:
+        module.proj_size = len(first["weight_hr_l0"])
 
 
 def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:

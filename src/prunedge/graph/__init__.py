@@ -2,7 +2,7 @@
 
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
 from prunedge.graph.follow import follow
-from prunedge.graph.rules import norm_by_blocks
+from prunedge.graph.rules.norms import norm_by_blocks
 from prunedge.graph.trace import call, trace
 
 __all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "follow", "norm_by_blocks", "trace"]

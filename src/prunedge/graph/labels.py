@@ -18,6 +18,9 @@ correctness.
 Labels are constant over batch and space, and kept *compact*: a dimension along which they don't vary has size 1.
 Parameters and their views carry, instead of labels, the coordinates of each element along each of the parameter's
 dimensions, moved by the same operations: a weight that reaches `addmm` transposed still knows which dimension is which.
+
+What is written in place into part of a tensor must reach the tensor, and whatever else looks at its memory. From the first
+such write on, that memory has labels of its own, one for each element, and every tensor in it reads them there (`Memory`).
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ class ParamView:
         if len(varying) != 1:
             return None
         line = self._line(self.coordinates[varying[0]], dim)
-        return None if line is None else (varying[0], line)
+        # Values that were padded on come from nowhere in the parameter: -1.
+        return None if line is None or bool((line < 0).any()) else (varying[0], line)
 
     @staticmethod
     def _line(coordinate: torch.Tensor, dim: int) -> torch.Tensor | None:
@@ -73,6 +77,54 @@ def _constant(labels: torch.Tensor, dim: int) -> bool:
     if not torch.equal(first, labels.narrow(dim, 1, 1)):
         return False
     return bool((labels == first).all())
+
+
+FILL = -1  # in a memory: nothing but a number that the code has filled it with
+
+
+@dataclass
+class Memory:
+    """Labels of each element of a memory into which code has written part by part, (elements,) int64.
+
+    An element that holds `FILL` was not written to since the memory was filled with one number (zeros, or nothing at all). What
+    it holds is the same in each channel, so that it may belong to any: along places it is part of the channel around it. Where
+    no channel is around it, it is no channel.
+    """
+
+    elements: torch.Tensor
+    _read: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def read(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The labels of a tensor that lies in this memory, compact; holds `FILL` where nothing but that is around."""
+        if id(tensor) not in self._read:
+            found = self._part(tensor)
+            self._read[id(tensor)] = _around(found) if bool((found == FILL).any()) else compact(found)
+        return self._read[id(tensor)]
+
+    def is_filled(self, tensor: torch.Tensor) -> bool:
+        """Whether nothing was written where the tensor lies."""
+        return bool((self._part(tensor) == FILL).all())
+
+    def has_filled(self, tensor: torch.Tensor) -> bool:
+        """Whether somewhere nothing was written where the tensor lies."""
+        return bool((self._part(tensor) == FILL).any())
+
+    def write(self, tensor: torch.Tensor, labels: torch.Tensor) -> None:
+        """These labels now stand where the tensor lies."""
+        self._part(tensor).copy_(labels)
+        self._read.clear()
+
+    def _part(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.elements.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+
+def _around(labels: torch.Tensor) -> torch.Tensor:
+    """Compact labels in which filled elements belong to the channel that they share a dimension of places with."""
+    for dim in range(labels.dim()):
+        most = labels.amax(dim, keepdim=True)
+        if bool(((labels == most) | (labels == FILL)).all()):
+            labels = most
+    return labels
 
 
 @dataclass
@@ -182,6 +234,13 @@ class Sized:
     sizes: tuple[tuple[int, torch.Tensor, int], ...]
 
 
+def _address(tensor: torch.Tensor) -> int:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:  # sparse tensors have several
+        return -id(tensor)
+
+
 Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
@@ -198,6 +257,10 @@ class Labeller(TorchDispatchMode):
         self._tags: dict[int, torch.Tensor | ParamView] = {}
         # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
         self._alive: list[torch.Tensor] = []
+        # The same of memories, by their addresses.
+        self._memories: dict[int, Memory] = {}
+        self._filled: set[int] = set()
+        self._noise: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -231,12 +294,68 @@ class Labeller(TorchDispatchMode):
 
     def tag(self, tensor: object) -> torch.Tensor | ParamView | None:
         """What is known of a tensor."""
-        return self._tags.get(id(tensor)) if isinstance(tensor, torch.Tensor) else None
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        memory = self._memories.get(_address(tensor)) if self._memories else None
+        if memory is None:
+            return self._tags.get(id(tensor))
+        self._alive.append(tensor)
+        labels = memory.read(tensor).clamp_min(0)
+        if labels.numel() == 1 < tensor.numel() and memory.has_filled(tensor):
+            self.ledger.freeze(labels, "a single channel is written into a tensor beside a fill, which may or may not belong to it")
+        return labels if bool(labels.any()) else None
 
     def labels(self, tensor: object) -> torch.Tensor | None:
         """The compact labels of an activation; None where it has none."""
         found = self.tag(tensor)
         return found if isinstance(found, torch.Tensor) else None
+
+    def fill(self, tensor: torch.Tensor) -> None:
+        """This new tensor holds one number throughout, or nothing yet."""
+        self._alive.append(tensor)
+        self._filled.add(_address(tensor))
+
+    def is_filled(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor holds nothing but what its memory was filled with."""
+        memory = self._memories.get(_address(tensor))
+        return _address(tensor) in self._filled if memory is None else memory.is_filled(tensor)
+
+    def noise(self, tensor: torch.Tensor) -> None:
+        """This tensor holds random values, drawn for each element by itself."""
+        self._alive.append(tensor)
+        self._noise.add(_address(tensor))
+
+    def is_noise(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor holds random values."""
+        return bool(self._noise) and _address(tensor) in self._noise
+
+    def write(self, tensor: torch.Tensor, labels: torch.Tensor | None) -> None:
+        """The tensor has been written to: it has these labels, or none, and so has what else lies in its memory."""
+        where = _address(tensor)
+        self._noise.discard(where)
+        if where not in self._memories:
+            if labels is None:
+                self._filled.discard(where)
+                return
+            self._remember(tensor)
+        self._memories[where].write(tensor, torch.zeros(1, dtype=torch.int64) if labels is None else labels)
+
+    def rewrite(self, tensor: torch.Tensor, labels: torch.Tensor | None) -> None:
+        """Values with labels were added to what the tensor held, which had these: what was filled is so no more."""
+        memory = self._memories.get(_address(tensor))
+        if memory is not None and memory.has_filled(tensor):
+            self.write(tensor, labels)
+
+    def _remember(self, tensor: torch.Tensor) -> None:
+        """Give the memory of this tensor labels of its own, those that its owner has now."""
+        owner = tensor if tensor._base is None else tensor._base
+        size = tensor.untyped_storage().nbytes() // tensor.element_size()
+        memory = Memory(torch.full((size,), FILL if _address(tensor) in self._filled else 0))
+        labels = self.labels(owner)
+        if labels is not None:
+            memory.write(owner, labels)
+        self._alive += [tensor, owner]
+        self._memories[_address(tensor)] = memory
 
     def mixes(self, func: Any, rank: int, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
         """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""
@@ -260,6 +379,24 @@ class Labeller(TorchDispatchMode):
                     return None
                 return atoms.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
         return None
+
+    def over_places(self, tensor: torch.Tensor, places: int) -> torch.Tensor | None:
+        """Labels of an activation, or of a parameter that stands in for one (a table of positions), over whose last dimensions
+        something mixes places; what varies along those is one channel.
+
+        None where there are none, or where a parameter has not one but several dimensions besides its places.
+        """
+        view, rank = self.param(tensor), tensor.dim()
+        if view is None:
+            labels = self.labels(tensor)
+            return None if labels is None else self.ledger.squash(labels, range(rank - places, rank))
+        self.ledger.used.add(view.name)
+        besides = [d for d in range(rank - places) if tensor.shape[d] > 1]
+        atoms = self.ledger.of(view, besides[0], "channel") if len(besides) == 1 else None
+        if atoms is None:
+            self.ledger.freeze_param(view, "a parameter is resampled in an order that can't be followed")
+            return None
+        return atoms.reshape([-1 if d == besides[0] else 1 for d in range(rank)])
 
     def param(self, tensor: object) -> ParamView | None:
         """The coordinates of a parameter's view; None for anything else."""

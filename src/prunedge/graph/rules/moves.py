@@ -1,0 +1,183 @@
+"""Operations that only move elements: done to the labels as they were done to the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from prunedge.graph.labels import Labeller, ParamView, compact
+from prunedge.graph.rules.common import base_name, is_in_place, outputs_of, unknown, varying_dims
+
+_SPLITS = ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes")
+
+
+def same(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The values, or as many of them, in the same order."""
+    for made in outputs_of(out):
+        lab.name(made, lab.tag(args[0]))
+
+
+def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Do to the labels, or to each coordinate of a parameter, what was done to the values."""
+    tagged = [x for x in lab.tensors(args, kwargs) if lab.tag(x) is not None]
+    if not tagged:
+        return
+    if len(tagged) > 1 or tagged[0] is not args[0]:
+        return unknown(lab, func, args, kwargs, out)
+    made, view = outputs_of(out), lab.param(args[0])
+    if view is not None:
+        moved = [outputs_of(lab.replay(func, (c, *args[1:]), kwargs, lambda x: x)) for c in view.coordinates]
+        views = [ParamView(view.name, tuple(m[i] for m in moved)) for i in range(len(made))]
+        for tensor, one in zip(made, views, strict=True):
+            lab.name(tensor, one)
+        if base_name(func) in _SPLITS:
+            dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % made[0].dim()
+            lines = [lab.ledger.of(one, dim, None) for one in views]
+            shape = [-1 if d == dim else 1 for d in range(made[0].dim())]
+            lab.resizes((place, line.reshape(shape), dim) for place, line in enumerate(lines) if line is not None)
+        return
+    labels = lab.labels(args[0])
+    assert labels is not None
+    if is_in_place(func):
+        return _turn(lab, func, labels, args, kwargs, out)
+    parts = [compact(part) for part in outputs_of(func(labels.expand(args[0].shape), *args[1:], **kwargs))]
+    if base_name(func) in ("split", "unsafe_split") and len({tuple(part.shape) for part in made}) == 1:
+        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places.
+        dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+        if labels.shape[dim] > 1:
+            for part in parts[1:]:
+                lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
+    if base_name(func) in _SPLITS:
+        dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+        if labels.shape[dim] > 1:
+            whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
+                     for t, part in zip(made, parts, strict=True)]  # fmt: skip
+            lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
+    for tensor, moved_labels in zip(made, parts, strict=True):
+        lab.name(tensor, moved_labels)
+
+
+def _turn(lab: Labeller, func: Any, labels: torch.Tensor, args: Any, kwargs: Any, out: Any) -> None:
+    """`unsqueeze_`, `transpose_` and their like: the tensor has its new shape already, its labels still the old one."""
+    turned = labels.clone()
+    if base_name(func) != "squeeze" or len(args) > 1:
+        turned = func(turned, *args[1:], **kwargs)
+    if turned.dim() == out.dim():
+        lab.name(out, turned)
+    else:
+        lab.freeze_all((args[0],), {}, f"{base_name(func)}_ changes the shape in place")
+        lab.name(out, None)
+
+
+def pad(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Constants around the values: along places they belong to the channel that they surround, along channels they are none.
+
+    What is padded on along places is the same number in each channel. The channel's own weights in its consumers are zero
+    in the masked network, so that the number need not be: it leaves with the channel.
+    """
+    x, amounts = args[0], list(args[1])
+    before = {x.dim() - 1 - place: amounts[2 * place] for place in range(len(amounts) // 2)}
+    after = {x.dim() - 1 - place: amounts[2 * place + 1] for place in range(len(amounts) // 2)}
+    padded = [d for d in before if before[d] or after[d]]
+    view, labels = lab.param(x), lab.labels(x)
+
+    def along(tensor: torch.Tensor, dims: list[int], value: int) -> torch.Tensor:
+        each = [amount if d in dims else 0 for d in before for amount in (before[d], after[d])]
+        return torch.nn.functional.pad(tensor, each, value=value)
+
+    if view is not None:
+        moved = []
+        for coordinate in view.coordinates:
+            small = compact(coordinate)
+            # Values that were padded on have no place in the parameter.
+            small = along(small, [d for d in padded if small.shape[d] > 1], -1)
+            moved.append(small.expand(out.shape))
+        lab.name(out, ParamView(view.name, tuple(moved)))
+    elif labels is not None:
+        lab.name(out, compact(along(labels, [d for d in padded if labels.shape[d] > 1], 0)))
+
+
+def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """The labels in the new shape; dimensions that channels were divided into are noted."""
+    view, labels = lab.param(args[0]), lab.labels(args[0])
+    if view is not None:
+        after_view = ParamView(view.name, tuple(c.reshape(out.shape) for c in view.coordinates))
+        atoms = {dim: lab.ledger.of(after_view, dim, None) for dim, size in enumerate(out.shape) if size > 1}
+        lab.resizes(
+            (dim, one.reshape([-1 if d == dim else 1 for d in range(out.dim())]), dim) for dim, one in atoms.items() if one is not None
+        )
+        lab.name(out, after_view)
+    elif labels is not None:
+        after = compact(labels.expand(args[0].shape).reshape(out.shape))
+        several = [size for size in after.shape if size > 1]
+        if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
+            # Heads and their width, shuffled groups: in the end the channels leave along one of these dimensions.
+            lab.ledger.divisions.append((lab.module, after.reshape(several)))
+        lab.resizes((dim, after, dim) for dim in varying_dims(after))
+        lab.name(out, after)
+
+
+def strided(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """Pooling to a single place in the channels-last layout ends with strides that say so, and moves nothing."""
+    shape, strides = args[1], args[2]
+    wanted: list[int] = []
+    step = 1
+    for size in reversed([size for size in shape if size > 1]):
+        wanted.insert(0, step)
+        step *= size
+    # In place it has happened already, so that only the new strides can be looked at.
+    if list(shape) != list(args[0].shape) or [stride for size, stride in zip(shape, strides, strict=True) if size > 1] != wanted:
+        return unknown(lab, func, args, kwargs, out)
+    same(lab, func, args, kwargs, out)
+
+
+def join(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """cat, and stack, which gives each part a dimension of its own first."""
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
+    if func._schema.name == "aten::stack":
+        several = [(x, lab.promote(x)) for x in args[0]]
+        found = [(x.unsqueeze(dim), None if labels is None else labels.unsqueeze(dim)) for x, labels in several]
+    else:
+        found = [(x, lab.promote(x)) for x in args[0] if x.numel()]
+    if all(labels is None for _, labels in found):
+        return
+    flat = [d for d in range(out.dim()) if d != dim and all(L is None or L.shape[d] == 1 for _, L in found)]
+    pieces = []
+    for x, labels in found:
+        shape = [1 if d in flat else size for d, size in enumerate(x.shape)]
+        pieces.append(torch.zeros(shape, dtype=torch.int64) if labels is None else labels.expand(shape))
+    whole = compact(torch.cat(pieces, dim))
+    if any(d != dim for d in varying_dims(whole)) and whole.shape[dim] > 1:
+        # Joined along places (a class token before the patches), the parts' channels are the same ones.
+        first = next(piece for piece in pieces if bool((piece != 0).any())).narrow(dim, 0, 1)
+        for piece in pieces:
+            lab.ledger.tie(first, piece, "is joined with values that are no channels")
+        whole = first.expand([1 if d == dim else size for d, size in enumerate(whole.shape)])
+    for x in args[0]:
+        _join_nothing(lab, x, dim, whole)
+    lab.name(out, whole)
+
+
+def _join_nothing(lab: Labeller, x: torch.Tensor, dim: int, whole: torch.Tensor) -> None:
+    """A parameter with no element (no register tokens) has channels all the same, since its other sizes must fit."""
+    view = lab.param(x)
+    if view is None or x.numel() or x.dim() != whole.dim():
+        return
+    lab.ledger.used.add(view.name)
+    shape = lab.ledger.shapes[view.name]
+    for d in varying_dims(whole):
+        if d != dim and len(shape) == x.dim() and shape[d] == x.shape[d]:
+            lab.ledger.roles.setdefault((view.name, d), "channel")
+            atoms = torch.arange(shape[d]) + lab.ledger.base[view.name, d]
+            lab.ledger.tie(whole, atoms.reshape([-1 if i == d else 1 for i in range(x.dim())]))
+
+
+def patches(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """(n, c, h, w) -> (n, c * k * k, places): each channel becomes its k * k neighbours."""
+    labels = lab.labels(args[0])
+    if labels is None:
+        return unknown(lab, func, args, kwargs, out)
+    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != labels.dim() - 3]).reshape(-1)
+    repeats = out.shape[-2] // args[0].shape[-3]
+    lab.name(out, line.expand(args[0].shape[-3]).repeat_interleave(repeats).reshape([1] * (out.dim() - 2) + [-1, 1]))

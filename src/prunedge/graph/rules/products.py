@@ -1,0 +1,113 @@
+"""Products of two activations: attention, by hand and fused."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+
+from prunedge.graph.concepts import Operation
+from prunedge.graph.labels import Labeller
+from prunedge.graph.rules.common import outputs_of, unknown, varying_dims
+from prunedge.graph.rules.elementwise import pointwise
+
+
+def product(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """(b, n, k) @ (b, k, m): of heads (b), each leaves as a whole; without heads, the contracted channels leave together."""
+    added = args[0] if func._schema.name == "aten::baddbmm" else None
+    x, y = args[-2:]
+    if lab.param(x) is not None or lab.param(y) is not None:
+        return unknown(lab, func, args, kwargs, out)
+    made = contract(lab, x, y, lab.labels(x), lab.labels(y))
+    lab.name(out, made)
+    if added is not None and lab.tag(added) is not None:
+        if made is None:
+            lab.freeze_all((added,), {}, "meets values of a fixed size")
+        else:
+            pointwise(lab, func, (added, out), {}, out)
+
+
+def contract(lab: Labeller, x: torch.Tensor, y: torch.Tensor, a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    """Labels of the product of two activations (..., n, k) @ (..., k, m), given theirs; counts it."""
+    places = prod(x.shape) * y.shape[-1] // lab.batch
+    most = max((one for one in (a, b) if one is not None), key=lambda one: one.numel(), default=None)
+    lab.ledger.operations.append(Operation(None, places) if most is None or most.numel() == 1 else (places // most.numel(), most))
+    if a is None and b is None:
+        return None
+    rank = x.dim()
+    heads = sorted({d for one in (a, b) if one is not None for d in varying_dims(one) if d < rank - 2})
+    if heads and lab.by_width:
+        a, b = (None if one is None else lab.ledger.squash(one, heads) for one in (a, b))
+    elif heads:
+        rows = (rank - 2, rank - 1)
+        a, b = (None if one is None else lab.ledger.squash(one, rows) for one in (a, b))
+        if a is not None and b is not None:
+            lab.ledger.tie(a, b, "meets values of a fixed size")
+            return a if a.numel() >= b.numel() else b
+        sure = a if a is not None else b
+        lab.ledger.freeze(sure, "meets values of a fixed size")
+        return None
+    return _contract_plain(lab, a, b, rank)
+
+
+def _contract_plain(lab: Labeller, a: torch.Tensor | None, b: torch.Tensor | None, rank: int) -> torch.Tensor | None:
+    meets = [one for one, d in ((a, rank - 1), (b, rank - 2)) if one is not None and one.shape[d] > 1]
+    if any(len(varying_dims(one)) > 1 for one in (a, b) if one is not None):
+        for one in (a, b):
+            lab.ledger.freeze(one, "a product of two activations mixes channels in two directions")
+        return None
+    if len(meets) == 2:
+        lab.ledger.tie(meets[0].reshape(-1), meets[1].reshape(-1))
+    else:
+        for one in meets:
+            lab.ledger.freeze(one, "a product with values of a fixed size consumes the channels")
+    left = a if a is not None and a.shape[rank - 2] > 1 else None
+    right = b if b is not None and b.shape[rank - 1] > 1 else None
+    if left is not None and right is not None:
+        for one in (left, right):
+            lab.ledger.freeze(one, "a product of two activations makes a table of channels by channels")
+        return None
+    return left if left is not None else right
+
+
+def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """softmax(q k^T) v, fused: q, k and v are (batch, heads, places, width)."""
+    q, k, v = args[:3]
+    if any(lab.param(x) is not None for x in (q, k, v)):
+        return unknown(lab, func, args, kwargs, out)
+    a, b, c = (lab.labels(x) for x in (q, k, v))
+    mask = kwargs.get("attn_mask", next((x for x in args[3:] if isinstance(x, torch.Tensor)), None))
+    turned = None if b is None else b.transpose(-1, -2)
+    weights = contract(lab, q, k.transpose(-1, -2), a, turned)
+    if weights is not None and (weights.shape[-1] > 1 or weights.shape[-2] > 1):
+        lab.ledger.freeze(weights, "attention mixes channels in two directions")
+        weights = None
+    if mask is not None and (view := lab.param(mask)) is not None and (mask.dim() < 3 or mask.shape[-3] == 1):
+        lab.ledger.used.add(view.name)
+        lab.ledger.freeze_param(view, "is an attention mask for all heads")
+    elif mask is not None and lab.tag(mask) is not None:
+        theirs = _mask_heads(lab, mask)
+        if weights is None or theirs is None or any(d != 1 for d in varying_dims(theirs)):
+            lab.freeze_all((mask, v), {}, "attention with a mask that can't be followed")
+        else:
+            lab.ledger.tie(weights, theirs, "meets a mask of a fixed size")
+    elif mask is not None and mask.dim() > 2 and mask.shape[-3] > 1:
+        lab.ledger.freeze(weights, "meets a mask of a fixed size")
+    if lab.by_width and a is not None and a.shape[-1] > 1 and kwargs.get("scale") is None:
+        # Its default scale is the root of the width.
+        wide = lab.ledger.squash(a, [d for d in varying_dims(a) if d != a.dim() - 1])
+        lab.mixes(func, q.dim(), {q.dim() - 1: [wide.reshape(-1)]})
+    fake = q.new_empty(1).expand(*q.shape[:-1], k.shape[-2])
+    made = contract(lab, fake, v, weights, c)
+    lab.name(outputs_of(out)[0], made)
+
+
+def _mask_heads(lab: Labeller, mask: torch.Tensor) -> torch.Tensor | None:
+    """Labels of an attention mask; one made from a table of positions by heads varies along its heads."""
+    view = lab.param(mask)
+    if view is None:
+        return lab.labels(mask)
+    lab.ledger.used.add(view.name)
+    atoms = lab.ledger.of(view, mask.dim() - 3, "channel")
+    return None if atoms is None else atoms.reshape(1, -1, 1, 1)

@@ -1,0 +1,351 @@
+"""Operations beside the usual layers: each is followed where that is exact, and frozen with a reason where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import DeformConv2d, roi_align, roi_pool
+
+from prunedge.graph import follow, trace
+from prunedge.models import cost
+from prunedge.plan import random_plan
+from prunedge.surgery import TOLERANCE, masked_outputs, operate
+from tests.graph.test_constructs import Between, Does
+from tests.graph.test_follow import assert_same
+from tests.networks import randomise
+
+PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+LARGER = torch.randn(3, 3, 11, 10, generator=torch.Generator().manual_seed(1))
+
+
+def tokens_of(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+def maps_of(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return tokens.transpose(1, 2).unflatten(2, like.shape[2:])
+
+
+def shifted(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    out[:, :, 1:] = x[:, :, :-1]
+    return out
+
+
+def framed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = x.shape
+    out = x.new_zeros(n, c, h + 2, w + 2)
+    out[:, :, 1:-1, 1:-1] = x
+    return out
+
+
+def joined_in_place(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = self.conv(x)
+    out = x.new_empty(len(x), x.shape[1] + y.shape[1], *x.shape[2:])
+    out[:, : x.shape[1]] = x
+    out[:, x.shape[1] :] = y
+    return out
+
+
+def added_to_places(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = self.conv(x)
+    x = x.clone()
+    x[..., 0] += y[..., 1]
+    x[:, :, 2:4] = y[:, :, 2:4]
+    x[:, :, 0, 0] = 0
+    return x
+
+
+def seen_through_a_view(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = x.shape
+    out = torch.zeros(n, h * w, c)
+    flat = out.view(n, h, w, c)
+    flat[:, : h // 2] = x.permute(0, 2, 3, 1)[:, : h // 2]
+    out[:, : h // 2 * w] += tokens_of(self.conv(x))[:, : h // 2 * w]
+    return maps_of(out, x)
+
+
+def index_put(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, some = tokens_of(x).clone(), torch.tensor([1, 3])
+    y[:, some] = self.linear(y[:, some])
+    return maps_of(y, x)
+
+
+def mask_put(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = x.permute(0, 2, 3, 1).clone()
+    even = torch.arange(y.shape[1]) % 2 == 0
+    y[:, even] = self.linear(y[:, even])
+    y[even.expand(len(y), -1)] = 0
+    return y.permute(0, 3, 1, 2)
+
+
+def put_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, some = tokens_of(x), torch.tensor([1, 3, 8])
+    out = y.new_zeros(y.shape)
+    out[:, some] = self.linear(y[:, some])
+    return maps_of(out, x)
+
+
+def best_places(x: torch.Tensor, count: int = 16) -> torch.Tensor:
+    """The numbers of the places with the largest means, for each channel: (n, count, channels)."""
+    return x.mean(2).topk(count, 1).indices.unsqueeze(-1).expand(-1, -1, x.shape[2])
+
+
+def gathered(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = tokens_of(x)
+    return torch.gather(y, 1, best_places(y)).transpose(1, 2).unflatten(2, (4, 4))
+
+
+def gathered_by_channel(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = x.flatten(2)
+    return torch.gather(y, 2, y.argsort(2)).unflatten(2, x.shape[2:])
+
+
+def scattered(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = tokens_of(x)
+    places = best_places(y)
+    return maps_of(torch.zeros_like(y).scatter(1, places, self.linear(torch.gather(y, 1, places))), x)
+
+
+def scattered_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = tokens_of(x)
+    places = best_places(y)
+    out = y.new_zeros(y.shape)
+    out.scatter_add_(1, places, self.linear(torch.gather(y, 1, places)))
+    return maps_of(out, x)
+
+
+def table_of_tokens(self: Any, x: torch.Tensor) -> torch.Tensor:
+    table = self.place.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    return x + F.interpolate(table, size=x.shape[-2:], mode="bilinear")
+
+
+def deformed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.conv(x, self.offset(x), torch.sigmoid(self.weigh(x)))
+
+
+def embedded(self: Any, x: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(x.shape[2])
+    return x + self.rows(rows).t()[None, :, :, None] + self.kinds(rows % 3).t()[None, :, :, None]
+
+
+def grid_sampled(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.grid_sample(x, torch.tanh(self.grid(x)).permute(0, 2, 3, 1), align_corners=False)
+
+
+def of_regions(pool: Any) -> Callable[..., torch.Tensor]:
+    return lambda self, x: pool(x, [torch.tensor([[0.0, 0, 6, 6], [1, 1, 5, 7]])] * len(x), (4, 4))
+
+
+def picked_by_number(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y = tokens_of(x)
+    where = y.mean(2).argmax(1)
+    return y[torch.arange(len(y)), where][:, :, None, None] + x
+
+
+def unpooled(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, where = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(self.conv(y), where, 2)
+
+
+def recurrent(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return maps_of(self.layer(tokens_of(x))[0], x)
+
+
+def cell(self: Any, x: torch.Tensor) -> torch.Tensor:
+    state = x.mean((2, 3))
+    for row in range(2):
+        state = self.layer(x[:, :, row].mean(2), state)
+    return state[:, :, None, None] + x
+
+
+def with_state(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, _ = self.layer(tokens_of(x), x.mean((2, 3))[None].expand(2, -1, -1).contiguous())
+    return maps_of(y, x)
+
+
+def heads_that_sample(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Deformable attention: each head samples its own maps at its own places, and weighs what it finds."""
+    n, _, h, w = x.shape
+    y = tokens_of(x)
+    value = self.value(y).view(n, h * w, self.num_heads, -1).permute(0, 2, 3, 1).reshape(n * self.num_heads, -1, h, w)
+    grid = self.places(y).view(n, h * w, self.num_heads, 2, 2).tanh().transpose(1, 2).flatten(0, 1)
+    found = F.grid_sample(value, grid, align_corners=False)  # (n * heads, width, places, points)
+    weigh = self.weigh(y).view(n, h * w, self.num_heads, 2).softmax(-1).transpose(1, 2).flatten(0, 1).unsqueeze(1)
+    out = (found * weigh).sum(-1).view(n, -1, h * w)
+    return self.out(out.transpose(1, 2)).transpose(1, 2).unflatten(2, (h, w))
+
+
+def biased_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention with a table of biases by heads, summed with a mask of a fixed size."""
+    y = tokens_of(x[:, :, :4, :4])
+    n, t, _ = y.shape
+    q, k, v = (one(y).view(n, t, self.num_heads, -1).transpose(1, 2) for one in (self.q, self.k, self.v))
+    apart = (torch.arange(t)[:, None] - torch.arange(t)).abs()
+    mask = self.bias[apart].permute(2, 0, 1).unsqueeze(0) + torch.zeros(2, 1, t, t).repeat(1, 1, 1, 1)[: 1 + n % 2 * 0]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return self.out(out.transpose(1, 2).reshape(n, t, -1)).transpose(1, 2).unflatten(2, (4, 4))
+
+
+def does(function: Callable[..., torch.Tensor], made: int = 12, **layers: Any) -> Callable[[], nn.Module]:
+    return lambda: Between(Does(function, **{name: make() if callable(make) else make for name, make in layers.items()}), made)
+
+
+def layer(make: Callable[[], nn.Module], made: int = 12) -> Callable[[], nn.Module]:
+    return lambda: Between(make(), made)
+
+
+def table(*shape: int) -> Callable[[], nn.Parameter]:
+    return lambda: nn.Parameter(torch.randn(*shape))
+
+
+def spectral(make: Callable[[], nn.Module], norm: Callable[[nn.Module], nn.Module]) -> Callable[[], nn.Module]:
+    return layer(lambda: norm(make()), 10)
+
+
+def conv(made: int = 12, **options: Any) -> Callable[[], nn.Module]:
+    return lambda: nn.Conv2d(12, made, 1, **options)
+
+
+def linear(made: int = 12) -> Callable[[], nn.Module]:
+    return lambda: nn.Linear(12, made)
+
+
+# What goes between two convolutions: how to make it, and which groups there are besides theirs, with their sizes.
+FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
+    **{f"{mode} padding": (does(lambda s, x, m=mode: F.pad(x, (1, 2, 1, 0), m)), {}) for mode in ("constant", "reflect", "replicate", "circular")},
+    "padding with ones": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), value=1.5)), {}),
+    "cropping": (does(lambda s, x: F.pad(x, (-1, 2, 0, -1))), {}),
+    "zero padding": (layer(lambda: nn.ZeroPad2d(1)), {}),
+    "circular convolution": (layer(lambda: nn.Conv2d(12, 12, 3, padding=1, padding_mode="circular")), {"middle": 12}),
+    "padded tokens": (does(lambda s, x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)), {}),
+    "shifted by slices": (does(shifted), {}),
+    "written into zeros": (does(framed), {}),
+    "joined by writing": (does(joined_in_place, 18, conv=conv(6)), {"middle.conv": 6}),
+    "added to some places": (does(added_to_places, conv=conv()), {}),
+    "written through a view": (does(seen_through_a_view, conv=conv()), {}),
+    "index put": (does(index_put, linear=linear()), {}),
+    "mask put": (does(mask_put, linear=linear()), {}),
+    "index put into zeros": (does(put_into_nothing, linear=linear()), {"middle.linear": 12}),
+    "masked fill": (does(lambda s, x: x.masked_fill(x.mean(1, keepdim=True) > 0, -1)), {}),
+    "gather": (does(gathered), {}),
+    "gather by channel": (does(gathered_by_channel), {}),
+    "scatter": (does(scattered, linear=linear()), {}),
+    "scatter into zeros": (does(scattered_into_nothing, linear=linear()), {"middle.linear": 12}),
+    "sort and topk over places": (does(lambda s, x: x.sort(-1).values + x.flatten(2).topk(8).values.mean(2)[..., None, None]), {}),
+    "running sum over places": (does(lambda s, x: x.cumsum(-1)), {}),
+    "unsqueezed in place": (does(lambda s, x: x.mean((2, 3)).unsqueeze_(-1).unsqueeze_(-1) + x), {}),
+    "resized table": (does(lambda s, x: x + F.interpolate(s.place, size=x.shape[-2:], mode="bicubic"), place=table(1, 12, 4, 4)), {}),
+    "resized table of tokens": (does(table_of_tokens, place=table(1, 16, 12)), {}),
+    "embedding": (does(embedded, rows=lambda: nn.Embedding(12, 12), kinds=lambda: nn.Embedding(3, 12)), {}),
+    "deformable convolution": (
+        does(deformed, 10, conv=lambda: DeformConv2d(12, 10, 3, padding=1), offset=conv(18), weigh=conv(9)), {"middle.conv": 10}
+    ),
+    "deformable convolution in groups": (
+        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=2), offset=conv(36), weigh=conv(18)),
+        {"first": 6, "middle.conv": 6},
+    ),
+    "depthwise deformable convolution": (
+        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(18), weigh=conv(9)), {}
+    ),
+    "grid sample": (does(grid_sampled, grid=conv(2)), {}),
+    "heads that sample": (
+        does(heads_that_sample, value=linear(), places=linear(12), weigh=linear(6), out=linear(), num_heads=3),
+        {"middle.value": 3, "middle.out": 12},
+    ),
+    "regions": (does(of_regions(roi_align)), {}),
+    "regions' maxima": (does(of_regions(roi_pool)), {}),
+    "picked by number": (does(picked_by_number), {}),
+    "unpooled": (does(unpooled, conv=conv(groups=12)), {}),
+    "spectral norm": (spectral(conv(10), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}),
+    "spectral norm of a transposed convolution": (
+        spectral(lambda: nn.ConvTranspose2d(12, 10, 2), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}
+    ),
+    "spectral norm by a hook": (spectral(conv(10), nn.utils.spectral_norm), {"middle": 10}),
+    "LSTM": (does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {}),
+    "GRU": (does(recurrent, layer=lambda: nn.GRU(12, 6, 2, batch_first=True, bidirectional=True)), {}),
+    "RNN": (does(recurrent, 6, layer=lambda: nn.RNN(12, 6, batch_first=True)), {}),
+    "GRU cell whose state has channels": (does(cell, layer=lambda: nn.GRUCell(12, 12)), {}),
+    "GRU whose state has channels": (does(with_state, layer=lambda: nn.GRU(12, 12, 2, batch_first=True)), {}),
+    "normalised channels": (does(lambda s, x: F.normalize(x, dim=1)), {}),
+    "attention with biases by heads": (
+        does(biased_attention, q=linear(), k=linear(), v=linear(), out=linear(), bias=table(16, 3), num_heads=3),
+        {"middle.q": 3, "middle.out": 12},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(name: str) -> None:
+    torch.manual_seed(0)
+    make, more = FOLLOWED[name]
+    network = randomise(make()).eval()
+    graph = trace(network, PICTURE)
+    assert {group.name: group.size for group in graph.groups} == {"first": 12, "last": 8, **more}, graph.frozen
+    assert graph.macs() == cost(network, PICTURE).macs
+    for share in (0.3, 0.6):
+        plan = random_plan(graph, share, torch.Generator().manual_seed(1))
+        surgery = operate(network, graph, plan)
+        assert surgery.refused == {}
+        assert surgery.difference <= TOLERANCE
+        small = surgery.network.eval()
+        for other in (LARGER, PICTURE[:1]):
+            wanted = masked_outputs(network, replace(graph, example=other), plan)
+            torch.testing.assert_close(small(other), wanted[0], rtol=1e-4, atol=1e-4 * float(wanted[0].abs().max()))
+        again = trace(small, PICTURE)
+        assert (again.params(), again.macs()) == (graph.params(plan), graph.macs(plan))
+        if graph.regular:
+            assert_same(follow(graph, plan, small), again)
+        second = operate(small, again, random_plan(again, 0.3, torch.Generator().manual_seed(2)))
+        assert second.refused == {}
+
+
+def fixed_places(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.gather(x, 1, torch.zeros_like(x[:, :6], dtype=torch.long))
+
+
+FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "padded channels": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, 2, 2)) + s.conv(x), 16, conv=conv(16)), "no channels"),
+    "gathered channels": (does(fixed_places, 6), "gather"),
+    "scattered channels": (does(lambda s, x: x.scatter(1, torch.zeros(len(x), 1, 8, 8, dtype=torch.long), 0.0)), "scatter"),
+    "put along channels": (does(lambda s, x: x.index_put((torch.arange(len(x)), torch.tensor([3] * len(x))), torch.tensor(0.0))), "index_put"),
+    "meets what was random and then changed": (
+        does(lambda s, x: x + torch.zeros(1, 12, 1, 1).bernoulli_(0.5).add_(torch.arange(12.0).view(1, 12, 1, 1))), "fixed size"
+    ),
+    "written with values of a fixed size": (does(lambda s, x: _set(x.clone(), torch.arange(12.0)[:, None])), "fixed size"),
+    "written into values of a fixed size": (does(lambda s, x: _set(torch.arange(12.0)[None, :, None, None].expand(x.shape).clone(), x[..., 0])), "part of"),
+    "max of an embedding with a norm": (
+        does(lambda s, x: x + s.rows(torch.arange(8)).t()[None, :, :, None], rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"
+    ),
+    "running maxima over channels": (does(lambda s, x: x.cummax(1).values), "cummax"),
+    "offsets of each channel": (
+        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(216), weigh=conv(108)), "offsets of its own"
+    ),
+}  # fmt: skip
+
+
+def _set(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    x[..., 0] = values
+    return x
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_what_is_not_exact_is_frozen_with_the_reason(name: str) -> None:
+    torch.manual_seed(0)
+    make, why = FROZEN[name]
+    graph = trace(randomise(make()), PICTURE)
+    assert why in {frozen.name: frozen.reason for frozen in graph.frozen}["first"]
+
+
+def test_the_rows_of_a_table_and_the_state_of_a_recurrent_layer_stay() -> None:
+    network = FOLLOWED["LSTM"][0]()
+    reasons = {frozen.reason for frozen in trace(network, PICTURE).frozen}
+    assert "is the state of a recurrent layer, which keeps its size" in reasons
+    small = operate(network, graph := trace(network, PICTURE), random_plan(graph, 0.5, torch.Generator().manual_seed(0))).network
+    assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (6, 6)
