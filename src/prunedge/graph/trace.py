@@ -17,6 +17,7 @@ from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
+from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.spans import timed
 
@@ -100,7 +101,10 @@ def _run(
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
         with torch.no_grad(), _watching(network, labeller.sized), labeller.sized, labeller:
-            output = call(network, example)
+            # Inside: a generator goes on running while its tensors are taken out.
+            seen = seen_in(call(network, example), network)
+    except GraphError:
+        raise
     except Exception as error:
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
@@ -108,9 +112,10 @@ def _run(
                 ledger.freeze_param(ParamView(name, ()), f"used in training only, which can't be traced: {error}")
             return None
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
-    for tensor in tree_flatten(output)[0]:
-        if isinstance(tensor, torch.Tensor):
-            ledger.freeze(labeller.labels(tensor), "is the network's output")
+    for tensor in seen.values():
+        ledger.freeze(labeller.labels(tensor), "is the network's output")
+        if (view := labeller.param(tensor)) is not None:
+            ledger.freeze_param(view, "is the network's output")
     labeller.sized.leave()
     return labeller.sized
 
