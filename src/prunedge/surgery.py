@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -34,7 +34,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 OptimState = dict[str, dict[str, torch.Tensor]]
-_PATIENCE = 24  # attempts after which groups that fail together are no longer told apart
+Pinned = frozenset[str] | None  # modules that are pinned beside those whose channels a plan removes; None where none are
+_GROWTHS = 3  # how often modules near to a failure are pinned, too
+_PATIENCE = 30  # attempts after which groups that fail together are no longer told apart
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _REGISTERED: list[tuple[type[nn.Module], str, Callable[[Any], int]]] = []
 # Attributes with other names (windows, strides, depths) may hold the same number by accident.
@@ -96,13 +98,13 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     Modules whose code works out sizes from others are pinned (`graph.calls`) where nothing simpler is right.
     """
     search = _Search(network, graph)
-    small, verdict, level = search.at_any_level(plan)
+    small, verdict, pinned = search.with_pins(plan)
     refused: dict[str, str] = {}
     rest = plan
     while small is None and rest.keep:
-        refused.update(search.guilty(rest, verdict, level))
+        refused.update(search.guilty(rest, verdict, pinned))
         rest = plan.without(refused)
-        small, verdict, level = search.at_any_level(rest)
+        small, verdict, pinned = search.with_pins(rest)
     if small is None:
         raise SurgeryError("not even a copy of the network gives what it gives", where=verdict.why, remedy="can it be copied (deepcopy)?")
     if refused:
@@ -122,34 +124,51 @@ class _Search:
         self._proof = Proof(network, graph)
         self._order = {name: number for number, (name, _) in enumerate(network.named_modules())}
         self._attempts = 0
+        self._failed = Verdict(0.0)
 
-    def at_any_level(self, plan: Plan) -> tuple[nn.Module | None, Verdict, int]:
-        """The first of three attempts that can be proven: no pins, those where the plan removes channels, and all.
+    def with_pins(self, plan: Plan) -> tuple[nn.Module | None, Verdict, Pinned]:
+        """The first of several attempts that can be proven: no pins, those where the plan removes channels, more where it fails, all.
 
-        The last is for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
-        Where none can, the one that came farthest.
+        More are for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
+        Where none can be proven, the one that came farthest.
         """
-        best: tuple[nn.Module | None, Verdict, int] | None = None
-        tried: set[str] | None = None
-        for level, pinned in enumerate((set(), *_sized(self._graph, plan))):
-            if tried is not None and not pinned > tried:
-                continue
-            tried = pinned
-            small, verdict = self.attempt(plan, level)
+        best: tuple[nn.Module | None, Verdict, Pinned] | None = None
+        for pinned in self._ways(plan):
+            small, verdict = self.attempt(plan, pinned)
             if small is not None:
-                return small, verdict, level
+                return small, verdict, pinned
+            self._failed = verdict
             if best is None or self._reached(verdict) > self._reached(best[1]):
-                best = None, verdict, level
+                best = None, verdict, pinned
         assert best is not None
         return best
+
+    def _ways(self, plan: Plan) -> Iterator[Pinned]:
+        """Which modules to pin beside those that the plan touches; None for no pins at all. Goes by how the last attempt failed."""
+        yield None
+        sized = _sized(self._graph)
+        touched = _touched(self._graph, plan)
+        if touched:
+            yield frozenset()
+        more: frozenset[str] = frozenset()
+        for _ in range(_GROWTHS):
+            # What is called alike but for numbers is written alike.
+            near = max((name for name in sized - touched - more if _around(name, self._failed.place)), key=len, default=None)
+            grown = more | {name for name in sized - touched if near is not None and _kind(name) == _kind(near)}
+            if grown == more:
+                break
+            more = grown
+            yield more
+        if sized > touched | more:
+            yield sized
 
     def _reached(self, verdict: Verdict) -> int:
         return self._order.get(verdict.place or "", -1)
 
-    def attempt(self, plan: Plan, level: int) -> tuple[nn.Module | None, Verdict]:
+    def attempt(self, plan: Plan, more: Pinned) -> tuple[nn.Module | None, Verdict]:
         """The network after the plan, where it can be proven with these pins."""
         self._attempts += 1
-        pinned = (set(), *_sized(self._graph, plan))[level]
+        pinned = set() if more is None else _touched(self._graph, plan) | more
         small = _sliced(self._network, self._graph, plan, pinned)
         # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
         # such a mistake hides under any tolerance that float32 needs.
@@ -177,18 +196,18 @@ class _Search:
                 raise
             return Verdict(float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"), checked
 
-    def guilty(self, plan: Plan, verdict: Verdict, level: int) -> dict[str, str]:
+    def guilty(self, plan: Plan, verdict: Verdict, pinned: Pinned) -> dict[str, str]:
         """Groups of a plan that failed so, at least one, and why they can't be proven."""
         before: list[str] = []
         scope = verdict.place or ""
         while True:
             near = self._touching(scope, plan)
             fresh = [name for name in near if name not in before]
-            found = self._unproven(plan, fresh, level) if fresh else {}
+            found = self._unproven(plan, fresh, pinned) if fresh else {}
             if found:
-                return {**found, **self._alike(plan, found, level)}
+                return {**found, **self._alike(plan, found, pinned)}
             # Each is fine by itself: then together, the nearest ones?
-            if fresh and (before or len(fresh) > 1) and (why := self._why(plan, near, level)):
+            if fresh and (before or len(fresh) > 1) and (why := self._why(plan, near, pinned)):
                 return dict.fromkeys(near, why)
             if not scope:
                 return dict.fromkeys(plan.keep, verdict.why)
@@ -209,38 +228,50 @@ class _Search:
                 inside.update(name for _, layout, _ in call.sizes for name in layout.names)
         return [name for name in names if name in inside]
 
-    def _unproven(self, plan: Plan, names: list[str], level: int) -> dict[str, str]:
+    def _unproven(self, plan: Plan, names: list[str], pinned: Pinned) -> dict[str, str]:
         """Those of these groups that can't be proven by themselves, with the reason."""
-        why = self._why(plan, names, level)
+        why = self._why(plan, names, pinned)
         if not why:
             return {}
         if len(names) == 1 or self._attempts > _PATIENCE:
             return dict.fromkeys(names, why)
         half = len(names) // 2
-        return {**self._unproven(plan, names[:half], level), **self._unproven(plan, names[half:], level)}
+        return {**self._unproven(plan, names[:half], pinned), **self._unproven(plan, names[half:], pinned)}
 
-    def _alike(self, plan: Plan, found: Mapping[str, str], level: int) -> dict[str, str]:
+    def _alike(self, plan: Plan, found: Mapping[str, str], pinned: Pinned) -> dict[str, str]:
         """Groups that are called like one that was found, but for numbers: where the last of them fails too, all do.
 
         The same code at its first and its last place bakes in a size, and each further proof would say so again.
         """
         alike: dict[str, str] = {}
         for name, why in found.items():
-            kind = re.sub(r"\d+", "*", name)
-            family = [one for one in plan.keep if one not in found and one not in alike and re.sub(r"\d+", "*", one) == kind]
-            if family and self._why(plan, family[-1:], level):
+            family = [one for one in plan.keep if one not in found and one not in alike and _kind(one) == _kind(name)]
+            if family and self._why(plan, family[-1:], pinned):
                 alike.update(dict.fromkeys(family, why))
         return alike
 
-    def _why(self, plan: Plan, names: list[str], level: int) -> str:
-        return self.attempt(Plan({name: plan.keep[name] for name in names}), level)[1].why
+    def _why(self, plan: Plan, names: list[str], pinned: Pinned) -> str:
+        return self.attempt(Plan({name: plan.keep[name] for name in names}), pinned)[1].why
 
 
-def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
-    """Modules with calls that name the sizes of channels: those of which the plan removes some; and all, with those that use factors."""
+def _touched(graph: ChannelGraph, plan: Plan) -> set[str]:
+    """Modules with calls that name the sizes of channels of which the plan removes some."""
     layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
-    touched = {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
-    return touched, {module for module, _ in layouts.values()} | set(graph.factors)
+    return {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
+
+
+def _sized(graph: ChannelGraph) -> frozenset[str]:
+    """Modules with calls that name the sizes of any channels, or use factors."""
+    return frozenset({one.module for one in graph.resizes} | set(graph.factors))
+
+
+def _around(module: str, place: str | None) -> bool:
+    """Whether the code of this module was running at the place."""
+    return place is not None and f"{place}.".startswith(f"{module}." if module else "")
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"\d+", "*", name)
 
 
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
