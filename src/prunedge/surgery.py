@@ -52,6 +52,7 @@ _SIZE_WORDS = (
     "inner",
     "hidden",
     "chs",
+    "_c",
     "inp",
     "oup",
     "size_per",

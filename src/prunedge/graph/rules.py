@@ -141,18 +141,23 @@ def _move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     # Padding fills with values that are no channels: label 0, whatever the value was.
     rest = (*args[1:2],) if func._schema.name == "aten::constant_pad_nd" else args[1:]
     parts = [compact(part) for part in _outputs(func(labels.expand(args[0].shape), *rest, **kwargs))]
-    if func._schema.name == "aten::split" and len({tuple(part.shape) for part in made}) == 1:
-        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places.
+    if func._schema.name == "aten::split":
+        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places. Where the channels
+        # can't be divided evenly the last part is smaller, and has so many fewer in the end.
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
-            for part in parts[1:]:
-                lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
+            for tensor, part in zip(made[1:], parts[1:], strict=True):
+                first = parts[0].narrow(dim, 0, tensor.shape[dim]) if parts[0].shape[dim] > 1 else parts[0]
+                lab.ledger.tie(first, part, "is split beside values that are no channels")
     if func._schema.name in ("aten::split", "aten::split_with_sizes"):
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
             whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
                      for t, part in zip(made, parts, strict=True)]  # fmt: skip
             lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
+    if func._schema.name in ("aten::slice", "aten::split", "aten::split_with_sizes"):
+        # Where the parts end may be written down in an attribute of the module.
+        lab.ledger.parts += [(lab.module, part) for part in parts if len(_varying(part)) == 1 and part.shape != labels.shape]
     for tensor, moved_labels in zip(made, parts, strict=True):
         lab.name(tensor, moved_labels)
 
@@ -700,6 +705,9 @@ def _slide(lab: Labeller, func: Any, labels: torch.Tensor, view: ParamView, args
 def _depthwise(lab: Labeller, labels: torch.Tensor | None, view: ParamView, groups: int, channels: int) -> torch.Tensor | None:
     """Each input channel makes its own `channels // groups` outputs, and leaves with them."""
     made = lab.ledger.of(view, 0, "channel")
+    if labels is not None and len(_varying(labels)) == 1:
+        # Code that calls the convolution itself may have written down its number of groups.
+        lab.ledger.parts.append((lab.module, labels))
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
         _consume(lab, source, 1, made)

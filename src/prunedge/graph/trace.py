@@ -50,6 +50,8 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
             for module, counts in training.totals.items() if training else ():
                 seen.totals.setdefault(module, set()).update(counts)
             ledger.operations, ledger.mixings = operations, mixings
+    # Convolutions of torch's own know their groups from their weights.
+    parts = [(module, labels) for module, labels in ledger.parts if not isinstance(network.get_submodule(module), nn.modules.conv._ConvNd)]
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
     costs = [_operation(op, component, home) for op in ledger.operations]
@@ -59,12 +61,26 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         groups=tuple(groups), frozen=tuple(frozen), operations=tuple(costs), shapes=ledger.shapes,
         trainable=frozenset(trainable), layers=tuple((_module(name), name) for name in layers), example=example,
         statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
-        reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in ledger.divisions),
+        reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in _squeezed(ledger.divisions, parts)),
         resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
         sized_calls={module: frozenset(counts) for module, counts in seen.totals.items()},
         factors=seen.factors,
-        regular=not (ledger.irregular or ledger.divisions or ledger.resizes or ledger.conditions or any(seen.factors.values())),
+        regular=not (ledger.irregular or ledger.divisions or parts or ledger.resizes or ledger.conditions or any(seen.factors.values())),
     )  # fmt: skip
+
+
+def _squeezed(
+    divisions: list[tuple[str, torch.Tensor]], parts: list[tuple[str, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """What modules divide channels into: blocks, and parts, of which one line each is enough."""
+    yield from divisions
+    seen: set[tuple[str, bytes]] = set()
+    for module, labels in parts:
+        line = labels.reshape(-1)
+        key = (module, line.numpy().tobytes())
+        if key not in seen:
+            seen.add(key)
+            yield module, line
 
 
 def floating(network: nn.Module) -> dict[str, torch.Tensor]:
