@@ -174,6 +174,9 @@ def _reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None
     elif labels is not None:
         after = compact(labels.expand(args[0].shape).reshape(out.shape))
         several = [size for size in after.shape if size > 1]
+        if len(several) > 1 and prod(several) > labels.numel() * lab.batch:
+            # Channels and places are read in another order than they lie in: who meets whom depends on the size of the picture.
+            return lab.ledger.freeze(labels, "is laid out among the places, in an order that depends on the size of the picture")
         if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
             # Heads and their width, shuffled groups: in the end the channels leave along one of these dimensions.
             lab.ledger.divisions.append((lab.module, after.reshape(several)))
