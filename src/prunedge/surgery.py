@@ -102,12 +102,13 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     small, verdict, pinned = search.with_pins(plan)
     refused: dict[str, str] = {}
     rest = plan
-    while small is None and rest.keep:
+    while small is None:
         refused.update(search.guilty(rest, verdict, pinned))
         rest = plan.without(refused)
+        if not rest.keep:
+            small, verdict = copy.deepcopy(network), Verdict(0.0)
+            break
         small, verdict, pinned = search.with_pins(rest)
-    if small is None:
-        raise SurgeryError("not even a copy of the network gives what it gives", where=verdict.why, remedy="can it be copied (deepcopy)?")
     if refused:
         log.warning("left whole, could not be proven: %s", ", ".join(refused))
     return Surgery(small, rest, refused, verdict.difference)

@@ -69,9 +69,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     )  # fmt: skip
 
 
-def _squeezed(
-    divisions: list[tuple[str, torch.Tensor]], parts: list[tuple[str, torch.Tensor]]
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _squeezed(divisions: list[tuple[str, torch.Tensor]], parts: list[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """What modules divide channels into: blocks, and parts, of which one line each is enough."""
     yield from divisions
     seen: set[tuple[str, bytes]] = set()
