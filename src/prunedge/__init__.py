@@ -23,6 +23,7 @@ _HOMES = {
     "Ranking": "prunedge.plan",
     "choose": "prunedge.plan",
     "remove": "prunedge.surgery",
+    "operate": "prunedge.surgery",
     "register_size_attribute": "prunedge.surgery",
     "prune": "prunedge.loop",
     "open_run": "prunedge.runs",

@@ -18,6 +18,8 @@ Each says what happened, where, and what to do. Only the command line turns them
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class PrunedgeError(Exception):
     """An error that the user can mend: what happened, where, and the remedy."""
@@ -45,7 +47,11 @@ class GraphError(PrunedgeError):
 
 
 class SurgeryError(PrunedgeError):
-    """A removal of channels that could not be proven right."""
+    """A removal of channels that could not be proven right; `refused` maps each group that it concerns to the reason."""
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None, refused: Mapping[str, str] | None = None) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.refused: dict[str, str] = dict(refused or {})
 
 
 class TrainError(PrunedgeError):

@@ -6,37 +6,39 @@ import copy
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from prunedge.attention import slim
 from prunedge.errors import SurgeryError, WeightsError
-from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
+from prunedge.graph import ChannelGraph, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
-from prunedge.graph.concepts import KeptIndices
-from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, taken
 from prunedge.spans import timed
+
+__all__ = [
+    "TOLERANCE", "OptimState", "Surgery", "adopt", "masked_outputs", "mend", "operate", "register_size_attribute", "remove",
+    "restore_network", "save_network", "sizes_of", "slice_state",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 OptimState = dict[str, dict[str, torch.Tensor]]
-TOLERANCE = 1e-4  # relative to the largest output, float32: what the order of summation can change, with room to spare
-STRICT = 1e-7  # the same for networks with pinned sizes, which are compared in float64
+Pinned = frozenset[str] | None  # modules that are pinned beside those whose channels a plan removes; None where none are
+_GROWTHS = 3  # how often modules near to a failure are pinned, too
+_PATIENCE = 30  # attempts after which groups that fail together are no longer told apart
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _REGISTERED: list[tuple[type[nn.Module], str, Callable[[Any], int]]] = []
 # Attributes with other names (windows, strides, depths) may hold the same number by accident.
@@ -52,6 +54,7 @@ _SIZE_WORDS = (
     "inner",
     "hidden",
     "chs",
+    "_c",
     "inp",
     "oup",
     "size_per",
@@ -72,16 +75,22 @@ class Surgery:
     difference: float
 
 
-def remove(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
+def remove(network: nn.Module, graph: ChannelGraph, plan: Plan, *, refused: Literal["raise", "leave"] = "raise") -> nn.Module:
     """A new, smaller network; `network` stays as it was.
 
-    The result equals, on the graph's example and to 1e-4 of the largest output, the network with the removed slices set to
-    zero. Raises SurgeryError naming the groups for which that can't be shown.
+    The result equals, to 1e-4 of the largest output, the network with the removed slices set to zero: on the graph's example, and on other
+    values at another size and batch where the network takes one. Where that can't be shown for some of the groups, SurgeryError names
+    them (its `refused` maps each to the reason), or, with `refused="leave"`, they are left whole. `operate` gives the reasons as well.
     """
+    if refused not in ("raise", "leave"):
+        raise ValueError(f"refused must be 'raise' or 'leave', not {refused!r}")
     surgery = operate(network, graph, plan)
-    if surgery.refused:
+    if surgery.refused and refused == "raise":
         names = "; ".join(f"{name}: {why}" for name, why in surgery.refused.items())
-        raise SurgeryError("channels could not be removed safely", where=names, remedy="keep these groups out of the plan")
+        raise SurgeryError(
+            "channels could not be removed safely", where=names, refused=surgery.refused,
+            remedy='keep these groups out of the plan, or leave them whole with refused="leave"',
+        )  # fmt: skip
     return surgery.network
 
 
@@ -91,224 +100,182 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
 
     Modules whose code works out sizes from others are pinned (`graph.calls`) where nothing simpler is right.
     """
-    pinned: set[str] = set()
-    small, difference, why = _with_or_without_pins(network, graph, plan, pinned)
-    if small is not None:
-        return Surgery(small, plan, {}, difference)
+    search = _Search(network, graph)
+    small, verdict, pinned = search.with_pins(plan)
     refused: dict[str, str] = {}
-    families: dict[str, list[str]] = {}
-    for name in plan.keep:
-        families.setdefault(re.sub(r"\d+", "*", name), []).append(name)
-    for names in families.values():
-        refused.update(_unproven(network, graph, plan, names, pinned))
-    rest = plan.without(refused)
-    small, difference, reason = _attempt(network, graph, rest, pinned)
-    if small is None:
-        # Each group is fine by itself but not together: trust none of them.
-        refused, rest = dict.fromkeys(plan.keep, reason or why), Plan({})
-        small, difference, _ = copy.deepcopy(network), 0.0, ""
-    log.warning("left whole, could not be proven: %s", ", ".join(refused))
-    return Surgery(small, rest, refused, difference)
+    rest = plan
+    while small is None:
+        refused.update(search.guilty(rest, verdict, pinned))
+        rest = plan.without(refused)
+        if not rest.keep:
+            small, verdict = copy.deepcopy(network), Verdict(0.0)
+            break
+        small, verdict, pinned = search.with_pins(rest)
+    if refused:
+        log.warning("left whole, could not be proven: %s", ", ".join(refused))
+    return Surgery(small, rest, refused, verdict.difference)
 
 
-def _unproven(network: nn.Module, graph: ChannelGraph, plan: Plan, names: list[str], pinned: set[str]) -> dict[str, str]:
-    """Those of these groups, alike in all but their numbers, that can't be proven right, with the reason.
+class _Search:
+    """Attempts at parts of a plan, until it is known which groups can't be proven.
 
-    Adds to `pinned` the modules that have to be for those that can.
+    Where an attempt fails says which groups to suspect: those whose channels the module there has to do with, then those of the module
+    around it, and so on outwards.
     """
-    small, _, why = _with_or_without_pins(network, graph, Plan({name: plan.keep[name] for name in names}), pinned)
-    if small is not None:
-        return {}
-    if len(names) == 1:
-        return {names[0]: why}
-    half = len(names) // 2
-    first, last = (_with_or_without_pins(network, graph, Plan({name: plan.keep[name]}), set()) for name in (names[0], names[-1]))
-    if first[0] is None and last[0] is None:
-        # The same code at its first and its last place: it bakes in a size, and each further proof would say so again.
-        return dict.fromkeys(names, first[2])
-    halves = names[:half], names[half:]
-    return {name: why for part in halves for name, why in _unproven(network, graph, plan, part, pinned).items()}
 
+    def __init__(self, network: nn.Module, graph: ChannelGraph) -> None:
+        self._network, self._graph = network, graph
+        self._proof = Proof(network, graph)
+        self._order = {name: number for number, (name, _) in enumerate(network.named_modules())}
+        self._attempts = 0
+        self._failed = Verdict(0.0)
 
-def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
-    """The first of three attempts that can be proven: no pins, those where the plan removes channels, and all.
+    def with_pins(self, plan: Plan) -> tuple[nn.Module | None, Verdict, Pinned]:
+        """The first of several attempts that can be proven: no pins, those where the plan removes channels, more where it fails, all.
 
-    The last is for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
-    """
-    small, difference, why = _attempt(network, graph, plan, set())
-    tried: set[str] = set()
-    for sized in _sized(graph, plan):
-        if small is None and sized > tried:
-            small, difference, why = _attempt(network, graph, plan, sized)
-            tried = sized
+        More are for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
+        Where none can be proven, the one that came farthest.
+        """
+        best: tuple[nn.Module | None, Verdict, Pinned] | None = None
+        for pinned in self._ways(plan):
+            small, verdict = self.attempt(plan, pinned)
             if small is not None:
-                pinned |= sized
-    return small, difference, why
+                return small, verdict, pinned
+            self._failed = verdict
+            if best is None or self._reached(verdict) > self._reached(best[1]):
+                best = None, verdict, pinned
+        assert best is not None
+        return best
 
+    def _ways(self, plan: Plan) -> Iterator[Pinned]:
+        """Which modules to pin beside those that the plan touches; None for no pins at all. Goes by how the last attempt failed."""
+        yield None
+        sized = _sized(self._graph)
+        touched = _touched(self._graph, plan)
+        if touched:
+            yield frozenset()
+        more: frozenset[str] = frozenset()
+        for _ in range(_GROWTHS):
+            # What is called alike but for numbers is written alike.
+            near = max((name for name in sized - touched - more if _around(name, self._failed.place)), key=len, default=None)
+            grown = more | {name for name in sized - touched if near is not None and _kind(name) == _kind(near)}
+            if grown == more:
+                break
+            more = grown
+            yield more
+        if sized > touched | more:
+            yield sized
 
-def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
-    """Modules with calls that name the sizes of channels: those of which the plan removes some; and all, with those that use factors."""
-    layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
-    touched = {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
-    return touched, {module for module, _ in layouts.values()} | set(graph.factors)
+    def _reached(self, verdict: Verdict) -> int:
+        return self._order.get(verdict.place or "", -1)
 
-
-@timed("prove")
-def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
-    small = _sliced(network, graph, plan, pinned)
-    # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
-    # such a mistake hides under any tolerance that float32 needs.
-    strict = any(True for _ in pinned_modules(small))
-    dtype, tolerance = (torch.float64, STRICT) if strict else (torch.float32, TOLERANCE)
-    try:
-        wanted = masked_outputs(network, graph, plan, dtype=dtype)
-    except Exception as error:  # whatever the user's forward raises
-        if not strict:
-            raise
-        return None, float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"
-    try:
-        precise = _precise(small, dtype)
-        found = _outputs(precise, _precise_example(graph.example, dtype))
-    except Exception as error:  # whatever the user's forward raises
-        return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
-    difference = _difference(found, wanted)
-    if difference <= tolerance:
+    def attempt(self, plan: Plan, more: Pinned) -> tuple[nn.Module | None, Verdict]:
+        """The network after the plan, where it can be proven with these pins."""
+        self._attempts += 1
+        pinned = set() if more is None else _touched(self._graph, plan) | more
+        small = _sliced(self._network, self._graph, plan, pinned)
+        # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
+        # such a mistake hides under any tolerance that float32 needs.
+        strict = any(True for _ in pinned_modules(small))
+        verdict, checked = self._compared(small, plan, strict)
+        if verdict.rounding and not strict:
+            verdict, checked = self._compared(small, plan, True)
+        if verdict.why:
+            return None, verdict
         for name, module in list(pinned_modules(small)):
-            pinning = pins_of(precise.get_submodule(name))
-            pinning.settle()
+            pinning = pins_of(checked.get_submodule(name))
             if pinning.needed:
                 pin(module, pinning)
             else:
                 unpin(module)
-        return small, difference, ""
-    return None, difference, f"differs from the masked network by {difference:.1e} of its largest output"
+        return small, verdict
+
+    def _compared(self, small: nn.Module, plan: Plan, strict: bool) -> tuple[Verdict, nn.Module]:
+        dtype, tolerance = (torch.float64, STRICT) if strict else (torch.float32, TOLERANCE)
+        checked = precise(small, dtype)
+        try:
+            return self._proof.compare(checked, plan, dtype, tolerance), checked
+        except Exception as error:  # whatever the user's forward raises
+            if not strict:
+                raise
+            return Verdict(float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"), checked
+
+    def guilty(self, plan: Plan, verdict: Verdict, pinned: Pinned) -> dict[str, str]:
+        """Groups of a plan that failed so, at least one, and why they can't be proven."""
+        before: list[str] = []
+        scope = verdict.place or ""
+        while True:
+            near = self._touching(scope, plan)
+            fresh = [name for name in near if name not in before]
+            found = self._unproven(plan, fresh, pinned) if fresh else {}
+            if found:
+                return {**found, **self._alike(plan, found, pinned)}
+            # Each is fine by itself: then together, the nearest ones?
+            if fresh and (before or len(fresh) > 1) and (why := self._why(plan, near, pinned)):
+                return dict.fromkeys(near, why)
+            if not scope:
+                return dict.fromkeys(plan.keep, verdict.why)
+            before = near
+            scope = scope.rpartition(".")[0]
+
+    def _touching(self, scope: str, plan: Plan) -> list[str]:
+        """Groups of the plan whose channels the code in this module, or in those inside it, meets."""
+        names = [group.name for group in self._graph.groups if group.name in plan.keep]
+        if not scope:
+            return names
+        inside = {group.name for group in self._graph.groups for part in group.slices if f"{part.tensor}.".startswith(f"{scope}.")}
+        for one in self._graph.reshapes:
+            if f"{one.module}.".startswith(f"{scope}."):
+                inside.update(one.layout.names)
+        for call in self._graph.resizes:
+            if f"{call.module}.".startswith(f"{scope}."):
+                inside.update(name for _, layout, _ in call.sizes for name in layout.names)
+        return [name for name in names if name in inside]
+
+    def _unproven(self, plan: Plan, names: list[str], pinned: Pinned) -> dict[str, str]:
+        """Those of these groups that can't be proven by themselves, with the reason."""
+        why = self._why(plan, names, pinned)
+        if not why:
+            return {}
+        if len(names) == 1 or self._attempts > _PATIENCE:
+            return dict.fromkeys(names, why)
+        half = len(names) // 2
+        return {**self._unproven(plan, names[:half], pinned), **self._unproven(plan, names[half:], pinned)}
+
+    def _alike(self, plan: Plan, found: Mapping[str, str], pinned: Pinned) -> dict[str, str]:
+        """Groups that are called like one that was found, but for numbers: where the last of them fails too, all do.
+
+        The same code at its first and its last place bakes in a size, and each further proof would say so again.
+        """
+        alike: dict[str, str] = {}
+        for name, why in found.items():
+            family = [one for one in plan.keep if one not in found and one not in alike and _kind(one) == _kind(name)]
+            if family and self._why(plan, family[-1:], pinned):
+                alike.update(dict.fromkeys(family, why))
+        return alike
+
+    def _why(self, plan: Plan, names: list[str], pinned: Pinned) -> str:
+        return self.attempt(Plan({name: plan.keep[name] for name in names}), pinned)[1].why
 
 
-def masked_outputs(network: nn.Module, graph: ChannelGraph, plan: Plan, *, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """What the network at its full size gives on the graph's example when the plan's slices are zero: what the smaller one must equal.
-
-    Calls that mix channels (layer norm, means over channels, softmax) are taken over the channels that stay. Networks of less precision
-    than `dtype` run in it. The network's weights are as before in the end.
-    """
-    slices = _slices(network, graph.removed(plan, roles=("in",)), graph.removed(plan))
-    with zeroed(slices), _OverWhatStays(graph.statistics, plan):
-        return _outputs(_precise(network, dtype), _precise_example(graph.example, dtype))
+def _touched(graph: ChannelGraph, plan: Plan) -> set[str]:
+    """Modules with calls that name the sizes of channels of which the plan removes some."""
+    layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
+    return {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
 
 
-class _OverWhatStays(TorchDispatchMode):
-    """Runs the calls that mix channels on the positions that stay, and puts the answer back in its place."""
-
-    def __init__(self, statistics: tuple[Statistic, ...], plan: Plan) -> None:
-        super().__init__()
-        self._kept: dict[tuple[str, int], dict[int, torch.Tensor]] = {}
-        self._calls: Counter[str] = Counter()
-        for one in statistics:
-            for dim, layout in one.layouts:
-                stays = torch.as_tensor(layout.mask(plan))
-                # None of it stays where a whole head leaves: what is mixed inside it no longer matters.
-                if stays.any() and not stays.all():
-                    before = self._kept.setdefault((one.op, one.call), {})
-                    before[dim] = stays & before[dim] if dim in before else stays
-        self._counted = {one.op for one in statistics}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = str(func), kwargs or {}
-        if name not in self._counted:
-            return func(*args, **kwargs)
-        kept = self._kept.get((name, self._calls[name]))
-        self._calls[name] += 1
-        if "_weight_norm_interface" in name:
-            # A filter of zeros has no direction: 0 / 0.
-            out = func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
-            return tree_map(lambda x: x.nan_to_num(), out)
-        return func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
+def _sized(graph: ChannelGraph) -> frozenset[str]:
+    """Modules with calls that name the sizes of any channels, or use factors."""
+    return frozenset({one.module for one in graph.resizes} | set(graph.factors))
 
 
-def _places(kept: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-    return {dim: stays.nonzero().flatten() for dim, stays in kept.items()}
+def _around(module: str, place: str | None) -> bool:
+    """Whether the code of this module was running at the place."""
+    return place is not None and f"{place}.".startswith(f"{module}." if module else "")
 
 
-def _over(func: Any, args: Any, kwargs: Any, kept: dict[int, torch.Tensor]) -> Any:
-    base, x = func._schema.name.split("::")[1], args[0]
-    for dim, places in kept.items():
-        x = x.index_select(dim, places)
-    if base == "_weight_norm_interface":
-        return _restored(func(x, *args[1:], **kwargs), args[0].shape, kept)
-    if base == "native_layer_norm":
-        (dim, places), first = next(iter(kept.items())), args[0].dim() - len(args[1])
-        affine = [None if one is None else one.index_select(dim - first, places) for one in args[2:4]]
-        return _restored(func(x, list(x.shape[first:]), *affine, *args[4:], **kwargs), args[0].shape, kept)
-    if base == "native_group_norm":
-        affine = [None if one is None else one.index_select(0, kept[1]) for one in args[1:3]]
-        return _restored(func(x, *affine, args[3], len(kept[1]), *args[5:], **kwargs), args[0].shape, kept)
-    if base in ("mv", "dot", "vdot"):
-        return func(x, args[1].index_select(0, next(iter(kept.values()))))
-    if base.startswith("_scaled_dot_product"):
-        # Its default scale is the root of the width; zeros in the sums change nothing.
-        return func(*args, **{**kwargs, "scale": len(next(iter(kept.values()))) ** -0.5})
-    out = func(x, *args[1:], **kwargs)
-    return _restored(out, args[0].shape, kept) if any(word in base for word in ("softmax", "convolution", "batch_norm")) else out
-
-
-def _restored(out: Any, shape: torch.Size, kept: dict[int, torch.Tensor]) -> Any:
-    """Results that still have the shortened dimensions, at their full length with zeros where channels are removed."""
-    short = list(shape)
-    for dim, places in kept.items():
-        short[dim] = len(places)
-
-    def back(tensor: Any) -> Any:
-        if not isinstance(tensor, torch.Tensor) or list(tensor.shape) != short:
-            return tensor
-        for dim, places in kept.items():
-            size = list(tensor.shape)
-            size[dim] = shape[dim]
-            tensor = tensor.new_zeros(size).index_copy(dim, places, tensor)
-        return tensor
-
-    return tree_map(back, out)
-
-
-def _precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
-    if all(_exact(x.dtype, dtype) for x in _aliases(network).values()):
-        return network
-    return copy.deepcopy(network).to(dtype)
-
-
-def _precise_example(example: Any, dtype: torch.dtype) -> Any:
-    return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or _exact(x.dtype, dtype) else x.to(dtype), example)
-
-
-def _exact(own: torch.dtype, wanted: torch.dtype) -> bool:
-    return not own.is_floating_point or torch.finfo(own).bits >= torch.finfo(wanted).bits
-
-
-def _outputs(network: nn.Module, example: Any) -> list[torch.Tensor]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            return [x for x in tree_flatten(call(network, example))[0] if isinstance(x, torch.Tensor)]
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
-    if [x.shape for x in found] != [x.shape for x in wanted]:
-        return float("inf")
-    worst = 0.0
-    for a, b in zip(found, wanted, strict=True):
-        gap = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-12)
-        worst = max(worst, float(gap) if torch.isfinite(gap) else float("inf"))
-    return worst
-
-
-def _aliases(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+def _kind(name: str) -> str:
+    return re.sub(r"\d+", "*", name)
 
 
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
@@ -326,18 +293,10 @@ def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
 
 
-def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
-    taken = tensor.detach()
-    for dim, indices in dims.items():
-        view, where = in_blocks(taken, dim, indices)
-        taken = view.index_select(dim, where).reshape(*taken.shape[:dim], len(indices), *taken.shape[dim + 1 :])
-    return taken if dims else taken.clone()
-
-
 @timed("cut")
 def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
-    tensors = _aliases(network)
-    swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
+    tensors = aliases(network)
+    swapped = {id(tensors[name]): _like(tensors[name], taken(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = _copy_with(network, swapped)
     mend(small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
@@ -345,14 +304,6 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
-
-
-def _slices(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[tuple[torch.Tensor, int, np.ndarray]]:
-    """The removed slices of the network's weights."""
-    trainable, tensors = dict(network.named_parameters()), _aliases(network)
-    for name, dims in {**{n: d for n, d in removed.items() if n in trainable}, **consumed}.items():
-        for dim, indices in {**removed.get(name, {}), **dims}.items():
-            yield tensors[name], dim, indices
 
 
 def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:
@@ -499,7 +450,7 @@ def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimStat
     kept = graph.kept(plan)
     return {
         name: {
-            key: _take(value, kept[name]) if name in kept and tuple(value.shape) == graph.shapes[name] else value.clone()
+            key: taken(value, kept[name]) if name in kept and tuple(value.shape) == graph.shapes[name] else value.clone()
             for key, value in buffers.items()
         }
         for name, buffers in state.items()

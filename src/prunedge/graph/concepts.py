@@ -110,7 +110,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Reshape:
-    """A reshape in the code of `module` that divides channels into blocks (heads, shuffled groups)."""
+    """Where the code of `module` divides channels: a reshape into blocks (heads, shuffled groups), or one part that it takes of them."""
 
     module: str
     layout: Layout

@@ -142,6 +142,7 @@ class Ledger:
     used: set[str] = field(default_factory=set)
     conditions: list[Condition] = field(default_factory=list)
     divisions: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+    parts: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     resizes: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
     irregular: bool = False

@@ -17,6 +17,7 @@ from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
+from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.spans import timed
 
@@ -49,6 +50,8 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
             for module, counts in training.totals.items() if training else ():
                 seen.totals.setdefault(module, set()).update(counts)
             ledger.operations, ledger.mixings = operations, mixings
+    # Convolutions of torch's own know their groups from their weights.
+    parts = [(module, labels) for module, labels in ledger.parts if not isinstance(network.get_submodule(module), nn.modules.conv._ConvNd)]
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
     costs = [_operation(op, component, home) for op in ledger.operations]
@@ -58,12 +61,24 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         groups=tuple(groups), frozen=tuple(frozen), operations=tuple(costs), shapes=ledger.shapes,
         trainable=frozenset(trainable), layers=tuple((_module(name), name) for name in layers), example=example,
         statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
-        reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in ledger.divisions),
+        reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in _squeezed(ledger.divisions, parts)),
         resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
         sized_calls={module: frozenset(counts) for module, counts in seen.totals.items()},
         factors=seen.factors,
-        regular=not (ledger.irregular or ledger.divisions or ledger.resizes or ledger.conditions or any(seen.factors.values())),
+        regular=not (ledger.irregular or ledger.divisions or parts or ledger.resizes or ledger.conditions or any(seen.factors.values())),
     )  # fmt: skip
+
+
+def _squeezed(divisions: list[tuple[str, torch.Tensor]], parts: list[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """What modules divide channels into: blocks, and parts, of which one line each is enough."""
+    yield from divisions
+    seen: set[tuple[str, bytes]] = set()
+    for module, labels in parts:
+        line = labels.reshape(-1)
+        key = (module, line.numpy().tobytes())
+        if key not in seen:
+            seen.add(key)
+            yield module, line
 
 
 def floating(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -100,7 +115,10 @@ def _run(
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
         with torch.no_grad(), _watching(network, labeller.sized), labeller.sized, labeller:
-            output = call(network, example)
+            # Inside: a generator goes on running while its tensors are taken out.
+            seen = seen_in(call(network, example), network)
+    except GraphError:
+        raise
     except Exception as error:
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
@@ -108,9 +126,10 @@ def _run(
                 ledger.freeze_param(ParamView(name, ()), f"used in training only, which can't be traced: {error}")
             return None
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
-    for tensor in tree_flatten(output)[0]:
-        if isinstance(tensor, torch.Tensor):
-            ledger.freeze(labeller.labels(tensor), "is the network's output")
+    for tensor in seen.values():
+        ledger.freeze(labeller.labels(tensor), "is the network's output")
+        if (view := labeller.param(tensor)) is not None:
+            ledger.freeze_param(view, "is the network's output")
     labeller.sized.leave()
     return labeller.sized
 

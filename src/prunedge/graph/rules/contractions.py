@@ -96,6 +96,9 @@ def _slide(lab: Labeller, func: Any, labels: torch.Tensor, view: ParamView, args
 def depthwise(lab: Labeller, labels: torch.Tensor | None, view: ParamView, groups: int, channels: int) -> torch.Tensor | None:
     """Each input channel makes its own `channels // groups` outputs, and leaves with them."""
     made = lab.ledger.of(view, 0, "channel")
+    if labels is not None and len(varying_dims(labels)) == 1:
+        # Code that calls the convolution itself may have written down its number of groups.
+        lab.ledger.parts.append((lab.module, labels))
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
         consume(lab, source, 1, made)

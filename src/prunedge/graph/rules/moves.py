@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -42,18 +43,23 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     if is_in_place(func):
         return _turn(lab, func, labels, args, kwargs, out)
     parts = [compact(part) for part in outputs_of(func(labels.expand(args[0].shape), *args[1:], **kwargs))]
-    if base_name(func) in ("split", "unsafe_split") and len({tuple(part.shape) for part in made}) == 1:
-        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places.
+    if base_name(func) in ("split", "unsafe_split"):
+        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the same places. Where the channels
+        # can't be divided evenly the last part is smaller, and has so many fewer in the end.
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
-            for part in parts[1:]:
-                lab.ledger.tie(parts[0], part, "is split beside values that are no channels")
+            for tensor, part in zip(made[1:], parts[1:], strict=True):
+                first = parts[0].narrow(dim, 0, tensor.shape[dim]) if parts[0].shape[dim] > 1 else parts[0]
+                lab.ledger.tie(first, part, "is split beside values that are no channels")
     if base_name(func) in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         if labels.shape[dim] > 1:
             whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
                      for t, part in zip(made, parts, strict=True)]  # fmt: skip
             lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
+    if base_name(func) in ("slice", *_SPLITS):
+        # Where the parts end may be written down in an attribute of the module.
+        lab.ledger.parts += [(lab.module, part) for part in parts if len(varying_dims(part)) == 1 and part.shape != labels.shape]
     for tensor, moved_labels in zip(made, parts, strict=True):
         lab.name(tensor, moved_labels)
 
@@ -111,6 +117,9 @@ def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     elif labels is not None:
         after = compact(labels.expand(args[0].shape).reshape(out.shape))
         several = [size for size in after.shape if size > 1]
+        if len(several) > 1 and prod(several) > labels.numel() * lab.batch:
+            # Channels and places are read in another order than they lie in: who meets whom depends on the size of the picture.
+            return lab.ledger.freeze(labels, "is laid out among the places, in an order that depends on the size of the picture")
         if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
             # Heads and their width, shuffled groups: in the end the channels leave along one of these dimensions.
             lab.ledger.divisions.append((lab.module, after.reshape(several)))

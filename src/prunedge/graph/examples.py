@@ -1,0 +1,110 @@
+"""Other inputs for a network, made from the one that was given: other values, another batch, another size of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+_LARGE = 100  # pixels along an edge from which the second size is smaller, so that the proof stays cheap
+
+
+def others(example: Any) -> Iterator[Any]:
+    """Inputs that a network of this example may take as well, the most telling first; whether it does has to be tried.
+
+    Their values are drawn from those of the example, so that they keep its range, and numbers that stand for something (words, classes)
+    stay valid; where a tensor of real numbers is the same everywhere they are drawn anew around it. First come other sizes (pictures:
+    height and width by half larger or a third smaller, in the same steps of 32, 16 ... as before; sequences: their length) with another
+    batch, then another batch alone, then other values alone.
+    """
+    batch = _batch(example)
+    other = 1 if batch == 2 and _rows_differ(example) else 2
+    sizes = (_pictures, _sequences, _middle)
+    shapes = [*((other, resized) for resized in sizes), (other, _kept), (batch, _kept)]
+    seen: set[tuple[torch.Size, ...]] = set()
+    for number, (rows, resized) in enumerate(shapes):
+        generator = torch.Generator().manual_seed(number)
+
+        def drawn(x: Any, rows: int = rows, resized: Callable[..., list[int]] = resized, generator: torch.Generator = generator) -> Any:
+            return _drawn(x, _shape(x, batch, rows, resized), generator) if isinstance(x, torch.Tensor) else x
+
+        found = tree_map(drawn, example)
+        shape = tuple(x.shape for x in tensors_of(found))
+        if shape not in seen:
+            seen.add(shape)
+            yield found
+
+
+def tensors_of(example: Any) -> list[torch.Tensor]:
+    """The tensors among a network's inputs."""
+    return [x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor)]
+
+
+def _batch(example: Any) -> int:
+    return next((len(x) for x in tensors_of(example) if x.dim()), 1)
+
+
+def _rows_differ(example: Any) -> bool:
+    return any(x.dim() > 1 and len(x) > 1 and not torch.equal(x[0], x[1]) for x in tensors_of(example) if not x.is_sparse)
+
+
+def _shape(x: torch.Tensor, batch: int, rows: int, resized: Callable[[torch.Tensor], list[int]]) -> list[int]:
+    if not x.dim():
+        return []
+    shape = resized(x)
+    return [rows if shape[0] == batch else shape[0], *shape[1:]]
+
+
+def _kept(x: torch.Tensor) -> list[int]:
+    return list(x.shape)
+
+
+def _pictures(x: torch.Tensor) -> list[int]:
+    """(n, c, ..., h, w) pictures and videos, (n, c, length) signals, (n, length) words."""
+    if x.dim() > 3:
+        return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))]
+    if x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point()):
+        return [*x.shape[:-1], *_other_sizes([x.shape[-1]])]
+    return list(x.shape)
+
+
+def _sequences(x: torch.Tensor) -> list[int]:
+    """(n, length, width) sequences of vectors beside (n, length) words and masks, pictures as they are."""
+    if x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point()):
+        return [x.shape[0], *_other_sizes([x.shape[1]]), *x.shape[2:]]
+    return list(x.shape)
+
+
+def _middle(x: torch.Tensor) -> list[int]:
+    """Words and masks as they are, pictures beside them of another size."""
+    return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))] if x.dim() > 3 else list(x.shape)
+
+
+def _other_sizes(sizes: list[int]) -> list[int]:
+    ratio = 2 / 3 if max(sizes) >= _LARGE else 3 / 2
+    return [_other(size, ratio) for size in sizes]
+
+
+def _other(size: int, ratio: float) -> int:
+    """The size by a ratio, in steps of the largest power of two (to 32) that divides it."""
+    if size < 2:
+        return size  # a flat picture stays flat
+    step = min(32, size & -size)
+    steps = round(size * ratio / step)
+    if steps * step == size:
+        steps += 1 if ratio > 1 else -1
+    return step * max(1, steps)
+
+
+def _drawn(x: torch.Tensor, shape: list[int], generator: torch.Generator) -> torch.Tensor:
+    """Values of the tensor at random, at this shape."""
+    if not x.numel() or x.layout is not torch.strided or x.is_quantized:
+        return x
+    values = x.detach().flatten()
+    if (x.is_floating_point() or x.is_complex()) and bool((values == values[0]).all()):
+        noise = torch.randn(shape, generator=generator).to(x.device, x.dtype)
+        return noise + values[0]
+    places = torch.randint(x.numel(), shape, generator=generator)
+    return values[places.to(x.device)].reshape(shape)

@@ -1,0 +1,83 @@
+"""What a network hands back: every tensor in it, wherever its author put it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Set
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge.errors import GraphError
+
+# Nothing that a network says is in these, and some lead to half of the program.
+_CLOSED: tuple[type, ...] = (str, bytes, bytearray, int, float, complex, np.generic, np.ndarray, torch.dtype, torch.device)
+_CLOSED += (type, ModuleType, FunctionType, MethodType, nn.Module)
+
+
+def tensors_in(value: Any) -> dict[str, torch.Tensor]:
+    """Every tensor in a network's answer, by the way to it (`.logits`, `[0]['boxes']`), in a fixed order.
+
+    A numpy array counts as a tensor. Looks into tuples and lists, mappings, dataclasses, the attributes of any other object
+    (`__slots__` as well) and whatever can be iterated over (a generator is used up). Each object is entered once, so that objects that
+    refer to each other end. Networks, functions and classes are not entered.
+    """
+    found: dict[str, torch.Tensor] = {}
+    entered: dict[int, Any] = {}  # holds on to what was entered: Python uses the ids of the dead again
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        path, one = waiting.pop()
+        if isinstance(one, torch.Tensor):
+            found[path] = one
+        elif isinstance(one, np.ndarray) and one.dtype.kind in "biufc":
+            found[path] = torch.from_numpy(np.ascontiguousarray(one))
+        elif one is not None and not isinstance(one, _CLOSED) and id(one) not in entered:
+            entered[id(one)] = one
+            waiting.extend(reversed([(path + step, part) for step, part in _parts(one)]))
+    return found
+
+
+def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
+    """`tensors_in` the network's answer; GraphError where there is none, since nothing could be compared."""
+    found = tensors_in(output)
+    if not found:
+        raise GraphError(
+            f"the network's answer ({type(output).__name__}) shows no tensor, so that nothing could be compared",
+            where=type(network).__name__,
+            remedy="wrap it in a module whose forward returns the tensors: alone, in a tuple, a dict, a dataclass or as attributes",
+        )
+    return found
+
+
+def _parts(one: Any) -> Iterator[tuple[str, Any]]:
+    """What an object consists of, each with the step that leads there."""
+    if isinstance(one, Mapping):
+        yield from ((f"[{key!r}]", part) for key, part in list(one.items()))
+    elif isinstance(one, (list, tuple)):
+        yield from ((f"[{place}]", part) for place, part in enumerate(one))
+    elif isinstance(one, Set):
+        # Sets have no order of their own, and that of their tensors differs from run to run.
+        yield from ((f"{{{place}}}", part) for place, part in enumerate(sorted(one, key=repr)))
+    elif not hasattr(type(one), "__dataclass_fields__") and hasattr(type(one), "__iter__"):
+        yield from ((f"[{place}]", part) for place, part in enumerate(one))
+    # A dict or a list may carry attributes beside its elements, too.
+    yield from ((f".{name}", part) for name, part in _attributes(one))
+
+
+def _attributes(one: Any) -> Iterator[tuple[str, Any]]:
+    names: dict[str, None] = {}
+    if dataclasses.is_dataclass(one):
+        names.update(dict.fromkeys(field.name for field in dataclasses.fields(one)))
+    names.update(dict.fromkeys(getattr(one, "__dict__", ())))
+    for kind in type(one).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            # Python spells a private slot's name with that of its class before it.
+            private = name.startswith("__") and not name.endswith("__")
+            names[f"_{kind.__name__.lstrip('_')}{name}" if private else name] = None
+    for name in names:
+        if not name.startswith("__") and hasattr(one, name):
+            yield name, getattr(one, name)
