@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,10 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from prunedge.attention import slim
-from prunedge.errors import SurgeryError, WeightsError
+from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
-from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.calls import Call, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices
+from prunedge.graph.undisturbed import held_tensors, undisturbed
+from prunedge.graph.ways import other_ways, watching
 from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
 from prunedge.spans import timed
@@ -141,19 +144,74 @@ def _with_or_without_pins(network: nn.Module, graph: ChannelGraph, plan: Plan, p
             tried = sized
             if small is not None:
                 pinned |= sized
+    if small is not None and (wanting := _unfit(small, graph, plan)):
+        # What the proof runs is right, and other ways through the code are not.
+        small, difference, why = _attempt(network, graph, plan, tried | wanting.keys())
+        pinned |= wanting.keys()
+        if small is not None and (wanting := _unfit(small, graph, plan)):
+            name, reason = next(iter(wanting.items()))
+            why = f"another way through the code of {name or 'the network'} does not fit any more ({reason})"
+            return None, float("inf"), why
     return small, difference, why
+
+
+def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
+    """Modules whose code does not fit what is left of them in training, at another size, or in a method beside forward; and why."""
+    aside = _touched(graph, plan, aside=True)
+    if not aside:
+        return {}
+    probes = aside - {name for name, _ in pinned_modules(small)}
+    wanting: dict[str, str] = {}
+    try:
+        _pin_sizes(small, graph, plan, probes)
+        wanting = _take_other_ways(small, graph)
+        for name in probes:
+            if pins_of(small.get_submodule(name)).needed:
+                wanting.setdefault(name, "its code names sizes from before")
+    except Exception as error:  # whatever the user's forward raises
+        wanting = dict.fromkeys(aside, f"{type(error).__name__}: {str(error)[:120]}")
+    finally:
+        for name in probes & {name for name, _ in pinned_modules(small)}:
+            unpin(small.get_submodule(name))
+    return wanting
+
+
+def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """Run a network as tracing did beside evaluation: modules of which a method no longer answers as forward does, and how."""
+    found: dict[str, str] = {}
+    precise = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
+    for training, example, methods in other_ways(graph.example, graph.ways):
+        with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
+            network.train(training)
+            call(network, _precise_example(example, precise))
+        for name, methods_of in verdicts.items():
+            for method, why in methods_of.items():
+                if why:
+                    found[name] = f"{method}: {why}"
+    return found
+
+
+def _touched(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:
+    """Modules with calls that name the sizes of channels that the plan removes."""
+    return {
+        one.module
+        for one in graph.resizes
+        if one.aside == aside and any(name in plan.keep for _, layout, _ in one.sizes for name in layout.names)
+    }
 
 
 def _sized(graph: ChannelGraph, plan: Plan) -> tuple[set[str], set[str]]:
     """Modules with calls that name the sizes of channels: those of which the plan removes some; and all, with those that use factors."""
-    layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
-    touched = {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
-    return touched, {module for module, _ in layouts.values()} | set(graph.factors)
+    every = {one.module for one in graph.resizes if not one.aside} | set(graph.factors)
+    return _touched(graph, plan, aside=False), every
 
 
 @timed("prove")
 def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> tuple[nn.Module | None, float, str]:
-    small = _sliced(network, graph, plan, pinned)
+    try:
+        small = _sliced(network, graph, plan, pinned)
+    except GraphError as error:  # a module that can't be pinned
+        return None, float("inf"), str(error)
     # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
     # such a mistake hides under any tolerance that float32 needs.
     strict = any(True for _ in pinned_modules(small))
@@ -171,6 +229,13 @@ def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[st
         return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
     difference = _difference(found, wanted)
     if difference <= tolerance:
+        aside = _touched(graph, plan, aside=True) & {name for name, _ in pinned_modules(small)}
+        try:
+            if aside:
+                _take_other_ways(precise, graph)
+        except Exception:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
+            for name in aside:
+                pins_of(precise.get_submodule(name)).needed = True
         for name, module in list(pinned_modules(small)):
             pinning = pins_of(precise.get_submodule(name))
             pinning.settle()
@@ -280,17 +345,9 @@ def _exact(own: torch.dtype, wanted: torch.dtype) -> bool:
 
 
 def _outputs(network: nn.Module, example: Any) -> list[torch.Tensor]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            return [x for x in tree_flatten(call(network, example))[0] if isinstance(x, torch.Tensor)]
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes.items():
-            module.training = mode
+    with undisturbed(network), torch.no_grad():
+        network.eval()
+        return [x for x in tree_flatten(call(network, example))[0] if isinstance(x, torch.Tensor)]
 
 
 def _difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
@@ -310,6 +367,9 @@ def _aliases(network: nn.Module) -> dict[str, torch.Tensor]:
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
     memo: dict[int, Any] = dict(tensors)
+    for held in held_tensors(network):
+        if not held.is_leaf:  # kept from a forward with gradients, which torch refuses to copy
+            memo.setdefault(id(held), held.detach().clone())
     return copy.deepcopy(network, memo)
 
 
@@ -392,19 +452,30 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
 
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
     """Give the calls that name sizes in these modules those that are left of them."""
-    pins: dict[str, dict[int, dict[int, tuple[int, int]]]] = {name: {} for name in names}
+    pins: dict[str, dict[Call, dict[int, tuple[int, int]]]] = {}
+    for name in names:
+        # Channels that have come down to one are none any more to the graph: their places keep what they were pinned to.
+        before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
+        pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
+    fresh: dict[tuple[str, Call, int], int] = {}
     for one in graph.resizes:
-        if one.module in pins:
-            before = pins_of(network.get_submodule(one.module)).sizes.get(one.call, {})
-            sizes = {}
-            for place, layout, axis in one.sizes:
-                now = len(layout.kept(plan)[axis])
-                # What its code says is in terms of the size before the first surgery.
-                sizes[place] = (before[place][0] if place in before else layout.number.shape[axis], now)
-            pins[one.module][one.call] = sizes
+        if one.module not in pins:
+            continue
+        sizes = pins[one.module].setdefault(one.call, {})
+        for place, layout, axis in one.sizes:
+            now = len(layout.kept(plan)[axis])
+            if fresh.setdefault((one.module, one.call, place), now) != now:
+                raise GraphError(
+                    f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
+                    remedy="keep these groups out of the plan",
+                )  # fmt: skip
+            # What its code says is in terms of the size before the first surgery.
+            sizes[place] = (sizes[place][0] if place in sizes else layout.number.shape[axis], now)
     for name, found in pins.items():
+        module = network.get_submodule(name)
+        factors = dict(pins_of(module).factors)
         if found or name in graph.factors:
-            pin(network.get_submodule(name), Pinning(found, graph.sized_calls[name], wanted=graph.factors.get(name, {})))
+            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted=graph.factors.get(name, {})))
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -413,7 +484,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     Which of its integers hold them is read off their values and names; a wrong guess fails the proof. What was
     set is noted on the network, since its weights alone don't tell it.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
     batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
     for one in graph.reshapes:
         if one.module in pinned:
@@ -436,8 +507,48 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
             if type(value) is int and value in changed and key not in sizes and any(word in name for word in _SIZE_WORDS):
                 setattr(module, name, changed[value])
                 sizes[key] = changed[value]
+    sizes.update(_mend_read(network, graph, plan, pinned, sizes.keys()))
     if sizes:
         network.__dict__["_prunedge_sizes"] = {**network.__dict__.get("_prunedge_sizes", {}), **sizes}
+
+
+def _mend_read(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str], known: Collection[str]) -> dict[str, Any]:
+    """Give attributes that the code reads where it names sizes of channels those that are left: {path: what was set}.
+
+    An attribute counts where it holds the size that a call names, or the list of all of them, in every call that may read it. A
+    wrong guess fails the proof.
+    """
+    guesses: dict[str, list[Any]] = {}
+    for one in graph.resizes:
+        module = network.get_submodule(one.module)
+        if one.module in pinned or isinstance(module, nn.MultiheadAttention):
+            continue
+        own = [layout.number.shape[axis] for _, layout, axis in one.sizes]
+        now = [len(layout.kept(plan)[axis]) for _, layout, axis in one.sizes]
+        for name in _reads(type(module), one.call.site):
+            value = vars(module).get(name)
+            path = f"{one.module}.{name}".lstrip(".")
+            if type(value) is int and value in own:
+                guesses.setdefault(path, []).extend(new for old, new in zip(own, now, strict=True) if old == value)
+            elif isinstance(value, (list, tuple)) and len(own) > 1 and list(value) == own:
+                guesses.setdefault(path, []).append(type(value)(now))
+    found = {}
+    for path, several in guesses.items():
+        owner, _, name = path.rpartition(".")
+        held, value = vars(network.get_submodule(owner)), several[0]
+        if path not in known and all(one == value for one in several) and value != held[name]:
+            held[name] = found[path] = value
+    return found
+
+
+def _reads(kind: type[nn.Module], site: str) -> set[str]:
+    """The names of attributes in the code of the methods on the way to a call."""
+    names: set[str] = set()
+    for part in site.split(">"):
+        method = part.partition(":")[0].rpartition(".")[2]
+        function = inspect.unwrap(getattr(kind, method, None) or (lambda: None))
+        names.update(getattr(getattr(function, "__code__", None), "co_names", ()))
+    return names
 
 
 def _slim_attention(network: nn.Module) -> None:
@@ -454,9 +565,11 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
     found: dict[str, Any] = dict(network.__dict__.get("_prunedge_sizes", {}))
     for name, module in pinned_modules(network):
         pinning = pins_of(module)
-        calls = {str(call): {str(place): list(pair) for place, pair in sizes.items()} for call, sizes in pinning.sizes.items()}
-        factors = {str(call): factor for call, factor in pinning.factors.items()}
-        found[f"{name}()"] = {"calls": calls, "factors": factors, "totals": sorted(pinning.totals)}
+        found[f"{name}()"] = {
+            "places": {site: sorted(times) for site, times in pinning.turns.items()},
+            "sizes": [[*call, {str(place): list(pair) for place, pair in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
+            "factors": [[*call, factor] for call, factor in pinning.factors.items()],
+        }
     return found
 
 
@@ -490,10 +603,12 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
     small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
-    attributes = {path: size for path, size in (sizes or {}).items() if isinstance(size, int)}
+    attributes = {path: size for path, size in (sizes or {}).items() if not path.endswith("()")}
     for path, size in attributes.items():
         module, _, name = path.rpartition(".")
-        setattr(small.get_submodule(module), name, size)
+        held = vars(small.get_submodule(module))
+        # JSON knows no tuples.
+        held[name] = tuple(size) if isinstance(held.get(name), tuple) else size
     if attributes:
         small.__dict__["_prunedge_sizes"] = attributes
     for path, found in (sizes or {}).items():
@@ -501,9 +616,15 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             name = path.removesuffix("()")
             if name not in dict(small.named_modules()):
                 raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module")
-            calls = {int(c): {int(place): (own, now) for place, (own, now) in one.items()} for c, one in found["calls"].items()}
-            factors = {int(call): float(factor) for call, factor in found["factors"].items()}
-            pin(small.get_submodule(name), Pinning(calls, frozenset(found["totals"]), factors))
+            if "places" not in found:
+                raise WeightsError(
+                    "the network was saved by prunedge 0.1, which knew the calls that it had pinned by their numbers", where=name,
+                    remedy="prune it again with this version",
+                )  # fmt: skip
+            turns = {site: frozenset(times) for site, times in found["places"].items()}
+            calls = {Call(site, turn): {int(place): (own, now) for place, (own, now) in one.items()} for site, turn, one in found["sizes"]}
+            factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
+            pin(small.get_submodule(name), Pinning(calls, turns, factors))
     _slim_attention(small)
     return small
 
