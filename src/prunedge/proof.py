@@ -21,7 +21,7 @@ from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
 from prunedge.graph.examples import others, tensors_of
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.quiet import at_rest, undisturbed
+from prunedge.graph.undisturbed import undisturbed
 from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
 from prunedge.spans import timed
@@ -120,7 +120,7 @@ class Proof:
         kept = self._graph.kept(plan)
         loud = {name: taken(values, kept.get(name, {})) for name, values in question.loud.items()}
         try:
-            with at_rest(small) if elsewhere else nullcontext(), _swapped(small, loud):
+            with undisturbed(small) if elsewhere else nullcontext(), _swapped(small, loud):
                 found = answer(small, question.example, dtype)
         except GraphError:
             if not elsewhere:
@@ -176,7 +176,7 @@ class Proof:
         reference = self._reference(dtype)
         for loud in (self._loud, {}) if self._loud else ({},):
             try:
-                with at_rest(reference):
+                with undisturbed(reference):
                     wanted, counted = self._masked(example, plan, dtype, loud)
             except Exception:  # whatever the user's forward raises: it does not take such inputs
                 continue
@@ -215,9 +215,9 @@ class Proof:
         """The first layer whose answer, at the channels that stay, differs; None where all that can be compared agree."""
         reference, kept = self._reference(dtype), self._graph.kept(plan)
         masked = zeroed(_slices(reference, self._graph, plan))
-        with at_rest(reference), masked, _answers_of_layers(reference) as wanted:
+        with undisturbed(reference), masked, _answers_of_layers(reference) as wanted:
             self._masked(question.example, plan, dtype, question.loud)
-        with at_rest(small), _answers_of_layers(small) as found, _swapped(small, loud):
+        with undisturbed(small), _answers_of_layers(small) as found, _swapped(small, loud):
             answer(small, question.example, dtype)
         for (name, number), whole in wanted.items():
             narrow = found.get((name, number))
@@ -251,7 +251,7 @@ def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, to
     with undisturbed(network), torch.no_grad():
         network.eval()
         torch.manual_seed(0)  # networks that draw numbers draw the same ones
-        return seen_in(call(network, _precise_example(example, dtype)), network)
+        return seen_in(call(network, precise_example(example, dtype)), network)
 
 
 def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -361,7 +361,8 @@ def _without(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tens
     return found
 
 
-def _precise_example(example: Any, dtype: torch.dtype) -> Any:
+def precise_example(example: Any, dtype: torch.dtype) -> Any:
+    """The example with every tensor of less precision raised to this one."""
     return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or _exact(x.dtype, dtype) else x.to(dtype), example)
 
 

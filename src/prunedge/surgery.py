@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,11 +22,14 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_flatten
 
 from prunedge.attention import slim
-from prunedge.errors import SurgeryError, WeightsError
-from prunedge.graph import ChannelGraph, norm_by_blocks
-from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.errors import GraphError, SurgeryError, WeightsError
+from prunedge.graph import ChannelGraph, call, norm_by_blocks
+from prunedge.graph.calls import Call, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.outputs import seen_in
+from prunedge.graph.undisturbed import held_tensors, undisturbed
+from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
-from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, taken
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
 
 __all__ = [
@@ -140,18 +144,34 @@ class _Search:
         for pinned in self._ways(plan):
             small, verdict = self.attempt(plan, pinned)
             if small is not None:
-                return small, verdict, pinned
+                return self._fitting(small, verdict, plan, pinned)
             self._failed = verdict
             if best is None or self._reached(verdict) > self._reached(best[1]):
                 best = None, verdict, pinned
         assert best is not None
         return best
 
+    def _fitting(self, small: nn.Module, verdict: Verdict, plan: Plan, pinned: Pinned) -> tuple[nn.Module | None, Verdict, Pinned]:
+        """What was proven, where other ways through its code fit it, too; else with those modules pinned, or nothing."""
+        wanting = _unfit(small, self._graph, plan)
+        if not wanting:
+            return small, verdict, pinned
+        more = (pinned or frozenset()) | wanting.keys()
+        again, verdict = self.attempt(plan, more)
+        if again is None:
+            return None, verdict, more
+        wanting = _unfit(again, self._graph, plan)
+        if not wanting:
+            return again, verdict, more
+        name, reason = next(iter(wanting.items()))
+        why = f"another way through the code of {name or 'the network'} does not fit any more ({reason})"
+        return None, Verdict(float("inf"), why, name), more
+
     def _ways(self, plan: Plan) -> Iterator[Pinned]:
         """Which modules to pin beside those that the plan touches; None for no pins at all. Goes by how the last attempt failed."""
         yield None
         sized = _sized(self._graph)
-        touched = _touched(self._graph, plan)
+        touched = _touched(self._graph, plan, aside=False)
         if touched:
             yield frozenset()
         more: frozenset[str] = frozenset()
@@ -172,8 +192,11 @@ class _Search:
     def attempt(self, plan: Plan, more: Pinned) -> tuple[nn.Module | None, Verdict]:
         """The network after the plan, where it can be proven with these pins."""
         self._attempts += 1
-        pinned = set() if more is None else _touched(self._graph, plan) | more
-        small = _sliced(self._network, self._graph, plan, pinned)
+        pinned = set() if more is None else _touched(self._graph, plan, aside=False) | more
+        try:
+            small = _sliced(self._network, self._graph, plan, pinned)
+        except GraphError as error:  # a module that can't be pinned
+            return None, Verdict(float("inf"), str(error))
         # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
         # such a mistake hides under any tolerance that float32 needs.
         strict = any(True for _ in pinned_modules(small))
@@ -182,6 +205,7 @@ class _Search:
             verdict, checked = self._compared(small, plan, True)
         if verdict.why:
             return None, verdict
+        self._try_other_ways(small, checked, plan)
         for name, module in list(pinned_modules(small)):
             pinning = pins_of(checked.get_submodule(name))
             if pinning.needed:
@@ -189,6 +213,16 @@ class _Search:
             else:
                 unpin(module)
         return small, verdict
+
+    def _try_other_ways(self, small: nn.Module, checked: nn.Module, plan: Plan) -> None:
+        """Let the pins of modules whose sizes are named in other ways, too, note whether those need them."""
+        aside = _touched(self._graph, plan, aside=True) & {name for name, _ in pinned_modules(small)}
+        try:
+            if aside:
+                _take_other_ways(checked, self._graph)
+        except Exception:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
+            for name in aside:
+                pins_of(checked.get_submodule(name)).needed = True
 
     def _compared(self, small: nn.Module, plan: Plan, strict: bool) -> tuple[Verdict, nn.Module]:
         dtype, tolerance = (torch.float64, STRICT) if strict else (torch.float32, TOLERANCE)
@@ -227,9 +261,9 @@ class _Search:
         for one in self._graph.reshapes:
             if f"{one.module}.".startswith(f"{scope}."):
                 inside.update(one.layout.names)
-        for call in self._graph.resizes:
-            if f"{call.module}.".startswith(f"{scope}."):
-                inside.update(name for _, layout, _ in call.sizes for name in layout.names)
+        for resize in self._graph.resizes:
+            if f"{resize.module}.".startswith(f"{scope}."):
+                inside.update(name for _, layout, _ in resize.sizes for name in layout.names)
         return [name for name in names if name in inside]
 
     def _unproven(self, plan: Plan, names: list[str], pinned: Pinned) -> dict[str, str]:
@@ -258,15 +292,54 @@ class _Search:
         return self.attempt(Plan({name: plan.keep[name] for name in names}), pinned)[1].why
 
 
-def _touched(graph: ChannelGraph, plan: Plan) -> set[str]:
+def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
+    """Modules whose code does not fit what is left of them in training, at another size, or in a method beside forward; and why."""
+    aside = _touched(graph, plan, aside=True)
+    if not aside:
+        return {}
+    probes = aside - {name for name, _ in pinned_modules(small)}
+    wanting: dict[str, str] = {}
+    try:
+        _pin_sizes(small, graph, plan, probes)
+        wanting = _take_other_ways(small, graph)
+        for name in probes:
+            if pins_of(small.get_submodule(name)).needed:
+                wanting.setdefault(name, "its code names sizes from before")
+    except Exception as error:  # whatever the user's forward raises
+        wanting = dict.fromkeys(aside, f"{type(error).__name__}: {str(error)[:120]}")
+    finally:
+        for name in probes & {name for name, _ in pinned_modules(small)}:
+            unpin(small.get_submodule(name))
+    return wanting
+
+
+def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """Run a network as tracing did beside evaluation: modules of which a method no longer answers as forward does, and how."""
+    found: dict[str, str] = {}
+    dtype = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
+    for training, example, methods in other_ways(graph.example, graph.ways):
+        with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
+            network.train(training)
+            seen_in(call(network, precise_example(example, dtype)), network)
+        for name, methods_of in verdicts.items():
+            for method, why in methods_of.items():
+                if why:
+                    found[name] = f"{method}: {why}"
+    return found
+
+
+def _touched(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:
     """Modules with calls that name the sizes of channels of which the plan removes some."""
-    layouts = {id(layout): (one.module, layout) for one in graph.resizes for _, layout, _ in one.sizes}
-    return {module for module, layout in layouts.values() if any(name in plan.keep for name in layout.names)}
+    return {
+        one.module
+        for one in graph.resizes
+        if one.aside == aside and any(name in plan.keep for _, layout, _ in one.sizes for name in layout.names)
+    }
 
 
 def _sized(graph: ChannelGraph) -> frozenset[str]:
     """Modules with calls that name the sizes of any channels, or use factors."""
-    return frozenset({one.module for one in graph.resizes} | set(graph.factors))
+    return frozenset({one.module for one in graph.resizes if not one.aside} | set(graph.factors))
 
 
 def _around(module: str, place: str | None) -> bool:
@@ -281,11 +354,9 @@ def _kind(name: str) -> str:
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
     memo: dict[int, Any] = dict(tensors)
-    for module in network.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                # A weight that torch's old norms of weights computed last; torch copies no tensor that has a history.
-                memo[id(value)] = vars(module)[name].detach().clone()
+    for held in held_tensors(network):
+        if not held.is_leaf:  # kept from a forward with gradients, which torch refuses to copy
+            memo.setdefault(id(held), held.detach().clone())
     return copy.deepcopy(network, memo)
 
 
@@ -376,19 +447,30 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
 
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
     """Give the calls that name sizes in these modules those that are left of them."""
-    pins: dict[str, dict[int, dict[int, tuple[int, int]]]] = {name: {} for name in names}
+    pins: dict[str, dict[Call, dict[int, tuple[int, int]]]] = {}
+    for name in names:
+        # Channels that have come down to one are none any more to the graph: their places keep what they were pinned to.
+        before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
+        pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
+    fresh: dict[tuple[str, Call, int], int] = {}
     for one in graph.resizes:
-        if one.module in pins:
-            before = pins_of(network.get_submodule(one.module)).sizes.get(one.call, {})
-            sizes = {}
-            for place, layout, axis in one.sizes:
-                now = len(layout.kept(plan)[axis])
-                # What its code says is in terms of the size before the first surgery.
-                sizes[place] = (before[place][0] if place in before else layout.number.shape[axis], now)
-            pins[one.module][one.call] = sizes
+        if one.module not in pins:
+            continue
+        sizes = pins[one.module].setdefault(one.call, {})
+        for place, layout, axis in one.sizes:
+            now = len(layout.kept(plan)[axis])
+            if fresh.setdefault((one.module, one.call, place), now) != now:
+                raise GraphError(
+                    f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
+                    remedy="keep these groups out of the plan",
+                )  # fmt: skip
+            # What its code says is in terms of the size before the first surgery.
+            sizes[place] = (sizes[place][0] if place in sizes else layout.number.shape[axis], now)
     for name, found in pins.items():
+        module = network.get_submodule(name)
+        factors = dict(pins_of(module).factors)
         if found or name in graph.factors:
-            pin(network.get_submodule(name), Pinning(found, graph.sized_calls[name], wanted=graph.factors.get(name, {})))
+            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted=graph.factors.get(name, {})))
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -397,7 +479,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     Which of its integers hold them is read off their values and names; a wrong guess fails the proof. What was
     set is noted on the network, since its weights alone don't tell it.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
     batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
     for one in graph.reshapes:
         if one.module in pinned:
@@ -420,8 +502,48 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
             if type(value) is int and value in changed and key not in sizes and any(word in name for word in _SIZE_WORDS):
                 setattr(module, name, changed[value])
                 sizes[key] = changed[value]
+    sizes.update(_mend_read(network, graph, plan, pinned, sizes.keys()))
     if sizes:
         network.__dict__["_prunedge_sizes"] = {**network.__dict__.get("_prunedge_sizes", {}), **sizes}
+
+
+def _mend_read(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str], known: Collection[str]) -> dict[str, Any]:
+    """Give attributes that the code reads where it names sizes of channels those that are left: {path: what was set}.
+
+    An attribute counts where it holds the size that a call names, or the list of all of them, in every call that may read it. A
+    wrong guess fails the proof.
+    """
+    guesses: dict[str, list[Any]] = {}
+    for one in graph.resizes:
+        module = network.get_submodule(one.module)
+        if one.module in pinned or isinstance(module, nn.MultiheadAttention):
+            continue
+        own = [layout.number.shape[axis] for _, layout, axis in one.sizes]
+        now = [len(layout.kept(plan)[axis]) for _, layout, axis in one.sizes]
+        for name in _reads(type(module), one.call.site):
+            value = vars(module).get(name)
+            path = f"{one.module}.{name}".lstrip(".")
+            if type(value) is int and value in own:
+                guesses.setdefault(path, []).extend(new for old, new in zip(own, now, strict=True) if old == value)
+            elif isinstance(value, (list, tuple)) and len(own) > 1 and list(value) == own:
+                guesses.setdefault(path, []).append(type(value)(now))
+    found = {}
+    for path, several in guesses.items():
+        owner, _, name = path.rpartition(".")
+        held, value = vars(network.get_submodule(owner)), several[0]
+        if path not in known and all(one == value for one in several) and value != held[name]:
+            held[name] = found[path] = value
+    return found
+
+
+def _reads(kind: type[nn.Module], site: str) -> set[str]:
+    """The names of attributes in the code of the methods on the way to a call."""
+    names: set[str] = set()
+    for part in site.split(">"):
+        method = part.partition(":")[0].rpartition(".")[2]
+        function = inspect.unwrap(getattr(kind, method, None) or (lambda: None))
+        names.update(getattr(getattr(function, "__code__", None), "co_names", ()))
+    return names
 
 
 def _slim_attention(network: nn.Module) -> None:
@@ -438,9 +560,11 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
     found: dict[str, Any] = dict(network.__dict__.get("_prunedge_sizes", {}))
     for name, module in pinned_modules(network):
         pinning = pins_of(module)
-        calls = {str(call): {str(place): list(pair) for place, pair in sizes.items()} for call, sizes in pinning.sizes.items()}
-        factors = {str(call): factor for call, factor in pinning.factors.items()}
-        found[f"{name}()"] = {"calls": calls, "factors": factors, "totals": sorted(pinning.totals)}
+        found[f"{name}()"] = {
+            "places": {site: sorted(times) for site, times in pinning.turns.items()},
+            "sizes": [[*call, {str(place): list(pair) for place, pair in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
+            "factors": [[*call, factor] for call, factor in pinning.factors.items()],
+        }
     return found
 
 
@@ -474,10 +598,12 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
     small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
-    attributes = {path: size for path, size in (sizes or {}).items() if isinstance(size, int)}
+    attributes = {path: size for path, size in (sizes or {}).items() if not path.endswith("()")}
     for path, size in attributes.items():
         module, _, name = path.rpartition(".")
-        setattr(small.get_submodule(module), name, size)
+        held = vars(small.get_submodule(module))
+        # JSON knows no tuples.
+        held[name] = tuple(size) if isinstance(held.get(name), tuple) else size
     if attributes:
         small.__dict__["_prunedge_sizes"] = attributes
     for path, found in (sizes or {}).items():
@@ -485,9 +611,15 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             name = path.removesuffix("()")
             if name not in dict(small.named_modules()):
                 raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module")
-            calls = {int(c): {int(place): (own, now) for place, (own, now) in one.items()} for c, one in found["calls"].items()}
-            factors = {int(call): float(factor) for call, factor in found["factors"].items()}
-            pin(small.get_submodule(name), Pinning(calls, frozenset(found["totals"]), factors))
+            if "places" not in found:
+                raise WeightsError(
+                    "the network was saved by prunedge 0.1, which knew the calls that it had pinned by their numbers", where=name,
+                    remedy="prune it again with this version",
+                )  # fmt: skip
+            turns = {site: frozenset(times) for site, times in found["places"].items()}
+            calls = {Call(site, turn): {int(place): (own, now) for place, (own, now) in one.items()} for site, turn, one in found["sizes"]}
+            factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
+            pin(small.get_submodule(name), Pinning(calls, turns, factors))
     _slim_attention(small)
     return small
 

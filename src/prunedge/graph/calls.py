@@ -1,25 +1,48 @@
-"""Calls that name sizes (reshapes, splits) or numbers (factors): counted while tracing, and pinned in a smaller network.
+"""Calls that name sizes (reshapes, splits) or numbers (factors): found while tracing, and pinned in a smaller network.
 
 Code such as `B, N, C = x.shape; qkv.reshape(B, N, 3, heads, C // heads)` works its sizes out from others that pruning changes
 separately. No attribute of the module puts that right, so the sizes themselves are: a pinned module runs its own code, and the
 calls that divide or join channels get the sizes that those channels have now. A factor worked out from a width,
 `q * (C // heads) ** -0.5`, is brought back to what it was before.
+
+A call is known by its place in the code, not by its number: training, a cache that is filled at the first picture, or one more
+level of a pyramid may add calls before it. The place is the chain of positions in the source text from the module's own method
+down to the call, `Attention.forward:7.8-7.51>split_heads:2.11-2.40`, lines counted from the first of each function. Calls in the
+code of a child module are the child's.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+import os
+import sys
+import threading
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
 
-Pins = Mapping[int, Mapping[int, tuple[int, int]]]  # call -> place among its sizes -> (size in the module's own terms, size now)
+
+class Call(NamedTuple):
+    """A call in a module's code: its place in the source text, and how often a forward has passed there before (from 0)."""
+
+    site: str
+    turn: int
+
+
+Pins = Mapping[Call, Mapping[int, tuple[int, int]]]  # place among the call's sizes -> (size in the module's own terms, size now)
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
@@ -37,54 +60,81 @@ _FACTORS = {
     "__truediv__",
     "__itruediv__",
 }
-_UNCOUNTED: list[None] = []  # one for each `uncounted` block that is running
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_MODULE = nn.modules.module.__file__
+_COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>"}
 _SUBCLASSES: dict[type[nn.Module], type[nn.Module]] = {}  # one for each class, so that two pinned modules are still of one class
+_POSITIONS: dict[tuple[int, int], tuple[CodeType, tuple[int, ...]]] = {}  # by the id of a code, which has to live on for that, and place
+
+
+class _Thread(threading.local):
+    """What is running in this thread: `uncounted` blocks, and the methods of pinned modules (by the modules' ids)."""
+
+    def __init__(self) -> None:
+        self.uncounted = 0
+        self.pinned: Counter[int] = Counter()
+
+
+_THREAD = _Thread()
 
 
 @dataclass
 class Pinning:
     """What a pinned module runs with.
 
-    `totals` are the numbers of calls that name sizes or factors that a forward may make. `factors` (call -> factor) multiply the numbers
-    that its code has worked out. `wanted` (call -> number) are those that the factors shall make; `settle` makes them the factors.
+    `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
+    numbers that its code has worked out. `wanted` are those that the factors shall make; `settle` makes them the factors.
     `needed` tells whether its code has ever asked for anything else.
     """
 
     sizes: Pins
-    totals: frozenset[int]
-    factors: dict[int, float] = field(default_factory=dict)
-    wanted: Mapping[int, float] = field(default_factory=dict)
-    met: dict[int, set[float]] = field(default_factory=dict)
+    turns: Mapping[str, frozenset[int]]
+    factors: dict[Call, float] = field(default_factory=dict)
+    wanted: Mapping[Call, float] = field(default_factory=dict)
+    met: dict[Call, set[float]] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
         """Forget the numbers themselves: only what they differed by stays, so that what else they depend on may change."""
-        self.factors = {call: next(iter(ratios)) for call, ratios in self.met.items() if len(ratios) == 1 and ratios != {1.0}}
+        for call, ratios in self.met.items():
+            self.factors.pop(call, None)
+            if len(ratios) == 1 and ratios != {1.0}:
+                self.factors[call] = next(iter(ratios))
         self.wanted, self.met = {}, {}
+
+    def alike(self, site: str) -> bool:
+        """Whether each passage there is pinned in the same way, so that it may be passed any number of times."""
+        passages = [self._at(Call(site, turn)) for turn in range(max(self.turns[site]))]
+        return all(one == passages[0] for one in passages)
+
+    def _at(self, call: Call) -> tuple[Any, ...]:
+        wanted = self.wanted.get(call)
+        return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), None if wanted is None or math.isnan(wanted) else wanted
 
 
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Code of our own that stands in for code whose calls tracing does not see."""
-    _UNCOUNTED.append(None)
+    _THREAD.uncounted += 1
     try:
         yield
     finally:
-        _UNCOUNTED.pop()
+        _THREAD.uncounted -= 1
 
 
 class SizedCalls(TorchFunctionMode):
-    """Counts the calls that name sizes or factors in each forward that is running; `site` is the module and number of the one under way.
+    """Notes the calls that name sizes or factors in each module's code; `site` is the module and the call that is under way.
 
-    `factors` holds for each module the factors that its code has used, by call, where they were always the same.
+    `turns` holds for each module and place in its code how often its forwards have passed there; `factors` for each module the
+    factors that its code has used, by call: NaN where they differed.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.site: tuple[str, int] | None = None
-        self.totals: dict[str, set[int]] = {}
-        self.factors: dict[str, dict[int, float]] = {}
-        self._running: list[tuple[str, list[int]]] = []
+        self.site: tuple[str, Call] | None = None
+        self.turns: dict[str, dict[str, set[int]]] = {}
+        self.factors: dict[str, dict[Call, float]] = {}
+        self._running: list[tuple[str, Counter[str]]] = []
         self.enter("")
 
     @property
@@ -94,22 +144,38 @@ class SizedCalls(TorchFunctionMode):
 
     def enter(self, module: str) -> None:
         """This module's forward begins."""
-        self._running.append((module, [0]))
+        self._running.append((module, Counter()))
 
     def leave(self) -> None:
         """The forward that began last ends."""
-        module, (count,) = self._running.pop()
-        self.totals.setdefault(module, set()).add(count)
+        module, passed = self._running.pop()
+        turns = self.turns.setdefault(module, {})
+        for site, times in passed.items():
+            turns.setdefault(site, set()).add(times)
+
+    def add(self, other: SizedCalls) -> None:
+        """What another run has seen."""
+        for module, sites in other.turns.items():
+            turns = self.turns.setdefault(module, {})
+            for site, times in sites.items():
+                turns.setdefault(site, set()).update(times)
+        for module, factors in other.factors.items():
+            mine = self.factors.setdefault(module, {})
+            for call, factor in factors.items():
+                mine[call] = factor if mine.get(call, factor) == factor else math.nan
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func)) or _UNCOUNTED:
+        if (factor is None and not _names_sizes(func)) or _THREAD.uncounted:
             return func(*args, **(kwargs or {}))
-        self.site = (self.module, self._running[-1][1][0])
-        for module, count in self._running:
-            if factor is not None and self.factors.setdefault(module, {}).setdefault(count[0], factor) != factor:
-                self.factors[module][count[0]] = math.nan
-            count[0] += 1
+        module, passed = self._running[-1]
+        site = _site(sys._getframe(1))[0]
+        call = Call(site, passed[site])
+        passed[site] += 1
+        if factor is not None:
+            factors = self.factors.setdefault(module, {})
+            factors[call] = factor if factors.get(call, factor) == factor else math.nan
+        self.site = (module, call)
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -119,52 +185,168 @@ class SizedCalls(TorchFunctionMode):
 class _Pinned(TorchFunctionMode):
     """Gives the calls of one forward their pinned sizes and factors."""
 
-    def __init__(self, pinning: Pinning) -> None:
+    def __init__(self, pinning: Pinning, module: nn.Module) -> None:
         super().__init__()
-        self.calls = 0
-        self._pinning = pinning
+        self.root = 0  # the id of the frame that runs the module's method
+        self.passed: Counter[str] = Counter()
+        self._pinning, self._module = pinning, module
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, pinning = kwargs or {}, self._pinning
-        if _UNCOUNTED:
+        factor = _factor(func, args)
+        if (factor is None and not _names_sizes(func)) or _THREAD.uncounted:
             return func(*args, **kwargs)
-        if (factor := _factor(func, args)) is not None:
-            if (wanted := pinning.wanted.get(self.calls)) is not None and factor and wanted == wanted:
-                pinning.met.setdefault(self.calls, set()).add(wanted / factor)
+        site, boundary = _site(sys._getframe(1))
+        if id(boundary) != self.root:
+            return func(*args, **kwargs)  # in a child's code
+        call = self._known(site)
+        if factor is not None:
+            wanted = pinning.wanted.get(call, math.nan)
+            if factor and not math.isnan(wanted):
+                pinning.met.setdefault(call, set()).add(wanted / factor)
                 now = wanted
             else:
-                now = factor * pinning.factors.get(self.calls, 1.0)
+                now = factor * pinning.factors.get(call, 1.0)
             pinning.needed |= now != factor
-            self.calls += 1
             return func(args[0], now, *args[2:], **kwargs)
-        if _names_sizes(func):
-            pins = pinning.sizes.get(self.calls)
-            self.calls += 1
-            if pins:
-                args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
+        if pins := pinning.sizes.get(call):
+            args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
         return func(*args, **kwargs)
+
+    def _known(self, site: str) -> Call:
+        """The call that tracing saw at this place and turn."""
+        turns = self._pinning.turns
+        if site not in turns:
+            # The method may have been called by itself, and when tracing from within another one.
+            longer = [one for one in turns if one.endswith(f">{site}")]
+            if len(longer) != 1:
+                raise self._strange(site, "came to a reshape, split or factor")
+            site = longer[0]
+        turn = self.passed[site]
+        self.passed[site] += 1
+        if turn < max(turns[site]):
+            return Call(site, turn)
+        if not self._pinning.alike(site):
+            raise self._strange(site, f"came {turn + 1} times to a reshape, split or factor")
+        return Call(site, 0)
+
+    def finish(self) -> None:
+        """Complain where a loop was shorter than it was when tracing, and which of its rounds were left out matters."""
+        for site, times in self.passed.items():
+            if times not in self._pinning.turns[site] and not self._pinning.alike(site):
+                raise self._strange(site, f"came {times} times to a reshape, split or factor")
+
+    def _strange(self, site: str, what: str) -> GraphError:
+        return GraphError(
+            f"this pruned layer {what} as it had not when it was pruned ({site}): its code took a way that it had not taken then, "
+            "or has been changed since",
+            where=type(self._module).__name__,
+            remedy="use it at the picture size and in the mode that it was pruned with, or prune the network anew",
+        )
+
+
+def _site(frame: FrameType | None) -> tuple[str, FrameType | None]:
+    """The place in the running module's code, and the frame in which that code was entered.
+
+    torch's own functions on the way are left out, and comprehensions count as part of the function around them, as later Pythons
+    compile them.
+    """
+    parts: list[str] = []
+    inner: tuple[int, ...] | None = None
+    while frame is not None:
+        code = frame.f_code
+        if id(code) in _BOUNDARIES:
+            break
+        if not code.co_filename.startswith(_TORCH) and code.co_filename != __file__:
+            place = inner or _position(code, frame.f_lasti)
+            if code.co_name in _COMPREHENSIONS:
+                inner = place
+            else:
+                inner = None
+                first = code.co_firstlineno
+                parts.append(f"{code.co_qualname}:{place[0] - first}.{place[1]}-{place[2] - first}.{place[3]}")
+        frame = frame.f_back
+    return ">".join(reversed(parts)), frame
+
+
+def _position(code: CodeType, instruction: int) -> tuple[int, ...]:
+    """First line, column, last line, column of an instruction's source text."""
+    key = (id(code), instruction)
+    if key not in _POSITIONS:
+        line, last, column, end = next(itertools.islice(code.co_positions(), instruction // 2, None))
+        _POSITIONS[key] = (code, (line or 0, column or 0, last or 0, end or 0))
+    return _POSITIONS[key][1]
+
+
+def run_way(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a method of a module as though it were its forward: the places in its code begin with it."""
+    return function(*args, **kwargs)
+
+
+def _run_pinned(module: nn.Module, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """A method of a pinned module, with its sizes; a method that calls another one of the same module goes on as it is."""
+    caller = sys._getframe(2).f_code.co_filename
+    if _THREAD.pinned[id(module)] and caller != _MODULE:
+        return function(module, *args, **kwargs)
+    mode = _Pinned(pins_of(module), module)
+    _THREAD.pinned[id(module)] += 1
+    try:
+        with mode:
+            mode.root = id(sys._getframe())
+            out = function(module, *args, **kwargs)
+    finally:
+        _THREAD.pinned[id(module)] -= 1
+    mode.finish()
+    return out
+
+
+_BOUNDARIES = {id(one.__code__) for one in (nn.Module._call_impl, run_way, _run_pinned)}
 
 
 def pin(module: nn.Module, pinning: Pinning) -> None:
     """Run this module's code with these sizes and factors from now on, in place; its class becomes a subclass of what it was.
 
-    A forward that makes another number of such calls than `totals` allows raises GraphError: the code took a way that tracing has not
-    seen, and the sizes would go to the wrong calls.
+    A forward that comes to a call of a kind that sizes are pinned for, at a place where tracing has not seen one, raises
+    GraphError: the code took a way that is not known, and might go on with sizes from before.
     """
+    own = module.__dict__.get("forward")
+    if own is not None and not (isinstance(own, MethodType) and own.__self__ is module):
+        raise GraphError(
+            "sizes in its code would have to be pinned, and its forward was replaced by a function that is not its own",
+            where=type(module).__name__, remedy="prune the network before its forward is replaced",
+        )  # fmt: skip
     module.__dict__["_prunedge_pins"] = pinning
     if not hasattr(type(module), "_prunedge_pinned"):
-        module.__class__ = _subclass(type(module))
+        kind = type(module)
+        module.__class__ = _subclass(kind)
+        _rebind(module, kind)
 
 
 def unpin(module: nn.Module) -> None:
     """Run this module's own code again."""
+    kind = type(module)
     del module.__dict__["_prunedge_pins"]
-    module.__class__ = type(module).__mro__[1]
+    module.__class__ = kind.__mro__[1]
+    _rebind(module, kind)
+
+
+def _rebind(module: nn.Module, before: type[nn.Module]) -> None:
+    """A forward that was set on the object (`m.forward = m.forward_split`) changes with the class, which was another one before."""
+    own = module.__dict__.get("forward")
+    if own is None:
+        return
+    function, name = own.__func__, own.__func__.__name__
+    if getattr(before, name, None) is function:
+        module.__dict__["forward"] = getattr(module, name)
+    else:
+        # A function from elsewhere, bound to the object.
+        other = _pinned_method(function) if hasattr(type(module), "_prunedge_pinned") else function.__wrapped__
+        module.__dict__["forward"] = MethodType(other, module)
 
 
 def pins_of(module: nn.Module) -> Pinning:
     """What `pin` was told of this module; nothing where it was not pinned."""
-    return module.__dict__.get("_prunedge_pins", Pinning({}, frozenset()))
+    return module.__dict__.get("_prunedge_pins", Pinning({}, {}))
 
 
 def pinned_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -173,24 +355,57 @@ def pinned_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of pinned modules of a kind: whatever is called forward, also forward_features or forward_split, is pinned.
+
+    Its objects are pickled and copied by their own class and pinned when they are made again, so that another process needs to know
+    nothing of this one's classes.
+    """
     if kind in _SUBCLASSES:
         return _SUBCLASSES[kind]
-
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        pinning = pins_of(self)
-        mode = _Pinned(pinning)
-        with mode:
-            out = kind.forward(self, *args, **kwargs)
-        if mode.calls not in pinning.totals:
-            raise GraphError(
-                f"this pruned layer met {mode.calls} reshapes and factors and not {sorted(pinning.totals)}: its code took a way that it "
-                "had not taken when it was pruned",
-                where=kind.__name__, remedy="use it at the picture size and in the mode that it was pruned with",
-            )  # fmt: skip
-        return out
-
-    made = type(kind.__name__, (kind,), {"forward": forward, "_prunedge_pinned": True, "__doc__": kind.__doc__})
+    members = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__reduce_ex__": _reduced,
+        "_prunedge_pinned": True,
+    }
+    for name in ways(kind):
+        members[name] = _pinned_method(getattr(kind, name))
+    made = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(members))
     return _SUBCLASSES.setdefault(kind, made)
+
+
+def ways(kind: type[nn.Module]) -> list[str]:
+    """The methods of a class that run it: forward, and those whose names begin so."""
+    names = (name for name in dir(kind) if name.startswith("forward"))
+    return [name for name in names if isinstance(inspect.getattr_static(kind, name), FunctionType)]
+
+
+def _pinned_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return _run_pinned(self, function, args, kwargs)
+
+    return method
+
+
+def _reduced(self: nn.Module, protocol: Any) -> Any:
+    """How its own class would be pickled, and pinned again after that."""
+    made = type(self)
+    kind = made.__mro__[1]
+    how: Any = super(made, self).__reduce_ex__(protocol)
+    if isinstance(how, str):
+        return how
+    function, args, *state = how
+    args = tuple(kind if one is made else one for one in args)
+    return (_again, (kind if function is made else function, args, self.__dict__.get("_prunedge_pins")), *state)
+
+
+def _again(function: Callable[..., nn.Module], args: tuple[Any, ...], pinning: Pinning | None) -> nn.Module:
+    """A pinned module that comes out of a pickle; its state is set afterwards."""
+    module = function(*args)
+    pin(module, pinning or Pinning({}, {}))
+    return module
 
 
 def _names_sizes(func: Any) -> bool:

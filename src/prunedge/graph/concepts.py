@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from prunedge.graph.calls import Call
+
 Role = Literal["out", "in", "channel"]
 ROLES: tuple[Role, ...] = get_args(Role)
 KeptIndices = dict[str, dict[int, np.ndarray]]
@@ -118,14 +120,16 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Resize:
-    """The `call`-th (from 0) call in the code of `module` that names sizes (a reshape or a split), where it names those of channels.
+    """A call in the code of `module` that names sizes (a reshape or a split), where it names those of channels.
 
-    `sizes` says for each place among the sizes whose channels it counts: (place, layout, axis of the layout).
+    `sizes` says for each place among the sizes whose channels it counts: (place, layout, axis of the layout). `aside`: evaluation at
+    the traced size does not come there; training, another size, or a method beside forward does.
     """
 
     module: str
-    call: int
+    call: Call
     sizes: tuple[tuple[int, Layout, int], ...]
+    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ class ChannelGraph:
 
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
-    `sized_calls` says how many calls that name sizes or factors the forward of each module makes, `factors` the factors among them.
+    `sized_calls` says for each module which places in its code name sizes or factors, and how often its forwards pass there; `factors`
+    holds the factors among them. `ways` names the methods of modules that answer as forward does (`forward_split`).
     `regular` says that each operation does to any number of channels what it does to these (`prunedge.graph.follow`).
     """
 
@@ -161,8 +166,9 @@ class ChannelGraph:
     statistics: tuple[Statistic, ...] = ()
     reshapes: tuple[Reshape, ...] = ()
     resizes: tuple[Resize, ...] = ()
-    sized_calls: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    factors: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    sized_calls: Mapping[str, Mapping[str, frozenset[int]]] = field(default_factory=dict)
+    factors: Mapping[str, Mapping[Call, float]] = field(default_factory=dict)
+    ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regular: bool = False
 
     @property

@@ -35,7 +35,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from prunedge.graph.calls import SizedCalls
+from prunedge.graph.calls import Call, SizedCalls
 from prunedge.graph.concepts import Operation, Role
 
 Labels = torch.Tensor
@@ -231,7 +231,7 @@ class Sized:
     """A call that names the sizes of channels, as it is seen while tracing: (place, labels, dimension) (see `concepts.Resize`)."""
 
     module: str
-    call: int
+    call: Call
     sizes: tuple[tuple[int, torch.Tensor, int], ...]
 
 

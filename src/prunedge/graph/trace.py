@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
@@ -19,6 +18,8 @@ from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operati
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
+from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.ways import Aside, Beside, batched, look_aside, methods_beside, watching
 from prunedge.spans import timed
 
 Attention = Literal["heads", "width"]
@@ -39,21 +40,27 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     tensors = floating(network)
     ledger = Ledger({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     trainable = {name for name, _ in network.named_parameters()}
-    with _undisturbed(network):
+    with undisturbed(network):
         network.eval()
         seen = _run(network, example, tensors, ledger, attention)
         assert seen is not None
+        evaluated = {module: set(sites) for module, sites in seen.turns.items()}
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
             network.train()
             operations, mixings = list(ledger.operations), list(ledger.mixings)
-            training = _run(network, _batched(example), tensors, ledger, attention, only=unused)
-            for module, counts in training.totals.items() if training else ():
-                seen.totals.setdefault(module, set()).update(counts)
+            training = _run(network, batched(example), tensors, ledger, attention, only=unused)
+            if training is not None:
+                seen.add(training)
             ledger.operations, ledger.mixings = operations, mixings
+        aside, ways = Aside(), dict[str, tuple[str, ...]]()
+        beside = methods_beside(network)
+        if beside or ledger.resizes or any(seen.factors.values()):
+            aside, ways = _others(network, example, tensors, ledger, seen, attention, beside)
     # Convolutions of torch's own know their groups from their weights.
     parts = [(module, labels) for module, labels in ledger.parts if not isinstance(network.get_submodule(module), nn.modules.conv._ConvNd)]
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
+    resizes = _known_aside(aside, seen, component, home)
     costs = [_operation(op, component, home) for op in ledger.operations]
     order = {name: i for i, name in enumerate(tensors)}
     layers = sorted({op.weight for op in costs if op.weight} | ledger.positions.keys(), key=order.__getitem__)
@@ -62,10 +69,17 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         trainable=frozenset(trainable), layers=tuple((_module(name), name) for name in layers), example=example,
         statistics=tuple(_statistic(mixing, component, home) for mixing in ledger.mixings),
         reshapes=tuple(Reshape(module, _layout(labels, component, home)) for module, labels in _squeezed(ledger.divisions, parts)),
-        resizes=tuple(_resize(one, component, home) for one in ledger.resizes),
-        sized_calls={module: frozenset(counts) for module, counts in seen.totals.items()},
+        resizes=(
+            *(_resize(one, component, home, one.call.site not in evaluated.get(one.module, ())) for one in ledger.resizes),
+            *(_resize(one, component, home, aside=True) for one in resizes),
+        ),
+        sized_calls={module: {site: frozenset(times) for site, times in sites.items()} for module, sites in seen.turns.items()},
         factors=seen.factors,
-        regular=not (ledger.irregular or ledger.divisions or parts or ledger.resizes or ledger.conditions or any(seen.factors.values())),
+        ways=ways,
+        regular=not (
+            ledger.irregular or ledger.divisions or parts or ledger.resizes or resizes or ledger.conditions
+            or any(seen.factors.values())
+        ),
     )  # fmt: skip
 
 
@@ -94,17 +108,9 @@ def call(network: nn.Module, example: Any) -> Any:
     return network(*example) if isinstance(example, tuple) else network(example)
 
 
-def _batched(example: Any) -> Any:
-    """An example of one input, twice: batch norm over single values does not train."""
-    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
-    if first is None or len(first) > 1:
-        return example
-    return tree_map(lambda x: torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x, example)
-
-
 def _run(
     network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, attention: Attention,
-    only: set[str] | None = None,
+    only: set[str] | None = None, beside: Beside | None = None,
 ) -> SizedCalls | None:  # fmt: skip
     """Push labels through the network into the ledger; gives what was seen of its calls, or nothing where it does not run with `only`."""
     first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
@@ -114,11 +120,9 @@ def _run(
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
-        with torch.no_grad(), _watching(network, labeller.sized), labeller.sized, labeller:
+        with torch.no_grad(), watching(network, labeller.sized, beside, compare=False), labeller.sized, labeller:
             # Inside: a generator goes on running while its tensors are taken out.
             seen = seen_in(call(network, example), network)
-    except GraphError:
-        raise
     except Exception as error:
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
@@ -134,49 +138,52 @@ def _run(
     return labeller.sized
 
 
-@contextmanager
-def _watching(network: nn.Module, sized: SizedCalls) -> Iterator[None]:
-    """Say whose forward is running."""
+def _others(
+    network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, seen: SizedCalls, attention: Attention,
+    beside: Beside,
+) -> tuple[Aside, dict[str, tuple[str, ...]]]:  # fmt: skip
+    """What other ways through the code come to, and which methods beside forward answer as it does."""
+    same: dict[str, tuple[str, ...]] = {}
 
-    def enter(name: str):  # type: ignore[no-untyped-def]
-        return lambda module, args: sized.enter(name)
+    def run(training: bool, batch: Any, scratch: Ledger | None, methods: Beside) -> SizedCalls | None:
+        # What one run leaves behind (anchors of a size) would keep the next from coming that way.
+        with undisturbed(network):
+            network.train(training)
+            if scratch is not None:
+                return _run(network, batch, tensors, scratch, attention, only=set(), beside=methods)
+            return plainly(batch, methods)
 
-    def leave(module: nn.Module, args: Any, out: Any) -> None:
+    def plainly(batch: Any, methods: Beside) -> SizedCalls | None:
+        sized = SizedCalls()
+        try:
+            with torch.no_grad(), watching(network, sized, methods) as verdicts, sized:
+                seen_in(call(network, batch), network)
+        except Exception:  # whatever the user's forward raises: this way can't be taken
+            return None
+        for name, methods_of in verdicts.items():
+            if alike := tuple(method for method, why in methods_of.items() if not why):
+                same[name] = alike
         sized.leave()
+        return sized
 
-    handles = []
-    for name, module in network.named_modules():
-        if name:
-            handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave, always_call=True)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return look_aside(example, ledger, seen, run, beside), same
+
+
+def _known_aside(aside: Aside, seen: SizedCalls, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> list[Sized]:
+    """Add to `seen` what other ways came to, and give their resizes; neither where channels got lost from sight on the way."""
+    if any(int(root) in home for atoms in aside.lost for root in np.unique(component[atoms])):
+        return []
+    for (module, site), times in aside.turns.items():
+        seen.turns.setdefault(module, {})[site] = times
+    for module, factors in aside.factors.items():
+        seen.factors.setdefault(module, {}).update(factors)
+    return aside.resizes
 
 
 def _coordinates(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     shape = tensor.shape
     lines = (torch.arange(size).reshape([-1 if i == d else 1 for i in range(len(shape))]) for d, size in enumerate(shape))
     return tuple(line.expand(shape) for line in lines)
-
-
-@contextmanager
-def _undisturbed(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _settle(ledger: Ledger) -> np.ndarray:
@@ -242,9 +249,9 @@ def _operation(op: Operation | tuple[int, torch.Tensor], component: np.ndarray, 
     return op if isinstance(op, Operation) else Operation(None, op[0], _layout(op[1], component, home))
 
 
-def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Resize:
+def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]], aside: bool = False) -> Resize:
     layouts = {id(labels): _layout(labels, component, home) for _, labels, _ in one.sizes}
-    return Resize(one.module, one.call, tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes))
+    return Resize(one.module, one.call, tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes), aside)
 
 
 def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:
