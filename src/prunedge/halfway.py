@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from prunedge.importance import Scores
 from prunedge.ranks import by_first, from_first
 from prunedge.spans import timed
+from prunedge.systems import replace
 from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
 
 NAME = "training.safetensors"
