@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from prunedge.errors import GraphError, PrunedgeError
+from prunedge.errors import GraphError, PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph
 from prunedge.importance.scores import Scores, checked, finished
 from prunedge.importance.watch import Reading, Watch
@@ -25,8 +25,8 @@ BINS = 16
 class ActivationCollector:
     """Adds up what a criterion needs from the channels' values at the inputs of their consumers; nothing grows with the pictures.
 
-    Where a group has several consumers (a residual sum), the score is the mean over those that are seen (`prunedge.importance.watch`). Groups
-    of which none is seen have no score, and stay whole.
+    Where a group has several consumers (a residual sum), the score is the mean over those that are seen (`prunedge.importance.watch`).
+    Groups of which none is seen have no score, and stay whole.
     """
 
     criterion = ""
@@ -91,10 +91,10 @@ class ActivationCollector:
         self._failed = self._failed or failed
 
     def result(self) -> Scores:
-        """The scores of everything since the last `reset`; GraphError when there was nothing, or a batch was `undecided`."""
+        """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
         self._flush()
         if self._failed:
-            raise GraphError(f"the examples of a batch can't be told apart: {self._failed}", remedy="gather one example at a time")
+            raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="gather one example at a time")
         if not self._examples:
             raise GraphError(f"the criterion '{self.criterion}' has seen no pictures", remedy="rank on at least one batch")
         by_group: dict[str, list[torch.Tensor]] = {}

@@ -83,8 +83,8 @@ def described(value: Any) -> tuple[Any, ...]:
 def as_pair(batch: Any) -> tuple[Any, Any]:
     """The network's inputs and the labels of a batch; None for labels where there are none.
 
-    Two things in a tuple or list are (inputs, labels), one is (inputs,); a tensor or a dict alone is inputs. Inputs are a tensor, or a tuple
-    or dict of the network's arguments. PrunedgeError for more than two.
+    Two things in a tuple or list are (inputs, labels), one is (inputs,); a tensor or a dict alone is inputs. Inputs are a tensor, or a
+    tuple or dict of the network's arguments. PrunedgeError for more than two.
     """
     if not isinstance(batch, (tuple, list)):
         return batch, None

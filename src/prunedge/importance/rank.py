@@ -203,7 +203,6 @@ class _Passing:
 
 
 # Every criterion that is not read off gradients; all but one of them need no labels, either.
-_NO_LOSS = (
-    "yield (inputs, labels), give loss=fn, or use a criterion that needs none: "
-    + ", ".join(name for name, one in CRITERIA.items() if one.reads != "gradients" and name != "mutual-information")
+_NO_LOSS = "yield (inputs, labels), give loss=fn, or use a criterion that needs none: " + ", ".join(
+    name for name, one in CRITERIA.items() if one.reads != "gradients" and name != "mutual-information"
 )

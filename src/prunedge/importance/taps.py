@@ -24,7 +24,7 @@ class Tap:
     columns: torch.Tensor
 
     def read(self, z: torch.Tensor, features: int) -> torch.Tensor:
-        """Each channel's values in what its consumer reads, `z` (rows, ...) with the channels along `features`: (rows, channels, k * places)."""
+        """Each channel's values in what its consumer reads: `z` (rows, ...), channels along `features` -> (rows, channels, k * places)."""
         by_feature = z.movedim(features, 1).unsqueeze(2).flatten(2)  # (rows, features, places)
         columns = self.columns.to(z.device)
         if columns.shape == (by_feature.shape[1], 1) and bool((columns[:, 0] == torch.arange(len(columns), device=z.device)).all()):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunedge import ranks
-from prunedge.errors import GraphError
+from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.importance.examples import moved, tensors
 from prunedge.importance.scores import Scores, checked, finished
@@ -118,16 +118,11 @@ class TaylorCollector:
         self._examples += examples
         self._failed = self._failed or failed
 
-    @property
-    def failed(self) -> str:
-        """Why there is no `result` since the last `reset`: a batch was `undecided`, and nobody has dropped it. Empty when there is one."""
-        self._flush()
-        return self._failed
-
     def result(self) -> Scores:
-        """The scores of everything since the last `reset`; GraphError when there was nothing, or a batch was `undecided`."""
-        if self.failed:
-            raise GraphError(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
+        """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
+        self._flush()
+        if self._failed:
+            raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
         if not self._examples:
             raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
         values = {name: total / self._examples for name, total in self._sums.items()}
@@ -303,7 +298,7 @@ class ScaleCollector:
         self._batch = batch_size
         self._here = batch_size if here is None else here
 
-    undecided = failed = ""  # it adds up over examples: which is which makes no difference
+    undecided = ""  # it adds up over examples: which is which makes no difference
 
     def drop_batch(self) -> None:
         """Forget the batch that has just gone forward and backward."""

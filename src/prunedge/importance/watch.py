@@ -1,9 +1,9 @@
 """What a network's consumers read while it runs, and which example each row of it belongs to.
 
-The rows of what a layer reads are not always the examples: windows are folded into the batch, the batch stands behind the sequence or among
-the positions, tokens are shared by all examples. Sizes alone can't tell (a batch of four and four windows have the same), so the network is
-asked: a few examples go through it, then the same with one of them exchanged for another, one after the other. The rows that change are that
-example's. With three examples 0, 1, 2 and two windows each, one layer's rows may be
+The rows of what a layer reads are not always the examples: windows are folded into the batch, the batch stands behind the sequence or
+among the positions, tokens are shared by all examples. Sizes alone can't tell (a batch of four and four windows have the same), so the
+network is asked: a few examples go through it, then the same with one of them exchanged for another, one after the other. The rows that
+change are that example's. With three examples 0, 1, 2 and two windows each, one layer's rows may be
 
     0 0 1 1 2 2    (batch, windows):    Fold(dim=0, outer=1, inner=2)
     0 1 2 0 1 2    (windows, batch):    Fold(dim=0, outer=2, inner=1)
@@ -30,6 +30,7 @@ from prunedge import ranks
 from prunedge.graph import ChannelGraph, call
 from prunedge.importance import examples
 from prunedge.importance.taps import Tap, feature_dim, readings
+
 
 PROBED = 3  # examples that tell two ways to fold apart
 NOISE = 4.0  # times what the same examples differ by when they come again, as they may on a GPU
@@ -254,9 +255,7 @@ class Watch:
         self._recorded = []
         if len({tuple((event, z.shape) for event, z, _ in events) for events in passed}) > 1:
             return {}  # it takes other ways for other examples
-        return {
-            events[0][0]: _fold([z for _, z, _ in events], events[0][2], few) for events in zip(*passed, strict=True)
-        }
+        return {events[0][0]: _fold([z for _, z, _ in events], events[0][2], few) for events in zip(*passed, strict=True)}
 
     def _pass(self, network: nn.Module, run: Callable[[], Any]) -> None:
         """Let something through the network that leaves no trace: not in its buffers, nor in what is random.
