@@ -137,7 +137,7 @@ def _batches(network: nn.Module, split: Split, device: str) -> list[tuple[torch.
     """Batches as large as the activations of all layers allow."""
     pictures, _ = next(iter(split.batches(1)))
     with torch.no_grad(), Replay(network).attached() as replay:
-        replay.record(pictures.to(device))
+        replay.record(lambda: network(pictures.to(device)))
         size = max(1, min(_LARGEST, int(_MEMORY / max(1, replay.bytes))))
     return [(pictures.to(device), labels.to(device)) for pictures, labels in split.batches(size)]
 

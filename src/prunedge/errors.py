@@ -5,6 +5,7 @@ PrunedgeError
 ├── ModelError      networks that can't be built
 ├── WeightsError    weights that don't load or don't fit
 ├── GraphError      networks whose channels can't be followed
+│   └── Undecided   examples of a batch that can't be told apart
 ├── SurgeryError    a removal that could not be proven
 ├── TrainError      training that went astray
 ├── RunError        run folders: missing, foreign, damaged
@@ -44,6 +45,10 @@ class WeightsError(PrunedgeError):
 
 class GraphError(PrunedgeError):
     """A network whose channels can't be followed."""
+
+
+class Undecided(GraphError):
+    """Which example is where in a batch can't be told, and the batch is not to be had again."""
 
 
 class SurgeryError(PrunedgeError):

@@ -150,19 +150,27 @@ def by_first(function: Callable[P, T]) -> Callable[P, T]:
         value: Any = None
         error: Exception | None = None
         if rank() == 0:
-            told = _alone.set(True)
             try:
-                value = function(*args, **kwargs)
+                with alone():
+                    value = function(*args, **kwargs)
             except Exception as failure:  # raised below, on every process
                 error = failure
-            finally:
-                _alone.reset(told)
         value, error = from_first((value, error))
         if error is not None:
             raise error
         return value
 
     return run
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While inside, this process is the only one: it neither speaks to the others nor waits for them."""
+    told = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(told)
 
 
 def agree(what: str, value: str) -> None:
@@ -181,7 +189,7 @@ def join(collector: Any) -> None:
             collector.take_over(part)
 
 
-def dealt(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+def dealt(batches: Iterable[T]) -> Iterable[T]:
     """Whole batches in turn: every process gets each `size()`-th, as one process would make it."""
     if size() == 1:
         return batches

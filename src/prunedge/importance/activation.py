@@ -9,10 +9,11 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from prunedge.errors import GraphError
+from prunedge.errors import GraphError, PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph
-from prunedge.importance.scores import Scores, checked
-from prunedge.importance.taps import Tap, taps
+from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.watch import Reading, Watch
+from prunedge.models.classification import class_logits, cross_entropy
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero itself.
 _OCTAVE, _REACH = 8, 16
@@ -24,84 +25,130 @@ BINS = 16
 class ActivationCollector:
     """Adds up what a criterion needs from the channels' values at the inputs of their consumers; nothing grows with the pictures.
 
-    Where a group has several consumers (a residual sum), the score is the mean over those that a tap sees. Groups that no tap sees
-    have no score, and stay whole.
+    Where a group has several consumers (a residual sum), the score is the mean over those that are seen (`prunedge.importance.watch`).
+    Groups of which none is seen have no score, and stay whole.
     """
 
     criterion = ""
+    by_example = False  # whether it needs to know which example a value belongs to
 
     def __init__(self, graph: ChannelGraph) -> None:
-        self._graph = graph
+        self._watch = Watch(graph, self.by_example)
         self.reset()
 
     def reset(self) -> None:
         """Forget what was gathered."""
         self._sums: dict[tuple[str, int], torch.Tensor] = {}
-        self._examples: dict[tuple[str, int], int] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+        self._examples = 0
+        self._failed = ""
+        self.drop_batch()
+
+    def start_batch(self, batch_size: int) -> None:
+        """Say before each forward pass how many examples the batch holds."""
+        self._flush()
+        self._batch = batch_size
+        self._watch.start(batch_size)
+
+    @property
+    def undecided(self) -> str:
+        """Why the examples of the batch that has just gone through can't be told apart; empty when they can."""
+        return self._watch.undecided
+
+    def drop_batch(self) -> None:
+        """Forget the batch that has just gone through."""
+        self._pending: dict[tuple[str, int], torch.Tensor] = {}
+        self._pending_counts: dict[tuple[str, int], int] = {}
+        self._batch = 0
+        self._watch.start(0)
 
     @contextmanager
     def attach(self, network: nn.Module) -> Iterator[None]:
         """Watch every consumer of every group while the context lasts."""
-        found = taps(network, self._graph)
-        handles = [module.register_forward_pre_hook(self._watch(tuple(these))) for module, these in found.items()]
-        try:
+        with self._watch.attached(network, self._see):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def observe(self, labels: torch.Tensor, outputs: torch.Tensor) -> None:
-        """The batch that just went through had these labels (n,) int64, and the network answered with these logits (n, classes)."""
+    def observe(self, labels: Any, outputs: Any) -> None:
+        """The batch that just went through had these labels (n,) integers or None, and the network answered with `outputs`."""
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process."""
         self.take_over(other.gathered())
 
     def gathered(self) -> Any:
-        """The sums and the numbers of examples since the last `reset`, for another process."""
-        return self._sums, self._examples
+        """The sums and the numbers of values since the last `reset`, for another process."""
+        self._flush()
+        return self._sums, self._counts, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
-        sums, examples = gathered
+        self._flush()
+        sums, counts, examples, failed = gathered
         for key, total in sums.items():
-            self._add(key, total, examples[key])
+            _add(self._sums, key, total)
+            self._counts[key] = self._counts.get(key, 0) + counts[key]
+        self._examples += examples
+        self._failed = self._failed or failed
 
     def result(self) -> Scores:
-        """The scores of everything since the last `reset`."""
+        """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
+        self._flush()
+        if self._failed:
+            raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="gather one example at a time")
         if not self._examples:
             raise GraphError(f"the criterion '{self.criterion}' has seen no pictures", remedy="rank on at least one batch")
         by_group: dict[str, list[torch.Tensor]] = {}
         for key, total in self._sums.items():
-            by_group.setdefault(key[0], []).append(self._score(total, self._examples[key]))
+            by_group.setdefault(key[0], []).append(self._score(total, self._counts[key]))
         values = {name: torch.stack(several).mean(0) for name, several in by_group.items()}
-        return Scores(values, self.criterion, max(self._examples.values()))
+        return finished(values, self.criterion, self._examples)
 
-    def _watch(self, these: tuple[Tap, ...]) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            for tap in these:
-                self._gather((tap.group, tap.place), tap.read(module, args[0].detach()))
-
-        return hook
+    def _see(self, reading: Reading, read: torch.Tensor) -> None:
+        z = reading.arranged(read.detach())
+        for tap in reading.taps:
+            self._gather((tap.group, tap.place), tap.read(z, reading.place))
 
     def _gather(self, key: tuple[str, int], values: torch.Tensor) -> None:
-        """Take in the channels' values (examples, channels, places)."""
-        self._add(key, self._summary(values).cpu(), len(values))
+        """Take in the channels' values at one reading: (rows, channels, places), the rows being the examples with `by_example`."""
+        self._wait(key, self._summary(values).cpu(), self._count(values))
 
-    def _add(self, key: tuple[str, int], summary: torch.Tensor, examples: int) -> None:
-        self._sums[key] = self._sums[key] + summary if key in self._sums else summary
-        self._examples[key] = self._examples.get(key, 0) + examples
+    def _wait(self, key: tuple[str, int], summary: torch.Tensor, count: int) -> None:
+        _add(self._pending, key, summary)
+        self._pending_counts[key] = self._pending_counts.get(key, 0) + count
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        if self.undecided:
+            self._failed = self._failed or self.undecided
+        else:
+            self._settle()
+            self._examples += self._batch
+        self.drop_batch()
+
+    def _settle(self) -> None:
+        for key, total in self._pending.items():
+            _add(self._sums, key, total)
+            self._counts[key] = self._counts.get(key, 0) + self._pending_counts[key]
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        """What a batch adds for each channel, (channels, ...) float64; means over places, sums over examples.
+        """What a reading adds for each channel, (channels, ...) float64: sums over rows and places.
 
         `values` are as the network computes them: sums run in float64 without a copy of the whole map.
         """
         raise NotImplementedError
 
-    def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
+    def _count(self, values: torch.Tensor) -> int:
+        """Of how many numbers for each channel `_summary` is the sum."""
+        return values.shape[0] * values.shape[2]
+
+    def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
         """(channels,) float64."""
-        return total / examples
+        return total / count
+
+
+def _add(sums: dict[tuple[str, int], torch.Tensor], key: tuple[str, int], more: torch.Tensor) -> None:
+    sums[key] = sums[key] + more if key in sums else more
 
 
 class ActivationMean(ActivationCollector):
@@ -113,7 +160,7 @@ class ActivationMean(ActivationCollector):
     criterion = "activation-mean"
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(values, 1, dim=2, dtype=torch.float64).sum(0) / values.shape[2]
+        return torch.linalg.vector_norm(values, 1, dim=2, dtype=torch.float64).sum(0)
 
 
 class ActivationStd(ActivationCollector):
@@ -123,10 +170,10 @@ class ActivationStd(ActivationCollector):
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
         squares = torch.linalg.vector_norm(values, 2, dim=2, dtype=torch.float64).square()
-        return torch.stack((values.mean(2, dtype=torch.float64).sum(0), squares.sum(0) / values.shape[2]), 1)
+        return torch.stack((values.sum(2, dtype=torch.float64).sum(0), squares.sum(0)), 1)
 
-    def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
-        mean, square = (total / examples).unbind(1)
+    def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
+        mean, square = (total / count).unbind(1)
         return (square - mean.square()).clamp_min(0).sqrt()
 
 
@@ -136,11 +183,16 @@ class Apoz(ActivationCollector):
     criterion = "apoz"
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return values.count_nonzero(2).double().sum(0) / values.shape[2]
+        return values.count_nonzero(2).double().sum(0)
 
 
 class ActivationFunction(ActivationCollector):
-    """A user's own number for each example and channel, from the channel's values (examples, channels, places); the mean over examples."""
+    """A user's own number for each example and channel, from the channel's values (examples, channels, places).
+
+    The score is the mean over examples, and over a consumer's calls where it is called several times.
+    """
+
+    by_example = True
 
     def __init__(self, graph: ChannelGraph, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__(graph)
@@ -150,38 +202,56 @@ class ActivationFunction(ActivationCollector):
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
         return checked(self._function(values.double()), values.shape[:2], self.criterion).sum(0)
 
+    def _count(self, values: torch.Tensor) -> int:
+        return len(values)
+
 
 class MutualInformation(ActivationCollector):
     """theta = I(q(a); y), in nats, of the spatial mean of a channel, quantised, and the class (Molchanov et al. 2017, section 2.2).
 
-    The means are counted, with the class, in a fine histogram whose cells are fixed beforehand, so that neither the order nor the number of
-    the pictures matters; at the end its cells are joined to at most `BINS` bins of about equal counts (`joined`).
+    The means (over all of a consumer's calls, where it is called several times) are counted, with the class, in a fine histogram whose
+    cells are fixed beforehand, so that neither the order nor the number of the pictures matters; at the end its cells are joined to at most
+    `BINS` bins of about equal counts (`joined`).
     """
 
     criterion = "mutual-information"
+    by_example = True
 
-    def reset(self) -> None:
-        """Forget what was gathered."""
-        super().reset()
-        self._waiting: dict[tuple[str, int], torch.Tensor] = {}
+    def drop_batch(self) -> None:
+        """Forget the batch that has just gone through."""
+        super().drop_batch()
+        self._classes: torch.Tensor | None = None
+        self._number = 0
 
-    def observe(self, labels: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Count the waiting batch under its classes."""
-        truth, classes = self._classes(labels, outputs), outputs.shape[1]
-        for key, cells in self._waiting.items():
+    def observe(self, labels: Any, outputs: Any) -> None:
+        """The classes that the batch is counted under: PrunedgeError when there is not one for each example."""
+        logits = class_logits(outputs)
+        self._number = logits.shape[1]
+        self._classes = self._truth(labels, logits)
+
+    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
+        if labels is None:
+            remedy = f"yield (inputs, labels), or use {PredictionInformation.criterion}"
+            raise PrunedgeError(f"the criterion '{self.criterion}' needs labels, and the batches have none", remedy=remedy)
+        cross_entropy(logits, labels)  # says what is wrong with them, if anything
+        return labels.long()
+
+    def _gather(self, key: tuple[str, int], values: torch.Tensor) -> None:
+        self._wait(key, values.sum(2, dtype=torch.float64), values.shape[2])  # (examples, channels)
+
+    def _settle(self) -> None:
+        truth, classes = self._classes, self._number
+        if truth is None:
+            raise PrunedgeError(f"the criterion '{self.criterion}' was not told the classes of a batch", remedy="call observe")
+        for key, total in self._pending.items():
+            cells = cell(total / self._pending_counts[key])
             channels = torch.arange(cells.shape[1], device=cells.device)
             flat = (channels * CELLS + cells) * classes + truth.to(cells.device)[:, None]
             counts = torch.bincount(flat.flatten(), minlength=cells.shape[1] * CELLS * classes)
-            self._add(key, counts.reshape(cells.shape[1], CELLS, classes).cpu(), len(cells))
-        self._waiting = {}
+            _add(self._sums, key, counts.reshape(cells.shape[1], CELLS, classes).cpu())
+            self._counts[key] = self._counts.get(key, 0) + len(cells)
 
-    def _classes(self, labels: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-        return labels
-
-    def _gather(self, key: tuple[str, int], values: torch.Tensor) -> None:
-        self._waiting[key] = cell(values.mean(2, dtype=torch.float64))
-
-    def _score(self, total: torch.Tensor, examples: int) -> torch.Tensor:
+    def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
         return information(joined(total))
 
 
@@ -190,8 +260,8 @@ class PredictionInformation(MutualInformation):
 
     criterion = "mutual-information-prediction"
 
-    def _classes(self, labels: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-        return outputs.argmax(1)
+    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(1)
 
 
 def cell(values: torch.Tensor) -> torch.Tensor:

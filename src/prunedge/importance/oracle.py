@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial as partial_of
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from prunedge.graph import ChannelGraph, Group
+from prunedge.graph import ChannelGraph, Group, call
 from prunedge.graph.zeroed import zeroed
+from prunedge.importance import examples
 from prunedge.importance.replay import Instead, Replay
 from prunedge.importance.taps import consumer
+from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.cost import evaluating
 
 Progress = Callable[[int, int, str], None]
@@ -21,10 +25,10 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Truth:
-    """The change of the mean cross-entropy when each channel is zeroed: group -> (channels,) float64, NaN where it was not measured.
+    """The change of the mean loss when each channel is zeroed: group -> (channels,) float64, NaN where it was not measured.
 
-    Positive where the loss rises. `loss` is that of the whole network over the same `examples`. `seconds` were spent on
-    `channels` measurements, `seconds_whole` would be one evaluation of the whole network.
+    The mean is over the examples. Positive where the loss rises. `loss` is that of the whole network over the same `examples`.
+    `seconds` were spent on `channels` measurements, `seconds_whole` would be one evaluation of the whole network.
     """
 
     changes: Mapping[str, torch.Tensor]
@@ -63,30 +67,33 @@ def sample(graph: ChannelGraph, channels: int | None, seed: int = 0) -> dict[str
 
 
 def oracle(
-    network: nn.Module, graph: ChannelGraph, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], chosen: Mapping[str, tuple[int, ...]], *,
+    network: nn.Module, graph: ChannelGraph, batches: Iterable[Any], chosen: Mapping[str, tuple[int, ...]], *, loss: Loss | None = None,
     partial: Partial | None = None, keep: Callable[[Partial], None] | None = None, progress: Progress | None = None,
 ) -> Truth:  # fmt: skip
     """Zero each of the `chosen` channels (group -> channels) at all its consumers and measure the loss, in evaluation mode, in float32.
 
-    The oracle of Molchanov et al. 2017, section 2.2. `batches` of (inputs, labels) must come in the same order each time and fit into
-    memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep` is
-    told after each group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as before
-    in the end.
+    The oracle of Molchanov et al. 2017, section 2.2. `batches` and `loss` are as for `rank`: (inputs, labels) and their cross-entropy, or
+    whatever `loss(network, batch)` takes for the mean over the batch's examples. The batches must come in the same order each time and
+    fit into memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep`
+    is told after each group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as
+    before in the end.
     """
     batches = list(batches)
     done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
     count = sum(map(len, chosen.values()))
     tensors = dict(network.named_parameters())
     with evaluating(network), torch.no_grad(), Replay(network).attached() as replay:
-        for number, (inputs, labels) in enumerate(batches):
+        for number, batch in enumerate(batches):
             if number < done.batch:
                 continue
-            before = _loss(replay.record(inputs), labels)
+            held = examples.count(batch)
+            run = partial_of(_loss, network, batch, loss, held)
+            before = replay.record(run)
             if done.next == 0:
                 begun = perf_counter()
-                replay.run(inputs, 0)
+                replay.run(run, 0)
                 whole = done.seconds_whole + perf_counter() - begun
-                done = replace(done, loss=done.loss + before, examples=done.examples + len(labels), seconds_whole=whole)
+                done = replace(done, loss=done.loss + before, examples=done.examples + held, seconds_whole=whole)
             starts = replay.starts()
             behind = number * count + sum(len(chosen[group.name]) for group in graph.groups[: done.next])
             for place in range(done.next, len(graph.groups)):
@@ -98,7 +105,7 @@ def oracle(
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
                     with zeroed((tensors[part.tensor], part.dim, part.indices[channel]) for part in group.having("in")):
-                        changes[index] = _loss(replay.run(inputs, start, instead), labels) - before
+                        changes[index] = replay.run(run, start, instead) - before
                     behind += 1
                     if progress is not None:
                         progress(behind, count * len(batches), f"oracle: {group.name}")
@@ -116,9 +123,12 @@ def oracle(
     return Truth(found, done.loss / done.examples, done.examples, count, done.seconds, done.seconds_whole)
 
 
-def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """The sum of the cross-entropy over a batch, added up in float64."""
-    return float(functional.cross_entropy(outputs.double(), labels, reduction="sum"))
+def _loss(network: nn.Module, batch: Any, loss: Loss | None, held: int) -> float:
+    """The sum of the loss over a batch of `held` examples; cross-entropy is added up in float64."""
+    if loss is not None:
+        return float(loss(network, batch)) * held
+    inputs, labels = examples.as_pair(batch)
+    return float(cross_entropy(call(network, inputs), labels, double=True)) * held
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 import prunedge.importance.weight  # noqa: F401  registers its criteria
 from prunedge import ranks
-from prunedge.errors import PrunedgeError
-from prunedge.graph import ChannelGraph
-from prunedge.importance.registry import Values, find
-from prunedge.importance.scores import Scores
+from prunedge.errors import GraphError, PrunedgeError
+from prunedge.graph import ChannelGraph, call
+from prunedge.importance import examples
+from prunedge.importance.registry import CRITERIA, Values, find
+from prunedge.importance.scores import Scores, finished
+from prunedge.models.classification import Loss, cross_entropy
 from prunedge.spans import timed
 
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+log = logging.getLogger(__name__)
 
 
 class Computes(Protocol):
@@ -35,7 +37,7 @@ class Computes(Protocol):
         """The network is on the device, and in the memory format, while inside."""
 
     def picture(self, batch: torch.Tensor) -> torch.Tensor:
-        """A batch, as the network is."""
+        """A tensor of a batch, as the network is."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Operations run in the engine's precision while inside."""
@@ -43,27 +45,39 @@ class Computes(Protocol):
 
 @timed("rank")
 def rank(
-    network: nn.Module, graph: ChannelGraph, batches: Batches, criterion: str = "taylor", *, seed: int = 0, engine: Computes | None = None
+    network: nn.Module, graph: ChannelGraph, batches: Iterable[Any], criterion: str = "taylor", *, loss: Loss | None = None, seed: int = 0,
+    engine: Computes | None = None,
 ) -> Scores:  # fmt: skip
     """Score every channel in each group of the graph; higher matters more.
 
-    `batches` yields (inputs (n, 3, h, w) float32, labels (n,) int64); criteria that read the weights alone don't touch it.
+    `batches` yields (inputs, labels): inputs (n, 3, h, w) float32, or a tuple or dict of the network's arguments; labels (n,) int64, or
+    (n, h, w) for logits of each place. What the network gives is read by `prunedge.models.classification.logits_of`, its loss is the
+    cross-entropy. With `loss`, called as `loss(network, batch)` for the mean over the batch's examples, a batch is whatever `batches`
+    yields, and so are the network's answers. How many examples it holds is told by the first dimension of its first tensor
+    (`prunedge.importance.examples.count`). Criteria that read activations need neither loss nor labels (but `mutual-information`): inputs
+    alone will do. Those that read the weights don't touch the batches.
+
+    Scores do not depend on how the examples are divided into batches, wherever the network has them. Where it does not show which
+    example is where, they go through it one by one, which takes longer.
     An `engine` lets the pictures pass in its precision and on its device; without one they do in float32, where the network is.
     The network runs in evaluation mode with its own weights unchanged; parameters' gradients are not touched.
-    Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score. Raises PrunedgeError for an unknown criterion, and
-    for one that can't judge any.
+    Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score; those whose scores are all 0 are `Scores.zero`, and
+    told in the log. Raises PrunedgeError for an unknown criterion, for one that can't judge any group, for answers and labels that
+    cross-entropy is no loss for, and for scores that are not finite.
     """
     chosen = find(criterion)
+    if not graph.groups:
+        return Scores({}, criterion)
     if chosen.compute is not None:
         values = _fitting(chosen.compute(network, graph, torch.Generator().manual_seed(seed)), graph, criterion)
-        if graph.groups and not values:
+        if not values:
             raise PrunedgeError(
                 f"the criterion '{criterion}' can't judge any channel of this network", remedy="use another, such as taylor"
             )
-        return Scores(values, criterion)
+        return finished(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
-    gather(network, batches, [collector], engine)
+    gather(network, batches, [collector], engine, loss=loss)
     return collector.result()
 
 
@@ -80,13 +94,16 @@ def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
     return {name: value.double() for name, value in values.items()}
 
 
-def gather(network: nn.Module, batches: Batches, collectors: list[Any], engine: Computes | None = None) -> None:
+def gather(
+    network: nn.Module, batches: Iterable[Any], collectors: list[Any], engine: Computes | None = None, *, loss: Loss | None = None
+) -> None:
     """Let the batches go through the network once, in evaluation mode, in front of all these collectors.
 
-    Several processes take whole batches in turn; in the end all collectors hold what all have gathered.
+    Batches and `loss` are as for `rank`. Several processes take whole batches in turn; in the end all collectors hold what all have
+    gathered.
     """
-    backward = [collector for collector in collectors if hasattr(collector, "start_batch")]
-    forward = [collector for collector in collectors if not hasattr(collector, "start_batch")]
+    backward = [collector for collector in collectors if hasattr(collector, "needs")]
+    forward = [collector for collector in collectors if not hasattr(collector, "needs")]
     modes = {module: module.training for module in network.modules()}
     wanted = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
     network.eval()
@@ -103,17 +120,9 @@ def gather(network: nn.Module, batches: Batches, collectors: list[Any], engine: 
                 attached.enter_context(engine.autocast())
             for collector in collectors:
                 attached.enter_context(collector.attach(network))
-            for inputs, labels in ranks.dealt(batches):
-                if engine is not None:
-                    inputs, labels = engine.picture(inputs), labels.to(engine.device)
-                for collector in backward:
-                    collector.start_batch(len(inputs))
-                with torch.set_grad_enabled(bool(backward)):
-                    outputs = network(inputs)
-                    if backward:
-                        functional.cross_entropy(outputs.float(), labels).backward()
-                for collector in forward:
-                    collector.observe(labels, outputs.detach())
+            passing = _Passing(network, backward, forward, loss)
+            for batch in ranks.dealt(batches):
+                passing.take(batch if engine is None else examples.moved(batch, engine.picture))
         for collector in collectors:
             ranks.join(collector)
     finally:
@@ -122,3 +131,78 @@ def gather(network: nn.Module, batches: Batches, collectors: list[Any], engine: 
             parameter.grad = gradient
         for module, mode in modes.items():
             module.training = mode
+
+
+class _Passing:
+    """Batches pass a network in front of collectors: as they come, or one example at a time from where those can't be told apart."""
+
+    def __init__(self, network: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None) -> None:
+        self._network, self._loss = network, loss
+        self._backward, self._forward = backward, forward
+        self._one_by_one = False
+
+    def take(self, batch: Any) -> None:
+        """The next batch."""
+        held = examples.count(batch)
+        if not self._one_by_one:
+            why = self._pass(batch, held)
+            if not why:
+                return
+            log.info("one example at a time from here on, which takes longer: %s", why)
+            self._one_by_one = True
+            for collector in self._backward + self._forward:
+                collector.drop_batch()
+        for row in range(held):
+            why = self._pass(examples.picked(batch, [row], held), 1)
+            if why:
+                raise GraphError(f"even a single example can't be told apart: {why}", remedy="rank with a criterion of the weights")
+
+    def _pass(self, batch: Any, held: int) -> str:
+        """Let a batch through; gives why its examples can't be told apart, empty when they can."""
+        collectors = self._backward + self._forward
+        for collector in collectors:
+            collector.start_batch(held)
+        with torch.set_grad_enabled(bool(self._backward)):
+            labels, outputs = self._run(batch)
+        for collector in self._forward:
+            collector.observe(labels, outputs)
+        return next((collector.undecided for collector in collectors if collector.undecided), "")
+
+    def _run(self, batch: Any) -> tuple[Any, Any]:
+        """Forward, and backward where it is asked for; gives the labels, if there are any, and what the network gave."""
+        if self._loss is not None:
+            return self._run_with(self._loss, batch)
+        inputs, labels = examples.as_pair(batch)
+        outputs = call(self._network, inputs)
+        if self._backward:
+            if labels is None:
+                raise PrunedgeError("the batches have no labels, and there is no loss", remedy=_NO_LOSS)
+            self._go_back(cross_entropy(outputs, labels))
+        return labels, outputs
+
+    def _run_with(self, loss: Loss, batch: Any) -> tuple[Any, Any]:
+        given: list[Any] = []
+        watching = self._network.register_forward_hook(lambda module, args, output: given.append(output))
+        try:
+            value = loss(self._network, batch)
+        finally:
+            watching.remove()
+        if self._backward:
+            self._go_back(value)
+        labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+        return labels, given[-1] if given else None
+
+    def _go_back(self, value: Any) -> None:
+        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
+            gave = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise PrunedgeError(f"loss gave {gave}, and not a number", remedy="let it give the mean over the examples, a scalar tensor")
+        if not value.requires_grad:
+            remedy = "let it use what the network gives, without detach() or no_grad()"
+            raise PrunedgeError("the loss does not hang on any channel of the network", remedy=remedy)
+        value.backward()
+
+
+# Every criterion that is not read off gradients; all but one of them need no labels, either.
+_NO_LOSS = "yield (inputs, labels), give loss=fn, or use a criterion that needs none: " + ", ".join(
+    name for name, one in CRITERIA.items() if one.reads != "gradients" and name != "mutual-information"
+)

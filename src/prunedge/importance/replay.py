@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
+from prunedge.importance.examples import moved, tensors
+
+T = TypeVar("T")
 Instead = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # a layer's input, and what it gave for it when it was recorded
 
 
@@ -63,23 +65,23 @@ class Replay:
                     module.__dict__["forward"] = own
             self._forget()
 
-    def record(self, inputs: torch.Tensor) -> Any:
-        """Run the whole network and remember all."""
+    def record(self, run: Callable[[], T]) -> T:
+        """Remember all that the network's modules give while this runs it (once or several times); gives what that gave."""
         self._forget()
         with self._changes:
-            output = self._network(inputs)
+            output = run()
         self._root.end = self._clock
         self._last = (None, 0, None)
         return output
 
-    def run(self, inputs: torch.Tensor, start: int, instead: Instead | None = None) -> Any:
-        """Run the network from the event `start` (of `starts`) on; calls that ended before it are played back.
+    def run(self, run: Callable[[], T], start: int, instead: Instead | None = None) -> T:
+        """Run the network from the event `start` (of `starts`) on; calls that ended before it are played back. `run` is that of `record`.
 
         Where `start` is the call of `module(start)` itself, `instead` may give its result, from its input and what it gave when it was
         recorded: nothing before it has changed.
         """
         self._clock, self._start, self._instead = 0, start, instead
-        return self._network(inputs)
+        return run()
 
     def module(self, start: int) -> nn.Module | None:
         """The module whose call begins at this event, if one does that calls no other."""
@@ -107,9 +109,7 @@ class Replay:
     @property
     def bytes(self) -> int:
         """What is held in memory."""
-        held = {
-            x.data_ptr(): x.nbytes for call in self._calls.values() for x in tree_flatten(call.output)[0] if isinstance(x, torch.Tensor)
-        }
+        held = {x.data_ptr(): x.nbytes for call in self._calls.values() for x in tensors(call.output)}
         return sum(held.values())
 
     def _wrapped(self, module: nn.Module, forward: Any) -> Any:
@@ -156,9 +156,8 @@ class _Changes(TorchDispatchMode):
 
     def own(self, call: _Call, output: Any) -> None:
         """This call gave this."""
-        for x in tree_flatten(output)[0]:
-            if isinstance(x, torch.Tensor):
-                self._homes.setdefault(x.untyped_storage().data_ptr(), []).append(call)
+        for x in tensors(output):
+            self._homes.setdefault(x.untyped_storage().data_ptr(), []).append(call)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.is_mutable:
@@ -176,4 +175,4 @@ def _nearest(path: str, modules: dict[str, nn.Module], first: dict[nn.Module, in
 
 
 def _copied(output: Any) -> Any:
-    return tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, output)
+    return moved(output, torch.clone)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from prunedge.errors import PrunedgeError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,31 @@ class Scores:
     values: Mapping[str, torch.Tensor]
     criterion: str
     examples: int = 0
+
+    @property
+    def zero(self) -> tuple[str, ...]:
+        """The groups of which every channel has the score 0: the criterion tells nothing about them."""
+        return tuple(name for name, value in self.values.items() if value.numel() and not bool(value.any()))
+
+
+def finished(values: Mapping[str, torch.Tensor], criterion: str, examples: int = 0) -> Scores:
+    """The scores, when they are finite; groups of zeros are told in the log.
+
+    PrunedgeError names the groups with scores that are not finite.
+    """
+    broken = [name for name, value in values.items() if not bool(value.isfinite().all())]
+    if broken:
+        what = f"the criterion '{criterion}' gives scores that are not finite for {_some(broken)}"
+        raise PrunedgeError(what, remedy="look for inputs, weights or a loss that are not finite")
+    scores = Scores(values, criterion, examples)
+    if scores.zero:
+        log.warning("%s: every score is 0, so that nothing orders the channels, in %s", criterion, _some(scores.zero))
+    return scores
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:5])
+    return f"{listed} and {len(names) - 5} more" if len(names) > 5 else listed
 
 
 def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str, torch.Tensor]:

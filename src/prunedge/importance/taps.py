@@ -23,9 +23,9 @@ class Tap:
     place: int
     columns: torch.Tensor
 
-    def read(self, module: nn.Module, z: torch.Tensor) -> torch.Tensor:
-        """Each channel's values in the input `z` of its consumer, (examples, channels, k * places)."""
-        by_feature = z.movedim(feature_dim(module, z), 1).unsqueeze(2).flatten(2)  # (examples, features, places)
+    def read(self, z: torch.Tensor, features: int) -> torch.Tensor:
+        """Each channel's values in what its consumer reads: `z` (rows, ...), channels along `features` -> (rows, channels, k * places)."""
+        by_feature = z.movedim(features, 1).unsqueeze(2).flatten(2)  # (rows, features, places)
         columns = self.columns.to(z.device)
         if columns.shape == (by_feature.shape[1], 1) and bool((columns[:, 0] == torch.arange(len(columns), device=z.device)).all()):
             return by_feature  # the usual case: nothing to pick, and no copy of the map
@@ -43,6 +43,24 @@ def taps(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
     return found
 
 
+def readings(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
+    """As `taps`, for all layers that read channels: also those with a parametrised weight, and those that share another's weight."""
+    sharing: dict[int, list[nn.Module]] = {}
+    for module in network.modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+            sharing.setdefault(id(weight), []).append(module)
+    parameters = dict(network.named_parameters())
+    found: dict[nn.Module, list[Tap]] = {}
+    for group in graph.groups:
+        for place, part in enumerate(group.having("in")):
+            first = consumer(network, part) or _parametrised(network, part)
+            layers = sharing.get(id(parameters.get(part.tensor)), [first] if first is not None else [])
+            for module in layers:
+                found.setdefault(module, []).append(Tap(group.name, place, _columns(module, part, group)))
+    return found
+
+
 def consumer(network: nn.Module, part: Slice) -> nn.Module | None:
     """The linear layer or convolution whose input is what this weight consumes; None where the weight is used by other code."""
     path, _, leaf = part.tensor.rpartition(".")
@@ -50,9 +68,24 @@ def consumer(network: nn.Module, part: Slice) -> nn.Module | None:
     return module if leaf == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS)) else None
 
 
+def _parametrised(network: nn.Module, part: Slice) -> nn.Module | None:
+    """The layer whose weight is worked out from this one, of the same shape (weight and spectral norm, torch's parametrisations)."""
+    path, _, leaf = part.tensor.rpartition(".")
+    if leaf in ("weight_v", "weight_orig"):
+        layer = network.get_submodule(path)
+    elif leaf.startswith("original") and path.endswith("parametrizations.weight"):
+        layer = network.get_submodule(path.removesuffix("parametrizations.weight").rstrip("."))
+    else:
+        return None
+    if not isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
+        return None
+    with torch.no_grad():
+        return layer if layer.weight.shape == network.get_parameter(part.tensor).shape else None
+
+
 def feature_dim(module: nn.Module, z: torch.Tensor) -> int:
-    """The dimension of a consumer's input that holds the channels."""
-    return 1 if isinstance(module, CONVOLUTIONS) else z.dim() - 1
+    """The dimension of a consumer's input that holds the channels. Convolutions also take a single example, without its dimension."""
+    return z.dim() - 1 - len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else z.dim() - 1
 
 
 def scales_of(network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from prunedge import ranks
-from prunedge.errors import GraphError
+from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
-from prunedge.importance.scores import Scores, checked
-from prunedge.importance.taps import Tap, feature_dim, scales_of
-from prunedge.importance.taps import taps as taps_of
+from prunedge.importance.examples import moved, tensors
+from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.taps import scales_of
+from prunedge.importance.watch import Reading, Watch
 from prunedge.spans import timed
 
 CHUNK = 2**18  # numbers that are multiplied at once on a processor: 1 MB
@@ -50,9 +50,10 @@ class TaylorCollector:
     the gradient of the mean over the whole.
     Sums run in float64; memory does not grow with the number of pictures.
 
-    Where a consumer is no `nn.Linear` or convolution that is called as such (torch's own attention, parametrised weights, bare
-    parameters), nobody sees its input. The same sum over places and *all examples of a batch* is then read off the weights that consume the
-    channel, sum of w * dC/dw: exact for `taylor-fo` and `signed`, a batch in the place of an example for the others.
+    What belongs to which example is asked of the network itself (`prunedge.importance.watch`). Where a consumer is no layer that is
+    called as such, nor a weight in torch's `linear` or attention, nobody sees its input: c_n is then read off the weight, sum of w * dC/dw,
+    which is the sum over the batch. That is all that `taylor-fo` and `signed` need; the others need batches of one example.
+    `undecided` says after each batch, and `result` raises, when the batch's examples can't be told apart.
     """
 
     def __init__(self, graph: ChannelGraph, kind: str = "taylor", function: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
@@ -61,6 +62,9 @@ class TaylorCollector:
         self._graph, self._kind, self._function = graph, kind, function
         self._groups = {group.name: group for group in graph.groups}
         self._unused: frozenset[str] = frozenset()
+        # The others add up over examples: which example a change belongs to makes no difference.
+        self._by_example = function is not None or kind in ("taylor", "fisher")
+        self._watch = Watch(graph, self._by_example)
         self.reset()
 
     def reset(self) -> None:
@@ -68,14 +72,33 @@ class TaylorCollector:
         self._sums = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in self._groups.items()}
         self._pending: dict[str, torch.Tensor] = {}
         self._by_weight: dict[str, torch.Tensor] = {}
-        self._seen: set[tuple[str, int]] = set()
         self._batch = self._here = self._examples = 0
         self._is_divided = False
+        self._failed = ""
+        self._watch.start(0)
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
         """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
         self._flush()
-        self._batch, self._here, self._is_divided = batch_size, batch_size if here is None else here, here is not None
+        self._batch = batch_size
+        self._here = batch_size if here is None else here
+        self._is_divided = here is not None
+        # A process without examples runs one that doesn't count.
+        self._watch.start(max(1, self._here))
+
+    @property
+    def undecided(self) -> str:
+        """Why the examples of the batch that has just gone forward and backward can't be told apart; empty when they can."""
+        if self._watch.undecided or not self._by_example or self._batch <= 1:
+            return self._watch.undecided
+        hidden = next(iter(self._by_weight), None)
+        return "" if hidden is None else f"{hidden}: code of the network's own reads it, with a weight that no layer is called for"
+
+    def drop_batch(self) -> None:
+        """Forget the batch that has just gone forward and backward."""
+        self._pending, self._by_weight = {}, {}
+        self._batch = self._here = 0
+        self._watch.start(0)
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other pictures or in another process."""
@@ -84,40 +107,42 @@ class TaylorCollector:
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
         self._flush()
-        return self._sums, self._examples
+        return self._sums, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
         self._flush()
-        sums, examples = gathered
+        sums, examples, failed = gathered
         for name, total in sums.items():
             self._sums[name] += total
         self._examples += examples
+        self._failed = self._failed or failed
 
     def result(self) -> Scores:
-        """The scores of everything since the last `reset`."""
+        """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
         self._flush()
+        if self._failed:
+            raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
         if not self._examples:
             raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
         values = {name: total / self._examples for name, total in self._sums.items()}
         if self._kind == "taylor-fo":
             values = {name: value.square() for name, value in values.items()}
-        return Scores(values, self._kind, self._examples)
+        return finished(values, self._kind, self._examples)
 
     @contextmanager
     def attach(self, network: nn.Module) -> Iterator[None]:
         """Watch every consumer of every group while the context lasts."""
-        taps = taps_of(network, self._graph)
         handles = []
         parameters = dict(network.named_parameters())
         for group in self._groups.values():
-            for part in group.having("in"):
+            for place, part in enumerate(group.having("in")):
                 weight = parameters.get(part.tensor)
                 if weight is not None and weight.requires_grad:
-                    handles.append(weight.register_hook(self._watch_weight(group, part, weight)))
-        handles += [module.register_forward_pre_hook(self._watch(tuple(found))) for module, found in taps.items()]
+                    handles.append(weight.register_hook(self._watch_weight(group, place, part, weight)))
         try:
-            yield
+            with self._watch.attached(network, self._see):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -131,36 +156,41 @@ class TaylorCollector:
             parameter.requires_grad_(True)
             parameter.grad = None
         with self.attach(network), torch.enable_grad():
-            outputs = tree_flatten(call(network, self._graph.example))[0]
+            self._watch.start(1)
+            first = next(network.parameters(), None)
+            example = self._graph.example if first is None else moved(self._graph.example, lambda x: x.to(first.device))
+            outputs = tensors(call(network, example))
             unseen = self.unseen()
             total = torch.zeros(())
             for output in outputs:
-                if isinstance(output, torch.Tensor) and output.requires_grad:
-                    total = total.to(output.device) + output.float().sum()
-            total.backward()
+                if output.requires_grad:
+                    total = total.to(output.device) + output.abs().float().sum()
+            if total.requires_grad:
+                total.backward()
         self.reset()
-        idle = {name for name, parameter in network.named_parameters() if parameter.grad is None}
+        idle = {name for name, parameter in network.named_parameters() if parameter.grad is None} if total.requires_grad else set()
         self.leave_out(idle)
         return unseen - idle
 
     def unseen(self) -> set[str]:
-        """Tensors that consume groups of which the last forward pass did not show every consumer."""
-        return {part.tensor for group in self._groups.values() if not self._sees(group) for part in group.having("in")}
+        """Tensors that consume channels, and that the last forward pass did not show at work."""
+        return {
+            part.tensor
+            for group in self._groups.values()
+            for place, part in enumerate(group.having("in"))
+            if not self._watch.sees((group.name, place))
+        }
 
     def leave_out(self, tensors: Collection[str]) -> None:
         """These tensors take no part in the network's mode (auxiliary heads in evaluation): their layers are not waited for."""
         self._unused = frozenset(tensors)
 
-    def _sees(self, group: Group) -> bool:
-        parts = enumerate(group.having("in"))
-        return all((group.name, place) in self._seen or part.tensor in self._unused for place, part in parts)
-
-    def _watch_weight(self, group: Group, part: Slice, weight: torch.Tensor):  # type: ignore[no-untyped-def]
+    def _watch_weight(self, group: Group, place: int, part: Slice, weight: torch.Tensor):  # type: ignore[no-untyped-def]
         indices = torch.as_tensor(part.indices)
 
         @timed("rank")
         def hook(gradient: torch.Tensor) -> None:
-            if self._sees(group):
+            if self._watch.sees((group.name, place)) or part.tensor in self._unused:
                 return
             lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
             change = lines[indices.to(lines.device)].sum(1)  # (channels,)
@@ -171,27 +201,25 @@ class TaylorCollector:
 
         return hook
 
-    def _watch(self, taps: tuple[Tap, ...]):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            self._seen.update((tap.group, tap.place) for tap in taps)
-            if not torch.is_grad_enabled():
-                return None
-            # A view of its own: the gradient at *this* consumer, not the sum over all that use the tensor.
-            # Behind frozen layers nothing asks for gradients, so the view asks itself.
-            z = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_()
-            # The hook must not hold `z` itself: a tensor that its own hook refers to keeps the whole batch's graph alive.
-            value = z.detach()
-            z.register_hook(lambda gradient: self._gather(module, taps, value, gradient.detach()))
-            return (z, *args[1:])
-
-        return hook
+    def _see(self, reading: Reading, read: torch.Tensor) -> torch.Tensor | None:
+        if not torch.is_grad_enabled() or self._failed:
+            return None
+        # A view of its own: the gradient at *this* consumer, not the sum over all that use the tensor.
+        # Behind frozen layers nothing asks for gradients, so the view asks itself.
+        z = read.view_as(read) if read.requires_grad else read.detach().requires_grad_()
+        # The hook must not hold `z` itself: a tensor that its own hook refers to keeps the whole batch's graph alive.
+        value = z.detach()
+        z.register_hook(lambda gradient: self._gather(reading, value, gradient.detach()))
+        return z
 
     @timed("rank")
-    def _gather(self, module: nn.Module, taps: tuple[Tap, ...], z: torch.Tensor, gradient: torch.Tensor) -> None:
-        features = feature_dim(module, z)
-        places = [d for d in range(1, z.dim()) if d != features]
+    def _gather(self, reading: Reading, z: torch.Tensor, gradient: torch.Tensor) -> None:
+        z, gradient = reading.arranged(z), reading.arranged(gradient)
+        places = [d for d in range(1, z.dim()) if d != reading.place]
         change = _products(z, gradient, places)  # (examples, features)
-        for tap in taps:
+        if not self._by_example:
+            change = change.sum(0, keepdim=True)
+        for tap in reading.taps:
             columns = tap.columns.to(change.device)
             part = change[:, columns.reshape(-1)].reshape(len(change), *columns.shape).sum(-1)  # (examples, channels)
             before = self._pending.get(tap.group)
@@ -199,16 +227,29 @@ class TaylorCollector:
 
     @timed("rank")
     def _flush(self) -> None:
-        for name, change in self._pending.items():
-            # A process without examples runs one that doesn't count.
-            if self._here and self._sees(self._groups[name]):
-                # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
-                self._sums[name] += self._worth(change.double() * self._batch, self._groups[name]).sum(0).cpu()
-        for name, change in self._by_weight.items():
-            self._sums[name] += self._worth(change.double()[None], self._groups[name])[0].cpu() * self._here
-        if self._pending or self._by_weight:
+        if not self._batch:
+            return
+        if self.undecided:
+            self._failed = self._failed or self.undecided
+        else:
+            self._add_up()
             self._examples += self._here
-        self._pending, self._by_weight, self._seen = {}, {}, set()
+        self.drop_batch()
+
+    def _add_up(self) -> None:
+        if not self._here:
+            return
+        for name in self._pending.keys() | self._by_weight.keys():
+            seen, read_off = self._pending.get(name), self._by_weight.get(name)
+            # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
+            changes = [] if seen is None else [seen.double() * self._batch]
+            if read_off is not None:
+                # Each process has the sum over all of them, of which its own examples' part is added here.
+                changes.append(read_off.double()[None] * (1 if self._by_example else self._here))
+            if self._by_example:
+                changes = [torch.stack(changes).sum(0)]  # both are the one example's
+            for change in changes:
+                self._sums[name] += self._worth(change, self._groups[name]).sum(0).cpu()
 
     def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
         """What the criterion adds up, from the examples' c."""
@@ -248,12 +289,27 @@ class ScaleCollector:
     def reset(self) -> None:
         """Forget what was gathered."""
         self._sums: dict[str, torch.Tensor] = {}
-        self._batch = self._examples = 0
+        self._batch = self._here = self._examples = 0
+        self.drop_batch()
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
         """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all)."""
+        self._flush()
         self._batch = batch_size
-        self._examples += batch_size if here is None else here
+        self._here = batch_size if here is None else here
+
+    undecided = ""  # it adds up over examples: which is which makes no difference
+
+    def drop_batch(self) -> None:
+        """Forget the batch that has just gone forward and backward."""
+        self._pending: dict[str, torch.Tensor] = {}
+        self._batch = self._here = 0
+
+    def _flush(self) -> None:
+        for name, change in self._pending.items():
+            self._sums[name] = self._sums[name] + change if name in self._sums else change
+        self._examples += self._here
+        self.drop_batch()
 
     def needs(self, network: nn.Module) -> set[str]:
         """The weights whose gradients the criterion reads."""
@@ -281,10 +337,12 @@ class ScaleCollector:
 
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
+        self._flush()
         return self._sums, self._examples
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
+        self._flush()
         sums, examples = gathered
         for name, total in sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
@@ -292,11 +350,13 @@ class ScaleCollector:
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
+        self._flush()
         if not self._examples:
             raise GraphError("the criterion 'taylor-bn' has seen no pictures", remedy="rank on at least one batch")
         if not self._sums:
             raise GraphError("the criterion 'taylor-bn' reads batch norms, and this network has none", remedy="use taylor")
-        return Scores({name: (total / self._examples).square() for name, total in self._sums.items()}, "taylor-bn", self._examples)
+        values = {name: (total / self._examples).square() for name, total in self._sums.items()}
+        return finished(values, "taylor-bn", self._examples)
 
     def _parts(self, network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
         scales = scales_of(network, group)
@@ -307,6 +367,7 @@ class ScaleCollector:
         @timed("rank")
         def hook(gradient: torch.Tensor) -> None:
             change = (parameter.detach().double() * gradient.double()).cpu()[indices].sum(1) * self._batch
-            self._sums[group.name] = self._sums[group.name] + change if group.name in self._sums else change
+            before = self._pending.get(group.name)
+            self._pending[group.name] = change if before is None else before + change
 
         return hook

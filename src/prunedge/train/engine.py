@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
 from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.models import cost
+from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
 from prunedge.train.memory import keep_memory
 
@@ -208,7 +208,7 @@ def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
         start = _now(engine.device)
         try:
             with engine.autocast():
-                F.cross_entropy(net(pictures), labels).backward()
+                cross_entropy(class_logits(net(pictures)), labels).backward()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{type(net).__name__} can't be trained on pictures like these: {error}") from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)

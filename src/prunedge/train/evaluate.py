@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from prunedge import ranks
 from prunedge.errors import TrainError
+from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
 from prunedge.spans import timed
 from prunedge.train.certainty import packed
@@ -75,7 +75,8 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
 
     Float32 whatever the engine trains in, since that is what the bundle runs. The network stays as it was. Several processes take
     whole batches in turn, and all get the same metrics.
-    Raises TrainError when there is no picture or the outputs aren't finite.
+    Raises TrainError when there is no picture or the outputs aren't finite, ModelError when the network is no classifier of whole images
+    with two classes or more.
     """
     count = classes if isinstance(classes, int) else len(classes)
     with engine.holding(net):
@@ -101,7 +102,9 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
     """Turn outputs (n, classes) and true labels (n,) into metrics; TrainError when a label is out of range."""
     from torchmetrics.functional import classification
 
-    count = logits.shape[1]
+    count = class_logits(logits).shape[1]
+    if labels.is_floating_point() or labels.shape != (len(logits),):
+        raise TrainError(f"labels of {tuple(labels.shape)} {labels.dtype}, and not one integer for each of {len(logits)} pictures")
     if int(labels.max()) >= count or int(labels.min()) < 0:
         raise TrainError(f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes")
     guesses = logits.argmax(dim=1)
@@ -111,7 +114,7 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
     if count > 1 and bool((torch.bincount(labels, minlength=count) > 0).all()):
         auroc = float(classification.multiclass_auroc(logits.softmax(1), labels, num_classes=count, average="macro"))
     return Metrics(
-        loss=float(F.cross_entropy(logits.double(), labels)),
+        loss=float(cross_entropy(logits, labels, double=True)),
         accuracy=int((guesses == labels).sum()) / len(labels),  # an exact fraction, not a float32 mean
         f1=float(f1),
         auroc=auroc,
@@ -128,7 +131,7 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     with evaluating(net), torch.no_grad():
         for pictures, truth in ranks.dealt(batches):
             with engine.span("forward"):
-                logits.append(net(engine.picture(pictures)).float().cpu())
+                logits.append(class_logits(net(engine.picture(pictures))).float().cpu())
             labels.append(truth.cpu())
     logits, labels = ranks.collected(logits), ranks.collected(labels)
     if not labels:

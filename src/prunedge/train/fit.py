@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunedge import ranks
-from prunedge.errors import TrainError
+from prunedge.errors import TrainError, Undecided
+from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
 from prunedge.ranks import Share
 from prunedge.spans import timed
@@ -55,7 +56,7 @@ class Collector(Protocol):
         """Add what another process has gathered."""
 
     def result(self) -> Any:
-        """What was gathered since `reset`."""
+        """What was gathered since `reset`; `Undecided` where the batches did not show what it needs."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Epoch:
 class FitResult:
     """A trained network: `net` (the one passed in), and with it the state of the epoch `best_epoch` (0-based).
 
-    `state` is the momentum by parameter name, `collected` what the collector gathered in that epoch, `val` its metrics.
+    `state` is the momentum by parameter name, `collected` what the collector gathered in that epoch (None when it failed), `val` its
+    metrics.
     `seconds` is training alone, `seconds_evaluate` the validation. With no epochs `best_epoch` is -1 and `history` is
     empty.
     """
@@ -165,7 +167,8 @@ def fit(
     the same result. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
     threads gives the same weights. Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
-    Raises TrainError when the loss isn't finite, or `state` doesn't fit the network.
+    Raises TrainError when the loss isn't finite, or `state` doesn't fit the network; ModelError before the first step when the network is
+    no classifier of the labels (`prunedge.models.classification`).
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
@@ -232,9 +235,19 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
             ours.progress(done + 1, ours.epochs * count, f"epoch {epoch + 1}/{ours.epochs}, loss {losses / pictures_seen:.3f}")
     if pictures_seen == 0:
         raise TrainError("there is no picture to train on", remedy="give the training split some pictures")
-    if ours.collector:
-        ranks.join(ours.collector)
-    return losses / pictures_seen, ours.collector.result() if ours.collector else None
+    return losses / pictures_seen, _collected(ours.collector)
+
+
+def _collected(collector: Collector | None) -> Any:
+    """What a collector has gathered in an epoch; None where its batches did not show what it needs."""
+    if collector is None:
+        return None
+    ranks.join(collector)
+    try:
+        return collector.result()
+    except Undecided as error:
+        log.info("nothing could be gathered while training, a pass of its own has to do it: %s", error.what)
+        return None
 
 
 def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> float:
@@ -245,9 +258,9 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
         ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
     with ours.engine.span("forward"), seeing_whole(share, ours.engine):
         inputs = ours.engine.picture(share.pictures)
-        logits = ours.wrapped(inputs)
+        logits = class_logits(ours.wrapped(inputs))
     truth = share.labels.to(ours.engine.device)
-    loss = F.cross_entropy(logits.float(), truth, label_smoothing=ours.recipe.label_smoothing)
+    loss = cross_entropy(logits, truth, label_smoothing=ours.recipe.label_smoothing)
     if ours.teacher is not None:
         loss = (1 - ours.recipe.distill) * loss + ours.recipe.distill * _distance(ours, inputs, logits.float())
     if ranks.size() > 1:
@@ -280,7 +293,7 @@ def _distance(ours: _Training, inputs: torch.Tensor, logits: torch.Tensor) -> to
     """What the teacher's softened answers still differ by, the mean over the batch."""
     assert ours.teacher is not None
     with torch.no_grad(), ours.engine.autocast():
-        answers = ours.teacher(inputs).float()
+        answers = class_logits(ours.teacher(inputs)).float()
     heat = ours.recipe.temperature
     soft = F.kl_div(F.log_softmax(logits / heat, 1), F.log_softmax(answers / heat, 1), reduction="batchmean", log_target=True)
     return soft * heat**2
