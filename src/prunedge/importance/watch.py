@@ -31,7 +31,6 @@ from prunedge.graph import ChannelGraph, call
 from prunedge.importance import examples
 from prunedge.importance.taps import Tap, feature_dim, readings
 
-
 PROBED = 3  # examples that tell two ways to fold apart
 NOISE = 4.0  # times what the same examples differ by when they come again, as they may on a GPU
 
