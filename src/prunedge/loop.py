@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import lcm
@@ -17,13 +19,15 @@ from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.importance import Scores, gathered_while_training, rank
+from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
 from prunedge.plan import Limits, Plan, Ranking, choose
 from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
 from prunedge.train.regularise import Kind
+
+log = logging.getLogger(__name__)
 
 HALVINGS = 3
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
@@ -82,6 +86,7 @@ class Step:
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
     (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
+    `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it.
     """
 
     index: int
@@ -109,6 +114,7 @@ class Step:
     correct: str = ""
     latency_ms: float | None = None
     predicted_ms: float | None = None
+    scored: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -265,7 +271,10 @@ def baseline(
     *,
     plan: Plan | None = None,
 ) -> Turn:
-    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was."""
+    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was.
+
+    `scores` are used when their provenance says that they are what this loop would gather (`gathered`), and left otherwise.
+    """
     graph, started = trace(network, shop.data.example()), perf_counter()
     metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
     seconds = {"seconds_rank": 0.0, "seconds_surgery": 0.0, "seconds_finetune": 0.0, "seconds_evaluate": perf_counter() - started}
@@ -307,7 +316,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     clock = _Clock()
     graph = good.graph or trace(good.network, example)
     clock.lap("surgery")
-    scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed, engine=shop.engine)
+    kept = _kept(shop, history, good)
+    scores = kept or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed, engine=shop.engine)
     clock.lap("rank")
     unjudged = [group.name for group in graph.groups if group.name not in scores.values]
     refused = {
@@ -356,9 +366,53 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
         asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
     )  # fmt: skip
+    step = replace(step, scored="while training" if kept else "in a pass")
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
-    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state, small_graph))
+    found = gathered(shop, fitted.net, fitted.collected, distill=shop.finetune.distill)
+    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), found, fitted.state, small_graph))
+
+
+def gathered(shop: Workshop, network: nn.Module, scores: Scores | None, *, distill: float = 0.0) -> Scores | None:
+    """The scores that a training of the network has gathered, with what they are scores of; None where that can't be told.
+
+    `distill` is the weight of a teacher's answers in the loss of that training.
+    """
+    if scores is None:
+        return None
+    settings = gathering(shop, distill)
+    provenance = None if settings is None else replace(settings, model=weights_digest(network))
+    # Networks of several processes may differ in the last bit.
+    provenance = ranks.from_first(provenance)
+    return None if provenance is None else replace(scores, provenance=provenance)
+
+
+def gathering(shop: Workshop, distill: float = 0.0) -> Provenance | None:
+    """What scores are that this loop gathers while it trains, of any network; None where the criterion can't be told."""
+    criterion = identity(shop.criterion)
+    if criterion is None:
+        return None
+    recipe = shop.finetune
+    settings = {"augment": recipe.augment, "batch_size": recipe.batch_size, "label_smoothing": recipe.label_smoothing}
+    if distill:
+        settings |= {"distill": distill, "temperature": recipe.temperature}
+    return Provenance(criterion, "", shop.data.train_fingerprint(), json.dumps(settings))
+
+
+def _kept(shop: Workshop, history: Sequence[Step], good: Checkpoint) -> Scores | None:
+    """The scores that were kept beside the network, if they are what this loop would have gathered while it trained it."""
+    if good.scores is None:
+        return None
+    # The network that the loop began with had no teacher.
+    distill = shop.finetune.distill if last_good(history).index else 0.0
+    wanted = gathering(shop, distill)
+    found = good.scores.provenance
+    fits = wanted is not None and found is not None and wanted == replace(found, model="")
+    fits = fits and found is not None and found.model == weights_digest(good.network)
+    if ranks.from_first(fits):
+        return good.scores
+    log.info("the scores that are kept of this network are not those of %s with these settings: it is ranked anew", shop.criterion)
+    return None
 
 
 @dataclass(frozen=True)
