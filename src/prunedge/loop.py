@@ -364,9 +364,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
             break
     step = _step(
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
-        asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
+        asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds, scored="while training" if kept else "in a pass",
     )  # fmt: skip
-    step = replace(step, scored="while training" if kept else "in a pass")
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
     found = gathered(shop, fitted.net, fitted.collected, distill=shop.finetune.distill)
@@ -479,7 +478,7 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
 
 def _step(
     graph: ChannelGraph, history: Sequence[Step] | None, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
-    removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0,
+    removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0, scored: str = "",
 ) -> Step:  # fmt: skip
     widths = graph.widths()
     original = history[0].channels if history else graph.channels
@@ -488,7 +487,7 @@ def _step(
         fraction_asked=asked, fraction_removed=1 - graph.channels / original,
         accuracy_before=before.accuracy, accuracy_after=after.accuracy,
         metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
-        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), **seconds,
+        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, **seconds,
         kept=widths, original=history[0].original if history else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
     )  # fmt: skip

@@ -169,6 +169,7 @@ def _is_installed(module: str | None) -> bool:
     return file is not None and not {"site-packages", "dist-packages"}.isdisjoint(PurePath(file).parts)
 
 
-def _bytes(tensor: torch.Tensor) -> memoryview:
+def _bytes(tensor: torch.Tensor) -> Any:
+    """The tensor's memory as `hashlib` reads it."""
     flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
