@@ -20,7 +20,7 @@ from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
-from prunedge.plan import Limits, Plan, Ranking, choose
+from prunedge.plan import Limits, Plan, Ranking, at_limit, choose
 from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
@@ -86,7 +86,8 @@ class Step:
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
     (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
-    `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it.
+    `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it. `limited` is
+    what is to be said where not the scores but the limit on what a group may lose decides in most groups.
     """
 
     index: int
@@ -115,6 +116,7 @@ class Step:
     latency_ms: float | None = None
     predicted_ms: float | None = None
     scored: str = ""
+    limited: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -329,11 +331,11 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     if shop.aids.regularise == "growing" and plan.keep:
         good = _faded(shop, good, graph, plan, seed)
         clock.lap("finetune")
-    surgery = operate(good.network, graph, plan)
+    surgery, share = operate(good.network, graph, plan), move.remove
     took: float | None = None
     if shop.device is not None:
         clock.lap("surgery")
-        surgery, took = choosing.faster(good.network, surgery, move.remove)
+        surgery, took, share = choosing.faster(good.network, surgery, move.remove)
         clock.lap("evaluate")
     ranks.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
@@ -362,9 +364,13 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         accepted, reason = rule.judged(history[0], after, [sample.source for sample in shop.data.val.samples])
         if accepted or rounds > shop.extra_rounds:
             break
+    limited = choosing.limited(surgery.plan, share)
+    if limited:
+        log.warning("step %d: %s", len(history), limited)
     step = _step(
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
         asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds, scored="while training" if kept else "in a pass",
+        limited=limited,
     )  # fmt: skip
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
@@ -428,25 +434,44 @@ class _Choosing:
 
     def plan(self, share: float) -> Plan:
         shop, device = self.shop, self.shop.device
-        limits = shop.limits if device is None else replace(shop.limits, multiple=lcm(shop.limits.multiple, device.multiple))
         costs = None if device is None else ranks.from_first(device.costs(self.network, self.graph))
         return choose(
-            self.graph, self.scores, share, limits=limits, exclude=self.refused, ranking=shop.ranking, enough=self._enough(), costs=costs
-        )
+            self.graph, self.scores, share, limits=self._limits(), exclude=self.refused, ranking=shop.ranking, enough=self._enough(),
+            costs=costs,
+        )  # fmt: skip
 
-    def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None]:
-        """The removal and its milliseconds on the device, or a larger one where that was no faster; an empty one where none is."""
+    def _limits(self) -> Limits:
+        limits, device = self.shop.limits, self.shop.device
+        return limits if device is None else replace(limits, multiple=lcm(limits.multiple, device.multiple))
+
+    def limited(self, plan: Plan, share: float) -> str:
+        """What is to be said of a plan for this share in which the limit decides in most groups; empty where it doesn't."""
+        limits = self._limits()
+        bound = at_limit(self.graph, plan, limits, share)
+        free = [group for group in self.graph.groups if group.name not in self.refused and not limits.excludes(group)]
+        if 2 * len(bound) <= len(free):
+            return ""
+        cap = limits.most(share)
+        said = f"the limit --cap {cap:g} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        if cap <= share:
+            return f"{said}, and no step of {share:g} can compare them; leave --cap out, or set it well above --step"
+        return f"{said}; a larger --cap lets the scores decide, a smaller --step asks for less at once"
+
+    def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None, float]:
+        """The removal, its milliseconds on the device and its share; a larger one where that was no faster, an empty one where none is."""
         device, limit = self.shop.device, min(one.latency_ms for one in self.history if one.accepted and one.latency_ms is not None)
         assert device is not None
+        # More than a group may lose in a step of the share that was asked for is another step altogether.
+        most = self.shop.limits.most(share)
         while surgery.plan.keep:
             took = ranks.from_first(device.measure(surgery.network, self.shop.data.example()))
             if took < limit:
-                return surgery, took
+                return surgery, took, share
             share *= GROWTH
-            if share >= self.shop.limits.cap:
+            if share >= most:
                 break
             surgery = operate(network, self.graph, self.plan(share))
-        return replace(surgery, plan=Plan({})), None
+        return replace(surgery, plan=Plan({})), None, share
 
     def _enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets."""
@@ -479,6 +504,7 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
 def _step(
     graph: ChannelGraph, history: Sequence[Step] | None, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
     removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0, scored: str = "",
+    limited: str = "",
 ) -> Step:  # fmt: skip
     widths = graph.widths()
     original = history[0].channels if history else graph.channels
@@ -487,7 +513,7 @@ def _step(
         fraction_asked=asked, fraction_removed=1 - graph.channels / original,
         accuracy_before=before.accuracy, accuracy_after=after.accuracy,
         metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
-        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, **seconds,
+        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, limited=limited, **seconds,
         kept=widths, original=history[0].original if history else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
     )  # fmt: skip
