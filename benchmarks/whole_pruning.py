@@ -108,7 +108,7 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     if file.exists():
         return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
-    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, collector=collector)
+    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector)
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy
@@ -134,7 +134,7 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         shop = Workshop(data, engine, RECIPE, seed=seed, limits=Limits(multiple=given.multiple, cap=CAP), extra_rounds=0)
         rule = Rule(max_drop=100.0, step=given.step, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
-        # The start's training and this loop see the same pictures, changed alike.
+        # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
         first = baseline(shop, network, rule, gathered(shop, network, scores))
         done = [first, *turns(shop, rule, (first.step,), first.checkpoint)]
         parts = ("rank", "surgery", "finetune", "evaluate")
