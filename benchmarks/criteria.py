@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "criteria", ROOT / "docs" / "criteria-measured.md"
 LEVELS = (0.5, 0.25, 0.125, 0.0625)
+CAP = 0.5  # of a layer, in a step
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 PARTS = ("curves", "compensation", "aids", "controls")
 AIDS: dict[str, dict[str, Any]] = {
@@ -85,7 +86,7 @@ class Starts:
     def workshop(self, seed: int, criterion: str, **aids: Any) -> Any:
         """What every turn of the loop works with."""
         from prunedge.loop import Aids, Workshop
-        from prunedge.plan import Ranking
+        from prunedge.plan import Limits, Ranking
         from prunedge.train import transfer_recipe
 
         run, data = self.at(seed)
@@ -97,16 +98,19 @@ class Starts:
         finetune = dataclasses.replace(finetune, distill=distill)
         teacher = run.load(0) if distill else None
         return Workshop(
-            data, self.engine, finetune, criterion, 1, seed, extra_rounds=0, ranking=Ranking(**ranking), aids=Aids(teacher=teacher, **aids)
-        )
+            data, self.engine, finetune, criterion, 1, seed, extra_rounds=0, ranking=Ranking(**ranking), aids=Aids(teacher=teacher, **aids),
+            limits=Limits(cap=CAP),
+        )  # fmt: skip
 
 
 def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     """(level, turn) for each level of MACs; the unpruned network first, at level 1."""
-    from prunedge.loop import Rule, baseline, turns
+    from prunedge.loop import Rule, baseline, gathered, turns
 
     run, _ = starts.at(shop.seed)
-    turn = baseline(shop, run.load(0), Rule(), starts.scores(shop.seed, shop.criterion))
+    network = run.load(0)
+    scores = gathered(shop, network, starts.scores(shop.seed, shop.criterion))
+    turn = baseline(shop, network, Rule(), scores)
     history, good = [turn.step], turn.checkpoint
     yield 1.0, turn
     for level in LEVELS:

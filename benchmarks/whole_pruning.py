@@ -38,7 +38,7 @@ from prunedge.data import Split, load
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.loop import Rule, Workshop, baseline, turns
+from prunedge.loop import Rule, Workshop, baseline, gathered, turns
 from prunedge.models import build
 from prunedge.plan import Limits, choose
 from prunedge.surgery import operate, restore_network, save_network
@@ -48,6 +48,7 @@ from prunedge.train.recipe import learning_rate
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
 RANKED = 10  # batches from which Torch-Pruning's examples take the gradients
 SMALL_STEPS = 100  # of its pruner, until the MACs are reached
+CAP = 0.5  # of a layer, in a step
 RECIPE = FitRecipe(lr=0.01, augment="flips")
 
 
@@ -107,7 +108,7 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     if file.exists():
         return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
-    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, collector=collector)
+    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector)
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy
@@ -130,10 +131,11 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         data = load(given.data, size=given.size, cache_dir=cache)
         data = replace(data, train=data.train.take(given.pictures))
         engine = measure_engine(network, data.example())
-        shop = Workshop(data, engine, RECIPE, seed=seed, limits=Limits(multiple=given.multiple), extra_rounds=0)
+        shop = Workshop(data, engine, RECIPE, seed=seed, limits=Limits(multiple=given.multiple, cap=CAP), extra_rounds=0)
         rule = Rule(max_drop=100.0, step=given.step, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
-        first = baseline(shop, network, rule, scores)
+        # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
+        first = baseline(shop, network, rule, gathered(shop, network, scores))
         done = [first, *turns(shop, rule, (first.step,), first.checkpoint)]
         parts = ("rank", "surgery", "finetune", "evaluate")
         return {
@@ -175,7 +177,8 @@ def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
     for limit in macs:
         graph = trace(network, example)
         scores = rank(network, graph, train)
-        plan = choose(graph, scores, 0.9, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
+        limits = Limits(cap=CAP)
+        plan = choose(graph, scores, 0.9, limits=limits, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
         network = operate(network, graph, plan).network
         reached.append(graph.macs(plan))
         _train(network, train)

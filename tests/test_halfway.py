@@ -69,6 +69,15 @@ def test_a_training_goes_on_to_the_same_end(
     same(train(data, tmp_path), train(data, None))
 
 
+def test_scores_that_were_gathered_otherwise_are_left(data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    with pytest.raises(Cut):
+        train(data, tmp_path, 2)
+    same, other = RunKeeper(tmp_path).kept(), RunKeeper(tmp_path, "another criterion").kept()
+    assert same is not None and same.best.collected is not None
+    assert other is not None and other.best.collected is None and other.epochs == same.epochs == 2
+
+
 def test_what_was_written_short_ago_is_not_written_again(data: pictures.Dataset, tmp_path: Path) -> None:
     train(data, tmp_path)
     assert not (tmp_path / NAME).exists()

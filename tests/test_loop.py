@@ -137,6 +137,29 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data
     assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
 
 
+def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dataset) -> None:
+    kept = []
+    for name in ("bn-scale", "weight-l2", "random"):
+        (_, _), (step, _) = prune(
+            randomise(Residual()), data, criterion=name, step=0.5, max_steps=1, max_drop=100, engine=make_engine("32")
+        )
+        assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24)) and not step.limited
+        assert min(step.kept.values()) >= 1
+        kept.append(tuple(step.kept.values()))
+    assert len(set(kept)) == 3
+
+
+def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
+    (_, _), (step, _) = prune(randomise(Residual()), data, limits=Limits(cap=0.5), **rules)
+    assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
+    assert step.limited.startswith("the limit --cap 0.5 decides in 3 of 3 groups: they lose all that it lets them")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [f"step 1: {step.limited}"]
+    caplog.clear()
+    (_, _), (step, _) = prune(randomise(Residual()), data, **rules)
+    assert not step.limited and not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 class Board:
     """A device on which only the channels of `costly` groups take time, in steps of four."""
 

@@ -25,9 +25,10 @@ EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing 
 
 @dataclass
 class RunKeeper:
-    """Keeps the training of the run in `folder`."""
+    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the way."""
 
     folder: Path
+    gathers: str = ""
     _last: float = field(default_factory=time.monotonic, repr=False)
 
     def kept(self) -> Halfway | None:
@@ -44,7 +45,9 @@ class RunKeeper:
             part, _, name = key.partition("|")
             parts.setdefault(part, {})[name] = tensor
         best = about["best"]
-        scores = Scores(parts.get("scores", {}), *best["scores"]) if best["scores"] else None
+        # Scores that were gathered by another criterion, or otherwise, are not what the end of this training would say they are.
+        fits = best["scores"] and about.get("gathers", "") == self.gathers
+        scores = Scores(parts.get("scores", {}), *best["scores"]) if fits else None
         snapshot = Snapshot(
             best["epoch"],
             tuple(best["rank"]),
@@ -62,7 +65,7 @@ class RunKeeper:
         if from_first(time.monotonic() - self._last) < EVERY_S:
             return
         self._last = time.monotonic()
-        _write(self.folder / NAME, halfway)
+        _write(self.folder / NAME, halfway, self.gathers)
 
     def forget(self) -> None:
         """The training has ended."""
@@ -70,7 +73,7 @@ class RunKeeper:
 
 
 @by_first
-def _write(file: Path, halfway: Halfway) -> None:
+def _write(file: Path, halfway: Halfway, gathers: str) -> None:
     best, scores = halfway.best, halfway.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
         "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),
@@ -81,7 +84,8 @@ def _write(file: Path, halfway: Halfway) -> None:
         f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
     }
     about = {
-        "epochs": halfway.epochs, "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
+        "epochs": halfway.epochs, "gathers": gathers,
+        "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
         "best": {
             "epoch": best.epoch, "rank": best.rank, "val": best.val.to_json() if best.val else None,
             "scores": [scores.criterion, scores.examples] if scores else None,

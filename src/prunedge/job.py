@@ -21,7 +21,7 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
 from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
-from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
+from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
@@ -160,7 +160,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     recipe = Recipe(**run.recipe)
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
-    keeper = RunKeeper(run.path)
+    keeper = RunKeeper(run.path, str(gathering(shop)))
     if recipe.start is not None:
         source = open_run(recipe.start)
         checkpoint = source.checkpoint(source.best().index)
@@ -174,7 +174,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
             collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
         )  # fmt: skip
-        turn = baseline(shop, fitted.net, rule, fitted.collected, fitted.state)
+        turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:

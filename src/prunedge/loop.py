@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import lcm
@@ -17,13 +19,15 @@ from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.plan import Limits, Plan, Ranking, choose
+from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
+from prunedge.plan import Limits, Plan, Ranking, at_limit, choose
 from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
 from prunedge.train.regularise import Kind
+
+log = logging.getLogger(__name__)
 
 HALVINGS = 3
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
@@ -82,6 +86,8 @@ class Step:
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
     (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
+    `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it. `limited` is
+    what is to be said where not the scores but the limit on what a group may lose decides in most groups.
     """
 
     index: int
@@ -109,6 +115,8 @@ class Step:
     correct: str = ""
     latency_ms: float | None = None
     predicted_ms: float | None = None
+    scored: str = ""
+    limited: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -265,7 +273,10 @@ def baseline(
     *,
     plan: Plan | None = None,
 ) -> Turn:
-    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was."""
+    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was.
+
+    `scores` are used when their provenance says that they are what this loop would gather (`gathered`), and left otherwise.
+    """
     graph, started = trace(network, shop.data.example()), perf_counter()
     metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
     seconds = {"seconds_rank": 0.0, "seconds_surgery": 0.0, "seconds_finetune": 0.0, "seconds_evaluate": perf_counter() - started}
@@ -307,7 +318,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     clock = _Clock()
     graph = good.graph or trace(good.network, example)
     clock.lap("surgery")
-    scores = good.scores or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed, engine=shop.engine)
+    kept = _kept(shop, history, good)
+    scores = kept or rank(good.network, graph, shop.data.train, shop.criterion, seed=seed, engine=shop.engine)
     clock.lap("rank")
     unjudged = [group.name for group in graph.groups if group.name not in scores.values]
     refused = {
@@ -319,11 +331,11 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     if shop.aids.regularise == "growing" and plan.keep:
         good = _faded(shop, good, graph, plan, seed)
         clock.lap("finetune")
-    surgery = operate(good.network, graph, plan)
+    surgery, share = operate(good.network, graph, plan), move.remove
     took: float | None = None
     if shop.device is not None:
         clock.lap("surgery")
-        surgery, took = choosing.faster(good.network, surgery, move.remove)
+        surgery, took, share = choosing.faster(good.network, surgery, move.remove)
         clock.lap("evaluate")
     ranks.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
@@ -352,13 +364,60 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         accepted, reason = rule.judged(history[0], after, [sample.source for sample in shop.data.val.samples])
         if accepted or rounds > shop.extra_rounds:
             break
+    limited = choosing.limited(surgery.plan, share)
+    if limited:
+        log.warning("step %d: %s", len(history), limited)
     step = _step(
         small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
-        asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
+        asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds, scored="while training" if kept else "in a pass",
+        limited=limited,
     )  # fmt: skip
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
-    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), fitted.collected, fitted.state, small_graph))
+    found = gathered(shop, fitted.net, fitted.collected, distill=shop.finetune.distill)
+    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), found, fitted.state, small_graph))
+
+
+def gathered(shop: Workshop, network: nn.Module, scores: Scores | None, *, distill: float = 0.0) -> Scores | None:
+    """The scores that a training of the network has gathered, with what they are scores of; None where that can't be told.
+
+    `distill` is the weight of a teacher's answers in the loss of that training.
+    """
+    if scores is None:
+        return None
+    settings = gathering(shop, distill)
+    provenance = None if settings is None else replace(settings, model=weights_digest(network))
+    # Networks of several processes may differ in the last bit.
+    provenance = ranks.from_first(provenance)
+    return None if provenance is None else replace(scores, provenance=provenance)
+
+
+def gathering(shop: Workshop, distill: float = 0.0) -> Provenance | None:
+    """What scores are that this loop gathers while it trains, of any network; None where the criterion can't be told."""
+    criterion = identity(shop.criterion)
+    if criterion is None:
+        return None
+    recipe = shop.finetune
+    settings = {"augment": recipe.augment, "batch_size": recipe.batch_size, "label_smoothing": recipe.label_smoothing}
+    if distill:
+        settings |= {"distill": distill, "temperature": recipe.temperature}
+    return Provenance(criterion, "", shop.data.train_fingerprint(), json.dumps(settings))
+
+
+def _kept(shop: Workshop, history: Sequence[Step], good: Checkpoint) -> Scores | None:
+    """The scores that were kept beside the network, if they are what this loop would have gathered while it trained it."""
+    if good.scores is None:
+        return None
+    # The network that the loop began with had no teacher.
+    distill = shop.finetune.distill if last_good(history).index else 0.0
+    wanted = gathering(shop, distill)
+    found = good.scores.provenance
+    fits = wanted is not None and found is not None and wanted == replace(found, model="")
+    fits = fits and found is not None and found.model == weights_digest(good.network)
+    if ranks.from_first(fits):
+        return good.scores
+    log.info("the scores that are kept of this network are not those of %s with these settings: it is ranked anew", shop.criterion)
+    return None
 
 
 @dataclass(frozen=True)
@@ -375,25 +434,44 @@ class _Choosing:
 
     def plan(self, share: float) -> Plan:
         shop, device = self.shop, self.shop.device
-        limits = shop.limits if device is None else replace(shop.limits, multiple=lcm(shop.limits.multiple, device.multiple))
         costs = None if device is None else ranks.from_first(device.costs(self.network, self.graph))
         return choose(
-            self.graph, self.scores, share, limits=limits, exclude=self.refused, ranking=shop.ranking, enough=self._enough(), costs=costs
-        )
+            self.graph, self.scores, share, limits=self._limits(), exclude=self.refused, ranking=shop.ranking, enough=self._enough(),
+            costs=costs,
+        )  # fmt: skip
 
-    def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None]:
-        """The removal and its milliseconds on the device, or a larger one where that was no faster; an empty one where none is."""
+    def _limits(self) -> Limits:
+        limits, device = self.shop.limits, self.shop.device
+        return limits if device is None else replace(limits, multiple=lcm(limits.multiple, device.multiple))
+
+    def limited(self, plan: Plan, share: float) -> str:
+        """What is to be said of a plan for this share in which the limit decides in most groups; empty where it doesn't."""
+        limits = self._limits()
+        bound = at_limit(self.graph, plan, limits, share)
+        free = [group for group in self.graph.groups if group.name not in self.refused and not limits.excludes(group)]
+        if 2 * len(bound) <= len(free):
+            return ""
+        cap = limits.most(share)
+        said = f"the limit --cap {cap:g} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        if cap <= share:
+            return f"{said}, and no step of {share:g} can compare them; leave --cap out, or set it well above --step"
+        return f"{said}; a larger --cap lets the scores decide, a smaller --step asks for less at once"
+
+    def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None, float]:
+        """The removal, its milliseconds on the device and its share; a larger one where that was no faster, an empty one where none is."""
         device, limit = self.shop.device, min(one.latency_ms for one in self.history if one.accepted and one.latency_ms is not None)
         assert device is not None
+        # More than a group may lose in a step of the share that was asked for is another step altogether.
+        most = self.shop.limits.most(share)
         while surgery.plan.keep:
             took = ranks.from_first(device.measure(surgery.network, self.shop.data.example()))
             if took < limit:
-                return surgery, took
+                return surgery, took, share
             share *= GROWTH
-            if share >= self.shop.limits.cap:
+            if share >= most:
                 break
             surgery = operate(network, self.graph, self.plan(share))
-        return replace(surgery, plan=Plan({})), None
+        return replace(surgery, plan=Plan({})), None, share
 
     def _enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets."""
@@ -425,7 +503,8 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
 
 def _step(
     graph: ChannelGraph, history: Sequence[Step] | None, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
-    removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0,
+    removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0, scored: str = "",
+    limited: str = "",
 ) -> Step:  # fmt: skip
     widths = graph.widths()
     original = history[0].channels if history else graph.channels
@@ -434,7 +513,7 @@ def _step(
         fraction_asked=asked, fraction_removed=1 - graph.channels / original,
         accuracy_before=before.accuracy, accuracy_after=after.accuracy,
         metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
-        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), **seconds,
+        macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, limited=limited, **seconds,
         kept=widths, original=history[0].original if history else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from math import floor
 
 import torch
 
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance import NORMALISERS, Scores, normalised
 from prunedge.spans import timed
@@ -62,17 +63,28 @@ class Limits:
 
     `keep_out` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
     least `least` channels, loses at most the share `cap` in one plan (a global ranking would otherwise empty a layer at one go), and
-    what it keeps is a multiple of `multiple` (8 or 16 suits many devices' vector units) wherever it loses any.
+    what it keeps is a multiple of `multiple` (8 or 16 suits many devices' vector units) wherever it loses any. Without a `cap`, `most`
+    follows from the share that the plan removes.
     """
 
     keep_out: tuple[str, ...] = ()
     least: int = 2
     multiple: int = 1
-    cap: float = 0.5
+    cap: float | None = None
 
     def __post_init__(self) -> None:
-        if self.least < 1 or self.multiple < 1 or not 0 < self.cap <= 1:
+        if self.least < 1 or self.multiple < 1 or (self.cap is not None and not 0 < self.cap <= 1):
             raise ValueError(f"least and multiple must be 1 or more and cap in (0, 1], not {self.least}, {self.multiple}, {self.cap}")
+
+    def most(self, remove: float) -> float:
+        """The largest share that a group may lose in a plan that removes the share `remove` of all channels.
+
+        Without a `cap` it is half, or twice the share where that is more, so that groups still compare; and a group keeps at least a
+        quarter of what it would keep if all lost alike. (A limit equal to the share would take that share of every group.)
+        """
+        if self.cap is not None:
+            return self.cap
+        return max(0.5, min(2 * remove, 1 - (1 - remove) / 4))
 
     def excludes(self, group: Group) -> bool:
         """Whether the group keeps all its channels."""
@@ -138,15 +150,20 @@ def choose(
     these are given (milliseconds that a channel of each group takes on a device, say). Groups in `exclude`, and those
     that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
     in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
-    removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1).
+    removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError
+    when the scores are those of a network of other widths.
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
     limits = limits or Limits()
     ranking = ranking or Ranking()
+    _fitting(graph, scores)
     values = ranking.values(graph, scores, costs)
     open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
-    portions = [(mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits)]
+    most_of_a_group = limits.most(remove)
+    portions = [
+        (mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits, most_of_a_group)
+    ]
     ordered = portions if ranking.per_layer else sorted(portions, key=lambda one: one[0])
     total = sum(group.size for group in open_groups)
 
@@ -162,6 +179,29 @@ def choose(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(plan(middle / total)) else (middle, high)
     return plan(high / total)
+
+
+def at_limit(graph: ChannelGraph, plan: Plan, limits: Limits, remove: float) -> tuple[str, ...]:
+    """The groups that lose all that `Limits.most` lets them, though they could lose more: there the limit decides, and not the scores.
+
+    `plan` is what `choose` made with these limits, asked to remove the share `remove`.
+    """
+    found = []
+    for name, kept in plan.keep.items():
+        size = graph.group(name).size
+        lost = size - len(kept)
+        allowed = max(1, floor(limits.most(remove) * size))
+        if lost and allowed < lost + limits.multiple <= size - min(limits.least, size):
+            found.append(name)
+    return tuple(found)
+
+
+def _fitting(graph: ChannelGraph, scores: Scores) -> None:
+    """Refuse scores that have another number of channels than the graph: they would name the wrong ones."""
+    for group in graph.groups:
+        if group.name in scores.values and len(scores.values[group.name]) != group.size:
+            what = f"the group '{group.name}' has {group.size} channels, and there are {len(scores.values[group.name])} scores for it"
+            raise PrunedgeError(what, remedy="rank the network that the graph was traced from")
 
 
 def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[int]]:
@@ -185,11 +225,11 @@ def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
     return gone
 
 
-def _portions(values: Sequence[float], limits: Limits) -> list[tuple[float, list[int]]]:
+def _portions(values: Sequence[float], limits: Limits, cap: float) -> list[tuple[float, list[int]]]:
     """What a group may lose, least important first, in portions after each of which its size is fine; (mean score, channels)."""
     size = len(values)
     order = sorted(range(size), key=lambda channel: (values[channel], channel))
-    most = min(size - min(limits.least, size), max(1, floor(limits.cap * size)))
+    most = min(size - min(limits.least, size), max(1, floor(cap * size)))
     found: list[tuple[float, list[int]]] = []
     start = 0
     while start < size:

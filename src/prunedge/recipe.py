@@ -72,7 +72,7 @@ class Recipe(BaseModel):
     keep_out: list[str] = []
     least: int = Field(2, ge=1)
     multiple: int = Field(1, ge=1)
-    cap: float = Field(0.5, gt=0, le=1)
+    cap: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _one_way_to_count_costs(self) -> Recipe:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import write_text
-from prunedge.importance import Scores
+from prunedge.importance import Provenance, Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
 from prunedge.plan import Plan
@@ -154,8 +154,12 @@ class Run:
         folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=".writing-"))
         save_network(kept.network, folder / "model.safetensors")
         (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
-        if kept.scores is not None:
-            about = {"criterion": kept.scores.criterion, "examples": str(kept.scores.examples)}
+        if kept.scores is not None and kept.scores.provenance is not None:
+            about = {
+                "criterion": kept.scores.criterion,
+                "examples": str(kept.scores.examples),
+                "provenance": kept.scores.provenance.to_json(),
+            }
             save_file({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
         if kept.state:
             save_file(flattened(kept.state), folder / "momentum.safetensors")
@@ -169,14 +173,17 @@ class Run:
         sync_folder(final.parent)
 
     def _scores(self, folder: Path) -> Scores | None:
+        """The scores that were kept; None where there are none, or nothing says what they are of (runs of 0.1 kept only a name)."""
         file = folder / "scores.safetensors"
         if not file.exists():
             return None
-        from safetensors import safe_open
-
+        values = _tensors(file)
         with safe_open(file, "pt") as opened:
-            about = opened.metadata()
-        return Scores(_tensors(file), about["criterion"], int(about["examples"]))
+            about = opened.metadata() or {}
+        provenance = Provenance.from_json(about.get("provenance"))
+        if provenance is None:
+            return None
+        return Scores(values, about.get("criterion", ""), int(about.get("examples", 0)), provenance)
 
 
 @by_first

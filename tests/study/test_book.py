@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from prunedge.errors import RunError
 from prunedge.runs import open_run
-from prunedge.study import Grid, collect, create, open_book
+from prunedge.study import Grid, collect, create, open_book, ready
 from prunedge.study.local import divided, run_local
 from tests.system.conftest import prunedge
 
@@ -63,6 +63,17 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
     table = parquet.read_table(whole[0] / "study.parquet")
     assert table.num_rows == len(rows) and table["macs"].to_pylist() == [row["macs"] for row in rows]
     assert json.loads(table["kept"].to_pylist()[2]) == rows[2]["kept"]
+
+
+def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, object], tmp_path: Path) -> None:
+    criteria = ["taylor", "weight-l2", "random", "activation-mean"]
+    book = create(tmp_path / "out", ready.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values))
+    run_local(book, workers=1, threads=1, told=lambda line: None)
+    rows = [row for row in collect(book) if row["index"] == 1]
+    assert {row["criterion"]: row["scored"] for row in rows} == {name: "in a pass" for name in criteria} | {"taylor": "while training"}
+    plans = {(book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text() for trial in book.trials}
+    assert len(plans) == 4
+    assert len({json.dumps(row["kept"]) for row in rows}) > 1  # layers, too, are compared by each in its own way
 
 
 def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(whole: tuple[Path, Path]) -> None:

@@ -52,7 +52,7 @@ def prune(
     keep_out: list[str] | None = None,
     least: int = 2,
     multiple: int = 1,
-    cap: float = 0.5,
+    cap: float | None = None,
     metric: Literal["accuracy", "f1", "auroc"] | None = None,
     seed: int | None = None,
     size: int | None = None,
@@ -155,7 +155,8 @@ def prune(
     multiple
         Groups that lose channels keep a multiple of this many (8 or 16 suits many devices).
     cap
-        The largest share that a group may lose in one step.
+        The largest share that a group may lose in one step. Without it half, or twice the --step where that is more, so that groups still
+        compare; but a group keeps at least a quarter of what the step leaves on average (--step 0.5: an eighth).
     metric
         What the rule watches (accuracy).
     seed

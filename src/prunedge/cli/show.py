@@ -43,4 +43,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
             style="bold" if step.index == best.index else ("dim" if not step.accepted else None),
         )  # fmt: skip
     out.print(table)
+    for step in opened.steps():
+        if step.limited:
+            out.print(f"step {step.index}: {step.limited}")
     print(sentence(opened))

@@ -56,7 +56,7 @@ class Common:
     target_macs
         Stop at this share of the unpruned network's MACs.
     cap
-        The largest share that a group may lose in one step.
+        The largest share that a group may lose in one step (half, or twice the step where that is more; see `prunedge prune --help`).
     seed
         Of the split, the random weights and the order of the pictures; several make several trials.
     size
@@ -82,7 +82,7 @@ class Common:
     confidence: float | None = None
     max_steps: int | None = None
     target_macs: float | None = None
-    cap: float = 0.5
+    cap: float | None = None
     seed: Numbers = field(default_factory=lambda: [0])
     size: int = 224
     batch_size: int = 32

@@ -22,6 +22,7 @@ from prunedge.importance.activation import (
     MutualInformation,
     PredictionInformation,
 )  # fmt: skip
+from prunedge.importance.identity import function_digest
 from prunedge.importance.scores import Scores
 from prunedge.importance.taylor import ScaleCollector, TaylorCollector
 from prunedge.models import working_directory_importable
@@ -130,6 +131,16 @@ def find(name: str) -> Criterion:
         near = get_close_matches(name, CRITERIA, n=3, cutoff=0.3) or sorted(CRITERIA)
         raise PrunedgeError(f"unknown criterion '{name}'", where="--criterion", remedy=f"use one of {', '.join(near)}")
     return CRITERIA[name]
+
+
+def identity(name: str) -> str | None:
+    """The criterion's name with a digest of what it does: another function under the same name is another criterion.
+
+    None where that can't be told (a function that refers to an object of the user's own).
+    """
+    chosen = find(name)
+    digest = function_digest((chosen.reads, chosen.compute, chosen.collect))
+    return None if digest is None else f"{name} {digest}"
 
 
 def _own(name: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -14,15 +15,44 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What kept scores are scores of: those of equal provenance may stand for each other.
+
+    `criterion` is what `registry.identity` says of it, `model` the digest of the network's weights, `pictures` that of the training
+    pictures; `settings` tells, as JSON, what else decided the gradients (how pictures were changed, the loss).
+    """
+
+    criterion: str
+    model: str
+    pictures: str
+    settings: str
+
+    def to_json(self) -> str:
+        """JSON: an object of these four."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Provenance | None:
+        """What `to_json` wrote; None for anything else, which proves nothing."""
+        try:
+            found = cls(**json.loads(text or "null"))
+        except (ValueError, TypeError):
+            return None
+        return found
+
+
+@dataclass(frozen=True)
 class Scores:
     """How much each channel of each group matters: group name -> (channels,) float64, higher matters more.
 
-    `examples` is the number of pictures that they were measured on (0 for criteria that read the weights alone).
+    `examples` is the number of pictures that they were measured on (0 for criteria that read the weights alone). `provenance` is what
+    they have to be kept with: without it nobody can tell later what they are scores of.
     """
 
     values: Mapping[str, torch.Tensor]
     criterion: str
     examples: int = 0
+    provenance: Provenance | None = None
 
     @property
     def zero(self) -> tuple[str, ...]:
