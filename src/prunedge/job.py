@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge import ranks
+from prunedge import origin, ranks
+from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.data.places import written
@@ -77,8 +78,9 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         recipe.target_latency,
     )  # fmt: skip
     shop = replace(
-        _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None), device=_device(run, data, watch)
-    )
+        _workshop(recipe, data, engine, watch, teacher=run.load_first() if recipe.distill else None),
+        device=_device(run, data, watch), first=_first(run),
+    )  # fmt: skip
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         with chapter(f"step {turn.step.index}"):
             _keep(run, turn, watch)
@@ -96,7 +98,12 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
     start = recipe.start
-    network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    if start:
+        source = open_run(start)
+        origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
+        network = source.load()
+    else:
+        network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
     return create(out, recipe.model_dump())
@@ -162,9 +169,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
     keeper = RunKeeper(run.path)
     if recipe.start is not None:
-        source = open_run(recipe.start)
-        checkpoint = source.checkpoint(source.best().index)
-        turn = baseline(shop, checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
+        turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
     else:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
         graph = trace(network, data.example())
@@ -178,7 +183,41 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:
-        run.share_network(open_run(recipe.start))
+        run.share_network(origin.open_start(run))
+
+
+def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
+    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
+    source = origin.open_start(run)
+    best = source.best().index
+    chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
+    if checkpoint.plan.keep:
+        origin.keep_first(run, source)
+        chain = replace(chain, first=_measured_first(run, replace(shop, first=None), rule, str(chain.links[0])))
+    run.write("chain.json", chain.to_json())
+    name = chain.links[0] if chain.first is None else chain.links[-1]
+    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan, origin=str(name))
+    if chain.first is not None:
+        sources = [sample.source for sample in shop.data.val.samples]
+        keeps, said = rule.judged(chain.first, turn.step, sources)
+        if not keeps:
+            log.warning("the start breaks the rule already: %s", said)
+    return turn
+
+
+def _measured_first(run: Run, shop: Workshop, rule: Rule, name: str) -> Step:
+    """The first network of the chain on this run's validation pictures (and on the device that steers)."""
+    network = run.load_first()
+    step = baseline(replace(shop, device=None), network, rule, origin=name).step
+    if shop.device is None:
+        return step
+    return replace(step, latency_ms=ranks.from_first(shop.device.measure(network, shop.data.example())))
+
+
+def _first(run: Run) -> Step | None:
+    """The first network of the run's chain, where that is not its step 0."""
+    chain = run.chain()
+    return None if chain is None else chain.first
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
@@ -208,7 +247,7 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     if (found := run.read("latency.json")) is None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
-        network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
+        network = origin.open_start(run).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
         with span("device"):
             found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
@@ -223,7 +262,7 @@ def _timer(recipe: Recipe) -> Timer:
 @timed("controls", chapter)
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
     """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
-    recipe, best = Recipe(**run.recipe), run.best().index
+    recipe, best, chain = Recipe(**run.recipe), run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
     for name in recipe.control:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed + 1)
@@ -236,13 +275,15 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
         if name == "scratch":
             epochs = _epochs(run)
             bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
-            plan = run.checkpoint(best).plan
+            plan = run.plan(best)
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:
-            plans = [(run.checkpoint(step.index).plan, step.rounds * recipe.epochs) for step in steps]
+            # From the first network on, over the removals of the runs before this one as well.
+            plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
+            plans += [(run.plan(step.index), step.rounds * recipe.epochs) for step in steps]
             epochs = sum(count for _, count in plans)
             fitted = random(
-                run.load(0), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+                run.load_first(), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
             )
         else:
             continue  # nothing was pruned
@@ -256,8 +297,10 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
 
 def _epochs(run: Run) -> int:
     """How many epochs the best network of a run has seen, in the runs that it began from as well."""
-    recipe = Recipe(**run.recipe)
-    before = _epochs(open_run(recipe.start)) if recipe.start else recipe.train_epochs
+    recipe, chain = Recipe(**run.recipe), run.chain()
+    before = recipe.train_epochs if chain is None else chain.epochs
+    if chain is None and recipe.start:  # begun by an older prunedge
+        before = _epochs(origin.open_start(run))
     return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
 
 
@@ -267,12 +310,15 @@ def _keep(run: Run, turn: Turn, watch: Watch) -> None:
         watch.on_step(turn.step)
 
 
+def _referred(run: Run, reference: Reference) -> nn.Module:
+    return run.load(0) if reference.tested == "start" or run.is_of_unknown_origin() else run.load_first()
+
+
 @timed("test", chapter)
 def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Both networks, and the controls, on the test split: the one time that it is looked at."""
-    found = {}
-    for name, step in (("baseline", 0), ("best", run.best().index)):
-        found[name] = predict(run.load(step), data.test, engine)
+    """The networks, and the controls, on the test split: the one time that it is looked at."""
+    found = {reference.tested: predict(_referred(run, reference), data.test, engine) for reference in run.references()}
+    found["best"] = predict(run.load(), data.test, engine)
     metrics = {name: measure(p.clamp_min(1e-30).log(), labels).to_json() for name, (p, labels) in found.items()}
     before, after, labels = found["baseline"][0], found["best"][0], found["best"][1]
     wrong = (after.argmax(1) != labels) & (before.argmax(1) == labels)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import write_text
@@ -44,7 +45,7 @@ class Run:
     recipe: dict[str, Any]
 
     def steps(self) -> list[Step]:
-        """The history: step 0 is the unpruned network; empty before that is trained."""
+        """The history: step 0 is the network that pruning starts from; empty before that is trained."""
         file = self.path / "history.jsonl"
         if not file.exists():
             return []
@@ -60,7 +61,10 @@ class Run:
         return last_good(steps)
 
     def test(self) -> dict[str, Any] | None:
-        """The test split's metrics of the unpruned and the best network; None before the run's end."""
+        """The test split's metrics of the first, unpruned network (`baseline`) and the best; None before the run's end.
+
+        Where the run starts from a network that was pruned before, `start` has that one's.
+        """
         return self.read("test.json")
 
     def read(self, name: str) -> Any:
@@ -85,14 +89,67 @@ class Run:
     @timed("load network")
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that was kept of an accepted step."""
+        folder, plan = self._folder(step), self.plan(step)
+        network = restore_network(self._untrained(), folder / "model.safetensors")
+        return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
+
+    def plan(self, step: int) -> Plan:
+        """What led from the first, unpruned network to that of an accepted step."""
         folder = self._folder(step)
         if not folder.exists():
             known = ", ".join(str(s.index) for s in self.steps() if s.accepted) or "none"
             raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {known}")
-        network = build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
-        network = restore_network(network, folder / "model.safetensors")
-        plan = Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
-        return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
+        return Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
+
+    def network_file(self, step: int) -> Path:
+        """The weights of an accepted step."""
+        return self._folder(step) / "model.safetensors"
+
+    def first_file(self) -> Path:
+        """The weights of the first network of the chain, where the run starts from one that was pruned before."""
+        return self.path / FIRST / "model.safetensors"
+
+    def chain(self) -> Chain | None:
+        """Where the run comes from; None where it trained its network itself, or has not begun yet."""
+        found = self.read(RECORD)
+        return None if found is None else Chain.from_json(found)
+
+    def first(self) -> Step:
+        """The first, unpruned network of the chain on this run's validation split: what the rule and every ratio refer to."""
+        chain = self.chain()
+        return self.steps()[0] if chain is None or chain.first is None else chain.first
+
+    def load_first(self, device: str = "cpu") -> nn.Module:
+        """The first, unpruned network of the chain, in evaluation mode.
+
+        RunError where the run starts from a pruned network and, made by an older prunedge, holds no other.
+        """
+        if self.is_of_unknown_origin():
+            what = "the run starts from a pruned network and does not hold the first one: it was made by an older prunedge"
+            raise RunError(what, where=self.path, remedy=f"take it from the run that this one began from, {self.recipe['start']}")
+        if not self.first_file().is_file():
+            return self.load(0, device)
+        return restore_network(self._untrained(), self.first_file()).to(device).eval()
+
+    def is_of_unknown_origin(self) -> bool:
+        """Whether the run starts from a network that was pruned before and kept nothing of the first one."""
+        return bool(self.recipe["start"]) and self.chain() is None and bool(self.steps()) and bool(self.plan(0).keep)
+
+    def references(self) -> list[Reference]:
+        """What the result is compared with: the first network, and the one that the run starts from where that is another."""
+        chain, start = self.chain(), self.steps()[0]
+        if chain is None:
+            name = "the start, which was pruned before" if self.is_of_unknown_origin() else "the unpruned network"
+            return [Reference(name, start, "baseline")]
+        if chain.first is None:
+            return [Reference(f"the unpruned network ({chain.links[0]})", start, "baseline")]
+        return [
+            Reference(f"the first network ({chain.links[0]})", chain.first, "baseline"),
+            Reference(f"the start ({chain.links[-1]})", start, "start"),
+        ]
+
+    def _untrained(self) -> nn.Module:
+        return build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
 
     @timed("keep")
     @by_first
@@ -130,7 +187,8 @@ class Run:
         stop = self.read("stop.json")
         return {
             **{key: recipe[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
-            "baseline": _figures(steps[0]),
+            "baseline": _figures(self.first()),
+            "references": [{"name": one.name, "step": one.step.to_json(), "tested_as": one.tested} for one in self.references()],
             "best": {**_figures(best), "step": best.index, "channels": best.channels},
             "test": self._test(),
             "steps": [step.to_json() for step in steps],
@@ -142,7 +200,7 @@ class Run:
 
     def _test(self) -> dict[str, Any] | None:
         found = self.test()
-        return {key: found[key] for key in ("baseline", "best")} if found else None
+        return {key: found[key] for key in ("baseline", "start", "best") if key in found} if found else None
 
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:03d}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from prunedge.chain import Reference
     from prunedge.cli.console import Advance
     from prunedge.job import Watch
     from prunedge.loop import Step
@@ -111,7 +112,8 @@ def prune(
     epochs
         Epochs of fine-tuning in each step.
     max_drop
-        The rule: percentage points that the metric may lose on validation data.
+        The rule: percentage points that the metric may lose on validation data, against the unpruned network (with --from a run that was
+        pruned, the first of that chain).
     confidence
         Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from the validation pictures; patches of
         one source count together.
@@ -250,22 +252,51 @@ def _milliseconds(text: str) -> float:
 
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
-    steps, best, test = run.steps(), run.best(), run.test() or {}
-    first, metric = steps[0], run.recipe["metric"]
+    steps, best = run.steps(), run.best()
     stop = (run.read("stop.json") or {}).get("reason", "")
-    lines = [
-        f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
-        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
-        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
-        *_faster(first, best),
-        f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
-        + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
+    references = run.references()
+    title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
+    lines = [title] if len(references) > 1 else []
+    for reference in references:
+        lines += _against(run, reference, f"against {reference.name}" if len(references) > 1 else title)
+    lines += [
+        *_origin(run),
         *_controls(run),
         *_warning(run),
         f"stopped: {stop}",
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _against(run: Run, reference: Reference, title: str) -> list[str]:
+    """What the best network has over another."""
+    first, best, metric = reference.step, run.best(), run.recipe["metric"]
+    said = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
+    test = run.test()
+    if test:
+        said += f", on test data {test[reference.tested][metric]:.1%} -> {test['best'][metric]:.1%}"
+    return [
+        f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
+        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
+        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
+        *_faster(first, best),
+        said,
+    ]
+
+
+def _origin(run: Run) -> list[str]:
+    """What is to be said about a start that was pruned before."""
+    if run.is_of_unknown_origin():
+        return ["mind: the start was pruned before, and this run does not hold the first network: all figures are against the start"]
+    best = run.best()
+    lost = 100 * (run.first().metric_after - best.metric_after)
+    if best.index or lost <= run.recipe["max_drop"] or run.recipe["confidence"]:
+        return []
+    return [
+        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
+        f"more than the {run.recipe['max_drop']:g} that the rule allows"
+    ]
 
 
 def _faster(first: Step, best: Step) -> list[str]:
