@@ -17,6 +17,7 @@ from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.data.places import written
+from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
@@ -26,6 +27,7 @@ from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
+from prunedge.resumption import change, note_computing, rule_of
 from prunedge.runs import Run, create, open_run
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
@@ -36,21 +38,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how the job goes: batches done of all with what is going on, and each step when it is kept."""
+    """Who is told how the job goes: batches done of all with what is going on, each step when it is kept, and lines about the run."""
 
     progress: Callable[[int, int, str], None] | None = None
     on_step: Callable[[Step], None] | None = None
+    told: Callable[[str], None] | None = None
+
+    def tell(self, line: str) -> None:
+        """Say a line about the run."""
+        if self.told is not None:
+            self.told(line)
 
 
 def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned network."""
     watch = watch or Watch()
-    return resume_training(_start(recipe, out, watch).path, watch)
+    return resume_training(_start(recipe, out, watch, "train").path, watch)
 
 
-def resume_training(path: Path, watch: Watch | None = None) -> Run:
-    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off."""
-    watch, run = watch or Watch(), open_run(path)
+def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `train`.
+    """
+    watch, run = watch or Watch(), _opened(path, changes, watch or Watch())
     if not run.steps():
         _begin(run, *_setting(run, watch), watch)
     return run
@@ -58,14 +69,18 @@ def resume_training(path: Path, watch: Watch | None = None) -> Run:
 
 def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
-    _start(recipe, out, watch or Watch())
+    _start(recipe, out, watch or Watch(), "prune")
     return resume(out, watch)
 
 
-def resume(path: Path, watch: Watch | None = None) -> Run:
-    """Go on with a run from its last kept step, to the same result as if it had never been cut off."""
+def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a run from its last kept step, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
+    let it.
+    """
     watch = watch or Watch()
-    run = open_run(path)
+    run = _opened(path, changes, watch)
     if run.test() is not None:
         return run
     data, engine = _setting(run, watch)
@@ -73,10 +88,7 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    rule = Rule(
-        recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence,
-        recipe.target_latency,
-    )  # fmt: skip
+    rule = rule_of(recipe)
     shop = replace(
         _workshop(recipe, data, engine, watch, teacher=run.load_first() if recipe.distill else None),
         device=_device(run, data, watch), first=_first(run),
@@ -89,8 +101,15 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
     return run
 
 
+def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
+    run = open_run(path)
+    # As the first process finds them: it may have made them before another looks.
+    changes = ranks.from_first(changes)
+    return change(run, changes, watch.tell) if changes else run
+
+
 @timed("start", chapter)
-def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
+def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
     if recipe.device is not None:
@@ -106,7 +125,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
-    return create(out, recipe.model_dump())
+    return create(out, recipe.model_dump(), verb)
 
 
 def _every_class(recipe: Recipe, data: Dataset) -> None:
@@ -146,6 +165,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
             "precision": engine.name,
             "threads": torch.get_num_threads(),
             "processes": ranks.size(),
+            "processor": processor(),
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
         }
@@ -155,10 +175,9 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     if kept["fingerprint"] != data.fingerprint:
         remedy = "put the pictures back as they were, or start a new run"
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
-    if kept["threads"] != torch.get_num_threads():
-        log.warning("this run began with %d threads; with %d the result may differ", kept["threads"], torch.get_num_threads())
-    if kept.get("processes", 1) != ranks.size():
-        log.warning("this run began with %d processes; with %d the result may differ", kept.get("processes", 1), ranks.size())
+    for line in note_computing(run, torch.get_num_threads(), ranks.size()):
+        log.warning("%s", line)
+    watch.tell(run.computed_with())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
     return data, engine
 
@@ -316,7 +335,7 @@ def _referred(run: Run, reference: Reference) -> nn.Module:
 
 @timed("test", chapter)
 def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The networks, and the controls, on the test split: the one time that it is looked at."""
+    """The networks, and the controls, on the test split: the one time that it is looked at, unless an ended run went on."""
     found = {reference.tested: predict(_referred(run, reference), data.test, engine) for reference in run.references()}
     found["best"] = predict(run.load(), data.test, engine)
     metrics = {name: measure(p.clamp_min(1e-30).log(), labels).to_json() for name, (p, labels) in found.items()}
@@ -334,4 +353,4 @@ def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Mod
     for name, network in controls.items():
         probabilities, truth = predict(network.eval(), data.test, engine)
         tested[name] = measure(probabilities.clamp_min(1e-30).log(), truth).to_json()
-    return {**metrics, "controls": tested, "mistakes": mistakes}
+    return {**metrics, "controls": tested, "mistakes": mistakes, "looks_before": run.looks_before()}

@@ -26,6 +26,7 @@ from prunedge.train.certainty import drop_bounds
 from prunedge.train.regularise import Kind
 
 HALVINGS = 3
+NOTHING_LEFT = "no channel is left"
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
 
@@ -38,7 +39,8 @@ class Rule:
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
     `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's), `target_latency` (milliseconds on the device)
-    and `max_steps` end the loop earlier; the step that reaches a target removes no more than it must.
+    and `max_steps` end the loop earlier; the step that reaches a target removes no more than it must. Steps before `judged_from` were
+    judged by a stricter rule: that they were taken back halves nothing.
     """
 
     max_drop: float = 3.0
@@ -49,6 +51,7 @@ class Rule:
     max_steps: int | None = None
     confidence: float | None = None
     target_latency: float | None = None
+    judged_from: int = 0
 
     def judged(self, first: Step, after: Metrics | Step, sources: Sequence[str | None], start: Step | None = None) -> tuple[bool, str]:
         """Whether a network with these validation metrics (or a step's) keeps the rule, and what is to be said about it.
@@ -241,7 +244,7 @@ def decide(steps: Sequence[Step], rule: Rule, first: Step | None = None) -> Go |
         return Stop(f"target reached: {good.latency_ms:.3g} ms on the device", good.index)
     if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
         return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
-    broken = sum(not step.accepted for step in steps)
+    broken = sum(not step.accepted for step in steps[rule.judged_from :])
     if broken > HALVINGS:
         share = rule.step / 2**HALVINGS
         return Stop(f"even a step of {share:.2%} of the channels drops {rule.metric} by more than {rule.max_drop:g} points", good.index)
@@ -262,7 +265,7 @@ def turns(
             turn = _take(shop, rule, history, good, move)
         if turn is None:
             why = "that makes it faster on the device" if shop.device else "that may be removed"
-            move = Stop(f"no channel is left {why}", last_good(history).index)
+            move = Stop(f"{NOTHING_LEFT} {why}", last_good(history).index)
             break
         history.append(turn.step)
         if turn.step.accepted:

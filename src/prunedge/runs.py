@@ -34,6 +34,7 @@ from prunedge.spans import timed
 from prunedge.surgery import OptimState, restore_network, save_network
 from prunedge.train import flattened, unflattened
 
+RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
@@ -57,7 +58,7 @@ class Run:
     def best(self) -> Step:
         """The last step that kept the rule; RunError before the unpruned network is trained."""
         if not (steps := self.steps()):
-            raise RunError("no network yet", where=self.path, remedy=f"prunedge prune --resume {self.path}")
+            raise RunError("no network yet", where=self.path, remedy=self.how_to_go_on())
         return last_good(steps)
 
     def test(self) -> dict[str, Any] | None:
@@ -113,6 +114,37 @@ class Run:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
         found = self.read(RECORD)
         return None if found is None else Chain.from_json(found)
+
+    def verb(self) -> str | None:
+        """What made the run, `train` or `prune`; None where it was an older prunedge, which did not note it."""
+        return (self.read("environment.json") or {}).get("verb")
+
+    def how_to_go_on(self) -> str:
+        """The command that goes on with the run."""
+        return f"prunedge {self.verb() or 'prune'} --resume {self.path}"
+
+    def resumptions(self) -> list[dict[str, Any]]:
+        """What changed when the run was gone on with: after which step, and each key with its old and new value."""
+        return self.read(RESUMED) or []
+
+    def computed_with(self) -> str:
+        """What the weights depend on beside the recipe, in a sentence; empty before the run has begun."""
+        began = self.read("engine.json")
+        if began is None:
+            return ""
+        said = f"computed with {_counted(began['threads'], 'thread')}, {_counted(began.get('processes', 1), 'process')}"
+        for entry in self.resumptions():
+            for name, one in (("threads", "thread"), ("processes", "process")):
+                if name in entry["changes"]:
+                    said += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
+        said += f", precision {began['precision']}"
+        if "processor" in began:
+            said += f", on {began['processor']}"
+        return f"{said}: another number of threads or processes, precision or processor gives other weights"
+
+    def looks_before(self) -> int:
+        """How often the test split had been looked at before the run went on to its present result."""
+        return len(list((self.path / EARLIER).glob("*/test.json")))
 
     def first(self) -> Step:
         """The first, unpruned network of the chain on this run's validation split: what the rule and every ratio refer to."""
@@ -191,6 +223,9 @@ class Run:
             "references": [{"name": one.name, "step": one.step.to_json(), "tested_as": one.tested} for one in self.references()],
             "best": {**_figures(best), "step": best.index, "channels": best.channels},
             "test": self._test(),
+            "test_looks_before": self.looks_before(),
+            "resumptions": self.resumptions(),
+            "computing": self._computing(),
             "steps": [step.to_json() for step in steps],
             "stop": stop["reason"] if stop else None,
             "bench": self.read("bench.json"),
@@ -201,6 +236,13 @@ class Run:
     def _test(self) -> dict[str, Any] | None:
         found = self.test()
         return {key: found[key] for key in ("baseline", "start", "best") if key in found} if found else None
+
+    def _computing(self) -> dict[str, Any]:
+        began = self.read("engine.json") or {}
+        return {
+            **{key: began.get(key) for key in ("threads", "processes", "precision", "processor")},
+            "said": self.computed_with(),
+        }
 
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:03d}"
@@ -236,18 +278,20 @@ class Run:
 
 
 @by_first
-def create(path: Path | str, recipe: Mapping[str, Any]) -> Run:
-    """Start a run folder; RunError when the folder already holds something."""
+def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> Run:
+    """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        remedy = f"go on with --resume {folder}, or choose another --out" if (folder / "recipe.toml").exists() else "choose another --out"
+        remedy = "choose another --out"
+        if (folder / "recipe.toml").exists():
+            remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
         raise RunError("the folder is not empty", where=folder, remedy=remedy)
     checked = Recipe.make("recipe", **recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = Run(folder, checked.model_dump())
         write_text(folder / "recipe.toml", checked.to_toml())
-        run.write("environment.json", _environment())
+        run.write("environment.json", {"verb": verb, **_environment()})
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
     return run
@@ -276,6 +320,10 @@ def _environment() -> dict[str, Any]:
             continue
     machine = f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}"
     return {"versions": versions, "device": machine}
+
+
+def _counted(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {'processes' if one == 'process' else one + 's'}"
 
 
 def _figures(step: Step) -> dict[str, Any]:

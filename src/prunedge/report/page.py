@@ -42,7 +42,9 @@ def write_report(run: Run) -> Path:
     page = render(
         "page.html.j2", run=run, recipe=recipe, first=first, best=best, steps=steps, test=test, references=references,
         against=against(references, best, recipe["metric"], test), unknown=run.is_of_unknown_origin(),
-        named=_named(run), bench=bench, metric=recipe["metric"],
+        named=_named(run), computed=run.computed_with(),
+        resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
+        bench=bench, metric=recipe["metric"],
         stop=stop["reason"] if stop else None, cards=cards(first, best, recipe["metric"], test, bench),
         figures=_figures(told, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run),
@@ -64,7 +66,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
                 f"{before:.1%}",
                 f"{after:.1%}",
                 f"{100 * (after - before):+.1f} points",
-                f"test split, {test['best']['n']} pictures, measured once",
+                f"test split, {test['best']['n']} pictures, {_looked(test)}",
             )
         )
     else:
@@ -132,6 +134,11 @@ def _named(run: Run) -> list[tuple[str, Step]]:
 def faster(ratio: float) -> str:
     """A ratio of times in words."""
     return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
+
+
+def _looked(test: Mapping[str, Any]) -> str:
+    before = test.get("looks_before", 0)
+    return f"looked at {before} time(s) before the run went on" if before else "measured once"
 
 
 def card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
@@ -256,7 +263,7 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
     ]
-    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs"}
+    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs", "judged_from"}
     for key, value in recipe.items():
         if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
             continue
