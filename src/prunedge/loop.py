@@ -310,13 +310,16 @@ def prune(
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
     metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
     limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None, aids: Aids | None = None,
-    device: Device | None = None, target_latency: float | None = None,
+    device: Device | None = None, target_latency: float | None = None, confidence: float | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
     `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
-    `target_latency` of them. The best network is that of the last step whose `accepted` is true.
+    `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop breaks the rule. The best network is that of the
+    last step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric.
     """
+    if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
+        raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
     from prunedge.train import measure_engine
 
     engine = engine or measure_engine(network, data.example())
@@ -324,7 +327,7 @@ def prune(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
         ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
-    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, target_latency=target_latency)
+    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
     start = baseline(shop, network, rule)
     yield start.step, start.checkpoint.network
     for turn in turns(shop, rule, (start.step,), start.checkpoint):

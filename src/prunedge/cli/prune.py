@@ -212,7 +212,7 @@ def prune(
         "step": step, "epochs": epochs, "max_drop": max_drop, "confidence": confidence, "target_macs": target_macs,
         "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
         "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
-        "target_latency": None if target_latency is None else _milliseconds(target_latency),
+        "target_latency": None if target_latency is None else milliseconds(target_latency),
         "device": device, "runtime": runtime, "device_threads": device_threads,
         "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,
         "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
@@ -250,7 +250,7 @@ def _profiled(run: Path | None) -> AbstractContextManager[Any]:
     return nullcontext() if run is None else profiled(run)
 
 
-def _milliseconds(text: str) -> float:
+def milliseconds(text: str) -> float:
     """`5ms`, `0.2s` or a number of milliseconds."""
     from prunedge.errors import PrunedgeError
 
