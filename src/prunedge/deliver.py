@@ -46,13 +46,25 @@ def write_bundle(
     metrics = {"validation": {recipe["metric"]: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
-    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": recipe["data_fingerprint"], "patch_size": _side(data)}
+    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": recipe["data_fingerprint"]}
+    return bundle_of(
+        chosen.network, data, out, model=recipe["model"], classes=recipe["classes"], metric=recipe["metric"], metrics=metrics,
+        macs=chosen.step.macs, params=chosen.step.params, formats=formats, max_int8_drop=max_int8_drop, plan=chosen.plan, about=about,
+        seed=recipe["seed"],
+    )  # fmt: skip
+
+
+def bundle_of(
+    network: nn.Module, data: Dataset, out: Path, *, model: str, classes: Sequence[str], metric: str, metrics: Mapping[str, Any], macs: int,
+    params: int, formats: Sequence[str], max_int8_drop: float, plan: Plan | None, about: Mapping[str, Any], seed: int,
+) -> Bundle:  # fmt: skip
+    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by `seed`), judged on validation data."""
     return export_bundle(
-        chosen.network, out, model=recipe["model"], classes=recipe["classes"], size=recipe["size"],
-        pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0], macs=chosen.step.macs, params=chosen.step.params,
-        formats=formats, calibration=next(iter(data.train.take(CALIBRATED, recipe["seed"]).batches(CALIBRATED)))[0],
-        judge=Judge(recipe["metric"], partial(_score, data, recipe["metric"]), max_int8_drop), plan=chosen.plan.keep, about=about,
-        metrics=metrics,
+        network, out, model=model, classes=classes, size=data.size, pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
+        macs=macs, params=params, formats=formats,
+        calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
+        judge=Judge(metric, partial(_score, data, metric), max_int8_drop), plan=None if plan is None else plan.keep,
+        about={**about, "patch_size": _side(data)}, metrics=metrics,
     )  # fmt: skip
 
 

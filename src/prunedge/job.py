@@ -16,7 +16,6 @@ from prunedge import origin, ranks
 from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
-from prunedge.data.places import written
 from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
@@ -31,7 +30,8 @@ from prunedge.resumption import change, note_computing, rule_of
 from prunedge.runs import Run, create, open_run
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.train import Engine, make_engine, measure, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.verdict import metrics_of, on_test
 
 log = logging.getLogger(__name__)
 
@@ -336,21 +336,7 @@ def _referred(run: Run, reference: Reference) -> nn.Module:
 @timed("test", chapter)
 def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
     """The networks, and the controls, on the test split: the one time that it is looked at, unless an ended run went on."""
-    found = {reference.tested: predict(_referred(run, reference), data.test, engine) for reference in run.references()}
-    found["best"] = predict(run.load(), data.test, engine)
-    metrics = {name: measure(p.clamp_min(1e-30).log(), labels).to_json() for name, (p, labels) in found.items()}
-    before, after, labels = found["baseline"][0], found["best"][0], found["best"][1]
-    wrong = (after.argmax(1) != labels) & (before.argmax(1) == labels)
-    mistakes = [
-        {
-            "path": written(data.test.samples[i].path), "label": data.classes[int(labels[i])],
-            "baseline": data.classes[int(before[i].argmax())], "best": data.classes[int(after[i].argmax())],
-            "p_baseline": float(before[i].max()), "p_best": float(after[i].max()),
-        }
-        for i in wrong.nonzero().flatten().tolist()
-    ]  # fmt: skip
-    tested = {}
-    for name, network in controls.items():
-        probabilities, truth = predict(network.eval(), data.test, engine)
-        tested[name] = measure(probabilities.clamp_min(1e-30).log(), truth).to_json()
-    return {**metrics, "controls": tested, "mistakes": mistakes, "looks_before": run.looks_before()}
+    networks = {reference.tested: _referred(run, reference) for reference in run.references()}
+    found = on_test({**networks, "best": run.load()}, data, engine)
+    tested = {name: metrics_of(*predict(network.eval(), data.test, engine)) for name, network in controls.items()}
+    return {**found, "controls": tested, "looks_before": run.looks_before()}

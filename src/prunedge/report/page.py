@@ -55,6 +55,20 @@ def write_report(run: Run) -> Path:
     return save(page, run.path / "report.html")
 
 
+def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], test: Mapping[str, Any] | None) -> Path:
+    """The same page of a loop that left no run folder: `recipe` has its model, classes, metric, max_drop and size."""
+    first, metric = steps[0], recipe["metric"]
+    time: dict[str, Any] = {"profile": None, "rows": [], "figure": drawn(figures.seconds(steps), "time") if len(steps) > 1 else None}
+    page = render(
+        "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[], unknown=False,
+        named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
+        trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
+        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], mistakes=thumbnails((test or {}).get("mistakes", [])),
+        controls=[], command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )  # fmt: skip
+    return save(page, out)
+
+
 def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, bench: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """The before/after figures of the first screen: name, before, after, change, and what was measured where."""
     found = []
