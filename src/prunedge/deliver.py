@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from prunedge import data as pictures
 from prunedge.data.decode import look_at
@@ -16,6 +18,8 @@ from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench import BenchResult
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
+from prunedge.loop import Step
+from prunedge.plan import Plan
 from prunedge.recipe import PICTURE_KEYS
 from prunedge.train import measure
 
@@ -29,28 +33,68 @@ CHECKED = 32  # validation pictures on which a bundle is compared with torch
 CALIBRATED = 128  # training pictures that show which numbers eight-bit integers must hold
 
 
-def write_bundle(run: Run, out: Path, step: int | None = None, formats: Sequence[str] = ("onnx",), max_int8_drop: float = 1.0) -> Bundle:
-    """Export a step (None: the best; 0: the unpruned network) of a run.
+def write_bundle(
+    run: Run, out: Path, step: int | None = None, formats: Sequence[str] = ("onnx",), max_int8_drop: float = 1.0, *, baseline: bool = False
+) -> Bundle:
+    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned network of its chain.
 
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
     """
-    chosen = run.best() if step is None else next((s for s in run.steps() if s.index == step), None)
-    checkpoint = run.checkpoint(step if chosen is None else chosen.index)  # type: ignore[arg-type]
-    assert chosen is not None
+    chosen = _first_of(run) if baseline else _step_of(run, step)
     recipe = run.recipe
     data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
-    test = (run.test() or {}).get("baseline" if chosen.index == 0 else "best") if chosen.index in (0, run.best().index) else None
-    metrics = {"validation": {recipe["metric"]: chosen.metric_after}}
-    if test:
-        metrics["test"] = {key: test[key] for key in ("accuracy", "f1", "auroc")}
-    about = {"run_step": chosen.index, "data_fingerprint": recipe["data_fingerprint"], "patch_size": _side(data)}
-    return export_bundle(
-        checkpoint.network, out, model=recipe["model"], classes=recipe["classes"], size=recipe["size"],
-        pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0], macs=chosen.macs, params=chosen.params,
-        formats=formats, calibration=next(iter(data.train.take(CALIBRATED, recipe["seed"]).batches(CALIBRATED)))[0],
-        judge=Judge(recipe["metric"], partial(_score, data, recipe["metric"]), max_int8_drop), plan=checkpoint.plan.keep, about=about,
-        metrics=metrics,
+    metrics = {"validation": {recipe["metric"]: chosen.step.metric_after}}
+    if chosen.test:
+        metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
+    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": recipe["data_fingerprint"]}
+    return bundle_of(
+        chosen.network, data, out, model=recipe["model"], classes=recipe["classes"], metric=recipe["metric"], metrics=metrics,
+        macs=chosen.step.macs, params=chosen.step.params, formats=formats, max_int8_drop=max_int8_drop, plan=chosen.plan, about=about,
+        seed=recipe["seed"],
     )  # fmt: skip
+
+
+def bundle_of(
+    network: nn.Module, data: Dataset, out: Path, *, model: str, classes: Sequence[str], metric: str, metrics: Mapping[str, Any], macs: int,
+    params: int, formats: Sequence[str], max_int8_drop: float, plan: Plan | None, about: Mapping[str, Any], seed: int,
+) -> Bundle:  # fmt: skip
+    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by `seed`), judged on validation data."""
+    return export_bundle(
+        network, out, model=model, classes=classes, size=data.size, pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
+        macs=macs, params=params, formats=formats,
+        calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
+        judge=Judge(metric, partial(_score, data, metric), max_int8_drop), plan=None if plan is None else plan.keep,
+        about={**about, "patch_size": _side(data)}, metrics=metrics,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A network of a run, with what the run knows about it. `number` is the step in this run, None where it is none of its own."""
+
+    name: str
+    network: nn.Module
+    plan: Plan
+    step: Step
+    number: int | None
+    test: Mapping[str, Any] | None
+
+
+def _first_of(run: Run) -> _Chosen:
+    first, chain = run.first(), run.chain()
+    number = 0 if chain is None or chain.first is None else None
+    return _Chosen(run.references()[0].name, run.load_first(), Plan({}), first, number, (run.test() or {}).get("baseline"))
+
+
+def _step_of(run: Run, step: int | None) -> _Chosen:
+    best = run.best().index
+    wanted = best if step is None else step
+    checkpoint = run.checkpoint(wanted)
+    chosen = next(one for one in run.steps() if one.index == wanted)
+    tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
+    test = (run.test() or {}).get(tested) if tested else None
+    name = run.references()[-1].name if wanted == 0 else f"step {wanted}"
+    return _Chosen(name, checkpoint.network, checkpoint.plan, chosen, wanted, test)
 
 
 def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndarray]:
@@ -72,9 +116,9 @@ def _side(data: Dataset) -> int:
 def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:
     """Export the unpruned and the best network into the run (what is there is kept), time both interleaved, and note it as its bench."""
     bundles = []
-    for name, step in (("bundle-unpruned", 0), ("bundle", None)):
+    for name, is_baseline in (("bundle-unpruned", True), ("bundle", False)):
         if not (run.path / name / "manifest.json").exists():
-            write_bundle(run, run.path / name, step)
+            write_bundle(run, run.path / name, baseline=is_baseline)
         bundles.append(Contestant(open_bundle(run.path / name)))
     measured = bench(bundles, patches=patches, progress=progress)
     run.write("bench.json", measured.to_json())

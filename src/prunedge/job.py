@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge import ranks
+from prunedge import origin, ranks
+from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
-from prunedge.data.places import written
+from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
@@ -25,31 +26,42 @@ from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, 
 from prunedge.models import build
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
+from prunedge.resumption import change, note_computing, rule_of
 from prunedge.runs import Run, create, open_run
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.train import Engine, make_engine, measure, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.verdict import metrics_of, on_test
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how the job goes: batches done of all with what is going on, and each step when it is kept."""
+    """Who is told how the job goes: batches done of all with what is going on, each step when it is kept, and lines about the run."""
 
     progress: Callable[[int, int, str], None] | None = None
     on_step: Callable[[Step], None] | None = None
+    told: Callable[[str], None] | None = None
+
+    def tell(self, line: str) -> None:
+        """Say a line about the run."""
+        if self.told is not None:
+            self.told(line)
 
 
 def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned network."""
     watch = watch or Watch()
-    return resume_training(_start(recipe, out, watch).path, watch)
+    return resume_training(_start(recipe, out, watch, "train").path, watch)
 
 
-def resume_training(path: Path, watch: Watch | None = None) -> Run:
-    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off."""
-    watch, run = watch or Watch(), open_run(path)
+def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `train`.
+    """
+    watch, run = watch or Watch(), _opened(path, changes, watch or Watch())
     if not run.steps():
         _begin(run, *_setting(run, watch), watch)
     return run
@@ -57,14 +69,18 @@ def resume_training(path: Path, watch: Watch | None = None) -> Run:
 
 def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
     """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
-    _start(recipe, out, watch or Watch())
+    _start(recipe, out, watch or Watch(), "prune")
     return resume(out, watch)
 
 
-def resume(path: Path, watch: Watch | None = None) -> Run:
-    """Go on with a run from its last kept step, to the same result as if it had never been cut off."""
+def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a run from its last kept step, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
+    let it.
+    """
     watch = watch or Watch()
-    run = open_run(path)
+    run = _opened(path, changes, watch)
     if run.test() is not None:
         return run
     data, engine = _setting(run, watch)
@@ -72,13 +88,11 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    rule = Rule(
-        recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence,
-        recipe.target_latency,
-    )  # fmt: skip
+    rule = rule_of(recipe)
     shop = replace(
-        _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None), device=_device(run, data, watch)
-    )
+        _workshop(recipe, data, engine, watch, teacher=run.load_first() if recipe.distill else None),
+        device=_device(run, data, watch), first=_first(run),
+    )  # fmt: skip
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         with chapter(f"step {turn.step.index}"):
             _keep(run, turn, watch)
@@ -87,8 +101,15 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
     return run
 
 
+def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
+    run = open_run(path)
+    # As the first process finds them: it may have made them before another looks.
+    changes = ranks.from_first(changes)
+    return change(run, changes, watch.tell) if changes else run
+
+
 @timed("start", chapter)
-def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
+def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
     find(recipe.criterion)
     if recipe.device is not None:
@@ -96,10 +117,15 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
     start = recipe.start
-    network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    if start:
+        source = open_run(start)
+        origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
+        network = source.load()
+    else:
+        network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
-    return create(out, recipe.model_dump())
+    return create(out, recipe.model_dump(), verb)
 
 
 def _every_class(recipe: Recipe, data: Dataset) -> None:
@@ -139,6 +165,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
             "precision": engine.name,
             "threads": torch.get_num_threads(),
             "processes": ranks.size(),
+            "processor": processor(),
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
         }
@@ -148,10 +175,9 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     if kept["fingerprint"] != data.fingerprint:
         remedy = "put the pictures back as they were, or start a new run"
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
-    if kept["threads"] != torch.get_num_threads():
-        log.warning("this run began with %d threads; with %d the result may differ", kept["threads"], torch.get_num_threads())
-    if kept.get("processes", 1) != ranks.size():
-        log.warning("this run began with %d processes; with %d the result may differ", kept.get("processes", 1), ranks.size())
+    for line in note_computing(run, torch.get_num_threads(), ranks.size()):
+        log.warning("%s", line)
+    watch.tell(run.computed_with())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
     return data, engine
 
@@ -162,9 +188,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
     keeper = RunKeeper(run.path, str(gathering(shop)))
     if recipe.start is not None:
-        source = open_run(recipe.start)
-        checkpoint = source.checkpoint(source.best().index)
-        turn = baseline(shop, checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
+        turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
     else:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
         graph = trace(network, data.example())
@@ -178,7 +202,41 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:
-        run.share_network(open_run(recipe.start))
+        run.share_network(origin.open_start(run))
+
+
+def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
+    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
+    source = origin.open_start(run)
+    best = source.best().index
+    chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
+    if checkpoint.plan.keep:
+        origin.keep_first(run, source)
+        chain = replace(chain, first=_measured_first(run, replace(shop, first=None), rule, str(chain.links[0])))
+    run.write("chain.json", chain.to_json())
+    name = chain.links[0] if chain.first is None else chain.links[-1]
+    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan, origin=str(name))
+    if chain.first is not None:
+        sources = [sample.source for sample in shop.data.val.samples]
+        keeps, said = rule.judged(chain.first, turn.step, sources)
+        if not keeps:
+            log.warning("the start breaks the rule already: %s", said)
+    return turn
+
+
+def _measured_first(run: Run, shop: Workshop, rule: Rule, name: str) -> Step:
+    """The first network of the chain on this run's validation pictures (and on the device that steers)."""
+    network = run.load_first()
+    step = baseline(replace(shop, device=None), network, rule, origin=name).step
+    if shop.device is None:
+        return step
+    return replace(step, latency_ms=ranks.from_first(shop.device.measure(network, shop.data.example())))
+
+
+def _first(run: Run) -> Step | None:
+    """The first network of the run's chain, where that is not its step 0."""
+    chain = run.chain()
+    return None if chain is None else chain.first
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
@@ -208,7 +266,7 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     if (found := run.read("latency.json")) is None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
-        network = open_run(recipe.start).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
+        network = origin.open_start(run).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
         with span("device"):
             found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
@@ -223,7 +281,7 @@ def _timer(recipe: Recipe) -> Timer:
 @timed("controls", chapter)
 def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
     """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
-    recipe, best = Recipe(**run.recipe), run.best().index
+    recipe, best, chain = Recipe(**run.recipe), run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
     for name in recipe.control:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed + 1)
@@ -236,13 +294,15 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
         if name == "scratch":
             epochs = _epochs(run)
             bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
-            plan = run.checkpoint(best).plan
+            plan = run.plan(best)
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:
-            plans = [(run.checkpoint(step.index).plan, step.rounds * recipe.epochs) for step in steps]
+            # From the first network on, over the removals of the runs before this one as well.
+            plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
+            plans += [(run.plan(step.index), step.rounds * recipe.epochs) for step in steps]
             epochs = sum(count for _, count in plans)
             fitted = random(
-                run.load(0), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+                run.load_first(), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
             )
         else:
             continue  # nothing was pruned
@@ -256,8 +316,10 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
 
 def _epochs(run: Run) -> int:
     """How many epochs the best network of a run has seen, in the runs that it began from as well."""
-    recipe = Recipe(**run.recipe)
-    before = _epochs(open_run(recipe.start)) if recipe.start else recipe.train_epochs
+    recipe, chain = Recipe(**run.recipe), run.chain()
+    before = recipe.train_epochs if chain is None else chain.epochs
+    if chain is None and recipe.start:  # begun by an older prunedge
+        before = _epochs(origin.open_start(run))
     return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
 
 
@@ -267,25 +329,14 @@ def _keep(run: Run, turn: Turn, watch: Watch) -> None:
         watch.on_step(turn.step)
 
 
+def _referred(run: Run, reference: Reference) -> nn.Module:
+    return run.load(0) if reference.tested == "start" or run.is_of_unknown_origin() else run.load_first()
+
+
 @timed("test", chapter)
 def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Both networks, and the controls, on the test split: the one time that it is looked at."""
-    found = {}
-    for name, step in (("baseline", 0), ("best", run.best().index)):
-        found[name] = predict(run.load(step), data.test, engine)
-    metrics = {name: measure(p.clamp_min(1e-30).log(), labels).to_json() for name, (p, labels) in found.items()}
-    before, after, labels = found["baseline"][0], found["best"][0], found["best"][1]
-    wrong = (after.argmax(1) != labels) & (before.argmax(1) == labels)
-    mistakes = [
-        {
-            "path": written(data.test.samples[i].path), "label": data.classes[int(labels[i])],
-            "baseline": data.classes[int(before[i].argmax())], "best": data.classes[int(after[i].argmax())],
-            "p_baseline": float(before[i].max()), "p_best": float(after[i].max()),
-        }
-        for i in wrong.nonzero().flatten().tolist()
-    ]  # fmt: skip
-    tested = {}
-    for name, network in controls.items():
-        probabilities, truth = predict(network.eval(), data.test, engine)
-        tested[name] = measure(probabilities.clamp_min(1e-30).log(), truth).to_json()
-    return {**metrics, "controls": tested, "mistakes": mistakes}
+    """The networks, and the controls, on the test split: the one time that it is looked at, unless an ended run went on."""
+    networks = {reference.tested: _referred(run, reference) for reference in run.references()}
+    found = on_test({**networks, "best": run.load()}, data, engine)
+    tested = {name: metrics_of(*predict(network.eval(), data.test, engine)) for name, network in controls.items()}
+    return {**found, "controls": tested, "looks_before": run.looks_before()}

@@ -30,19 +30,21 @@ from prunedge.train.regularise import Kind
 log = logging.getLogger(__name__)
 
 HALVINGS = 3
+NOTHING_LEFT = "no channel is left"
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How far to go: every step must stay within `max_drop` points of the unpruned network, on validation data.
+    """How far to go: every step must stay within `max_drop` points of the first, unpruned network, on validation data.
 
     With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence (`drop_bounds`): a
     few pictures by chance don't end the search.
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
     `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's), `target_latency` (milliseconds on the device)
-    and `max_steps` end the loop earlier; the step that reaches a target removes no more than it must.
+    and `max_steps` end the loop earlier; the step that reaches a target removes no more than it must. Steps before `judged_from` were
+    judged by a stricter rule: that they were taken back halves nothing.
     """
 
     max_drop: float = 3.0
@@ -53,25 +55,32 @@ class Rule:
     max_steps: int | None = None
     confidence: float | None = None
     target_latency: float | None = None
+    judged_from: int = 0
 
-    def judged(self, start: Step, after: Metrics, sources: Sequence[str | None]) -> tuple[bool, str]:
-        """Whether a network with these validation metrics keeps the rule, and what is to be said about it."""
-        drop = 100 * (start.metric_after - after.value(self.metric))
+    def judged(self, first: Step, after: Metrics | Step, sources: Sequence[str | None], start: Step | None = None) -> tuple[bool, str]:
+        """Whether a network with these validation metrics (or a step's) keeps the rule, and what is to be said about it.
+
+        `first` is the unpruned network, `start` the one that the run began with where that is another.
+        """
+        value = after.metric_after if isinstance(after, Step) else after.value(self.metric)
+        drop = 100 * (first.metric_after - value)
         # 0.0 - drop: nobody wants to read -0.00
         said = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
+        if start is not None:
+            said += f", {100 * (value - start.metric_after):+.2f} against the start's"
         if self.confidence is None:
             keeps = drop <= self.max_drop + 1e-9
             return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
-        low, high = drop_bounds(start.correct, after.correct, self.confidence, sources)
+        low, high = drop_bounds(first.correct, after.correct, self.confidence, sources)
         said += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
         keeps = low <= self.max_drop + 1e-9
         return keeps, said if keeps else f"{said}: surely more than {self.max_drop:g} below"
 
-    def enough(self, start: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
-        """Whether a plan for a network with this graph reaches a target, `start` being the unpruned one; None without targets."""
+    def enough(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
+        """Whether a plan for a network with this graph reaches a target, `first` being the unpruned one; None without targets."""
         limits = [
             (count, share * whole)
-            for count, share, whole in ((graph.macs, self.target_macs, start.macs), (graph.params, self.target_params, start.params))
+            for count, share, whole in ((graph.macs, self.target_macs, first.macs), (graph.params, self.target_params, first.params))
             if share is not None
         ]
         return (lambda plan: any(count(plan) <= limit for count, limit in limits)) if limits else None
@@ -79,10 +88,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Step:
-    """One turn of the loop, as it is kept in the history. Step 0 is the unpruned network.
+    """One turn of the loop, as it is kept in the history. Step 0 is the network that pruning starts from.
 
     Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed` and `channels` count
-    prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the unpruned network's.
+    prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the first, unpruned
+    network's, and `original` its channels: where pruning starts from a network that was pruned before, step 0 has lost some already.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
     (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
@@ -200,7 +210,8 @@ class Workshop:
     aids, and the device whose time is what channels cost.
 
     A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller network
-    trains faster than the one that a step back would return to.
+    trains faster than the one that a step back would return to. `first` is the first, unpruned network as it does on the same validation
+    pictures, where pruning starts from one that was pruned before: the rule, the targets and every share refer to it.
     """
 
     data: Dataset
@@ -215,6 +226,11 @@ class Workshop:
     ranking: Ranking = field(default_factory=Ranking)
     aids: Aids = field(default_factory=Aids)
     device: Device | None = None
+    first: Step | None = None
+
+    def reference(self, history: Sequence[Step]) -> Step:
+        """The first, unpruned network: that of step 0 unless pruning starts from one that was pruned before."""
+        return self.first or history[0]
 
 
 def last_good(steps: Sequence[Step]) -> Step:
@@ -222,9 +238,12 @@ def last_good(steps: Sequence[Step]) -> Step:
     return [step for step in steps if step.accepted][-1]
 
 
-def decide(steps: Sequence[Step], rule: Rule) -> Go | Stop:
-    """What to do after these steps (step 0 first). Pure: the same history gives the same answer."""
-    start, good = steps[0], last_good(steps)
+def decide(steps: Sequence[Step], rule: Rule, first: Step | None = None) -> Go | Stop:
+    """What to do after these steps (step 0 first). Pure: the same history gives the same answer.
+
+    `first` is the unpruned network where step 0 is one that was pruned before.
+    """
+    start, good = first or steps[0], last_good(steps)
     if rule.target_macs is not None and good.macs <= rule.target_macs * start.macs:
         return Stop(f"target reached: {good.macs / start.macs:.1%} of the MACs", good.index)
     if rule.target_params is not None and good.params <= rule.target_params * start.params:
@@ -233,7 +252,7 @@ def decide(steps: Sequence[Step], rule: Rule) -> Go | Stop:
         return Stop(f"target reached: {good.latency_ms:.3g} ms on the device", good.index)
     if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
         return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
-    broken = sum(not step.accepted for step in steps)
+    broken = sum(not step.accepted for step in steps[rule.judged_from :])
     if broken > HALVINGS:
         share = rule.step / 2**HALVINGS
         return Stop(f"even a step of {share:.2%} of the channels drops {rule.metric} by more than {rule.max_drop:g} points", good.index)
@@ -249,12 +268,12 @@ def turns(
     last good checkpoint makes the same turns. The final `Stop` goes to `stopped`.
     """
     history = list(steps)
-    while isinstance(move := decide(history, rule), Go):
+    while isinstance(move := decide(history, rule, shop.first), Go):
         with chapter(f"step {len(history)}"):
             turn = _take(shop, rule, history, good, move)
         if turn is None:
             why = "that makes it faster on the device" if shop.device else "that may be removed"
-            move = Stop(f"no channel is left {why}", last_good(history).index)
+            move = Stop(f"{NOTHING_LEFT} {why}", last_good(history).index)
             break
         history.append(turn.step)
         if turn.step.accepted:
@@ -272,15 +291,23 @@ def baseline(
     state: OptimState | None = None,
     *,
     plan: Plan | None = None,
+    origin: str = "",
 ) -> Turn:
-    """Step 0: the network to start from, measured on the validation split. `plan` says how it was pruned before, if it was.
+    """Step 0: the network to start from, measured on the validation split.
 
     `scores` are used when their provenance says that they are what this loop would gather (`gathered`), and left otherwise.
+    `plan` says how it was pruned before, if it was, and `origin` where it comes from. It is compared with the shop's `first` network.
     """
     graph, started = trace(network, shop.data.example()), perf_counter()
     metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
     seconds = {"seconds_rank": 0.0, "seconds_surgery": 0.0, "seconds_finetune": 0.0, "seconds_evaluate": perf_counter() - started}
-    step = _step(graph, None, metrics, metrics, rule, seconds, removed=0, accepted=True, reason="the unpruned network")
+    reason = "the unpruned network"
+    if shop.first is not None:
+        _, said = rule.judged(shop.first, metrics, [sample.source for sample in shop.data.val.samples])
+        reason = f"the start, which was pruned before: {said}"
+    if origin:
+        reason += f" ({origin})"
+    step = _step(graph, shop.first, 0, metrics, metrics, rule, seconds, removed=0, accepted=True, reason=reason)
     if shop.device is not None:
         took = ranks.from_first(shop.device.measure(network, shop.data.example()))
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(network, graph))
@@ -292,13 +319,16 @@ def prune(
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
     metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
     limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None, aids: Aids | None = None,
-    device: Device | None = None, target_latency: float | None = None,
+    device: Device | None = None, target_latency: float | None = None, confidence: float | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
     `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
-    `target_latency` of them. The best network is that of the last step whose `accepted` is true.
+    `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop breaks the rule. The best network is that of the
+    last step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric.
     """
+    if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
+        raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
     from prunedge.train import measure_engine
 
     engine = engine or measure_engine(network, data.example())
@@ -306,7 +336,7 @@ def prune(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
         ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
-    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, target_latency=target_latency)
+    rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
     start = baseline(shop, network, rule)
     yield start.step, start.checkpoint.network
     for turn in turns(shop, rule, (start.step,), start.checkpoint):
@@ -361,16 +391,17 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
         rounds += 1
         after, state = fitted.val, fitted.state
         assert after is not None
-        accepted, reason = rule.judged(history[0], after, [sample.source for sample in shop.data.val.samples])
+        sources = [sample.source for sample in shop.data.val.samples]
+        accepted, reason = rule.judged(shop.reference(history), after, sources, None if shop.first is None else history[0])
         if accepted or rounds > shop.extra_rounds:
             break
     limited = choosing.limited(surgery.plan, share)
     if limited:
         log.warning("step %d: %s", len(history), limited)
     step = _step(
-        small_graph, history, before, after, rule, clock.seconds, removed=surgery.plan.removes(graph), accepted=accepted, reason=reason,
-        asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds, scored="while training" if kept else "in a pass",
-        limited=limited,
+        small_graph, shop.reference(history), len(history), before, after, rule, clock.seconds, removed=surgery.plan.removes(graph),
+        accepted=accepted, reason=reason, asked=move.remove, refused={**refused, **surgery.refused}, rounds=rounds,
+        scored="while training" if kept else "in a pass", limited=limited,
     )  # fmt: skip
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
@@ -475,7 +506,7 @@ class _Choosing:
 
     def _enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets."""
-        light, device, limit = self.rule.enough(self.history[0], self.graph), self.shop.device, self.rule.target_latency
+        light, device, limit = self.rule.enough(self.shop.reference(self.history), self.graph), self.shop.device, self.rule.target_latency
         if device is None or limit is None:
             return light
         # What it says of this network and what was measured differ by a factor; the plan's will differ by much the same.
@@ -502,19 +533,19 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
 
 
 def _step(
-    graph: ChannelGraph, history: Sequence[Step] | None, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
+    graph: ChannelGraph, first: Step | None, index: int, before: Metrics, after: Metrics, rule: Rule, seconds: dict[str, float], *,
     removed: int, accepted: bool, reason: str, asked: float = 0.0, refused: dict[str, str] | None = None, rounds: int = 0, scored: str = "",
     limited: str = "",
 ) -> Step:  # fmt: skip
     widths = graph.widths()
-    original = history[0].channels if history else graph.channels
+    original = first.channels if first else graph.channels
     return Step(
-        index=len(history) if history else 0, removed=removed, channels=graph.channels, accepted=accepted, reason=reason,
+        index=index, removed=removed, channels=graph.channels, accepted=accepted, reason=reason,
         fraction_asked=asked, fraction_removed=1 - graph.channels / original,
         accuracy_before=before.accuracy, accuracy_after=after.accuracy,
         metric_before=before.value(rule.metric), metric_after=after.value(rule.metric),
         macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, limited=limited, **seconds,
-        kept=widths, original=history[0].original if history else widths, rounds=rounds,
+        kept=widths, original=first.original if first else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
     )  # fmt: skip
 

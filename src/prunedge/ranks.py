@@ -229,7 +229,7 @@ def _talking() -> Iterator[Any]:
 
     # What a killed torchrun leaves behind would go on, and write into the folder beside a resumed run.
     if "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != _LAUNCHER:
-        raise PrunedgeError("torchrun, which started this process, has ended", remedy="prunedge prune --resume RUN goes on")
+        raise PrunedgeError("torchrun, which started this process, has ended", remedy="the same verb with --resume RUN goes on")
     if not distributed.is_initialized():
         fabric("32-true")
     with _reached():
@@ -244,7 +244,7 @@ def _reached() -> Iterator[None]:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise PrunedgeError(
             f"another process of this run can't be reached any more ({reason})",
-            remedy="see what ended it; prunedge prune --resume RUN goes on from the last step",
+            remedy="see what ended it; the same verb with --resume RUN goes on from the last step",
         ) from error
 
 

@@ -68,6 +68,7 @@ class Recipe(BaseModel):
     runtime: Literal["onnx", "openvino", "tensorrt"] = "onnx"
     device_threads: int = Field(1, ge=1)
     max_steps: int | None = Field(None, ge=1)
+    judged_from: int = Field(0, ge=0)
     extra_rounds: int = Field(1, ge=0)
     keep_out: list[str] = []
     least: int = Field(2, ge=1)

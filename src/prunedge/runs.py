@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import write_text
@@ -34,6 +35,7 @@ from prunedge.surgery import OptimState, restore_network, save_network
 from prunedge.systems import replace, sync_file, sync_folder
 from prunedge.train import flattened, unflattened
 
+RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
@@ -45,7 +47,7 @@ class Run:
     recipe: dict[str, Any]
 
     def steps(self) -> list[Step]:
-        """The history: step 0 is the unpruned network; empty before that is trained."""
+        """The history: step 0 is the network that pruning starts from; empty before that is trained."""
         file = self.path / "history.jsonl"
         if not file.exists():
             return []
@@ -57,11 +59,14 @@ class Run:
     def best(self) -> Step:
         """The last step that kept the rule; RunError before the unpruned network is trained."""
         if not (steps := self.steps()):
-            raise RunError("no network yet", where=self.path, remedy=f"prunedge prune --resume {self.path}")
+            raise RunError("no network yet", where=self.path, remedy=self.how_to_go_on())
         return last_good(steps)
 
     def test(self) -> dict[str, Any] | None:
-        """The test split's metrics of the unpruned and the best network; None before the run's end."""
+        """The test split's metrics of the first, unpruned network (`baseline`) and the best; None before the run's end.
+
+        Where the run starts from a network that was pruned before, `start` has that one's.
+        """
         return self.read("test.json")
 
     def read(self, name: str) -> Any:
@@ -86,14 +91,98 @@ class Run:
     @timed("load network")
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that was kept of an accepted step."""
+        folder, plan = self._folder(step), self.plan(step)
+        network = restore_network(self._untrained(), folder / "model.safetensors")
+        return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
+
+    def plan(self, step: int) -> Plan:
+        """What led from the first, unpruned network to that of an accepted step."""
         folder = self._folder(step)
         if not folder.exists():
             known = ", ".join(str(s.index) for s in self.steps() if s.accepted) or "none"
             raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {known}")
-        network = build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
-        network = restore_network(network, folder / "model.safetensors")
-        plan = Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
-        return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
+        return Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
+
+    def network_file(self, step: int) -> Path:
+        """The weights of an accepted step."""
+        return self._folder(step) / "model.safetensors"
+
+    def first_file(self) -> Path:
+        """The weights of the first network of the chain, where the run starts from one that was pruned before."""
+        return self.path / FIRST / "model.safetensors"
+
+    def chain(self) -> Chain | None:
+        """Where the run comes from; None where it trained its network itself, or has not begun yet."""
+        found = self.read(RECORD)
+        return None if found is None else Chain.from_json(found)
+
+    def verb(self) -> str | None:
+        """What made the run, `train` or `prune`; None where it was an older prunedge, which did not note it."""
+        return (self.read("environment.json") or {}).get("verb")
+
+    def how_to_go_on(self) -> str:
+        """The command that goes on with the run."""
+        return f"prunedge {self.verb() or 'prune'} --resume {self.path}"
+
+    def resumptions(self) -> list[dict[str, Any]]:
+        """What changed when the run was gone on with: after which step, and each key with its old and new value."""
+        return self.read(RESUMED) or []
+
+    def computed_with(self) -> str:
+        """What the weights depend on beside the recipe, in a sentence; empty before the run has begun."""
+        began = self.read("engine.json")
+        if began is None:
+            return ""
+        said = f"computed with {_counted(began['threads'], 'thread')}, {_counted(began.get('processes', 1), 'process')}"
+        for entry in self.resumptions():
+            for name, one in (("threads", "thread"), ("processes", "process")):
+                if name in entry["changes"]:
+                    said += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
+        said += f", precision {began['precision']}"
+        if "processor" in began:
+            said += f", on {began['processor']}"
+        return f"{said}: another number of threads or processes, precision or processor gives other weights"
+
+    def looks_before(self) -> int:
+        """How often the test split had been looked at before the run went on to its present result."""
+        return len(list((self.path / EARLIER).glob("*/test.json")))
+
+    def first(self) -> Step:
+        """The first, unpruned network of the chain on this run's validation split: what the rule and every ratio refer to."""
+        chain = self.chain()
+        return self.steps()[0] if chain is None or chain.first is None else chain.first
+
+    def load_first(self, device: str = "cpu") -> nn.Module:
+        """The first, unpruned network of the chain, in evaluation mode.
+
+        RunError where the run starts from a pruned network and, made by an older prunedge, holds no other.
+        """
+        if self.is_of_unknown_origin():
+            what = "the run starts from a pruned network and does not hold the first one: it was made by an older prunedge"
+            raise RunError(what, where=self.path, remedy=f"take it from the run that this one began from, {self.recipe['start']}")
+        if not self.first_file().is_file():
+            return self.load(0, device)
+        return restore_network(self._untrained(), self.first_file()).to(device).eval()
+
+    def is_of_unknown_origin(self) -> bool:
+        """Whether the run starts from a network that was pruned before and kept nothing of the first one."""
+        return bool(self.recipe["start"]) and self.chain() is None and bool(self.steps()) and bool(self.plan(0).keep)
+
+    def references(self) -> list[Reference]:
+        """What the result is compared with: the first network, and the one that the run starts from where that is another."""
+        chain, start = self.chain(), self.steps()[0]
+        if chain is None:
+            name = "the start, which was pruned before" if self.is_of_unknown_origin() else "the unpruned network"
+            return [Reference(name, start, "baseline")]
+        if chain.first is None:
+            return [Reference(f"the unpruned network ({chain.links[0]})", start, "baseline")]
+        return [
+            Reference(f"the first network ({chain.links[0]})", chain.first, "baseline"),
+            Reference(f"the start ({chain.links[-1]})", start, "start"),
+        ]
+
+    def _untrained(self) -> nn.Module:
+        return build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
 
     @timed("keep")
     @by_first
@@ -131,9 +220,13 @@ class Run:
         stop = self.read("stop.json")
         return {
             **{key: recipe[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
-            "baseline": _figures(steps[0]),
+            "baseline": _figures(self.first()),
+            "references": [{"name": one.name, "step": one.step.to_json(), "tested_as": one.tested} for one in self.references()],
             "best": {**_figures(best), "step": best.index, "channels": best.channels},
             "test": self._test(),
+            "test_looks_before": self.looks_before(),
+            "resumptions": self.resumptions(),
+            "computing": self._computing(),
             "steps": [step.to_json() for step in steps],
             "stop": stop["reason"] if stop else None,
             "bench": self.read("bench.json"),
@@ -143,7 +236,14 @@ class Run:
 
     def _test(self) -> dict[str, Any] | None:
         found = self.test()
-        return {key: found[key] for key in ("baseline", "best")} if found else None
+        return {key: found[key] for key in ("baseline", "start", "best") if key in found} if found else None
+
+    def _computing(self) -> dict[str, Any]:
+        began = self.read("engine.json") or {}
+        return {
+            **{key: began.get(key) for key in ("threads", "processes", "precision", "processor")},
+            "said": self.computed_with(),
+        }
 
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:03d}"
@@ -187,18 +287,20 @@ class Run:
 
 
 @by_first
-def create(path: Path | str, recipe: Mapping[str, Any]) -> Run:
-    """Start a run folder; RunError when the folder already holds something."""
+def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> Run:
+    """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        remedy = f"go on with --resume {folder}, or choose another --out" if (folder / "recipe.toml").exists() else "choose another --out"
+        remedy = "choose another --out"
+        if (folder / "recipe.toml").exists():
+            remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
         raise RunError("the folder is not empty", where=folder, remedy=remedy)
     checked = Recipe.make("recipe", **recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = Run(folder, checked.model_dump())
         write_text(folder / "recipe.toml", checked.to_toml())
-        run.write("environment.json", _environment())
+        run.write("environment.json", {"verb": verb, **_environment()})
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
     return run
@@ -227,6 +329,10 @@ def _environment() -> dict[str, Any]:
             continue
     machine = f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}"
     return {"versions": versions, "device": machine}
+
+
+def _counted(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {'processes' if one == 'process' else one + 's'}"
 
 
 def _figures(step: Step) -> dict[str, Any]:

@@ -45,6 +45,50 @@ def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_pa
     assert not list((out / "checkpoints").glob(".writing-*"))
 
 
+TRAIN = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+
+
+def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: Path) -> None:
+    whole, out, chance = tmp_path / "whole", tmp_path / "killed", random.Random(3)
+    start = ["train", tiny_data, *TRAIN, "--epochs", 4, "--out"]
+    assert prunedge(*start, whole).returncode == 0
+    for kill in range(2):
+        arguments = ["train", "--resume", out] if kill else [*start, out]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _wait_for_change(out, process)
+        time.sleep(chance.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    refused = prunedge("prune", "--resume", out)
+    assert refused.returncode == 2 and "`prunedge train` made this run" in refused.stderr, refused.stderr
+    done = prunedge("train", "--resume", out)
+    assert done.returncode == 0 and "next: prunedge prune --from" in done.stdout, done.stderr
+    assert essence(out) == essence(whole)
+    wanted, found = open_run(whole).load().state_dict(), open_run(out).load().state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    ended = prunedge("prune", "--resume", out)
+    assert ended.returncode == 2 and f"it has ended: prunedge prune --from {out}" in ended.stderr
+    other = prunedge("train", *start[1:], out)
+    assert other.returncode == 2 and f"go on with prunedge train --resume {out}" in other.stderr
+
+
+def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", tiny_data, *TRAIN, "--epochs", 5000, f"--out={out}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (out / "engine.json").exists():
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == f"interrupted; what was finished is kept: go on with prunedge train --resume {out}"
+
+
 def _wait_for_change(out: Path, process: subprocess.Popen[bytes]) -> None:
     """Until the run has written something new: killing it while Python still imports would test nothing."""
     before = _state(out)

@@ -36,6 +36,7 @@ HIDDEN = ("probe",)  # for prunedge itself
 # What torchrun may start: several processes of the others would write the same files.
 DIVIDED = ("train", "prune")
 REPORT_AFTER_S = 3.0
+AGAIN = ("demo", "audit", "inspect", "study")  # go on when the same command is given again
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}
@@ -83,13 +84,32 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
     except KeyboardInterrupt:
-        resumed, again = ": go on with prunedge prune --resume RUN", ": the same command goes on"
-        hint = {"prune": resumed, "demo": resumed, "audit": again, "inspect": again, "study": again}.get(tokens[0] if tokens else "", "")
-        sys.stderr.write(f"\ninterrupted; what was finished is kept{hint}\n")
+        sys.stderr.write(f"\ninterrupted{_how_to_go_on(tokens)}\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
     sys.exit(0)
+
+
+def _how_to_go_on(tokens: Sequence[str]) -> str:
+    """What an interrupted command leaves, and what goes on with it."""
+    verb = tokens[0] if tokens else ""
+    if verb not in DIVIDED:
+        return "; what was finished is kept: the same command goes on" if verb in AGAIN else "; what was finished is kept"
+    folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out")
+    if folder is None or not os.path.isfile(os.path.join(folder, "recipe.toml")):
+        return " before there was anything to keep: give the same command again"
+    return f"; what was finished is kept: go on with prunedge {verb} --resume {folder}"
+
+
+def _value_of(tokens: Sequence[str], option: str) -> str | None:
+    """What an option of the command line is given."""
+    for place, token in enumerate(tokens):
+        if token == option and place + 1 < len(tokens):
+            return tokens[place + 1]
+        if token.startswith(f"{option}="):
+            return token.partition("=")[2]
+    return None
 
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:

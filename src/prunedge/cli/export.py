@@ -44,7 +44,7 @@ def export(
     step
         Export the network after this step instead of the best.
     baseline
-        Export the unpruned network.
+        Export the unpruned network: the first of the chain where the run goes on from one that was pruned before.
     json
         Print the manifest as JSON.
     """
@@ -53,9 +53,9 @@ def export(
     from prunedge.errors import PrunedgeError
     from prunedge.runs import open_run
 
-    if baseline and step not in (None, 0):
+    if baseline and step is not None:
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")
-    bundle = write_bundle(open_run(run), out, 0 if baseline else step, formats or ["onnx"], max_int8_drop)
+    bundle = write_bundle(open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
     if json:
         print_json(bundle.manifest.model_dump())
         return

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
+
 if TYPE_CHECKING:
+    from prunedge.chain import Reference
     from prunedge.cli.console import Advance
     from prunedge.job import Watch
     from prunedge.loop import Step
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from prunedge.runs import Run
 
 
+@tells_given
 def prune(
     data: str | None = None,
     *,
@@ -67,6 +71,7 @@ def prune(
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     profile: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
+    given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset(),
 ) -> None:
     """Teach a network your pictures, then remove the channels that they don't need, as far as the rule allows.
 
@@ -86,7 +91,9 @@ def prune(
     start
         A run folder (of `train` or `prune`) whose best network is the start, instead of --model.
     resume
-        A run folder to go on with, from its last step; nothing else is needed.
+        A run folder to go on with, from its last step; nothing else is needed. What ends a run (--max-steps, --max-drop, --confidence,
+        --extra-rounds, --target-...) may be given anew, also to a run that has ended, and DATA where the pictures were moved; whatever
+        else differs from what the run began with is refused.
     out
         The run folder to make; it must not hold anything yet.
     weights
@@ -111,7 +118,8 @@ def prune(
     epochs
         Epochs of fine-tuning in each step.
     max_drop
-        The rule: percentage points that the metric may lose on validation data.
+        The rule: percentage points that the metric may lose on validation data, against the unpruned network (with --from a run that was
+        pruned, the first of that chain).
     confidence
         Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from the validation pictures; patches of
         one source count together.
@@ -194,35 +202,39 @@ def prune(
     from prunedge.errors import PrunedgeError
     from prunedge.job import prune as start_job
     from prunedge.job import resume as resume_job
+    from prunedge.resumption import changes_of
 
+    pictures = {
+        "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
+        "augment": augment, "data": None if data is None else absolute(data),
+    }  # fmt: skip
+    knobs = {
+        "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
+        "step": step, "epochs": epochs, "max_drop": max_drop, "confidence": confidence, "target_macs": target_macs,
+        "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
+        "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
+        "target_latency": None if target_latency is None else milliseconds(target_latency),
+        "device": device, "runtime": runtime, "device_threads": device_threads,
+        "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,
+        "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
+    }  # fmt: skip
+    training = {"weights": weights, "train_epochs": train_epochs, "lr": lr}
     if resume is not None:
+        begun = opened_to_resume(resume, out, "prune")
+        named = {"model": model, "start": None if start is None else str(start.resolve()), "skip_unreadable": skip_unreadable}
+        values = {**pictures, **knobs, **training, **named}
+        changes = changes_of(begun, {key: values[key] for key in given if key not in ASIDE}, "prune")
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
-            run = resume_job(resume, watch(advance, json))
+            run = resume_job(resume, watch(advance, json), changes)
     else:
         if out is None:
             raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
-        given = {
-            "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
-            "augment": augment, "data": None if data is None else absolute(data),
-        }  # fmt: skip
-        knobs = {
-            "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,
-            "step": step, "epochs": epochs, "max_drop": max_drop, "confidence": confidence, "target_macs": target_macs,
-            "target_params": target_params, "max_steps": max_steps, "finetune_lr": finetune_lr, "precision": precision,
-            "compensate": compensate, "rewind": rewind, "distill": distill, "regularise": regularise, "strength": strength,
-            "target_latency": None if target_latency is None else _milliseconds(target_latency),
-            "device": device or (None if target_latency is None else "local"), "runtime": runtime, "device_threads": device_threads,
-            "control": list(dict.fromkeys(control or [])), "extra_rounds": extra_rounds,
-            "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
-        }  # fmt: skip
-        given = {key: value for key, value in given.items() if value is not None}
+        asked = {key: value for key, value in pictures.items() if value is not None}
         if skip_unreadable:
-            given["skip_unreadable"] = True
-        recipe = (
-            _from_run(start, model, given, knobs)
-            if start is not None
-            else _from_model(model, data, {**given, **knobs, "weights": weights, "train_epochs": train_epochs, "lr": lr})
-        )
+            asked["skip_unreadable"] = True
+        if target_latency is not None:
+            knobs["device"] = device or "local"
+        recipe = _from_run(start, model, asked, knobs) if start is not None else _from_model(model, data, {**asked, **knobs, **training})
         with _profiled(out if profile else None), progress("pruning", quiet=json) as advance:
             run = start_job(recipe, out, watch(advance, json))
     if json:
@@ -239,7 +251,7 @@ def _profiled(run: Path | None) -> AbstractContextManager[Any]:
     return nullcontext() if run is None else profiled(run)
 
 
-def _milliseconds(text: str) -> float:
+def milliseconds(text: str) -> float:
     """`5ms`, `0.2s` or a number of milliseconds."""
     from prunedge.errors import PrunedgeError
 
@@ -251,28 +263,73 @@ def _milliseconds(text: str) -> float:
 
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
-    steps, best, test = run.steps(), run.best(), run.test() or {}
-    first, metric = steps[0], run.recipe["metric"]
+    steps, best = run.steps(), run.best()
     stop = (run.read("stop.json") or {}).get("reason", "")
-    lines = [
-        f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
-        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
-        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
-        *_faster(first, best),
-        f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
-        + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
+    references = run.references()
+    title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
+    lines = [title] if len(references) > 1 else []
+    for reference in references:
+        lines += _against(run, reference, f"against {reference.name}" if len(references) > 1 else title)
+    lines += [
+        *_origin(run),
         *_controls(run),
         *_warning(run),
-        f"stopped: {stop}",
+        *_resumed(run),
+        *([f"stopped: {stop}"] if stop else []),
+        *([run.computed_with()] if run.computed_with() else []),
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
     ]
     return "\n".join(lines)
+
+
+def _against(run: Run, reference: Reference, title: str) -> list[str]:
+    """What the best network has over another."""
+    first, best, metric = reference.step, run.best(), run.recipe["metric"]
+    said = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
+    test = run.test()
+    if test:
+        said += f", on test data {test[reference.tested][metric]:.1%} -> {test['best'][metric]:.1%}"
+    return [
+        f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
+        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
+        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
+        *_faster(first, best),
+        said,
+    ]
+
+
+def _origin(run: Run) -> list[str]:
+    """What is to be said about a start that was pruned before."""
+    if run.is_of_unknown_origin():
+        return ["mind: the start was pruned before, and this run does not hold the first network: all figures are against the start"]
+    best = run.best()
+    lost = 100 * (run.first().metric_after - best.metric_after)
+    if best.index or lost <= run.recipe["max_drop"] or run.recipe["confidence"]:
+        return []
+    return [
+        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
+        f"more than the {run.recipe['max_drop']:g} that the rule allows"
+    ]
 
 
 def _faster(first: Step, best: Step) -> list[str]:
     """What the device that steered says."""
     before, after = first.latency_ms, best.latency_ms
     return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({before / after:.1f} x faster)"] if before and after else []
+
+
+def _resumed(run: Run) -> list[str]:
+    """What changed when the run was gone on with, and what that does to the test split's word."""
+    lines = []
+    for entry in run.resumptions():
+        said = ", ".join(f"{key.replace('_', ' ')} {old} -> {new}" for key, (old, new) in entry["changes"].items())
+        lines.append(f"gone on with after step {max(0, entry['after_step'])}: {said}")
+    if run.looks_before():
+        lines.append(
+            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run went on, which its result may have "
+            f"decided: {run.path}/earlier"
+        )
+    return lines
 
 
 def _controls(run: Run) -> list[str]:
@@ -312,7 +369,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
                 + f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
             )
 
-    return Watch(progress=advance, on_step=on_step)
+    return Watch(progress=advance, on_step=on_step, told=None if quiet else say)
 
 
 def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:

@@ -11,6 +11,8 @@ from cyclopts import Parameter
 def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """The result of a run in a screen: the unpruned network, the best, and each step.
 
+    A run that went on from one that was pruned is compared with both: the first network of the chain, and its start.
+
     Example: `prunedge show runs/cracks --json`
 
     Parameters
@@ -35,12 +37,14 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     table = Table(title=f"{opened.recipe['model']}, {opened.recipe['criterion']}; {metric} on validation data before and after fine-tuning")
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
-    for step in opened.steps():
+    references = opened.references()
+    rows = [("first", one.step) for one in references[:-1]] + [(str(step.index), step) for step in opened.steps()]
+    for name, step in rows:
         seconds = step.seconds_rank + step.seconds_surgery + step.seconds_finetune + step.seconds_evaluate
         table.add_row(
-            str(step.index), str(step.channels), f"{step.fraction_removed:.1%}", f"{step.metric_before:.1%}", f"{step.metric_after:.1%}",
+            name, str(step.channels), f"{step.fraction_removed:.1%}", f"{step.metric_before:.1%}", f"{step.metric_after:.1%}",
             f"{step.macs / 1e6:,.1f}", f"{step.params / 1e6:.3f}", f"{step.size_mb:.2f}", f"{seconds:.0f}",
-            style="bold" if step.index == best.index else ("dim" if not step.accepted else None),
+            style="bold" if name == str(best.index) else ("dim" if not step.accepted else None),
         )  # fmt: skip
     out.print(table)
     for step in opened.steps():

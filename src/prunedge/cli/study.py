@@ -43,6 +43,15 @@ class Common:
         Epochs of the transfer learning, once for each starting network.
     criterion
         How channels are ranked; several make several trials.
+    normalise
+        What each layer's scores are divided by before layers are compared: their Euclidean norm (l2), their mean, nothing (none), or
+        their ranks are compared instead.
+    per_layer
+        Don't compare layers: each loses the same share.
+    macs_penalty
+        Takes this much times a channel's share of the network's MACs off its score, so that costly channels go first.
+    per_mac
+        Divide scores by the MACs that the channel costs.
     step
         Share of the remaining channels that a step removes.
     epochs
@@ -55,20 +64,63 @@ class Common:
         Stop after this many steps.
     target_macs
         Stop at this share of the unpruned network's MACs.
+    target_params
+        Stop at this share of the unpruned network's parameters.
+    target_latency
+        Stop when the network takes this long for a picture on the --device: 5ms, 0.8ms.
+    device
+        What channels cost is the time that they take on this device: local, or ssh://user@host with prunedge installed there.
+    runtime
+        The runtime that the device will use: onnx, openvino, tensorrt.
+    device_threads
+        Threads that one inference may use there.
+    extra_rounds
+        How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.
+    compensate
+        Hand what the removed channels gave on average to their consumers' biases (mean), or solve the consumers' weights anew for the
+        least squared difference (lstsq), before fine-tuning.
+    rewind
+        Fine-tune with the last --epochs of the training's learning-rate schedule, instead of a whole schedule of its own.
+    distill
+        Weight (0 to 1) of the unpruned network's answers in the loss of the fine-tuning.
+    regularise
+        Draw channels to zero while training: L1 on the scales of batch norms, group lasso over all weights of a channel, or a
+        penalty that grows for --epochs on those that are about to leave.
+    strength
+        Of --regularise, instead of its usual one.
+    control
+        Also train the pruned shape from random weights for as many epochs (scratch), or prune as many channels at random (random), and
+        compare on test data; may be repeated (`study criteria`: scratch, unless another is given).
+    keep_out
+        A pattern of layer or group names that keep all their channels; may be repeated.
+    least
+        Every group keeps at least this many channels.
+    multiple
+        Groups that lose channels keep a multiple of this many.
     cap
         The largest share that a group may lose in one step (half, or twice the step where that is more; see `prunedge prune --help`).
+    metric
+        What the rule watches.
     seed
         Of the split, the random weights and the order of the pictures; several make several trials.
     size
         Pictures are stretched to size x size pixels.
     batch_size
         Pictures in a training step.
+    augment
+        How training pictures are changed in every epoch: full, flips, or none.
     lr
         Peak learning rate of the transfer learning.
     finetune_lr
         Peak learning rate of the fine-tuning.
+    folds
+        Cross-validation: parts that all pictures are shared out into; each is the test split once (`study crossval` and `study talk`: 5).
+    fold
+        These of the folds alone, from 0.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side.
+    skip_unreadable
+        Go on without pictures that can't be read.
     precision
         auto measures which is fastest here.
     """
@@ -76,24 +128,54 @@ class Common:
     weights: str = "imagenet"
     train_epochs: int = 10
     criterion: Words = field(default_factory=lambda: ["taylor"])
+    normalise: Literal["none", "l2", "mean", "rank"] = "l2"
+    per_layer: bool = False
+    macs_penalty: float = 0.0
+    per_mac: bool = False
     step: float = 0.1
     epochs: Numbers = field(default_factory=lambda: [1])
     max_drop: float = 3.0
     confidence: float | None = None
     max_steps: int | None = None
     target_macs: float | None = None
+    target_params: float | None = None
+    target_latency: str | None = None
+    device: str | None = None
+    runtime: Literal["onnx", "openvino", "tensorrt"] = "onnx"
+    device_threads: int = 1
+    extra_rounds: int = 1
+    compensate: Literal["none", "mean", "lstsq"] = "none"
+    rewind: bool = False
+    distill: float = 0.0
+    regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none"
+    strength: float | None = None
+    control: list[Literal["scratch", "random"]] | None = None
+    keep_out: list[str] | None = None
+    least: int = 2
+    multiple: int = 1
     cap: float | None = None
+    metric: Literal["accuracy", "f1", "auroc"] = "accuracy"
     seed: Numbers = field(default_factory=lambda: [0])
     size: int = 224
     batch_size: int = 32
+    augment: Literal["none", "flips", "full"] = "full"
     lr: float | None = None
     finetune_lr: float | None = None
+    folds: int | None = None
+    fold: Annotated[list[int] | None, Parameter(converter=split, negative="")] = None
     group_by: str | None = None
+    skip_unreadable: bool = False
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto"
 
     def values(self) -> dict[str, Any]:
         """As a study's file has them."""
-        return {key: value for key, value in vars(self).items() if value is not None}
+        from prunedge.cli.prune import milliseconds
+
+        found = {key: value for key, value in vars(self).items() if value is not None}
+        if self.target_latency is not None:
+            found["target_latency"] = milliseconds(self.target_latency)
+            found.setdefault("device", "local")
+        return found
 
 
 @Parameter(name="*")
@@ -145,7 +227,7 @@ def grid(file: Path, *, where: Where) -> None:
 
 
 @study.command
-def crossval(data: str, *, model: Models, folds: int = 5, common: Common | None = None, where: Where) -> None:
+def crossval(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
     """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
@@ -156,12 +238,12 @@ def crossval(data: str, *, model: Models, folds: int = 5, common: Common | None 
         Class folders, a CSV manifest, or shards. Folds never part a source.
     model
         A network, or several with commas between them.
-    folds
-        Parts that all pictures are shared out into; each is the test split once.
     """
     from prunedge.study import ready
 
-    _run(ready.crossval(_paths(data), model, folds, _values(common)), where)
+    values = _values(common)
+    folds = values.pop("folds", ready.FOLDS)
+    _run(ready.crossval(_paths(data), model, folds, values), where)
 
 
 @study.command
@@ -223,7 +305,7 @@ def networks(data: str, *, model: Models, common: Common | None = None, where: W
 
 
 @study.command
-def talk(cracks: str, corrosion: str, *, model: Models | None = None, folds: int = 5, common: Common | None = None, where: Where) -> None:
+def talk(cracks: str, corrosion: str, *, model: Models | None = None, common: Common | None = None, where: Where) -> None:
     """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
@@ -236,12 +318,11 @@ def talk(cracks: str, corrosion: str, *, model: Models | None = None, folds: int
         Another.
     model
         A network, or several with commas between them (vgg16,resnet18).
-    folds
-        Parts of the cross-validation.
     """
     from prunedge.study import ready
 
     values = _values(common)
+    folds = values.pop("folds", ready.FOLDS)
     if len(values["epochs"]) == 1:
         values["epochs"] = list(ready.TALK_EPOCHS)
     first, second = _paths(cracks, corrosion)

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
+
 if TYPE_CHECKING:
     from prunedge.runs import Run
 
 
+@tells_given
 def train(
-    data: str,
+    data: str | None = None,
     *,
+    resume: Path | None = None,
     model: str = "resnet18",
     weights: str = "imagenet",
     epochs: int = 10,
-    out: Path,
+    out: Path | None = None,
     size: int = 224,
     seed: int = 0,
     batch_size: int = 32,
@@ -32,10 +36,11 @@ def train(
     skip_unreadable: bool = False,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     json: Annotated[bool, Parameter(negative="")] = False,
+    given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset(),
 ) -> None:
     """Teach a network the classes of your pictures, and keep its best epoch in a run folder.
 
-    `prunedge prune --from RUN` goes on from there.
+    `prunedge prune --from RUN` goes on from there. A training that was cut off goes on with `prunedge train --resume RUN`.
 
     Example: `prunedge train cracks/ --model vgg16 --weights imagenet --epochs 10 --out runs/vgg16`
 
@@ -43,6 +48,9 @@ def train(
     ----------
     data
         Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
+    resume
+        A run folder of `train` to go on with, from its last epoch; nothing else is needed. DATA may be given where the pictures were moved;
+        whatever else differs from what the run began with is refused.
     model
         Any torchvision or timm name, or package.module:function of your own.
     weights
@@ -82,34 +90,47 @@ def train(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress
+    from prunedge.cli.console import print_json, progress, say
     from prunedge.data.places import absolute
-    from prunedge.job import Watch
+    from prunedge.errors import PrunedgeError
+    from prunedge.job import Watch, resume_training
     from prunedge.job import train as do_train
     from prunedge.recipe import Recipe
+    from prunedge.resumption import changes_of
 
-    recipe = Recipe.make(
-        "prunedge train",
-        data=absolute(data),
-        model=model,
-        weights=weights,
-        train_epochs=epochs,
-        size=size,
-        seed=seed,
-        batch_size=batch_size,
-        augment=augment,
-        lr=lr,
-        metric=metric,
-        regularise=regularise,
-        strength=strength,
-        folds=folds,
-        fold=fold,
-        group_by=group_by,
-        skip_unreadable=skip_unreadable,
-        precision=precision,
-    )
-    with progress("training", quiet=json) as advance:
-        run = do_train(recipe, out, Watch(progress=advance))
+    values = {
+        "data": None if data is None else absolute(data),
+        "model": model,
+        "weights": weights,
+        "epochs": epochs,
+        "size": size,
+        "seed": seed,
+        "batch_size": batch_size,
+        "augment": augment,
+        "lr": lr,
+        "metric": metric,
+        "regularise": regularise,
+        "strength": strength,
+        "folds": folds,
+        "fold": fold,
+        "group_by": group_by,
+        "skip_unreadable": skip_unreadable,
+        "precision": precision,
+    }
+    if resume is not None:
+        begun = opened_to_resume(resume, out, "train")
+        asked = {"train_epochs" if key == "epochs" else key: values[key] for key in given if key not in ASIDE}
+        changes = changes_of(begun, asked, "train")
+        with progress("training", quiet=json) as advance:
+            run = resume_training(resume, Watch(progress=advance, told=None if json else say), changes)
+    else:
+        if data is None:
+            raise PrunedgeError("no pictures to learn from", remedy="prunedge train DATA --model resnet18 --out RUN, or --resume RUN")
+        if out is None:
+            raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
+        recipe = Recipe.make("prunedge train", train_epochs=values.pop("epochs"), **values)
+        with progress("training", quiet=json) as advance:
+            run = do_train(recipe, out, Watch(progress=advance, told=None if json else say))
     if json:
         print_json(run.summary())
     else:
@@ -121,5 +142,6 @@ def _sentence(run: Run) -> str:
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
     return (
         f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
+        f"{run.computed_with()}\n"
         f"next: prunedge prune --from {run.path} --out {run.path}-pruned"
     )

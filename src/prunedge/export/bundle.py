@@ -58,8 +58,8 @@ def export_bundle(
     `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact form on them, run by its own runtime,
     must be torch's to 1e-3 of the largest, with the same labels. A form in integers is calibrated on `calibration` (as `pictures`, but
     training pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the kept channels of each group,
-    counted in the network of that name. The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
-    much, or `out` already holds something; ExtraMissing when its runtime is not installed.
+    counted in the network of that name (None: the bundle doesn't say). The folder appears whole or not at all. Raises ExportError when a
+    form fails, differs, loses too much, or `out` already holds something; ExtraMissing when its runtime is not installed.
     """
     unknown = [name for name in formats if name not in TARGETS]
     if unknown or not formats:
@@ -79,7 +79,8 @@ def export_bundle(
             source = Source(network, size, folder, onnx, calibration)
             forms = {name: _form(TARGETS[name], source, pictures, judge) for name in dict.fromkeys(formats)}
         save_network(network, folder / WEIGHTS)
-        (folder / PLAN).write_text(json.dumps({name: list(kept) for name, kept in (plan or {}).items()}), encoding="utf-8")
+        if plan is not None:
+            (folder / PLAN).write_text(json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8")
         _write_selftest(network, pictures[:SELFTEST_PICTURES], folder / SELFTEST)
         write_manifest(
             folder, sorted(file.name for file in folder.iterdir()), (WEIGHTS, PLAN), model=model, classes=list(classes), input_size=size,

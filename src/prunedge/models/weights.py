@@ -25,7 +25,7 @@ def read_weights(path: str | Path) -> State:
     """Read the tensors of a `.safetensors`, `.pth` or `.pt` file, or of a run or bundle folder, on the CPU.
 
     A `.pth` file holds a state dict, bare or under `state_dict`, `model_state_dict` or `model`, and is read with
-    `weights_only=True`. A run folder gives its unpruned network (step 0), a bundle folder its own.
+    `weights_only=True`. A run folder gives its first, unpruned network, a bundle folder its own.
     Raises WeightsError when there is no such file, or it holds anything but finite tensors.
     """
     file = _file_in(Path(path))
@@ -76,7 +76,7 @@ def load_weights(
 
 def _file_in(path: Path) -> Path:
     if path.is_dir():
-        for inside in ("model.safetensors", "checkpoints/step-000/model.safetensors"):
+        for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):
             if (path / inside).is_file():
                 return path / inside
         raise WeightsError("the folder is neither a run nor a bundle: it has no model.safetensors", where=path)

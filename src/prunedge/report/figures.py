@@ -170,6 +170,7 @@ def _or(value: float | None, otherwise: float) -> float:
 
 def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: float, title: str, hover: str) -> go.Figure:
     good = [(place, step) for place, step in zip(x, steps, strict=True) if step.accepted]
+    has_first = len(steps) > 1 and steps[1].index == 0  # the first network of the chain leads the run's own steps
     bad = [(place, step) for place, step in zip(x, steps, strict=True) if not step.accepted]
     figure = go.Figure()
     for name, key, colour, dash in (
@@ -179,7 +180,7 @@ def _metric(steps: Sequence[Step], x: Sequence[float], metric: str, max_drop: fl
         figure.add_scatter(
             x=[place for place, _ in good], y=[100 * getattr(step, key) for _, step in good], name=name, mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2.5}, marker={"size": 8},
-            text=[f"step {step.index}" for _, step in good],
+            text=["first network" if has_first and step is steps[0] else f"step {step.index}" for _, step in good],
             hovertemplate=f"%{{text}}, {hover}<br>{metric} %{{y:.1f}} % {name}<extra></extra>",
         )  # fmt: skip
     if bad:

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge.chain import Reference
 from prunedge.data.decode import source_of
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError
@@ -32,19 +33,40 @@ def write_report(run: Run) -> Path:
     The page needs no server and no network: figures, scripts and thumbnails are inside. What has not been measured yet is said to be
     missing, with the command that measures it. Raises RunError when the run has no network yet or the page can't be written.
     """
-    steps, best = run.steps(), run.best()
+    steps, best, references = run.steps(), run.best(), run.references()
+    first, start = references[0].step, references[-1].step
+    # The first network of the chain leads the steps of a run that started from a pruned one.
+    told = [first, *steps] if first is not start else steps
     recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
     stop = run.read("stop.json")
     page = render(
-        "page.html.j2", run=run, recipe=recipe, first=steps[0], best=best, steps=steps, test=test, bench=bench, metric=recipe["metric"],
-        stop=stop["reason"] if stop else None, cards=cards(steps[0], best, recipe["metric"], test, bench),
-        figures=_figures(steps, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
+        "page.html.j2", run=run, recipe=recipe, first=first, best=best, steps=steps, test=test, references=references,
+        against=against(references, best, recipe["metric"], test), unknown=run.is_of_unknown_origin(),
+        named=_named(run), computed=run.computed_with(),
+        resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
+        bench=bench, metric=recipe["metric"],
+        stop=stop["reason"] if stop else None, cards=cards(first, best, recipe["metric"], test, bench),
+        figures=_figures(told, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run),
         mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, run.path / "report.html")
+
+
+def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], test: Mapping[str, Any] | None) -> Path:
+    """The same page of a loop that left no run folder: `recipe` has its model, classes, metric, max_drop and size."""
+    first, metric = steps[0], recipe["metric"]
+    time: dict[str, Any] = {"profile": None, "rows": [], "figure": drawn(figures.seconds(steps), "time") if len(steps) > 1 else None}
+    page = render(
+        "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[], unknown=False,
+        named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
+        trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
+        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], mistakes=thumbnails((test or {}).get("mistakes", [])),
+        controls=[], command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )  # fmt: skip
+    return save(page, out)
 
 
 def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, bench: Mapping[str, Any] | None) -> list[dict[str, str]]:
@@ -58,7 +80,7 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
                 f"{before:.1%}",
                 f"{after:.1%}",
                 f"{100 * (after - before):+.1f} points",
-                f"test split, {test['best']['n']} pictures, measured once",
+                f"test split, {test['best']['n']} pictures, {_looked(test)}",
             )
         )
     else:
@@ -102,9 +124,35 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
     return found
 
 
+def against(references: Sequence[Reference], best: Step, metric: str, test: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """What the result has over each network that it is compared with, in a line; nothing where there is only the unpruned one."""
+    found = []
+    for one in references if len(references) > 1 else []:
+        said = f"{one.step.macs / best.macs:.1f} × less work, {one.step.size_mb / best.size_mb:.1f} × smaller, "
+        said += f"{metric} {100 * (best.metric_after - one.step.metric_after):+.1f} points on validation data"
+        if test:
+            said += f", {100 * (test['best'][metric] - test[one.tested][metric]):+.1f} on test data"
+        found.append({"name": one.name, "said": said})
+    return found
+
+
+def _named(run: Run) -> list[tuple[str, Step]]:
+    """Every row of the table of steps with its name."""
+    references = run.references()
+    was_pruned = len(references) > 1 or run.is_of_unknown_origin()
+    before = [("first, unpruned", one.step) for one in references[:-1]]
+    start, *later = run.steps()
+    return [*before, ("start" if was_pruned else "unpruned", start), *((str(step.index), step) for step in later)]
+
+
 def faster(ratio: float) -> str:
     """A ratio of times in words."""
     return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
+
+
+def _looked(test: Mapping[str, Any]) -> str:
+    before = test.get("looks_before", 0)
+    return f"looked at {before} time(s) before the run went on" if before else "measured once"
 
 
 def card(name: str, before: str, after: str, change: str, note: str) -> dict[str, str]:
@@ -229,7 +277,7 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
     ]
-    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs"}
+    skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs", "judged_from"}
     for key, value in recipe.items():
         if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
             continue

@@ -19,7 +19,8 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 
 # What decides the transfer-learned network that trials share.
 START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "regularise", "strength")
-_OURS = ("start", "schedule_epochs", "classes", "data_fingerprint")
+# What a run finds out or is given by what starts it: no study asks for it.
+OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "judged_from")
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_keys(values: Mapping[str, Any], where: str) -> None:
     problems = []
     for key, value in values.items():
-        if key not in Recipe.model_fields or key in _OURS:
-            near = get_close_matches(key, set(Recipe.model_fields) - set(_OURS), n=1)
+        if key not in Recipe.model_fields or key in OURS:
+            near = get_close_matches(key, set(Recipe.model_fields) - set(OURS), n=1)
             problems.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
         elif value == []:
             problems.append(f"{key}: an empty list leaves nothing to run")

@@ -9,6 +9,7 @@ from prunedge.importance import CRITERIA
 from prunedge.study.grid import Grid
 
 EPOCHS = (1, 2, 5, 10)
+FOLDS = 5
 TALK_EPOCHS, TALK_PATCHES = (1, 10), 3720
 BENCH = 200  # patches
 

@@ -14,7 +14,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.files import write_text
 from prunedge.runs import Run, open_run
 from prunedge.study.book import Book
-from prunedge.study.grid import Trial, data_name
+from prunedge.study.grid import OURS, Trial, data_name
 
 Row = dict[str, Any]
 
@@ -67,7 +67,7 @@ def _rows(book: Book, trial: Trial) -> list[Row]:
         return []
     run = open_run(folder)
     end = _end(run)
-    recipe = {key: value for key, value in trial.values.items() if key not in ("start", "schedule_epochs", "classes", "data_fingerprint")}
+    recipe = {key: value for key, value in trial.values.items() if key not in OURS}
     about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(recipe["data"]), **recipe}
     # The recipe's step is a share, the history's are numbered by `index`.
     return [{**about, **step.to_json(), **end, "is_best": step.index == end["best"]} for step in run.steps()]

@@ -1,0 +1,131 @@
+"""Every option beside `--resume` is applied or refused by name: none is dropped without a word."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from prunedge import job
+from prunedge.cli.app import main
+from prunedge.cli.given import ASIDE
+from prunedge.cli.prune import prune
+from prunedge.cli.train import train
+from prunedge.recipe import Recipe
+from prunedge.resumption import CHANGEABLE
+from prunedge.runs import open_run
+from tests.tiny_pictures import write_tiny
+
+VERBS = {"prune": prune, "train": train}
+NAMES = {"start": "--from"}  # as their parameters' annotations call them
+KEYS = {"epochs": "train_epochs"}  # of `train`, in the recipe
+NUMBERS = {"fold": "1", "folds": "3"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each verb that has ended."""
+    root = tmp_path_factory.mktemp("runs")
+    recipe = Recipe.make(
+        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.test_runs:small", weights="none", size=16, train_epochs=1,
+        precision="32", step=0.3, max_drop=60.0, max_steps=1, batch_size=8,
+    )  # fmt: skip
+    return {"prune": job.prune(recipe, root / "pruned").path, "train": job.train(recipe, root / "trained").path}
+
+
+def options(verb: str) -> list[tuple[str, str]]:
+    """Every option of a verb but those that say nothing about the run: its parameter and its flag."""
+    names = [name for name in inspect.signature(VERBS[verb]).parameters if name not in (*ASIDE, "given")]
+    return [(name, NAMES.get(name, f"--{name.replace('_', '-')}")) for name in names]
+
+
+def another(verb: Callable[..., None], name: str, now: Any) -> list[str]:
+    """A value that the option may have and that the run has not."""
+    kind = get_type_hints(verb)[name]
+    kinds = [one for one in (kind, *get_args(kind)) if one is not type(None)]
+    choices = next((get_args(one) for one in kinds if get_args(one) and isinstance(get_args(one)[0], str)), ())
+    listed = [get_args(one)[0] for one in kinds if getattr(one, "__origin__", None) is list]
+    if listed and get_args(listed[0]):
+        return [get_args(listed[0])[0]]
+    if choices:
+        return [next(choice for choice in choices if choice != now)]
+    if bool in kinds:
+        return []
+    if name == "target_latency":
+        return ["5ms"]
+    if name in NUMBERS:
+        return [NUMBERS[name]]
+    if int in kinds:
+        return [str((now or 0) + 7)]
+    if float in kinds:
+        return [str((now or 0.5) + 0.05)]
+    return ["/nowhere/else"]
+
+
+def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+ALL = [(verb, *option) for verb in VERBS for option in options(verb)]
+
+
+@pytest.mark.parametrize(("verb", "name", "flag"), ALL, ids=[f"{verb} {flag}" for verb, _, flag in ALL])
+def test_every_option_beside_resume_is_applied_or_refused_by_name(
+    verb: str, name: str, flag: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
+    key = KEYS.get(name, name) if verb == "train" else name
+    before = open_run(folder).recipe[key]
+    code, said = call([verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys)
+    after = open_run(folder).recipe[key]
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    if key not in CHANGEABLE[verb]:
+        assert code == 2 and len(lines) == 1 and f"{flag} can't change in a run that has begun" in lines[0], said
+        assert after == before
+    elif key == "data":
+        assert code == 2 and "/nowhere/else" in lines[0], "there are no pictures"
+    elif key == "target_latency":
+        assert code == 2 and "target_latency needs a device" in lines[0], said
+    else:
+        assert code == 0, said
+        assert after != before and f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_options_that_the_run_began_with_may_be_given_again(
+    verb: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(runs[verb])
+    same = ["--model", run.recipe["model"], "--weights", "none", "--size", "16", "--data", run.recipe["data"], "--out", str(run.path)]
+    code, said = call([verb, "--resume", str(run.path), *same], capsys)
+    assert code == 0 and "instead of" not in said, said
+
+
+def test_a_run_goes_on_in_its_own_folder(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = call(["prune", "--resume", str(runs["prune"]), "--out", str(tmp_path / "other")], capsys)
+    assert code == 2 and "--out and --resume name two folders" in said
+
+
+def test_each_verb_goes_on_with_its_own_runs(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = call(["train", "--resume", str(runs["prune"])], capsys)
+    assert code == 2 and f"prunedge prune --resume {runs['prune']}" in said
+    code, said = call(["prune", "--resume", str(runs["train"])], capsys)
+    assert code == 2 and f"prunedge prune --from {runs['train']}" in said
+
+
+def test_pictures_that_moved_may_be_named_to_a_training(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(runs["train"], tmp_path / "run"))
+    moved = Path(shutil.copytree(open_run(folder).recipe["data"], tmp_path / "pictures")).resolve()
+    code, said = call(["train", str(moved), "--resume", str(folder)], capsys)
+    assert code == 0 and open_run(folder).recipe["data"] == str(moved), said
+
+
+def test_training_without_pictures_or_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no pictures to learn from" in call(["train", "--out", str(tmp_path / "x")], capsys)[1]
+    assert "--out" in call(["train", str(tmp_path)], capsys)[1]
