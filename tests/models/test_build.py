@@ -115,13 +115,13 @@ def test_only_the_head_may_have_another_shape(tmp_path: Path, caplog: pytest.Log
 
     state["features.0.weight"] = torch.zeros(96, 1, 7, 7)
     del state["features.0.bias"]
-    state["extra"] = torch.zeros(1)
+    state["features.99.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError) as caught:
         build("squeezenet1_0", 2, tmp_path / "odd.pth")
     for part in (
         "features.0.weight (96, 1, 7, 7) for (96, 3, 7, 7)",
         "missing: features.0.bias",
-        "not in the network: extra",
+        "not in the network: features.99.weight",
     ):
         assert part in str(caught.value)

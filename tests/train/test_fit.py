@@ -9,7 +9,7 @@ from torch import nn
 
 from prunedge.errors import TrainError
 from prunedge.train import FitRecipe, evaluate, fit, make_engine
-from tests.train.tiny import FakeSplit, network, pictures
+from tests.train.tiny import FakeSplit, frozen, network, pictures
 
 QUICK = FitRecipe(lr=0.05, batch_size=8)
 TRAIN, VAL = pictures(64), pictures(32, seed=1)
@@ -216,3 +216,27 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
     assert heard == sorted(heard) and heard[-1] == 1.0
     sizes = [sum(float(parameter.detach().norm()) for parameter in net.parameters()) for net in (plain, drawn)]
     assert sizes[1] < 0.8 * sizes[0]
+
+
+def fitted_frozen() -> dict[str, torch.Tensor]:
+    """The network with frozen blocks after two epochs; also run in several processes (test_whole.py)."""
+    net = frozen()
+    fit(net, pictures(40), epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0)
+    return net.state_dict()
+
+
+def test_frozen_blocks_stay_as_they_are_to_the_last_bit_and_the_rest_learns() -> None:
+    before, after = frozen().state_dict(), fitted_frozen()
+    for name, tensor in before.items():
+        is_frozen = name.startswith(("block.", "lone."))
+        assert torch.equal(after[name], tensor) == is_frozen, name
+
+
+def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
+    net, seen = frozen(), []
+    net.lone.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().clone()))
+    batches = pictures(8)
+    fit(net, batches, epochs=1, recipe=QUICK, engine=make_engine("32"), seed=0)
+    with torch.no_grad():
+        assert torch.equal(seen[0], net.lone.eval()(net.block.eval()(batches[0][0])))
+    assert net.training

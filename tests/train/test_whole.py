@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from prunedge.train.certainty import unpacked
 from prunedge.train.whole import WholeBatch
 from tests.networks import Residual, randomise
 from tests.processes import together
-from tests.train.tiny import network, pictures
+from tests.train.test_fit import fitted_frozen
+from tests.train.tiny import frozen, network, pictures
 
 # Batches of 7, and a last one of a single picture: two of three processes have none.
 TRAIN, VAL = pictures(50, batch_size=7), pictures(27, seed=1, batch_size=4)
@@ -248,3 +250,14 @@ def test_a_norm_by_hand_is_torchs_own(shape: tuple[int, ...], dtype: torch.dtype
     for ours, torchs in zip(*found, strict=True):
         assert ours.dtype == torchs.dtype
         torch.testing.assert_close(ours, torchs, rtol=tolerance, atol=tolerance)
+
+
+def fit_frozen() -> dict[str, torch.Tensor]:
+    return fitted_frozen()
+
+
+def test_frozen_batch_norms_learn_nothing_in_several_processes_either(tmp_path: Path) -> None:
+    before = frozen().state_dict()
+    for after in together(fit_frozen, 2, tmp_path):
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name.startswith(("block.", "lone.")))
+        assert not torch.equal(after["learns.1.running_mean"], before["learns.1.running_mean"])

@@ -50,3 +50,27 @@ class FakeSplit:
     def batches(self, batch_size: int = 32, **how: object) -> list[Batch]:
         self.asked.append({"batch_size": batch_size, **how})
         return pictures(self.count, batch_size=batch_size)[: self.count // batch_size if how["drop_last"] else None]
+
+
+class Frozen(nn.Module):
+    """A frozen block (convolution, batch norm, dropout) before one that learns, with norms that have no parameters of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm2d(8, affine=False)
+        )
+        self.lone = nn.BatchNorm2d(8)  # frozen among layers that learn
+        self.learns = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 2))
+        self.block.requires_grad_(False)
+        self.lone.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.learns(self.lone(self.block(x))))
+
+
+def frozen() -> Frozen:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Frozen()

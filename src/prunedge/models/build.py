@@ -21,7 +21,7 @@ from torch import nn
 
 from prunedge.errors import ModelError, WeightsError
 from prunedge.models.start import calm_head, initialise
-from prunedge.models.weights import load_weights, read_weights
+from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.spans import timed
 
 log = logging.getLogger(__name__)
@@ -45,20 +45,27 @@ class Maker:
     own: bool = False  # the user's function: its random start is the user's affair
 
 
-@timed("build")
 def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0) -> nn.Module:
     """Build the network `name` with one output per class, in training mode, on the CPU, in float32.
 
     `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or `package.module:function`, called
     as `function(num_classes=n)` with the working directory importable. `weights` is `imagenet` (the library's own,
     downloaded), `none` (random, from `seed` alone) or a file or folder that `read_weights` reads; a head of another
-    number of classes stays random. torch's global random state is left as it was.
+    number of classes, or one that the file doesn't have, stays random (`build_told` tells). torch's global random state is left as it was.
 
     Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights that can't be had
     or don't fit.
 
         net = build("resnet18", ["crack", "sound"], weights="none")
     """
+    return build_told(name, classes, weights, seed=seed)[0]
+
+
+@timed("build")
+def build_told(
+    name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
+) -> tuple[nn.Module, Loaded | None]:
+    """What `build` gives, and what became of the weights: None for random ones."""
     count = classes if isinstance(classes, int) else len(classes)
     if count < 1:
         raise ModelError("a network needs at least one class", where=name)
@@ -70,10 +77,27 @@ def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagen
             if not maker.own:
                 initialise(net)
                 calm_head(net, _head(maker, net, count))
+            return net.train(), None
+
+        def head() -> frozenset[str]:
+            return _head(maker, net, count)
+
+        if str(weights) == "imagenet":
+            loaded = load_weights(net, maker.imagenet(net), where=f"{name}, imagenet", head=head)
         else:
-            given = maker.imagenet(net) if str(weights) == "imagenet" else read_weights(weights)
-            calm_head(net, load_weights(net, given, where=f"{name}, {weights}", head=lambda: _head(maker, net, count)))
-    return net.train()
+            loaded = load_file(net, weights, head=head, where=name)
+        _start_afresh(net, loaded.fresh, head, own=maker.own)
+    return net.train(), loaded
+
+
+def _start_afresh(net: nn.Module, fresh: Sequence[str], head: Callable[[], frozenset[str]], *, own: bool) -> None:
+    """Give what the weights lack a start: calm where classes come out, and so that the signal keeps its size before that."""
+    if not fresh:
+        return
+    final = head()
+    if not own:
+        initialise(net, [name for name in fresh if name not in final])
+    calm_head(net, [name for name in fresh if name in final])
 
 
 def known_names() -> tuple[str, ...]:

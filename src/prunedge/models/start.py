@@ -17,8 +17,10 @@ def has_normalisation(net: nn.Module) -> bool:
     return any(isinstance(module, NORMALISATIONS) for module in net.modules())
 
 
-def initialise(net: nn.Module) -> None:
+def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
     """Give a network without normalisation layers random weights it can learn from, in place; leave others alone.
+
+    `names` says which of its tensors (all of them).
 
     Every convolution and linear layer gets normal weights of variance 2 / fan_in (He et al. 2015,
     arXiv:1502.01852, eq. 10), so that the signal keeps its size through any depth of ReLUs: torchvision's own start
@@ -26,9 +28,13 @@ def initialise(net: nn.Module) -> None:
     """
     if has_normalisation(net):
         return
-    for layer in [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-        if layer.bias is not None:
+    chosen = None if names is None else set(names)
+    for name, layer in net.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if chosen is None or f"{name}.weight" in chosen:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+        if layer.bias is not None and (chosen is None or f"{name}.bias" in chosen):
             nn.init.zeros_(layer.bias)
 
 

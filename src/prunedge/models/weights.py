@@ -3,147 +3,152 @@
 from __future__ import annotations
 
 import logging
-import pickle
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from prunedge.errors import WeightsError
+from prunedge.models.matching import Match, Misfit, listed, match
+from prunedge.models.opening import State, open_weights
 
 log = logging.getLogger(__name__)
 
-State = dict[str, torch.Tensor]
-ENVELOPES = ("state_dict", "model_state_dict", "model")
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-COUNTER = "num_batches_tracked"
+# How libraries call a tensor that all their networks of a kind have, and what to give as --model instead.
+LAYOUTS = (
+    ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (--model vit_b_16)"),
+    ("encoder.layer.0.attention.", "transformers' networks (load them there, save what timm/NAME or a function of yours expects)"),
+    ("blocks.0.attn.qkv.", "timm's vision transformers (--model timm/NAME)"),
+    ("stages.0.blocks.0.", "timm's networks (--model timm/NAME)"),
+    ("layers.0.blocks.0.attn.", "timm's Swin transformers (--model timm/NAME)"),
+    ("features.0.0.", "torchvision's networks (--model NAME without timm/)"),
+    ("conv_stem.", "timm's networks (--model timm/NAME)"),
+)
+HALF = (torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file's tensors.
+
+    `pairs` leads from the network's names to the file's, and `how` says by what they were matched. `fresh` names the network's tensors that
+    start from random weights, `left_out` the file's that have no place in it. `converted` says from which type numbers were converted
+    to float32 ('' for none), `source` where the tensors come from, and `note` what is to be known of that.
+    """
+
+    pairs: dict[str, str]
+    how: str
+    fresh: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    converted: str = ""
+    source: str = ""
+    note: str = ""
+
+    def sentence(self) -> str:
+        """One line that says it."""
+        parts = [f"{len(self.pairs)} tensors {self.how}"]
+        if self.converted:
+            parts.append(f"converted from {self.converted}")
+        if self.fresh:
+            parts.append(f"new, from random weights: {listed(self.fresh)}")
+        if self.left_out:
+            parts.append(f"left out of the file: {_by_top(self.left_out)}")
+        if self.note:
+            parts.append(self.note)
+        return f"weights: {self.source}: {'; '.join(parts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {**asdict(self), "fresh": list(self.fresh), "left_out": list(self.left_out)}
 
 
 def read_weights(path: str | Path) -> State:
-    """Read the tensors of a `.safetensors`, `.pth` or `.pt` file, or of a run or bundle folder, on the CPU.
+    """Read the tensors of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file, or of a run or bundle folder, on the CPU.
 
-    A `.pth` file holds a state dict, bare or under `state_dict`, `model_state_dict` or `model`, and is read with
-    `weights_only=True`. A run folder gives its first, unpruned network, a bundle folder its own.
-    Raises WeightsError when there is no such file, or it holds anything but finite tensors.
+    A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`, `model`, `net`, `model_ema`, `teacher`;
+    averaged weights are taken before others), and is read with `weights_only=True`: of objects beside the tensors, such as Lightning's
+    hyperparameters, nothing is imported or run. A run folder gives its first, unpruned network, a bundle folder its own.
+    Raises WeightsError when there is no such file, or it holds anything but finite tensors, with the command that converts it.
     """
-    file = _file_in(Path(path))
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    return open_weights(path).state
 
-            state: object = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            "the file holds more than tensors and isn't opened, since that could run its code",
-            where=file,
-            remedy="save net.state_dict() alone, or a .safetensors file",
-        ) from error
-    except Exception as error:  # zip, header and decoding errors of two libraries
-        raise WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file) from error
-    return _checked(_unwrapped(state), file)
+
+def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[str]] = frozenset, where: str = "") -> Loaded:
+    """Read the weights in `path` and load them into `net` in place: `read_weights` and `load_weights` in one."""
+    found = open_weights(path)
+    loaded = load_weights(net, found.state, where=f"{where}, {path}" if where else path, head=head)
+    notes = [f"from its entry {found.entry}"] if found.entry else []
+    if found.others:
+        notes.append(f"not from {', '.join(found.others)}")
+    return Loaded(**{**vars(loaded), "source": str(path), "note": ", ".join(notes)})
 
 
 def load_weights(
     net: nn.Module, state: Mapping[str, torch.Tensor], *, where: object, head: Callable[[], frozenset[str]] = frozenset
-) -> tuple[str, ...]:
-    """Copy `state` into `net` in place and return the names of the head's tensors that stayed random.
+) -> Loaded:
+    """Copy `state` into `net` in place and tell what was taken from where.
 
-    `head()` names the tensors whose shape follows the number of classes: only these may differ in shape. Names may
-    differ wholly when the two agree in order, last name part and shape. Batch counters may be missing, and auxiliary
-    heads that the network doesn't have are left out; whatever else doesn't fit raises WeightsError, which names each
-    tensor.
+    Names may differ by what wraps the network, in their separators, or wholly, where both sides agree in order, kind and shape and no
+    other assignment would be as good (`prunedge.models.matching`). `head()` names the tensors whose shape follows the number of classes:
+    these may be missing or of another shape, and so may whole modules behind all that is in the file; they stay random. Batch counters
+    may be missing; heads, projectors and loss weights that the network doesn't have are left out.
+
+    Raises WeightsError, which names each tensor, for whatever else doesn't fit, and for integers and complex numbers.
     """
     own = net.state_dict()
-    state = _renamed(dict(state), own, where)
-    dropped = sorted(key for key in state if key not in own and key.startswith(AUXILIARY))
-    if dropped:
-        log.info("%s: left out %d tensors of auxiliary heads", where, len(dropped))
-    state = {key: tensor for key, tensor in state.items() if key not in dropped}
-    unlike = {key for key in state if key in own and state[key].shape != own[key].shape}
-    fresh = unlike & head() if unlike else set()
-    _refuse_misfits(own, state, unlike - fresh, where)
+    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    try:
+        found = match(theirs, {name: tuple(tensor.shape) for name, tensor in own.items()}, head)
+    except Misfit as fault:
+        said = f"the weights don't fit the network; {fault}" if fault.share else str(fault)
+        raise WeightsError(said, where=where, remedy=_remedy(state, own)) from None
+    converted = _converted(found, state, own, where)
     with torch.no_grad():
-        for key in state.keys() - fresh:
-            own[key].copy_(state[key])
-    if fresh:
-        log.info("%s: another number of classes, so %s start(s) from random weights", where, ", ".join(sorted(fresh)))
-    return tuple(sorted(fresh))
+        for name, given in found.pairs.items():
+            own[name].copy_(state[given])
+    loaded = Loaded(found.pairs, found.how, found.fresh, found.left_out, converted, str(where))
+    log.info("%s", loaded.sentence())
+    return loaded
 
 
-def _file_in(path: Path) -> Path:
-    if path.is_dir():
-        for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):
-            if (path / inside).is_file():
-                return path / inside
-        raise WeightsError("the folder is neither a run nor a bundle: it has no model.safetensors", where=path)
-    if not path.is_file():
-        raise WeightsError("there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists")
-    return path
+def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
+    """Which network to choose instead, as far as the names tell."""
+    for sign, library in LAYOUTS:
+        if any(sign in name for name in state) and not any(sign in name for name in own):
+            return f"the names are those of {library}; choose the --model that they were saved from"
+    return "choose the --model that they were saved from"
 
 
-def _unwrapped(state: object) -> object:
-    for key in ENVELOPES:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            return state[key]
-    return state
-
-
-def _checked(state: object, file: Path) -> State:
-    if not isinstance(state, Mapping) or not state:
-        raise WeightsError(f"the file holds {type(state).__name__}, not named tensors", where=file)
-    strange = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+def _converted(found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object) -> str:
+    """The types that have to be converted, in words; WeightsError for those that can't be."""
+    kinds: Counter[torch.dtype] = Counter()
+    strange = []
+    for name, given in found.pairs.items():
+        dtype = state[given].dtype
+        if not own[name].is_floating_point() or dtype == own[name].dtype:
+            continue
+        if dtype not in (*HALF, torch.float32):
+            strange.append(f"{given} ({str(dtype).removeprefix('torch.')})")
+        kinds[dtype] += 1
     if strange:
-        raise WeightsError(f"entries that are not tensors: {', '.join(strange)}", where=file, remedy="save net.state_dict()")
-    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if broken:
-        raise WeightsError(f"tensors with values that are not finite: {', '.join(broken)}", where=file)
-    return dict(state)
-
-
-def _renamed(state: State, own: State, where: object) -> State:
-    """The same tensors under the network's names, when only a wrapper's prefix or the naming as a whole differs."""
-    for prefix in WRAPPERS:
-        if all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    if state.keys() & own.keys():
-        return state
-    theirs = [key for key in state if not key.endswith(COUNTER)]
-    ours = [key for key in own if not key.endswith(COUNTER)]
-    if len(theirs) != len(ours) or not all(_alike(state[a], a, own[b], b) for a, b in zip(theirs, ours, strict=True)):
-        return state
-    log.info("%s: names differ wholly; %d tensors taken in order, every shape agrees", where, len(theirs))
-    return {b: state[a] for a, b in zip(theirs, ours, strict=True)}
-
-
-def _alike(one: torch.Tensor, its_name: str, other: torch.Tensor, other_name: str) -> bool:
-    # The first dimension of the head may differ: load_weights judges it.
-    same_kind = its_name.rpartition(".")[2] == other_name.rpartition(".")[2]
-    return same_kind and one.ndim == other.ndim and one.shape[1:] == other.shape[1:]
-
-
-def _refuse_misfits(own: State, state: State, unlike: set[str], where: object) -> None:
-    if not state.keys() & own.keys():
         raise WeightsError(
-            f"none of the file's {len(state)} tensors is in the network: the file begins with {next(iter(state))}, "
-            f"the network with {next(iter(own), 'nothing')}",
+            f"tensors that are not of floating point: {listed(strange)}",
             where=where,
-            remedy="choose the --model that they were saved from",
+            remedy="save the weights in float32, before they are quantised",
         )
-    missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
-    foreign = [key for key in state if key not in own]
-    shapes = [f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}" for key in state if key in unlike]
-    faults = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (("other shapes", shapes), ("missing", missing), ("not in the network", foreign))
-        if names
-    ]
-    if faults:
-        raise WeightsError(
-            f"the weights don't fit the network; {'; '.join(faults)}",
-            where=where,
-            remedy="choose the --model that they were saved from",
-        )
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype, _ in kinds.most_common())
+
+
+def _by_top(names: Sequence[str]) -> str:
+    """How many tensors of which parts of the file: `130 of encoder_k, queue`."""
+    tops = Counter(_part(name) for name in names)
+    return listed([f"{count} of {top}" if count > 1 else top for top, count in tops.items()])
+
+
+def _part(name: str) -> str:
+    parts = [part for part in name.split(".") if part != "module"]
+    return parts[0]

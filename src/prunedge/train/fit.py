@@ -166,7 +166,8 @@ def fit(
     the momentum to start from, by parameter name. With a `keeper` the training is kept after every epoch, and goes on from what is kept, to
     the same result. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
-    threads gives the same weights. Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
+    threads gives the same weights. Modules whose parameters are all frozen stay in evaluation mode (`train_unfrozen`).
+    Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
     Raises TrainError when the loss isn't finite, or `state` doesn't fit the network; ModelError before the first step when the network is
     no classifier of the labels (`prunedge.models.classification`).
     """
@@ -219,7 +220,7 @@ def fit(
 def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     """One pass over the training data; gives the mean loss per picture and what the collector gathered."""
     torch.manual_seed(ours.seed * 1_000_003 + epoch)  # dropout of an epoch doesn't depend on those before it
-    ours.net.train()
+    train_unfrozen(ours.net)
     batches = _batches(data, ours.recipe, ours.seed, epoch)
     count, losses, pictures_seen = len(batches), 0.0, 0
     if ours.collector:
@@ -248,6 +249,19 @@ def _collected(collector: Collector | None) -> Any:
     except Undecided as error:
         log.info("nothing could be gathered while training, a pass of its own has to do it: %s", error.what)
         return None
+
+
+def train_unfrozen(net: nn.Module) -> None:
+    """Bring `net` into training mode, but for modules with parameters none of which requires a gradient.
+
+    These, with all inside them (batch norms, whose running statistics would go on learning, and dropout), stay in evaluation mode: what is
+    frozen computes the same in training as later.
+    """
+    net.train()
+    for module in net.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> float:
