@@ -140,6 +140,17 @@ def test_a_run_can_start_from_another(finished: Path, recipe: Recipe, tmp_path: 
     assert max(composed.keep["a"]) <= 5  # indices of the very first network
 
 
+def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from prunedge.cli.show import show
+    from prunedge.report import write_report
+
+    job.prune(recipe.model_copy(update={"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
+    line = "the limit --cap 0.5 decides in 3 of 3 groups"
+    show(tmp_path / "out")
+    assert f"step 1: {line}" in capsys.readouterr().out
+    assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
+
+
 def test_changed_pictures_are_noticed(recipe: Recipe, tmp_path: Path) -> None:
     root = write_tiny(tmp_path / "pictures", seed=1)
     out = tmp_path / "run"

@@ -76,6 +76,22 @@ def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, obj
     assert len({json.dumps(row["kept"]) for row in rows}) > 1  # layers, too, are compared by each in its own way
 
 
+def test_trials_that_did_not_compare_criteria_are_told(values: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    book = create(tmp_path / "out", Grid({**values, "train_epochs": 1, "max_steps": 1, "criterion": ["weight-l2", "random"]}))
+    for one in book.work:
+        book.perform(one)
+    collect(book)
+    assert not caplog.records
+    old = book.trials[1]
+    file = book.folder(old) / "history.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        del line["scored"], line["limited"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    collect(book)
+    assert "1 trials are of prunedge 0.1" in caplog.text and old.name in caplog.text
+
+
 def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(whole: tuple[Path, Path]) -> None:
     out, file = whole
     before = {path: path.stat().st_mtime_ns for path in out.rglob("history.jsonl")}

@@ -49,5 +49,5 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     out.print(table)
     for step in opened.steps():
         if step.limited:
-            out.print(f"step {step.index}: {step.limited}")
+            print(f"step {step.index}: {step.limited}")
     print(sentence(opened))
