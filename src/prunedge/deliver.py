@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from prunedge import data as pictures
-from prunedge.data.decode import look_at
+from prunedge.data.cache import looks_of
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench import BenchResult
+from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
 from prunedge.recipe import PICTURE_KEYS
@@ -43,13 +43,13 @@ def write_bundle(run: Run, out: Path, step: int | None = None, formats: Sequence
     metrics = {"validation": {recipe["metric"]: chosen.metric_after}}
     if test:
         metrics["test"] = {key: test[key] for key in ("accuracy", "f1", "auroc")}
-    about = {"run_step": chosen.index, "data_fingerprint": recipe["data_fingerprint"], "patch_size": _side(data)}
+    about = {"run_step": chosen.index, "data_fingerprint": recipe["data_fingerprint"]}
     return export_bundle(
         checkpoint.network, out, model=recipe["model"], classes=recipe["classes"], size=recipe["size"],
         pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0], macs=chosen.macs, params=chosen.params,
         formats=formats, calibration=next(iter(data.train.take(CALIBRATED, recipe["seed"]).batches(CALIBRATED)))[0],
         judge=Judge(recipe["metric"], partial(_score, data, recipe["metric"]), max_int8_drop), plan=checkpoint.plan.keep, about=about,
-        metrics=metrics,
+        metrics=metrics, view=_view(data), greys=data.greys,
     )  # fmt: skip
 
 
@@ -60,13 +60,10 @@ def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndar
     return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
 
 
-def _side(data: Dataset) -> int:
-    """The usual side of the training pictures in pixels: what an inspection should cut a photograph into."""
-    sides = []
-    for sample in data.train.take(CHECKED).samples:
-        look = look_at(sample.path)
-        sides.append((look.width + look.height) / 2)
-    return round(median(sides))
+def _view(data: Dataset) -> View:
+    """What the training pictures showed."""
+    looks = looks_of(data.train)
+    return view_of([(look.width, look.height) for look in looks])
 
 
 def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:

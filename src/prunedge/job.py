@@ -141,6 +141,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
             "processes": ranks.size(),
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
+            "range": None if data.greys is None else str(data.greys),
         }
         run.write("engine.json", kept := ranks.from_first(kept))
     else:
@@ -152,7 +153,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         log.warning("this run began with %d threads; with %d the result may differ", kept["threads"], torch.get_num_threads())
     if kept.get("processes", 1) != ranks.size():
         log.warning("this run began with %d processes; with %d the result may differ", kept.get("processes", 1), ranks.size())
-    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
+    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
     return data, engine
 
 

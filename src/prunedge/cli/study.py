@@ -69,6 +69,8 @@ class Common:
         Peak learning rate of the fine-tuning.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits.
     precision
         auto measures which is fastest here.
     """
@@ -89,6 +91,7 @@ class Common:
     lr: float | None = None
     finetune_lr: float | None = None
     group_by: str | None = None
+    range: str | None = None
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto"
 
     def values(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def train(
     fold: int = 0,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | None = None,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -77,6 +78,9 @@ def train(
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
         Go on without pictures that can't be read.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits (0:4095; -20:120 as --range=-20:120).
+        Without it, what the training pictures need; it is kept with the run and its bundles.
     precision
         auto measures which is fastest here.
     json
@@ -106,6 +110,7 @@ def train(
         fold=fold,
         group_by=group_by,
         skip_unreadable=skip_unreadable,
+        range=range,
         precision=precision,
     )
     with progress("training", quiet=json) as advance:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, open_bundle, write_manifest
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, GreyRange, View, open_bundle, write_manifest
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys
 from prunedge.edge.runtime import TOLERANCE, compare
 from prunedge.edge.runtimes import Network, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
@@ -52,13 +52,17 @@ def export_bundle(
     network: nn.Module, out: Path | str, *, model: str, classes: Sequence[str], size: int, pictures: torch.Tensor, macs: int, params: int,
     formats: Sequence[str] = ("onnx",), calibration: torch.Tensor | None = None, judge: Judge | None = None,
     metrics: Mapping[str, Any] | None = None, plan: Mapping[str, Sequence[int]] | None = None, about: Mapping[str, Any] | None = None,
+    view: View | None = None, greys: Greys | None = None,
 ) -> Bundle:  # fmt: skip
     """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's weights, plan.json, a self-test, a manifest.
 
     `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact form on them, run by its own runtime,
     must be torch's to 1e-3 of the largest, with the same labels. A form in integers is calibrated on `calibration` (as `pictures`, but
     training pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the kept channels of each group,
-    counted in the network of that name. The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
+    counted in the network of that name. `view` is what a training picture showed (`prunedge.edge.bundle.view_of`), without which an
+    inspection has to guess; `greys` the range of greys of more than eight bits, if the training pictures had any.
+
+    The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed.
     """
     unknown = [name for name in formats if name not in TARGETS]
@@ -84,7 +88,8 @@ def export_bundle(
         write_manifest(
             folder, sorted(file.name for file in folder.iterdir()), (WEIGHTS, PLAN), model=model, classes=list(classes), input_size=size,
             mean=IMAGENET_MEAN, std=IMAGENET_STD, metrics=dict(metrics or {}), macs=macs, params=params, forms=forms,
-            versions=_versions(), about=dict(about or {}),
+            versions=_versions(), about=dict(about or {}), view=view,
+            greys=None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed),
         )  # fmt: skip
         # Temporary folders and files are private; a bundle is made to be copied.
         folder.chmod(0o755)
