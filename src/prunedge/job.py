@@ -23,6 +23,7 @@ from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
 from prunedge.models import build
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, create, open_run
@@ -97,6 +98,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     _every_class(recipe, data)
     start = recipe.start
     network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    refuse_probabilities(network, data.example(4), recipe.model)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
     return create(out, recipe.model_dump())

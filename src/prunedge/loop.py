@@ -18,6 +18,7 @@ from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Scores, gathered_while_training, rank
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Plan, Ranking, choose
 from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
@@ -286,10 +287,12 @@ def prune(
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
     `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
-    `target_latency` of them. The best network is that of the last step whose `accepted` is true.
+    `target_latency` of them. The best network is that of the last step whose `accepted` is true. Raises ModelError when the network gives
+    probabilities instead of logits.
     """
     from prunedge.train import measure_engine
 
+    refuse_probabilities(network, data.example(4), type(network).__name__)
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunedge.edge.pictures import COLOURS, DeepGreys, Greys, depth_of, eight_bits, parse_range, read_picture
+from prunedge.edge.pictures import (
+    COLOURS,
+    TURN,
+    DeepGreys,
+    Greys,
+    depth_of,
+    eight_bits,
+    parse_range,
+    read_picture,
+    rgb,
+    settled,
+    upright,
+    upright_size,
+)
 from prunedge.errors import DataError
 from tests.deep_pictures import colour_png, save, tiff
 
@@ -92,3 +105,21 @@ def test_ranges_that_are_some(text: str, found: tuple[float, float]) -> None:
 def test_ranges_that_are_none(text: str) -> None:
     with pytest.raises(DataError, match="--range"):
         parse_range(text)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_a_turned_tiff_of_every_mode_is_upright(mode: str, orientation: int, tmp_path: Path) -> None:
+    values = np.arange(12 * 20).reshape(12, 20)
+    if mode in ("I;16", "I", "F"):
+        stored = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        stored = Image.fromarray(values.astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "p.tif", exif=exif)
+    greys = Greys(0, 255, mixed=True)
+    wanted = rgb(stored if orientation == 1 else stored.transpose(TURN[orientation]), greys)
+    with Image.open(tmp_path / "p.tif") as opened:
+        assert upright_size(opened) == wanted.size
+        np.testing.assert_array_equal(np.asarray(rgb(upright(settled(opened)), greys)), np.asarray(wanted))

@@ -96,6 +96,8 @@ def inspect(
         None if range is None else parse_range(range),
     ).fitted(opened.manifest)  # fmt: skip
     session = open_session(opened, threads or _cores())
+    if warning := session.warning():
+        say(f"mind: {warning}")
     pictures = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, pictures, settings, device())
     results = open_results(out, about) if out is not None else None

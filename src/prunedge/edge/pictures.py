@@ -120,6 +120,9 @@ def settled(picture: Image.Image) -> Image.Image:
     Raises DataError for numbers that no mode of Pillow's holds, and whatever Pillow raises when it can't be decoded whole.
     """
     kind = sample_format(picture)
+    if picture.format == "TIFF" and orientation_of(picture) in SWAPPED:
+        # Pillow maps uncompressed files into memory by their name, and takes their rows to be as long as the turned picture's.
+        vars(picture)["filename"] = ""
     picture.load()
     if picture.mode == "L" and kind == _SIGNED:
         signed = np.asarray(picture).view(np.int8).astype(np.int32)

@@ -26,6 +26,7 @@ from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.surgery import save_network
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
@@ -77,6 +78,7 @@ def export_bundle(
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         network = network.cpu().eval()
+        refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
         with tempfile.TemporaryDirectory() as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
             onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
