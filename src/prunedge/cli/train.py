@@ -124,7 +124,9 @@ def train(
 def _sentence(run: Run) -> str:
     step, metric = run.steps()[0], run.recipe["metric"]
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
+    span = run.recipe["range"]
+    greys = f"greys of more than eight bits: black to white is {span} (--range)\n" if span else ""
     return (
-        f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
+        f"{greys}{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
         f"next: prunedge prune --from {run.path} --out {run.path}-pruned"
     )

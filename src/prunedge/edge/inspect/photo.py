@@ -40,6 +40,7 @@ PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 # cameras store them in the first place) are kept apart: a byte and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
 BAND = 256  # rows; even, so that halves of them meet
+STRANGE = 0.25  # of a picture's greys, outside the range of the training pictures
 HALVED = "large: its colours (not its brightness) were read at half size"
 
 _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
@@ -201,13 +202,19 @@ def _reader(picture: Image.Image, where: Path | None, way: _Way) -> Callable[[Im
 def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
     picture = settled(picture)
     notes: list[str] = []
-    if picture.mode == "F":
-        for y in range(0, picture.height, BAND):
-            refuse_no_numbers(np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height)))))
+    outside = 0
+    for y in range(0, picture.height if is_deep(picture) else 0, BAND):
+        values = np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height))))
+        refuse_no_numbers(values)
+        if way.greys is not None:
+            outside += int(((values < way.greys.low) | (values > way.greys.high)).sum())
     if way.as_stored and (is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)):
         return picture.crop, notes
     if is_deep(picture) and way.greys is not None:
-        notes = [f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white, as in training"]
+        notes = [f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"]
+        share = outside / (picture.width * picture.height)
+        if share > STRANGE:
+            notes.append(f"{share:.0%} of its greys lie outside that range: was it taken as the training pictures were?")
     elif picture.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
     return lambda box: rgb(picture.crop(box), way.greys), notes
