@@ -36,6 +36,7 @@ from prunedge.importance import (
 )  # fmt: skip
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
+from prunedge.models.outputs import refuse_probabilities
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
 _LARGEST = 64
@@ -94,6 +95,7 @@ def audit(
     for name in asked.criteria:
         find(name)
     network = network.to(device).eval()
+    refuse_probabilities(network, data.example(4), model)
     graph = trace(network, data.example().to(device))
     if not graph.groups:
         raise PrunedgeError("this network has no channels that could be pruned", where=model, remedy=f"prunedge groups --model {model}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +12,10 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge.data.decode import look_at
+from prunedge.data.cache import looks_of
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench import BenchResult
+from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
 from prunedge.loop import Step
@@ -64,7 +64,7 @@ def bundle_of(
         macs=macs, params=params, formats=formats,
         calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
         judge=Judge(metric, partial(_score, data, metric), max_int8_drop), plan=None if plan is None else plan.keep,
-        about={**about, "patch_size": _side(data)}, metrics=metrics,
+        about=about, metrics=metrics, view=_view(data), greys=data.greys,
     )  # fmt: skip
 
 
@@ -104,13 +104,10 @@ def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndar
     return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
 
 
-def _side(data: Dataset) -> int:
-    """The usual side of the training pictures in pixels: what an inspection should cut a photograph into."""
-    sides = []
-    for sample in data.train.take(CHECKED).samples:
-        look = look_at(sample.path)
-        sides.append((look.width + look.height) / 2)
-    return round(median(sides))
+def _view(data: Dataset) -> View:
+    """What the training pictures showed."""
+    looks = looks_of(data.train)
+    return view_of([(look.width, look.height) for look in looks])
 
 
 def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:

@@ -24,6 +24,7 @@ from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.models import build
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
@@ -123,6 +124,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
         network = source.load()
     else:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    refuse_probabilities(network, data.example(4), recipe.model)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
     return create(out, recipe.model_dump(), verb)
@@ -168,6 +170,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
             "processor": processor(),
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
+            "range": None if data.greys is None else str(data.greys),
         }
         run.write("engine.json", kept := ranks.from_first(kept))
     else:
@@ -178,7 +181,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     for line in note_computing(run, torch.get_num_threads(), ranks.size()):
         log.warning("%s", line)
     watch.tell(run.computed_with())
-    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"])
+    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
     return data, engine
 
 

@@ -20,6 +20,7 @@ from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Plan, Ranking, at_limit, choose
 from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
@@ -325,12 +326,14 @@ def prune(
 
     `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
     `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop breaks the rule. The best network is that of the
-    last step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric.
+    last step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric; ModelError when the network
+    gives probabilities instead of logits.
     """
     if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
         raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
     from prunedge.train import measure_engine
 
+    refuse_probabilities(network, data.example(4), type(network).__name__)
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,

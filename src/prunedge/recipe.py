@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prunedge.errors import PrunedgeError
+from prunedge.edge.pictures import parse_range
+from prunedge.errors import DataError, PrunedgeError
 
 Metric = Literal["accuracy", "f1", "auroc"]
 
 # What decides which pictures a run sees, on which side, beside where they lie: the arguments of `prunedge.data.load`.
-PICTURE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable")
+PICTURE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range")
 # What a run that goes on from another keeps of it: what was trained on what, and how its pictures come.
 TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *PICTURE_KEYS)
 
@@ -38,6 +39,7 @@ class Recipe(BaseModel):
     fold: int = Field(0, ge=0)
     group_by: str | None = None
     skip_unreadable: bool = False
+    range: str | None = None
     metric: Metric = "accuracy"
     precision: str = "auto"
     batch_size: int = Field(32, ge=1)
@@ -74,6 +76,15 @@ class Recipe(BaseModel):
     least: int = Field(2, ge=1)
     multiple: int = Field(1, ge=1)
     cap: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _a_range_that_there_is(self) -> Recipe:
+        try:
+            if self.range is not None:
+                parse_range(self.range)
+        except DataError as error:
+            raise ValueError(f"{error.what}: {error.remedy}") from None
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_count_costs(self) -> Recipe:

@@ -314,9 +314,10 @@ def open_run(path: Path | str) -> Run:
     for left in (folder / "checkpoints").glob(".writing-*"):
         shutil.rmtree(left, ignore_errors=True)
     run = Run(folder, Recipe.from_toml(folder / "recipe.toml").model_dump())
-    # What only the pictures could tell: their classes and fingerprint.
+    # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
     engine = run.read("engine.json") or {"classes": run.recipe["classes"], "fingerprint": run.recipe["data_fingerprint"]}
-    run.recipe.update(classes=engine["classes"], data_fingerprint=engine["fingerprint"])
+    span = engine.get("range") or run.recipe["range"]
+    run.recipe.update(classes=engine["classes"], data_fingerprint=engine["fingerprint"], range=span)
     return run
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from prunedge.edge import Contestant, bench, open_bundle
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise, read_picture
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_picture
 from prunedge.errors import BundleError, DataError
 from tests.edge.made_bundles import write_convolutional
 
@@ -98,7 +98,7 @@ def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
     values = np.tile(np.linspace(0, 65535, 20), (10, 1)).astype(np.uint16)
     picture = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
     picture.save(tmp_path / f"p.{suffix}")
-    found = read_picture(tmp_path / f"p.{suffix}", 8)
+    found = read_picture(tmp_path / f"p.{suffix}", 8, Greys(0, 65535, mixed=True))
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8
     if mode not in ("1", "CMYK", "P"):
         assert found[0, 0, 0] < 40 and found[0, -1, 0] > 215

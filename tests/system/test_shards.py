@@ -85,7 +85,7 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
     assert resumed.recipe["data"] == memory and resumed.test() == whole.test()
     for name, value in whole.load().state_dict().items():
         assert torch.equal(resumed.load().state_dict()[name], value), name
-    assert write_bundle(whole, tmp_path / "bundle").manifest.about["patch_size"] == 32
+    assert write_bundle(whole, tmp_path / "bundle").manifest.view.width == 32
     mistakes: list[dict[str, Any]] = [
         {"path": f"memory://bucket/t-{i}.tar/{name}.png", "p_best": 0.9} for i, name in ((0, "crack-000"), (0, "none"), (7, "gone"))
     ]

@@ -39,7 +39,8 @@ def agent(
     model_max_mb: int = 500,
     damage: tuple[str, ...] = (),
     threshold: float = 0.5,
-    patch: int | None = None,
+    patch: str | None = None,
+    range: str | None = None,
     overlap: float = 0.5,
     mm_per_pixel: float | None = None,
     max_megapixels: float = 200.0,
@@ -96,7 +97,9 @@ def agent(
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels; without it, what the bundle tells.
+        Side of a patch in the photograph's pixels (224, or 96x48), or whole; without it, what the bundle tells.
+    range
+        LOW:HIGH, the stored values that become black and white in greys of more than eight bits; without it, what the bundle tells.
     overlap
         Share of a patch that the next one sees again.
     mm_per_pixel
@@ -113,14 +116,20 @@ def agent(
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.agent.announcement import parse_origins
     from prunedge.edge.inspect import Settings
+    from prunedge.edge.inspect.inspection import parse_patch
+    from prunedge.edge.pictures import parse_range
 
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
+    inspection = Settings(
+        classes, threshold, None if patch is None else parse_patch(patch), overlap, batch, mm_per_pixel, max_megapixels,
+        None if range is None else parse_range(range),
+    )  # fmt: skip
     settings = AgentSettings(
         bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
         settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
-        inspection=Settings(classes, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels),
+        inspection=inspection,
     )  # fmt: skip
     with _lines_on_stderr():
         worker = Agent(settings)

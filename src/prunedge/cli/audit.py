@@ -26,6 +26,7 @@ def audit(
     seed: int | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Compare the criteria with the truth: what the validation loss does when each channel is zeroed, one at a time.
@@ -63,6 +64,9 @@ def audit(
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
         Go on without pictures that can't be read.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits; the run's, or what the training
+        pictures need, unless given.
     json
         Print the result as JSON.
     """
@@ -98,9 +102,9 @@ def audit(
             if out is None:
                 raise PrunedgeError("no folder for the results", where="--out", remedy="name one: --out audits/NAME")
             name, target, source = model, out, run or data or Path()
-            settings = {"size": 224, "seed": 0, "group_by": None, "skip_unreadable": False}
+            settings = {"size": 224, "seed": 0, "group_by": None, "skip_unreadable": False, "range": None}
             network = None
-        given = {"size": size, "seed": seed, "group_by": group_by, "skip_unreadable": skip_unreadable or None}
+        given = {"size": size, "seed": seed, "group_by": group_by, "skip_unreadable": skip_unreadable or None, "range": range}
         settings.update({key: value for key, value in given.items() if value is not None})
         loaded = sets.load(source, progress=advance, **settings)
         if network is None:

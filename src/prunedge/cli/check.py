@@ -18,6 +18,7 @@ def check(
     size: int = 224,
     seed: int = 0,
     group_by: str | None = None,
+    range: str | None = None,
     max_distance: int = 6,
     strict: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -38,6 +39,9 @@ def check(
         Decides the split.
     group_by
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits; what the training pictures need,
+        unless given.
     max_distance
         Bits in which the perceptual hashes (of 64) of two pictures that look alike may differ.
     strict
@@ -49,7 +53,7 @@ def check(
     from prunedge.data import check as do_check
 
     with progress("checking", quiet=json) as advance:
-        report = do_check(data, size=size, seed=seed, group_by=group_by, max_distance=max_distance, progress=advance)
+        report = do_check(data, size=size, seed=seed, group_by=group_by, range=range, max_distance=max_distance, progress=advance)
     if json:
         print_json(report.to_json())
     else:
@@ -76,6 +80,7 @@ def _show(report: CheckReport) -> None:
     spread = f"{w0}x{h0} to {w1}x{h1} pixels, median {w}x{h}" if sizes.different > 1 else f"{w}x{h} pixels"
     out.print(f"\nsizes      {spread}; {sizes.enlarged:,} enlarged to {report.size}x{report.size}")
     out.print(f"files      {_counted(report.formats)}; {_counted(report.modes)}")
+    out.print(f"greys      {_greys(report)}")
     sources = f"{report.sources:,} known" if report.sources else "none known: each picture is its own (see --group-by)"
     out.print(f"sources    {sources}")
     out.print(f"baseline   always answering the most frequent class scores {report.majority:.1%} on the test split")
@@ -89,6 +94,14 @@ def _show(report: CheckReport) -> None:
     out.print("\n[bold]problems[/bold]" if report.problems else "\nno problems found")
     for problem in report.problems:
         out.print(f"  - {escape(problem)}")
+
+
+def _greys(report: CheckReport) -> str:
+    levels = report.levels
+    said = f"{_counted(levels.depths)}; {levels.stored:,} levels in a picture"
+    if levels.range is None:
+        return said
+    return f"{said} from {levels.least:g} to {levels.most:g}, seen as {levels.seen:,} from {levels.range} (black to white)"
 
 
 def _counted(counts: dict[str, int]) -> str:

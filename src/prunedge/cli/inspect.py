@@ -21,11 +21,12 @@ def inspect(
     out: Path | None = None,
     damage: str | None = None,
     threshold: float = 0.5,
-    patch: int | None = None,
+    patch: str | None = None,
     overlap: float = 0.5,
     batch: int = 16,
     mm_per_pixel: float | None = None,
     max_megapixels: float = 200.0,
+    range: str | None = None,
     every: float | None = None,
     frames: int | None = None,
     threads: int | None = None,
@@ -33,7 +34,9 @@ def inspect(
 ) -> None:
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the worst first.
 
-    Large photographs are cut into overlapping patches. A file that can't be read is told and skipped. The same command goes on
+    The network is shown what training showed it: photographs whole, or overlapping patches of larger ones.
+
+    A file that can't be read is told and skipped. The same command goes on
     where an earlier one was interrupted.
 
     Example: `prunedge inspect bundles/cracks photos/ --out inspected --mm-per-pixel 0.4`
@@ -51,7 +54,8 @@ def inspect(
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels: as much as a training picture showed. Without it, what the bundle tells.
+        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training picture showed; or whole, to cut none.
+        Without it, what the bundle tells.
     overlap
         Share of a patch that the next one sees again.
     batch
@@ -60,6 +64,8 @@ def inspect(
         Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
         Larger pictures are refused before they are decoded.
+    range
+        LOW:HIGH, the stored values that become black and white in greys of more than eight bits; without it, what the bundle tells.
     every
         Seconds from one inspected frame of a video or camera to the next (1 unless given; 0: every frame).
     frames
@@ -73,9 +79,11 @@ def inspect(
     from prunedge.edge import open_bundle
     from prunedge.edge.device import device
     from prunedge.edge.inspect import Settings
+    from prunedge.edge.inspect.inspection import parse_patch
     from prunedge.edge.inspect.results import open_results, pictures_per_second
     from prunedge.edge.inspect.run import describe, inspect_source
     from prunedge.edge.inspect.sources import open_source
+    from prunedge.edge.pictures import parse_range
     from prunedge.edge.runtime import open_session
     from prunedge.errors import DataError
 
@@ -83,13 +91,18 @@ def inspect(
         raise DataError("--threads must be at least 1", remedy="mend this value")
     opened = open_bundle(bundle)
     wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
-    settings = Settings(wanted, threshold, patch, overlap, batch, mm_per_pixel, max_megapixels).fitted(opened.manifest)
+    settings = Settings(
+        wanted, threshold, None if patch is None else parse_patch(patch), overlap, batch, mm_per_pixel, max_megapixels,
+        None if range is None else parse_range(range),
+    ).fitted(opened.manifest)  # fmt: skip
     session = open_session(opened, threads or _cores())
+    if warning := session.warning():
+        say(f"mind: {warning}")
     pictures = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, pictures, settings, device())
     results = open_results(out, about) if out is not None else None
     sound = [name for name in opened.manifest.classes if name not in settings.damage]
-    choice = f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; patches of {settings.patch} pixels"
+    choice = f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; {settings.looked(opened.manifest)}"
     if pictures.total != 1:
         say(choice)
     with progress("inspecting", quiet=json) as advance:

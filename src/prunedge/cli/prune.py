@@ -68,6 +68,7 @@ def prune(
     fold: int | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | None = None,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     profile: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -188,6 +189,9 @@ def prune(
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
         Go on without pictures that can't be read.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits (0:4095; -20:120 as --range=-20:120).
+        Without it, what the training pictures need; it is kept with the run and its bundles.
     precision
         auto measures which is fastest here.
     profile
@@ -206,7 +210,7 @@ def prune(
 
     pictures = {
         "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
-        "augment": augment, "data": None if data is None else absolute(data),
+        "augment": augment, "range": range, "data": None if data is None else absolute(data),
     }  # fmt: skip
     knobs = {
         "criterion": criterion, "normalise": normalise, "per_layer": per_layer, "macs_penalty": macs_penalty, "per_mac": per_mac,

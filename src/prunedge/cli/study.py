@@ -121,6 +121,8 @@ class Common:
         `parent`, or a regular expression on each path: pictures of one group stay on one side.
     skip_unreadable
         Go on without pictures that can't be read.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits.
     precision
         auto measures which is fastest here.
     """
@@ -165,6 +167,7 @@ class Common:
     fold: Annotated[list[int] | None, Parameter(converter=split, negative="")] = None
     group_by: str | None = None
     skip_unreadable: bool = False
+    range: str | None = None
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto"
 
     def values(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def train(
     fold: int = 0,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | None = None,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     json: Annotated[bool, Parameter(negative="")] = False,
     given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset(),
@@ -85,6 +86,9 @@ def train(
         `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
     skip_unreadable
         Go on without pictures that can't be read.
+    range
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits (0:4095; -20:120 as --range=-20:120).
+        Without it, what the training pictures need; it is kept with the run and its bundles.
     precision
         auto measures which is fastest here.
     json
@@ -115,6 +119,7 @@ def train(
         "fold": fold,
         "group_by": group_by,
         "skip_unreadable": skip_unreadable,
+        "range": range,
         "precision": precision,
     }
     if resume is not None:
@@ -140,8 +145,10 @@ def train(
 def _sentence(run: Run) -> str:
     step, metric = run.steps()[0], run.recipe["metric"]
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
+    span = run.recipe["range"]
+    greys = f"greys of more than eight bits: black to white is {span} (--range)\n" if span else ""
     return (
-        f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
+        f"{greys}{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
         f"{run.computed_with()}\n"
         f"next: prunedge prune --from {run.path} --out {run.path}-pruned"
     )

@@ -18,21 +18,25 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Look, Progress, at_once, try_looking
+from prunedge.data.decode import Look, Progress, at_once, look_at, try_looking
 from prunedge.data.places import cache_folder
 from prunedge.data.shards import drop_copies, fetch_all, stamp_of
+from prunedge.edge.pictures import Greys
 from prunedge.errors import DataError
 from prunedge.systems import lock_shared, locked_against_readers
 
+if TYPE_CHECKING:
+    from prunedge.data.dataset import Split
+
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of the decoding and its notes; a change makes old arrays useless
+VERSION = 3  # of the decoding and its notes; a change makes old arrays useless
 LIMIT_BYTES = 20 * 2**30
 
 
@@ -52,6 +56,7 @@ class Decoded:
 def decode_all(
     paths: Sequence[Path],
     size: int,
+    greys: Greys | None = None,
     *,
     folder: Path | str | None = None,
     limit: int = LIMIT_BYTES,
@@ -61,10 +66,10 @@ def decode_all(
 
     Without room for the array (`limit` bytes in all, and half of what is free on the disk) every picture is still
     decoded, to know that it can be, but nothing is kept, and a warning says so. Raises DataError when the folder
-    can't be written.
+    can't be written, DeepGreys at the first picture with deep greys when `greys` doesn't say what they mean.
     """
     home = cache_folder(folder)
-    target = home / f"{_fingerprint(paths, size)}.npy"
+    target = home / f"{fingerprint(paths, size, greys)}.npy"
     needed = len(paths) * size * size * 3
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -75,9 +80,9 @@ def decode_all(
                 if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
                     text = "%.1f GB of decoded pictures don't fit the cache %s: decoding anew each epoch"
                     log.warning(text, needed / 2**30, home)
-                    return Decoded(None, *_decode_into(None, paths, size, progress))
+                    return Decoded(None, *_decode_into(None, paths, size, greys, progress))
                 _make_room(home, limit - needed)
-                _write(target, paths, size, progress)
+                _write(target, paths, size, greys, progress)
             drop_copies(paths)
             return Decoded(target, *_opened(target).notes)
     except OSError as error:
@@ -102,9 +107,12 @@ class _Array:
 _open: dict[Path, _Array] = {}
 
 
-def read_looks(cache: Path) -> tuple[Look | None, ...]:
-    """How the picture of each row is stored, None where it can't be read."""
-    return _opened(cache).notes[2]
+def looks_of(split: Split) -> list[Look]:
+    """How each picture of a split is stored, as the cache remembers it; without a cache from the pictures' headers."""
+    if split.cache is None:
+        return list(at_once(look_at, [sample.path for sample in split.samples]))
+    known = _opened(split.cache).notes[2]
+    return [look for row in split.rows if (look := known[row]) is not None]
 
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -150,9 +158,10 @@ def _opened(cache: Path) -> _Array:
     return _open[cache]
 
 
-def _fingerprint(paths: Sequence[Path], size: int) -> str:
-    """Stands for these files, as they are now, at this size."""
-    digest = hashlib.sha256(f"{VERSION} {size} {len(paths)}".encode())
+def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = None) -> str:
+    """Stands for these files, as they are now, at this size (or for this other purpose) and with this range of greys."""
+    span = None if greys is None else (float(greys.low), float(greys.high))
+    digest = hashlib.sha256(f"{VERSION} {size} {span} {len(paths)}".encode())
     for path in paths:
         digest.update(f"\n{stamp_of(path) or _stamp(path)}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
@@ -166,7 +175,7 @@ def _stamp(path: Path) -> str:
         return f"{path.absolute()}\tmissing"
 
 
-def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | None) -> None:
+def _write(target: Path, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> None:
     """Fill the array under another name and rename it when whole; the notes follow the pixels, so that both come at once."""
     for left_over in target.parent.glob(f"{target.stem}.tmp*"):  # of a run that was killed: the lock is ours now
         left_over.unlink(missing_ok=True)
@@ -176,7 +185,7 @@ def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | 
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
             write_array_header_1_0(file, header)
-            digests, unreadable, looks = _decode_into(file, paths, size, progress)
+            digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
             kinds = {look: i for i, look in enumerate(dict.fromkeys(looks))}  # few, where there are many pictures
             notes = {"digests": digests, "unreadable": unreadable, "kinds": list(kinds), "looks": [kinds[look] for look in looks]}
             file.write(json.dumps(notes).encode())
@@ -185,10 +194,10 @@ def _write(target: Path, paths: Sequence[Path], size: int, progress: Progress | 
         temporary.unlink(missing_ok=True)
 
 
-def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, progress: Progress | None) -> Notes:
+def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> Notes:
     """Decode all, into `file` if there is one; digests, the reasons of those that can't be read, and how each is stored."""
     digests, unreadable, looks = [], {}, []
-    for i, (picture, digest, look) in enumerate(at_once(_decoder(size), paths)):
+    for i, (picture, digest, look) in enumerate(at_once(_decoder(size, greys), paths)):
         if isinstance(picture, str):
             unreadable[i] = picture
             picture = np.zeros((size, size, 3), np.uint8)
@@ -201,9 +210,9 @@ def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, progr
     return tuple(digests), unreadable, tuple(looks)
 
 
-def _decoder(size: int) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+def _decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
-        found = try_looking(path, size)
+        found = try_looking(path, size, greys)
         if isinstance(found, str):
             return found, "", None
         picture, look = found

@@ -5,30 +5,54 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from prunedge.data.cache import read_looks
-from prunedge.data.dataset import Dataset, Sample, Split
-from prunedge.data.decode import Look, Progress, at_once, look_at, try_picture
+import numpy as np
+
+from prunedge.data.cache import looks_of
+from prunedge.data.dataset import Dataset, Sample
+from prunedge.data.decode import Progress, at_once, try_picture
+from prunedge.data.greys import MixedGreys, levels_in, levels_of
 from prunedge.data.load import load
 from prunedge.data.places import written
 from prunedge.data.twins import Twin, find_twins
+from prunedge.edge.pictures import COLOURS, Depth
 
+SHOWN = 64  # training pictures whose grey levels are counted
+COARSE = 64  # grey levels, below which it is worth asking whether the range is right
 RARE = 50  # pictures of a class, below which a split says little about it
 SKEWED = 3.0  # pictures of the largest class for one of the smallest
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Width and height in pixels of the pictures as they are stored: the smallest, middle and largest by area."""
+    """Width and height in pixels of the pictures as they are seen upright: the smallest, middle and largest by area."""
 
     smallest: tuple[int, int]
     median: tuple[int, int]
     largest: tuple[int, int]
     different: int
     enlarged: int  # how many have a side shorter than the network's input
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The greys of the pictures: how many have which depth, and what the network sees of them.
+
+    `least` and `most` are the lowest and highest stored value of all deep pictures, `range` what becomes black and white (`LOW:HIGH`); None
+    where all have eight bits. `stored` and `seen` count the different values of a training picture (the median), in its file and as the
+    network sees it; of colours those of the richest.
+    """
+
+    depths: dict[str, int]
+    least: float | None
+    most: float | None
+    range: str | None
+    stored: int
+    seen: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +75,7 @@ class CheckReport:
     sizes: Sizes
     modes: dict[str, int]
     formats: dict[str, int]
+    levels: Levels
     unreadable: dict[str, str]
     sources: int | None
     leaks: dict[str, tuple[str, ...]]
@@ -73,6 +98,7 @@ def check(
     val: float = 0.15,
     test: float = 0.15,
     group_by: str | None = None,
+    range: str | tuple[float, float] | None = None,
     max_distance: int = 6,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
@@ -83,13 +109,19 @@ def check(
     `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in the cache for the training
     that follows. Raises DataError for what can't be loaded at all: no pictures, one class, an unusable manifest.
     """
-    found = load(
-        data, size=size, seed=seed, val=val, test=test, group_by=group_by, skip_unreadable=True, cache_dir=cache_dir, progress=progress
+    load_with = partial(
+        load, data, size=size, seed=seed, val=val, test=test, group_by=group_by, skip_unreadable=True, cache_dir=cache_dir,
+        progress=progress,
     )  # fmt: skip
+    mixed = None
+    try:
+        found = load_with(range=range)
+    except MixedGreys as error:  # training refuses it, a check tells it with all the rest
+        mixed, found = f"{error.what}: {error.remedy}", load_with(range=error.deep)
     names = {sample.path: _name(sample.path, found.root) for split in found.splits().values() for sample in split.samples}
     counts = {side: _per_class(split.samples, found.classes) for side, split in found.splits().items()}
     totals = [sum(count[name] for count in counts.values()) for name in found.classes]
-    looks = [look for split in found.splits().values() for look in _looks(split)]
+    looks = [look for split in found.splits().values() for look in looks_of(split)]
     twins, same = find_twins(found, names, max_distance, progress)
     report = CheckReport(
         data=written(data),
@@ -101,7 +133,8 @@ def check(
         sizes=_sizes([(look.width, look.height) for look in looks], size),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
-        unreadable={_name(path, found.root): str(try_picture(path, size)) for path in found.skipped},
+        levels=_levels(found, Counter(look.depth for look in looks)),
+        unreadable={_name(path, found.root): str(try_picture(path, size, found.greys)) for path in found.skipped},
         sources=_count_sources(found),
         leaks=_leaks(found),
         twins=twins,
@@ -110,7 +143,7 @@ def check(
         fingerprint=found.fingerprint,
         problems=(),
     )
-    return CheckReport(**{**vars(report), "problems": tuple(_problems(report))})
+    return CheckReport(**{**vars(report), "problems": (*([mixed] if mixed else []), *_problems(report))})
 
 
 def _name(path: Path, root: Path) -> str:
@@ -122,12 +155,23 @@ def _per_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, i
     return {name: counts[i] for i, name in enumerate(classes)}
 
 
-def _looks(split: Split) -> list[Look]:
-    """How each picture is stored, as the cache remembers it; without a cache from the pictures' headers."""
-    if split.cache is None:
-        return list(at_once(look_at, [sample.path for sample in split.samples]))
-    known = read_looks(split.cache)
-    return [look for row in split.rows if (look := known[row]) is not None]
+def _levels(found: Dataset, depths: Counter[Depth]) -> Levels:
+    train = found.train
+    least, most = found.extremes or (None, None)
+    chosen = np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int).tolist()
+    if found.greys is None and not depths[COLOURS]:
+        shown = [levels_in(pixels) for pixels in train.pixels(chosen)]  # decoded already
+        counts = [(levels, levels) for levels in shown]
+    else:
+        counts = [pair for pair in at_once(lambda i: levels_of(train.samples[i].path, found.greys), chosen) if pair is not None]
+    return Levels(
+        depths={str(depth): count for depth, count in depths.items()},
+        least=least,
+        most=most,
+        range=None if found.greys is None else str(found.greys),
+        stored=int(median([stored for stored, _ in counts])) if counts else 0,
+        seen=int(median([seen for _, seen in counts])) if counts else 0,
+    )
 
 
 def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
@@ -170,6 +214,15 @@ def _problems(report: CheckReport) -> list[str]:
         (alike, f"{_many(alike)} of val and test look almost like one of an earlier split: if they show the same thing, use --group-by"),
         (report.masks, f"{_many(report.masks)} share their name with another: if half are masks, list the others in a manifest"),
         (rare, f"few pictures of {', '.join(rare)}: their results will be noisy"),
+        (
+            report.levels.seen < COARSE and report.levels.stored >= 2 * report.levels.seen,
+            f"of the {report.levels.stored:,} grey levels of a picture {report.levels.seen:,} are left: is the range right? (--range)",
+        ),
+        (
+            report.levels.depths.get(COLOURS),
+            f"{_many(report.levels.depths.get(COLOURS, 0))} with colours of 16 bits, of which only the upper 8 are read "
+            f"({report.levels.seen:,} levels in a picture): save colours with 8 bits, or single greys with 16",
+        ),
         (
             report.imbalance > SKEWED,
             f"{report.imbalance:.1f} pictures of the largest class for one of the smallest: choose by --metric f1 or auroc",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from prunedge.data.splits import portions
+from prunedge.edge.pictures import Greys
 from prunedge.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ class Sample:
 class Split:
     """One of train, val and test: an ordered list of pictures that are read through the cache, if there is one.
 
-    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew each time.
+    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew each time. `greys` says what greys
+    of more than eight bits mean, None where there are none.
     """
 
     samples: tuple[Sample, ...]
     size: int
     cache: Path | None = None
     rows: tuple[int, ...] = field(default=(), repr=False)
+    greys: Greys | None = None
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -83,7 +86,7 @@ class Split:
             return read_pixels(self.cache, [self.rows[i] for i in indices])
         from prunedge.data.decode import decode
 
-        return decode([self.samples[i].path for i in indices], self.size)
+        return decode([self.samples[i].path for i in indices], self.size, self.greys)
 
     def take(self, n: int, seed: int = 0) -> Split:
         """A subset of `n` pictures, in their old order, with the classes in the same proportions as far as whole pictures allow.
@@ -111,7 +114,8 @@ class Dataset:
     """Classes, and three splits of labelled pictures such that no source lies in two of them (unless the user's own split has it so).
 
     `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the same one train
-    alike, wherever they lie. `skipped` names the unreadable pictures that were left out.
+    alike, wherever they lie. `skipped` names the unreadable pictures that were left out. `greys` is the range of greys of more than eight
+    bits, None where there are none; `extremes` are the lowest and highest value that such pictures hold.
     """
 
     root: Path
@@ -122,6 +126,8 @@ class Dataset:
     size: int
     fingerprint: str
     skipped: tuple[Path, ...] = ()
+    greys: Greys | None = None
+    extremes: tuple[float, float] | None = None
 
     def train_fingerprint(self) -> str:
         """Stands for the training pictures alone: also where somebody has taken some of them out."""

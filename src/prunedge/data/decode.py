@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from prunedge.data.shards import read_member
-from prunedge.edge.pictures import read_picture
+from prunedge.edge.pictures import DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError
 
 A = TypeVar("A")
@@ -24,36 +24,31 @@ B = TypeVar("B")
 Progress = Callable[[int, int, str], None]
 
 
-class Look(NamedTuple):
-    """How a picture is stored: pixels, Pillow's mode (RGB, L, ...) and the format (PNG, JPEG, ...)."""
-
-    width: int
-    height: int
-    mode: str
-    format: str
-
-
-def decode(paths: Sequence[Path], size: int) -> np.ndarray:
+def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.ndarray:
     """These pictures as (N, size, size, 3) uint8. Raises DataError at the first that can't be read."""
     pixels = np.empty((len(paths), size, size, 3), np.uint8)
-    for i, picture in enumerate(at_once(lambda path: try_picture(path, size), paths)):
+    for i, picture in enumerate(at_once(lambda path: try_picture(path, size, greys), paths)):
         if isinstance(picture, str):
             raise DataError(f"can't read a picture any more: {picture}", where=paths[i], remedy="load the data again")
         pixels[i] = picture
     return pixels
 
 
-def try_picture(path: Path, size: int) -> np.ndarray | str:
+def try_picture(path: Path, size: int, greys: Greys | None = None) -> np.ndarray | str:
     """The picture as (size, size, 3) uint8, or in a few words why it can't be read."""
-    return _tried(path, lambda file: read_picture(file, size))
+    return tried(path, lambda file: read_picture(file, size, greys))
 
 
-def try_looking(path: Path, size: int) -> tuple[np.ndarray, Look] | str:
+def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look] | str:
     """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words why it can't be read."""
-    return _tried(path, lambda file: (read_picture(file, size), _look(file)))
+    return tried(path, lambda file: read_and_look(file, size, greys))
 
 
-def _tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
+def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
+    """What `read` makes of a picture's file, or in a few words why it can't be read.
+
+    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture.
+    """
     try:
         file = source_of(path)
         if (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes) == 0:
@@ -61,6 +56,8 @@ def _tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
         return read(file)
     except FileNotFoundError:
         return "no such file"
+    except DeepGreys:
+        raise
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
         return reason(error, path)
 
@@ -75,15 +72,11 @@ def source_of(path: Path | str) -> Path | BytesIO:
 
 
 def look_at(path: Path) -> Look:
-    """How a picture is stored; its header alone is decoded."""
-    return _look(source_of(path))
-
-
-def _look(file: Path | BytesIO) -> Look:
-    if isinstance(file, BytesIO):
-        file.seek(0)
-    with Image.open(file) as picture:
-        return Look(*picture.size, picture.mode, picture.format or "?")
+    """How a picture is stored, from its header as far as that tells."""
+    with Image.open(source_of(path)) as picture:
+        depth = depth_of(picture)  # before its size: to tell that may take decoding it
+        width, height = upright_size(picture)
+        return Look(width, height, picture.mode, picture.format or "?", depth)
 
 
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:

@@ -12,10 +12,12 @@ import numpy as np
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress
+from prunedge.data.greys import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.listing import list_data, list_folder, list_manifest
 from prunedge.data.rows import SPLITS, Listing
 from prunedge.data.sources import group_ids, sources
 from prunedge.data.splits import assign
+from prunedge.edge.pictures import COLOURS, DeepGreys, parse_range
 from prunedge.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ def load(
     fold: int = 0,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | tuple[float, float] | None = None,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -39,15 +42,21 @@ def load(
 
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them, or an fsspec URL of any of these.
 
-    Pictures are stretched to size x size pixels. `val` and `test` are the shares of those splits where the data
-    doesn't come split; a missing val or test is cut out of train. Splits are stratified, grouped by source
+    Pictures are stretched to size x size pixels. Greys of more than eight bits become eight: `range` (`LOW:HIGH`,
+    or two numbers) are the values that become black and white, or else what the training pictures need (`prunedge.data.greys`), the same
+    for all pictures.
+
+    `val` and `test` are the shares of those splits where the data doesn't come split; a missing val or test is cut
+    out of train. Splits are stratified, grouped by source
     (`group_by`: see `prunedge.data.sources`), and depend on `seed` alone. With `folds` all pictures are shared out anew, whatever split
     they come with: number `fold` (from 0) of so many equal parts is the test split, and `val` is cut out of the rest.
     `progress(done, total, what)` is called while pictures are decoded. Raises DataError for whatever can't be used: all unreadable
     pictures are named at once, unless `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, None if folds is None else (fold, folds))
+    return _load(
+        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range, None if folds is None else (fold, folds)
+    )  # fmt: skip
 
 
 def load_folder(
@@ -59,12 +68,13 @@ def load_folder(
     test: float = 0.15,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | tuple[float, float] | None = None,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """The Dataset of a folder: class folders, with or without train/val/test over them, or shards, as `load` describes."""
     listing = list_folder(Path(root), cache_dir, progress)
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range)
 
 
 def load_manifest(
@@ -77,6 +87,7 @@ def load_manifest(
     test: float = 0.15,
     group_by: str | None = None,
     skip_unreadable: bool = False,
+    range: str | tuple[float, float] | None = None,
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -85,7 +96,7 @@ def load_manifest(
     Paths are relative to `root`, by default the folder of the CSV.
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress)
+    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range)
 
 
 def _load(
@@ -97,6 +108,7 @@ def _load(
     skip_unreadable: bool,
     cache_dir: Path | str | None,
     progress: Progress | None,
+    asked: str | tuple[float, float] | None = None,
     fold: tuple[int, int] | None = None,
 ) -> Dataset:
     if fold is not None and not (fold[1] >= 2 and 0 <= fold[0] < fold[1]):
@@ -106,32 +118,67 @@ def _load(
         raise DataError(what, remedy="both must be above 0 and below 1 together")
     if size < 1:
         raise DataError(f"pictures of {size} pixels", remedy="give a size of at least 1")
+    span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
-    decoded = decode_all([row.path for row in listing.rows], size, folder=cache_dir, progress=progress)
-    kept = _readable(listing, decoded, skip_unreadable)
-    groups = group_ids(found, decoded.digests)
-    sides = _sides(listing, kept, groups, shares, seed) if fold is None else _folded(listing, kept, groups, shares[0], seed, fold)
+
+    def sided(kept: Sequence[int], digests: Sequence[str]) -> list[str]:
+        groups = group_ids(found, digests)
+        return _sides(listing, kept, groups, shares, seed) if fold is None else _folded(listing, kept, groups, shares[0], seed, fold)
+
+    paths = [row.path for row in listing.rows]
+    shades = known_survey(paths, cache_dir)
+    greys, extremes = None, None
+    if shades is None:
+        try:
+            decoded = decode_all(paths, size, folder=cache_dir, progress=progress)
+        except DeepGreys:
+            shades = survey(paths, cache_dir, progress)
+    if shades is None:
+        refuse_idle_range(span, listing.where)
+        kept = _readable(listing, decoded.unreadable, skip_unreadable)
+        sides = sided(kept, decoded.digests)
+    else:
+        # The split can't wait for the pixels: these depend on the range of greys, and that on which pictures are trained on.
+        kept = _readable(listing, {i: why for i, why in enumerate(shades) if isinstance(why, str)}, skip_unreadable)
+        sides = sided(kept, [shade.digest if isinstance(shade, Shade) else "" for shade in shades])
+        labels = [listing.classes.index(row.label) for row in listing.rows]
+        training = [i for i, side in zip(kept, sides, strict=True) if side == "train"]
+        greys = choose_range(shades, labels, training, span, listing.where)
+        deep = [shade for shade in shades if isinstance(shade, Shade) and shade.is_deep]
+        extremes = min(shade.least for shade in deep), max(shade.most for shade in deep)
+        decoded = decode_all(paths, size, greys, folder=cache_dir, progress=progress)
+    _warn_of_colours(listing, decoded)
     label_of = {name: i for i, name in enumerate(listing.classes)}
     samples = [Sample(row.path, label_of[row.label], source) for row, source in zip(listing.rows, found, strict=True)]
     splits = {}
     for side in SPLITS:
         rows = tuple(i for i, s in zip(kept, sides, strict=True) if s == side)
-        splits[side] = Split(tuple(samples[i] for i in rows), size, decoded.cache, rows)
+        splits[side] = Split(tuple(samples[i] for i in rows), size, decoded.cache, rows, greys)
     _check_splits(listing, list(splits.values()))
     fingerprint = _fingerprint(listing, decoded, kept, sides, size)
     skipped = tuple(listing.rows[i].path for i in sorted(decoded.unreadable))
-    return Dataset(listing.root, listing.classes, **splits, size=size, fingerprint=fingerprint, skipped=skipped)
+    return Dataset(
+        listing.root, listing.classes, **splits, size=size, fingerprint=fingerprint, skipped=skipped, greys=greys, extremes=extremes
+    )  # fmt: skip
 
 
-def _readable(listing: Listing, decoded: Decoded, skip: bool) -> list[int]:
+def _readable(listing: Listing, unreadable: dict[int, str], skip: bool) -> list[int]:
     """Indices of the pictures that can be read. Raises DataError with all the others, unless they may be skipped."""
-    bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(decoded.unreadable.items())]
+    bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(unreadable.items())]
     if bad and not skip:
         what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
         raise DataError(what, where=listing.where, remedy="replace or remove them, or go on without them: --skip-unreadable")
     for line in bad:
         log.warning("skipped an unreadable picture: %s", line)
-    return [i for i in range(len(listing.rows)) if i not in decoded.unreadable]
+    return [i for i in range(len(listing.rows)) if i not in unreadable]
+
+
+def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
+    """Pillow drops the lower half of deep colours: better said than found out."""
+    cut = sum(look is not None and look.depth == COLOURS for look in decoded.looks)
+    if cut:
+        text = "%s: %d pictures have colours of 16 bits, of which only the upper 8 are read; `prunedge check` says what is left"
+        log.warning(text, listing.where, cut)
 
 
 def _sides(listing: Listing, kept: Sequence[int], groups: np.ndarray, shares: tuple[float, float], seed: int) -> list[str]:

@@ -8,23 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from prunedge.data.listing import find_pictures
+from prunedge.edge.inspect.photo import Photo, open_photo
+from prunedge.edge.pictures import TURN, is_deep, orientation_of, settled, upright, upright_size
 from prunedge.errors import DataError
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 _LOSSY = {".jpg", ".jpeg", ".webp"}
 _HALF = 127
 _MOST_CLASSES = 32  # a lossless mask with no value above this holds class numbers, not grey
-_EXIF_ORIENTATION = 0x0112
-# The orientations that swap width and height, and what sets them right.
-_TURNED = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 
 @dataclass(frozen=True)
@@ -65,15 +60,17 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     (palette, bilevel, or no value above 32). Raises ValueError when the mask's size is another, and whatever Pillow
     raises when it can't be read.
     """
+    with Image.open(photo) as opened:
+        width, height = upright_size(opened)
+        turn = TURN.get(orientation_of(opened) or 1)
     with Image.open(mask) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        is_palette = picture.mode in ("1", "P")
-        grey = picture if is_palette or picture.mode.startswith("I") else picture.convert("L")
-        width, height = upright_size(photo)
-        if grey.size == (height, width) != (width, height):
-            # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
-            grey = grey.transpose(_TURNED[_orientation(photo)]) if _orientation(photo) in _TURNED else grey
-        values = np.asarray(grey).astype(np.int64)
+        picture = upright(settled(opened))
+    is_palette = picture.mode in ("1", "P")
+    grey = picture if is_palette or is_deep(picture) else picture.convert("L")
+    if grey.size == (height, width) != (width, height) and turn is not None:
+        # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
+        grey = grey.transpose(turn)
+    values = np.asarray(grey).astype(np.int64)
     if values.shape != (height, width):
         raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
     if threshold is None:
@@ -82,29 +79,15 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     return values > threshold
 
 
-def upright_size(photo: Path) -> tuple[int, int]:
+def photo_size(photo: Path) -> tuple[int, int]:
     """Width and height of a photograph as it is seen, from its header alone."""
     with Image.open(photo) as opened:
-        width, height = opened.size
-    return (height, width) if _orientation(photo) in _TURNED else (width, height)
+        return upright_size(opened)
 
 
-def _orientation(photo: Path) -> int:
-    with Image.open(photo) as opened:
-        return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
-
-
-def read_photo(photo: Path) -> Image.Image:
-    """The whole photograph upright, as 8-bit grey or RGB. Raises whatever Pillow raises when it can't be read."""
-    with Image.open(photo) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        picture.load()
-    if picture.mode.startswith("I") or picture.mode == "F":
-        # Scaled by the whole photograph: each patch by itself would be as bright as the next, however dark.
-        values = np.asarray(picture, np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8))
-    return picture if picture.mode == "L" else picture.convert("RGB")
+def read_photo(photo: Path) -> Photo:
+    """The photograph upright, greys as its file keeps them; decoded by what an inspection decodes with. Raises DataError."""
+    return open_photo(photo, _MOST_MEGAPIXELS, as_stored=True)
 
 
 def _within(folder: Path) -> list[Pair]:

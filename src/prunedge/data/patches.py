@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from prunedge.data.decode import Progress, at_once, reason
-from prunedge.data.masks import Pair, damage, pair_up, read_photo, upright_size
+from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
+from prunedge.edge.pictures import is_deep
 from prunedge.errors import DataError
 
 Unmasked = Literal["error", "skip", "intact"]
@@ -72,6 +74,9 @@ def cut_patches(
     progress: Progress | None = None,
 ) -> PatchReport:
     """Cut photographs into squares and label each by its mask; writes `out/patches/<label>/*.png` and `out/manifest.csv`.
+
+    Patches keep the greys of their photographs: those of more than eight bits are written with as many (integers above sixteen bits and
+    floats as TIFF).
 
     A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in the same folder or
     another. Bright pixels are damage: above `threshold` (0 to 255), by default above 127, or above 0 where a lossless
@@ -173,7 +178,7 @@ def _plan(
 
     def work(pair: Pair) -> _Squares | str | None:
         try:
-            width, height = upright_size(pair.photo)
+            width, height = photo_size(pair.photo)
             mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
         except Exception as error:  # a damaged file can make a decoder raise anything
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
@@ -249,8 +254,16 @@ def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> li
     rows: list[tuple[object, ...]] = []
     for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):
         label = labels[0] if share else labels[1]
-        name = f"patches/{label}/{squares.pair.name}_{x}_{y}.png"
+        patch, suffix = _storable(photo.crop((x, y, x + size, y + size)))
+        name = f"patches/{label}/{squares.pair.name}_{x}_{y}{suffix}"
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        photo.crop((x, y, x + size, y + size)).save(out / name)
+        patch.save(out / name)
         rows.append((name, label, squares.source, x, y, size, round(share, 5)))
     return rows
+
+
+def _storable(patch: Image.Image) -> tuple[Image.Image, str]:
+    """A patch in a mode that keeps every value, and the suffix of a format for it."""
+    if patch.mode.startswith("I;16"):
+        return Image.fromarray(np.asarray(patch).astype(np.uint16)), ".png"
+    return patch, ".tif" if is_deep(patch) else ".png"

@@ -199,9 +199,10 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
         raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
     size = bundle.manifest.input_size
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
-    file = folder / f"{size}.npy"
+    told = bundle.greys
+    file = folder / f"{size}.npy" if told is None else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
     if not file.exists():
-        np.save(file, np.stack([read_picture(path, size) for path in chosen]))
+        np.save(file, np.stack([read_picture(path, size, told) for path in chosen]))
     return str(file)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from prunedge.edge.pictures import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 from prunedge.systems import sync_open_file
@@ -21,6 +23,9 @@ SELFTEST = "selftest.npz"
 FORMAT: Literal[2] = 2
 LARGEST = 4 * 2**30  # bytes; no network that we export comes near
 LARGEST_MANIFEST = 16 * 2**20
+MOST_PIXELS = 1_000_000  # of a side
+NEARLY_ALL = 0.95  # of the pictures
+ALIKE = 0.1  # of a side, by which pictures of one size may differ
 
 
 class FileEntry(BaseModel):
@@ -60,8 +65,54 @@ class Form(BaseModel):
     check: ExportCheck | None
 
 
+class View(BaseModel):
+    """What a training picture showed, so that a device shows the network the same.
+
+    `whole`: photographs of many sizes, each stretched to the network's square as it is. `patch`: pictures of one size, which were cut from
+    larger photographs or may well have been; a larger photograph is looked at in patches of that size. `width` and `height` are the usual
+    ones (of the upright pictures, in pixels).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["whole", "patch"]
+    width: int = Field(ge=1, le=MOST_PIXELS)
+    height: int = Field(ge=1, le=MOST_PIXELS)
+
+    def is_like(self, width: int, height: int) -> bool:
+        """Whether a photograph is about as large as the training pictures: nothing would be gained by cutting it."""
+        return abs(width - self.width) <= ALIKE * self.width and abs(height - self.height) <= ALIKE * self.height
+
+
+def view_of(sizes: Sequence[tuple[int, int]]) -> View:
+    """The view of training pictures of these sizes (width, height): `patch` when nearly all are about as large as the middle one."""
+    width, height = (round(median(side)) for side in zip(*sizes, strict=True))
+    usual = View(kind="patch", width=width, height=height)
+    alike = sum(usual.is_like(*size) for size in sizes)
+    return usual if alike >= NEARLY_ALL * len(sizes) else View(kind="whole", width=width, height=height)
+
+
+class GreyRange(BaseModel):
+    """The stored values that are black and white in greys of more than eight bits (`prunedge.edge.pictures.Greys`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    low: float
+    high: float
+    mixed: bool = False
+
+    @model_validator(mode="after")
+    def _low_is_lower(self) -> GreyRange:
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        return self
+
+
 class Manifest(BaseModel):
     """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for one picture.
+
+    `view` is what a training picture showed; None in bundles that don't tell. `greys` is the range of greys of more than eight bits; None
+    when the network was trained on eight-bit pictures.
 
     `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
     """
@@ -74,6 +125,8 @@ class Manifest(BaseModel):
     input_size: int = Field(ge=1, le=8192)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    view: View | None = None
+    greys: GreyRange | None = None
     metrics: dict[str, Any] = {}
     macs: int = Field(ge=0)
     params: int = Field(ge=0)
@@ -94,6 +147,12 @@ class Bundle:
     def target(self) -> str:
         """The target that runs when none is named."""
         return next(iter(self.manifest.forms))
+
+    @property
+    def greys(self) -> Greys | None:
+        """What greys of more than eight bits mean to its network; None when it was trained on eight-bit pictures."""
+        told = self.manifest.greys
+        return None if told is None else Greys(told.low, told.high, told.mixed)
 
     def form(self, target: str | None = None) -> Form:
         """The network for a target; BundleError when it was not exported."""

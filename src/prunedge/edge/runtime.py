@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunedge.edge.answers import LOUD, is_share, is_sigmoid, squash_of, told
 from prunedge.edge.bundle import SELFTEST, Bundle
 from prunedge.edge.pictures import normalise
 from prunedge.edge.runtimes import Network, missing, runtime_of
@@ -54,6 +55,19 @@ class Session:
         with span("probabilities"):
             exponents = np.exp(values - values.max(1, keepdims=True))
             return exponents / exponents.sum(1, keepdims=True)
+
+    def warning(self) -> str | None:
+        """What is wrong with its probabilities, if the network's answers to the bundle's own pictures are probabilities already.
+
+        Export refuses such networks; bundles of an older prunedge, or made by others, may hold one.
+        """
+        pixels, outputs = _read_selftest(self.bundle)
+        inputs = normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std)
+        squash = squash_of(outputs)
+        if squash is None and is_share(outputs):
+            loud = np.concatenate([self.logits(LOUD * one[None]) for one in inputs])
+            squash = "sigmoid" if is_sigmoid(outputs, loud) else None
+        return None if squash is None else f"{told(squash)}: export it again from a network that returns logits"
 
     def self_test(self) -> SelfTest:
         """Classify the bundle's own pictures; BundleError when the answers are not those of the network that was exported.

@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, open_bundle, write_manifest
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, GreyRange, View, open_bundle, write_manifest
+from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys
 from prunedge.edge.runtime import TOLERANCE, compare
 from prunedge.edge.runtimes import Network, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
+from prunedge.models.outputs import refuse_probabilities
 from prunedge.surgery import save_network
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
@@ -52,14 +53,19 @@ def export_bundle(
     network: nn.Module, out: Path | str, *, model: str, classes: Sequence[str], size: int, pictures: torch.Tensor, macs: int, params: int,
     formats: Sequence[str] = ("onnx",), calibration: torch.Tensor | None = None, judge: Judge | None = None,
     metrics: Mapping[str, Any] | None = None, plan: Mapping[str, Sequence[int]] | None = None, about: Mapping[str, Any] | None = None,
+    view: View | None = None, greys: Greys | None = None,
 ) -> Bundle:  # fmt: skip
     """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's weights, plan.json, a self-test, a manifest.
 
     `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact form on them, run by its own runtime,
     must be torch's to 1e-3 of the largest, with the same labels. A form in integers is calibrated on `calibration` (as `pictures`, but
     training pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the kept channels of each group,
-    counted in the network of that name (None: the bundle doesn't say). The folder appears whole or not at all. Raises ExportError when a
-    form fails, differs, loses too much, or `out` already holds something; ExtraMissing when its runtime is not installed.
+    counted in the network of that name (None: the bundle doesn't say). `view` is what a training picture showed
+    (`prunedge.edge.bundle.view_of`), without which an inspection has to guess; `greys` the range of greys of more than eight bits, if the
+    training pictures had any.
+
+    The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too much, or `out` already holds
+    something; ExtraMissing when its runtime is not installed.
     """
     unknown = [name for name in formats if name not in TARGETS]
     if unknown or not formats:
@@ -73,6 +79,7 @@ def export_bundle(
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         network = network.cpu().eval()
+        refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
         with tempfile.TemporaryDirectory() as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
             onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
@@ -85,7 +92,8 @@ def export_bundle(
         write_manifest(
             folder, sorted(file.name for file in folder.iterdir()), (WEIGHTS, PLAN), model=model, classes=list(classes), input_size=size,
             mean=IMAGENET_MEAN, std=IMAGENET_STD, metrics=dict(metrics or {}), macs=macs, params=params, forms=forms,
-            versions=_versions(), about=dict(about or {}),
+            versions=_versions(), about=dict(about or {}), view=view,
+            greys=None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed),
         )  # fmt: skip
         # Temporary folders and files are private; a bundle is made to be copied.
         folder.chmod(0o755)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from prunedge.chain import Reference
 from prunedge.data.decode import source_of
-from prunedge.edge.pictures import read_picture
+from prunedge.edge.pictures import Greys, parse_range, read_picture
 from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.profile import OTHER, profile_of
@@ -48,7 +48,7 @@ def write_report(run: Run) -> Path:
         stop=stop["reason"] if stop else None, cards=cards(first, best, recipe["metric"], test, bench),
         figures=_figures(told, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run),
-        mistakes=thumbnails((test or {}).get("mistakes", [])), controls=_controls(run, test),
+        mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -253,12 +253,16 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def thumbnails(mistakes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The first mistakes as JPEG data URIs, most confident first; pictures that are gone are left out and counted."""
+def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -> dict[str, Any]:
+    """The first mistakes as JPEG data URIs, most confident first; pictures that are gone are left out and counted.
+
+    `span` is the run's range of greys of more than eight bits (`LOW:HIGH`).
+    """
     shown, gone = [], 0
+    greys = None if span is None else Greys(*parse_range(span), mixed=True)
     for mistake in sorted(mistakes, key=lambda one: -one["p_best"])[:MOST_MISTAKES]:
         try:
-            picture = Image.fromarray(read_picture(source_of(mistake["path"]), THUMBNAIL))
+            picture = Image.fromarray(read_picture(source_of(mistake["path"]), THUMBNAIL, greys))
         except (DataError, FileNotFoundError):
             gone += 1
             continue
@@ -283,7 +287,8 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
             continue
         flag = f"--{key.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
-            words += [flag] if one is True else [flag, str(one)]
+            # A number that begins with a minus would be taken for a flag.
+            words += [flag] if one is True else [f"{flag}={one}"] if str(one).startswith("-") else [flag, str(one)]
     return " ".join(shlex.quote(word) for word in [*words, "--out", f"{path.name}-again"])
 
 

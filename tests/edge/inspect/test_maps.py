@@ -1,4 +1,4 @@
-"""The mathematics: patches cover the photograph, cells get their patches' mean, connected cells become regions."""
+"""The mathematics: patches cover the photograph, cells get the mean of what has a say, connected cells become regions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from scipy import ndimage
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.inspect.regions import find_regions, label_components
 
+
+def _grid(size: tuple[int, int], patch: tuple[int, int], overlap: float) -> Grid:
+    across, down = (max(1, round(side * (1 - overlap))) for side in patch)
+    return Grid(*size, patch, (across, down))
+
+
 grids = st.builds(
-    lambda width, height, patch, share: Grid(width, height, patch, max(1, round(patch * share))),
-    st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.floats(0.05, 1),
-)  # fmt: skip
+    _grid,
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    st.floats(0, 0.95),
+)
 
 
 @given(grids)
@@ -23,25 +31,96 @@ def test_patches_cover_the_photograph_and_never_leave_it(grid: Grid) -> None:
     boxes = list(grid.boxes())
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= grid.width and 0 <= top < bottom <= grid.height
-        assert right - left == min(grid.patch, grid.width) and bottom - top == min(grid.patch, grid.height)
+        assert right - left == min(grid.patch[0], grid.width) and bottom - top == min(grid.patch[1], grid.height)
         seen[top:bottom, left:right] += 1
     assert seen.min() >= 1 and len(boxes) == len(set(boxes)) == grid.patches
 
 
-@settings(max_examples=40)
-@given(grids, st.integers(0, 2**32 - 1))
-def test_a_cell_is_the_mean_of_the_patches_that_hold_its_centre(grid: Grid, seed: int) -> None:
+def _core(box: tuple[int, int, int, int], grid: Grid) -> tuple[int, int, int, int]:
+    """A patch less a quarter of its side, where it doesn't end with the photograph."""
+    left, top, right, bottom = box
+    across, down = (right - left) // 4, (bottom - top) // 4
+    return (
+        left + (across if left else 0),
+        top + (down if top else 0),
+        right - (across if right < grid.width else 0),
+        bottom - (down if bottom < grid.height else 0),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids, st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(grid: Grid, seed: int, threshold: float) -> None:
     values = np.random.default_rng(seed).random((len(grid.ys), len(grid.xs))).astype(np.float32)
-    mean, places = grid.maps(values)
-    columns, rows = grid.cells()
-    assert mean.shape == (len(rows) - 1, len(columns) - 1) and rows[-1] == grid.height and columns[-1] == grid.width
-    boxes = list(grid.boxes())
+    mean, places = grid.maps(values, threshold)
+    columns, rows = grid.across.edges, grid.down.edges
+    assert mean.shape == (len(rows) - 1, len(columns) - 1)
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (0, grid.height, 0, grid.width)
+    boxes, flat = list(grid.boxes()), values.ravel()
     for row in range(mean.shape[0]):
         for column in range(mean.shape[1]):
             x, y = (columns[column] + columns[column + 1]) / 2, (rows[row] + rows[row + 1]) / 2
-            held = [i for i, (left, top, right, bottom) in enumerate(boxes) if left <= x < right and top <= y < bottom]
-            assert abs(mean[row, column] - values.ravel()[held].mean()) < 1e-5
-            assert values.ravel()[places[row, column]] == values.ravel()[held].max() and places[row, column] in held
+
+            def holds(box: tuple[int, int, int, int], x: float = x, y: float = y) -> bool:
+                return box[0] <= x < box[2] and box[1] <= y < box[3]
+
+            held = [i for i, box in enumerate(boxes) if holds(box)]
+            said = [i for i in held if flat[i] >= threshold or holds(_core(boxes[i], grid))]
+            assert abs(mean[row, column] - flat[said or held].mean()) < 1e-5
+            assert flat[places[row, column]] == flat[held].max() and places[row, column] in held
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(8, 130), st.integers(8, 130)),
+    patch=st.tuples(st.integers(8, 70), st.integers(8, 70)),
+    overlap=st.floats(0, 0.9),
+    place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    side=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    sees=st.sampled_from(["any of it", "all of it"]),
+)
+def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(size, patch, overlap, place, side, sees) -> None:  # type: ignore[no-untyped-def]
+    """A network that is sure exactly where it sees the damage (any pixel of it, or all): no overlap, place or border loses it."""
+    grid = _grid(size, patch, overlap)
+    wide, high = min(side[0], size[0]), min(side[1], size[1])
+    left, top = round(place[0] * (size[0] - wide)), round(place[1] * (size[1] - high))
+    right, bottom = left + wide, top + high
+    boxes = list(grid.boxes())
+    if sees == "any of it":
+        is_sure = [box[0] < right and left < box[2] and box[1] < bottom and top < box[3] for box in boxes]
+    else:
+        is_sure = [box[0] <= left and right <= box[2] and box[1] <= top and bottom <= box[3] for box in boxes]
+    by_place = np.where(is_sure, 0.999, 0.001).astype(np.float32).reshape(len(grid.ys), len(grid.xs))
+    mean, surest = grid.maps(by_place, 0.5)
+    damaged = grid.damaged(by_place, mean, 0.5)
+    names = np.full(mean.shape, "crack")
+    regions = find_regions(mean, by_place.ravel()[surest], names, grid.across.edges, grid.down.edges, damaged)
+    if not any(is_sure):
+        assert not regions  # damage that lies on the edge of every patch
+        return
+    is_small = wide <= min(patch[0], size[0]) // 4 and high <= min(patch[1], size[1]) // 4
+    covers = [one for one in regions if one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom]
+    near = [one for one in regions if one.left < right and left < one.right and one.top < bottom and top < one.bottom]
+    assert near, "no region touches the damage"
+    if sees == "any of it" or is_small:
+        assert len(regions) == 1 and covers
+    for region in regions:  # nothing is damaged that no sure patch has seen
+        seen = [box for box, sure in zip(boxes, is_sure, strict=True) if sure]
+        assert min(box[0] for box in seen) <= region.left and region.right <= max(box[2] for box in seen)
+        assert min(box[1] for box in seen) <= region.top and region.bottom <= max(box[3] for box in seen)
+        assert region.probability == np.float32(0.999)
+
+
+@given(grids, st.integers(1, 9))
+def test_a_map_in_squares_has_the_value_of_each_square_s_centre(grid: Grid, cell: int) -> None:
+    values = np.random.default_rng(0).random((len(grid.down.edges) - 1, len(grid.across.edges) - 1))
+    found = grid.uniform(values, cell)
+    assert found.shape == (-(-grid.height // cell), -(-grid.width // cell))
+    y, x = (found.shape[0] - 1) * cell, (found.shape[1] - 1) * cell
+    centre = ((y + grid.height) / 2, (x + grid.width) / 2)
+    row = np.flatnonzero(grid.down.edges <= centre[0])[-1]
+    column = np.flatnonzero(grid.across.edges <= centre[1])[-1]
+    assert found[-1, -1] == values[row, column]
 
 
 @given(st.one_of(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), arrays(bool, (40, 40), fill=st.booleans())))

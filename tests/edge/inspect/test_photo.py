@@ -17,7 +17,7 @@ from prunedge.edge.inspect import Settings, inspect_picture
 from prunedge.edge.inspect.photo import open_photo
 from prunedge.edge.inspect.place import position_of
 from prunedge.edge.inspect.png import bands, has_bands
-from prunedge.edge.pictures import read_picture, rgb
+from prunedge.edge.pictures import Greys, read_picture, rgb
 from prunedge.edge.runtime import Session
 from prunedge.errors import DataError
 from tests.edge.inspect.conftest import SIZE, wall
@@ -45,13 +45,14 @@ def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
 def test_a_photograph_of_one_patch_is_read_as_in_training(mode: str, tmp_path: Path, session: Session) -> None:
     file = tmp_path / ("p.tif" if mode in ("CMYK", "I", "F") else "p.png")
     of_mode(mode).save(file)
-    pixels = read_picture(file, SIZE)
-    np.testing.assert_array_equal(open_photo(file, 1).patch((0, 0, 40, 30), SIZE), pixels)
-    found = inspect_picture(file, session, Settings(patch=40))
+    greys = Greys(100, 50_000, mixed=True)
+    pixels = read_picture(file, SIZE, greys)
+    np.testing.assert_array_equal(open_photo(file, 1, greys).patch((0, 0, 40, 30), SIZE), pixels)
+    found = inspect_picture(file, session, Settings(patch=40, range=(100, 50_000)))
     assert found.patches == 1 and found.probability == pytest.approx(float(session.predict(pixels[None])[0, 0]), abs=1e-6)
     with Image.open(file) as opened:
-        whole = np.asarray(rgb(opened))
-    np.testing.assert_array_equal(open_photo(file, 1).patch((7, 3, 23, 19), SIZE), whole[3:19, 7:23])
+        whole = np.asarray(rgb(opened, greys))
+    np.testing.assert_array_equal(open_photo(file, 1, greys).patch((7, 3, 23, 19), SIZE), whole[3:19, 7:23])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -72,19 +73,32 @@ def test_every_orientation_is_followed_crop_by_crop(orientation: int, suffix: st
     assert ("turned as its EXIF says" in photo.notes) == (orientation > 1 and suffix != "tif")
 
 
-def test_a_deep_grey_has_one_white_for_all_its_patches(tmp_path: Path) -> None:
+def test_a_deep_grey_has_the_range_of_the_training_and_never_one_of_its_own(tmp_path: Path) -> None:
     values = np.full((40, 80), 100, dtype=np.uint16)
     values[:, 40:] = 60000
     Image.fromarray(values).save(tmp_path / "p.png")
-    photo = open_photo(tmp_path / "p.png", 1)
+    photo = open_photo(tmp_path / "p.png", 1, Greys(0, 65535))
     assert photo.crop((0, 0, 10, 10)).getpixel((0, 0)) == (0, 0, 0) and photo.crop((70, 0, 80, 10)).getpixel((0, 0)) == (233, 233, 233)
-    assert "scaled to eight" in photo.notes[0]
+    assert "0 is black, 65535 white" in photo.notes[0] and len(photo.notes) == 1
+    assert "50% of its greys lie outside that range" in open_photo(tmp_path / "p.png", 1, Greys(0, 4095)).notes[1]
+    with pytest.raises(DataError, match=r"more than eight bits.*p\.png.*--range"):
+        open_photo(tmp_path / "p.png", 1)
     floats = np.full((30, 30), np.nan, dtype=np.float32)
     floats[:, 15:] = 400
     Image.fromarray(floats).save(tmp_path / "p.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert open_photo(tmp_path / "p.tif", 1).crop((0, 0, 30, 30)).getextrema()[0] == (0, 2)
+        with pytest.raises(DataError, match=r"450 of its 900 values are no numbers.*p\.tif"):
+            open_photo(tmp_path / "p.tif", 1, Greys(0, 1000))
+
+
+@pytest.mark.parametrize("side", [30, 600])
+def test_eight_bits_are_refused_by_a_network_that_learned_from_deeper_ones(side: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("prunedge.edge.inspect.photo.SPLIT_HALVED", 1e4)  # the larger one is kept in halves
+    wall(side, side).save(tmp_path / "p.jpg")
+    with pytest.raises(DataError, match=r"eight bits; the network learned from greys of more, 7300 \(black\)"):
+        open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200))
+    open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200, mixed=True))
 
 
 def test_large_jpegs_are_kept_apart_and_look_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,17 +223,17 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
     found = inspect_picture(
         tmp_path / "p.png", session, Settings(patch=40, mm_per_pixel=0.5, batch=7), progress=lambda *done: steps.append(done)
     )
-    assert len(found.regions) == 2 and found.cell == 20 and found.name == "p.png"
+    assert len(found.regions) == 2 and found.cell == 5 and found.name == "p.png"
     for region, (left, top, right, bottom) in zip(found.regions, boxes, strict=True):
         # A cell is damaged when half of the patches over it are, so a region reaches at most a patch beyond the damage.
         assert left - 40 <= region.left <= left < right <= region.right <= right + 40
         assert top - 40 <= region.top <= top < bottom <= region.bottom <= bottom + 40
         assert region.probability > 0.99 and region.probability >= region.mean_probability > 0.5 and region.label == "crack"
     told = found.to_json()
-    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4 and told["map"] == {"cell": 20, "rows": 17, "columns": 25}
+    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4 and told["map"] == {"cell": 5, "rows": 66, "columns": 100}
     assert steps[-1] == (found.patches, found.patches) and len(steps) == -(-found.patches // 7)
     by_default = inspect_picture(tmp_path / "p.png", session, Settings())
-    assert by_default.patch == SIZE
+    assert by_default.patch == (SIZE, SIZE)
 
 
 @pytest.mark.parametrize(

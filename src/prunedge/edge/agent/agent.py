@@ -75,6 +75,9 @@ class Agent:
         """Work until told to stop. AgentError at the end of `once` when something could not be inspected or delivered."""
         use = self._use.bundle.manifest
         log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
+        if warning := self._use.session.warning():
+            log.warning("%s", warning)
+        log.info("it is shown %s", self.settings.inspection.fitted(use).looked(use))
         for why in self._shelf.passed_over:
             self._reports.publish("bundle", "an accepted bundle", why, key=why)
         if isinstance(self._source, Frames):

@@ -81,8 +81,8 @@ def main() -> None:
         session.self_test()
         pixels = [np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)]
         for name in sys.argv[3:]:
-            with suppress(PrunedgeError):  # it has gone meanwhile
-                pixels.append(read_picture(name, size)[None])
+            with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
+                pixels.append(read_picture(name, size, bundle.greys)[None])
         tried = np.concatenate(pixels)
         started = perf_counter()
         wrong = try_out(session, len(bundle.manifest.classes), tried)

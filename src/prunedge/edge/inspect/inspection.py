@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from math import ceil, sqrt
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
-from prunedge.edge.bundle import Bundle, Manifest
+from prunedge.edge.bundle import MOST_PIXELS, Bundle, Manifest, View
 from prunedge.edge.inspect.damage import damage_classes
 from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
 from prunedge.edge.inspect.photo import Photo, open_photo
 from prunedge.edge.inspect.place import Position
 from prunedge.edge.inspect.regions import Region, find_regions
+from prunedge.edge.pictures import Greys
 from prunedge.errors import BundleError, DataError
 
+MOST_SQUARES = 4_000_000  # of a map
 Progress = Callable[[int, int], None]  # patches done, patches in all
 
 
@@ -39,22 +43,27 @@ class Settings:
     """How to inspect.
 
     `damage`: classes that count as damage; () finds them from their names. `threshold`: an area is damaged from this probability on.
-    `patch`: side of a patch in the photograph's pixels; None is what the network was trained on, as far as the bundle tells.
+    `patch`: side of a patch, or its width and height, in the photograph's pixels, or `whole`: photographs are not cut; None shows the
+    network what training showed it, as the bundle tells.
     `overlap`: share of a patch that the next one sees again. `batch`: patches at a time. `mm_per_pixel`: gives sizes in millimetres too.
+    `range`: the stored values that are black and white in greys of more than eight bits, instead of the bundle's.
+    `view`: what `fitted` makes of the bundle and `patch`.
     """
 
     damage: tuple[str, ...] = ()
     threshold: float = 0.5
-    patch: int | None = None
+    patch: int | tuple[int, int] | Literal["whole"] | None = None
     overlap: float = 0.5
     batch: int = 16
     mm_per_pixel: float | None = None
     max_megapixels: float = 200.0
+    range: tuple[float, float] | None = None
+    view: View | None = None
 
     def __post_init__(self) -> None:
         wrong = [
             (not 0 < self.threshold <= 1, "--threshold must be above 0 and at most 1"),
-            (self.patch is not None and self.patch < 1, "--patch must be at least 1 pixel"),
+            (self._sides() is not None and min(self._sides() or ()) < 1, "--patch must be at least 1 pixel"),
             (not 0 <= self.overlap < 1, "--overlap must be at least 0 and below 1"),
             (self.batch < 1, "--batch must be at least 1"),
             (self.mm_per_pixel is not None and not 0 < self.mm_per_pixel < float("inf"), "--mm-per-pixel must be above 0"),
@@ -64,10 +73,43 @@ class Settings:
             raise DataError("; ".join(said), remedy="mend these values")
 
     def fitted(self, manifest: Manifest) -> Settings:
-        """The settings with the damage classes and the size of a patch that a bundle tells. DataError when its names don't tell damage."""
-        told = manifest.about.get("patch_size")
-        patch = self.patch or (told if isinstance(told, int) and told >= 1 else manifest.input_size)
-        return replace(self, damage=damage_classes(manifest.classes, self.damage), patch=patch)
+        """The settings with the damage classes and the view that a bundle tells. DataError when its names don't tell damage."""
+        view = manifest.view or _guessed(manifest)
+        if (sides := self._sides()) is not None:
+            view = View(kind="patch", width=sides[0], height=sides[1])
+        elif self.patch == "whole":
+            view = view.model_copy(update={"kind": "whole"})
+        return replace(self, damage=damage_classes(manifest.classes, self.damage), view=view)
+
+    def greys(self, bundle: Bundle) -> Greys | None:
+        """What greys of more than eight bits mean; None when neither the settings nor the bundle tell."""
+        told = bundle.greys
+        return told if self.range is None else Greys(*self.range, mixed=told is None or told.mixed)
+
+    def looked(self, manifest: Manifest) -> str:
+        """How photographs are looked at, in words, after `fitted`."""
+        assert self.view is not None
+        if self.view.kind == "whole":
+            return "each photograph whole" + ("" if self.patch else ", as in training")
+        size = f"patches of {self.view.width} x {self.view.height} pixels"
+        if self.patch is not None:
+            return size
+        if manifest.view is None:
+            remedy = "export it again, or give --patch"
+            return f"{size}, for want of better: the bundle doesn't say what its training pictures showed ({remedy})"
+        return f"{size}, as in training"
+
+    def _sides(self) -> tuple[int, int] | None:
+        if isinstance(self.patch, int):
+            return self.patch, self.patch
+        return None if self.patch is None or self.patch == "whole" else self.patch
+
+
+def _guessed(manifest: Manifest) -> View:
+    """The view of a bundle that doesn't tell it: older ones have the mean side of a training picture."""
+    told = manifest.about.get("patch_size")
+    side = told if isinstance(told, int) and 1 <= told <= MOST_PIXELS else manifest.input_size
+    return View(kind="patch", width=side, height=side)
 
 
 @dataclass(frozen=True)
@@ -76,6 +118,7 @@ class Inspection:
 
     `probability` is of the surest patch, `damaged` counts patches at or above the threshold, `regions` come worst first. `map` is
     (rows, columns) float32, the damage probability of each `cell` x `cell` pixels; those at the right and bottom edge may be smaller.
+    `patch` is the width and height of what the network was shown at a time.
     `position` is latitude, longitude (degrees) and altitude (metres) from the EXIF.
     """
 
@@ -88,7 +131,7 @@ class Inspection:
     probability: float
     map: np.ndarray
     cell: int
-    patch: int
+    patch: tuple[int, int]
     seconds: float
     position: Position | None
     notes: tuple[str, ...] = ()
@@ -125,7 +168,8 @@ def inspect_picture(
     Raises DataError when the picture can't be decoded whole or is too large, BundleError when the network's answers are no numbers.
     """
     started = perf_counter()
-    photo = open_photo(picture, settings.max_megapixels)
+    settings = settings.fitted(session.bundle.manifest)
+    photo = open_photo(picture, settings.max_megapixels, settings.greys(session.bundle))
     found = inspect_photo(photo, session, settings, name or (picture.name if isinstance(picture, Path) else "picture"), progress)
     return replace(found, seconds=perf_counter() - started)
 
@@ -135,29 +179,59 @@ def inspect_photo(photo: Photo, session: Classifier, settings: Settings, name: s
     started = perf_counter()
     manifest = session.bundle.manifest
     settings = settings.fitted(manifest)
-    assert settings.patch is not None
-    grid = Grid(photo.width, photo.height, settings.patch, max(1, round(settings.patch * (1 - settings.overlap))))
+    grid = _grid(photo, settings)
     if grid.patches > MOST_PATCHES:
         raise DataError(f"{grid.patches:,} patches are too many", where=name, remedy="raise --patch or lower --overlap")
     chosen = [manifest.classes.index(label) for label in settings.damage]
     values = np.concatenate(list(_probabilities(photo, grid, session, settings.batch, chosen, progress)))  # (patches, damage classes)
     sums = values.sum(1, dtype=np.float64).clip(0, 1).astype(np.float32)
-    mean, surest = grid.maps(sums.reshape(len(grid.ys), len(grid.xs)))
+    by_place = sums.reshape(len(grid.ys), len(grid.xs))
+    mean, surest = grid.maps(by_place, settings.threshold)
     labels = np.asarray(settings.damage)[values.argmax(1)]
-    columns, rows = grid.cells()
-    regions = find_regions(mean, sums[surest], labels[surest], columns, rows, mean >= settings.threshold)
+    damaged = grid.damaged(by_place, mean, settings.threshold)
+    regions = find_regions(mean, sums[surest], labels[surest], grid.across.edges, grid.down.edges, damaged)
     notes = photo.notes
-    if photo.width < settings.patch or photo.height < settings.patch:
-        notes = (*notes, f"{photo.width} x {photo.height} pixels are smaller than a patch of {settings.patch}: stretched to one")
+    if photo.width < grid.patch[0] or photo.height < grid.patch[1]:
+        size = f"{grid.patch[0]} x {grid.patch[1]}"
+        notes = (*notes, f"{photo.width} x {photo.height} pixels are smaller than a patch of {size}: stretched to one")
+    cell = _cell(grid)
     return Inspection(
-        name, photo.width, photo.height, grid.patches, int((sums >= settings.threshold).sum()), regions, float(sums.max()), mean,
-        grid.stride, settings.patch, perf_counter() - started, photo.position, notes, settings.mm_per_pixel,
+        name, photo.width, photo.height, grid.patches, int((sums >= settings.threshold).sum()), regions, float(sums.max()),
+        grid.uniform(mean, cell), cell, grid.patch, perf_counter() - started, photo.position, notes, settings.mm_per_pixel,
     )  # fmt: skip
+
+
+def _grid(photo: Photo, settings: Settings) -> Grid:
+    """What the network is shown of a photograph: all of it at once, or patches as large as training's."""
+    view = settings.view
+    assert view is not None
+    is_whole = view.kind == "whole" or (settings.patch is None and view.is_like(photo.width, photo.height))
+    patch = (photo.width, photo.height) if is_whole else (view.width, view.height)
+    across, down = (max(1, round(side * (1 - settings.overlap))) for side in patch)
+    return Grid(photo.width, photo.height, patch, (across, down))
+
+
+def _cell(grid: Grid) -> int:
+    """The side of the map's squares, in pixels: a quarter of a step between patches, larger where that would make too many."""
+    fewest = ceil(sqrt(grid.width * grid.height / MOST_SQUARES))
+    return max(1, min(grid.stride) // 4, fewest)
+
+
+def parse_patch(text: str) -> int | tuple[int, int] | Literal["whole"]:
+    """`224`, `96x48` (width and height) or `whole`. Raises DataError when it is none of these."""
+    if text == "whole":
+        return "whole"
+    found = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", text.strip())
+    if found is None:
+        remedy = "give its side, its width and height, or whole: --patch 224, --patch 96x48, --patch whole"
+        raise DataError(f"'{text}' is no size of a patch", where="--patch", remedy=remedy)
+    return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
     """The settings that decide what is found; how many patches go at a time doesn't."""
-    return {key: value for key, value in asdict(settings).items() if key not in ("batch", "max_megapixels")}
+    found = {key: value for key, value in asdict(settings).items() if key not in ("batch", "max_megapixels")}
+    return {**found, "view": None if settings.view is None else settings.view.model_dump()}
 
 
 def _probabilities(

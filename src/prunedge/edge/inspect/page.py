@@ -128,7 +128,10 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
 def _facts(about: Mapping[str, Any]) -> str:
     settings, bundle = about["settings"], about["bundle"]
     device = (f"{value} core(s)" if key == "cores" else str(value) for key, value in about["device"].items())
-    patch = f"{settings['patch']} pixels, {settings['overlap']:.0%} shared with the next, seen at {bundle['input_size']} pixels"
+    view, size = settings["view"], bundle["input_size"]
+    patch = f"{view['width']} x {view['height']} pixels, {settings['overlap']:.0%} shared with the next, seen at {size} pixels"
+    if view["kind"] == "whole":
+        patch = f"the whole photograph, seen at {size} pixels"
     facts = {
         "bundle": f"{bundle['name']}: {bundle['model']}, classes {', '.join(bundle['classes'])}",
         "checksum of its manifest": bundle["sha256"], "damage": ", ".join(settings["damage"]),

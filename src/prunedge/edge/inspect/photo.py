@@ -10,15 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from prunedge.edge.inspect.place import Position, position_of
 from prunedge.edge.inspect.png import bands, exif_of, has_bands
-from prunedge.edge.pictures import SUFFIXES, is_deep, rgb, white_of
+from prunedge.edge.pictures import (
+    COLOURS,
+    SUFFIXES,
+    SWAPPED,
+    TURN,
+    Greys,
+    depth_of,
+    is_deep,
+    orientation_of,
+    refuse_no_numbers,
+    rgb,
+    settled,
+    squared,
+)
 from prunedge.errors import DataError
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
-Cut = Callable[[Box], Image.Image]  # a part of the stored picture, as RGB
+Cut = Callable[[Box], Image.Image]  # a part of the stored picture
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # by content; others (EPS) would start programs of their own
 PHOTO_SUFFIXES = SUFFIXES | {".gif"}
@@ -27,13 +40,10 @@ PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 # cameras store them in the first place) are kept apart: a byte and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
 BAND = 256  # rows; even, so that halves of them meet
+STRANGE = 0.25  # of a picture's greys, outside the range of the training pictures
 HALVED = "large: its colours (not its brightness) were read at half size"
 
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-_SWAPPED, _MIRRORED_X, _MIRRORED_Y = {5, 6, 7, 8}, {2, 3, 7, 8}, {3, 4, 6, 7}
+_MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,13 @@ class Photo:
     _cut: Cut
 
     def crop(self, box: Box) -> Image.Image:
-        """A part of the upright photograph, as RGB."""
+        """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file keeps them."""
         part = self._cut(stored_box(box, self.width, self.height, self._orientation))
-        return part.transpose(_TURN[self._orientation]) if self._orientation in _TURN else part
+        return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
     def patch(self, box: Box, size: int) -> np.ndarray:
         """A part as (size, size, 3) uint8: the pixels that `read_picture` gives for a file of that part."""
-        part = self.crop(box)
-        return np.asarray(part if part.size == (size, size) else part.resize((size, size), Image.Resampling.BILINEAR))
+        return squared(self.crop(box), size)
 
     def resized(self, width: int, height: int) -> Image.Image:
         """The whole photograph at another size, made band by band."""
@@ -71,10 +80,19 @@ class Photo:
         return found
 
 
-def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
+def open_photo(
+    picture: Path | Image.Image,
+    max_megapixels: float,
+    greys: Greys | None = None,
+    *,
+    as_stored: bool = False,
+) -> Photo:
     """Decode a photograph (a file, or a Pillow picture).
 
-    Raises DataError when it has more pixels than allowed (found in its header, before anything is decoded) or can't be decoded whole.
+    `greys` says what greys of more than eight bits mean; `as_stored` leaves greys as they are.
+
+    Raises DataError when it has more pixels than allowed (found in its header, before anything is decoded), can't be decoded whole, holds
+    values that are no numbers, or is of another depth than `greys` tells.
     """
     where = picture if isinstance(picture, Path) else None
     if where is not None and not where.is_file():
@@ -83,9 +101,9 @@ def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
         try:
             opened = Image.open(picture, formats=FORMATS) if isinstance(picture, Path) else picture
             _refuse_bombs(opened, max_megapixels, where)
-            return _decoded(opened, where)
-        except DataError:
-            raise
+            return _decoded(opened, where, _Way(greys, as_stored))
+        except DataError as error:
+            raise DataError(error.what, where=error.where or where, remedy=error.remedy) from None
         except Image.DecompressionBombError:
             raise _too_large("the picture has", max_megapixels, where) from None
         except UnidentifiedImageError:
@@ -97,10 +115,18 @@ def open_photo(picture: Path | Image.Image, max_megapixels: float) -> Photo:
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How `open_photo` was asked to decode."""
+
+    greys: Greys | None
+    as_stored: bool
+
+
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
     """Where a box of the upright photograph (width x height) lies in the stored one, which EXIF says to turn."""
     left, top, right, bottom = box
-    if orientation in _SWAPPED:
+    if orientation in SWAPPED:
         left, top, right, bottom = top, left, bottom, right
         width, height = height, width
     if orientation in _MIRRORED_X:
@@ -136,22 +162,22 @@ def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataErro
     return DataError(f"{what} more than {max_megapixels:g} megapixels", where=where, remedy=remedy)
 
 
-def _decoded(picture: Image.Image, where: Path | None) -> Photo:
+def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
     notes = []
     if getattr(picture, "is_animated", False) and picture.format != "MPO":  # the second of an MPO is a preview of the first
         notes.append("holds several frames or pages: only the first was inspected")
-    cut, more = _reader(picture, where)(picture, where)
-    # After decoding: Pillow turns TIFFs itself, and then forgets that they were turned.
-    exif = _exif(picture)
-    orientation = exif.get(ExifTags.Base.Orientation, 1) if exif is not None else 1
-    orientation = orientation if orientation in _TURN else 1
-    if exif is None:
+    if depth_of(picture) == COLOURS:
+        notes.append("colours of sixteen bits: the upper eight were read, as in training")
+    cut, more = _reader(picture, where, way)(picture, where, way)
+    orientation = orientation_of(picture)
+    if orientation is None:
         notes.append("its EXIF can't be read: not turned, no position")
     elif orientation != 1:
         notes.append("turned as its EXIF says")
     cut((0, 0, 1, 1))  # modes that can't become RGB fail here, with the decoder's other errors
-    width, height = (picture.height, picture.width) if orientation in _SWAPPED else picture.size
-    return Photo(width, height, (*more, *notes), position_of(exif) if exif is not None else None, orientation, cut)
+    width, height = (picture.height, picture.width) if orientation in SWAPPED else picture.size
+    exif = _exif(picture)
+    return Photo(width, height, (*more, *notes), position_of(exif) if exif is not None else None, orientation or 1, cut)
 
 
 def _exif(picture: Image.Image) -> Image.Exif | None:
@@ -161,8 +187,10 @@ def _exif(picture: Image.Image) -> Image.Exif | None:
         return None
 
 
-def _reader(picture: Image.Image, where: Path | None) -> Callable[[Image.Image, Any], tuple[Cut, list[str]]]:
+def _reader(picture: Image.Image, where: Path | None, way: _Way) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
     """How to decode a picture: whole, unless that would take too much memory and there is another way."""
+    if way.greys is not None and not way.greys.mixed:
+        return _whole  # which refuses eight bits
     pixels = picture.width * picture.height
     if where is not None and picture.format in ("JPEG", "MPO") and _is_ycbcr(picture):
         return _split_jpeg if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS) else _whole
@@ -171,16 +199,25 @@ def _reader(picture: Image.Image, where: Path | None) -> Callable[[Image.Image, 
     return _whole
 
 
-def _whole(picture: Image.Image, where: Path | None) -> tuple[Cut, list[str]]:
-    picture.load()
-    top, notes = None, []
-    if is_deep(picture):
-        parts = (picture.crop((0, y, picture.width, min(y + BAND, picture.height))) for y in range(0, picture.height, BAND))
-        top = white_of(max(float(np.nan_to_num(np.asarray(part)).max()) for part in parts))
-        notes = ["greys of more than eight bits: scaled to eight"]
+def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
+    picture = settled(picture)
+    notes: list[str] = []
+    outside = 0
+    for y in range(0, picture.height if is_deep(picture) else 0, BAND):
+        values = np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height))))
+        refuse_no_numbers(values)
+        if way.greys is not None:
+            outside += int(((values < way.greys.low) | (values > way.greys.high)).sum())
+    if way.as_stored and (is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)):
+        return picture.crop, notes
+    if is_deep(picture) and way.greys is not None:
+        notes = [f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"]
+        share = outside / (picture.width * picture.height)
+        if share > STRANGE:
+            notes.append(f"{share:.0%} of its greys lie outside that range: was it taken as the training pictures were?")
     elif picture.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
-    return lambda box: rgb(picture.crop(box), top), notes
+    return lambda box: rgb(picture.crop(box), way.greys), notes
 
 
 def _is_ycbcr(picture: Any) -> bool:
@@ -194,7 +231,7 @@ def _is_halved(picture: Any) -> bool:
     return [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
 
 
-def _split_jpeg(picture: Any, where: Path) -> tuple[Cut, list[str]]:
+def _split_jpeg(picture: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
     """Decoded twice: its colours at half size, its brightness alone."""
     half: Any = Image.open(where, formats=FORMATS)
     half.draft("YCbCr", (picture.width // 2, picture.height // 2))
@@ -207,11 +244,11 @@ def _split_jpeg(picture: Any, where: Path) -> tuple[Cut, list[str]]:
     return _joined(picture, blue, red), notes
 
 
-def _split_png(picture: Image.Image, where: Path) -> tuple[Cut, list[str]]:
+def _split_png(picture: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
     light = Image.new("L", picture.size)
     blue, red = (Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2))
     for top, band in bands(where, BAND):
-        planes = rgb(band).convert("YCbCr").split()
+        planes = rgb(band, way.greys).convert("YCbCr").split()
         light.paste(planes[0], (0, top))
         blue.paste(planes[1].reduce(2), (0, top // 2))
         red.paste(planes[2].reduce(2), (0, top // 2))

@@ -106,6 +106,6 @@ def describe(bundle: Bundle, source: Source, settings: Settings, device: dict[st
 
 def _inspect(item: Item, session: Classifier, settings: Settings, patches: Callable[[int, int], None]) -> tuple[Photo, Inspection]:
     started = perf_counter()
-    photo = open_photo(item.picture, settings.max_megapixels)
+    photo = open_photo(item.picture, settings.max_megapixels, settings.greys(session.bundle))
     found = inspect_photo(photo, session, settings, item.name, patches)
     return photo, replace(found, seconds=perf_counter() - started)
