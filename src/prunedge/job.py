@@ -22,8 +22,9 @@ from prunedge.halfway import RunKeeper
 from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, turns
-from prunedge.models import build
+from prunedge.models import Loaded, build, build_told
 from prunedge.plan import Limits, Ranking
+from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, create, open_run
 from prunedge.spans import chapter, span, timed
@@ -35,10 +36,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how the job goes: batches done of all with what is going on, and each step when it is kept."""
+    """Who is told how the job goes: batches done of all with what is going on, each step when it is kept, and lines about the run."""
 
     progress: Callable[[int, int, str], None] | None = None
     on_step: Callable[[Step], None] | None = None
+    told: Callable[[str], None] | None = None
+
+    def tell(self, line: str) -> None:
+        """Say a line about the run."""
+        if self.told is not None:
+            self.told(line)
 
 
 def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
@@ -72,12 +79,14 @@ def resume(path: Path, watch: Watch | None = None) -> Run:
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
+    refuse_one_class(steps[0], data.classes, kept_rate(run))
     rule = Rule(
         recipe.max_drop, recipe.step, recipe.metric, recipe.target_macs, recipe.target_params, recipe.max_steps, recipe.confidence,
         recipe.target_latency,
     )  # fmt: skip
     shop = replace(
-        _workshop(recipe, data, engine, watch, teacher=run.load(0) if recipe.distill else None), device=_device(run, data, watch)
+        _workshop(with_rate(recipe, run), data, engine, watch, teacher=run.load(0) if recipe.distill else None),
+        device=_device(run, data, watch),
     )
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
         with chapter(f"step {turn.step.index}"):
@@ -96,10 +105,20 @@ def _start(recipe: Recipe, out: Path, watch: Watch) -> Run:
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
     start = recipe.start
-    network = open_run(start).load() if start else build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    loaded: Loaded | None = None
+    if start:
+        source = open_run(start)
+        refuse_one_class(source.best(), data.classes, kept_rate(source))
+        network = source.load()
+    else:
+        network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
-    return create(out, recipe.model_dump())
+    run = create(out, recipe.model_dump())
+    if loaded is not None:
+        run.write("weights.json", loaded.to_json())
+        watch.tell(loaded.sentence())
+    return run
 
 
 def _every_class(recipe: Recipe, data: Dataset) -> None:
@@ -169,8 +188,12 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
         graph = trace(network, data.example())
         collector = gathered_while_training(recipe.criterion, graph)
+        how = transfer_recipe(
+            network, pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment
+        )
+        rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
+            network, data, epochs=recipe.train_epochs, lr=rate.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
             collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
         )  # fmt: skip
@@ -178,11 +201,11 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:
+        inherit_rate(run, open_run(recipe.start))
         run.share_network(open_run(recipe.start))
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
-    # A network that learned from these pictures alone has no older knowledge that bold steps could spoil: the rate that made it mends it.
     finetune = transfer_recipe(
         build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
         batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import lcm
@@ -23,7 +24,10 @@ from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
+from prunedge.train.oneclass import largest_class, majority, only_answer, told_of_one_class
 from prunedge.train.regularise import Kind
+
+log = logging.getLogger(__name__)
 
 HALVINGS = 3
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
@@ -81,7 +85,9 @@ class Step:
     prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the unpruned network's.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
-    (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
+    (`certainty.packed`). `majority` is what always answering the `largest` class scores by the metric; `only` is the class that the
+    network gives every validation picture, None where its answers differ. Where a device steers, `latency_ms` was measured on it for one
+    picture, `predicted_ms` predicted before.
     """
 
     index: int
@@ -109,6 +115,9 @@ class Step:
     correct: str = ""
     latency_ms: float | None = None
     predicted_ms: float | None = None
+    majority: float | None = None
+    largest: int | None = None
+    only: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -285,8 +294,8 @@ def prune(
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
-    `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
-    `target_latency` of them. The best network is that of the last step whose `accepted` is true.
+    `network` is not changed; one that answers a single class is pruned with a warning. With a `device` (`prunedge.latency.steer`)
+    channels cost milliseconds instead of nothing, and the loop ends at `target_latency` of them. The best network is that of the last step whose `accepted` is true.
     """
     from prunedge.train import measure_engine
 
@@ -297,6 +306,8 @@ def prune(
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, target_latency=target_latency)
     start = baseline(shop, network, rule)
+    if start.step.only is not None:
+        log.warning("%s", told_of_one_class(data.classes[start.step.only]))
     yield start.step, start.checkpoint.network
     for turn in turns(shop, rule, (start.step,), start.checkpoint):
         yield turn.step, turn.checkpoint.network
@@ -437,6 +448,7 @@ def _step(
         macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), **seconds,
         kept=widths, original=history[0].original if history else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
+        majority=majority(after, rule.metric), largest=largest_class(after), only=only_answer(after),
     )  # fmt: skip
 
 

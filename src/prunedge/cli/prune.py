@@ -168,9 +168,10 @@ def prune(
         How training pictures are changed in every epoch: full (the usual one: quarter turns, flips, a little brightness and contrast),
         flips (left for right, top for bottom: where a picture turned by a quarter would never be seen, as of courses of bricks), or none.
     lr
-        Peak learning rate of the transfer learning, instead of the one that suits the network and its weights.
+        Peak learning rate of the transfer learning, instead of the one that a short test on training pictures finds for pretrained
+        weights, or of the usual one from random weights.
     finetune_lr
-        Peak learning rate of the fine-tuning in each step.
+        Peak learning rate of the fine-tuning in each step, instead of that of the transfer learning.
     folds
         Cross-validation: share all pictures out anew into this many parts, one of which is the test split.
     fold
@@ -250,6 +251,8 @@ def _milliseconds(text: str) -> float:
 
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
+    from prunedge.cli.train import beside_majority, one_class
+
     steps, best, test = run.steps(), run.best(), run.test() or {}
     first, metric = steps[0], run.recipe["metric"]
     stop = (run.read("stop.json") or {}).get("reason", "")
@@ -258,9 +261,10 @@ def sentence(run: Run) -> str:
         f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
         f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
         *_faster(first, best),
-        f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
+        f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}{beside_majority(run, first)}"
         + (f", on test data {test['baseline'][metric]:.1%} -> {test['best'][metric]:.1%}" if test else ""),
         *_controls(run),
+        *filter(None, [one_class(run, best)]),
         *_warning(run),
         f"stopped: {stop}",
         f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
@@ -311,7 +315,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
                 + f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
             )
 
-    return Watch(progress=advance, on_step=on_step)
+    return Watch(progress=advance, on_step=on_step, told=None if quiet else say)
 
 
 def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:

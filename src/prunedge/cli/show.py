@@ -30,6 +30,8 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         print_json(opened.summary())
         return
     from prunedge.cli.prune import sentence
+    from prunedge.models import Loaded
+    from prunedge.train import Rate
 
     best, metric = opened.best(), opened.recipe["metric"]
     table = Table(title=f"{opened.recipe['model']}, {opened.recipe['criterion']}; {metric} on validation data before and after fine-tuning")
@@ -43,4 +45,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
             style="bold" if step.index == best.index else ("dim" if not step.accepted else None),
         )  # fmt: skip
     out.print(table)
+    for record, kind in (("weights.json", Loaded), ("lr.json", Rate)):
+        if (found := opened.read(record)) is not None:
+            print(kind.from_json(found).sentence())
     print(sentence(opened))
