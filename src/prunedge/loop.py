@@ -295,7 +295,8 @@ def prune(
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
     `network` is not changed; one that answers a single class is pruned with a warning. With a `device` (`prunedge.latency.steer`)
-    channels cost milliseconds instead of nothing, and the loop ends at `target_latency` of them. The best network is that of the last step whose `accepted` is true.
+    channels cost milliseconds instead of nothing, and the loop ends at `target_latency` of them. The best network is that of the last step
+    whose `accepted` is true.
     """
     from prunedge.train import measure_engine
 

@@ -28,6 +28,7 @@ RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 FIRST = (0.01, 0.003)
 USUAL = 0.003  # where no rate teaches anything in so few steps
 ENOUGH = 0.9  # of the best rate's gain: the lowest rate that gains so much is taken, since long trainings bear less than short ones
+BELOW = 10  # what silences a network in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at once, 0.01 in two epochs)
 LEAST_STEPS, MOST_STEPS = 8, 24  # with each rate
 SHARE = 6  # a rate's steps are an epoch's batches divided by this: three rates cost half an epoch
 HELD = 128  # training pictures that judge, at the most; a quarter of a small set
@@ -73,7 +74,7 @@ def find_rate(net: nn.Module, train: Split, recipe: FitRecipe, *, engine: Engine
     steps, warm-up and cosine included, and the loss on training pictures that took no part (128 at the most) judges. Beginning with 0.01
     and 0.003, the next lower or higher rate is tried as long as it may be the one. The lowest rate with nine tenths of the best gain is
     taken.
-    A rate breaks when the loss becomes infinite or the network answers every picture alike.
+    A rate that makes the network answer every picture alike silences it, and rates are taken from a tenth of that one downward.
 
     It sees training pictures alone, about half an epoch of them (at least 8 steps a rate, at most 24), and depends on `seed` alone. Several
     processes divide the batches, and find the same. Raises TrainError when there are too few pictures to keep any apart.
@@ -96,15 +97,19 @@ def find_rate(net: nn.Module, train: Split, recipe: FitRecipe, *, engine: Engine
     untrained = fit(copy.deepcopy(net), rest, epochs=0, recipe=recipe, engine=engine, seed=seed, val=held).val
     assert untrained is not None
     steps = rounds * math.ceil(len(rest) / recipe.batch_size)
-    found = search(untrained.loss, lambda rate: _loss(tried(rate)))
+    found = search(untrained.loss, math.log(len(untrained.confusion)), lambda rate: _loss(tried(rate)))
     return replace(found, steps=steps)
 
 
-def search(start: float, loss_after: Callable[[float], float | None]) -> Rate:
-    """Try rates until the one to take is known: `loss_after(rate)` gives the loss that short training leads to, None where it broke."""
+def search(start: float, alike: float, loss_after: Callable[[float], float | None]) -> Rate:
+    """Try rates until the one to take is known.
+
+    `start` is the loss before any step, `alike` that of equal scores for all classes. `loss_after(rate)` gives the loss that short training
+    leads to, infinity where it diverged, None where the network fell silent.
+    """
     losses = {rate: loss_after(rate) for rate in FIRST}
     while True:
-        chosen, why = choose_rate(start, losses)
+        chosen, why = choose_rate(start, alike, losses)
         below = [rate for rate in RATES if rate < min(losses)]
         above = [rate for rate in RATES if rate > max(losses)]
         if chosen <= min(losses) and below:
@@ -112,25 +117,38 @@ def search(start: float, loss_after: Callable[[float], float | None]) -> Rate:
         elif chosen == max(losses) and above:
             losses[above[0]] = loss_after(above[0])
         else:
-            return Rate(chosen, why, tuple(sorted(losses.items())), start)
+            curve = tuple((rate, loss if loss is not None and math.isfinite(loss) else None) for rate, loss in sorted(losses.items()))
+            return Rate(chosen, why, curve, start)
 
 
-def choose_rate(start: float, losses: Mapping[float, float | None]) -> tuple[float, str]:
-    """The rate to take after these losses, `start` being that of no step, and why. Pure."""
-    gains = {rate: start - loss for rate, loss in losses.items() if loss is not None}
+def choose_rate(start: float, alike: float, losses: Mapping[float, float | None]) -> tuple[float, str]:
+    """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
+    silent = [rate for rate in losses if _is_silent(rate, alike, losses)]
+    ceiling = min(silent, default=math.inf) / BELOW * 1.01
+    gains = {rate: start - loss for rate, loss in losses.items() if loss is not None and math.isfinite(loss) and rate <= ceiling}
     if not gains:
-        return min(losses), "every rate broke the network in a few steps, so the lowest"
+        return min(losses), "higher ones broke the network in a few steps"
     best = max(gains.values())
     if best <= 0:
-        usual = [rate for rate in gains if rate <= USUAL] or list(gains)
-        return max(usual) if max(usual) <= USUAL else min(usual), "no rate taught it anything in a few steps, so a usual one"
-    return min(rate for rate, gain in gains.items() if gain >= ENOUGH * best), "the lowest with nine tenths of the best gain in a few steps"
+        return max([rate for rate in gains if rate <= USUAL] or [min(gains)]), "no rate taught it anything in a few steps, so a usual one"
+    bounded = f", a tenth of {min(silent):g} at the most, which silenced the network" if silent else ""
+    lowest = min(rate for rate, gain in gains.items() if gain >= ENOUGH * best)
+    return lowest, f"the lowest with nine tenths of the best gain in a few steps{bounded}"
+
+
+def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
+    """Whether a rate brought the loss to that of equal scores while a lower one teaches."""
+    loss = losses[rate]
+    if loss is None:
+        return True
+    is_near = 0.97 * alike <= loss <= 1.05 * alike
+    return is_near and any(other < rate and one is not None and one < 0.97 * alike for other, one in losses.items())
 
 
 def _loss(metrics: Metrics | None) -> float | None:
-    """The loss of a rate that didn't break the network."""
+    """The loss that a rate led to: infinity where it diverged, None where the network fell silent."""
     if metrics is None or not math.isfinite(metrics.loss):
-        return None
+        return math.inf
     # Equal scores for all pictures: units that fell silent, as ReLUs do after too large a step, don't learn any more.
     return None if metrics.auroc is not None and abs(metrics.auroc - 0.5) < 1e-6 else metrics.loss
 
