@@ -87,11 +87,15 @@ class Starts:
         """What every turn of the loop works with."""
         from prunedge.loop import Aids, Workshop
         from prunedge.plan import Limits, Ranking
+        from prunedge.rates import kept_rate
         from prunedge.train import transfer_recipe
 
         run, data = self.at(seed)
         ranking = {key: aids.pop(key) for key in ("per_mac", "normalise", "per_layer") if key in aids}
-        finetune = transfer_recipe(run.load(0), pretrained=self.recipe["weights"] != "none", batch_size=self.recipe["batch_size"])
+        rate = kept_rate(run)
+        finetune = transfer_recipe(
+            run.load(0), pretrained=self.recipe["weights"] != "none", batch_size=self.recipe["batch_size"], lr=rate.lr if rate else None
+        )
         if aids.pop("rewind", False):
             finetune = dataclasses.replace(finetune, start=1 - 1 / self.recipe["train_epochs"])
         distill = aids.pop("distill", 0.0)

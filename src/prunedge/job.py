@@ -23,9 +23,10 @@ from prunedge.halfway import RunKeeper
 from prunedge.importance import find, gathered_while_training
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
-from prunedge.models import build
+from prunedge.models import Loaded, build, build_told
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
+from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
 from prunedge.runs import Run, create, open_run
@@ -89,9 +90,10 @@ def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | 
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
+    refuse_one_class(steps[0], data.classes, kept_rate(run))
     rule = rule_of(recipe)
     shop = replace(
-        _workshop(recipe, data, engine, watch, teacher=run.load_first() if recipe.distill else None),
+        _workshop(with_rate(recipe, run), data, engine, watch, teacher=run.load_first() if recipe.distill else None),
         device=_device(run, data, watch), first=_first(run),
     )  # fmt: skip
     for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
@@ -118,16 +120,22 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
     start = recipe.start
+    loaded: Loaded | None = None
     if start:
         source = open_run(start)
         origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
+        refuse_one_class(source.best(), data.classes, kept_rate(source))
         network = source.load()
     else:
-        network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+        network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     refuse_probabilities(network, data.example(4), recipe.model)
     if recipe.keep_out:
         _matching(recipe, trace(network, data.example()))
-    return create(out, recipe.model_dump(), verb)
+    run = create(out, recipe.model_dump(), verb)
+    if loaded is not None:
+        run.write("weights.json", loaded.to_json())
+        watch.tell(loaded.sentence())
+    return run
 
 
 def _every_class(recipe: Recipe, data: Dataset) -> None:
@@ -196,8 +204,12 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
         graph = trace(network, data.example())
         collector = gathered_while_training(recipe.criterion, graph)
+        how = transfer_recipe(
+            network, pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment
+        )
+        rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, lr=recipe.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
+            network, data, epochs=recipe.train_epochs, lr=rate.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
             collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
         )  # fmt: skip
@@ -205,7 +217,9 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:
-        run.share_network(origin.open_start(run))
+        source = origin.open_start(run)
+        inherit_rate(run, source)
+        run.share_network(source)
 
 
 def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
@@ -243,7 +257,6 @@ def _first(run: Run) -> Step | None:
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
-    # A network that learned from these pictures alone has no older knowledge that bold steps could spoil: the rate that made it mends it.
     finetune = transfer_recipe(
         build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
         batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,

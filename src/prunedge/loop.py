@@ -26,6 +26,7 @@ from prunedge.spans import chapter
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.certainty import drop_bounds
+from prunedge.train.oneclass import largest_class, majority, only_answer, told_of_one_class
 from prunedge.train.regularise import Kind
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,9 @@ class Step:
     network's, and `original` its channels: where pruning starts from a network that was pruned before, step 0 has lost some already.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
-    (`certainty.packed`). Where a device steers, `latency_ms` was measured on it for one picture, `predicted_ms` predicted before.
+    (`certainty.packed`). `majority` is what always answering the `largest` class scores by the metric; `only` is the class that the
+    network gives every validation picture, None where its answers differ. Where a device steers, `latency_ms` was measured on it for one
+    picture, `predicted_ms` predicted before.
     `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it. `limited` is
     what is to be said where not the scores but the limit on what a group may lose decides in most groups.
     """
@@ -128,6 +131,9 @@ class Step:
     predicted_ms: float | None = None
     scored: str = ""
     limited: str = ""
+    majority: float | None = None
+    largest: int | None = None
+    only: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -324,10 +330,10 @@ def prune(
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
     """The whole loop on a trained network: yields (Step, network) for the unpruned network and after each turn.
 
-    `network` is not changed. With a `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at
-    `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop breaks the rule. The best network is that of the
-    last step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric; ModelError when the network
-    gives probabilities instead of logits.
+    `network` is not changed; one that answers a single class is pruned with a warning. With a `device` (`prunedge.latency.steer`)
+    channels cost milliseconds instead of nothing, and the loop ends at `target_latency` of them. With `confidence` (0.5 to 1, of accuracy)
+    only a sure drop breaks the rule. The best network is that of the last step whose `accepted` is true. ValueError for a confidence
+    outside of its range, or of another metric; ModelError when the network gives probabilities instead of logits.
     """
     if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
         raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
@@ -341,6 +347,8 @@ def prune(
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
     start = baseline(shop, network, rule)
+    if start.step.only is not None:
+        log.warning("%s", told_of_one_class(data.classes[start.step.only]))
     yield start.step, start.checkpoint.network
     for turn in turns(shop, rule, (start.step,), start.checkpoint):
         yield turn.step, turn.checkpoint.network
@@ -550,6 +558,7 @@ def _step(
         macs=graph.macs(), params=graph.params(), size_mb=size_mb(graph), scored=scored, limited=limited, **seconds,
         kept=widths, original=first.original if first else widths, rounds=rounds,
         frozen=[{"name": name, "reason": why} for name, why in (refused or {}).items()], correct=after.correct,
+        majority=majority(after, rule.metric), largest=largest_class(after), only=only_answer(after),
     )  # fmt: skip
 
 

@@ -229,6 +229,8 @@ class Run:
             "computing": self._computing(),
             "steps": [step.to_json() for step in steps],
             "stop": stop["reason"] if stop else None,
+            "learning_rate": self.read("lr.json"),
+            "weights_loaded": self.read("weights.json"),
             "bench": self.read("bench.json"),
             "profile": profile_of(self.path),
             **(self.read("environment.json") or {}),

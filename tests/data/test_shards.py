@@ -165,7 +165,7 @@ FAULTS = {
     "a/9: several pictures": lambda shard: write_shard(shard, [("a/9.png", b""), ("a/9.jpg", b""), ("a/9.cls", b"1")]),
     "9.png is there twice": lambda shard: write_shard(shard, [("9.png", b""), ("9.png", b""), ("9.cls", b"1")]),
     "9: unknown split 'holdout'": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": 1, "split": "holdout"}')]),
-    "9: `label` in its .json is neither": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": [1]}')]),
+    "9: `label` in its .json looks like a list": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": [1]}')]),
     "9: its .json is damaged": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": ')]),
     "9: its .json is no object": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b"[1]")]),
     "9.cls has more than 1,000 bytes": lambda shard: write_shard(shard, [("9.png", b""), ("9.cls", b"1" * 1001)]),

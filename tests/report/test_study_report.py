@@ -206,7 +206,7 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
 def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three tiny trials, of which one is done."""
     values = {
-        "data": str(tiny_data), "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 1, "precision": "32",
+        "data": str(tiny_data), "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 3, "precision": "32",
         "step": 0.3, "max_drop": 60.0, "max_steps": 1, "batch_size": 8, "criterion": ["random", "weight", "taylor"],
     }  # fmt: skip
     book = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))

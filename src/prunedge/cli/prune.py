@@ -178,9 +178,10 @@ def prune(
         How training pictures are changed in every epoch: full (the usual one: quarter turns, flips, a little brightness and contrast),
         flips (left for right, top for bottom: where a picture turned by a quarter would never be seen, as of courses of bricks), or none.
     lr
-        Peak learning rate of the transfer learning, instead of the one that suits the network and its weights.
+        Peak learning rate of the transfer learning, instead of the one that a short test on training pictures finds for pretrained
+        weights, or of the usual one from random weights.
     finetune_lr
-        Peak learning rate of the fine-tuning in each step.
+        Peak learning rate of the fine-tuning in each step, instead of that of the transfer learning.
     folds
         Cross-validation: share all pictures out anew into this many parts, one of which is the test split.
     fold
@@ -267,6 +268,8 @@ def milliseconds(text: str) -> float:
 
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
+    from prunedge.cli.train import one_class
+
     steps, best = run.steps(), run.best()
     stop = (run.read("stop.json") or {}).get("reason", "")
     references = run.references()
@@ -277,6 +280,7 @@ def sentence(run: Run) -> str:
     lines += [
         *_origin(run),
         *_controls(run),
+        *filter(None, [one_class(run, best)]),
         *_warning(run),
         *_resumed(run),
         *([f"stopped: {stop}"] if stop else []),
@@ -288,8 +292,10 @@ def sentence(run: Run) -> str:
 
 def _against(run: Run, reference: Reference, title: str) -> list[str]:
     """What the best network has over another."""
+    from prunedge.cli.train import beside_majority
+
     first, best, metric = reference.step, run.best(), run.recipe["metric"]
-    said = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}"
+    said = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}{beside_majority(run, first)}"
     test = run.test()
     if test:
         said += f", on test data {test[reference.tested][metric]:.1%} -> {test['best'][metric]:.1%}"

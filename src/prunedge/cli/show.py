@@ -32,6 +32,8 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         print_json(opened.summary())
         return
     from prunedge.cli.prune import sentence
+    from prunedge.models import Loaded
+    from prunedge.train import Rate
 
     best, metric = opened.best(), opened.recipe["metric"]
     table = Table(title=f"{opened.recipe['model']}, {opened.recipe['criterion']}; {metric} on validation data before and after fine-tuning")
@@ -50,4 +52,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     for step in opened.steps():
         if step.limited:
             print(f"step {step.index}: {step.limited}")
+    for record, kind in (("weights.json", Loaded), ("lr.json", Rate)):
+        if (found := opened.read(record)) is not None:
+            print(kind.from_json(found).sentence())
     print(sentence(opened))

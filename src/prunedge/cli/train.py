@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
 
 if TYPE_CHECKING:
+    from prunedge.loop import Step
     from prunedge.runs import Run
 
 
@@ -70,7 +71,8 @@ def train(
         How training pictures are changed in every epoch: full (quarter turns, flips, a little brightness and contrast), flips (left for
         right, top for bottom: where a picture turned by a quarter would never be seen, as of courses of bricks), or none.
     lr
-        The peak learning rate, instead of the one that suits the network and its weights.
+        The peak learning rate, instead of the one that a short test on training pictures finds for pretrained weights, or of the usual
+        one from random weights.
     metric
         What makes an epoch the best.
     regularise
@@ -142,13 +144,33 @@ def train(
         print(_sentence(run))
 
 
+def beside_majority(run: Run, step: Step) -> str:
+    """What always answering the largest class would score."""
+    if step.majority is None or step.largest is None:
+        return ""
+    return f" (always answering '{run.recipe['classes'][step.largest]}' scores {step.majority:.1%})"
+
+
+def one_class(run: Run, step: Step) -> str | None:
+    """What to say of a network that answers one class alone."""
+    from prunedge.rates import kept_rate
+    from prunedge.train.oneclass import told_of_one_class
+
+    if step.only is None:
+        return None
+    rate = kept_rate(run)
+    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], rate.lr if rate else None)}"
+
+
 def _sentence(run: Run) -> str:
     step, metric = run.steps()[0], run.recipe["metric"]
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
     span = run.recipe["range"]
-    greys = f"greys of more than eight bits: black to white is {span} (--range)\n" if span else ""
-    return (
-        f"{greys}{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data, {size}\n"
-        f"{run.computed_with()}\n"
-        f"next: prunedge prune --from {run.path} --out {run.path}-pruned"
-    )
+    lines = [f"greys of more than eight bits: black to white is {span} (--range)"] if span else []
+    lines += [
+        f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data{beside_majority(run, step)}, {size}",
+        run.computed_with(),
+    ]
+    if (mind := one_class(run, step)) is not None:
+        return "\n".join([*lines, mind])
+    return "\n".join([*lines, f"next: prunedge prune --from {run.path} --out {run.path}-pruned"])

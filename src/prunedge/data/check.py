@@ -16,6 +16,7 @@ from prunedge.data.cache import looks_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_picture
 from prunedge.data.greys import MixedGreys, levels_in, levels_of
+from prunedge.data.labels import REMEDY, doubt
 from prunedge.data.load import load
 from prunedge.data.places import written
 from prunedge.data.twins import Twin, find_twins
@@ -206,7 +207,10 @@ def _problems(report: CheckReport) -> list[str]:
     rare = [c for c in report.classes if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]]
     same = sum(twin.identical for twin in report.twins)
     alike = len(report.twins) - same
+    totals = {name: sum(count[name] for count in report.counts.values()) for name in report.classes}
+    doubtful = doubt(totals)
     checks = (
+        (doubtful, f"{doubtful}; {REMEDY}"),
         (report.unreadable, f"{_many(report.unreadable)} can't be read: replace or remove them, or use --skip-unreadable"),
         (report.leaks, f"{_many(report.leaks, 'source')} on two sides of the given split: results will look too good; split anew"),
         (same, f"{_many(same)} of val and test also in an earlier split, to the pixel: remove them, or give them a source"),

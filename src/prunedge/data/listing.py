@@ -88,7 +88,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
     if twice:
         raise DataError(f"{len(twice)} pictures are listed twice: {', '.join(twice)}", where=csv_file, remedy="list each once")
-    return finish(base, rows, where=csv_file)
+    return finish(base, rows, where=csv_file, held="column label")
 
 
 def _split_rows(root: Path, folders: dict[str, list[Path]]) -> Iterator[Row]:

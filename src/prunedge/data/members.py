@@ -112,13 +112,22 @@ def _said(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
             raise ValueError(f"its .json is damaged ({error})") from None
         if not isinstance(about, dict):
             raise ValueError("its .json is no object")
-    label = texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in texts else _text(about, "label") or _text(about, "class")
+    label = texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in texts else _label(about)
     if not label:
         raise ValueError("no label")
     split = _text(about, "split")
     if split and split.lower() not in SPLIT_NAMES:
         raise ValueError(f"unknown split '{split}'")
     return label, _text(about, "source"), SPLIT_NAMES[split.lower()] if split else None
+
+
+def _label(about: dict[str, object]) -> str | None:
+    key = "class" if about.get("label") in (None, "") else "label"
+    value = about.get(key)
+    if isinstance(value, float | list | dict):
+        kind = "a number to estimate" if isinstance(value, float) else "a list of labels"
+        raise ValueError(f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and prunedge tells one class a picture")
+    return _text(about, key)
 
 
 def _text(about: dict[str, object], key: str) -> str | None:

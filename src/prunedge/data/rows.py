@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunedge.data import labels
 from prunedge.data.places import written
 from prunedge.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -43,14 +48,22 @@ class Listing:
         return written(self.root)
 
 
-def finish(root: Path, rows: Sequence[Row], where: Path | None = None) -> Listing:
-    """Check what every layout must give: two classes, and a split for all pictures or for none."""
+def finish(root: Path, rows: Sequence[Row], where: Path | None = None, *, held: str = "folder names") -> Listing:
+    """Check what every layout must give: two classes, one to a picture, and a split for all pictures or for none.
+
+    `held` says what holds the labels.
+    """
     place = written(where or root)
     classes = _sorted_labels({row.label for row in rows})
     if not rows:
         raise DataError("no pictures found", where=place, remedy=LAYOUT)
     if len(classes) < 2:
         raise DataError(f"only one class, '{classes[0]}'", where=place, remedy=f"at least two are needed; {LAYOUT}")
+    counts = Counter(row.label for row in rows)
+    if wrong := labels.refusal(counts, held):
+        raise DataError(wrong, where=place, remedy=labels.REMEDY)
+    if doubtful := labels.doubt(counts, held):
+        log.warning("%s: %s; %s", place, doubtful, labels.REMEDY)
     given = {row.split for row in rows}
     if None in given and len(given) > 1:
         bare = [row.name for row in rows if row.split is None]
@@ -64,6 +77,6 @@ def finish(root: Path, rows: Sequence[Row], where: Path | None = None) -> Listin
     return Listing(root, tuple(rows), classes)
 
 
-def _sorted_labels(labels: set[str]) -> tuple[str, ...]:
+def _sorted_labels(found: set[str]) -> tuple[str, ...]:
     """Sorted as numbers when all are, so that class 10 comes after class 9."""
-    return tuple(sorted(labels, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label)))
+    return tuple(sorted(found, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label)))

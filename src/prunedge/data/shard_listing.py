@@ -70,7 +70,7 @@ def list_shards(data: str, *, cache_dir: Path | str | None = None, progress: Pro
         label, picture = next(iter(strangers.items()))
         what = f"{len(strangers)} labels are not in {CLASSES}: '{label}' of {picture} first"
         raise DataError(what, where=data, remedy=f"{CLASSES} has one class in each line, class 0 first; add the missing ones, or remove it")
-    return finish(Path(root), rows, where=Path(data))
+    return finish(Path(root), rows, where=Path(data), held=".cls or .json")
 
 
 def _places(data: str) -> tuple[str, list[str]]:

@@ -65,6 +65,11 @@ class Loaded:
         """The same as plain JSON values."""
         return {**asdict(self), "fresh": list(self.fresh), "left_out": list(self.left_out)}
 
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Loaded:
+        """The inverse of `to_json`."""
+        return Loaded(**{**record, "fresh": tuple(record["fresh"]), "left_out": tuple(record["left_out"])})
+
 
 def read_weights(path: str | Path) -> State:
     """Read the tensors of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file, or of a run or bundle folder, on the CPU.

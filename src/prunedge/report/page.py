@@ -17,10 +17,12 @@ from prunedge.data.decode import source_of
 from prunedge.edge.pictures import Greys, parse_range, read_picture
 from prunedge.errors import DataError
 from prunedge.loop import Step
+from prunedge.models import Loaded
 from prunedge.profile import OTHER, profile_of
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
+from prunedge.train import Rate
 
 MOST_MISTAKES = 24
 THUMBNAIL = 160
@@ -49,6 +51,7 @@ def write_report(run: Run) -> Path:
         figures=_figures(told, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
+        begun=_begun(run, steps[0], best),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -64,7 +67,8 @@ def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapp
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
         trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
         figures=_figures(steps, best, recipe, None, None), time=time, layers=[], mistakes=thumbnails((test or {}).get("mistakes", [])),
-        controls=[], command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        controls=[], begun={"weights": None, "rate": None, "majority": None, "one_class": []},
+        command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, out)
 
@@ -251,6 +255,18 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         }
         for name, record in records.items()
     ]  # fmt: skip
+
+
+def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
+    """What the network started from and how it was taught, and what to mind of its answers."""
+    classes, weights, rate = run.recipe["classes"], run.read("weights.json"), run.read("lr.json")
+    one = {"the unpruned network": first.only, "the result": best.only}
+    return {
+        "weights": Loaded.from_json(weights).sentence() if weights else None,
+        "rate": Rate.from_json(rate).sentence() if rate else None,
+        "majority": None if first.majority is None or first.largest is None else (classes[first.largest], first.majority),
+        "one_class": [f"{name} answers '{classes[only]}' for every validation picture" for name, only in one.items() if only is not None],
+    }
 
 
 def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from prunedge.data.places import cache_folder
 from prunedge.errors import ExtraMissing, RunError
 
 # What a table and the state of a study need of a run: no weights.
-RECORDS = ("recipe.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json")
+RECORDS = (
+    "recipe.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json", "lr.json",
+    "weights.json",
+)  # fmt: skip
 # In the order in which a reader may rely on them: a history never names a checkpoint that is not there yet.
 _LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json", "study.json")
 

@@ -4,9 +4,10 @@ from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
 from prunedge.train.fit import Collector, Epoch, FitResult, Halfway, Penalty, Progress, Snapshot, fit
 from prunedge.train.optimiser import OptimState, flattened, unflattened
+from prunedge.train.rate import Rate, find_rate
 from prunedge.train.recipe import FitRecipe
 from prunedge.train.regularise import STRENGTH, penalty
-from prunedge.train.transfer import transfer, transfer_recipe
+from prunedge.train.transfer import transfer, transfer_rate, transfer_recipe
 
 __all__ = [
     "METRICS",
@@ -21,8 +22,10 @@ __all__ = [
     "OptimState",
     "Penalty",
     "Progress",
+    "Rate",
     "Snapshot",
     "evaluate",
+    "find_rate",
     "fit",
     "flattened",
     "make_engine",
@@ -31,6 +34,7 @@ __all__ = [
     "penalty",
     "predict",
     "transfer",
+    "transfer_rate",
     "transfer_recipe",
     "unflattened",
 ]

@@ -11,7 +11,7 @@ from prunedge.errors import TrainError
 from prunedge.train.evaluate import METRICS
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was tried to call them best.
-LR_FINE_TUNE = 0.01
+LR_FINE_TUNE = 0.01  # where no rate could be found (`prunedge.train.rate`): it silences SqueezeNet
 LR_SCRATCH = 0.02
 LR_SCRATCH_PLAIN = 0.01  # networks without normalisation layers diverge sooner
 

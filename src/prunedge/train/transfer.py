@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -10,10 +12,15 @@ from prunedge.data.dataset import Augment
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
 from prunedge.train.fit import Collector, FitResult, Keeper, Penalty, Progress, fit
+from prunedge.train.rate import Rate, find_rate
 from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
 
 if TYPE_CHECKING:
     from prunedge.data import Dataset
+
+log = logging.getLogger(__name__)
+
+FEWEST = 16  # training pictures that a learning rate can be found with
 
 
 def transfer(
@@ -35,10 +42,13 @@ def transfer(
 ) -> FitResult:
     """Train all of `net` on `data.train` in place and keep the epoch that is best on `data.val`.
 
-    `pretrained` says that the weights come from other pictures, so that gentle steps suffice; `lr` overrides the peak
-    learning rate that follows from it. A `keeper` lets a training that is cut off go on. Raises what `fit` raises.
+    `pretrained` says that the weights come from other pictures; `lr` overrides the peak learning rate that follows from it
+    (`transfer_rate`). A `keeper` lets a training that is cut off go on. Raises what `fit` raises.
     """
     recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric, augment=augment)
+    if lr is None and epochs:
+        rate = transfer_rate(net, data, recipe, pretrained=pretrained, engine=engine, seed=seed, progress=progress)
+        recipe = replace(recipe, lr=rate.lr)
     return fit(
         net,
         data.train,
@@ -54,6 +64,22 @@ def transfer(
     )
 
 
+def transfer_rate(
+    net: nn.Module, data: Dataset, recipe: FitRecipe, *, pretrained: bool, engine: Engine, seed: int, progress: Progress | None = None
+) -> Rate:
+    """Find the peak learning rate for the first training of `net`: by a short test where it is `pretrained` (`find_rate`).
+
+    From random weights it is the recipe's own; so it is where there are too few pictures for a test.
+    """
+    if not pretrained:
+        return Rate(recipe.lr, "the usual one from random weights")
+    if len(data.train) < FEWEST:
+        return Rate(recipe.lr, f"the usual one, since {len(data.train)} training pictures are too few to find one with")
+    rate = find_rate(net, data.train, recipe, engine=engine, seed=seed, progress=progress)
+    log.info("%s", rate.sentence())
+    return rate
+
+
 def transfer_recipe(
     net: nn.Module,
     *,
@@ -65,6 +91,7 @@ def transfer_recipe(
 ) -> FitRecipe:
     """Choose how to train `net` for the first time: gently when `pretrained`, boldly from random weights.
 
+    Without `lr` a pretrained network gets a rate that suits many; `transfer_rate` finds its own.
     A network without normalisation layers gets a smaller rate and a longer warm-up from random weights.
     """
     if pretrained:

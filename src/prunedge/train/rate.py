@@ -1,0 +1,169 @@
+"""Which learning rate suits a pretrained network: a few steps with each of a few rates, judged on pictures kept apart."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from prunedge.errors import TrainError
+from prunedge.spans import timed
+from prunedge.train.engine import Engine
+from prunedge.train.evaluate import Metrics
+from prunedge.train.fit import Progress, fit
+from prunedge.train.recipe import FitRecipe
+
+if TYPE_CHECKING:
+    from prunedge.data.dataset import Split
+
+log = logging.getLogger(__name__)
+
+RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
+FIRST = (0.01, 0.003)
+USUAL = 0.003  # where no rate teaches anything in so few steps
+ENOUGH = 0.9  # of the best rate's gain: the lowest rate that gains so much is taken, since long trainings bear less than short ones
+BELOW = 10  # what silences a network in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at once, 0.01 in two epochs)
+LEAST_STEPS, MOST_STEPS = 8, 24  # with each rate
+SHARE = 6  # a rate's steps are an epoch's batches divided by this: three rates cost half an epoch
+HELD = 128  # training pictures that judge, at the most; a quarter of a small set
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A peak learning rate, and why it is this one.
+
+    `curve` holds each rate that was tried with the loss that it led to on the pictures kept apart; None for one that made the network fall
+    silent or the loss infinite. `start` is that loss before any step, `steps` the steps with each rate; 0 when none was tried.
+    """
+
+    lr: float
+    why: str
+    curve: tuple[tuple[float, float | None], ...] = ()
+    start: float | None = None
+    steps: int = 0
+
+    def sentence(self) -> str:
+        """One line that says it."""
+        if not self.curve:
+            return f"learning rate {self.lr:g}: {self.why}"
+        tried = ", ".join(f"{rate:g} {'broke' if loss is None else f'{loss:.3f}'}" for rate, loss in self.curve)
+        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried}); --lr overrides it"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {"lr": self.lr, "why": self.why, "curve": [list(point) for point in self.curve], "start": self.start, "steps": self.steps}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Rate:
+        """The inverse of `to_json`."""
+        curve = tuple((float(rate), None if loss is None else float(loss)) for rate, loss in record["curve"])
+        return Rate(float(record["lr"]), record["why"], curve, record["start"], int(record["steps"]))
+
+
+@timed("rate")
+def find_rate(net: nn.Module, train: Split, recipe: FitRecipe, *, engine: Engine, seed: int, progress: Progress | None = None) -> Rate:
+    """Find the peak learning rate for training `net` on `train` by `recipe`; `net` stays as it was.
+
+    A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a copy of the network for the same few
+    steps, warm-up and cosine included, and the loss on training pictures that took no part (128 at the most) judges. Beginning with 0.01
+    and 0.003, the next lower or higher rate is tried as long as it may be the one. The lowest rate with nine tenths of the best gain is
+    taken.
+    A rate that makes the network answer every picture alike silences it, and rates are taken from a tenth of that one downward.
+
+    It sees training pictures alone, about half an epoch of them (at least 8 steps a rate, at most 24), and depends on `seed` alone. Several
+    processes divide the batches, and find the same. Raises TrainError when there are too few pictures to keep any apart.
+    """
+    held, rest, rounds = _parted(train, recipe.batch_size, seed)
+    told = progress or _silent
+
+    def tried(rate: float) -> Metrics | None:
+        def watch(done: int, total: int, what: str) -> None:
+            told(done, total, f"trying learning rate {rate:g}")
+
+        try:
+            short = replace(recipe, lr=rate, metric="accuracy")
+            trained = fit(copy.deepcopy(net), rest, epochs=rounds, recipe=short, engine=engine, seed=seed, val=held, progress=watch)
+        except TrainError as error:  # the loss became infinite
+            log.debug("learning rate %g: %s", rate, error)
+            return None
+        return trained.history[-1].val
+
+    untrained = fit(copy.deepcopy(net), rest, epochs=0, recipe=recipe, engine=engine, seed=seed, val=held).val
+    assert untrained is not None
+    steps = rounds * math.ceil(len(rest) / recipe.batch_size)
+    found = search(untrained.loss, math.log(len(untrained.confusion)), lambda rate: _loss(tried(rate)))
+    return replace(found, steps=steps)
+
+
+def search(start: float, alike: float, loss_after: Callable[[float], float | None]) -> Rate:
+    """Try rates until the one to take is known.
+
+    `start` is the loss before any step, `alike` that of equal scores for all classes. `loss_after(rate)` gives the loss that short training
+    leads to, infinity where it diverged, None where the network fell silent.
+    """
+    losses = {rate: loss_after(rate) for rate in FIRST}
+    while True:
+        chosen, why = choose_rate(start, alike, losses)
+        below = [rate for rate in RATES if rate < min(losses)]
+        above = [rate for rate in RATES if rate > max(losses)]
+        if chosen <= min(losses) and below:
+            losses[below[-1]] = loss_after(below[-1])
+        elif chosen == max(losses) and above:
+            losses[above[0]] = loss_after(above[0])
+        else:
+            curve = tuple((rate, loss if loss is not None and math.isfinite(loss) else None) for rate, loss in sorted(losses.items()))
+            return Rate(chosen, why, curve, start)
+
+
+def choose_rate(start: float, alike: float, losses: Mapping[float, float | None]) -> tuple[float, str]:
+    """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
+    silent = [rate for rate in losses if _is_silent(rate, alike, losses)]
+    ceiling = min(silent, default=math.inf) / BELOW * 1.01
+    gains = {rate: start - loss for rate, loss in losses.items() if loss is not None and math.isfinite(loss) and rate <= ceiling}
+    if not gains:
+        return min(losses), "higher ones broke the network in a few steps"
+    best = max(gains.values())
+    if best <= 0:
+        return max([rate for rate in gains if rate <= USUAL] or [min(gains)]), "no rate taught it anything in a few steps, so a usual one"
+    bounded = f", a tenth of {min(silent):g} at the most, which silenced the network" if silent else ""
+    lowest = min(rate for rate, gain in gains.items() if gain >= ENOUGH * best)
+    return lowest, f"the lowest with nine tenths of the best gain in a few steps{bounded}"
+
+
+def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
+    """Whether a rate brought the loss to that of equal scores while a lower one teaches."""
+    loss = losses[rate]
+    if loss is None:
+        return True
+    is_near = 0.97 * alike <= loss <= 1.05 * alike
+    return is_near and any(other < rate and one is not None and one < 0.97 * alike for other, one in losses.items())
+
+
+def _loss(metrics: Metrics | None) -> float | None:
+    """The loss that a rate led to: infinity where it diverged, None where the network fell silent."""
+    if metrics is None or not math.isfinite(metrics.loss):
+        return math.inf
+    # Equal scores for all pictures: units that fell silent, as ReLUs do after too large a step, don't learn any more.
+    return None if metrics.auroc is not None and abs(metrics.auroc - 0.5) < 1e-6 else metrics.loss
+
+
+def _parted(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int]:
+    """Pictures that judge, pictures that teach, and how many rounds of these are steps enough."""
+    held = min(HELD, len(train) // 4)
+    if held < 1:
+        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy="give one with --lr")
+    order = np.random.default_rng(seed).permutation(len(train))
+    steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(len(train) / batch_size) // SHARE))
+    rest = order[held : held + steps * batch_size]
+    rounds = math.ceil(steps / math.ceil(len(rest) / batch_size))
+    return train.at(np.sort(order[:held])), train.at(np.sort(rest)), rounds
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
