@@ -210,7 +210,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
         again = job.resume(tmp_path / "run")
     finally:
         torch.set_num_threads(1)
-    assert "began with 1 threads; with 2 the weights will be other ones" in caplog.text
+    assert "began with 1 threads; with 2 the result may differ: another number gives other weights" in caplog.text
     assert again.resumptions() == [{"after_step": 0, "changes": {"threads": [1, 2]}}]
     assert again.computed_with().startswith("computed with 1 thread (2 threads after step 0), 1 process, ")
     assert again.computed_with() in sentence(again)

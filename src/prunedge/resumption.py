@@ -88,7 +88,7 @@ def note_computing(run: Run, threads: int, processes: int) -> list[str]:
         first = began.get(name, 1)
         before = [first, *(changes[name][1] for changes in noted if name in changes)][-1]
         if now != first:
-            said.append(f"this run began with {first} {name}; with {now} the weights will be other ones")
+            said.append(f"this run began with {first} {name}; with {now} the result may differ: another number gives other weights")
         if now != before:
             record[name] = [before, now]
     if record:

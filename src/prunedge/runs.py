@@ -133,11 +133,14 @@ class Run:
         began = self.read("engine.json")
         if began is None:
             return ""
-        said = f"computed with {_counted(began['threads'], 'thread')}, {_counted(began.get('processes', 1), 'process')}"
-        for entry in self.resumptions():
-            for name, one in (("threads", "thread"), ("processes", "process")):
+        parts = []
+        for name, one in (("threads", "thread"), ("processes", "process")):
+            part = _counted(began.get(name, 1), one)
+            for entry in self.resumptions():
                 if name in entry["changes"]:
-                    said += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
+                    part += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
+            parts.append(part)
+        said = f"computed with {', '.join(parts)}"
         said += f", precision {began['precision']}"
         if "processor" in began:
             said += f", on {began['processor']}"
