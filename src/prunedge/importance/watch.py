@@ -31,7 +31,6 @@ from prunedge.graph import ChannelGraph, call
 from prunedge.importance import examples
 from prunedge.importance.taps import Tap, feature_dim, readings
 
-
 PROBED = 3  # examples that tell two ways to fold apart
 NOISE = 4.0  # times what the same examples differ by when they come again, as they may on a GPU
 
@@ -77,9 +76,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Reading:
-    """One consumer's input as it runs: `z` with the channels along `features`, for the `taps`.
+    """One consumer's input as it runs, with the channels along `features`, for the `taps`.
 
-    With `by_example` its first dimension is the examples, where they can be told apart; otherwise whatever it was.
+    `arranged` gives it with the examples along the first dimension, where a watch tells them apart; otherwise with any rows there.
     """
 
     taps: tuple[Tap, ...]
@@ -91,14 +90,19 @@ class Reading:
         """`z`, or its gradient, with the first dimension as promised."""
         if self.fold is not None:
             return self.fold.apart(z, self.rows)
-        return z[None] if self.rows == 1 else z
+        return z[None] if self._is_bare else z
 
     @property
     def place(self) -> int:
         """Where the channels are in what `arranged` gives."""
         if self.fold is not None:
             return self.fold.features(self.features)
-        return self.features + (self.rows == 1)
+        return self.features + self._is_bare
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether all of it is one example, or it has the channels in front: then a dimension is put before it."""
+        return self.rows == 1 or self.features == 0
 
 
 See = Callable[[Reading, torch.Tensor], torch.Tensor | None]
