@@ -92,7 +92,7 @@ class Recurrent(nn.Module):
 
 
 class Queries(nn.Module):
-    """Queries that all examples share until they meet the picture: the first layers read them before, and as often as there are examples."""
+    """Queries that all examples share until they meet the picture: the first layers read them before, once for each example."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class CalledTwice(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = torch.relu(self.stem(x))
         small = torch.relu(self.shared(functional.avg_pool2d(h, 2)))
-        return self.head((torch.relu(self.shared(h)).mean((2, 3)) + small.mean((2, 3)) + self.again(h * h).mean((2, 3))))
+        return self.head(torch.relu(self.shared(h)).mean((2, 3)) + small.mean((2, 3)) + self.again(h * h).mean((2, 3)))
 
 
 class OneByOne(nn.Module):

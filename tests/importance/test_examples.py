@@ -103,17 +103,15 @@ def small_swin() -> nn.Module:
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "timm swin": (small_swin, 56),
-    "timm davit": (
-        lambda: timm.create_model(
-            "davit_tiny", num_classes=3, embed_dims=(8, 16, 16, 16), num_heads=(2, 2, 2, 2), depths=(1, 1, 1, 1)
-        ),
-        56,
-    ),
-    "timm tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=32, depth=1), 32),
     "torchvision swin": (lambda: torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=3), 32),
     "torchvision vit": (lambda: torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 24, num_classes=3), 32),
 }
 LARGER: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "timm davit": (
+        lambda: timm.create_model("davit_tiny", num_classes=3, embed_dims=(8, 16, 16, 16), num_heads=(2, 2, 2, 2), depths=(1, 1, 1, 1)),
+        56,
+    ),
+    "timm tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=32, depth=1), 32),
     "timm swin_tiny": (lambda: timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=56), 56),
     "timm swin v2": (
         lambda: timm.create_model("swinv2_tiny_window8_256", num_classes=3, img_size=64, embed_dim=24, depths=(2, 2), num_heads=(2, 4)),
@@ -182,7 +180,9 @@ def test_activations_of_a_layer_that_is_called_twice_are_over_all_that_it_reads(
     # The layer reads h and a smaller map; the layer that shares its weight reads h squared, and is the same consumer.
     read = torch.cat([one.movedim(1, 0).flatten(1) for one in (h, functional.avg_pool2d(h, 2), h * h)], 1)
     graph = trace(network, inputs[:1])
-    values = {name: rank(network, graph, batches(inputs, [3, 1]), name).values["stem"] for name in ("activation-mean", "activation-std", "apoz")}
+    values = {
+        name: rank(network, graph, batches(inputs, [3, 1]), name).values["stem"] for name in ("activation-mean", "activation-std", "apoz")
+    }
     torch.testing.assert_close(values["activation-mean"], read.abs().mean(1))
     torch.testing.assert_close(values["activation-std"], read.std(1, correction=0))
     torch.testing.assert_close(values["apoz"], (read != 0).double().mean(1))
@@ -248,7 +248,9 @@ def test_while_training_the_examples_are_known_though_the_batch_norm_mixes_them(
     with collector.attach(network):
         for name in ("query", "mlp"):
             network.get_submodule(name).register_forward_pre_hook(
-                lambda module, args, name=name: read.update({name: args[0]}) if torch.is_grad_enabled() and not args[0].retain_grad() else None  # type: ignore[misc]
+                lambda module, args, name=name: (
+                    read.update({name: args[0]}) if torch.is_grad_enabled() and not args[0].retain_grad() else None
+                )  # type: ignore[misc]
             )
         torch.manual_seed(5)
         collector.start_batch(4)

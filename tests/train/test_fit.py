@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import nn
 
 from prunedge.errors import TrainError
+from prunedge.graph import trace
+from prunedge.importance import TaylorCollector
 from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from tests.importance.folded import SharedTable, WindowsFirst
 from tests.train.tiny import FakeSplit, network, pictures
 
 QUICK = FitRecipe(lr=0.05, batch_size=8)
@@ -216,3 +220,23 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
     assert heard == sorted(heard) and heard[-1] == 1.0
     sizes = [sum(float(parameter.detach().norm()) for parameter in net.parameters()) for net in (plain, drawn)]
     assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_apart() -> None:
+    shared = SharedTable()
+    collector = TaylorCollector(trace(shared, TRAIN[0][0][:1]))
+    fitted = fit(shared, [(x, y) for x, y in TRAIN], epochs=1, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    assert fitted.collected is None and fitted.best_epoch == 0
+
+
+@pytest.mark.parametrize("make", [network, WindowsFirst])
+def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    one = make()
+    other = copy.deepcopy(one)
+    collector = TaylorCollector(trace(other, TRAIN[0][0][:1]))
+    first = fit(one, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0)
+    second = fit(other, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    assert second.collected.examples == 64 and first.collected is None
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)
