@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import nn
 
 from prunedge.errors import TrainError
+from prunedge.graph import trace
+from prunedge.importance import TaylorCollector
 from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from tests.importance.folded import SharedTable, WindowsFirst
 from tests.train.tiny import FakeSplit, frozen, network, pictures
 
 QUICK = FitRecipe(lr=0.05, batch_size=8)
@@ -240,3 +244,23 @@ def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
     with torch.no_grad():
         assert torch.equal(seen[0], net.lone.eval()(net.block.eval()(batches[0][0])))
     assert net.training
+
+
+def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_apart() -> None:
+    shared = SharedTable()
+    collector = TaylorCollector(trace(shared, TRAIN[0][0][:1]))
+    fitted = fit(shared, [(x, y) for x, y in TRAIN], epochs=1, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    assert fitted.collected is None and fitted.best_epoch == 0
+
+
+@pytest.mark.parametrize("make", [network, WindowsFirst])
+def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    one = make()
+    other = copy.deepcopy(one)
+    collector = TaylorCollector(trace(other, TRAIN[0][0][:1]))
+    first = fit(one, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0)
+    second = fit(other, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    assert second.collected.examples == 64 and first.collected is None
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)

@@ -196,6 +196,8 @@ class _Passing:
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
             gave = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
             raise PrunedgeError(f"loss gave {gave}, and not a number", remedy="let it give the mean over the examples, a scalar tensor")
+        if not value.requires_grad and any(collector.undecided for collector in self._backward):
+            return  # the layers whose gradients are asked for were not known
         if not value.requires_grad:
             remedy = "let it use what the network gives, without detach() or no_grad()"
             raise PrunedgeError("the loss does not hang on any channel of the network", remedy=remedy)

@@ -76,9 +76,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Reading:
-    """One consumer's input as it runs: `z` with the channels along `features`, for the `taps`.
+    """One consumer's input as it runs, with the channels along `features`, for the `taps`.
 
-    With `by_example` its first dimension is the examples, where they can be told apart; otherwise whatever it was.
+    `arranged` gives it with the examples along the first dimension, where a watch tells them apart; otherwise with any rows there.
     """
 
     taps: tuple[Tap, ...]
@@ -90,14 +90,19 @@ class Reading:
         """`z`, or its gradient, with the first dimension as promised."""
         if self.fold is not None:
             return self.fold.apart(z, self.rows)
-        return z[None] if self.rows == 1 else z
+        return z[None] if self._is_bare else z
 
     @property
     def place(self) -> int:
         """Where the channels are in what `arranged` gives."""
         if self.fold is not None:
             return self.fold.features(self.features)
-        return self.features + (self.rows == 1)
+        return self.features + self._is_bare
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether all of it is one example, or it has the channels in front: then a dimension is put before it."""
+        return self.rows == 1 or self.features == 0
 
 
 See = Callable[[Reading, torch.Tensor], torch.Tensor | None]
@@ -240,7 +245,9 @@ class Watch:
         """Let a few examples through, with each of them exchanged in turn."""
         few = min(PROBED, self.rows)
         order = list(range(few))
-        orders = [order, order]
+        # A GPU may add up in another order when the same comes again; a processor gives the same bits.
+        orders = [order] if all(x.device.type == "cpu" for x in examples.tensors(given)) else [order, order]
+        base = len(orders)
         for one in order:
             other = self.rows - 1 if self.rows > few else (one + 1) % few
             orders.append([other if place == one else place for place in order])
@@ -254,7 +261,7 @@ class Watch:
         self._recorded = []
         if len({tuple((event, z.shape) for event, z, _ in events) for events in passed}) > 1:
             return {}  # it takes other ways for other examples
-        return {events[0][0]: _fold([z for _, z, _ in events], events[0][2], few) for events in zip(*passed, strict=True)}
+        return {events[0][0]: _fold([z for _, z, _ in events], base, events[0][2]) for events in zip(*passed, strict=True)}
 
     def _pass(self, network: nn.Module, run: Callable[[], Any]) -> None:
         """Let something through the network that leaves no trace: not in its buffers, nor in what is random.
@@ -290,14 +297,16 @@ class Watch:
         self._recorded.append(((key, number), z.detach().clone(), features))
 
 
-def _fold(passed: Sequence[torch.Tensor], features: int, count: int) -> Fold | None:
-    """How `count` examples are folded in what a consumer read: twice of the same ones, then with each of them exchanged.
+def _fold(passed: Sequence[torch.Tensor], base: int, features: int) -> Fold | None:
+    """How the examples are folded in what a consumer read: of the same ones `base` times, then with each of them exchanged.
 
     None when the rows that changed agree with no way to fold, or with several.
     """
-    first, again, *exchanged = (z.double() if z.is_floating_point() else z for z in passed)
-    noise = NOISE * float((first - again).abs().nan_to_num().max()) if first.numel() else 0.0
-    changed = torch.stack([((first - z).abs() > noise).any(features) for z in exchanged])  # (examples, every dimension but the features)
+    first, exchanged = passed[0], passed[base:]
+    count = len(exchanged)
+    noise = max((NOISE * float((first - z).abs().nan_to_num().max()) for z in passed[1:base] if z.numel()), default=0.0)
+    # (examples, every dimension but the features)
+    changed = torch.stack([(first != z if noise == 0 else (first - z).abs() > noise).any(features) for z in exchanged])
     if bool((changed.sum(0) > 1).any()):
         return None  # a row that hangs on two examples
     known = changed.any(0)
