@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, roi_align, roi_pool
 
+from prunedge.errors import GraphError
 from prunedge.graph import follow, trace
 from prunedge.models import cost
-from prunedge.plan import random_plan
-from prunedge.surgery import TOLERANCE, masked_outputs, operate
+from prunedge.plan import Plan, random_plan
+from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.graph.test_follow import assert_same
 from tests.networks import randomise
@@ -90,6 +92,21 @@ def put_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
     out = y.new_zeros(y.shape)
     out[:, some] = self.linear(y[:, some])
     return maps_of(out, x)
+
+
+def padded_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """The shortcut of a ResNet for small pictures."""
+    return (self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))).relu()
+
+
+def joined_with_zeros(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    return self.conv(x) + torch.cat([x, torch.zeros(n, 4, h, w)], 1)
+
+
+def joined_with_ones(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    return self.conv(x) + torch.cat([x.new_zeros((n, 2, h, w)), x, torch.ones(size=(n, 2, h, w))], 1)
 
 
 def best_places(x: torch.Tensor, count: int = 16) -> torch.Tensor:
@@ -219,7 +236,10 @@ def linear(made: int = 12) -> Callable[[], nn.Module]:
 
 # What goes between two convolutions: how to make it, and which groups there are besides theirs, with their sizes.
 FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
-    **{f"{mode} padding": (does(lambda s, x, m=mode: F.pad(x, (1, 2, 1, 0), m)), {}) for mode in ("constant", "reflect", "replicate", "circular")},
+    "constant padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0))), {}),
+    "reflected padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "reflect")), {}),
+    "replicated padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "replicate")), {}),
+    "circular padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "circular")), {}),
     "padding with ones": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), value=1.5)), {}),
     "cropping": (does(lambda s, x: F.pad(x, (-1, 2, 0, -1))), {}),
     "zero padding": (layer(lambda: nn.ZeroPad2d(1)), {}),
@@ -233,6 +253,9 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "index put": (does(index_put, linear=linear()), {}),
     "mask put": (does(mask_put, linear=linear()), {}),
     "index put into zeros": (does(put_into_nothing, linear=linear()), {"middle.linear": 12}),
+    "padded channels": (does(padded_channels, 16, conv=conv(16)), {"middle.conv": 4}),
+    "channels joined with zeros": (does(joined_with_zeros, 16, conv=conv(16)), {"middle.conv": 4}),
+    "channels joined with ones": (does(joined_with_ones, 16, conv=conv(16)), {"middle.conv": 4}),
     "masked fill": (does(lambda s, x: x.masked_fill(x.mean(1, keepdim=True) > 0, -1)), {}),
     "gather": (does(gathered), {}),
     "gather by channel": (does(gathered_by_channel), {}),
@@ -306,33 +329,52 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
         assert second.refused == {}
 
 
-def fixed_places(self: Any, x: torch.Tensor) -> torch.Tensor:
+def gathered_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.gather(x, 1, torch.zeros_like(x[:, :6], dtype=torch.long))
 
 
+def scattered_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x.scatter(1, torch.zeros(len(x), 1, 8, 8, dtype=torch.long), 0.0)
+
+
+def put_along_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x.index_put((torch.arange(len(x)), torch.tensor([3] * len(x))), torch.tensor(0.0))
+
+
+def changed_noise(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x + torch.zeros(1, 12, 1, 1).bernoulli_(0.5).add_(torch.arange(12.0).view(1, 12, 1, 1))
+
+
+def fixed_values_written(self: Any, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[..., 0] = torch.arange(12.0)[:, None]
+    return x
+
+
+def written_into_fixed_values(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = torch.arange(12.0)[None, :, None, None].expand(x.shape).clone()
+    out[..., 0] = x[..., 0]
+    return out
+
+
+def embedded_rows(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x + self.rows(torch.arange(8)).t()[None, :, :, None]
+
+
 FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "padded channels": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, 2, 2)) + s.conv(x), 16, conv=conv(16)), "no channels"),
-    "gathered channels": (does(fixed_places, 6), "gather"),
-    "scattered channels": (does(lambda s, x: x.scatter(1, torch.zeros(len(x), 1, 8, 8, dtype=torch.long), 0.0)), "scatter"),
-    "put along channels": (does(lambda s, x: x.index_put((torch.arange(len(x)), torch.tensor([3] * len(x))), torch.tensor(0.0))), "index_put"),
-    "meets what was random and then changed": (
-        does(lambda s, x: x + torch.zeros(1, 12, 1, 1).bernoulli_(0.5).add_(torch.arange(12.0).view(1, 12, 1, 1))), "fixed size"
-    ),
-    "written with values of a fixed size": (does(lambda s, x: _set(x.clone(), torch.arange(12.0)[:, None])), "fixed size"),
-    "written into values of a fixed size": (does(lambda s, x: _set(torch.arange(12.0)[None, :, None, None].expand(x.shape).clone(), x[..., 0])), "part of"),
-    "max of an embedding with a norm": (
-        does(lambda s, x: x + s.rows(torch.arange(8)).t()[None, :, :, None], rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"
-    ),
+    "channels cut off": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()), "cut off"),
+    "gathered channels": (does(gathered_channels, 6), "gather"),
+    "scattered channels": (does(scattered_channels), "scatter"),
+    "put along channels": (does(put_along_channels), "index_put"),
+    "meets what was random and then changed": (does(changed_noise), "fixed size"),
+    "written with values of a fixed size": (does(fixed_values_written), "fixed size"),
+    "written into values of a fixed size": (does(written_into_fixed_values), "part of"),
+    "embedding whose rows are renormalised": (does(embedded_rows, rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"),
     "running maxima over channels": (does(lambda s, x: x.cummax(1).values), "cummax"),
     "offsets of each channel": (
         does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(216), weigh=conv(108)), "offsets of its own"
     ),
 }  # fmt: skip
-
-
-def _set(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    x[..., 0] = values
-    return x
 
 
 @pytest.mark.parametrize("name", FROZEN)
@@ -341,6 +383,29 @@ def test_what_is_not_exact_is_frozen_with_the_reason(name: str) -> None:
     make, why = FROZEN[name]
     graph = trace(randomise(make()), PICTURE)
     assert why in {frozen.name: frozen.reason for frozen in graph.frozen}["first"]
+
+
+def test_constants_beside_channels_are_pinned_and_come_back_with_the_saved_sizes() -> None:
+    network = randomise(FOLLOWED["padded channels"][0]()).eval()
+    graph = trace(network, PICTURE)
+    plan = Plan({"first": (0, 3, 4, 7, 9), "middle.conv": (1, 2, 3)})
+    small = operate(network, graph, plan).network.eval()
+    assert (small.first.out_channels, small.middle.conv.out_channels) == (5, 8)
+    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(LARGER), small(LARGER))
+
+
+def test_constants_are_not_made_smaller_where_another_call_takes_their_turn() -> None:
+    def padded(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % 2:
+            x = F.pad(x, (0, 0, 0, 1))
+        return self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))
+
+    network = randomise(Between(Does(padded, conv=nn.Conv2d(12, 16, 1)), 16)).eval()
+    small = operate(network, trace(network, PICTURE), Plan({"middle.conv": (1, 2, 3)})).network.eval()
+    assert small(PICTURE).shape == (2, 2)
+    with pytest.raises(GraphError, match="took a way"):
+        small(LARGER)
 
 
 def test_the_rows_of_a_table_and_the_state_of_a_recurrent_layer_stay() -> None:

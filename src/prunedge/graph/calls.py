@@ -23,6 +23,9 @@ Pins = Mapping[int, Mapping[int, tuple[int, int]]]  # call -> place among its si
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
+# Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
+# and whether such a call is the one that is meant, its own sizes say.
+_CONSTANTS = {"pad", "zeros", "ones", "full", "new_zeros", "new_ones", "new_full"}
 _FACTORS = {
     "mul",
     "mul_",
@@ -84,7 +87,7 @@ class SizedCalls(TorchFunctionMode):
         self.site: tuple[str, int] | None = None
         self.totals: dict[str, set[int]] = {}
         self.factors: dict[str, dict[int, float]] = {}
-        self._running: list[tuple[str, list[int]]] = []
+        self._running: list[tuple[str, list[int]]] = []  # (module, [calls so far, calls that make constants so far])
         self.enter("")
 
     @property
@@ -94,15 +97,23 @@ class SizedCalls(TorchFunctionMode):
 
     def enter(self, module: str) -> None:
         """This module's forward begins."""
-        self._running.append((module, [0]))
+        self._running.append((module, [0, 0]))
 
     def leave(self) -> None:
         """The forward that began last ends."""
-        module, (count,) = self._running.pop()
+        module, (count, _) = self._running.pop()
         self.totals.setdefault(module, set()).add(count)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
+        if _makes_constants(func) and not _UNCOUNTED:
+            self.site = (self.module, -1 - self._running[-1][1][1])
+            for _, count in self._running:
+                count[1] += 1
+            try:
+                return func(*args, **(kwargs or {}))
+            finally:
+                self.site = None
         if (factor is None and not _names_sizes(func)) or _UNCOUNTED:
             return func(*args, **(kwargs or {}))
         self.site = (self.module, self._running[-1][1][0])
@@ -122,6 +133,7 @@ class _Pinned(TorchFunctionMode):
     def __init__(self, pinning: Pinning) -> None:
         super().__init__()
         self.calls = 0
+        self._constants = 0
         self._pinning = pinning
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -137,6 +149,12 @@ class _Pinned(TorchFunctionMode):
             pinning.needed |= now != factor
             self.calls += 1
             return func(args[0], now, *args[2:], **kwargs)
+        if _makes_constants(func):
+            self._constants += 1
+            pins = pinning.sizes.get(-self._constants)
+            if pins:
+                args, kwargs = _with_constants(func, args, kwargs, pins, pinning)
+            return func(*args, **kwargs)
         if _names_sizes(func):
             pins = pinning.sizes.get(self.calls)
             self.calls += 1
@@ -196,6 +214,32 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
 def _names_sizes(func: Any) -> bool:
     name = getattr(func, "__name__", "")
     return name in _SHAPES or name in _SPLITS
+
+
+def _makes_constants(func: Any) -> bool:
+    return getattr(func, "__name__", "") in _CONSTANTS
+
+
+def _with_constants(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int, int]], pinning: Pinning) -> tuple[Any, Any]:
+    """The arguments of `pad`, or of a call that makes a tensor of one number, with the pinned sizes."""
+    name, kwargs = func.__name__, dict(kwargs)
+    first = 1 if name == "pad" or name.startswith("new_") else 0
+    keyword = next((word for word in ("pad", "size") if word in kwargs), None)
+    several = keyword is None and isinstance(args[first], int)
+    asked = list(kwargs[keyword]) if keyword is not None else list(args[first:] if several else args[first])
+    now = list(asked)
+    for place, (own, size) in pins.items():
+        if place >= len(asked) or asked[place] not in (own, size):
+            raise GraphError(
+                f"this pruned layer made constants of the sizes {asked} where {own} was expected at place {place}: its code took a way "
+                "that it had not taken when it was pruned",
+                remedy="use it at the picture size and in the mode that it was pruned with",
+            )
+        now[place] = size
+    pinning.needed |= now != asked
+    if keyword is not None:
+        return args, {**kwargs, keyword: now}
+    return (*args[:first], now, *(() if several else args[first + 1 :])), kwargs
 
 
 def _factor(func: Any, args: Any) -> float | None:

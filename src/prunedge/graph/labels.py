@@ -260,6 +260,7 @@ class Labeller(TorchDispatchMode):
         # The same of memories, by their addresses.
         self._memories: dict[int, Memory] = {}
         self._filled: set[int] = set()
+        self._made_at: dict[int, tuple[tuple[str, int], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -314,6 +315,27 @@ class Labeller(TorchDispatchMode):
         """This new tensor holds one number throughout, or nothing yet."""
         self._alive.append(tensor)
         self._filled.add(_address(tensor))
+        if self.sized.site is not None:
+            self._made_at[_address(tensor)] = (self.sized.site, tensor.shape)
+
+    def constants(self, tensor: torch.Tensor, dim: int) -> torch.Tensor | None:
+        """Labels of a new tensor of one number that is joined with channels along a dimension: each of its places may leave.
+
+        None where it can't be made smaller, since it is part of another, or its size is not named by the call that made it.
+        """
+        where = _address(tensor)
+        site, size = self._made_at.get(where, (None, None))
+        if site is None or size != tensor.shape or where in self._memories or where not in self._filled:
+            return None
+        labels = self.places(tensor, dim)
+        self.ledger.resizes.append(Sized(*site, ((dim, labels, dim),)))
+        return labels
+
+    def places(self, like: torch.Tensor, dim: int, count: int | None = None) -> torch.Tensor:
+        """Labels along a dimension of places that hold a constant: each leaves with the channel that it meets."""
+        count = like.shape[dim] if count is None else count
+        atoms = torch.arange(count) + self.ledger.new(count)
+        return atoms.reshape([-1 if d == dim else 1 for d in range(like.dim())])
 
     def is_filled(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor holds nothing but what its memory was filled with."""
