@@ -107,4 +107,9 @@ def rule_for(func: Any) -> Rule:
 
 
 # What these do to any number of channels is what they do to each of them (see `follow`).
-REGULAR: frozenset[Rule] = frozenset({convolution, matrix, batch_norm, same, reshape, join, pad, pool, reduce, pointwise, filled, nothing})
+REGULAR: frozenset[Rule] = frozenset(
+    {
+        convolution, matrix, deformable, embedding, batch_norm, same, reshape, join, pad, pool, unpool, regions, reduce, pointwise,
+        filled, noise, nothing,
+    }
+)  # fmt: skip
