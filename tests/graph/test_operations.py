@@ -291,7 +291,11 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
         spectral(lambda: nn.ConvTranspose2d(12, 10, 2), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}
     ),
     "spectral norm by a hook": (spectral(conv(10), nn.utils.spectral_norm), {"middle": 10}),
-    "LSTM": (does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {}),
+    "LSTM": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, batch_first=True)), {"middle.layer": 6}),
+    "LSTM of two layers and directions": (
+        does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {"middle.layer": 6}
+    ),
+    "LSTM without biases": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bias=False)), {"middle.layer": 6}),
     "GRU": (does(recurrent, layer=lambda: nn.GRU(12, 6, 2, batch_first=True, bidirectional=True)), {}),
     "RNN": (does(recurrent, 6, layer=lambda: nn.RNN(12, 6, batch_first=True)), {}),
     "GRU cell whose state has channels": (does(cell, layer=lambda: nn.GRUCell(12, 12)), {}),
@@ -408,9 +412,25 @@ def test_constants_are_not_made_smaller_where_another_call_takes_their_turn() ->
         small(LARGER)
 
 
-def test_the_rows_of_a_table_and_the_state_of_a_recurrent_layer_stay() -> None:
-    network = FOLLOWED["LSTM"][0]()
-    reasons = {frozen.reason for frozen in trace(network, PICTURE).frozen}
-    assert "is the state of a recurrent layer, which keeps its size" in reasons
-    small = operate(network, graph := trace(network, PICTURE), random_plan(graph, 0.5, torch.Generator().manual_seed(0))).network
-    assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (6, 6)
+def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -> None:
+    network = randomise(FOLLOWED["LSTM of two layers and directions"][0]()).eval()
+    graph = trace(network, PICTURE)
+    parts = {(part.tensor.removeprefix("middle.layer."), part.dim): part.indices for part in graph.group("middle.layer").slices}
+    assert parts["weight_ih_l0", 0][2].tolist() == [2, 8, 14, 20]
+    assert parts["weight_hh_l1_reverse", 1][2].tolist() == [2]
+    assert parts["weight_ih_l1", 1][2].tolist() == [2, 8]
+    small = operate(network, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).network
+    assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (3, 4)
+    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(LARGER), small.eval()(LARGER))
+
+
+def test_a_state_that_starts_with_values_of_a_fixed_size_stays() -> None:
+    def started(self: Any, x: torch.Tensor) -> torch.Tensor:
+        start = torch.linspace(0, 1, 6).expand(1, len(x), 6).contiguous()
+        return maps_of(self.layer(tokens_of(x), (start, start))[0], x)
+
+    network = Between(Does(started, layer=nn.LSTM(12, 6, batch_first=True)), 6)
+    graph = trace(network, PICTURE)
+    assert {group.name for group in graph.groups} == {"first", "last"}
+    assert any("starts with values of a fixed size" in frozen.reason for frozen in graph.frozen)

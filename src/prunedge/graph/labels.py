@@ -254,6 +254,7 @@ class Labeller(TorchDispatchMode):
         self.ledger, self.rule_for, self.batch, self.by_width, self.regular = ledger, rule_for, batch, by_width, regular
         self.sized = SizedCalls()
         self.calls: Counter[str] = Counter()
+        self.states: dict[str, torch.Tensor] = {}  # the units of each recurrent layer's state, by its path
         self._tags: dict[int, torch.Tensor | ParamView] = {}
         # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
         self._alive: list[torch.Tensor] = []
