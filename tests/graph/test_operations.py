@@ -210,6 +210,27 @@ def biased_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
     return self.out(out.transpose(1, 2).reshape(n, t, -1)).transpose(1, 2).unflatten(2, (4, 4))
 
 
+def relative_positions(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention whose scores are summed with the queries' products with tables of relative positions, shared by the heads."""
+    x = x[:, :, :4, :4]
+    n, _, h, w = x.shape
+    q, k, v = (
+        self.qkv(x.permute(0, 2, 3, 1)).reshape(n, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).reshape(3, -1, h * w, 4).unbind(0)
+    )
+    apart = torch.arange(4)[:, None] - torch.arange(4) + 3
+    places = q.reshape(-1, h, w, 4)
+    rows = torch.einsum("bhwc,hkc->bhwk", places, self.rows[apart])
+    columns = torch.einsum("bhwc,wkc->bhwk", places, self.columns[apart])
+    scores = (q @ k.transpose(-2, -1)).view(-1, h, w, h, w) + rows[:, :, :, :, None] + columns[:, :, :, None, :]
+    out = scores.view(-1, h * w, h * w).softmax(-1) @ v
+    out = out.view(n, self.num_heads, h, w, -1).permute(0, 2, 3, 1, 4).reshape(n, h, w, -1)
+    return self.out(out).permute(0, 3, 1, 2)
+
+
+def unfolded_and_folded(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.fold(F.unfold(x, 3, padding=1).sigmoid(), x.shape[2:], 3, padding=1)
+
+
 def does(function: Callable[..., torch.Tensor], made: int = 12, **layers: Any) -> Callable[[], nn.Module]:
     return lambda: Between(Does(function, **{name: make() if callable(make) else make for name, make in layers.items()}), made)
 
@@ -300,6 +321,11 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "RNN": (does(recurrent, 6, layer=lambda: nn.RNN(12, 6, batch_first=True)), {}),
     "GRU cell whose state has channels": (does(cell, layer=lambda: nn.GRUCell(12, 12)), {}),
     "GRU whose state has channels": (does(with_state, layer=lambda: nn.GRU(12, 12, 2, batch_first=True)), {}),
+    "tables of relative positions": (
+        does(relative_positions, qkv=linear(36), out=linear(), rows=table(7, 4), columns=table(7, 4), num_heads=3),
+        {"middle.qkv": 3, "middle.out": 12},
+    ),
+    "fold": (does(unfolded_and_folded), {}),
     "normalised channels": (does(lambda s, x: F.normalize(x, dim=1)), {}),
     "attention with biases by heads": (
         does(biased_attention, q=linear(), k=linear(), v=linear(), out=linear(), bias=table(16, 3), num_heads=3),

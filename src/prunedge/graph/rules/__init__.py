@@ -10,7 +10,7 @@ from prunedge.graph.labels import Rule
 from prunedge.graph.rules.common import base_name, filled, nothing, unknown
 from prunedge.graph.rules.contractions import convolution, matrix, vector_times_vector, weight_times_vector
 from prunedge.graph.rules.elementwise import gate, noise, pointwise
-from prunedge.graph.rules.moves import join, move, pad, patches, reshape, same, strided
+from prunedge.graph.rules.moves import folded, join, move, pad, patches, reshape, same, strided
 from prunedge.graph.rules.norms import batch_norm, group_norm, layer_norm, weight_norm
 from prunedge.graph.rules.products import attention, product
 from prunedge.graph.rules.recurrent import fused_layer, fused_layers
@@ -84,6 +84,7 @@ def rule_for(func: Any) -> Rule:
         (base in ("cat", "stack"), join),
         (base == "as_strided", strided),
         (base == "im2col", patches),
+        (base == "col2im", folded),
         (base == "glu", gate),
         (base in ("embedding", "_embedding_bag", "_embedding_bag_forward_only"), embedding),
         (base in ("grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback"), grid_sample),

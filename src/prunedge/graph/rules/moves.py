@@ -207,3 +207,15 @@ def patches(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != labels.dim() - 3]).reshape(-1)
     repeats = out.shape[-2] // args[0].shape[-3]
     lab.name(out, line.expand(args[0].shape[-3]).repeat_interleave(repeats).reshape([1] * (out.dim() - 2) + [-1, 1]))
+
+
+def folded(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """(n, c * k * k, places) -> (n, c, h, w): the neighbours that `patches` takes apart, summed up again; those of a channel are one."""
+    labels = lab.labels(args[0])
+    if labels is None:
+        return unknown(lab, func, args, kwargs, out)
+    rows, rank = args[0].dim() - 2, args[0].dim()
+    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != rows]).reshape(-1).expand(args[0].shape[rows])
+    blocks = line.reshape(out.shape[-3], -1)
+    lab.ledger.tie(blocks[:, :1], blocks)
+    lab.name(out, blocks[:, 0].reshape([1] * (rank - 2) + [-1, 1, 1]))

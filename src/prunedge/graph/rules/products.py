@@ -17,8 +17,10 @@ def product(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """(b, n, k) @ (b, k, m): of heads (b), each leaves as a whole; without heads, the contracted channels leave together."""
     added = args[0] if func._schema.name == "aten::baddbmm" else None
     x, y = args[-2:]
-    if lab.param(x) is not None or lab.param(y) is not None:
+    tables = [one for one in (x, y) if lab.param(one) is not None]
+    if len(tables) == 2 or (tables and added is not None):
         return unknown(lab, func, args, kwargs, out)
+    lab.freeze_all(tables, {}, "is a table that is multiplied with activations")
     made = contract(lab, x, y, lab.labels(x), lab.labels(y))
     lab.name(out, made)
     if added is not None and lab.tag(added) is not None:
@@ -52,6 +54,13 @@ def contract(lab: Labeller, x: torch.Tensor, y: torch.Tensor, a: torch.Tensor | 
 
 
 def _contract_plain(lab: Labeller, a: torch.Tensor | None, b: torch.Tensor | None, rank: int) -> torch.Tensor | None:
+    if not lab.by_width:
+        for one, other, dim in ((a, b, rank - 1), (b, a, rank - 2)):
+            across = [] if other is None else varying_dims(other)
+            if one is not None and dim in varying_dims(one) and len(varying_dims(one)) == 2 and across in ([], [2 * rank - 3 - dim]):
+                # Heads beside places, and their width: each head meets the same table of relative positions.
+                lab.ledger.freeze(other, "is a table that heads are multiplied with")
+                return lab.ledger.squash(one, [dim])
     meets = [one for one, d in ((a, rank - 1), (b, rank - 2)) if one is not None and one.shape[d] > 1]
     if any(len(varying_dims(one)) > 1 for one in (a, b) if one is not None):
         for one in (a, b):
