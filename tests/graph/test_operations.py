@@ -47,6 +47,17 @@ def framed(self: Any, x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def written_into_twelve(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = x.new_zeros(len(x), 12, x.shape[2] + 1, x.shape[3])
+    out[:, :, 1:] = x
+    return out
+
+
+def added_along(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, places = self.conv(x), torch.tensor([0, 3])
+    return x.index_add(2, places, y[:, :, :2]).index_copy(2, torch.tensor([1]), y[:, :, :1]).index_fill(3, places, 0.0)
+
+
 def joined_in_place(self: Any, x: torch.Tensor) -> torch.Tensor:
     y = self.conv(x)
     out = x.new_empty(len(x), x.shape[1] + y.shape[1], *x.shape[2:])
@@ -268,6 +279,7 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "padded tokens": (does(lambda s, x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)), {}),
     "shifted by slices": (does(shifted), {}),
     "written into zeros": (does(framed), {}),
+    "written into zeros of a written number": (does(written_into_twelve), {}),
     "joined by writing": (does(joined_in_place, 18, conv=conv(6)), {"middle.conv": 6}),
     "added to some places": (does(added_to_places, conv=conv()), {}),
     "written through a view": (does(seen_through_a_view, conv=conv()), {}),
@@ -277,6 +289,11 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "padded channels": (does(padded_channels, 16, conv=conv(16)), {"middle.conv": 4}),
     "channels joined with zeros": (does(joined_with_zeros, 16, conv=conv(16)), {"middle.conv": 4}),
     "channels joined with ones": (does(joined_with_ones, 16, conv=conv(16)), {"middle.conv": 4}),
+    "added along places": (does(added_along, conv=conv()), {}),
+    "a linear layer by einsum": (
+        does(lambda s, x: torch.einsum("nchw,oc->nohw", x, s.weight), 10, weight=table(10, 12)), {"middle": 10}
+    ),
+    "turned and triangular": (does(lambda s, x: torch.rot90(x, 1, (2, 3)).tril()), {}),
     "masked fill": (does(lambda s, x: x.masked_fill(x.mean(1, keepdim=True) > 0, -1)), {}),
     "gather": (does(gathered), {}),
     "gather by channel": (does(gathered_by_channel), {}),

@@ -25,7 +25,7 @@ _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
 # Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
 # and whether such a call is the one that is meant, its own sizes say.
-_CONSTANTS = {"pad", "zeros", "ones", "full", "new_zeros", "new_ones", "new_full"}
+_CONSTANTS = {"pad", "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"}
 _FACTORS = {
     "mul",
     "mul_",

@@ -260,6 +260,7 @@ class Labeller(TorchDispatchMode):
         self._alive: list[torch.Tensor] = []
         # The same of memories, by their addresses.
         self._memories: dict[int, Memory] = {}
+        self._owners: dict[int, torch.Tensor] = {}
         self._filled: set[int] = set()
         self._made_at: dict[int, tuple[tuple[str, int], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
@@ -343,6 +344,15 @@ class Labeller(TorchDispatchMode):
         memory = self._memories.get(_address(tensor))
         return _address(tensor) in self._filled if memory is None else memory.is_filled(tensor)
 
+    def settle_memories(self) -> None:
+        """The run is over: calls that made tensors into which channels were written name the sizes of these channels."""
+        for where, owner in self._owners.items():
+            site, size = self._made_at.get(where, (None, None))
+            labels = self.labels(owner)
+            if site is not None and size == owner.shape and labels is not None:
+                sizes = tuple((dim, labels, dim) for dim, count in enumerate(labels.shape) if count > 1)
+                self.ledger.resizes.append(Sized(*site, sizes))
+
     def noise(self, tensor: torch.Tensor) -> None:
         """This tensor holds random values, drawn for each element by itself."""
         self._alive.append(tensor)
@@ -379,6 +389,7 @@ class Labeller(TorchDispatchMode):
             memory.write(owner, labels)
         self._alive += [tensor, owner]
         self._memories[_address(tensor)] = memory
+        self._owners[_address(tensor)] = owner
 
     def mixes(self, func: Any, rank: int, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
         """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""

@@ -111,6 +111,7 @@ def _run(
     for tensor in tree_flatten(output)[0]:
         if isinstance(tensor, torch.Tensor):
             ledger.freeze(labeller.labels(tensor), "is the network's output")
+    labeller.settle_memories()
     labeller.sized.leave()
     return labeller.sized
 

@@ -15,7 +15,7 @@ from prunedge.graph.rules.norms import batch_norm, group_norm, layer_norm, weigh
 from prunedge.graph.rules.products import attention, product
 from prunedge.graph.rules.recurrent import fused_layer, fused_layers
 from prunedge.graph.rules.reductions import along, pool, reduce
-from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, regions, scatter, unpool
+from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, put_along, regions, scatter, unpool
 
 _SAME = {"clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "positive"}
 _LIKE = {"empty_like", "zeros_like", "ones_like", "full_like"}
@@ -23,12 +23,12 @@ _RESHAPES = {"view", "_unsafe_view", "reshape", "_reshape_alias"}
 _MOVES = {
     "permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
     "chunk", "unbind", "expand",
-    "unsqueeze", "squeeze", "roll", "flip", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "unsqueeze", "squeeze", "roll", "flip", "rot90", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
     "native_channel_shuffle", "repeat", "unfold", "diagonal",
 }  # fmt: skip
 _SPATIAL = (
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad", "replication_pad",
-    "fractional_max_pool",
+    "fractional_max_pool", "tril", "triu",
 )  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "argmax", "prod", "logsumexp", "any", "all", "norm",
@@ -93,6 +93,7 @@ def rule_for(func: Any) -> Rule:
         (base in ("max_unpool2d", "max_unpool3d"), unpool),
         (base == "gather", gather),
         (base in ("scatter", "scatter_add", "scatter_reduce"), scatter),
+        (base in ("index_add", "index_copy", "index_fill"), put_along),
         (base in ("index_put", "_unsafe_index_put", "_index_put_impl"), put),
         (base == "constant_pad_nd", pad),
         (base in _MOVES, move),
