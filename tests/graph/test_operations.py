@@ -154,6 +154,13 @@ def table_of_tokens(self: Any, x: torch.Tensor) -> torch.Tensor:
     return x + F.interpolate(table, size=x.shape[-2:], mode="bilinear")
 
 
+def tables_of_layers(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """A table of positions for each of two layers, resized together."""
+    for table in F.interpolate(self.places.transpose(2, 3).view(2, -1, 4, 4), size=x.shape[-2:], mode="bicubic"):
+        x = torch.relu(self.conv(x + table))
+    return x
+
+
 def deformed(self: Any, x: torch.Tensor) -> torch.Tensor:
     return self.conv(x, self.offset(x), torch.sigmoid(self.weigh(x)))
 
@@ -303,6 +310,7 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "running sum over places": (does(lambda s, x: x.cumsum(-1)), {}),
     "unsqueezed in place": (does(lambda s, x: x.mean((2, 3)).unsqueeze_(-1).unsqueeze_(-1) + x), {}),
     "resized table": (does(lambda s, x: x + F.interpolate(s.place, size=x.shape[-2:], mode="bicubic"), place=table(1, 12, 4, 4)), {}),
+    "resized tables of several layers": (does(tables_of_layers, conv=conv(), places=table(2, 1, 16, 12)), {}),
     "resized table of tokens": (does(table_of_tokens, place=table(1, 16, 12)), {}),
     "embedding": (does(embedded, rows=lambda: nn.Embedding(12, 12), kinds=lambda: nn.Embedding(3, 12)), {}),
     "deformable convolution": (

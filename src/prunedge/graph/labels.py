@@ -426,11 +426,18 @@ class Labeller(TorchDispatchMode):
             return None if labels is None else self.ledger.squash(labels, range(rank - places, rank))
         self.ledger.used.add(view.name)
         besides = [d for d in range(rank - places) if tensor.shape[d] > 1]
-        atoms = self.ledger.of(view, besides[0], "channel") if len(besides) == 1 else None
-        if atoms is None:
+        # Of several tables at once (one a layer) the channels lie next to the places.
+        channels = rank - places - 1 if rank - places - 1 in besides else besides[0] if len(besides) == 1 else None
+        found = None if channels is None else view.along(channels)
+        if channels is None or found is None:
             self.ledger.freeze_param(view, "a parameter is resampled in an order that can't be followed")
             return None
-        return atoms.reshape([-1 if d == besides[0] else 1 for d in range(rank)])
+        for axis, size in enumerate(self.ledger.shapes[view.name]):
+            if axis != found[0]:
+                self.ledger.freeze(torch.arange(size) + self.ledger.base[view.name, axis], "are places of a table")
+        atoms = self.ledger.of(view, channels, "channel")
+        assert atoms is not None
+        return atoms.reshape([-1 if d == channels else 1 for d in range(rank)])
 
     def param(self, tensor: object) -> ParamView | None:
         """The coordinates of a parameter's view; None for anything else."""
