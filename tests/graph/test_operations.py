@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, roi_align, roi_pool
 
+from prunedge.errors import GraphError
 from prunedge.graph import follow, trace
 from prunedge.models import cost
-from prunedge.plan import random_plan
-from prunedge.surgery import TOLERANCE, masked_outputs, operate
+from prunedge.plan import Plan, random_plan
+from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.graph.test_follow import assert_same
 from tests.networks import randomise
@@ -43,6 +45,17 @@ def framed(self: Any, x: torch.Tensor) -> torch.Tensor:
     out = x.new_zeros(n, c, h + 2, w + 2)
     out[:, :, 1:-1, 1:-1] = x
     return out
+
+
+def written_into_twelve(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = x.new_zeros(len(x), 12, x.shape[2] + 1, x.shape[3])
+    out[:, :, 1:] = x
+    return out
+
+
+def added_along(self: Any, x: torch.Tensor) -> torch.Tensor:
+    y, places = self.conv(x), torch.tensor([0, 3])
+    return x.index_add(2, places, y[:, :, :2]).index_copy(2, torch.tensor([1]), y[:, :, :1]).index_fill(3, places, 0.0)
 
 
 def joined_in_place(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -92,6 +105,21 @@ def put_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
     return maps_of(out, x)
 
 
+def padded_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """The shortcut of a ResNet for small pictures."""
+    return (self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))).relu()
+
+
+def joined_with_zeros(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    return self.conv(x) + torch.cat([x, torch.zeros(n, 4, h, w)], 1)
+
+
+def joined_with_ones(self: Any, x: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    return self.conv(x) + torch.cat([x.new_zeros((n, 2, h, w)), x, torch.ones(size=(n, 2, h, w))], 1)
+
+
 def best_places(x: torch.Tensor, count: int = 16) -> torch.Tensor:
     """The numbers of the places with the largest means, for each channel: (n, count, channels)."""
     return x.mean(2).topk(count, 1).indices.unsqueeze(-1).expand(-1, -1, x.shape[2])
@@ -124,6 +152,13 @@ def scattered_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
 def table_of_tokens(self: Any, x: torch.Tensor) -> torch.Tensor:
     table = self.place.reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
     return x + F.interpolate(table, size=x.shape[-2:], mode="bilinear")
+
+
+def tables_of_layers(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """A table of positions for each of two layers, resized together."""
+    for table in F.interpolate(self.places.transpose(2, 3).view(2, -1, 4, 4), size=x.shape[-2:], mode="bicubic"):
+        x = torch.relu(self.conv(x + table))
+    return x
 
 
 def deformed(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -193,6 +228,27 @@ def biased_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
     return self.out(out.transpose(1, 2).reshape(n, t, -1)).transpose(1, 2).unflatten(2, (4, 4))
 
 
+def relative_positions(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention whose scores are summed with the queries' products with tables of relative positions, shared by the heads."""
+    x = x[:, :, :4, :4]
+    n, _, h, w = x.shape
+    q, k, v = (
+        self.qkv(x.permute(0, 2, 3, 1)).reshape(n, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).reshape(3, -1, h * w, 4).unbind(0)
+    )
+    apart = torch.arange(4)[:, None] - torch.arange(4) + 3
+    places = q.reshape(-1, h, w, 4)
+    rows = torch.einsum("bhwc,hkc->bhwk", places, self.rows[apart])
+    columns = torch.einsum("bhwc,wkc->bhwk", places, self.columns[apart])
+    scores = (q @ k.transpose(-2, -1)).view(-1, h, w, h, w) + rows[:, :, :, :, None] + columns[:, :, :, None, :]
+    out = scores.view(-1, h * w, h * w).softmax(-1) @ v
+    out = out.view(n, self.num_heads, h, w, -1).permute(0, 2, 3, 1, 4).reshape(n, h, w, -1)
+    return self.out(out).permute(0, 3, 1, 2)
+
+
+def unfolded_and_folded(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.fold(F.unfold(x, 3, padding=1).sigmoid(), x.shape[2:], 3, padding=1)
+
+
 def does(function: Callable[..., torch.Tensor], made: int = 12, **layers: Any) -> Callable[[], nn.Module]:
     return lambda: Between(Does(function, **{name: make() if callable(make) else make for name, make in layers.items()}), made)
 
@@ -219,7 +275,10 @@ def linear(made: int = 12) -> Callable[[], nn.Module]:
 
 # What goes between two convolutions: how to make it, and which groups there are besides theirs, with their sizes.
 FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
-    **{f"{mode} padding": (does(lambda s, x, m=mode: F.pad(x, (1, 2, 1, 0), m)), {}) for mode in ("constant", "reflect", "replicate", "circular")},
+    "constant padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0))), {}),
+    "reflected padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "reflect")), {}),
+    "replicated padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "replicate")), {}),
+    "circular padding": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), "circular")), {}),
     "padding with ones": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), value=1.5)), {}),
     "cropping": (does(lambda s, x: F.pad(x, (-1, 2, 0, -1))), {}),
     "zero padding": (layer(lambda: nn.ZeroPad2d(1)), {}),
@@ -227,12 +286,21 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "padded tokens": (does(lambda s, x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)), {}),
     "shifted by slices": (does(shifted), {}),
     "written into zeros": (does(framed), {}),
+    "written into zeros of a written number": (does(written_into_twelve), {}),
     "joined by writing": (does(joined_in_place, 18, conv=conv(6)), {"middle.conv": 6}),
     "added to some places": (does(added_to_places, conv=conv()), {}),
     "written through a view": (does(seen_through_a_view, conv=conv()), {}),
     "index put": (does(index_put, linear=linear()), {}),
     "mask put": (does(mask_put, linear=linear()), {}),
     "index put into zeros": (does(put_into_nothing, linear=linear()), {"middle.linear": 12}),
+    "padded channels": (does(padded_channels, 16, conv=conv(16)), {"middle.conv": 4}),
+    "channels joined with zeros": (does(joined_with_zeros, 16, conv=conv(16)), {"middle.conv": 4}),
+    "channels joined with ones": (does(joined_with_ones, 16, conv=conv(16)), {"middle.conv": 4}),
+    "added along places": (does(added_along, conv=conv()), {}),
+    "a linear layer by einsum": (
+        does(lambda s, x: torch.einsum("nchw,oc->nohw", x, s.weight), 10, weight=table(10, 12)), {"middle": 10}
+    ),
+    "turned and triangular": (does(lambda s, x: torch.rot90(x, 1, (2, 3)).tril()), {}),
     "masked fill": (does(lambda s, x: x.masked_fill(x.mean(1, keepdim=True) > 0, -1)), {}),
     "gather": (does(gathered), {}),
     "gather by channel": (does(gathered_by_channel), {}),
@@ -242,6 +310,7 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "running sum over places": (does(lambda s, x: x.cumsum(-1)), {}),
     "unsqueezed in place": (does(lambda s, x: x.mean((2, 3)).unsqueeze_(-1).unsqueeze_(-1) + x), {}),
     "resized table": (does(lambda s, x: x + F.interpolate(s.place, size=x.shape[-2:], mode="bicubic"), place=table(1, 12, 4, 4)), {}),
+    "resized tables of several layers": (does(tables_of_layers, conv=conv(), places=table(2, 1, 16, 12)), {}),
     "resized table of tokens": (does(table_of_tokens, place=table(1, 16, 12)), {}),
     "embedding": (does(embedded, rows=lambda: nn.Embedding(12, 12), kinds=lambda: nn.Embedding(3, 12)), {}),
     "deformable convolution": (
@@ -268,11 +337,20 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
         spectral(lambda: nn.ConvTranspose2d(12, 10, 2), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}
     ),
     "spectral norm by a hook": (spectral(conv(10), nn.utils.spectral_norm), {"middle": 10}),
-    "LSTM": (does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {}),
+    "LSTM": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, batch_first=True)), {"middle.layer": 6}),
+    "LSTM of two layers and directions": (
+        does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {"middle.layer": 6}
+    ),
+    "LSTM without biases": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bias=False)), {"middle.layer": 6}),
     "GRU": (does(recurrent, layer=lambda: nn.GRU(12, 6, 2, batch_first=True, bidirectional=True)), {}),
     "RNN": (does(recurrent, 6, layer=lambda: nn.RNN(12, 6, batch_first=True)), {}),
     "GRU cell whose state has channels": (does(cell, layer=lambda: nn.GRUCell(12, 12)), {}),
     "GRU whose state has channels": (does(with_state, layer=lambda: nn.GRU(12, 12, 2, batch_first=True)), {}),
+    "tables of relative positions": (
+        does(relative_positions, qkv=linear(36), out=linear(), rows=table(7, 4), columns=table(7, 4), num_heads=3),
+        {"middle.qkv": 3, "middle.out": 12},
+    ),
+    "fold": (does(unfolded_and_folded), {}),
     "normalised channels": (does(lambda s, x: F.normalize(x, dim=1)), {}),
     "attention with biases by heads": (
         does(biased_attention, q=linear(), k=linear(), v=linear(), out=linear(), bias=table(16, 3), num_heads=3),
@@ -306,33 +384,52 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
         assert second.refused == {}
 
 
-def fixed_places(self: Any, x: torch.Tensor) -> torch.Tensor:
+def gathered_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.gather(x, 1, torch.zeros_like(x[:, :6], dtype=torch.long))
 
 
+def scattered_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x.scatter(1, torch.zeros(len(x), 1, 8, 8, dtype=torch.long), 0.0)
+
+
+def put_along_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x.index_put((torch.arange(len(x)), torch.tensor([3] * len(x))), torch.tensor(0.0))
+
+
+def changed_noise(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x + torch.zeros(1, 12, 1, 1).bernoulli_(0.5).add_(torch.arange(12.0).view(1, 12, 1, 1))
+
+
+def fixed_values_written(self: Any, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[..., 0] = torch.arange(12.0)[:, None]
+    return x
+
+
+def written_into_fixed_values(self: Any, x: torch.Tensor) -> torch.Tensor:
+    out = torch.arange(12.0)[None, :, None, None].expand(x.shape).clone()
+    out[..., 0] = x[..., 0]
+    return out
+
+
+def embedded_rows(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return x + self.rows(torch.arange(8)).t()[None, :, :, None]
+
+
 FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "padded channels": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, 2, 2)) + s.conv(x), 16, conv=conv(16)), "no channels"),
-    "gathered channels": (does(fixed_places, 6), "gather"),
-    "scattered channels": (does(lambda s, x: x.scatter(1, torch.zeros(len(x), 1, 8, 8, dtype=torch.long), 0.0)), "scatter"),
-    "put along channels": (does(lambda s, x: x.index_put((torch.arange(len(x)), torch.tensor([3] * len(x))), torch.tensor(0.0))), "index_put"),
-    "meets what was random and then changed": (
-        does(lambda s, x: x + torch.zeros(1, 12, 1, 1).bernoulli_(0.5).add_(torch.arange(12.0).view(1, 12, 1, 1))), "fixed size"
-    ),
-    "written with values of a fixed size": (does(lambda s, x: _set(x.clone(), torch.arange(12.0)[:, None])), "fixed size"),
-    "written into values of a fixed size": (does(lambda s, x: _set(torch.arange(12.0)[None, :, None, None].expand(x.shape).clone(), x[..., 0])), "part of"),
-    "max of an embedding with a norm": (
-        does(lambda s, x: x + s.rows(torch.arange(8)).t()[None, :, :, None], rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"
-    ),
+    "channels cut off": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()), "cut off"),
+    "gathered channels": (does(gathered_channels, 6), "gather"),
+    "scattered channels": (does(scattered_channels), "scatter"),
+    "put along channels": (does(put_along_channels), "index_put"),
+    "meets what was random and then changed": (does(changed_noise), "fixed size"),
+    "written with values of a fixed size": (does(fixed_values_written), "fixed size"),
+    "written into values of a fixed size": (does(written_into_fixed_values), "part of"),
+    "embedding whose rows are renormalised": (does(embedded_rows, rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"),
     "running maxima over channels": (does(lambda s, x: x.cummax(1).values), "cummax"),
     "offsets of each channel": (
         does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(216), weigh=conv(108)), "offsets of its own"
     ),
 }  # fmt: skip
-
-
-def _set(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    x[..., 0] = values
-    return x
 
 
 @pytest.mark.parametrize("name", FROZEN)
@@ -343,9 +440,48 @@ def test_what_is_not_exact_is_frozen_with_the_reason(name: str) -> None:
     assert why in {frozen.name: frozen.reason for frozen in graph.frozen}["first"]
 
 
-def test_the_rows_of_a_table_and_the_state_of_a_recurrent_layer_stay() -> None:
-    network = FOLLOWED["LSTM"][0]()
-    reasons = {frozen.reason for frozen in trace(network, PICTURE).frozen}
-    assert "is the state of a recurrent layer, which keeps its size" in reasons
-    small = operate(network, graph := trace(network, PICTURE), random_plan(graph, 0.5, torch.Generator().manual_seed(0))).network
-    assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (6, 6)
+def test_constants_beside_channels_are_pinned_and_come_back_with_the_saved_sizes() -> None:
+    network = randomise(FOLLOWED["padded channels"][0]()).eval()
+    graph = trace(network, PICTURE)
+    plan = Plan({"first": (0, 3, 4, 7, 9), "middle.conv": (1, 2, 3)})
+    small = operate(network, graph, plan).network.eval()
+    assert (small.first.out_channels, small.middle.conv.out_channels) == (5, 8)
+    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(LARGER), small(LARGER))
+
+
+def test_constants_are_not_made_smaller_where_another_call_takes_their_turn() -> None:
+    def padded(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % 2:
+            x = F.pad(x, (0, 0, 0, 1))
+        return self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))
+
+    network = randomise(Between(Does(padded, conv=nn.Conv2d(12, 16, 1)), 16)).eval()
+    small = operate(network, trace(network, PICTURE), Plan({"middle.conv": (1, 2, 3)})).network.eval()
+    assert small(PICTURE).shape == (2, 2)
+    with pytest.raises(GraphError, match="took a way"):
+        small(LARGER)
+
+
+def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -> None:
+    network = randomise(FOLLOWED["LSTM of two layers and directions"][0]()).eval()
+    graph = trace(network, PICTURE)
+    parts = {(part.tensor.removeprefix("middle.layer."), part.dim): part.indices for part in graph.group("middle.layer").slices}
+    assert parts["weight_ih_l0", 0][2].tolist() == [2, 8, 14, 20]
+    assert parts["weight_hh_l1_reverse", 1][2].tolist() == [2]
+    assert parts["weight_ih_l1", 1][2].tolist() == [2, 8]
+    small = operate(network, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).network
+    assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (3, 4)
+    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(LARGER), small.eval()(LARGER))
+
+
+def test_a_state_that_starts_with_values_of_a_fixed_size_stays() -> None:
+    def started(self: Any, x: torch.Tensor) -> torch.Tensor:
+        start = torch.linspace(0, 1, 6).expand(1, len(x), 6).contiguous()
+        return maps_of(self.layer(tokens_of(x), (start, start))[0], x)
+
+    network = Between(Does(started, layer=nn.LSTM(12, 6, batch_first=True)), 6)
+    graph = trace(network, PICTURE)
+    assert {group.name for group in graph.groups} == {"first", "last"}
+    assert any("starts with values of a fixed size" in frozen.reason for frozen in graph.frozen)

@@ -46,6 +46,9 @@ Pins = Mapping[Call, Mapping[int, tuple[int, int]]]  # place among the call's si
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
+# Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
+# and whether such a call is the one that is meant, its own sizes say.
+_CONSTANTS = {"pad", "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"}
 _FACTORS = {
     "mul",
     "mul_",
@@ -166,7 +169,7 @@ class SizedCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func)) or _THREAD.uncounted:
+        if (factor is None and not _names_sizes(func) and not _makes_constants(func)) or _THREAD.uncounted:
             return func(*args, **(kwargs or {}))
         module, passed = self._running[-1]
         site = _site(sys._getframe(1))[0]
@@ -194,11 +197,14 @@ class _Pinned(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, pinning = kwargs or {}, self._pinning
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func)) or _THREAD.uncounted:
+        is_constant = _makes_constants(func)
+        if (factor is None and not _names_sizes(func) and not is_constant) or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
         if id(boundary) != self.root:
             return func(*args, **kwargs)  # in a child's code
+        if is_constant and site not in pinning.turns:
+            return func(*args, **kwargs)  # noise that training alone draws: nothing that tracing met depends on it
         call = self._known(site)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
@@ -209,7 +215,11 @@ class _Pinned(TorchFunctionMode):
                 now = factor * pinning.factors.get(call, 1.0)
             pinning.needed |= now != factor
             return func(args[0], now, *args[2:], **kwargs)
-        if pins := pinning.sizes.get(call):
+        if not (pins := pinning.sizes.get(call)):
+            return func(*args, **kwargs)
+        if is_constant:
+            args, kwargs = _with_constants(func, args, kwargs, pins, pinning)
+        else:
             args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
         return func(*args, **kwargs)
 
@@ -411,6 +421,32 @@ def _again(function: Callable[..., nn.Module], args: tuple[Any, ...], pinning: P
 def _names_sizes(func: Any) -> bool:
     name = getattr(func, "__name__", "")
     return name in _SHAPES or name in _SPLITS
+
+
+def _makes_constants(func: Any) -> bool:
+    return getattr(func, "__name__", "") in _CONSTANTS
+
+
+def _with_constants(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int, int]], pinning: Pinning) -> tuple[Any, Any]:
+    """The arguments of `pad`, or of a call that makes a tensor of one number, with the pinned sizes."""
+    name, kwargs = func.__name__, dict(kwargs)
+    first = 1 if name == "pad" or name.startswith("new_") else 0
+    keyword = next((word for word in ("pad", "size") if word in kwargs), None)
+    several = keyword is None and isinstance(args[first], int)
+    asked = list(kwargs[keyword]) if keyword is not None else list(args[first:] if several else args[first])
+    now = list(asked)
+    for place, (own, size) in pins.items():
+        if place >= len(asked) or asked[place] not in (own, size):
+            raise GraphError(
+                f"this pruned layer made constants of the sizes {asked} where {own} was expected at place {place}: its code took a way "
+                "that it had not taken when it was pruned",
+                remedy="use it at the picture size and in the mode that it was pruned with",
+            )
+        now[place] = size
+    pinning.needed |= now != asked
+    if keyword is not None:
+        return args, {**kwargs, keyword: now}
+    return (*args[:first], now, *(() if several else args[first + 1 :])), kwargs
 
 
 def _factor(func: Any, args: Any) -> float | None:

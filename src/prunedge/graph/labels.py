@@ -255,12 +255,15 @@ class Labeller(TorchDispatchMode):
         self.ledger, self.rule_for, self.batch, self.by_width, self.regular = ledger, rule_for, batch, by_width, regular
         self.sized = SizedCalls()
         self.calls: Counter[str] = Counter()
+        self.states: dict[str, torch.Tensor] = {}  # the units of each recurrent layer's state, by its path
         self._tags: dict[int, torch.Tensor | ParamView] = {}
         # Tensors are known by identity, and Python reuses the ids of the dead: keep all alive until the end.
         self._alive: list[torch.Tensor] = []
         # The same of memories, by their addresses.
         self._memories: dict[int, Memory] = {}
+        self._owners: dict[int, torch.Tensor] = {}
         self._filled: set[int] = set()
+        self._made_at: dict[int, tuple[tuple[str, int], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -315,11 +318,41 @@ class Labeller(TorchDispatchMode):
         """This new tensor holds one number throughout, or nothing yet."""
         self._alive.append(tensor)
         self._filled.add(_address(tensor))
+        if self.sized.site is not None:
+            self._made_at[_address(tensor)] = (self.sized.site, tensor.shape)
+
+    def constants(self, tensor: torch.Tensor, dim: int) -> torch.Tensor | None:
+        """Labels of a new tensor of one number that is joined with channels along a dimension: each of its places may leave.
+
+        None where it can't be made smaller, since it is part of another, or its size is not named by the call that made it.
+        """
+        where = _address(tensor)
+        site, size = self._made_at.get(where, (None, None))
+        if site is None or size != tensor.shape or where in self._memories or where not in self._filled:
+            return None
+        labels = self.places(tensor, dim)
+        self.ledger.resizes.append(Sized(*site, ((dim, labels, dim),)))
+        return labels
+
+    def places(self, like: torch.Tensor, dim: int, count: int | None = None) -> torch.Tensor:
+        """Labels along a dimension of places that hold a constant: each leaves with the channel that it meets."""
+        count = like.shape[dim] if count is None else count
+        atoms = torch.arange(count) + self.ledger.new(count)
+        return atoms.reshape([-1 if d == dim else 1 for d in range(like.dim())])
 
     def is_filled(self, tensor: torch.Tensor) -> bool:
         """Whether the tensor holds nothing but what its memory was filled with."""
         memory = self._memories.get(_address(tensor))
         return _address(tensor) in self._filled if memory is None else memory.is_filled(tensor)
+
+    def settle_memories(self) -> None:
+        """The run is over: calls that made tensors into which channels were written name the sizes of these channels."""
+        for where, owner in self._owners.items():
+            site, size = self._made_at.get(where, (None, None))
+            labels = self.labels(owner)
+            if site is not None and size == owner.shape and labels is not None:
+                sizes = tuple((dim, labels, dim) for dim, count in enumerate(labels.shape) if count > 1)
+                self.ledger.resizes.append(Sized(*site, sizes))
 
     def noise(self, tensor: torch.Tensor) -> None:
         """This tensor holds random values, drawn for each element by itself."""
@@ -357,6 +390,7 @@ class Labeller(TorchDispatchMode):
             memory.write(owner, labels)
         self._alive += [tensor, owner]
         self._memories[_address(tensor)] = memory
+        self._owners[_address(tensor)] = owner
 
     def mixes(self, func: Any, rank: int, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
         """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""
@@ -393,11 +427,18 @@ class Labeller(TorchDispatchMode):
             return None if labels is None else self.ledger.squash(labels, range(rank - places, rank))
         self.ledger.used.add(view.name)
         besides = [d for d in range(rank - places) if tensor.shape[d] > 1]
-        atoms = self.ledger.of(view, besides[0], "channel") if len(besides) == 1 else None
-        if atoms is None:
+        # Of several tables at once (one a layer) the channels lie next to the places.
+        channels = rank - places - 1 if rank - places - 1 in besides else besides[0] if len(besides) == 1 else None
+        found = None if channels is None else view.along(channels)
+        if channels is None or found is None:
             self.ledger.freeze_param(view, "a parameter is resampled in an order that can't be followed")
             return None
-        return atoms.reshape([-1 if d == besides[0] else 1 for d in range(rank)])
+        for axis, size in enumerate(self.ledger.shapes[view.name]):
+            if axis != found[0]:
+                self.ledger.freeze(torch.arange(size) + self.ledger.base[view.name, axis], "are places of a table")
+        atoms = self.ledger.of(view, channels, "channel")
+        assert atoms is not None
+        return atoms.reshape([-1 if d == channels else 1 for d in range(rank)])
 
     def param(self, tensor: object) -> ParamView | None:
         """The coordinates of a parameter's view; None for anything else."""

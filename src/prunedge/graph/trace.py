@@ -134,6 +134,7 @@ def _run(
         ledger.freeze(labeller.labels(tensor), "is the network's output")
         if (view := labeller.param(tensor)) is not None:
             ledger.freeze_param(view, "is the network's output")
+    labeller.settle_memories()
     labeller.sized.leave()
     return labeller.sized
 

@@ -10,12 +10,12 @@ from prunedge.graph.labels import Rule
 from prunedge.graph.rules.common import base_name, filled, nothing, unknown
 from prunedge.graph.rules.contractions import convolution, matrix, vector_times_vector, weight_times_vector
 from prunedge.graph.rules.elementwise import gate, noise, pointwise
-from prunedge.graph.rules.moves import join, move, pad, patches, reshape, same, strided
+from prunedge.graph.rules.moves import folded, join, move, pad, patches, reshape, same, strided
 from prunedge.graph.rules.norms import batch_norm, group_norm, layer_norm, weight_norm
 from prunedge.graph.rules.products import attention, product
 from prunedge.graph.rules.recurrent import fused_layer, fused_layers
 from prunedge.graph.rules.reductions import along, pool, reduce
-from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, regions, scatter, unpool
+from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, put_along, regions, scatter, unpool
 
 _SAME = {"clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "positive"}
 _LIKE = {"empty_like", "zeros_like", "ones_like", "full_like"}
@@ -23,12 +23,12 @@ _RESHAPES = {"view", "_unsafe_view", "reshape", "_reshape_alias"}
 _MOVES = {
     "permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
     "chunk", "unbind", "expand",
-    "unsqueeze", "squeeze", "roll", "flip", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "unsqueeze", "squeeze", "roll", "flip", "rot90", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
     "native_channel_shuffle", "repeat", "unfold", "diagonal",
 }  # fmt: skip
 _SPATIAL = (
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad", "replication_pad",
-    "fractional_max_pool",
+    "fractional_max_pool", "tril", "triu",
 )  # fmt: skip
 _REDUCTIONS = {
     "mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "argmax", "prod", "logsumexp", "any", "all", "norm",
@@ -84,6 +84,7 @@ def rule_for(func: Any) -> Rule:
         (base in ("cat", "stack"), join),
         (base == "as_strided", strided),
         (base == "im2col", patches),
+        (base == "col2im", folded),
         (base == "glu", gate),
         (base in ("embedding", "_embedding_bag", "_embedding_bag_forward_only"), embedding),
         (base in ("grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback"), grid_sample),
@@ -92,6 +93,7 @@ def rule_for(func: Any) -> Rule:
         (base in ("max_unpool2d", "max_unpool3d"), unpool),
         (base == "gather", gather),
         (base in ("scatter", "scatter_add", "scatter_reduce"), scatter),
+        (base in ("index_add", "index_copy", "index_fill"), put_along),
         (base in ("index_put", "_unsafe_index_put", "_index_put_impl"), put),
         (base == "constant_pad_nd", pad),
         (base in _MOVES, move),
@@ -107,4 +109,9 @@ def rule_for(func: Any) -> Rule:
 
 
 # What these do to any number of channels is what they do to each of them (see `follow`).
-REGULAR: frozenset[Rule] = frozenset({convolution, matrix, batch_norm, same, reshape, join, pad, pool, reduce, pointwise, filled, nothing})
+REGULAR: frozenset[Rule] = frozenset(
+    {
+        convolution, matrix, deformable, embedding, batch_norm, same, reshape, join, pad, pool, unpool, regions, reduce, pointwise,
+        filled, noise, nothing,
+    }
+)  # fmt: skip

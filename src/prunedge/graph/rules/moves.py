@@ -101,7 +101,31 @@ def pad(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             moved.append(small.expand(out.shape))
         lab.name(out, ParamView(view.name, tuple(moved)))
     elif labels is not None:
-        lab.name(out, compact(along(labels, [d for d in padded if labels.shape[d] > 1], 0)))
+        for d in padded:
+            if labels.shape[d] > 1:
+                labels = _pad_channels(lab, labels, d, before[d], after[d], 2 * (x.dim() - 1 - d))
+        lab.name(out, compact(labels))
+
+
+def _pad_channels(lab: Labeller, labels: torch.Tensor, dim: int, before: int, after: int, place: int) -> torch.Tensor:
+    """Constants beside channels (the shortcut of a ResNet for small pictures): each leaves with the channel that it meets.
+
+    The call then pads with fewer of them; where it can't be told which call that is, they stay.
+    """
+    if before < 0 or after < 0:
+        lab.ledger.freeze(labels, "a fixed number of channels is cut off")
+    sides: list[torch.Tensor | None] = []
+    for count in (before, after):
+        if count <= 0:
+            sides.append(None)
+        elif lab.sized.site is None:
+            sides.append(torch.zeros([count if d == dim else 1 for d in range(labels.dim())], dtype=torch.int64))
+        else:
+            sides.append(lab.places(labels, dim, count))
+    inner = labels.narrow(dim, max(0, -before), labels.shape[dim] - max(0, -before) - max(0, -after))
+    lab.resizes((place + side, one, dim) for side, one in enumerate(sides) if one is not None)
+    parts = [sides[0], inner, sides[1]]
+    return torch.cat([one.expand([*inner.shape[:dim], -1, *inner.shape[dim + 1 :]]) for one in parts if one is not None], dim)
 
 
 def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -149,6 +173,8 @@ def join(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         found = [(x.unsqueeze(dim), None if labels is None else labels.unsqueeze(dim)) for x, labels in several]
     else:
         found = [(x, lab.promote(x)) for x in args[0] if x.numel()]
+        if any(labels is not None and labels.shape[dim] > 1 for _, labels in found):
+            found = [(x, lab.constants(x, dim) if labels is None else labels) for x, labels in found]
     if all(labels is None for _, labels in found):
         return
     flat = [d for d in range(out.dim()) if d != dim and all(L is None or L.shape[d] == 1 for _, L in found)]
@@ -190,3 +216,15 @@ def patches(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != labels.dim() - 3]).reshape(-1)
     repeats = out.shape[-2] // args[0].shape[-3]
     lab.name(out, line.expand(args[0].shape[-3]).repeat_interleave(repeats).reshape([1] * (out.dim() - 2) + [-1, 1]))
+
+
+def folded(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """(n, c * k * k, places) -> (n, c, h, w): the neighbours that `patches` takes apart, summed up again; those of a channel are one."""
+    labels = lab.labels(args[0])
+    if labels is None:
+        return unknown(lab, func, args, kwargs, out)
+    rows, rank = args[0].dim() - 2, args[0].dim()
+    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != rows]).reshape(-1).expand(args[0].shape[rows])
+    blocks = line.reshape(out.shape[-3], -1)
+    lab.ledger.tie(blocks[:, :1], blocks)
+    lab.name(out, blocks[:, 0].reshape([1] * (rank - 2) + [-1, 1, 1]))

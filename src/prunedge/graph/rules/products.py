@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.concepts import Operation
-from prunedge.graph.labels import Labeller
+from prunedge.graph.labels import Labeller, compact
 from prunedge.graph.rules.common import outputs_of, unknown, varying_dims
 from prunedge.graph.rules.elementwise import pointwise
 
@@ -17,8 +17,12 @@ def product(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """(b, n, k) @ (b, k, m): of heads (b), each leaves as a whole; without heads, the contracted channels leave together."""
     added = args[0] if func._schema.name == "aten::baddbmm" else None
     x, y = args[-2:]
-    if lab.param(x) is not None or lab.param(y) is not None:
+    if added is None and _layer(lab, x, y, out):
+        return
+    tables = [one for one in (x, y) if lab.param(one) is not None]
+    if len(tables) == 2 or (tables and added is not None):
         return unknown(lab, func, args, kwargs, out)
+    lab.freeze_all(tables, {}, "is a table that is multiplied with activations")
     made = contract(lab, x, y, lab.labels(x), lab.labels(y))
     lab.name(out, made)
     if added is not None and lab.tag(added) is not None:
@@ -26,6 +30,35 @@ def product(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             lab.freeze_all((added,), {}, "meets values of a fixed size")
         else:
             pointwise(lab, func, (added, out), {}, out)
+
+
+def _layer(lab: Labeller, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> bool:
+    """A weight in a batched product, the same for the whole batch (einsum's way to write a linear layer): follow it as one.
+
+    False where it is none: both or neither are weights, or what meets it has channels elsewhere, too.
+    """
+    views = (lab.param(x), lab.param(y))
+    rank = x.dim()
+    if (views[0] is None) == (views[1] is None):
+        return False
+    view, weight, other, along = (views[1], y, x, rank - 1) if views[1] is not None else (views[0], x, y, rank - 2)
+    assert view is not None
+    contracted, makes = (rank - 2, rank - 1) if weight is y else (rank - 1, rank - 2)
+    labels = lab.labels(other)
+    shared = all(compact(c).shape[0] == 1 for c in view.coordinates)
+    ins, outs = view.along(contracted), view.along(makes)
+    if labels is None or varying_dims(labels) != [along] or not shared or ins is None or outs is None or ins[0] == outs[0]:
+        return False
+    lab.ledger.used.add(view.name)
+    part = prod(weight.shape[-2:]) / prod(lab.ledger.shapes[view.name])
+    places = other.shape[0] * other.shape[2 * rank - 3 - along]
+    lab.ledger.operations.append(Operation(view.name, places / lab.batch * part))
+    line = lab.ledger.of(view, contracted, "in")
+    made = lab.ledger.of(view, makes, "out")
+    assert line is not None and made is not None
+    lab.ledger.tie(labels.reshape(-1), line)
+    lab.name(out, made.reshape([-1 if d == makes else 1 for d in range(rank)]))
+    return True
 
 
 def contract(lab: Labeller, x: torch.Tensor, y: torch.Tensor, a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
@@ -52,6 +85,13 @@ def contract(lab: Labeller, x: torch.Tensor, y: torch.Tensor, a: torch.Tensor | 
 
 
 def _contract_plain(lab: Labeller, a: torch.Tensor | None, b: torch.Tensor | None, rank: int) -> torch.Tensor | None:
+    if not lab.by_width:
+        for one, other, dim in ((a, b, rank - 1), (b, a, rank - 2)):
+            across = [] if other is None else varying_dims(other)
+            if one is not None and dim in varying_dims(one) and len(varying_dims(one)) == 2 and across in ([], [2 * rank - 3 - dim]):
+                # Heads beside places, and their width: each head meets the same table of relative positions.
+                lab.ledger.freeze(other, "is a table that heads are multiplied with")
+                return lab.ledger.squash(one, [dim])
     meets = [one for one, d in ((a, rank - 1), (b, rank - 2)) if one is not None and one.shape[d] > 1]
     if any(len(varying_dims(one)) > 1 for one in (a, b) if one is not None):
         for one in (a, b):

@@ -138,6 +138,24 @@ def scatter(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         lab.name(out, found)
 
 
+def put_along(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """`index_add`, `index_copy`, `index_fill`: values at some places along one dimension, which holds no channels."""
+    x, dim, index = args[0], args[1] % max(1, args[0].dim()), args[2]
+    source = args[3] if len(args) > 3 and isinstance(args[3], torch.Tensor) and args[3].dim() else None
+    labels, theirs = lab.labels(x), None if source is None else lab.labels(source)
+    known = all(lab.param(one) is None for one in (x, index, source)) and lab.tag(index) is None
+    if labels is None or not known or labels.shape[dim] > 1:
+        return unknown(lab, func, args, kwargs, out)
+    if theirs is not None:
+        lab.ledger.tie(labels, theirs, "meets values that are no channels")
+    elif source is not None and any(source.shape[d] > 1 for d in varying_dims(labels)) and not lab.is_filled(source):
+        lab.ledger.freeze(labels, "meets values of a fixed size")
+    if is_in_place(func):
+        lab.rewrite(out, labels)
+    else:
+        lab.name(out, labels)
+
+
 def _picks_places(lab: Labeller, labels: torch.Tensor, dim: int, index: torch.Tensor) -> bool:
     """Whether these numbers pick the same places in each channel, or each channel's own, along a dimension that holds none."""
     if labels.shape[dim] > 1 or index.dim() != labels.dim():
