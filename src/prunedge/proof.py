@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from prunedge.errors import GraphError, PrunedgeError
+from prunedge.errors import GraphError, PrunedgeError, SurgeryError
 from prunedge.graph import ChannelGraph, Statistic, call
 from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
@@ -191,7 +191,7 @@ class Proof:
 
     def _answers_finitely(self, example: Any, dtype: torch.dtype, loud: Answer) -> bool:
         """Whether the whole network, which is not the reference while that is masked, answers with numbers."""
-        whole = copy.deepcopy(self._network).to(dtype)
+        whole = copied(self._network)._apply(lambda x: _at_least(x, dtype))
         with _swapped(whole, loud):
             return _finite(answer(whole, example, dtype))
 
@@ -248,7 +248,8 @@ def masked_outputs(
 
 def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Every tensor of the network's answer in evaluation mode, by its way; an example of less precision than `dtype` is raised to it."""
-    with undisturbed(network), torch.no_grad():
+    # Compiled parts run as they are written: compiling each attempt would take longer than all else.
+    with undisturbed(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         network.eval()
         torch.manual_seed(0)  # networks that draw numbers draw the same ones
         return seen_in(call(network, _precise_example(example, dtype)), network)
@@ -258,7 +259,18 @@ def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
     if all(_exact(x.dtype, dtype) for x in aliases(network).values()):
         return network
-    return copy.deepcopy(network).to(dtype)
+    return copied(network)._apply(lambda x: _at_least(x, dtype))
+
+
+def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy; SurgeryError where something in the network can't be copied."""
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:  # whatever is in the user's modules
+        raise SurgeryError(
+            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
+            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
+        ) from error  # fmt: skip
 
 
 def aliases(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -360,11 +372,18 @@ def _without(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tens
 
 
 def _precise_example(example: Any, dtype: torch.dtype) -> Any:
-    return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or _exact(x.dtype, dtype) else x.to(dtype), example)
+    return tree_map(lambda x: _at_least(x, dtype) if isinstance(x, torch.Tensor) else x, example)
 
 
 def _exact(own: torch.dtype, wanted: torch.dtype) -> bool:
-    return not own.is_floating_point or torch.finfo(own).bits >= torch.finfo(wanted).bits
+    return not (own.is_floating_point or own.is_complex) or torch.finfo(own).bits >= torch.finfo(wanted).bits
+
+
+def _at_least(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor, real or complex as it is, in this precision at least."""
+    if _exact(x.dtype, dtype):
+        return x
+    return x.to(dtype.to_complex() if x.is_complex() else dtype)
 
 
 def _slices(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Iterator[tuple[torch.Tensor, int, np.ndarray]]:
@@ -382,7 +401,8 @@ def _made_loud(network: nn.Module) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     found = {}
     for name, parameter in network.named_parameters():
-        if not parameter.is_floating_point() or not parameter.numel() or parameter.is_meta:
+        plain = parameter.layout is torch.strided and not parameter.is_meta
+        if not parameter.is_floating_point() or not parameter.numel() or not plain:
             continue
         first = parameter.detach()[(0,) * parameter.dim()]
         if abs(float(first)) < _FAINT and float(parameter.detach().float().abs().max()) < _FAINT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import re
@@ -23,7 +22,7 @@ from prunedge.errors import SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.plan import Plan
-from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, taken
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, taken
 from prunedge.spans import timed
 
 __all__ = [
@@ -106,7 +105,7 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
         refused.update(search.guilty(rest, verdict, pinned))
         rest = plan.without(refused)
         if not rest.keep:
-            small, verdict = copy.deepcopy(network), Verdict(0.0)
+            small, verdict = copied(network), Verdict(0.0)
             break
         small, verdict, pinned = search.with_pins(rest)
     if refused:
@@ -278,8 +277,7 @@ def _kind(name: str) -> str:
 
 def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
-    memo: dict[int, Any] = dict(tensors)
-    return copy.deepcopy(network, memo)
+    return copied(network, dict(tensors))
 
 
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
