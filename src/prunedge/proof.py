@@ -221,7 +221,7 @@ class Proof:
             answer(small, question.example, dtype)
         for (name, number), whole in wanted.items():
             narrow = found.get((name, number))
-            layer = reference.get_submodule(name)
+            layer: Any = reference.get_submodule(name)
             if narrow is None or narrow.dim() != whole.dim():
                 return name
             dim = whole.dim() - 1 if isinstance(layer, (nn.Linear, nn.LayerNorm)) else min(1, whole.dim() - 1)
