@@ -251,8 +251,15 @@ def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, to
     # Compiled parts run as they are written: compiling each attempt would take longer than all else.
     with undisturbed(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
         network.eval()
-        torch.manual_seed(0)  # networks that draw numbers draw the same ones
+        _draw_the_same(network)
         return seen_in(call(network, _precise_example(example, dtype)), network)
+
+
+def _draw_the_same(network: nn.Module) -> None:
+    """Networks that draw numbers draw the same ones each time."""
+    torch.default_generator.manual_seed(0)
+    for device in {x.device for x in network.parameters() if x.device.type == "cuda"}:
+        torch.cuda.default_generators[device.index].manual_seed(0)
 
 
 def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from prunedge.attention import slim
-from prunedge.errors import SurgeryError, WeightsError
+from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, norm_by_blocks
 from prunedge.graph.calls import Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.plan import Plan
@@ -131,7 +131,7 @@ class _Search:
         """The first of several attempts that can be proven: no pins, those where the plan removes channels, more where it fails, all.
 
         More are for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
-        Where none can be proven, the one that came farthest.
+        Where none can be proven, the one that came farthest, of those that pin no more than they have a reason to.
         """
         best: tuple[nn.Module | None, Verdict, Pinned] | None = None
         for pinned in self._ways(plan):
@@ -139,7 +139,8 @@ class _Search:
             if small is not None:
                 return small, verdict, pinned
             self._failed = verdict
-            if best is None or self._reached(verdict) > self._reached(best[1]):
+            last = pinned is not None and pinned == _sized(self._graph)
+            if best is None or (not last and self._reached(verdict) > self._reached(best[1])):
                 best = None, verdict, pinned
         assert best is not None
         return best
@@ -170,7 +171,10 @@ class _Search:
         """The network after the plan, where it can be proven with these pins."""
         self._attempts += 1
         pinned = set() if more is None else _touched(self._graph, plan) | more
-        small = _sliced(self._network, self._graph, plan, pinned)
+        try:
+            small = _sliced(self._network, self._graph, plan, pinned)
+        except GraphError as error:  # a module that can't be pinned
+            return None, Verdict(float("inf"), str(error))
         # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
         # such a mistake hides under any tolerance that float32 needs.
         strict = any(True for _ in pinned_modules(small))
