@@ -13,6 +13,7 @@ from torch import nn
 
 from prunedge.errors import GraphError, SurgeryError
 from prunedge.graph import trace
+from prunedge.importance import rank
 from prunedge.models import cost
 from prunedge.plan import Plan
 from prunedge.proof import masked_outputs
@@ -91,6 +92,14 @@ def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
     assert surgery.network.scale.dtype == network.scale.dtype
     wanted = masked_outputs(network, graph, surgery.plan)[0]
     assert torch.allclose(surgery.network.eval()(example), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_networks_with_such_parameters_are_ranked(dtype: torch.dtype) -> None:
+    network = randomise(Scaled((torch.rand(8, 1, 1) * 5 + 1).to(dtype), torch.ones(2, dtype=torch.int64)))
+    graph = trace(network, PICTURE)
+    scores = rank(network, graph, [(PICTURE, torch.tensor([0, 1]))], "taylor")
+    assert scores.values.keys() == {"a", "b"} and all(bool((value > 0).any()) for value in scores.values.values())
 
 
 def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
