@@ -57,6 +57,7 @@ _SIZE_WORDS = (
     "size_per",
     "radix",
 )
+_INPUT_WORDS = {"num_channels", "in_channels", "in_chans", "in_features", "in_dim", "input_dim", "inplanes"}
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,7 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     mend(small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
     _mend_sizes(small, graph, plan, pinned)
+    _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
@@ -393,6 +395,29 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
                 sizes[key] = changed[value]
     if sizes:
         network.__dict__["_prunedge_sizes"] = {**network.__dict__.get("_prunedge_sizes", {}), **sizes}
+
+
+def _mend_inputs(small: nn.Module, network: nn.Module) -> None:
+    """Bring what modules say of the width of their input in line with the layers in them that read it; some compare the two."""
+    sizes: dict[str, int] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+            continue
+        mended = small.get_submodule(name)
+        for attribute in _INPUT_WORDS & vars(module).keys():
+            value = vars(module)[attribute]
+            widths = {_inputs(mended.get_submodule(child)) for child, layer in module.named_children() if _inputs(layer) == value}
+            now = widths.pop() if len(widths) == 1 else value
+            if type(value) is int and now != value and vars(mended)[attribute] == value:
+                setattr(mended, attribute, now)
+                sizes[f"{name}.{attribute}".lstrip(".")] = now
+    if sizes:
+        small.__dict__["_prunedge_sizes"] = {**small.__dict__.get("_prunedge_sizes", {}), **sizes}
+
+
+def _inputs(layer: nn.Module) -> int:
+    """How many channels a layer reads; -1 where it is none."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels if isinstance(layer, _CONVOLUTIONS) else -1
 
 
 def _slim_attention(network: nn.Module) -> None:

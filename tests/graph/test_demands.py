@@ -88,6 +88,19 @@ class Blur(nn.Module):
         return F.conv2d(x, self.filt, groups=self.channels, padding=1)
 
 
+class Checked(nn.Module):
+    """Compares the width of its input with a number that it keeps, as layers of transformers do."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_channels, self.projection = channels, nn.Conv2d(channels, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] != self.num_channels:
+            raise ValueError("make sure that the channels match")
+        return self.projection(x)
+
+
 def ghost(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
     first = self.primary(x)
     return torch.cat([first, self.cheap(first)], 1)[:, : self.out_chs]
@@ -121,6 +134,7 @@ DEMANDS: dict[str, nn.Module] = {
     "a residual and a dense part": Between(Dual(12, 7)),
     "a part that is convolved": Between(Partial(12, 5)),
     "a filter of its own": Between(Blur(12)),
+    "a checked width": Between(Checked(12), 8),
     "ghosts": Between(Does(ghost, out_chs=12, primary=nn.Conv2d(12, 7, 1), cheap=nn.Conv2d(7, 7, 3, padding=1, groups=7))),
     "shuffled halves": Between(Does(shuffle_unit, conv=nn.Conv2d(6, 6, 1))),
     "maxout": Between(Does(maxout), 6),
