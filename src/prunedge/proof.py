@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,11 +248,16 @@ def masked_outputs(
 
 def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Every tensor of the network's answer in evaluation mode, by its way; an example of less precision than `dtype` is raised to it."""
-    # Compiled parts run as they are written: compiling each attempt would take longer than all else.
-    with undisturbed(network), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with undisturbed(network), torch.no_grad(), _as_written(network):
         network.eval()
         _draw_the_same(network)
         return seen_in(call(network, _precise_example(example, dtype)), network)
+
+
+def _as_written(network: nn.Module) -> AbstractContextManager[Any]:
+    """Compiled parts run as they are written: compiling each attempt would take longer than all else."""
+    compiled = any("_orig_mod" in module._modules or module._compiled_call_impl is not None for module in network.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _draw_the_same(network: nn.Module) -> None:
