@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from prunedge.errors import GraphError, PrunedgeError
+from prunedge.errors import GraphError, PrunedgeError, SurgeryError
 from prunedge.graph import ChannelGraph, Statistic, call
 from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
@@ -191,7 +191,7 @@ class Proof:
 
     def _answers_finitely(self, example: Any, dtype: torch.dtype, loud: Answer) -> bool:
         """Whether the whole network, which is not the reference while that is masked, answers with numbers."""
-        whole = copy.deepcopy(self._network).to(dtype)
+        whole = copied(self._network)._apply(lambda x: _at_least(x, dtype))
         with _swapped(whole, loud):
             return _finite(answer(whole, example, dtype))
 
@@ -221,7 +221,7 @@ class Proof:
             answer(small, question.example, dtype)
         for (name, number), whole in wanted.items():
             narrow = found.get((name, number))
-            layer = reference.get_submodule(name)
+            layer: Any = reference.get_submodule(name)
             if narrow is None or narrow.dim() != whole.dim():
                 return name
             dim = whole.dim() - 1 if isinstance(layer, (nn.Linear, nn.LayerNorm)) else min(1, whole.dim() - 1)
@@ -248,17 +248,41 @@ def masked_outputs(
 
 def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Every tensor of the network's answer in evaluation mode, by its way; an example of less precision than `dtype` is raised to it."""
-    with undisturbed(network), torch.no_grad():
+    with undisturbed(network), torch.no_grad(), _as_written(network):
         network.eval()
-        torch.manual_seed(0)  # networks that draw numbers draw the same ones
+        _draw_the_same(network)
         return seen_in(call(network, precise_example(example, dtype)), network)
+
+
+def _as_written(network: nn.Module) -> AbstractContextManager[Any]:
+    """Compiled parts run as they are written: compiling each attempt would take longer than all else."""
+    compiled = any("_orig_mod" in module._modules or module._compiled_call_impl is not None for module in network.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def _draw_the_same(network: nn.Module) -> None:
+    """Networks that draw numbers draw the same ones each time."""
+    torch.default_generator.manual_seed(0)
+    for device in {x.device for x in network.parameters() if x.device.type == "cuda"}:
+        torch.cuda.default_generators[device.index].manual_seed(0)
 
 
 def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
     if all(_exact(x.dtype, dtype) for x in aliases(network).values()):
         return network
-    return copy.deepcopy(network).to(dtype)
+    return copied(network)._apply(lambda x: _at_least(x, dtype))
+
+
+def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy; SurgeryError where something in the network can't be copied."""
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:  # whatever is in the user's modules
+        raise SurgeryError(
+            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
+            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
+        ) from error  # fmt: skip
 
 
 def aliases(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -363,11 +387,18 @@ def _without(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tens
 
 def precise_example(example: Any, dtype: torch.dtype) -> Any:
     """The example with every tensor of less precision raised to this one."""
-    return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or _exact(x.dtype, dtype) else x.to(dtype), example)
+    return tree_map(lambda x: _at_least(x, dtype) if isinstance(x, torch.Tensor) else x, example)
 
 
 def _exact(own: torch.dtype, wanted: torch.dtype) -> bool:
-    return not own.is_floating_point or torch.finfo(own).bits >= torch.finfo(wanted).bits
+    return not (own.is_floating_point or own.is_complex) or torch.finfo(own).bits >= torch.finfo(wanted).bits
+
+
+def _at_least(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor, real or complex as it is, in this precision at least."""
+    if _exact(x.dtype, dtype):
+        return x
+    return x.to(dtype.to_complex() if x.is_complex() else dtype)
 
 
 def _slices(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Iterator[tuple[torch.Tensor, int, np.ndarray]]:
@@ -385,7 +416,8 @@ def _made_loud(network: nn.Module) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     found = {}
     for name, parameter in network.named_parameters():
-        if not parameter.is_floating_point() or not parameter.numel() or parameter.is_meta:
+        plain = parameter.layout is torch.strided and not parameter.is_meta
+        if not parameter.is_floating_point() or not parameter.numel() or not plain:
             continue
         first = parameter.detach()[(0,) * parameter.dim()]
         if abs(float(first)) < _FAINT and float(parameter.detach().float().abs().max()) < _FAINT:

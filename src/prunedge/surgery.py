@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import logging
@@ -29,7 +28,7 @@ from prunedge.graph.outputs import seen_in
 from prunedge.graph.undisturbed import held_tensors, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
-from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
 
 __all__ = [
@@ -64,6 +63,7 @@ _SIZE_WORDS = (
     "size_per",
     "radix",
 )
+_INPUT_WORDS = {"num_channels", "in_channels", "in_chans", "in_features", "in_dim", "input_dim", "inplanes"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
         refused.update(search.guilty(rest, verdict, pinned))
         rest = plan.without(refused)
         if not rest.keep:
-            small, verdict = copy.deepcopy(network), Verdict(0.0)
+            small, verdict = copied(network), Verdict(0.0)
             break
         small, verdict, pinned = search.with_pins(rest)
     if refused:
@@ -138,7 +138,7 @@ class _Search:
         """The first of several attempts that can be proven: no pins, those where the plan removes channels, more where it fails, all.
 
         More are for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
-        Where none can be proven, the one that came farthest.
+        Where none can be proven, the one that came farthest, of those that pin no more than they have a reason to.
         """
         best: tuple[nn.Module | None, Verdict, Pinned] | None = None
         for pinned in self._ways(plan):
@@ -146,7 +146,8 @@ class _Search:
             if small is not None:
                 return self._fitting(small, verdict, plan, pinned)
             self._failed = verdict
-            if best is None or self._reached(verdict) > self._reached(best[1]):
+            last = pinned is not None and pinned == _sized(self._graph)
+            if best is None or (not last and self._reached(verdict) > self._reached(best[1])):
                 best = None, verdict, pinned
         assert best is not None
         return best
@@ -357,7 +358,7 @@ def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Mo
     for held in held_tensors(network):
         if not held.is_leaf:  # kept from a forward with gradients, which torch refuses to copy
             memo.setdefault(id(held), held.detach().clone())
-    return copy.deepcopy(network, memo)
+    return copied(network, memo)
 
 
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -372,6 +373,7 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     mend(small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
     _mend_sizes(small, graph, plan, pinned)
+    _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
@@ -544,6 +546,29 @@ def _reads(kind: type[nn.Module], site: str) -> set[str]:
         function = inspect.unwrap(getattr(kind, method, None) or (lambda: None))
         names.update(getattr(getattr(function, "__code__", None), "co_names", ()))
     return names
+
+
+def _mend_inputs(small: nn.Module, network: nn.Module) -> None:
+    """Bring what modules say of the width of their input in line with the layers in them that read it; some compare the two."""
+    sizes: dict[str, int] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+            continue
+        mended = small.get_submodule(name)
+        for attribute in _INPUT_WORDS & vars(module).keys():
+            value = vars(module)[attribute]
+            widths = {_inputs(mended.get_submodule(child)) for child, layer in module.named_children() if _inputs(layer) == value}
+            now = widths.pop() if len(widths) == 1 else value
+            if type(value) is int and now != value and vars(mended)[attribute] == value:
+                setattr(mended, attribute, now)
+                sizes[f"{name}.{attribute}".lstrip(".")] = now
+    if sizes:
+        small.__dict__["_prunedge_sizes"] = {**small.__dict__.get("_prunedge_sizes", {}), **sizes}
+
+
+def _inputs(layer: nn.Module) -> int:
+    """How many channels a layer reads; -1 where it is none."""
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels if isinstance(layer, _CONVOLUTIONS) else -1
 
 
 def _slim_attention(network: nn.Module) -> None:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
@@ -35,8 +36,10 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     the same `width` of every head. The network runs once in
     evaluation mode without gradients (so frozen backbones are seen like all others), and once more in training mode
     when evaluation leaves parameters unused (auxiliary heads); its mode, buffers and the random state stay as they were.
-    Raises GraphError when the network does not run on the example.
+    Raises GraphError when the network does not run on the example, shows no tensor in its answer, or is no plain module (scripted,
+    exported, quantized or prepared for it, wrapped, lazy).
     """
+    check_plain(network)
     tensors = floating(network)
     ledger = Ledger({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     trainable = {name for name, _ in network.named_parameters()}
@@ -96,9 +99,9 @@ def _squeezed(divisions: list[tuple[str, torch.Tensor]], parts: list[tuple[str, 
 
 
 def floating(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter and floating buffer once, by the first of its names."""
-    named = [*network.named_parameters(), *network.named_buffers()]
-    return {name: tensor for name, tensor in named if tensor.is_floating_point()}
+    """Every parameter, of whatever kind of number, and floating buffer once, by the first of its names."""
+    buffers = {name: tensor for name, tensor in network.named_buffers() if tensor.is_floating_point()}
+    return {**dict(network.named_parameters()), **buffers}
 
 
 def call(network: nn.Module, example: Any) -> Any:
@@ -129,6 +132,9 @@ def _run(
             for name in only:
                 ledger.freeze_param(ParamView(name, ()), f"used in training only, which can't be traced: {error}")
             return None
+        if any(tensor.is_meta for tensor in tensors.values()):
+            remedy = "its weights are on the meta device: load them first (network.to_empty(device=...), then load_state_dict)"
+            raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=remedy) from error
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
     for tensor in seen.values():
         ledger.freeze(labeller.labels(tensor), "is the network's output")

@@ -153,7 +153,7 @@ class TaylorCollector:
         Runs the graph's example once, to tell them from those that don't take part; gradients and flags of the parameters change.
         """
         for parameter in network.parameters():
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
             parameter.grad = None
         with self.attach(network), torch.enable_grad():
             self._watch.start(1)

@@ -43,7 +43,7 @@ def cost(net: nn.Module, example: torch.Tensor) -> Cost:
 
 
 def _macs(net: nn.Module, picture: torch.Tensor) -> int:
-    first = next(net.parameters(), None)
+    first = next((parameter for parameter in net.parameters() if parameter.is_floating_point()), None)
     picture = picture.detach().to(first) if first is not None else picture.detach()
     counter = FlopCounterMode(display=False)
     with evaluating(net), torch.random.fork_rng(), torch.no_grad(), _slow_attention(), counter:

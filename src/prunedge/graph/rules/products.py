@@ -134,7 +134,8 @@ def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
             lab.ledger.tie(weights, theirs, "meets a mask of a fixed size")
     elif mask is not None and mask.dim() > 2 and mask.shape[-3] > 1:
         lab.ledger.freeze(weights, "meets a mask of a fixed size")
-    if lab.by_width and a is not None and a.shape[-1] > 1 and kwargs.get("scale") is None:
+    by_width = lab.by_width or (a is not None and varying_dims(a) == [a.dim() - 1])  # or there is one head alone
+    if by_width and a is not None and a.shape[-1] > 1 and kwargs.get("scale") is None:
         # Its default scale is the root of the width.
         wide = lab.ledger.squash(a, [d for d in varying_dims(a) if d != a.dim() - 1])
         lab.mixes(func, q.dim(), {q.dim() - 1: [wide.reshape(-1)]})
