@@ -194,11 +194,16 @@ class _Pinned(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, pinning = kwargs or {}, self._pinning
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func)) or _THREAD.uncounted:
+        recorded = factor is None and pinning.factors and _recorded_number(func, args)
+        if (factor is None and not recorded and not _names_sizes(func)) or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
         if id(boundary) != self.root:
             return func(*args, **kwargs)  # in a child's code
+        if recorded:
+            if any(call.site == site for call in pinning.factors):
+                return func(args[0], args[1] * pinning.factors.get(self._known(site), 1.0), *args[2:], **kwargs)
+            return func(*args, **kwargs)
         call = self._known(site)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
@@ -209,9 +214,14 @@ class _Pinned(TorchFunctionMode):
                 now = factor * pinning.factors.get(call, 1.0)
             pinning.needed |= now != factor
             return func(args[0], now, *args[2:], **kwargs)
-        if pins := pinning.sizes.get(call):
-            args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
-        return func(*args, **kwargs)
+        pins = pinning.sizes.get(call)
+        if not pins:
+            return func(*args, **kwargs)
+        args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            raise self._strange(site, f"met a tensor that its sizes do not fit ({error}) at a reshape or split") from error
 
     def _known(self, site: str) -> Call:
         """The call that tracing saw at this place and turn."""
@@ -384,6 +394,9 @@ def ways(kind: type[nn.Module]) -> list[str]:
 def _pinned_method(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            # Compiled code has no places: this module runs as it is, between compiled pieces.
+            return torch.compiler.disable(_run_pinned)(self, function, args, kwargs)
         return _run_pinned(self, function, args, kwargs)
 
     return method
@@ -425,27 +438,48 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int,
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
         now = [pins[place][1] for place in range(len(pins))]
         whole = sum(now)
-        own = [min(asked, whole - start) for start in range(0, whole, asked)] if isinstance(asked, int) else list(asked)
-        pinning.needed |= own != now
+        if isinstance(asked, int):
+            pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
+        elif isinstance(asked, (tuple, list)):
+            pinning.needed |= len(asked) != len(now) or _differ(now, asked)
         return (x, now, dim), {}
     if name == "unflatten":
         dim, sizes = (args[1], args[2]) if len(args) > 2 else (kwargs["dim"], kwargs["sizes"])
         first = dim % x.dim()
         now = _pinned(sizes, {place - first: pair for place, pair in pins.items()})
-        pinning.needed |= now != list(sizes)
+        pinning.needed |= _differ(now, sizes)
         return (x, dim, now), {}
     named = kwargs.get("shape", kwargs.get("size"))
     sizes = named if named is not None else args[1] if isinstance(args[1], (tuple, list)) else args[1:]
     now = _pinned(sizes, pins)
-    pinning.needed |= now != list(sizes)
+    pinning.needed |= _differ(now, sizes)
     return (x, now), {}
+
+
+def _differ(now: list[Any], sizes: Any) -> bool:
+    """Whether any of these sizes is another one; those that export or torch.jit.trace leave open are taken for the same."""
+    pairs = zip(now, sizes, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
 
 
 def _pinned(sizes: Any, pins: Mapping[int, tuple[int, int]]) -> list[Any]:
     found = list(sizes)
     for place, (own, now) in pins.items():
-        if 0 <= place < len(found) and found[place] != -1:
+        if not 0 <= place < len(found):
+            continue
+        size = found[place]
+        if isinstance(size, torch.SymInt):
+            # Sizes of channels are plain numbers to torch.export: a batch is in this one.
+            found[place] = size // own * now
+        elif (number := int(size)) != -1:
             # Blocks may be folded into the batch, whose size is free: then it is a multiple of the traced one.
-            folded = isinstance(found[place], int) and found[place] > own and found[place] % own == 0
-            found[place] = found[place] // own * now if folded else now
+            folded = number > own and number % own == 0
+            found[place] = size // own * now if folded else now
     return found
+
+
+def _recorded_number(func: Any, args: Any) -> bool:
+    """Whether this is a factor that torch.jit.trace records: a tensor then, since sizes are."""
+    if getattr(func, "__name__", "") not in _FACTORS or not torch.jit.is_tracing():
+        return False
+    return len(args) > 1 and isinstance(args[1], torch.Tensor) and args[1].dim() == 0
