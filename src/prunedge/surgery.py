@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
-from prunedge.graph.calls import Call, Pinning, pin, pinned_modules, pins_of, unpin
-from prunedge.graph.concepts import KeptIndices
+from prunedge.graph.calls import Call, Pin, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.concepts import KeptIndices, Layout
 from prunedge.graph.undisturbed import held_tensors, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.graph.zeroed import in_blocks, zeroed
@@ -452,11 +452,12 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
 
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
     """Give the calls that name sizes in these modules those that are left of them."""
-    pins: dict[str, dict[Call, dict[int, tuple[int, int]]]] = {}
+    pins: dict[str, dict[Call, dict[int, Pin]]] = {}
     for name in names:
         # Channels that have come down to one are none any more to the graph: their places keep what they were pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
+    batch = _batch(graph.example)
     fresh: dict[tuple[str, Call, int], int] = {}
     for one in graph.resizes:
         if one.module not in pins:
@@ -469,13 +470,32 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
                     f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
                     remedy="keep these groups out of the plan",
                 )  # fmt: skip
+            examples = _examples(layout, axis, batch)
             # What its code says is in terms of the size before the first surgery.
-            sizes[place] = (sizes[place][0] if place in sizes else layout.number.shape[axis], now)
+            own = sizes[place].own if place in sizes else layout.number.shape[axis] // examples
+            sizes[place] = Pin(own, now // examples, examples)
     for name, found in pins.items():
         module = network.get_submodule(name)
         factors = dict(pins_of(module).factors)
         if found or name in graph.factors:
             pin(module, Pinning(found, graph.sized_calls[name], factors, wanted=graph.factors.get(name, {})))
+
+
+def _batch(example: Any) -> int:
+    return len(next(x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()))
+
+
+def _examples(layout: Layout, axis: int, batch: int) -> int:
+    """The batch where it is folded into this dimension, whose blocks then repeat with each example; else 1."""
+    number, channel = (np.moveaxis(lines, axis, 0) for lines in (layout.number, layout.channel))
+    unit, rest = divmod(len(number), batch)
+    if rest or unit in (0, len(number)):
+        return 1
+    repeat, vary = True, False
+    for lines in (number, channel):
+        repeat = repeat and bool((lines.reshape(batch, unit, *lines.shape[1:]) == lines[:unit]).all())
+        vary = vary or bool((lines != lines[0]).any())
+    return batch if repeat and vary else 1
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -485,7 +505,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     set is noted on the network, since its weights alone don't tell it.
     """
     sizes: dict[str, Any] = {}
-    batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
+    batch = _batch(graph.example)
     for one in graph.reshapes:
         if one.module in pinned:
             continue
@@ -567,7 +587,7 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
         pinning = pins_of(module)
         found[f"{name}()"] = {
             "places": {site: sorted(times) for site, times in pinning.turns.items()},
-            "sizes": [[*call, {str(place): list(pair) for place, pair in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
+            "sizes": [[*call, {str(place): list(one) for place, one in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
             "factors": [[*call, factor] for call, factor in pinning.factors.items()],
         }
     return found
@@ -622,7 +642,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
                     remedy="prune it again with this version",
                 )  # fmt: skip
             turns = {site: frozenset(times) for site, times in found["places"].items()}
-            calls = {Call(site, turn): {int(place): (own, now) for place, (own, now) in one.items()} for site, turn, one in found["sizes"]}
+            calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
             pin(small.get_submodule(name), Pinning(calls, turns, factors))
     _slim_attention(small)

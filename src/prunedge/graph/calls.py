@@ -42,7 +42,16 @@ class Call(NamedTuple):
     turn: int
 
 
-Pins = Mapping[Call, Mapping[int, tuple[int, int]]]  # place among the call's sizes -> (size in the module's own terms, size now)
+Pins = Mapping[Call, Mapping[int, "Pin"]]  # place among the call's sizes -> what is put there
+
+
+class Pin(NamedTuple):
+    """A size in a module's code: what its code says, what it is now, and of how many examples (1 where no batch is folded into it)."""
+
+    own: int
+    now: int
+    examples: int = 1
+
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
@@ -430,13 +439,13 @@ def _factor(func: Any, args: Any) -> float | None:
     return args[1] if len(args) > 1 and type(args[1]) is float and getattr(func, "__name__", "") in _FACTORS else None
 
 
-def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int, int]], pinning: Pinning) -> tuple[Any, Any]:
+def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, Pin], pinning: Pinning) -> tuple[Any, Any]:
     """The same call's arguments with the pinned sizes."""
     name, x = func.__name__, args[0]
     if name in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
-        now = [pins[place][1] for place in range(len(pins))]
+        now = [pins[place].now * pins[place].examples for place in range(len(pins))]
         whole = sum(now)
         if isinstance(asked, int):
             pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
@@ -446,7 +455,7 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int,
     if name == "unflatten":
         dim, sizes = (args[1], args[2]) if len(args) > 2 else (kwargs["dim"], kwargs["sizes"])
         first = dim % x.dim()
-        now = _pinned(sizes, {place - first: pair for place, pair in pins.items()})
+        now = _pinned(sizes, {place - first: one for place, one in pins.items()})
         pinning.needed |= _differ(now, sizes)
         return (x, dim, now), {}
     named = kwargs.get("shape", kwargs.get("size"))
@@ -462,19 +471,19 @@ def _differ(now: list[Any], sizes: Any) -> bool:
     return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
 
 
-def _pinned(sizes: Any, pins: Mapping[int, tuple[int, int]]) -> list[Any]:
+def _pinned(sizes: Any, pins: Mapping[int, Pin]) -> list[Any]:
     found = list(sizes)
-    for place, (own, now) in pins.items():
+    for place, pin in pins.items():
         if not 0 <= place < len(found):
             continue
         size = found[place]
         if isinstance(size, torch.SymInt):
             # Sizes of channels are plain numbers to torch.export: a batch is in this one.
-            found[place] = size // own * now
+            found[place] = size * pin.now // pin.own
         elif (number := int(size)) != -1:
-            # Blocks may be folded into the batch, whose size is free: then it is a multiple of the traced one.
-            folded = number > own and number % own == 0
-            found[place] = size // own * now if folded else now
+            # Blocks may be folded into the batch, whose size is free.
+            folded = number % pin.own == 0 and (number > pin.own or pin.examples > 1)
+            found[place] = size // pin.own * pin.now if folded else pin.now * pin.examples
     return found
 
 
