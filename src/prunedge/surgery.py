@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import logging
@@ -27,7 +26,7 @@ from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.calls import Call, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import KeptIndices, Layout
-from prunedge.graph.undisturbed import held_tensors, undisturbed
+from prunedge.graph.undisturbed import copied, held_tensors, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
@@ -107,7 +106,7 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     if small is None:
         # Each group is fine by itself but not together: trust none of them.
         refused, rest = dict.fromkeys(plan.keep, reason or why), Plan({})
-        small, difference, _ = copy.deepcopy(network), 0.0, ""
+        small, difference, _ = copied(network), 0.0, ""
     log.warning("left whole, could not be proven: %s", ", ".join(refused))
     return Surgery(small, rest, refused, difference)
 
@@ -333,7 +332,8 @@ def _precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
     if all(_exact(x.dtype, dtype) for x in _aliases(network).values()):
         return network
-    return copy.deepcopy(network).to(dtype)
+    held = {id(x): x.detach().to(dtype) for x in held_tensors(network) if x.is_floating_point()}
+    return copied(network, held).to(dtype)
 
 
 def _precise_example(example: Any, dtype: torch.dtype) -> Any:
@@ -364,15 +364,6 @@ def _aliases(network: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
-    """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
-    memo: dict[int, Any] = dict(tensors)
-    for held in held_tensors(network):
-        if not held.is_leaf:  # kept from a forward with gradients, which torch refuses to copy
-            memo.setdefault(id(held), held.detach().clone())
-    return copy.deepcopy(network, memo)
-
-
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
 
@@ -389,7 +380,7 @@ def _take(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
 def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
     tensors = _aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
-    small = _copy_with(network, swapped)
+    small = copied(network, swapped)
     mend(small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
     _mend_sizes(small, graph, plan, pinned)
@@ -621,7 +612,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             wrong.append(f"{name}: {have} does not fit {want}")
     if wrong:
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
-    small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
+    small = copied(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
     attributes = {path: size for path, size in (sizes or {}).items() if not path.endswith("()")}
     for path, size in attributes.items():
