@@ -25,7 +25,7 @@ from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, Statistic, call, norm_by_blocks
 from prunedge.graph.calls import Call, Pin, Pinning, pin, pinned_modules, pins_of, unpin
-from prunedge.graph.concepts import KeptIndices, Layout
+from prunedge.graph.concepts import KeptIndices
 from prunedge.graph.undisturbed import copied, held_tensors, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.graph.zeroed import in_blocks, zeroed
@@ -183,6 +183,8 @@ def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
             network.train(training)
             call(network, _precise_example(example, precise))
+        for _, module in pinned_modules(network):
+            pins_of(module).settle()
         for name, methods_of in verdicts.items():
             for method, why in methods_of.items():
                 if why:
@@ -228,6 +230,8 @@ def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[st
         return None, float("inf"), f"the smaller network does not run ({type(error).__name__}: {str(error)[:120]})"
     difference = _difference(found, wanted)
     if difference <= tolerance:
+        for _, module in pinned_modules(precise):
+            pins_of(module).settle()
         aside = _touched(graph, plan, aside=True) & {name for name, _ in pinned_modules(small)}
         try:
             if aside:
@@ -237,7 +241,7 @@ def _attempt(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[st
                 pins_of(precise.get_submodule(name)).needed = True
         for name, module in list(pinned_modules(small)):
             pinning = pins_of(precise.get_submodule(name))
-            pinning.settle()
+            pinning.close()
             if pinning.needed:
                 pin(module, pinning)
             else:
@@ -436,7 +440,7 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
     if module.transposed:
         module.in_channels, module.out_channels = outs, ins * module.groups
         return
-    if module.groups == module.in_channels and ins == 1:
+    if module.groups == module.in_channels > 1 and ins == 1:
         module.groups = outs // (module.out_channels // module.groups)
     module.out_channels, module.in_channels = outs, ins * module.groups
 
@@ -445,10 +449,9 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
     """Give the calls that name sizes in these modules those that are left of them."""
     pins: dict[str, dict[Call, dict[int, Pin]]] = {}
     for name in names:
-        # Channels that have come down to one are none any more to the graph: their places keep what they were pinned to.
+        # Channels that have come down to one are none any more to the graph: a split keeps what it was pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
-    batch = _batch(graph.example)
     fresh: dict[tuple[str, Call, int], int] = {}
     for one in graph.resizes:
         if one.module not in pins:
@@ -461,32 +464,19 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
                     f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
                     remedy="keep these groups out of the plan",
                 )  # fmt: skip
-            examples = _examples(layout, axis, batch)
-            # What its code says is in terms of the size before the first surgery.
-            own = sizes[place].own if place in sizes else layout.number.shape[axis] // examples
-            sizes[place] = Pin(own, now // examples, examples)
+            sizes[place] = Pin(sizes[place].own if place in sizes else layout.number.shape[axis], now)
     for name, found in pins.items():
         module = network.get_submodule(name)
-        factors = dict(pins_of(module).factors)
+        # The other sizes of its reshapes are what they are: its code may work them out from those that change.
+        for reshape, shape in graph.reshaped.get(name, {}).items():
+            sizes = found.setdefault(reshape, {})
+            for place, size in enumerate(shape):
+                if size is not None and (name, reshape, place) not in fresh:
+                    sizes[place] = Pin(size, size)
         if found or name in graph.factors:
-            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted=graph.factors.get(name, {})))
-
-
-def _batch(example: Any) -> int:
-    return len(next(x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()))
-
-
-def _examples(layout: Layout, axis: int, batch: int) -> int:
-    """The batch where it is folded into this dimension, whose blocks then repeat with each example; else 1."""
-    number, channel = (np.moveaxis(lines, axis, 0) for lines in (layout.number, layout.channel))
-    unit, rest = divmod(len(number), batch)
-    if rest or unit in (0, len(number)):
-        return 1
-    repeat, vary = True, False
-    for lines in (number, channel):
-        repeat = repeat and bool((lines.reshape(batch, unit, *lines.shape[1:]) == lines[:unit]).all())
-        vary = vary or bool((lines != lines[0]).any())
-    return batch if repeat and vary else 1
+            places = {(asked, place) for asked, sizes in found.items() for place in sizes}
+            factors, wanted = dict(pins_of(module).factors), dict(graph.factors.get(name, {}))
+            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted, places))
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -496,7 +486,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     set is noted on the network, since its weights alone don't tell it.
     """
     sizes: dict[str, Any] = {}
-    batch = _batch(graph.example)
+    batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
     for one in graph.reshapes:
         if one.module in pinned:
             continue

@@ -42,16 +42,14 @@ class Call(NamedTuple):
     turn: int
 
 
-Pins = Mapping[Call, Mapping[int, "Pin"]]  # place among the call's sizes -> what is put there
-
-
 class Pin(NamedTuple):
-    """A size in a module's code: what its code says, what it is now, and of how many examples (1 where no batch is folded into it)."""
+    """A size in a module's code: what its code says, and what it is now. Where a batch is folded into it, both grow with that."""
 
     own: int
     now: int
-    examples: int = 1
 
+
+Shape = tuple[int | None, ...]
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
@@ -92,24 +90,36 @@ class Pinning:
     """What a pinned module runs with.
 
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
-    numbers that its code has worked out. `wanted` are those that the factors shall make; `settle` makes them the factors.
-    `needed` tells whether its code has ever asked for anything else.
+    numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
+    it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
+    has ever asked for anything else.
     """
 
-    sizes: Pins
+    sizes: dict[Call, dict[int, Pin]]
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
-    wanted: Mapping[Call, float] = field(default_factory=dict)
+    wanted: dict[Call, float] = field(default_factory=dict)
+    open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
+    asked: dict[tuple[Call, int], int] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
-        """Forget the numbers themselves: only what they differed by stays, so that what else they depend on may change."""
+        """What was met is known from now on by what it differed by, so that what else it depends on may change."""
         for call, ratios in self.met.items():
             self.factors.pop(call, None)
             if len(ratios) == 1 and ratios != {1.0}:
                 self.factors[call] = next(iter(ratios))
-        self.wanted, self.met = {}, {}
+            self.wanted.pop(call, None)
+        for (call, place), number in self.asked.items():
+            self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
+            self.open.discard((call, place))
+        self.met, self.asked = {}, {}
+
+    def close(self) -> None:
+        """No more is to be found out."""
+        self.settle()
+        self.wanted, self.open = {}, set()
 
     def alike(self, site: str) -> bool:
         """Whether each passage there is pinned in the same way, so that it may be passed any number of times."""
@@ -135,7 +145,7 @@ class SizedCalls(TorchFunctionMode):
     """Notes the calls that name sizes or factors in each module's code; `site` is the module and the call that is under way.
 
     `turns` holds for each module and place in its code how often its forwards have passed there; `factors` for each module the
-    factors that its code has used, by call: NaN where they differed.
+    factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed.
     """
 
     def __init__(self) -> None:
@@ -143,6 +153,7 @@ class SizedCalls(TorchFunctionMode):
         self.site: tuple[str, Call] | None = None
         self.turns: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[Call, float]] = {}
+        self.shapes: dict[str, dict[Call, Shape]] = {}
         self._running: list[tuple[str, Counter[str]]] = []
         self.enter("")
 
@@ -172,6 +183,8 @@ class SizedCalls(TorchFunctionMode):
             mine = self.factors.setdefault(module, {})
             for call, factor in factors.items():
                 mine[call] = factor if mine.get(call, factor) == factor else math.nan
+        for module, shapes in other.shapes.items():
+            self.shapes[module] = {**shapes, **self.shapes.get(module, {})}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
@@ -186,9 +199,18 @@ class SizedCalls(TorchFunctionMode):
             factors[call] = factor if factors.get(call, factor) == factor else math.nan
         self.site = (module, call)
         try:
-            return func(*args, **(kwargs or {}))
+            out = func(*args, **(kwargs or {}))
         finally:
             self.site = None
+        if factor is None and isinstance(out, torch.Tensor):
+            self._note(self.shapes.setdefault(module, {}), call, tuple(out.shape))
+        return out
+
+    @staticmethod
+    def _note(shapes: dict[Call, Shape], call: Call, shape: Shape) -> None:
+        before = shapes.get(call, shape)
+        same = len(before) == len(shape)
+        shapes[call] = tuple(a if a == b else None for a, b in zip(before, shape, strict=True)) if same else ()
 
 
 class _Pinned(TorchFunctionMode):
@@ -226,7 +248,7 @@ class _Pinned(TorchFunctionMode):
         pins = pinning.sizes.get(call)
         if not pins:
             return func(*args, **kwargs)
-        args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
+        args, kwargs = _with_sizes(func, args, kwargs, call, pinning)
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
@@ -439,13 +461,13 @@ def _factor(func: Any, args: Any) -> float | None:
     return args[1] if len(args) > 1 and type(args[1]) is float and getattr(func, "__name__", "") in _FACTORS else None
 
 
-def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, Pin], pinning: Pinning) -> tuple[Any, Any]:
+def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
     """The same call's arguments with the pinned sizes."""
-    name, x = func.__name__, args[0]
+    name, x, pins = func.__name__, args[0], pinning.sizes[call]
     if name in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
-        now = [pins[place].now * pins[place].examples for place in range(len(pins))]
+        now = [pins[place].now for place in range(len(pins))]
         whole = sum(now)
         if isinstance(asked, int):
             pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
@@ -454,13 +476,12 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, Pin], pinn
         return (x, now, dim), {}
     if name == "unflatten":
         dim, sizes = (args[1], args[2]) if len(args) > 2 else (kwargs["dim"], kwargs["sizes"])
-        first = dim % x.dim()
-        now = _pinned(sizes, {place - first: one for place, one in pins.items()})
+        now = _pinned(sizes, call, pinning, dim % x.dim())
         pinning.needed |= _differ(now, sizes)
         return (x, dim, now), {}
     named = kwargs.get("shape", kwargs.get("size"))
     sizes = named if named is not None else args[1] if isinstance(args[1], (tuple, list)) else args[1:]
-    now = _pinned(sizes, pins)
+    now = _pinned(sizes, call, pinning)
     pinning.needed |= _differ(now, sizes)
     return (x, now), {}
 
@@ -471,19 +492,25 @@ def _differ(now: list[Any], sizes: Any) -> bool:
     return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
 
 
-def _pinned(sizes: Any, pins: Mapping[int, Pin]) -> list[Any]:
+def _pinned(sizes: Any, call: Call, pinning: Pinning, first: int = 0) -> list[Any]:
+    """The sizes with the pinned ones among them, whose places count from `first`."""
     found = list(sizes)
-    for place, pin in pins.items():
-        if not 0 <= place < len(found):
+    for place, pin in pinning.sizes[call].items():
+        if not 0 <= place - first < len(found):
             continue
-        size = found[place]
+        size = found[place - first]
         if isinstance(size, torch.SymInt):
             # Sizes of channels are plain numbers to torch.export: a batch is in this one.
-            found[place] = size * pin.now // pin.own
+            found[place - first] = size * pin.now // pin.own
         elif (number := int(size)) != -1:
             # Blocks may be folded into the batch, whose size is free.
-            folded = number % pin.own == 0 and (number > pin.own or pin.examples > 1)
-            found[place] = size // pin.own * pin.now if folded else pin.now * pin.examples
+            grown = pin.own > 0 and number * pin.now % pin.own == 0
+            if number == pin.own or not grown or (call, place) in pinning.open:
+                found[place - first] = pin.now
+            else:
+                found[place - first] = size * pin.now // pin.own
+            if (call, place) in pinning.open:
+                pinning.asked[call, place] = number
     return found
 
 
