@@ -386,11 +386,23 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     swapped = {id(tensors[name]): _like(tensors[name], _take(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = copied(network, swapped)
     mend(small)
+    _note_groups(network, small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
     _mend_sizes(small, graph, plan, pinned)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
+
+
+def _note_groups(network: nn.Module, small: nn.Module) -> None:
+    """Note the groups of convolutions that have changed: the weights of one that has lost all groups but one do not tell."""
+    before = dict(network.named_modules())
+    noted = dict(small.__dict__.get("_prunedge_sizes", {}))
+    for name, module in small.named_modules():
+        if isinstance(module, _CONVOLUTIONS) and module.groups != before[name].groups:
+            noted[f"{name}.groups".lstrip(".")] = module.groups
+    if noted:
+        small.__dict__["_prunedge_sizes"] = noted
 
 
 def _slices(network: nn.Module, consumed: KeptIndices, removed: KeptIndices) -> Iterator[tuple[torch.Tensor, int, np.ndarray]]:
@@ -612,6 +624,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         held[name] = tuple(size) if isinstance(held.get(name), tuple) else size
     if attributes:
         small.__dict__["_prunedge_sizes"] = attributes
+        mend(small)  # what follows from the groups of convolutions
     for path, found in (sizes or {}).items():
         if path not in attributes:
             name = path.removesuffix("()")
