@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph, trace
+from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.loop import Step
 from prunedge.plan import Plan
 from prunedge.surgery import operate
@@ -49,7 +48,7 @@ def random(
     `plans` holds each accepted step's plan, counted in the unpruned network, and its epochs of fine-tuning.
     """
     generator = torch.Generator().manual_seed(seed)
-    small, found = copy.deepcopy(network), None
+    small, found = copied(network), None
     for number, (plan, epochs) in enumerate(plans):
         graph = trace(small, data.example())
         surgery = operate(small, graph, _as_many(graph, plan, generator))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from torch import nn
 from prunedge import ranks
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph, follow, trace
+from prunedge.graph import ChannelGraph, copied, follow, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
 from prunedge.models.outputs import refuse_probabilities
@@ -537,7 +536,7 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
     leaving = {name: sorted(set(range(graph.group(name).size)) - set(kept)) for name, kept in plan.keep.items()}
     fading = penalty("growing", graph, shop.aids.strength, leaving)
     fitted = fit(
-        copy.deepcopy(good.network), shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 2_500,
+        copied(good.network), shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 2_500,
         state=good.state, progress=shop.progress, teacher=shop.aids.teacher, penalty=fading,
     )  # fmt: skip
     return replace(good, network=fitted.net, state=fitted.state)

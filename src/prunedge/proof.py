@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +20,8 @@ from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
 from prunedge.graph.examples import others, tensors_of
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.undisturbed import copied as deep_copied
+from prunedge.graph.undisturbed import held_tensors, undisturbed
 from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.plan import Plan
 from prunedge.spans import timed
@@ -271,13 +271,14 @@ def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The network itself, or a copy of one in less precision: rounding would hide what the proof looks for."""
     if all(_exact(x.dtype, dtype) for x in aliases(network).values()):
         return network
-    return copied(network)._apply(lambda x: _at_least(x, dtype))
+    held = {id(x): _at_least(x.detach(), dtype) for x in held_tensors(network)}
+    return copied(network, held)._apply(lambda x: _at_least(x, dtype))
 
 
-def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A deep copy; SurgeryError where something in the network can't be copied."""
+def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+    """A deep copy (`graph.undisturbed.copied`); SurgeryError where something in the network can't be copied."""
     try:
-        return copy.deepcopy(network, memo)
+        return deep_copied(network, swapped)
     except Exception as error:  # whatever is in the user's modules
         raise SurgeryError(
             f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,

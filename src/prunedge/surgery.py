@@ -23,9 +23,9 @@ from torch.utils._pytree import tree_flatten
 from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, call, norm_by_blocks
-from prunedge.graph.calls import Call, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.calls import Call, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import held_tensors, undisturbed
+from prunedge.graph.undisturbed import undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, precise_example, taken
@@ -209,6 +209,7 @@ class _Search:
         self._try_other_ways(small, checked, plan)
         for name, module in list(pinned_modules(small)):
             pinning = pins_of(checked.get_submodule(name))
+            pinning.close()
             if pinning.needed:
                 pin(module, pinning)
             else:
@@ -322,6 +323,8 @@ def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
             network.train(training)
             seen_in(call(network, precise_example(example, dtype)), network)
+        for _, module in pinned_modules(network):
+            pins_of(module).settle()
         for name, methods_of in verdicts.items():
             for method, why in methods_of.items():
                 if why:
@@ -352,15 +355,6 @@ def _kind(name: str) -> str:
     return re.sub(r"\d+", "*", name)
 
 
-def _copy_with(network: nn.Module, tensors: Mapping[int, torch.Tensor]) -> nn.Module:
-    """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept."""
-    memo: dict[int, Any] = dict(tensors)
-    for held in held_tensors(network):
-        if not held.is_leaf:  # kept from a forward with gradients, which torch refuses to copy
-            memo.setdefault(id(held), held.detach().clone())
-    return copied(network, memo)
-
-
 def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(values, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else values
 
@@ -369,14 +363,26 @@ def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
     tensors = aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], taken(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
-    small = _copy_with(network, swapped)
+    small = copied(network, swapped)
     mend(small)
+    _note_groups(network, small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
     _mend_sizes(small, graph, plan, pinned)
     _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
     return small
+
+
+def _note_groups(network: nn.Module, small: nn.Module) -> None:
+    """Note the groups of convolutions that have changed: the weights of one that has lost all groups but one do not tell."""
+    before = dict(network.named_modules())
+    noted = dict(small.__dict__.get("_prunedge_sizes", {}))
+    for name, module in small.named_modules():
+        if isinstance(module, _CONVOLUTIONS) and module.groups != before[name].groups:
+            noted[f"{name}.groups".lstrip(".")] = module.groups
+    if noted:
+        small.__dict__["_prunedge_sizes"] = noted
 
 
 def register_size_attribute(kind: type[nn.Module], attribute: str, size: Callable[[Any], int]) -> None:
@@ -442,16 +448,16 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
     if module.transposed:
         module.in_channels, module.out_channels = outs, ins * module.groups
         return
-    if module.groups == module.in_channels and ins == 1:
+    if module.groups == module.in_channels > 1 and ins == 1:
         module.groups = outs // (module.out_channels // module.groups)
     module.out_channels, module.in_channels = outs, ins * module.groups
 
 
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
     """Give the calls that name sizes in these modules those that are left of them."""
-    pins: dict[str, dict[Call, dict[int, tuple[int, int]]]] = {}
+    pins: dict[str, dict[Call, dict[int, Pin]]] = {}
     for name in names:
-        # Channels that have come down to one are none any more to the graph: their places keep what they were pinned to.
+        # Channels that have come down to one are none any more to the graph: a split keeps what it was pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
     fresh: dict[tuple[str, Call, int], int] = {}
@@ -466,13 +472,19 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
                     f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
                     remedy="keep these groups out of the plan",
                 )  # fmt: skip
-            # What its code says is in terms of the size before the first surgery.
-            sizes[place] = (sizes[place][0] if place in sizes else layout.number.shape[axis], now)
+            sizes[place] = Pin(sizes[place].own if place in sizes else layout.number.shape[axis], now)
     for name, found in pins.items():
         module = network.get_submodule(name)
-        factors = dict(pins_of(module).factors)
+        # The other sizes of its reshapes are what they are: its code may work them out from those that change.
+        for reshape, shape in graph.reshaped.get(name, {}).items():
+            sizes = found.setdefault(reshape, {})
+            for place, size in enumerate(shape):
+                if size is not None and (name, reshape, place) not in fresh:
+                    sizes[place] = Pin(size, size)
         if found or name in graph.factors:
-            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted=graph.factors.get(name, {})))
+            places = {(asked, place) for asked, sizes in found.items() for place in sizes}
+            factors, wanted = dict(pins_of(module).factors), dict(graph.factors.get(name, {}))
+            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted, places))
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -587,7 +599,7 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
         pinning = pins_of(module)
         found[f"{name}()"] = {
             "places": {site: sorted(times) for site, times in pinning.turns.items()},
-            "sizes": [[*call, {str(place): list(pair) for place, pair in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
+            "sizes": [[*call, {str(place): list(one) for place, one in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
             "factors": [[*call, factor] for call, factor in pinning.factors.items()],
         }
     return found
@@ -621,7 +633,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             wrong.append(f"{name}: {have} does not fit {want}")
     if wrong:
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
-    small = _copy_with(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
+    small = copied(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
     attributes = {path: size for path, size in (sizes or {}).items() if not path.endswith("()")}
     for path, size in attributes.items():
@@ -631,6 +643,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         held[name] = tuple(size) if isinstance(held.get(name), tuple) else size
     if attributes:
         small.__dict__["_prunedge_sizes"] = attributes
+        mend(small)  # what follows from the groups of convolutions
     for path, found in (sizes or {}).items():
         if path not in attributes:
             name = path.removesuffix("()")
@@ -642,7 +655,7 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
                     remedy="prune it again with this version",
                 )  # fmt: skip
             turns = {site: frozenset(times) for site, times in found["places"].items()}
-            calls = {Call(site, turn): {int(place): (own, now) for place, (own, now) in one.items()} for site, turn, one in found["sizes"]}
+            calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
             pin(small.get_submodule(name), Pinning(calls, turns, factors))
     _slim_attention(small)

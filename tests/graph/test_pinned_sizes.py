@@ -12,8 +12,9 @@ from torch import nn
 
 from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
+from prunedge.graph.zeroed import zeroed
 from prunedge.plan import Plan
-from prunedge.surgery import adopt, operate, restore_network, save_network, sizes_of
+from prunedge.surgery import _slices, adopt, operate, restore_network, save_network, sizes_of
 from tests.networks import Baked, randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -78,10 +79,22 @@ def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
     assert any(name == "middle()" for name in sizes_of(surgery.network))
 
 
-def test_a_split_by_an_attribute_is_pinned() -> None:
+def test_an_attribute_that_a_split_reads_is_mended() -> None:
     network = randomise(Around(Scales()))
     surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
-    assert surgery.refused == {} and surgery.difference <= 1e-7
+    assert surgery.refused == {} and surgery.difference <= 1e-6
+    assert sizes_of(surgery.network) == {"middle.part": 2} and surgery.network.middle.part == 2
+
+
+def test_a_split_by_a_number_is_pinned() -> None:
+    class Written(Scales):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            left, middle, right = torch.split(self.a(x), 4, 1)
+            return torch.cat((left, self.b(middle), right), 1)
+
+    network = randomise(Around(Written()))
+    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
+    assert surgery.refused == {} and surgery.difference <= 1e-7 and list(sizes_of(surgery.network)) == ["middle()"]
 
 
 def test_a_size_that_is_written_down_is_pinned() -> None:
@@ -117,7 +130,8 @@ def test_a_pinned_scale_follows_the_picture_s_size() -> None:
     other = torch.randn(2, 3, 12, 8)
     again = operate(network, trace(network, other), plan).network.eval()
     torch.testing.assert_close(small(other), again(other))
-    assert sizes_of(small)["middle()"]["factors"] == {"0": pytest.approx((3 / 8) ** 0.5)}
+    ((_, turn, factor),) = sizes_of(small)["middle()"]["factors"]
+    assert (turn, factor) == (0, pytest.approx((3 / 8) ** 0.5))
 
 
 def test_a_scale_in_a_tensor_is_refused() -> None:
@@ -146,9 +160,8 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
 
 
 def test_modules_whose_own_code_is_right_are_not_pinned() -> None:
-    network = nn.Sequential(randomise(Around(Scales())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten())
-    plan = Plan({"0.middle.b": (1, 2), "0.middle.a": (0, 3)})
-    small = operate(network, trace(network, PICTURE), plan).network
+    network = nn.Sequential(randomise(Around(FromWidth())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten())
+    small = operate(network, trace(network, PICTURE), Plan({"0.middle.qkv": (0, 2)})).network
     assert list(sizes_of(small)) == ["0.middle()"]
 
 
@@ -194,13 +207,28 @@ def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
         np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], small(x).detach().numpy(), atol=1e-5)
 
 
-def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
-    class Sometimes(FromWidth):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = super().forward(x)
-            return y if x.shape[1] == 16 else y.reshape(len(x), -1, 2, 6).flatten(2)
+class Sometimes(FromWidth):
+    """Another way through the code for pictures of at least `many` places."""
 
-    network = randomise(Around(Sometimes()))
+    def __init__(self, many: int) -> None:
+        super().__init__()
+        self.many = many
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y if x.shape[1] < self.many else y.reshape(len(x), -1, 2, 6).flatten(2)
+
+
+def test_a_way_that_larger_pictures_take_is_known() -> None:
+    network = randomise(Around(Sometimes(32)))
+    small = operate(network, trace(network, PICTURE), HEADS).network.eval()
+    picture = torch.randn(2, 3, 8, 16)
+    again = operate(network, trace(network, picture), HEADS).network.eval()
+    torch.testing.assert_close(small(picture), again(picture))
+
+
+def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
+    network = randomise(Around(Sometimes(36)))
     small = operate(network, trace(network, PICTURE), HEADS).network.eval()
     assert small(PICTURE).shape == (2, 2)
     with pytest.raises(GraphError, match="took a way"):
@@ -211,7 +239,15 @@ def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
     network = attention()
     small = operate(network, trace(network, PICTURE), EMBEDDING).network
     with pytest.raises(WeightsError, match="absent"):
-        adopt(attention(), small.state_dict(), {"absent()": {"calls": {}, "totals": [1]}})
+        adopt(attention(), small.state_dict(), {"absent()": {"places": {}, "sizes": [], "factors": []}})
+
+
+def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
+    network = attention()
+    small = operate(network, trace(network, PICTURE), EMBEDDING).network
+    old = {"middle()": {"calls": {"0": {"2": [3, 3], "3": [3, 3], "4": [4, 4]}}, "factors": {}, "totals": [2]}}
+    with pytest.raises(WeightsError, match="prune it again"):
+        adopt(attention(), small.state_dict(), old)
 
 
 def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
@@ -229,3 +265,80 @@ def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
     network = randomise(Around(Learned()))
     surgery = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep}))
     assert surgery.refused == {} and surgery.network.middle.heat.shape == (2,)
+
+
+class Levels(nn.Module):
+    """A pyramid whose levels have different widths, divided in one loop; in training it may leave the first one out."""
+
+    def __init__(self, widths: tuple[int, ...] = (8, 6)) -> None:
+        super().__init__()
+        self.widths, self.first = widths, 0
+        self.stems = nn.ModuleList(nn.Conv2d(3, width, 1) for width in widths)
+        self.heads = nn.ModuleList(nn.Conv2d(width, 4, 1) for width in widths)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(len(x), 4)
+        for level in range(self.first, len(self.widths)):
+            y = torch.relu(self.stems[level](x))
+            y = y.view(len(x), self.widths[level] // 2 * 2, *x.shape[2:])
+            found = found + self.heads[level](y).mean((2, 3))
+        return found
+
+
+def test_rounds_of_a_loop_have_their_own_sizes() -> None:
+    network = randomise(Levels())
+    surgery = operate(network, trace(network, PICTURE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)}))
+    assert surgery.refused == {}
+    small = surgery.network.eval()
+    small.first = 1
+    with pytest.raises(GraphError, match="do not fit"):
+        small(PICTURE)
+
+
+def test_a_loop_of_equal_rounds_may_be_longer() -> None:
+    class Each(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.b(self.a(one[None]).view(1, 8, *one.shape[1:])) for one in x])
+
+    network = randomise(Each())
+    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 7)})).network.eval()
+    for batch in (1, 5):
+        assert small(torch.randn(batch, 3, 8, 8)).shape == (batch, 2, 8, 8)
+
+
+class Trained(nn.Module):
+    """Training adds calls that name sizes before the others: a factor of its own, and a head that names channels by number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.extra = FromWidth(scaled=True), nn.Linear(12, 2)
+        self.first, self.head = nn.Conv2d(3, 12, 2, stride=2), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        x = self.first(x)
+        if self.training:
+            x = x.view(len(x), 12, *x.shape[2:]) * 0.5
+            extra = self.extra(x.reshape(len(x), 12, -1).mean(2) * (x.shape[1] / 24))
+        x = x.reshape(len(x), 12, -1).transpose(1, 2)
+        out = self.head(self.attention(x).mean(1))
+        return (out, extra) if self.training else out
+
+
+def test_calls_that_training_adds_are_known() -> None:
+    network = randomise(Trained())
+    plan = Plan({"first": (0, 1, 3, 4, 6, 9, 11), "attention.qkv": (0, 2)})
+    graph = trace(network, PICTURE)
+    surgery = operate(network, graph, plan)
+    assert surgery.refused == {}
+    small = surgery.network.train()
+    out, extra = small(PICTURE)
+    with zeroed(_slices(network, graph.removed(plan, roles=("in",)), graph.removed(plan))):
+        wanted = network.train()(PICTURE)
+    # The number of channels is one of their factors.
+    torch.testing.assert_close((out, extra), wanted)
+    (out.sum() + extra.sum()).backward()
+    assert small.eval()(PICTURE).shape == (2, 2)

@@ -4,5 +4,6 @@ from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slic
 from prunedge.graph.follow import follow
 from prunedge.graph.rules.norms import norm_by_blocks
 from prunedge.graph.trace import call, trace
+from prunedge.graph.undisturbed import copied
 
-__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "follow", "norm_by_blocks", "trace"]
+__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "copied", "follow", "norm_by_blocks", "trace"]

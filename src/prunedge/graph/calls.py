@@ -42,7 +42,14 @@ class Call(NamedTuple):
     turn: int
 
 
-Pins = Mapping[Call, Mapping[int, tuple[int, int]]]  # place among the call's sizes -> (size in the module's own terms, size now)
+class Pin(NamedTuple):
+    """A size in a module's code: what its code says, and what it is now. Where a batch is folded into it, both grow with that."""
+
+    own: int
+    now: int
+
+
+Shape = tuple[int | None, ...]
 
 _SPLITS = {"split", "split_with_sizes"}
 _SHAPES = {"reshape", "view", "unflatten"}
@@ -86,24 +93,36 @@ class Pinning:
     """What a pinned module runs with.
 
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
-    numbers that its code has worked out. `wanted` are those that the factors shall make; `settle` makes them the factors.
-    `needed` tells whether its code has ever asked for anything else.
+    numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
+    it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
+    has ever asked for anything else.
     """
 
-    sizes: Pins
+    sizes: dict[Call, dict[int, Pin]]
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
-    wanted: Mapping[Call, float] = field(default_factory=dict)
+    wanted: dict[Call, float] = field(default_factory=dict)
+    open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
+    asked: dict[tuple[Call, int], int] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
-        """Forget the numbers themselves: only what they differed by stays, so that what else they depend on may change."""
+        """What was met is known from now on by what it differed by, so that what else it depends on may change."""
         for call, ratios in self.met.items():
             self.factors.pop(call, None)
             if len(ratios) == 1 and ratios != {1.0}:
                 self.factors[call] = next(iter(ratios))
-        self.wanted, self.met = {}, {}
+            self.wanted.pop(call, None)
+        for (call, place), number in self.asked.items():
+            self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
+            self.open.discard((call, place))
+        self.met, self.asked = {}, {}
+
+    def close(self) -> None:
+        """No more is to be found out."""
+        self.settle()
+        self.wanted, self.open = {}, set()
 
     def alike(self, site: str) -> bool:
         """Whether each passage there is pinned in the same way, so that it may be passed any number of times."""
@@ -129,7 +148,7 @@ class SizedCalls(TorchFunctionMode):
     """Notes the calls that name sizes or factors in each module's code; `site` is the module and the call that is under way.
 
     `turns` holds for each module and place in its code how often its forwards have passed there; `factors` for each module the
-    factors that its code has used, by call: NaN where they differed.
+    factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed.
     """
 
     def __init__(self) -> None:
@@ -137,6 +156,7 @@ class SizedCalls(TorchFunctionMode):
         self.site: tuple[str, Call] | None = None
         self.turns: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[Call, float]] = {}
+        self.shapes: dict[str, dict[Call, Shape]] = {}
         self._running: list[tuple[str, Counter[str]]] = []
         self.enter("")
 
@@ -166,6 +186,8 @@ class SizedCalls(TorchFunctionMode):
             mine = self.factors.setdefault(module, {})
             for call, factor in factors.items():
                 mine[call] = factor if mine.get(call, factor) == factor else math.nan
+        for module, shapes in other.shapes.items():
+            self.shapes[module] = {**shapes, **self.shapes.get(module, {})}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
@@ -180,9 +202,18 @@ class SizedCalls(TorchFunctionMode):
             factors[call] = factor if factors.get(call, factor) == factor else math.nan
         self.site = (module, call)
         try:
-            return func(*args, **(kwargs or {}))
+            out = func(*args, **(kwargs or {}))
         finally:
             self.site = None
+        if factor is None and isinstance(out, torch.Tensor):
+            self._note(self.shapes.setdefault(module, {}), call, tuple(out.shape))
+        return out
+
+    @staticmethod
+    def _note(shapes: dict[Call, Shape], call: Call, shape: Shape) -> None:
+        before = shapes.get(call, shape)
+        same = len(before) == len(shape)
+        shapes[call] = tuple(a if a == b else None for a, b in zip(before, shape, strict=True)) if same else ()
 
 
 class _Pinned(TorchFunctionMode):
@@ -198,13 +229,18 @@ class _Pinned(TorchFunctionMode):
         kwargs, pinning = kwargs or {}, self._pinning
         factor = _factor(func, args)
         is_constant = _makes_constants(func)
-        if (factor is None and not _names_sizes(func) and not is_constant) or _THREAD.uncounted:
+        recorded = factor is None and pinning.factors and _recorded_number(func, args)
+        if (factor is None and not recorded and not _names_sizes(func) and not is_constant) or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
         if id(boundary) != self.root:
             return func(*args, **kwargs)  # in a child's code
         if is_constant and site not in pinning.turns:
             return func(*args, **kwargs)  # noise that training alone draws: nothing that tracing met depends on it
+        if recorded:
+            if any(call.site == site for call in pinning.factors):
+                return func(args[0], args[1] * pinning.factors.get(self._known(site), 1.0), *args[2:], **kwargs)
+            return func(*args, **kwargs)
         call = self._known(site)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
@@ -215,13 +251,16 @@ class _Pinned(TorchFunctionMode):
                 now = factor * pinning.factors.get(call, 1.0)
             pinning.needed |= now != factor
             return func(args[0], now, *args[2:], **kwargs)
-        if not (pins := pinning.sizes.get(call)):
+        if not pinning.sizes.get(call):
             return func(*args, **kwargs)
         if is_constant:
-            args, kwargs = _with_constants(func, args, kwargs, pins, pinning)
-        else:
-            args, kwargs = _with_sizes(func, args, kwargs, pins, pinning)
-        return func(*args, **kwargs)
+            args, kwargs = _with_constants(func, args, kwargs, call, pinning)
+            return func(*args, **kwargs)
+        args, kwargs = _with_sizes(func, args, kwargs, call, pinning)
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError as error:
+            raise self._strange(site, f"met a tensor that its sizes do not fit ({error}) at a reshape or split") from error
 
     def _known(self, site: str) -> Call:
         """The call that tracing saw at this place and turn."""
@@ -394,6 +433,9 @@ def ways(kind: type[nn.Module]) -> list[str]:
 def _pinned_method(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            # Compiled code has no places: this module runs as it is, between compiled pieces.
+            return torch.compiler.disable(_run_pinned)(self, function, args, kwargs)
         return _run_pinned(self, function, args, kwargs)
 
     return method
@@ -427,7 +469,7 @@ def _makes_constants(func: Any) -> bool:
     return getattr(func, "__name__", "") in _CONSTANTS
 
 
-def _with_constants(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int, int]], pinning: Pinning) -> tuple[Any, Any]:
+def _with_constants(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
     """The arguments of `pad`, or of a call that makes a tensor of one number, with the pinned sizes."""
     name, kwargs = func.__name__, dict(kwargs)
     first = 1 if name == "pad" or name.startswith("new_") else 0
@@ -435,8 +477,10 @@ def _with_constants(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[
     several = keyword is None and isinstance(args[first], int)
     asked = list(kwargs[keyword]) if keyword is not None else list(args[first:] if several else args[first])
     now = list(asked)
-    for place, (own, size) in pins.items():
-        if place >= len(asked) or asked[place] not in (own, size):
+    for place, (own, size) in pinning.sizes[call].items():
+        if (call, place) in pinning.open and place < len(asked):
+            pinning.asked[call, place] = asked[place]
+        elif place >= len(asked) or asked[place] not in (own, size):
             raise GraphError(
                 f"this pruned layer made constants of the sizes {asked} where {own} was expected at place {place}: its code took a way "
                 "that it had not taken when it was pruned",
@@ -453,35 +497,61 @@ def _factor(func: Any, args: Any) -> float | None:
     return args[1] if len(args) > 1 and type(args[1]) is float and getattr(func, "__name__", "") in _FACTORS else None
 
 
-def _with_sizes(func: Any, args: Any, kwargs: Any, pins: Mapping[int, tuple[int, int]], pinning: Pinning) -> tuple[Any, Any]:
+def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
     """The same call's arguments with the pinned sizes."""
-    name, x = func.__name__, args[0]
+    name, x, pins = func.__name__, args[0], pinning.sizes[call]
     if name in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
-        now = [pins[place][1] for place in range(len(pins))]
+        now = [pins[place].now for place in range(len(pins))]
         whole = sum(now)
-        own = [min(asked, whole - start) for start in range(0, whole, asked)] if isinstance(asked, int) else list(asked)
-        pinning.needed |= own != now
+        if isinstance(asked, int):
+            pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
+        elif isinstance(asked, (tuple, list)):
+            pinning.needed |= len(asked) != len(now) or _differ(now, asked)
         return (x, now, dim), {}
     if name == "unflatten":
         dim, sizes = (args[1], args[2]) if len(args) > 2 else (kwargs["dim"], kwargs["sizes"])
-        first = dim % x.dim()
-        now = _pinned(sizes, {place - first: pair for place, pair in pins.items()})
-        pinning.needed |= now != list(sizes)
+        now = _pinned(sizes, call, pinning, dim % x.dim())
+        pinning.needed |= _differ(now, sizes)
         return (x, dim, now), {}
     named = kwargs.get("shape", kwargs.get("size"))
     sizes = named if named is not None else args[1] if isinstance(args[1], (tuple, list)) else args[1:]
-    now = _pinned(sizes, pins)
-    pinning.needed |= now != list(sizes)
+    now = _pinned(sizes, call, pinning)
+    pinning.needed |= _differ(now, sizes)
     return (x, now), {}
 
 
-def _pinned(sizes: Any, pins: Mapping[int, tuple[int, int]]) -> list[Any]:
+def _differ(now: list[Any], sizes: Any) -> bool:
+    """Whether any of these sizes is another one; those that export or torch.jit.trace leave open are taken for the same."""
+    pairs = zip(now, sizes, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+
+
+def _pinned(sizes: Any, call: Call, pinning: Pinning, first: int = 0) -> list[Any]:
+    """The sizes with the pinned ones among them, whose places count from `first`."""
     found = list(sizes)
-    for place, (own, now) in pins.items():
-        if 0 <= place < len(found) and found[place] != -1:
-            # Blocks may be folded into the batch, whose size is free: then it is a multiple of the traced one.
-            folded = isinstance(found[place], int) and found[place] > own and found[place] % own == 0
-            found[place] = found[place] // own * now if folded else now
+    for place, pin in pinning.sizes[call].items():
+        if not 0 <= place - first < len(found):
+            continue
+        size = found[place - first]
+        if isinstance(size, torch.SymInt):
+            # Sizes of channels are plain numbers to torch.export: a batch is in this one.
+            found[place - first] = size * pin.now // pin.own
+        elif (number := int(size)) != -1:
+            # Blocks may be folded into the batch, whose size is free.
+            grown = pin.own > 0 and number * pin.now % pin.own == 0
+            if number == pin.own or not grown or (call, place) in pinning.open:
+                found[place - first] = pin.now
+            else:
+                found[place - first] = size * pin.now // pin.own
+            if (call, place) in pinning.open:
+                pinning.asked[call, place] = number
     return found
+
+
+def _recorded_number(func: Any, args: Any) -> bool:
+    """Whether this is a factor that torch.jit.trace records: a tensor then, since sizes are."""
+    if getattr(func, "__name__", "") not in _FACTORS or not torch.jit.is_tracing():
+        return False
+    return len(args) > 1 and isinstance(args[1], torch.Tensor) and args[1].dim() == 0

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from prunedge.graph.calls import Call
+from prunedge.graph.calls import Call, Shape
 
 Role = Literal["out", "in", "channel"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -152,7 +152,8 @@ class ChannelGraph:
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the parameters among them;
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
     `sized_calls` says for each module which places in its code name sizes or factors, and how often its forwards pass there; `factors`
-    holds the factors among them. `ways` names the methods of modules that answer as forward does (`forward_split`).
+    holds the factors among them, `reshaped` the shapes that reshapes come to (None along dimensions where that varies). `ways` names
+    the methods of modules that answer as forward does (`forward_split`).
     `regular` says that each operation does to any number of channels what it does to these (`prunedge.graph.follow`).
     """
 
@@ -168,6 +169,7 @@ class ChannelGraph:
     resizes: tuple[Resize, ...] = ()
     sized_calls: Mapping[str, Mapping[str, frozenset[int]]] = field(default_factory=dict)
     factors: Mapping[str, Mapping[Call, float]] = field(default_factory=dict)
+    reshaped: Mapping[str, Mapping[Call, Shape]] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regular: bool = False
 

@@ -78,6 +78,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         ),
         sized_calls={module: {site: frozenset(times) for site, times in sites.items()} for module, sites in seen.turns.items()},
         factors=seen.factors,
+        reshaped=seen.shapes,
         ways=ways,
         regular=not (
             ledger.irregular or ledger.divisions or parts or ledger.resizes or resizes or ledger.conditions
@@ -184,6 +185,8 @@ def _known_aside(aside: Aside, seen: SizedCalls, component: np.ndarray, home: Ma
         seen.turns.setdefault(module, {})[site] = times
     for module, factors in aside.factors.items():
         seen.factors.setdefault(module, {}).update(factors)
+    for module, shapes in aside.shapes.items():
+        seen.shapes.setdefault(module, {}).update(shapes)
     return aside.resizes
 
 

@@ -6,10 +6,11 @@ buffer by another tensor.
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -46,19 +47,31 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
         state.restore()
 
 
+def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+    """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept.
+
+    Results that modules keep from a forward with gradients, which torch refuses to copy, are copied without these.
+    """
+    memo: dict[int, Any] = dict(swapped or {})
+    for held in held_tensors(network):
+        if not held.is_leaf:
+            memo.setdefault(id(held), held.detach().clone())
+    return copy.deepcopy(network, memo)
+
+
 def held_tensors(network: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors that its modules hold as plain attributes, or in dicts, lists and objects, beside parameters and buffers."""
     known = {id(x) for x in (*network.parameters(), *network.buffers())}
-    return (x for x in _State(network, copy=False).tensors if id(x) not in known)
+    return (x for x in _State(network, values=False).tensors if id(x) not in known)
 
 
 class _State:
     """What can change in a network: its containers and their contents, and its tensors and their values."""
 
-    def __init__(self, network: nn.Module, copy: bool = True) -> None:
+    def __init__(self, network: nn.Module, values: bool = True) -> None:
         self._restore: list[Callable[[], None]] = []
         self.tensors: list[torch.Tensor] = []
-        self._copy = copy
+        self._values = values
         seen: dict[int, Any] = {}
         waiting: list[Any] = [network]
         while waiting:
@@ -78,7 +91,7 @@ class _State:
         if isinstance(one, torch.Tensor):
             if not isinstance(one, nn.Parameter):
                 self.tensors.append(one)
-                if self._copy:
+                if self._values:
                     self._restore.append(_tensor(one))
             return []
         if isinstance(one, dict):

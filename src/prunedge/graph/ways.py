@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from prunedge.graph.calls import SizedCalls, run_way, uncounted, ways
+from prunedge.graph.calls import Call, Shape, SizedCalls, run_way, uncounted, ways
 from prunedge.graph.labels import Ledger, Sized
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
@@ -32,7 +32,8 @@ class Aside:
 
     resizes: list[Sized] = field(default_factory=list)
     turns: dict[tuple[str, str], set[int]] = field(default_factory=dict)
-    factors: dict[str, dict[Any, float]] = field(default_factory=dict)
+    factors: dict[str, dict[Call, float]] = field(default_factory=dict)
+    shapes: dict[str, dict[Call, Shape]] = field(default_factory=dict)
     lost: list[np.ndarray] = field(default_factory=list)
 
 
@@ -82,6 +83,9 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
         for module, factors in followed.factors.items():
             mine = {call: factor for call, factor in factors.items() if (module, call.site) in new}
             aside.factors.setdefault(module, {}).update(mine)
+        for module, shapes in followed.shapes.items():
+            come_to = {call: shape for call, shape in shapes.items() if (module, call.site) in new}
+            aside.shapes.setdefault(module, {}).update(come_to)
         aside.turns.update(new)
     return aside
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import tempfile
@@ -20,7 +19,7 @@ from prunedge.data.places import cache_folder
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.files import write_text
-from prunedge.graph import ChannelGraph, trace
+from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
@@ -162,7 +161,7 @@ def time_networks(networks: Sequence[nn.Module], example: torch.Tensor, timer: T
         files = {f"network-{place}.onnx": Path(folder) / f"network-{place}.onnx" for place in range(len(networks))}
         for file, network in zip(files.values(), networks, strict=True):
             # The loop's own network stays where it is, and in its mode.
-            write_onnx(copy.deepcopy(network).cpu().eval(), file, example.shape[-1])
+            write_onnx(copied(network).cpu().eval(), file, example.shape[-1])
         return timer.time(files)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch import nn
 
 from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
+from prunedge.graph import copied
 from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
@@ -176,13 +176,13 @@ def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
     """Milliseconds per picture of the best of a few training steps, for every engine that isn't hopeless."""
     size = int(max(PROBE_BATCH[0], min(PROBE_BATCH[1], PROBE_MACS / max(1, cost(net, example).macs))))
     batch = example[torch.arange(size) % len(example)]
-    copied = copy.deepcopy(net).train()
+    probe = copied(net).train()
     engines = _hopeful({name: make_engine(name) for name in NAMES})
     with torch.random.fork_rng():
-        best = {name: _step_ms(copied, batch, engine) for name, engine in engines.items()}  # also warms up
+        best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}  # also warms up
         for _ in range(PROBE_STEPS):
             for name in best:
-                best[name] = min(best[name], _step_ms(copied, batch, engines[name]))
+                best[name] = min(best[name], _step_ms(probe, batch, engines[name]))
     return best
 
 

@@ -1,0 +1,200 @@
+"""Tracing and surgery know more of a module's code than evaluation runs, and leave the module as it was."""
+
+from __future__ import annotations
+
+import copy
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunedge.graph import trace
+from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.ways import methods_beside
+from prunedge.plan import Plan, random_plan
+from prunedge.surgery import adopt, operate, sizes_of
+from tests.networks import randomise
+
+PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Split(nn.Module):
+    """Two halves, by chunk in forward and by a size of its own in the method that exporters take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = 6
+        self.a, self.b, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.a(x).chunk(2, 1)
+        return self.head(torch.cat((left, self.b(right)), 1))
+
+    def forward_split(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.a(x).split((self.c, self.c), 1)
+        return self.head(torch.cat((left, self.b(right)), 1))
+
+
+class Sized(Split):
+    """The same with both sizes in one attribute, and a window that is as large by accident."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.window = [6, 6], 6
+
+    def forward_split(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.a(x).split(self.parts, 1)
+        return self.head(torch.cat((left, self.b(right)), 1))
+
+
+class Written(Split):
+    """The same with the sizes written down: no attribute puts that right."""
+
+    def forward_split(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.a(x).split((6, 6), 1)
+        return self.head(torch.cat((left, self.b(right)), 1))
+
+
+def first_half(network: nn.Module) -> Plan:
+    """Some of the halves' channels, and others of the layer between."""
+    return random_plan(trace(network, PICTURE), 0.4, torch.Generator().manual_seed(3), least=2)
+
+
+@pytest.mark.parametrize("kind", [Split, Sized, Written])
+def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> None:
+    network = randomise(kind())
+    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    assert surgery.refused == {} and surgery.plan.keep
+    small = surgery.network.eval()
+    torch.testing.assert_close(small.forward_split(PICTURE), small(PICTURE))
+    small.forward = small.forward_split  # what ultralytics' exporter does
+    again = copy.deepcopy(small)
+    with torch.no_grad():
+        small.head.weight.zero_()
+    torch.testing.assert_close(again(PICTURE), again.forward_split(PICTURE))
+    assert not torch.allclose(again(PICTURE), small(PICTURE))
+
+
+def test_sizes_that_a_method_beside_forward_reads_are_mended_and_no_others() -> None:
+    small = operate(split := randomise(Split()), trace(split, PICTURE), first_half(split)).network
+    assert sizes_of(small) == {"c": small.a.out_channels // 2} and small.c < 6
+    small = operate(network := randomise(Sized()), trace(network, PICTURE), first_half(network)).network
+    width = small.a.out_channels // 2
+    assert (small.parts, small.window) == ([width, width], 6)
+    again = adopt(Sized(), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again.forward_split(PICTURE), small.eval()(PICTURE))
+
+
+def test_a_method_that_was_put_in_forward_s_place_is_pruned_and_pruned_again() -> None:
+    network = randomise(Written())
+    network.forward = network.forward_split
+    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    assert surgery.refused == {}
+    second = operate(surgery.network, trace(surgery.network, PICTURE), first_half(surgery.network))
+    assert second.refused == {} and second.network.a.out_channels < surgery.network.a.out_channels
+    small = second.network.eval()
+    del small.forward
+    torch.testing.assert_close(small(PICTURE), small.forward_split(PICTURE))
+
+
+def test_a_function_bound_to_the_object_is_pinned_too() -> None:
+    def other(self: Split, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.a(x).split((6, 6), 1)
+        return self.head(torch.cat((right, self.b(left)), 1))
+
+    network = randomise(Split())
+    network.forward = other.__get__(network)
+    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    assert surgery.refused == {}
+    assert copy.deepcopy(surgery.network).eval()(PICTURE).shape == (2, 2, 8, 8)
+
+
+def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(3, 12, 1), nn.Linear(12, 4), nn.Linear(4, 2)
+
+        def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(x).reshape(len(x), 12, -1).mean(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.forward_features(x))
+
+    network = randomise(Parts())
+    assert methods_beside(network) == {}
+    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 5)})).network.eval()
+    torch.testing.assert_close(small.head(small.forward_features(PICTURE)), small(PICTURE))
+
+
+class Forgetful(nn.Module):
+    """Keeps all kinds of things from one forward to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.register_buffer("grid", torch.zeros(1, 1, 1, 1))
+        self.register_buffer("count", torch.zeros(()))
+        self.shape, self.calls, self.last, self.table, self.seen = None, 0, None, {}, [1]
+        self.holder = SimpleNamespace(rows=None)
+        self.pair = (torch.zeros(2), {"x": torch.zeros(2)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.shape != x.shape:
+            self.shape = x.shape
+            self.grid = torch.arange(float(x.shape[2] * x.shape[3])).view(1, 1, *x.shape[2:]) / 100
+            self.table[tuple(x.shape)] = self.grid * 2
+            self.holder.rows = self.grid.view(-1)
+        self.calls += 1
+        self.seen.append(self.calls)
+        self.count += 1
+        self.pair[0].add_(1)
+        self.pair[1]["x"] += 1
+        x = self.a(x)
+        self.last = x
+        return self.b(x.view(len(x), 8, *self.shape[2:]) + self.grid)
+
+
+def state(module: Forgetful) -> list[object]:
+    return [
+        module.grid.clone(), module.count.clone(), module.shape, module.calls, module.last, dict(module.table), list(module.seen),
+        module.holder.rows, module.pair[0].clone(), module.pair[1]["x"].clone(), list(vars(module)), list(module._buffers),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("warm", [None, 8, 12])
+def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(warm: int | None) -> None:
+    network = randomise(Forgetful())
+    cold = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)})).network
+    if warm:
+        network.train()(torch.randn(2, 3, warm, warm))  # what it keeps hangs on gradients
+        network.eval()
+    before, grid = state(network), network.grid
+    surgery = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)}))
+    assert surgery.refused == {}
+    for was, now in zip(before, state(network), strict=True):
+        assert torch.equal(was, now) if isinstance(was, torch.Tensor) else was == now
+    assert network.grid is grid
+    for side in (8, 16, 12):
+        picture = torch.randn(1, 3, side, side)
+        torch.testing.assert_close(surgery.network.eval()(picture), cold.eval()(picture))
+
+
+def test_modes_and_random_generators_stay_as_they_were() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(), nn.BatchNorm2d(4))
+    network[2].eval()
+    torch.manual_seed(1)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    with undisturbed(network):
+        network.train()(torch.randn(2, 3, 4, 4))
+        random.random()
+        np.random.rand()
+        network.extra = 1
+        del network[0].bias
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+    assert [one.training for one in network] == [True, True, False]
+    assert network[2].num_batches_tracked == 0 and not hasattr(network, "extra") and network[0].bias is not None
