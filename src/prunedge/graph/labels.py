@@ -263,7 +263,7 @@ class Labeller(TorchDispatchMode):
         self._memories: dict[int, Memory] = {}
         self._owners: dict[int, torch.Tensor] = {}
         self._filled: set[int] = set()
-        self._made_at: dict[int, tuple[tuple[str, int], torch.Size]] = {}  # where filled tensors were made, and of what size
+        self._made_at: dict[int, tuple[tuple[str, Call], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
