@@ -205,7 +205,7 @@ class SizedCalls(TorchFunctionMode):
             out = func(*args, **(kwargs or {}))
         finally:
             self.site = None
-        if factor is None and isinstance(out, torch.Tensor):
+        if _names_sizes(func) and isinstance(out, torch.Tensor):
             self._note(self.shapes.setdefault(module, {}), call, tuple(out.shape))
         return out
 
