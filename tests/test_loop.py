@@ -16,6 +16,7 @@ from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prun
 from prunedge.plan import Limits
 from prunedge.train import FitRecipe, Metrics, make_engine
 from prunedge.train.certainty import packed
+from tests.importance.folded import SharedTable
 from tests.networks import Residual, randomise
 
 RULE = Rule(max_drop=3.0, step=0.4)
@@ -216,3 +217,14 @@ def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset
     graph = trace(randomise(Residual()), data.example())
     steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
     assert len(steps) == 1 and stops == [Stop("no channel is left that makes it faster on the device", 0)]
+
+
+def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    network = SharedTable()
+    network.head = nn.Linear(8, 2)
+    with caplog.at_level("INFO"):
+        found = list(
+            prune(network, data, step=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=FitRecipe(batch_size=8))
+        )
+    assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][0].channels < found[0][0].channels
+    assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text
