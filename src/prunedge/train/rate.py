@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 FIRST = (0.01, 0.003)
-USUAL = 0.003  # where no rate teaches anything in so few steps
-ENOUGH = 0.9  # of the best rate's gain: the lowest rate that gains so much is taken, since long trainings bear less than short ones
+USUAL = 0.003  # suits most pretrained networks
+# Few steps tell large differences alone: of the rates with this share of the best gain, the nearest to the usual one is taken.
+ENOUGH = 0.9
 BELOW = 10  # what silences a network in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at once, 0.01 in two epochs)
 LEAST_STEPS, MOST_STEPS = 8, 24  # with each rate
 SHARE = 6  # a rate's steps are an epoch's batches divided by this: three rates cost half an epoch
@@ -72,8 +73,8 @@ def find_rate(net: nn.Module, train: Split, recipe: FitRecipe, *, engine: Engine
 
     A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a copy of the network for the same few
     steps, warm-up and cosine included, and the loss on training pictures that took no part (128 at the most) judges. Beginning with 0.01
-    and 0.003, the next lower or higher rate is tried as long as it may be the one. The lowest rate with nine tenths of the best gain is
-    taken.
+    and 0.003, the next higher or lower rate is tried as long as the one to take is the highest or lowest so far. Of those with nine tenths
+    of the best gain the nearest to 0.003 is taken.
     A rate that makes the network answer every picture alike silences it, and rates are taken from a tenth of that one downward.
 
     It sees training pictures alone, about half an epoch of them (at least 8 steps a rate, at most 24), and depends on `seed` alone. Several
@@ -112,10 +113,10 @@ def search(start: float, alike: float, loss_after: Callable[[float], float | Non
         chosen, why = choose_rate(start, alike, losses)
         below = [rate for rate in RATES if rate < min(losses)]
         above = [rate for rate in RATES if rate > max(losses)]
-        if chosen <= min(losses) and below:
-            losses[below[-1]] = loss_after(below[-1])
-        elif chosen == max(losses) and above:
+        if above and chosen >= max(losses):
             losses[above[0]] = loss_after(above[0])
+        elif below and chosen <= min(losses):
+            losses[below[-1]] = loss_after(below[-1])
         else:
             curve = tuple((rate, loss if loss is not None and math.isfinite(loss) else None) for rate, loss in sorted(losses.items()))
             return Rate(chosen, why, curve, start)
@@ -123,17 +124,34 @@ def search(start: float, alike: float, loss_after: Callable[[float], float | Non
 
 def choose_rate(start: float, alike: float, losses: Mapping[float, float | None]) -> tuple[float, str]:
     """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
-    silent = [rate for rate in losses if _is_silent(rate, alike, losses)]
-    ceiling = min(silent, default=math.inf) / BELOW * 1.01
-    gains = {rate: start - loss for rate, loss in losses.items() if loss is not None and math.isfinite(loss) and rate <= ceiling}
-    if not gains:
-        return min(losses), "higher ones broke the network in a few steps"
-    best = max(gains.values())
-    if best <= 0:
-        return max([rate for rate in gains if rate <= USUAL] or [min(gains)]), "no rate taught it anything in a few steps, so a usual one"
-    bounded = f", a tenth of {min(silent):g} at the most, which silenced the network" if silent else ""
-    lowest = min(rate for rate, gain in gains.items() if gain >= ENOUGH * best)
-    return lowest, f"the lowest with nine tenths of the best gain in a few steps{bounded}"
+    ceiling = _ceiling(alike, losses)
+    safe = {rate: gain for rate, gain in _gains(start, alike, losses).items() if rate <= ceiling}
+    if not safe:
+        return min(losses), "the others broke the network in a few steps"
+    good = _good(safe)
+    if not good:
+        usual = [rate for rate in safe if rate <= USUAL] or [min(safe)]
+        return max(usual), "no rate taught it anything in a few steps, so a usual one"
+    limit = ", far enough below one that silenced the network" if math.isfinite(ceiling) else ""
+    nearest = min(good, key=lambda rate: abs(math.log(rate / USUAL)))
+    return nearest, f"of those with nine tenths of the best gain in a few steps the nearest to {USUAL:g}{limit}"
+
+
+def _gains(start: float, alike: float, losses: Mapping[float, float | None]) -> dict[float, float]:
+    """By how much each rate lowered the loss, where it neither diverged nor silenced the network."""
+    sound = {rate: loss for rate, loss in losses.items() if loss is not None and math.isfinite(loss)}
+    return {rate: start - loss for rate, loss in sound.items() if not _is_silent(rate, alike, losses)}
+
+
+def _good(gains: Mapping[float, float]) -> list[float]:
+    """The rates with nine tenths of the best gain, ascending; none where there is no gain."""
+    best = max(gains.values(), default=0.0)
+    return sorted(rate for rate, gain in gains.items() if best > 0 and gain >= ENOUGH * best)
+
+
+def _ceiling(alike: float, losses: Mapping[float, float | None]) -> float:
+    """The highest rate that is far enough from any that silenced the network."""
+    return min((rate for rate in losses if _is_silent(rate, alike, losses)), default=math.inf) / BELOW * 1.01
 
 
 def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
