@@ -229,10 +229,9 @@ def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
     chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
     if checkpoint.plan.keep:
         origin.keep_first(run, source)
-        chain = replace(chain, first=_measured_first(run, replace(shop, first=None), rule, str(chain.links[0])))
+        chain = replace(chain, first=_measured_first(run, replace(shop, first=None), rule))
     run.write("chain.json", chain.to_json())
-    name = chain.links[0] if chain.first is None else chain.links[-1]
-    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan, origin=str(name))
+    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
     if chain.first is not None:
         sources = [sample.source for sample in shop.data.val.samples]
         keeps, said = rule.judged(chain.first, turn.step, sources)
@@ -241,10 +240,10 @@ def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
     return turn
 
 
-def _measured_first(run: Run, shop: Workshop, rule: Rule, name: str) -> Step:
+def _measured_first(run: Run, shop: Workshop, rule: Rule) -> Step:
     """The first network of the chain on this run's validation pictures (and on the device that steers)."""
     network = run.load_first()
-    step = baseline(replace(shop, device=None), network, rule, origin=name).step
+    step = baseline(replace(shop, device=None), network, rule).step
     if shop.device is None:
         return step
     return replace(step, latency_ms=ranks.from_first(shop.device.measure(network, shop.data.example())))

@@ -297,12 +297,11 @@ def baseline(
     state: OptimState | None = None,
     *,
     plan: Plan | None = None,
-    origin: str = "",
 ) -> Turn:
     """Step 0: the network to start from, measured on the validation split.
 
     `scores` are used when their provenance says that they are what this loop would gather (`gathered`), and left otherwise.
-    `plan` says how it was pruned before, if it was, and `origin` where it comes from. It is compared with the shop's `first` network.
+    `plan` says how it was pruned before, if it was. It is compared with the shop's `first` network.
     """
     graph, started = trace(network, shop.data.example()), perf_counter()
     metrics = evaluate(network, shop.data.val, shop.engine, shop.data.classes)
@@ -311,8 +310,6 @@ def baseline(
     if shop.first is not None:
         _, said = rule.judged(shop.first, metrics, [sample.source for sample in shop.data.val.samples])
         reason = f"the start, which was pruned before: {said}"
-    if origin:
-        reason += f" ({origin})"
     step = _step(graph, shop.first, 0, metrics, metrics, rule, seconds, removed=0, accepted=True, reason=reason)
     if shop.device is not None:
         took = ranks.from_first(shop.device.measure(network, shop.data.example()))
