@@ -11,7 +11,8 @@ from torch import nn
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.zeroed import zeroed
 from prunedge.plan import Plan, random_plan
-from prunedge.surgery import _slices, adopt, operate, sizes_of
+from prunedge.proof import _slices
+from prunedge.surgery import adopt, operate, sizes_of
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -91,7 +92,7 @@ class Tokens(nn.Module):
 
 
 def masked(network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad(), zeroed(_slices(network, graph.removed(plan, roles=("in",)), graph.removed(plan))):
+    with torch.no_grad(), zeroed(_slices(network, graph, plan)):
         return network.eval()(picture)
 
 

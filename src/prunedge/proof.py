@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -90,13 +90,20 @@ class Proof:
         self._known: tuple[Any, _Answers | None] = (None, None)
 
     @timed("prove")
-    def compare(self, small: nn.Module, plan: Plan, dtype: torch.dtype, tolerance: float) -> Verdict:
-        """Whether `small`, of that precision at least, is what the plan leaves of the network."""
+    def compare(
+        self, small: nn.Module, plan: Plan, dtype: torch.dtype, tolerance: float, between: Callable[[nn.Module], None] = lambda small: None
+    ) -> Verdict:
+        """Whether `small`, of that precision at least, is what the plan leaves of the network.
+
+        `between` is called with it when it has passed the first question: its pins are completed before it meets another input.
+        """
         try:
             answers = self._answers(plan, dtype)
             verdict = self._judged(small, plan, dtype, tolerance, answers.first)
             assert verdict is not None
             told = _telling(answers.first.wanted)
+            if not verdict.why:
+                between(small)
             while not verdict.why and answers.second is not None:
                 second = self._judged(small, plan, dtype, tolerance, answers.second, elsewhere=True)
                 if second is None:

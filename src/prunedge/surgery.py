@@ -206,31 +206,32 @@ class _Search:
             verdict, checked = self._compared(small, plan, True)
         if verdict.why:
             return None, verdict
-        self._try_other_ways(small, checked, plan)
         for name, module in list(pinned_modules(small)):
             pinning = pins_of(checked.get_submodule(name))
-            pinning.close()
             if pinning.needed:
                 pin(module, pinning)
             else:
                 unpin(module)
         return small, verdict
 
-    def _try_other_ways(self, small: nn.Module, checked: nn.Module, plan: Plan) -> None:
-        """Let the pins of modules whose sizes are named in other ways, too, note whether those need them."""
-        aside = _touched(self._graph, plan, aside=True) & {name for name, _ in pinned_modules(small)}
+    def _complete_pins(self, checked: nn.Module, plan: Plan) -> None:
+        """What the pins do not know after one forward is found out on other ways through the code; whatever is open then stays as it is."""
+        pinned = dict(pinned_modules(checked))
+        aside = _touched(self._graph, plan, aside=True) & pinned.keys()
         try:
             if aside:
                 _take_other_ways(checked, self._graph)
         except Exception:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
             for name in aside:
-                pins_of(checked.get_submodule(name)).needed = True
+                pins_of(pinned[name]).needed = True
+        for module in pinned.values():
+            pins_of(module).close()
 
     def _compared(self, small: nn.Module, plan: Plan, strict: bool) -> tuple[Verdict, nn.Module]:
         dtype, tolerance = (torch.float64, STRICT) if strict else (torch.float32, TOLERANCE)
         checked = precise(small, dtype)
         try:
-            return self._proof.compare(checked, plan, dtype, tolerance), checked
+            return self._proof.compare(checked, plan, dtype, tolerance, lambda one: self._complete_pins(one, plan)), checked
         except Exception as error:  # whatever the user's forward raises
             if not strict:
                 raise

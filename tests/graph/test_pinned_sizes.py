@@ -14,7 +14,8 @@ from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
 from prunedge.graph.zeroed import zeroed
 from prunedge.plan import Plan
-from prunedge.surgery import _slices, adopt, operate, restore_network, save_network, sizes_of
+from prunedge.proof import _slices
+from prunedge.surgery import adopt, operate, restore_network, save_network, sizes_of
 from tests.networks import Baked, randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -336,7 +337,7 @@ def test_calls_that_training_adds_are_known() -> None:
     assert surgery.refused == {}
     small = surgery.network.train()
     out, extra = small(PICTURE)
-    with zeroed(_slices(network, graph.removed(plan, roles=("in",)), graph.removed(plan))):
+    with zeroed(_slices(network, graph, plan)):
         wanted = network.train()(PICTURE)
     # The number of channels is one of their factors.
     torch.testing.assert_close((out, extra), wanted)

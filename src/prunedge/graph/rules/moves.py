@@ -141,7 +141,7 @@ def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     elif labels is not None:
         after = compact(labels.expand(args[0].shape).reshape(out.shape))
         several = [size for size in after.shape if size > 1]
-        if len(several) > 1 and prod(several) > labels.numel() * lab.batch:
+        if len(several) > 1 and prod(several) > labels.numel() * lab.batch and _regroups(args[0].shape, out.shape):
             # Channels and places are read in another order than they lie in: who meets whom depends on the size of the picture.
             return lab.ledger.freeze(labels, "is laid out among the places, in an order that depends on the size of the picture")
         if len(several) > 1 and several != [size for size in labels.shape if size > 1]:
@@ -149,6 +149,21 @@ def reshape(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             lab.ledger.divisions.append((lab.module, after.reshape(several)))
         lab.resizes((dim, after, dim) for dim in varying_dims(after))
         lab.name(out, after)
+
+
+def _regroups(before: torch.Size, after: torch.Size) -> bool:
+    """Whether a reshape reads several dimensions as several others, instead of joining or dividing each by itself."""
+    if 0 in before:
+        return False
+    old, new = ([size for size in shape if size > 1] for shape in (before, after))
+    while old and new:
+        joined, divided = [old.pop(0)], [new.pop(0)]
+        while prod(joined) != prod(divided):
+            side, rest = (joined, old) if prod(joined) < prod(divided) else (divided, new)
+            side.append(rest.pop(0))
+        if len(joined) > 1 and len(divided) > 1:
+            return True
+    return False
 
 
 def strided(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
