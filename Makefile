@@ -19,7 +19,7 @@ demo: $(VENV)/.made-demo
 test: $(VENV)/.made-dev
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
-test-all: $(VENV)/.made-dev
+test-all: $(VENV)/.made-zoo
 	$(BIN)/python -m pytest -q -n 2
 
 # The device's tests without the programs and packages that a bare machine lacks.

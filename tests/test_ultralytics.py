@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
@@ -18,7 +20,6 @@ from prunedge.plan import random_plan
 from prunedge.surgery import operate, sizes_of
 from tests.networks import randomise
 
-tasks = pytest.importorskip("ultralytics.nn.tasks")
 pytestmark = pytest.mark.slow
 
 KINDS = {"-seg": "SegmentationModel", "-pose": "PoseModel", "-obb": "OBBModel", "-cls": "ClassificationModel"}
@@ -26,9 +27,17 @@ NAMES = ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n", "yol
 PICTURES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
+def tasks() -> ModuleType:
+    """ultralytics' networks. Its import replaces functions of Pillow and torch for the whole process: they are put back."""
+    before = Image.open, torch.save
+    found = pytest.importorskip("ultralytics.nn.tasks", reason="needs ultralytics: pip install -e '.[zoo]'")
+    Image.open, torch.save = before
+    return found
+
+
 def build(name: str) -> nn.Module:
     kind = next((kind for part, kind in KINDS.items() if name.endswith(part)), "DetectionModel")
-    return randomise(getattr(tasks, kind)(f"{name}.yaml", verbose=False))
+    return randomise(getattr(tasks(), kind)(f"{name}.yaml", verbose=False))
 
 
 def cut(network: nn.Module, seed: int = 0) -> nn.Module:

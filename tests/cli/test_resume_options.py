@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each verb that has ended."""
     root = tmp_path_factory.mktemp("runs")
     recipe = Recipe.make(
-        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.test_runs:small", weights="none", size=16, train_epochs=1,
+        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.test_runs:small", weights="none", size=16, train_epochs=3,
         precision="32", step=0.3, max_drop=60.0, max_steps=1, batch_size=8,
     )  # fmt: skip
     return {"prune": job.prune(recipe, root / "pruned").path, "train": job.train(recipe, root / "trained").path}

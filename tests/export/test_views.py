@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from prunedge.data import Dataset, cut_patches, load
 from prunedge.deliver import _view
@@ -20,9 +21,29 @@ from prunedge.edge.runtime import open_session
 from prunedge.errors import BundleError, DataError
 from prunedge.export import export_bundle
 from tests.deep_pictures import save, scene
-from tests.edge.inspect.conftest import SIZE, Darkest
+from tests.edge.inspect.conftest import SIZE
+from tests.edge.made_bundles import write_darkest
 
 NAMED = {"model": "darkest", "classes": ["crack", "sound"], "size": SIZE, "macs": 1, "params": 8}
+
+
+class Darkest(nn.Module):
+    """Logits of crack and sound from the darkest pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.answer = nn.AdaptiveMaxPool2d(1), nn.Linear(3, 2)
+        with torch.no_grad():
+            self.answer.weight.copy_(torch.tensor([[4.0] * 3, [-4.0] * 3]))
+            self.answer.bias.copy_(torch.tensor([-15.0, 15.0]))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.pool(-pictures).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_darkest(tmp_path_factory.mktemp("bundle") / "darkest", SIZE)
 
 
 class Watching:
