@@ -18,7 +18,7 @@ from tests.system.conftest import prunedge
 
 # Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
-    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 1, "--step", 0.3, "--max-drop", 99,
+    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3, "--max-drop", 99,
     "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--regularise", "bn-l1", "--control", "random",
 )  # fmt: skip
 
