@@ -44,7 +44,7 @@ INF = float("inf")
         # Clearly better above: the next higher is tried, and may win or diverge (VGG16, measured).
         ({0.03: INF, 0.01: 0.3, 0.003: 0.6}, 0.01, (0.003, 0.01, 0.03)),
         ({0.03: 5.8, 0.01: 0.3, 0.003: 0.6}, 0.01, (0.003, 0.01, 0.03)),
-        ({0.03: 0.1, 0.01: 0.4, 0.003: 0.6}, 0.03, (0.003, 0.01, 0.03)),
+        ({0.03: 0.1, 0.01: 0.4, 0.003: 0.6}, 0.01, (0.003, 0.01, 0.03)),
         # The next higher silences it: what is too near to that is not taken (SqueezeNet, measured).
         ({0.03: 0.692, 0.01: 0.504, 0.003: 0.615, 0.001: 0.671}, 0.003, (0.001, 0.003, 0.01, 0.03)),
         # High rates silence: down to where the network learns.
