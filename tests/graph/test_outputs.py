@@ -57,7 +57,7 @@ def attributed(y: torch.Tensor) -> Any:
 
 
 def model_output(y: torch.Tensor) -> Any:
-    outputs = pytest.importorskip("transformers.modeling_outputs")
+    outputs = pytest.importorskip("transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'")
     return outputs.ImageClassifierOutput(logits=y, hidden_states=None)
 
 
@@ -81,6 +81,7 @@ WRAPPED: dict[str, Callable[[torch.Tensor], Any]] = {
     "distribution": lambda y: torch.distributions.Normal(y, torch.ones_like(y), validate_args=False),
     "transformers' ModelOutput": model_output,
 }
+NEEDING = [pytest.param(name, marks=pytest.mark.slow) if "transformers" in name else name for name in WRAPPED]
 
 
 class Scaled(nn.Module):
@@ -96,7 +97,7 @@ class Scaled(nn.Module):
         return self.wrap(self.head(self.b(h / h.size(1)).mean((2, 3))))
 
 
-@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("wrapped", NEEDING)
 def test_a_wrong_cut_is_seen_through_any_wrapping(wrapped: str) -> None:
     torch.manual_seed(0)
     network = Scaled(WRAPPED[wrapped]).eval()

@@ -15,7 +15,17 @@ from prunedge.plan import random_plan
 from prunedge.surgery import TOLERANCE, masked_outputs, operate
 from tests.networks import randomise
 
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytestmark = pytest.mark.slow
+
+
+class _Library:
+    """transformers, imported when a test asks for one of its classes: the plain tests run without it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[zoo]'"), name)
+
+
+transformers = _Library()
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 2}
 VISION: dict[str, Any] = {**SIZES, "image_size": 32, "patch_size": 8}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers.modeling_outputs import ImageClassifierOutput
 
 import prunedge as pe
 from prunedge.errors import ModelError, PrunedgeError
@@ -75,8 +74,15 @@ FORMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "dict of out": lambda x: {"out": x, "aux": -x},
     "dataclass": lambda x: Answer(x, -x),
     "dataclass of one": Alone,
-    "transformers": lambda x: ImageClassifierOutput(logits=x, hidden_states=(x, x)),
+    "transformers": lambda x: image_classifier_output(x),
 }
+FORMS_NEEDING = [pytest.param(form, marks=pytest.mark.slow) if form == "transformers" else form for form in FORMS]
+
+
+def image_classifier_output(x: torch.Tensor) -> Any:
+    outputs = pytest.importorskip("transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'")
+    return outputs.ImageClassifierOutput(logits=x, hidden_states=(x, x))
+
 
 # name -> outputs, for each place?, labels
 UNFIT: dict[str, tuple[int, bool, torch.Tensor]] = {
@@ -129,7 +135,7 @@ def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_ch
             assert torch.equal(tensor, before[name]), name
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMS_NEEDING)
 def test_logits_are_found_in_whatever_a_network_gives(form: str) -> None:
     wanted = scores(net(), [(INPUTS, LABELS)])
     found = scores(net(form=FORMS[form]), [(INPUTS, LABELS)])
