@@ -22,7 +22,7 @@ from prunedge.runs import open_run
 @pytest.fixture(scope="module")
 def recipe(tiny_data: Path) -> Recipe:
     return Recipe.make(
-        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=1, precision="32", step=0.3,
+        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
         max_drop=100.0, max_steps=2, batch_size=8, seed=3,
     )  # fmt: skip
 

@@ -77,7 +77,7 @@ def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, obj
 
 
 def test_trials_that_did_not_compare_criteria_are_told(values: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    book = create(tmp_path / "out", Grid({**values, "train_epochs": 1, "max_steps": 1, "criterion": ["weight-l2", "random"]}))
+    book = create(tmp_path / "out", Grid({**values, "train_epochs": 3, "max_steps": 1, "criterion": ["weight-l2", "random"]}))
     for one in book.work:
         book.perform(one)
     collect(book)

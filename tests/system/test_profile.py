@@ -22,7 +22,7 @@ from tests.test_profile import check_trace
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "profiling.md").read_text(encoding="utf-8")
 COMMON = (
-    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 1, "--step", 0.3, "--max-drop", 99,
+    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3, "--max-drop", 99,
     "--max-steps", 1, "--batch-size", 8, "--precision", "32",
 )  # fmt: skip
 

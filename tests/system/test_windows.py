@@ -65,7 +65,7 @@ def test_a_bench_tells_its_memory_and_can_t_limit_it(tmp_path: Path) -> None:
 def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
     run, pruned, bundle = tmp_path / "run", tmp_path / "pruned", tmp_path / "bundle"
     prunedge(
-        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 1,
+        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3,
         "--batch-size", 8, "--precision", "32", "--out", run,
     )  # fmt: skip
     prunedge("check", tiny_data)
@@ -74,7 +74,7 @@ def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
     prunedge("export", pruned, "--out", bundle)
     assert Path(prunedge("report", pruned).stdout.strip()).is_file()
     prunedge(
-        "study", "criteria", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 1,
+        "study", "criteria", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3,
         "--criterion", "weight-l1,random", "--max-steps", 1, "--batch-size", 8, "--workers", 1, "--out", tmp_path / "study",
     )  # fmt: skip
 
