@@ -71,7 +71,7 @@ def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
     assert [one["chapter"] for one in found["chapters"]] == ["start", "train", "step 1", "step 2", "test"]
     for one in found["chapters"]:
         assert sum(one["parts"].values()) == pytest.approx(one["seconds"])
-    assert {"trace", "surgery/prove", "surgery/prove/cut", "slice state"} <= {
+    assert {"trace", "surgery/prove", "surgery/cut", "slice state"} <= {
         within["path"] for one in found["parts"] for within in one["within"]
     }
     assert {one["part"] for one in found["background"]} == {"read", "augment", "normalise"}
@@ -144,7 +144,7 @@ def test_a_damaged_profile_is_named(watched: Path, tmp_path: Path) -> None:
     ("path", "part"),
     [
         ("forward", "forward"), ("evaluate/forward", "evaluate"), ("evaluate/data", "data"), ("backward/rank", "rank"),
-        ("rank/data", "data"), ("trace", "surgery"), ("follow/trace", "surgery"), ("surgery/prove/cut", "surgery"),
+        ("rank/data", "data"), ("trace", "surgery"), ("follow/trace", "surgery"), ("surgery/cut", "surgery"),
         ("load network/build", "load network"),
     ],
 )  # fmt: skip

@@ -56,7 +56,22 @@ def test_check_from_a_relative_pattern_and_what_it_refuses(tmp_path: Path) -> No
 def test_train_from_a_relative_pattern_then_prune_from_the_run(tmp_path: Path) -> None:
     write_shards(tmp_path / "s", each=20)
     pattern = os.path.relpath(tmp_path / "s") + "/{000..003}.tar"
-    common = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 1, "--precision", "32")
+    common = (
+        "--model",
+        "tests.test_runs:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--epochs",
+        2,
+        "--batch-size",
+        8,
+        "--seed",
+        3,
+        "--precision",
+        "32",
+    )
     done = prunedge("train", pattern, *common, "--out", tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert open_run(tmp_path / "a").recipe["data"] == f"{tmp_path}/s/{{000..003}}.tar"
