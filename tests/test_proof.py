@@ -199,8 +199,10 @@ def test_the_proof_leaves_what_the_network_noted_as_it_was() -> None:
             return super().forward(x)
 
     network = Noting(right)
+    network(PICTURE[:1])
+    noted = network.last
     surgery = operate(network, trace(network, PICTURE), HALF)
-    assert network.last == surgery.network.last == tuple(PICTURE.shape)
+    assert network.last == surgery.network.last == noted == tuple(PICTURE[:1].shape)
 
 
 def test_refused_groups_can_be_left_whole_and_are_data() -> None:

@@ -51,7 +51,9 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     "precision": (None, "engine"),
 }
 ELSEWHERE_IN_THE_LIBRARY = {
-    **dict.fromkeys(("data", "size", "folds", "fold", "group_by", "skip_unreadable"), "pe.load_folder and pe.load_manifest give `data`"),
+    **dict.fromkeys(
+        ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"), "pe.load_folder and pe.load_manifest give `data`"
+    ),
     **dict.fromkeys(("model", "weights", "start"), "pe.build and pe.load give `network`"),
     **dict.fromkeys(("train_epochs", "lr"), "`network` has been trained (pe.fit)"),
     "control": "prunes other networks beside this one, and decides nothing about it",
