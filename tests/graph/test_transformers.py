@@ -22,6 +22,8 @@ class _Library:
     """transformers, imported when a test asks for one of its classes: the plain tests run without it."""
 
     def __getattr__(self, name: str) -> Any:
+        if not name[0].isupper():  # pytest looks for marks and fixtures on whatever a module holds
+            raise AttributeError(name)
         return getattr(pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[zoo]'"), name)
 
 
