@@ -3,6 +3,7 @@
     python benchmarks/zoo.py                         all sets; writes benchmarks/results/zoo.jsonl and docs/coverage.md
     python benchmarks/zoo.py --set transformers      one set (zoo_models.SETS); may be repeated
     python benchmarks/zoo.py --only resnet18,swin_t  some networks; prints, writes nothing
+    python benchmarks/zoo.py --workers 16            so many networks at a time, those first that took least time when last examined
 
 Batch-norm statistics and all affine parameters are randomised first, so that nothing is trivially zero. Each network runs in a
 process of its own with a limit on its time. What is asked of each is in zoo_checks.py.
@@ -15,8 +16,10 @@ import json
 import logging
 import multiprocessing
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ __all__ = ["build", "in_process", "names_of", "randomise", "strip"]
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "zoo.jsonl", ROOT / "docs" / "coverage.md"
 SECONDS = 600
+USUAL_SECONDS = 10  # of a network that was never examined: between the cheap and the dear ones
 CHECKS = ("second_round", "training_step", "pickle", "size")
 
 
@@ -42,23 +46,38 @@ def _work(work: Callable[..., dict[str, Any]], args: tuple[Any, ...], pipe: Any)
 
 def in_process(work: Callable[..., dict[str, Any]], args: tuple[Any, ...], seconds: float) -> dict[str, Any]:
     """What `work` gives in a process of its own, or {"error": ...} when it raises, dies, or isn't done after so many seconds."""
+    return next(in_processes(work, [args], seconds, 1))[1]
+
+
+def in_processes(
+    work: Callable[..., dict[str, Any]], jobs: Iterable[tuple[Any, ...]], seconds: float, workers: int
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of each job and what `in_process` says of it, so many at a time, in the order in which they end."""
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(False)
-    process = context.Process(target=_work, args=(work, args, there))
-    process.start()
-    there.close()
+    waiting, running = list(jobs), {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            args = waiting.pop(0)
+            here, there = context.Pipe(False)
+            process = context.Process(target=_work, args=(work, args, there))
+            process.start()
+            there.close()
+            running[here] = process, args, time.monotonic() + seconds
+        soonest = min(limit for _, _, limit in running.values())
+        ended = wait(list(running), max(0.0, soonest - time.monotonic()))
+        late = [here for here, (_, _, limit) in running.items() if limit <= time.monotonic()]
+        for here in dict.fromkeys([*ended, *late]):
+            process, args, _ = running.pop(here)
+            yield args, _answer(here, seconds)
+            process.kill()
+            process.join()
+
+
+def _answer(here: Connection, seconds: float) -> dict[str, Any]:
     try:
-        found = here.recv() if here.poll(seconds) else {"error": f"not done after {seconds:g} s"}
+        return here.recv() if here.poll() else {"error": f"not done after {seconds:g} s"}
     except EOFError:
-        found = {"error": "the process died (memory?)"}
-    process.kill()
-    process.join()
-    return found
-
-
-def attempt(kind: str, name: str) -> dict[str, Any]:
-    """`examine` in a process of its own."""
-    return {"set": kind, "name": name, **in_process(examine, (kind, name), SECONDS)}
+        return {"error": "the process died (memory?)"}
 
 
 def is_fine(answer: str) -> bool:
@@ -162,19 +181,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=SETS, action="append")
     parser.add_argument("--only", default="")
+    parser.add_argument("--workers", type=int, default=1, help="networks at a time, of one thread each")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="that a network may take")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     only = set(filter(None, args.only.split(",")))
+    jobs = [
+        (kind, name)
+        for kind in args.set or SETS
+        for name in (names_of(kind) if not (only and kind == "timm") else sorted(only))
+        if not only or name in only
+    ]
+    if args.workers > 1:
+        took = {(row["set"], row["name"]): _seconds(row) for row in _kept(RESULTS)}
+        jobs.sort(key=lambda job: took.get(job, USUAL_SECONDS))
     rows = []
-    for kind in args.set or SETS:
-        for name in names_of(kind) if not (only and kind == "timm") else sorted(only):
-            if only and name not in only:
-                continue
-            rows.append(attempt(kind, name))
-            print(line(rows[-1]), flush=True)
-            if not only:
-                _write(args.out, rows)
+    for (kind, name), found in in_processes(examine, jobs, args.seconds, args.workers):
+        rows.append({"set": kind, "name": name, **found})
+        print(line(rows[-1]), flush=True)
+        if not only:
+            _write(args.out, rows)
     return 0
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    """About how long a network took."""
+    return SECONDS if "error" in row else row["seconds_trace"] + sum(cut["seconds"] for cut in row["cuts"].values())
+
+
+def _kept(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
 
 
 def strip(value: Any) -> Any:
@@ -186,7 +222,7 @@ def strip(value: Any) -> Any:
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     """Put these rows in the place of older ones of the same networks, so that a run that is cut off keeps what it has."""
-    keep = [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
+    keep = _kept(out)
     done = {(row["set"], row["name"]) for row in rows}
     rows = [row for row in keep if (row["set"], row["name"]) not in done] + rows
     out.parent.mkdir(parents=True, exist_ok=True)

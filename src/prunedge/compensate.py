@@ -15,6 +15,7 @@ from torch.nn import functional
 from prunedge.graph import ChannelGraph
 from prunedge.importance.taps import CONVOLUTIONS, feature_dim, taps
 from prunedge.models.cost import evaluating
+from prunedge.models.rounding import full_float32
 from prunedge.plan import Plan
 from prunedge.spans import timed
 
@@ -48,6 +49,7 @@ class _Consumer:
 
 
 @timed("compensate")
+@full_float32()
 def compensate(network: nn.Module, graph: ChannelGraph, plan: Plan, small: nn.Module, batches: Batches, how: How = "mean") -> Compensation:
     """Change the consumers of removed channels in `small`, in place, so that they miss as little as possible; nothing is trained.
 

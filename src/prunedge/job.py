@@ -176,6 +176,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
             "threads": torch.get_num_threads(),
             "processes": ranks.size(),
             "processor": processor(),
+            "accelerator": engine.accelerator,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
             "range": None if data.greys is None else str(data.greys),
@@ -186,7 +187,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     if kept["fingerprint"] != data.fingerprint:
         remedy = "put the pictures back as they were, or start a new run"
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
-    for line in note_computing(run, torch.get_num_threads(), ranks.size()):
+    for line in note_computing(run, torch.get_num_threads(), ranks.size(), engine.accelerator):
         log.warning("%s", line)
     watch.tell(run.computed_with())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))

@@ -23,6 +23,7 @@ from prunedge.graph.outputs import seen_in
 from prunedge.graph.undisturbed import copied as deep_copied
 from prunedge.graph.undisturbed import held_tensors, undisturbed
 from prunedge.graph.zeroed import in_blocks, zeroed
+from prunedge.models.rounding import full_float32
 from prunedge.plan import Plan
 from prunedge.spans import timed
 
@@ -255,7 +256,7 @@ def masked_outputs(
 
 def answer(network: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Every tensor of the network's answer in evaluation mode, by its way; an example of less precision than `dtype` is raised to it."""
-    with undisturbed(network), torch.no_grad(), _as_written(network):
+    with undisturbed(network), torch.no_grad(), _as_written(network), full_float32():
         network.eval()
         _draw_the_same(network)
         return seen_in(call(network, precise_example(example, dtype)), network)

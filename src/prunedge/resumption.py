@@ -78,8 +78,11 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     return open_run(run.path)
 
 
-def note_computing(run: Run, threads: int, processes: int) -> list[str]:
-    """Note in the run that it goes on with other threads or processes than before; gives what is to be said."""
+def note_computing(run: Run, threads: int, processes: int, accelerator: str | None = None) -> list[str]:
+    """Note in the run that it goes on with other threads or processes than before; gives what is to be said.
+
+    So it is with another `accelerator`, the GPU's name, or None for the processor.
+    """
     began = run.read("engine.json")
     # As the first process finds them: it may have noted the change before another looks.
     noted = from_first([entry["changes"] for entry in run.resumptions()])
@@ -91,6 +94,10 @@ def note_computing(run: Run, threads: int, processes: int) -> list[str]:
             said.append(f"this run began with {first} {name}; with {now} the result may differ: another number gives other weights")
         if now != before:
             record[name] = [before, now]
+    # Runs of 0.1 do not say where they computed.
+    if "accelerator" in began and began["accelerator"] != accelerator:
+        first, now = (name or "the processor" for name in (began["accelerator"], accelerator))
+        said.append(f"this run began on {first}; on {now} the result may differ: another device gives other weights")
     if record:
         _note(run, record, after=len(run.steps()) - 1)
     return said

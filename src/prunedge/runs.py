@@ -142,7 +142,9 @@ class Run:
             parts.append(part)
         said = f"computed with {', '.join(parts)}"
         said += f", precision {began['precision']}"
-        if "processor" in began:
+        if accelerator := began.get("accelerator"):
+            said += f", on {accelerator}"
+        elif "processor" in began:
             said += f", on {began['processor']}"
         return f"{said}: another number of threads or processes, precision or processor gives other weights"
 
@@ -246,7 +248,7 @@ class Run:
     def _computing(self) -> dict[str, Any]:
         began = self.read("engine.json") or {}
         return {
-            **{key: began.get(key) for key in ("threads", "processes", "precision", "processor")},
+            **{key: began.get(key) for key in ("threads", "processes", "precision", "processor", "accelerator")},
             "said": self.computed_with(),
         }
 

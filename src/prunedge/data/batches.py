@@ -85,12 +85,17 @@ class Batches:
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
                     made = normalise_planes(planes)
-            yield torch.from_numpy(made), labels[torch.from_numpy(chosen)]
+            yield _within_reach(torch.from_numpy(made)), _within_reach(labels[torch.from_numpy(chosen)])
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
         seed = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
+
+
+def _within_reach(tensor: Tensor) -> Tensor:
+    """The tensor in memory that a GPU fetches by itself while the program goes on; as it is where this process uses no GPU."""
+    return tensor.pin_memory() if torch.cuda.is_initialized() else tensor
 
 
 def _ahead(made: Iterator[T]) -> Iterator[T]:

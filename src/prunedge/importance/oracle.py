@@ -19,6 +19,7 @@ from prunedge.importance.replay import Instead, Replay
 from prunedge.importance.taps import consumer
 from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.cost import evaluating
+from prunedge.models.rounding import full_float32
 
 Progress = Callable[[int, int, str], None]
 
@@ -66,6 +67,7 @@ def sample(graph: ChannelGraph, channels: int | None, seed: int = 0) -> dict[str
     }
 
 
+@full_float32()
 def oracle(
     network: nn.Module, graph: ChannelGraph, batches: Iterable[Any], chosen: Mapping[str, tuple[int, ...]], *, loss: Loss | None = None,
     partial: Partial | None = None, keep: Callable[[Partial], None] | None = None, progress: Progress | None = None,

@@ -18,6 +18,7 @@ from prunedge.importance import examples
 from prunedge.importance.registry import CRITERIA, Values, find
 from prunedge.importance.scores import Scores, finished
 from prunedge.models.classification import Loss, cross_entropy
+from prunedge.models.rounding import full_float32
 from prunedge.spans import timed
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,9 @@ def gather(
             parameter.requires_grad_(name in needed)
             parameter.grad = None
         with ExitStack() as attached:
-            if engine is not None:
+            if engine is None:
+                attached.enter_context(full_float32())
+            else:
                 engine = engine.suited(network)
                 attached.enter_context(engine.holding(network))
                 attached.enter_context(engine.autocast())

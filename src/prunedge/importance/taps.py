@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,13 +22,20 @@ class Tap:
     group: str
     place: int
     columns: torch.Tensor
+    _copies: dict[torch.device, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def columns_on(self, device: torch.device) -> torch.Tensor:
+        """The columns on this device: copied to it once, since a GPU waits for each copy until all that it was given is done."""
+        if device not in self._copies:
+            self._copies[device] = self.columns.to(device)
+        return self._copies[device]
 
     def read(self, z: torch.Tensor, features: int) -> torch.Tensor:
         """Each channel's values in what its consumer reads: `z` (rows, ...), channels along `features` -> (rows, channels, k * places)."""
         by_feature = z.movedim(features, 1).unsqueeze(2).flatten(2)  # (rows, features, places)
-        columns = self.columns.to(z.device)
-        if columns.shape == (by_feature.shape[1], 1) and bool((columns[:, 0] == torch.arange(len(columns), device=z.device)).all()):
+        if self.columns.shape == (by_feature.shape[1], 1) and bool((self.columns[:, 0] == torch.arange(len(self.columns))).all()):
             return by_feature  # the usual case: nothing to pick, and no copy of the map
+        columns = self.columns_on(z.device)
         return by_feature[:, columns.reshape(-1)].reshape(len(z), len(columns), -1)
 
 

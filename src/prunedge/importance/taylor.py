@@ -107,14 +107,14 @@ class TaylorCollector:
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
         self._flush()
-        return self._sums, self._examples, self._failed
+        return {name: total.cpu() for name, total in self._sums.items()}, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
         self._flush()
         sums, examples, failed = gathered
         for name, total in sums.items():
-            self._sums[name] += total
+            self._sums[name] = self._sums[name].cpu() + total
         self._examples += examples
         self._failed = self._failed or failed
 
@@ -125,7 +125,7 @@ class TaylorCollector:
             raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
         if not self._examples:
             raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
-        values = {name: total / self._examples for name, total in self._sums.items()}
+        values = {name: total.cpu() / self._examples for name, total in self._sums.items()}
         if self._kind == "taylor-fo":
             values = {name: value.square() for name, value in values.items()}
         return finished(values, self._kind, self._examples)
@@ -220,7 +220,7 @@ class TaylorCollector:
         if not self._by_example:
             change = change.sum(0, keepdim=True)
         for tap in reading.taps:
-            columns = tap.columns.to(change.device)
+            columns = tap.columns_on(change.device)
             part = change[:, columns.reshape(-1)].reshape(len(change), *columns.shape).sum(-1)  # (examples, channels)
             before = self._pending.get(tap.group)
             self._pending[tap.group] = part if before is None else before + part
@@ -249,7 +249,8 @@ class TaylorCollector:
             if self._by_example:
                 changes = [torch.stack(changes).sum(0)]  # both are the one example's
             for change in changes:
-                self._sums[name] += self._worth(change, self._groups[name]).sum(0).cpu()
+                worth = self._worth(change, self._groups[name]).sum(0)
+                self._sums[name] = self._sums[name].to(worth.device) + worth
 
     def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
         """What the criterion adds up, from the examples' c."""

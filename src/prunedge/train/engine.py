@@ -31,8 +31,9 @@ NAMES: dict[str, tuple[Precision, bool]] = {
     "32-channels-last": ("32-true", True),
     "bf16": ("bf16-mixed", True),
 }
-PROBE_MACS = 4e9  # multiply-accumulates of one timed forward pass: a second or so on a slow core
-PROBE_BATCH = (2, 16)
+# How much one timed forward pass computes, and between which numbers of pictures: (multiply-accumulates, fewest, most). A processor
+# needs a second or so for it. A GPU is busy only with batches of the usual size: with two pictures it is the program that is timed.
+PROBES = {"cpu": (4e9, 2, 16), "cuda": (1e12, 8, 32)}
 PROBE_STEPS = 3
 WORTH = 0.95  # a rival has to be 5 % faster than plain float32, so that noise doesn't choose
 WIDEST_VECTOR = 16  # float32 values in an AVX-512 register
@@ -70,6 +71,11 @@ class Engine:
     def device(self) -> torch.device:
         """The device that computes."""
         return self.fabric.device
+
+    @property
+    def accelerator(self) -> str | None:
+        """What the GPU is called that computes, None on a processor."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
     def suited(self, net: nn.Module) -> Engine:
         """This engine, or plain float32 where channels last is not safe for `net`.
@@ -174,16 +180,38 @@ def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = 
 
 def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
     """Milliseconds per picture of the best of a few training steps, for every engine that isn't hopeless."""
-    size = int(max(PROBE_BATCH[0], min(PROBE_BATCH[1], PROBE_MACS / max(1, cost(net, example).macs))))
+    engines = {name: make_engine(name) for name in NAMES}
+    size = probe_size(cost(net, example).macs, engines["32"].device.type)
     batch = example[torch.arange(size) % len(example)]
     probe = copied(net).train()
-    engines = _hopeful({name: make_engine(name) for name in NAMES})
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), same_bits():
+        engines = _hopeful(engines)
         best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}  # also warms up
         for _ in range(PROBE_STEPS):
             for name in best:
                 best[name] = min(best[name], _step_ms(probe, batch, engines[name]))
     return best
+
+
+def probe_size(macs: int, device: str) -> int:
+    """How many pictures of so many multiply-accumulates a timed step takes on a device of this type."""
+    most_macs, fewest, most = PROBES.get(device, PROBES["cpu"])
+    return int(max(fewest, min(most, most_macs / max(1, macs))))
+
+
+@contextlib.contextmanager
+def same_bits() -> Iterator[None]:
+    """Inside, cuDNN takes the algorithms that give the same bits each time; what else torch was told of it stays.
+
+    (`torch.backends.cudnn.flags` would switch cuDNN off unless it is told not to.)
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:

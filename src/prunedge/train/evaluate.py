@@ -13,6 +13,7 @@ from prunedge import ranks
 from prunedge.errors import TrainError
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
+from prunedge.models.rounding import full_float32
 from prunedge.spans import timed
 from prunedge.train.certainty import packed
 from prunedge.train.engine import Engine
@@ -128,12 +129,13 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     """Give the logits (n, classes) float32 and labels (n,) int64 of every picture, on the CPU; `engine` holds `net`."""
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
-    with evaluating(net), torch.no_grad():
+    with evaluating(net), torch.no_grad(), full_float32():
         for pictures, truth in ranks.dealt(batches):
             with engine.span("forward"):
-                logits.append(class_logits(net(engine.picture(pictures))).float().cpu())
+                logits.append(class_logits(net(engine.picture(pictures))).float())
             labels.append(truth.cpu())
-    logits, labels = ranks.collected(logits), ranks.collected(labels)
+    # In the end, since a GPU that is asked for an answer can't work ahead meanwhile.
+    logits, labels = ranks.collected([one.cpu() for one in logits]), ranks.collected(labels)
     if not labels:
         raise TrainError("there is no picture to evaluate on", remedy="give this split some pictures")
     everything = torch.cat(logits)

@@ -21,7 +21,7 @@ from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
 from prunedge.ranks import Share
 from prunedge.spans import timed
-from prunedge.train.engine import Engine
+from prunedge.train.engine import Engine, same_bits
 from prunedge.train.evaluate import Metrics, measure, outputs
 from prunedge.train.optimiser import OptimState, make_optimiser, state_of
 from prunedge.train.recipe import FitRecipe, learning_rate
@@ -272,34 +272,36 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
         ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
     with ours.engine.span("forward"), seeing_whole(share, ours.engine):
         inputs = ours.engine.picture(share.pictures)
+        truth = share.labels.to(ours.engine.device, non_blocking=True)
         logits = class_logits(ours.wrapped(inputs))
-    truth = share.labels.to(ours.engine.device)
     loss = cross_entropy(logits, truth, label_smoothing=ours.recipe.label_smoothing)
     if ours.teacher is not None:
         loss = (1 - ours.recipe.distill) * loss + ours.recipe.distill * _distance(ours, inputs, logits.float())
     if ranks.size() > 1:
         loss = loss * (share.here / share.whole)  # its part of the mean over the whole batch
-    value = float(ranks.total(loss.detach().clone()))
-    if not math.isfinite(value):
-        return value
+    whole = ranks.total(loss.detach().clone())
     with ours.engine.span("backward"):
         ours.engine.fabric.backward(loss)
         if ranks.size() > 1:
             add_gradients(ours.net)
     with ours.engine.span("optimiser"):
-        return value if _stepped(ours, along) else math.nan
+        return _stepped(ours, whole, along)
 
 
-def _stepped(ours: _Training, along: float) -> bool:
-    """Let the optimiser take its step; false when the gradients aren't finite."""
+def _stepped(ours: _Training, loss: torch.Tensor, along: float) -> float:
+    """Let the optimiser take its step unless the loss or the gradients aren't finite; gives the loss, NaN where only these aren't."""
     if ours.penalty is not None:
         ours.penalty(ours.net, along)
     norm = ours.engine.fabric.clip_gradients(ours.wrapped, ours.driver, max_norm=ours.recipe.clip, error_if_nonfinite=False)
-    if norm is not None and not bool(norm.isfinite()):
-        return False
+    # Both at once: each number that the program asks a GPU for makes it wait until all before is done.
+    value, length = (float(loss), 0.0) if norm is None else torch.stack((loss.float(), norm.detach().float().to(loss.device))).tolist()
+    if not math.isfinite(value):
+        return value
+    if not math.isfinite(length):
+        return math.nan
     ours.driver.step()
     ours.driver.zero_grad(set_to_none=True)
-    return True
+    return value
 
 
 @timed("teacher")
@@ -390,5 +392,5 @@ def _as_it_was(net: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reproducible() -> Iterator[None]:
-    with torch.random.fork_rng(), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with torch.random.fork_rng(), same_bits():
         yield
