@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from common import ratio, save, spread, told
 from torch import nn
 
-from prunedge.data import Dataset, load
+from prunedge.data import Dataset, Split, load
 from prunedge.graph import trace
 from prunedge.importance import gathered_while_training
 from prunedge.models.cost import cost
@@ -49,6 +49,8 @@ JOBS: dict[str, list[str]] = {
     "vgg16": ["--train-epochs", "8", "--step", "0.5", "--epochs", "4", "--max-steps", "5"],
 }
 USUAL = ["--size", str(SIZE), "--multiple", "16", "--augment", "flips", "--max-drop", "4", "--json"]
+PICTURES = 640  # of an epoch whose speed is measured
+EPOCHS = 4  # of them, the first of which warms up
 BATCHES = (1, 64)
 BUFFERS = 4  # of pictures, so that no pass finds its input in the cache by accident of the test
 ROUND_S = 0.08  # that a measurement of latency takes, at least
@@ -59,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--weights", type=Path, help="VGG16's convolutions")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="as little of everything as shows that it runs; writes nothing")
     given = parser.parse_args()
     if not torch.cuda.is_available():
@@ -116,32 +118,32 @@ def _training(given: argparse.Namespace, model: str, networks: dict[str, nn.Modu
     race = measure_engine(networks["unpruned"], data.example(8))
     print(f"{model}: race {race.name}, ms a picture {race.timings}", flush=True)
     recipe = FitRecipe(lr=1e-4, augment="flips")
-    epochs = 2 if given.smoke else 5
+    epochs, train = 2 if given.smoke else EPOCHS, data.train.take(PICTURES)
     for which, network in networks.items():
         for name in dict.fromkeys((race.name, "32")):
             engine = make_engine(name)
             torch.cuda.reset_peak_memory_stats()
-            plain = fit(network, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=0)
+            plain = fit(network, train, epochs=epochs, recipe=recipe, engine=engine, seed=0)
             memory = torch.cuda.max_memory_allocated() / 1e6
             collector = gathered_while_training("taylor", trace(network, data.example()))
-            scored = fit(network, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=0, collector=collector)
-            bare = _bare(network, data, engine, recipe, epochs)
+            scored = fit(network, train, epochs=epochs, recipe=recipe, engine=engine, seed=0, collector=collector)
+            bare = _bare(network, train, engine, recipe, epochs)
             row: dict[str, Any] = {
                 "model": model, "network": which, "engine": name, "macs": cost(network, data.example()).macs, "peak_mb": memory,
-                "race_ms": race.timings, "pictures": len(data.train),
+                "race_ms": race.timings, "pictures": len(train),
                 "pictures_per_second": {
-                    "fine-tuning": _rate(len(data.train), [epoch.seconds for epoch in plain.history]),
-                    "and ranking": _rate(len(data.train), [epoch.seconds for epoch in scored.history]),
-                    "bare": _rate(len(data.train), bare),
+                    "fine-tuning": _rate(len(train), [epoch.seconds for epoch in plain.history]),
+                    "and ranking": _rate(len(train), [epoch.seconds for epoch in scored.history]),
+                    "bare": _rate(len(train), bare),
                     "evaluation": _rate(len(data.val), _evaluated(network, data, engine, epochs)),
                 },
             }  # fmt: skip
             result["training"].append(row)
             rates = {what: told(rate, 0) for what, rate in row["pictures_per_second"].items()}
             print(f"{model} {which} {name}: pictures/s {rates}, {memory:.0f} MB", flush=True)
-    pipeline = [_seconds(lambda: [None for _ in data.train.batches(32, shuffle_seed=0, augment="flips")]) for _ in range(3)]
-    print(f"   the pictures alone: {told(_rate(len(data.train), pipeline), 0)} pictures/s", flush=True)
-    result["training"][-1]["pictures_alone_per_second"] = _rate(len(data.train), pipeline)
+    pipeline = [_seconds(lambda: [None for _ in train.batches(32, shuffle_seed=0, augment="flips")]) for _ in range(3)]
+    print(f"   the pictures alone: {told(_rate(len(train), pipeline), 0)} pictures/s", flush=True)
+    result["training"][-1]["pictures_alone_per_second"] = _rate(len(train), pipeline)
 
 
 def _rate(pictures: int, seconds: list[float]) -> dict[str, float]:
@@ -161,9 +163,9 @@ def _evaluated(network: nn.Module, data: Dataset, engine: Engine, epochs: int) -
     return [_seconds(lambda: evaluate(network, data.val, engine, data.classes)) for _ in range(epochs)]
 
 
-def _bare(network: nn.Module, data: Dataset, engine: Engine, recipe: FitRecipe, epochs: int) -> list[float]:
+def _bare(network: nn.Module, train: Split, engine: Engine, recipe: FitRecipe, epochs: int) -> list[float]:
     """Seconds of epochs on batches in the GPU's memory: forward, backward, the optimiser's step, and nothing that waits."""
-    batches = [(engine.picture(x), y.to(engine.device)) for x, y in data.train.batches(recipe.batch_size, shuffle_seed=0)]
+    batches = [(engine.picture(x), y.to(engine.device)) for x, y in train.batches(recipe.batch_size, shuffle_seed=0)]
     network.train()
 
     def epoch() -> None:
@@ -174,7 +176,7 @@ def _bare(network: nn.Module, data: Dataset, engine: Engine, recipe: FitRecipe, 
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    with engine.holding(network), same_bits():
+    with engine.holding(network), same_bits(engine.device):
         optimiser = make_optimiser(network, recipe)
         return [_seconds(epoch) for _ in range(epochs)]
 

@@ -12,6 +12,7 @@ process of its own with a limit on its time. What is asked of each is in zoo_che
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
 import multiprocessing
@@ -38,6 +39,7 @@ CHECKS = ("second_round", "training_step", "pickle", "size")
 
 def _work(work: Callable[..., dict[str, Any]], args: tuple[Any, ...], pipe: Any) -> None:
     logging.disable(logging.WARNING)
+    faulthandler.enable()  # what kills the process without an exception leaves its trace on stderr
     try:
         pipe.send(work(*args))
     except BaseException as error:
@@ -68,16 +70,21 @@ def in_processes(
         late = [here for here, (_, _, limit) in running.items() if limit <= time.monotonic()]
         for here in dict.fromkeys([*ended, *late]):
             process, args, _ = running.pop(here)
-            yield args, _answer(here, seconds)
+            found = _answer(here, seconds)
+            if found is None:
+                process.join()
+                found = {"error": f"the process died (exit code {process.exitcode})"}
+            yield args, found
             process.kill()
             process.join()
 
 
-def _answer(here: Connection, seconds: float) -> dict[str, Any]:
+def _answer(here: Connection, seconds: float) -> dict[str, Any] | None:
+    """What a process has sent; None where it has ended without a word."""
     try:
         return here.recv() if here.poll() else {"error": f"not done after {seconds:g} s"}
     except EOFError:
-        return {"error": "the process died (memory?)"}
+        return None
 
 
 def is_fine(answer: str) -> bool:

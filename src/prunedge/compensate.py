@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.graph import ChannelGraph
+from prunedge.graph.examples import brought_to
 from prunedge.importance.taps import CONVOLUTIONS, feature_dim, taps
 from prunedge.models.cost import evaluating
 from prunedge.models.rounding import full_float32
@@ -62,7 +63,7 @@ def compensate(network: nn.Module, graph: ChannelGraph, plan: Plan, small: nn.Mo
     """
     if how == "none" or not plan.keep:
         return Compensation((), (), {})
-    pictures = [inputs for inputs, _ in batches]
+    pictures = [brought_to(inputs, network) for inputs, _ in batches]
     consumers, order, means = _observed(network, graph, plan, pictures)
     solvable = {one.name: _solvable(network.get_submodule(one.name), one) for one in consumers}
     solved: list[str] = []

@@ -96,8 +96,8 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
             record[name] = [before, now]
     # Runs of 0.1 do not say where they computed.
     if "accelerator" in began and began["accelerator"] != accelerator:
-        first, now = (name or "the processor" for name in (began["accelerator"], accelerator))
-        said.append(f"this run began on {first}; on {now} the result may differ: another device gives other weights")
+        before_it, here = (name or "the processor" for name in (began["accelerator"], accelerator))
+        said.append(f"this run began on {before_it}; on {here} the result may differ: another device gives other weights")
     if record:
         _note(run, record, after=len(run.steps()) - 1)
     return said

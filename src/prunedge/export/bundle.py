@@ -26,6 +26,7 @@ from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
+from prunedge.graph import copied
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.surgery import save_network
 
@@ -78,6 +79,8 @@ def export_bundle(
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
+        if any(x.device.type != "cpu" for x in network.parameters()):
+            network = copied(network)  # the caller's stays where it is
         network = network.cpu().eval()
         refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
         with tempfile.TemporaryDirectory() as elsewhere:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 _LARGE = 100  # pixels along an edge from which the second size is smaller, so that the proof stays cheap
@@ -35,6 +36,15 @@ def others(example: Any) -> Iterator[Any]:
         if shape not in seen:
             seen.add(shape)
             yield found
+
+
+def brought_to(example: Any, network: nn.Module) -> Any:
+    """The example on the device that all of the network lies on; as it is where that is several, or none that computes."""
+    homes = {x.device for x in (*network.parameters(), *network.buffers())}
+    if len(homes) != 1 or torch.device("meta") in homes or all(x.device in homes for x in tensors_of(example)):
+        return example
+    (home,) = homes
+    return tree_map(lambda x: x.to(home) if isinstance(x, torch.Tensor) else x, example)
 
 
 def tensors_of(example: Any) -> list[torch.Tensor]:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.examples import brought_to
 from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
@@ -31,7 +32,7 @@ Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a ch
 def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
     """Find the channels of a network that can be removed, and what each removal takes along.
 
-    `example` is a batch of inputs, (n, 3, height, width) float32, on the network's device; a tuple or a dict holds the
+    `example` is a batch of inputs, (n, 3, height, width) float32, which is brought to the network's device; a tuple or a dict holds the
     positional or named arguments of a network with several inputs. `attention` says what leaves of it: whole heads, or
     the same `width` of every head. The network runs once in
     evaluation mode without gradients (so frozen backbones are seen like all others), and once more in training mode
@@ -40,6 +41,7 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     exported, quantized or prepared for it, wrapped, lazy).
     """
     check_plain(network)
+    example = brought_to(example, network)
     tensors = floating(network)
     ledger = Ledger({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     trainable = {name for name, _ in network.named_parameters()}

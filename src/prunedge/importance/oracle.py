@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group, call
+from prunedge.graph.examples import brought_to
 from prunedge.graph.zeroed import zeroed
 from prunedge.importance import examples
 from prunedge.importance.replay import Instead, Replay
@@ -80,7 +81,7 @@ def oracle(
     is told after each group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as
     before in the end.
     """
-    batches = list(batches)
+    batches = [brought_to(batch, network) for batch in batches]
     done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
     count = sum(map(len, chosen.values()))
     tensors = dict(network.named_parameters())

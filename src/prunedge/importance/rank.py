@@ -14,6 +14,7 @@ import prunedge.importance.weight  # noqa: F401  registers its criteria
 from prunedge import ranks
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
+from prunedge.graph.examples import brought_to
 from prunedge.importance import examples
 from prunedge.importance.registry import CRITERIA, Values, find
 from prunedge.importance.scores import Scores, finished
@@ -125,7 +126,7 @@ def gather(
                 attached.enter_context(collector.attach(network))
             passing = _Passing(network, backward, forward, loss)
             for batch in ranks.dealt(batches):
-                passing.take(batch if engine is None else examples.moved(batch, engine.picture))
+                passing.take(brought_to(batch, network) if engine is None else examples.moved(batch, engine.picture))
         for collector in collectors:
             ranks.join(collector)
     finally:

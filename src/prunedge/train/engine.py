@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -184,7 +186,7 @@ def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
     size = probe_size(cost(net, example).macs, engines["32"].device.type)
     batch = example[torch.arange(size) % len(example)]
     probe = copied(net).train()
-    with torch.random.fork_rng(), same_bits():
+    with torch.random.fork_rng(), same_bits(engines["32"].device):
         engines = _hopeful(engines)
         best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}  # also warms up
         for _ in range(PROBE_STEPS):
@@ -200,18 +202,49 @@ def probe_size(macs: int, device: str) -> int:
 
 
 @contextlib.contextmanager
-def same_bits() -> Iterator[None]:
-    """Inside, cuDNN takes the algorithms that give the same bits each time; what else torch was told of it stays.
+def same_bits(device: torch.device) -> Iterator[None]:
+    """Inside, a GPU takes the algorithms that give the same bits each time; where torch has none, the log says so.
 
-    (`torch.backends.cudnn.flags` would switch cuDNN off unless it is told not to.)
+    On a processor those that torch takes anyway do. (`torch.backends.cudnn.flags` would switch cuDNN off unless it is told not to.)
     """
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
+    if device.type != "cuda":
         yield
+        return
+    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+    before = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
+    told = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = True, False, False
+    torch.use_deterministic_algorithms(True, warn_only=not told[0] or told[1])
+    try:
+        with _unsteady_told():
+            yield
     finally:
-        cudnn.deterministic, cudnn.benchmark = before
+        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = before
+        torch.use_deterministic_algorithms(told[0], warn_only=told[1])
+
+
+_UNSTEADY = re.compile(r"(\w+) does not have a deterministic implementation")
+_unsteady: set[str] = set()  # operations that were told of in this process
+
+
+@contextlib.contextmanager
+def _unsteady_told() -> Iterator[None]:
+    """What torch warns of as not deterministic is told in the log instead, once."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+            found = _UNSTEADY.match(str(message))
+            if found is None:
+                shown(message, *args, **kwargs)
+            elif found[1] not in _unsteady:
+                _unsteady.add(found[1])
+                log.warning("the same training gives other weights each time on this GPU: torch's %s adds up in any order", found[1])
+
+        warnings.showwarning = show
+        # torch warns of all of cuBLAS, which is deterministic as long as one stream computes.
+        warnings.filterwarnings("ignore", message=".*CuBLAS")
+        yield
 
 
 def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:

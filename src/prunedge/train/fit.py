@@ -180,7 +180,7 @@ def fit(
     best: Snapshot | None = halfway.best if halfway else None
     if recipe.distill and teacher is None:
         raise TrainError("distillation needs a teacher", remedy="give the unpruned network as teacher=")
-    with engine.holding(net), _teaching(teacher, engine), _as_it_was(net), _reproducible():
+    with engine.holding(net), _teaching(teacher, engine), _as_it_was(net), _reproducible(engine):
         if halfway:
             net.load_state_dict(halfway.weights)
         optimiser = make_optimiser(net, recipe, halfway.state if halfway else state)
@@ -391,6 +391,6 @@ def _as_it_was(net: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
-    with torch.random.fork_rng(), same_bits():
+def _reproducible(engine: Engine) -> Iterator[None]:
+    with torch.random.fork_rng(), same_bits(engine.device):
         yield
