@@ -26,7 +26,7 @@ PARTS = {"trace": "trace", "plan": "plan", "surgery": "surgery with proof", "fol
 def main() -> None:
     """Read what is there, write the page."""
     FIGURES.mkdir(exist_ok=True)
-    sections = (_whole, _ranking, _surgery, _throughput, _scale, _oracle, _inference, _startup, _growth)
+    sections = (_whole, _ranking, _surgery, _throughput, _scale, _oracle, _inference, _gpu, _startup, _growth)
     text = "\n".join([_head(), *(section() for section in sections if _has(section)), _how()])
     (DOCS / "performance.md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
@@ -198,6 +198,62 @@ def _inference() -> str:
         "numbers at the same MACs; training gets faster by it as well.", "",
     ]  # fmt: skip
     return text + "\n" + "\n".join(note)
+
+
+def _gpu() -> str:
+    found = _read("gpu")
+    machine, versions = found["machine"], found["versions"]
+    jobs = [_job(job) for job in found["jobs"]]
+    training = [_trained(row) for row in found["training"]]
+    latency = [
+        f"| {row['model']} | {row['numbers']} | {row['batch']} | {row['way']} | {told(row['ms']['unpruned'])} | {told(row['ms']['pruned'])} | "
+        f"{told(row['speedup'])} |"
+        for row in found["latency"]
+    ]
+    columns = "| network | seconds | of which ranking, surgery, fine-tuning | million MACs | 1,000 parameters | test, unpruned | pruned |"
+    speeds = "| network | precision | fine-tuning | and ranking | bare network | evaluation | peak MB on the GPU |"
+    times = "| network | numbers | batch | launched | unpruned, ms | pruned, ms | times as fast |"
+    alone = [told(row["pictures_alone_per_second"], 0) for row in found["training"] if "pictures_alone_per_second" in row]
+    return "\n".join([
+        "## On a GPU", "",
+        f"`benchmarks/gpu.py`: {machine['gpu']}, {machine['cores']} cores of {machine['processor']}, torch {versions['torch']}, cuDNN {found['cudnn']};",
+        "`make bench` leaves it out. Masonry at 224 px (1,224 training pictures), `--step 0.5 --multiple 16 --augment flips --max-drop 4`; ResNet18 from random weights",
+        "(20 epochs, 4 steps of 6), VGG16 from ImageNet's convolutions (8 epochs, 5 steps of 4). One run each. Accuracies with the 95 % interval",
+        "of so many pictures (Wilson). Seconds are of the whole command, with Python's start and imports from a cold disk.", "",
+        columns, "| --- " * columns.count(" | ") + "| --- |", *jobs, "",
+        "Pictures a second, batches of 32. `bare`: forward, backward and the optimiser's step on batches in the GPU's memory. Evaluation is in full float32, and",
+        "includes bringing the network to the GPU and back. `32` are convolutions in TF32, torch's default.", "",
+        speeds, "| --- " * speeds.count(" | ") + "| --- |", *training, "",
+        f"The pictures alone, read, changed and normalised by one thread: {' and '.join(alone)} a second. That is what fine-tuning waits for here.", "",
+        "Milliseconds of a batch. `graph`: replayed as a CUDA graph, so that the GPU alone is timed; `eager`: launched by Python one operation after the other. Channels last,",
+        "but for float32 with TF32 off. TensorRT and ONNX Runtime's GPU build were not at hand.", "",
+        times, "| --- " * times.count(" | ") + "| --- |", *latency, "",
+    ])  # fmt: skip
+
+
+def _job(job: dict[str, Any]) -> str:
+    first, best = job["steps"][0], job["steps"][job["best"]]
+    parts = {part: sum(step[f"seconds_{part}"] for step in job["steps"]) for part in ("rank", "surgery", "finetune")}
+    listed = f"{parts['rank']:.1f}, {parts['surgery']:.1f}, {parts['finetune']:.1f}"
+    accuracies = " | ".join(_share(job["test"][name]["accuracy"], job["test"][name]["n"]) for name in ("baseline", "best"))
+    return (
+        f"| {job['model']} | {job['seconds']:.0f} | {listed} | {first['macs'] / 1e6:,.0f} -> {best['macs'] / 1e6:,.0f} | "
+        f"{first['params'] / 1e3:,.0f} -> {best['params'] / 1e3:,.0f} | {accuracies} |"
+    )
+
+
+def _trained(row: dict[str, Any]) -> str:
+    rates = row["pictures_per_second"]
+    speeds = " | ".join(told(rates[what], 0) for what in ("fine-tuning", "and ranking", "bare", "evaluation"))
+    return f"| {row['model']}, {row['macs'] / 1e6:,.0f} million MACs | {row['engine']} | {speeds} | {row['peak_mb']:,.0f} |"
+
+
+def _share(share: float, number: int) -> str:
+    """A share of so many with its 95 % interval (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * (share * (1 - share) / number + z * z / (4 * number * number)) ** 0.5
+    return f"{share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
 
 
 def _startup() -> str:

@@ -239,7 +239,7 @@ def _unsteady_told() -> Iterator[None]:
                 shown(message, *args, **kwargs)
             elif found[1] not in _unsteady:
                 _unsteady.add(found[1])
-                log.warning("the same training gives other weights each time on this GPU: torch's %s adds up in any order", found[1])
+                log.warning("on this GPU the same training may give other weights: torch's %s may add up in any order", found[1])
 
         warnings.showwarning = show
         # torch warns of all of cuBLAS, which is deterministic as long as one stream computes.
