@@ -20,6 +20,7 @@ _OCTAVE, _REACH = 8, 16
 _SIDE = 2 * _REACH * _OCTAVE
 CELLS = 2 * _SIDE + 1
 BINS = 16
+PART = 2**22  # numbers of contingency tables at a time: 32 MB
 
 
 class ActivationCollector:
@@ -244,15 +245,18 @@ class MutualInformation(ActivationCollector):
         if truth is None:
             raise PrunedgeError(f"the criterion '{self.criterion}' was not told the classes of a batch", remedy="call observe")
         for key, total in self._pending.items():
-            cells = cell(total / self._pending_counts[key])
-            channels = torch.arange(cells.shape[1], device=cells.device)
-            flat = (channels * CELLS + cells) * classes + truth.to(cells.device)[:, None]
-            counts = torch.bincount(flat.flatten(), minlength=cells.shape[1] * CELLS * classes)
-            _add(self._sums, key, counts.reshape(cells.shape[1], CELLS, classes).cpu())
+            cells = cell(total / self._pending_counts[key]).cpu()
+            channels = torch.arange(cells.shape[1]).expand_as(cells)
+            places = torch.stack((channels, cells, truth.cpu()[:, None].expand_as(cells))).flatten(1)
+            ones = torch.ones(places.shape[1], dtype=torch.int64)
+            # Sparse, since most cells stay empty in most classes: whole, a network for ImageNet would take gigabytes.
+            counts = torch.sparse_coo_tensor(places, ones, (cells.shape[1], CELLS, classes), check_invariants=False).coalesce()
+            _add(self._sums, key, counts)
+            self._sums[key] = self._sums[key].coalesce()
             self._counts[key] = self._counts.get(key, 0) + len(cells)
 
     def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
-        return information(joined(total))
+        return torch.cat([information(joined(part)) for part in _in_parts(_without_absent_classes(total))])
 
 
 class PredictionInformation(MutualInformation):
@@ -270,13 +274,38 @@ def cell(values: torch.Tensor) -> torch.Tensor:
     return (_SIDE + values.sign() * octaves.nan_to_num(0.0, neginf=0.0)).long()
 
 
+def _without_absent_classes(counts: torch.Tensor) -> torch.Tensor:
+    """Sparse (channels, cells, classes) counts of those classes alone that occur, which say as much."""
+    channel, cells, classes = counts.indices()
+    present, place = classes.unique(return_inverse=True)
+    shape = (*counts.shape[:2], len(present))
+    return torch.sparse_coo_tensor(torch.stack((channel, cells, place)), counts.values(), shape, check_invariants=False).coalesce()
+
+
+def _in_parts(counts: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Sparse (channels, cells, classes) counts, a few channels at a time: so many that their bins hold `PART` numbers."""
+    step = max(1, PART // (BINS * counts.shape[2]))
+    indices, values = counts.indices(), counts.values()
+    for start in range(0, len(counts), step):
+        stop = min(start + step, len(counts))
+        here = (indices[0] >= start) & (indices[0] < stop)
+        moved = indices[:, here] - torch.tensor([[start], [0], [0]])
+        yield torch.sparse_coo_tensor(moved, values[here], (stop - start, *counts.shape[1:]), check_invariants=False).coalesce()
+
+
 def joined(counts: torch.Tensor, bins: int = BINS) -> torch.Tensor:
-    """Join neighbouring cells of (channels, cells, classes) counts to `bins` bins of about equal counts, (channels, bins, classes)."""
-    of_cell = counts.sum(2)
+    """Join neighbouring cells of (channels, cells, classes) counts to `bins` bins of about equal counts, (channels, bins, classes).
+
+    The counts may be sparse; the bins are not.
+    """
+    counts = counts if counts.is_sparse else counts.to_sparse()
+    counts = counts.coalesce()
+    of_cell = torch.sparse.sum(counts, 2).to_dense()
     middle = of_cell.cumsum(1) - of_cell / 2  # where the middle of each cell lies in the order of the examples
     place = (middle * bins / of_cell.sum(1, keepdim=True)).floor().clamp(0, bins - 1).long()
     found = torch.zeros(len(counts), bins, counts.shape[2], dtype=counts.dtype)
-    return found.scatter_add_(1, place[:, :, None].expand_as(counts), counts)
+    channel, cells, classes = counts.indices()
+    return found.index_put_((channel, place[channel, cells], classes), counts.values(), accumulate=True)
 
 
 def information(counts: torch.Tensor) -> torch.Tensor:
