@@ -52,10 +52,9 @@ def call(net: nn.Module, example: Any) -> Any:
 
 
 def loss(net: nn.Module, example: Any) -> torch.Tensor:
-    """A loss that any network has: the mean square of everything that it puts out and that can be learnt from, if anything can."""
-    found = list(tensors_in(call(net, example)))
-    learnt = [tensor for tensor in found if tensor.requires_grad] or found
-    return torch.stack([tensor.float().square().mean() for tensor in learnt]).mean()
+    """A loss that any network has: the mean square of everything that it puts out."""
+    squares = [tensor.float().square().mean() for tensor in tensors_in(call(net, example)) if tensor.requires_grad]
+    return torch.stack(squares).mean()
 
 
 def twice(example: Any) -> Any:

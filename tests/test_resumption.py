@@ -15,8 +15,9 @@ from prunedge.errors import PrunedgeError, RunError
 from prunedge.loop import Go, Rule, Stop, decide
 from prunedge.recipe import Recipe
 from prunedge.report import write_report
-from prunedge.resumption import changes_of
+from prunedge.resumption import changes_of, note_computing
 from prunedge.runs import Run, create, open_run
+from prunedge.train import make_engine
 from tests.test_loop import history
 from tests.tiny_pictures import write_tiny
 
@@ -217,3 +218,16 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
     assert again.computed_with() in write_report(again).read_text(encoding="utf-8")
     computing = again.summary()["computing"]
     assert (computing["threads"], computing["processes"], computing["precision"]) == (1, 1, "32") and computing["processor"]
+    assert computing["accelerator"] == make_engine("32").accelerator
+
+
+def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
+    run = create(tmp_path / "run", {}, "train")
+    began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
+    run.write("engine.json", began)
+    assert ", on NVIDIA H200: " in run.computed_with()
+    assert note_computing(run, 1, 1, "NVIDIA H200") == []
+    (said,) = note_computing(run, 1, 1, None)
+    assert said == "this run began on NVIDIA H200; on the processor the result may differ: another device gives other weights"
+    run.write("engine.json", {key: value for key, value in began.items() if key != "accelerator"})  # a run of 0.1
+    assert note_computing(run, 1, 1, "NVIDIA H200") == [] and ", on Xeon: " in run.computed_with()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -83,3 +85,54 @@ def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_pl
     batches = [(torch.randn(8, 3, 30, 30), torch.tensor([0, 1] * 4))] * 4
     result = fit(narrow, batches, epochs=2, recipe=FitRecipe(batch_size=8), engine=engine, seed=0)
     assert all(bool(p.isfinite().all()) for p in result.net.parameters())
+
+
+def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_pictures() -> None:
+    resnet18, vgg16, tiny, huge = int(1.8e9), int(15.5e9), 10**6, 10**12
+    assert [engines.probe_size(macs, "cpu") for macs in (tiny, resnet18, vgg16, huge)] == [16, 2, 2, 2]
+    assert [engines.probe_size(macs, "cuda") for macs in (tiny, resnet18, vgg16, huge)] == [32, 32, 32, 8]
+
+
+def test_the_same_bits_on_a_gpu_leave_cudnn_on_and_torch_set_as_before() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    with engines.same_bits(torch.device("cuda")):
+        assert cudnn.enabled and cudnn.deterministic and not cudnn.benchmark and cudnn.allow_tf32 == before[3]
+        assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+    assert before == (cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled())
+    with engines.same_bits(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_user_who_wants_errors_instead_of_other_bits_keeps_them() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        with engines.same_bits(torch.device("cuda")):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_an_operation_that_may_give_other_bits_is_told_once_and_other_warnings_pass(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engines, "_unsteady", set())
+    with warnings.catch_warnings(record=True) as passed:
+        warnings.simplefilter("always")
+        with engines.same_bits(torch.device("cuda")):
+            for _ in range(2):
+                warnings.warn("adaptive_pool_cuda does not have a deterministic implementation, but you set ...", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+    assert [str(one.message) for one in passed] == ["something else"]
+    assert caplog.text.count("adaptive_pool_cuda may add up in any order") == 1
+
+
+def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn, seen = torch.backends.cudnn, []
+    outside = cudnn.conv.fp32_precision
+    net = network()
+    net.register_forward_hook(lambda module, args, out: seen.append((module.training, cudnn.enabled, cudnn.conv.fp32_precision)))
+    batches = [(torch.randn(8, 3, 16, 16), torch.tensor([0, 1] * 4))] * 2
+    fit(net, batches, epochs=1, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=batches)
+    assert set(seen) == {(True, True, outside), (False, True, "ieee")}

@@ -110,15 +110,15 @@ def gather(
     wanted = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
     network.eval()
     try:
-        needed = {name for collector in backward for name in collector.needs(network)}
-        # Only gradients at the activations are needed, where they can be seen: those of the weights cost a third of the backward pass.
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in needed)
-            parameter.grad = None
         with ExitStack() as attached:
             if engine is None:
                 attached.enter_context(full_float32())
-            else:
+            needed = {name for collector in backward for name in collector.needs(network)}
+            # Only gradients at the activations are needed, where they can be seen: those of the weights cost a third of the backward pass.
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name in needed)
+                parameter.grad = None
+            if engine is not None:
                 engine = engine.suited(network)
                 attached.enter_context(engine.holding(network))
                 attached.enter_context(engine.autocast())
