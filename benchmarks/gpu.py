@@ -33,6 +33,7 @@ from common import ratio, save, spread, told
 from torch import nn
 
 from prunedge.data import Dataset, Split, load
+from prunedge.data.batches import _makers
 from prunedge.graph import trace
 from prunedge.importance import gathered_while_training
 from prunedge.models.cost import cost
@@ -143,7 +144,7 @@ def _training(given: argparse.Namespace, model: str, networks: dict[str, nn.Modu
             print(f"{model} {which} {name}: pictures/s {rates}, {memory:.0f} MB", flush=True)
     pipeline = [_seconds(lambda: [None for _ in train.batches(32, shuffle_seed=0, augment="flips")]) for _ in range(3)]
     print(f"   the pictures alone: {told(_rate(len(train), pipeline), 0)} pictures/s", flush=True)
-    result["training"][-1]["pictures_alone_per_second"] = _rate(len(train), pipeline)
+    result["training"][-1] |= {"pictures_alone_per_second": _rate(len(train), pipeline), "makers": _makers()}
 
 
 def _rate(pictures: int, seconds: list[float]) -> dict[str, float]:

@@ -213,6 +213,7 @@ def _gpu() -> str:
     columns = "| network | seconds | of which ranking, surgery, fine-tuning | million MACs | 1,000 parameters | test, unpruned | pruned |"
     speeds = "| network | precision | fine-tuning | and ranking | bare network | evaluation | peak MB on the GPU |"
     times = "| network | numbers | batch | launched | unpruned, ms | pruned, ms | times as fast |"
+    makers = found["training"][-1].get("makers", 1)
     alone = [told(row["pictures_alone_per_second"], 0) for row in found["training"] if "pictures_alone_per_second" in row]
     return "\n".join([
         "## On a GPU", "",
@@ -224,7 +225,7 @@ def _gpu() -> str:
         "Pictures a second, batches of 32. `bare`: forward, backward and the optimiser's step on batches in the GPU's memory. Evaluation is in full float32, and",
         "includes bringing the network to the GPU and back. `32` are convolutions in TF32, torch's default.", "",
         speeds, "| --- " * speeds.count(" | ") + "| --- |", *training, "",
-        f"The pictures alone, read, changed and normalised by one thread: {' and '.join(alone)} a second. That is what fine-tuning waits for here.", "",
+        f"The pictures alone, read, changed and normalised by {makers} thread{'s' if makers > 1 else ''}: {' and '.join(alone)} a second. That is what fine-tuning waits for here.", "",
         "Milliseconds of a batch. `graph`: replayed as a CUDA graph, so that the GPU alone is timed; `eager`: launched by Python one operation after the other. Channels last,",
         "but for float32 with TF32 off. TensorRT and ONNX Runtime's GPU build were not at hand.", "",
         times, "| --- " * times.count(" | ") + "| --- |", *latency, "",

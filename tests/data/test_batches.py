@@ -13,6 +13,7 @@ import torch
 from torchvision.transforms.v2 import functional as transform
 
 from prunedge.data import Split, load
+from prunedge.data import batches as making
 from prunedge.data.augment import augment, draw
 from prunedge.edge.pictures import normalise, read_picture
 from prunedge.errors import DataError
@@ -152,3 +153,27 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split, ba
     for index, (pictures, labels) in enumerate(whole):
         found = dealt[index % processes][index // processes]
         assert torch.equal(found[0], pictures) and torch.equal(found[1], labels)
+
+
+@pytest.mark.parametrize("makers", [2, 5])
+def test_several_threads_make_the_same_batches_in_the_same_order(split: Split, monkeypatch: pytest.MonkeyPatch, makers: int) -> None:
+    alone = list(split.batches(7, shuffle_seed=3, augment="full"))
+    monkeypatch.setattr(making, "_makers", lambda: makers)
+    together = list(split.batches(7, shuffle_seed=3, augment="full"))
+    assert len(alone) == len(together) > makers
+    for (x, y), (z, w) in zip(alone, together, strict=True):
+        assert torch.equal(x, z) and torch.equal(y, w)
+
+
+def test_several_threads_end_with_their_consumer_and_hand_over_an_error(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_makers", lambda: 3)
+    for _ in split.batches(4):
+        break
+    assert not any(one.name.startswith("prunedge") for one in threading.enumerate())
+
+    def broken(pixels: np.ndarray) -> np.ndarray:
+        raise DataError("the pictures are gone")
+
+    monkeypatch.setattr(making, "normalise", broken)
+    with pytest.raises(DataError, match="the pictures are gone"):
+        list(split.batches(4))
