@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
+from prunedge.graph.picks import Picked, Positions, is_pick, picked, repicked, tensor_of
 
 
 class Call(NamedTuple):
@@ -49,9 +50,31 @@ class Pin(NamedTuple):
     now: int
 
 
+class Pick(NamedTuple):
+    """Positions that a module's code picks along a dimension of this width now; `said`, by what its code says (None: not known yet)."""
+
+    width: int
+    now: Positions
+    said: tuple[int | None, ...] | None = None
+
+
 Shape = tuple[int | None, ...]
 
-_SPLITS = {"split", "split_with_sizes"}
+
+class Watcher(Protocol):
+    """Who is told of the calls that pick positions by numbers, before and after they are made."""
+
+    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked]) -> None:
+        """A module's call is about to pick this of a tensor."""
+        ...
+
+    def picked(self, x: torch.Tensor, found: list[Picked], out: Any) -> None:
+        """And this came out."""
+        ...
+
+
+
+_SPLITS = {"split", "split_with_sizes", "tensor_split"}
 _SHAPES = {"reshape", "view", "unflatten"}
 # Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
 # and whether such a call is the one that is meant, its own sizes say.
@@ -92,6 +115,8 @@ _THREAD = _Thread()
 class Pinning:
     """What a pinned module runs with.
 
+    `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it picks along, those that it is to
+    pick; `said` what its code has said since it was pinned.
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
     numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
     it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
@@ -101,10 +126,12 @@ class Pinning:
     sizes: dict[Call, dict[int, Pin]]
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
+    picks: dict[Call, dict[int, Pick]] = field(default_factory=dict)
     wanted: dict[Call, float] = field(default_factory=dict)
     open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
     asked: dict[tuple[Call, int], int] = field(default_factory=dict)
+    said: dict[tuple[Call, int], tuple[int | None, ...]] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
@@ -117,7 +144,9 @@ class Pinning:
         for (call, place), number in self.asked.items():
             self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
             self.open.discard((call, place))
-        self.met, self.asked = {}, {}
+        for (call, dim), said in self.said.items():
+            self.picks[call][dim] = self.picks[call][dim]._replace(said=said)
+        self.met, self.asked, self.said = {}, {}, {}
 
     def close(self) -> None:
         """No more is to be found out."""
@@ -131,7 +160,9 @@ class Pinning:
 
     def _at(self, call: Call) -> tuple[Any, ...]:
         wanted = self.wanted.get(call)
-        return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), None if wanted is None or math.isnan(wanted) else wanted
+        number = None if wanted is None or math.isnan(wanted) else wanted
+        picks = {dim: (one.width, one.now) for dim, one in self.picks.get(call, {}).items()}
+        return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), number, picks
 
 
 @contextmanager
@@ -151,8 +182,9 @@ class SizedCalls(TorchFunctionMode):
     factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watcher: Watcher | None = None) -> None:
         super().__init__()
+        self._watcher = watcher
         self.site: tuple[str, Call] | None = None
         self.turns: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[Call, float]] = {}
@@ -191,7 +223,8 @@ class SizedCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func) and not _makes_constants(func)) or _THREAD.uncounted:
+        picks = is_pick(func)
+        if (factor is None and not picks and not _names_sizes(func) and not _makes_constants(func)) or _THREAD.uncounted:
             return func(*args, **(kwargs or {}))
         module, passed = self._running[-1]
         site = _site(sys._getframe(1))[0]
@@ -200,13 +233,25 @@ class SizedCalls(TorchFunctionMode):
         if factor is not None:
             factors = self.factors.setdefault(module, {})
             factors[call] = factor if factors.get(call, factor) == factor else math.nan
+        if picks:
+            return self._watched(func, args, kwargs or {}, (module, call))
         self.site = (module, call)
         try:
-            out = func(*args, **(kwargs or {}))
+            out = _in_sizes(func, args, kwargs or {})
         finally:
             self.site = None
         if _names_sizes(func) and isinstance(out, torch.Tensor):
             self._note(self.shapes.setdefault(module, {}), call, tuple(out.shape))
+        return out
+
+    def _watched(self, func: Any, args: Any, kwargs: Any, site: tuple[str, Call]) -> Any:
+        """A call that picks positions, of which the watcher is told."""
+        if self._watcher is None:
+            return func(*args, **kwargs)
+        x, found = tensor_of(args, kwargs), picked(func, args, kwargs)
+        self._watcher.picks(site, x, found)
+        out = func(*args, **kwargs)
+        self._watcher.picked(x, found, out)
         return out
 
     @staticmethod
@@ -230,7 +275,9 @@ class _Pinned(TorchFunctionMode):
         factor = _factor(func, args)
         is_constant = _makes_constants(func)
         recorded = factor is None and pinning.factors and _recorded_number(func, args)
-        if (factor is None and not recorded and not _names_sizes(func) and not is_constant) or _THREAD.uncounted:
+        picks = is_pick(func)
+        known = factor is not None or recorded or picks or is_constant or _names_sizes(func)
+        if not known or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
         if id(boundary) != self.root:
@@ -241,7 +288,14 @@ class _Pinned(TorchFunctionMode):
             if any(call.site == site for call in pinning.factors):
                 return func(args[0], args[1] * pinning.factors.get(self._known(site), 1.0), *args[2:], **kwargs)
             return func(*args, **kwargs)
+        if picks and site not in pinning.turns and not self._longer(site):
+            self._check_pick(site, func, args, kwargs)
+            return func(*args, **kwargs)
         call = self._known(site)
+        if picks:
+            if call in pinning.picks:
+                args, kwargs = self._with_picks(site, func, args, kwargs, pinning.picks[call], call)
+            return func(*args, **kwargs)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
             if factor and not math.isnan(wanted):
@@ -266,8 +320,7 @@ class _Pinned(TorchFunctionMode):
         """The call that tracing saw at this place and turn."""
         turns = self._pinning.turns
         if site not in turns:
-            # The method may have been called by itself, and when tracing from within another one.
-            longer = [one for one in turns if one.endswith(f">{site}")]
+            longer = self._longer(site)
             if len(longer) != 1:
                 raise self._strange(site, "came to a reshape, split or factor")
             site = longer[0]
@@ -278,6 +331,35 @@ class _Pinned(TorchFunctionMode):
         if not self._pinning.alike(site):
             raise self._strange(site, f"came {turn + 1} times to a reshape, split or factor")
         return Call(site, 0)
+
+    def _longer(self, site: str) -> list[str]:
+        """The places that tracing saw and that this may be: a method called by itself was called from within another one then."""
+        return [one for one in self._pinning.turns if one.endswith(f">{site}")]
+
+    def _with_picks(self, site: str, func: Any, args: Any, kwargs: Any, pins: dict[int, Pick], call: Call) -> tuple[Any, Any]:
+        """The arguments of a call that picks positions, with those that it is to pick."""
+        pinning, x = self._pinning, tensor_of(args, kwargs)
+        if not torch.jit.is_tracing():  # which records sizes as tensors, that can't be compared
+            found = {one.dim: one for one in picked(func, args, kwargs)}
+            for dim, pin in pins.items():
+                if dim >= x.dim() or x.shape[dim] != pin.width:
+                    raise self._strange(site, f"met a tensor of shape {tuple(x.shape)} where it picks among {pin.width} channels")
+                one = found.get(dim)
+                pinning.needed |= one is None or one.positions != pin.now
+                said = None if one is None else one.said
+                if said is not None and pin.said is not None and said != pin.said:
+                    raise self._strange(site, f"picked channels by the numbers {said} instead of {pin.said}")
+                if said is not None:
+                    pinning.said[call, dim] = said
+        return repicked(func, args, kwargs, {dim: pin.now for dim, pin in pins.items()})
+
+    def _check_pick(self, site: str, func: Any, args: Any, kwargs: Any) -> None:
+        """Complain where code that tracing has not seen picks some of as many positions as there are channels elsewhere."""
+        widths = {one.width for pins in self._pinning.picks.values() for one in pins.values()}
+        x = tensor_of(args, kwargs)
+        for one in picked(func, args, kwargs) if widths else ():
+            if x.shape[one.dim] in widths:
+                raise self._strange(site, f"picks some of {x.shape[one.dim]} places, which may be channels,")
 
     def finish(self) -> None:
         """Complain where a loop was shorter than it was when tracing, and which of its rounds were left out matters."""
@@ -499,12 +581,15 @@ def _factor(func: Any, args: Any) -> float | None:
 
 def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
     """The same call's arguments with the pinned sizes."""
-    name, x, pins = func.__name__, args[0], pinning.sizes[call]
+    name, x, pins = func.__name__, tensor_of(args, kwargs), pinning.sizes[call]
     if name in _SPLITS:
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
         now = [pins[place].now for place in range(len(pins))]
         whole = sum(now)
+        if name == "tensor_split":
+            pinning.needed |= _parts_of(x, args, kwargs, dim) != now
+            return (x, list(itertools.accumulate(now[:-1])), dim), {}
         if isinstance(asked, int):
             pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
         elif isinstance(asked, (tuple, list)):
@@ -520,6 +605,29 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning)
     now = _pinned(sizes, call, pinning)
     pinning.needed |= _differ(now, sizes)
     return (x, now), {}
+
+
+def _in_sizes(func: Any, args: Any, kwargs: Any) -> Any:
+    """The call itself; a `tensor_split` as the split into sizes that it is, of which torch tells who watches its operations."""
+    if func.__name__ != "tensor_split":
+        return func(*args, **kwargs)
+    x, dim = tensor_of(args, kwargs), args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    sizes = _parts_of(x, args, kwargs, dim)
+    return func(*args, **kwargs) if sizes is None else x.split(sizes, dim)
+
+
+def _parts_of(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | None:
+    """The sizes that `tensor_split` makes; None where they are no plain parts one after the other."""
+    words = ("indices_or_sections", "sections", "indices", "tensor_indices_or_sections")
+    asked = args[1] if len(args) > 1 else next(kwargs[word] for word in words if word in kwargs)
+    if isinstance(asked, torch.Tensor):
+        asked = asked.tolist()
+    size = x.shape[dim]
+    if isinstance(asked, int):
+        return [size // asked + (place < size % asked) for place in range(asked)]
+    bounds = [0, *(min(bound, size) for bound in asked), size]
+    sizes = [end - start for start, end in itertools.pairwise(bounds)]
+    return None if min(bounds) < 0 or min(sizes) < 0 else sizes
 
 
 def _differ(now: list[Any], sizes: Any) -> bool:

@@ -121,6 +121,7 @@ def _run(
     if first is None:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
     labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width", regular=REGULAR)
+    labeller.vary(x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor))
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
@@ -261,7 +262,8 @@ def _operation(op: Operation | tuple[int, torch.Tensor], component: np.ndarray, 
 
 def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]], aside: bool = False) -> Resize:
     layouts = {id(labels): _layout(labels, component, home) for _, labels, _ in one.sizes}
-    return Resize(one.module, one.call, tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes), aside)
+    sizes = tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes)
+    return Resize(one.module, one.call, sizes, aside, one.picked)
 
 
 def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:
@@ -284,7 +286,7 @@ def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[F
     frozen: list[Frozen] = []
     taken: set[str] = set()
     home: dict[int, tuple[str, int]] = {}
-    for signature, roots in kinds.items():
+    for signature, roots in _by_piece(ledger, component, kinds):
         tensors = [(*places[place], count) for place, count in signature]
         whys: dict[str | None, list[int]] = {}
         lacking = _incomplete(tensors, ledger.roles)
@@ -300,6 +302,25 @@ def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[F
             else:
                 frozen.append(Frozen(name, len(members), why))
     return groups, frozen, home
+
+
+def _by_piece(
+    ledger: Ledger, component: np.ndarray, kinds: Mapping[tuple[tuple[int, int], ...], list[int]]
+) -> Iterator[tuple[tuple[tuple[int, int], ...], list[int]]]:
+    """Channels of each kind, those apart that code picks as a piece: something of every piece has to stay."""
+    pieces: dict[int, list[int]] = {}
+    known: set[bytes] = set()
+    for labels in ledger.pieces:
+        roots = np.unique(component[labels.numpy()])
+        if (key := roots.tobytes()) not in known:
+            for root in roots.tolist():
+                pieces.setdefault(root, []).append(len(known))
+            known.add(key)
+    for signature, members in kinds.items():
+        apart: dict[tuple[int, ...], list[int]] = {}
+        for root in members:
+            apart.setdefault(tuple(pieces.get(root, ())), []).append(root)
+        yield from ((signature, several) for several in apart.values())
 
 
 def _kinds(
