@@ -68,8 +68,8 @@ def shifted(s: Any, x: torch.Tensor) -> torch.Tensor:
 def dense(s: Any, x: torch.Tensor) -> torch.Tensor:
     out = x.new_empty(len(x), 16, *x.shape[2:])
     out[:, :6] = s.a(x)
-    out[:, 6:11] = s.b(out[:, :6])
-    out[:, 11:] = s.c(out[:, :11])
+    out[:, 6:11] = s.b(out[:, :6].clone())
+    out[:, 11:] = s.c(out[:, :11].clone())
     return out
 
 

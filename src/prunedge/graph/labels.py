@@ -290,6 +290,10 @@ class Labeller(TorchDispatchMode):
             self._alive.append(tensor)
             self._varying.add(id(tensor))
 
+    def varies(self, tensor: torch.Tensor) -> bool:
+        """Whether this tensor holds other values each time: it depends on the network's input, or on chance."""
+        return id(tensor) in self._varying
+
     def _trail(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Note what depends on the input, and what is a view of every n-th channel."""
         taken = [id(x) for x in self.tensors(args, kwargs)]
@@ -326,7 +330,7 @@ class Labeller(TorchDispatchMode):
                 labels = tag
             if labels is None:
                 continue
-            fixed = one.numbers is None or id(one.numbers) not in self._varying
+            fixed = one.numbers is None or not self.varies(one.numbers)
             if labels.shape[one.dim] > 1 and (one.positions is None or not fixed):
                 reason = "is picked by numbers that depend on the input or on chance" if not fixed else "is picked in a way that can't be followed"
                 self._stay(labels, one.dim, reason)

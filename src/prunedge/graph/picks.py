@@ -87,7 +87,7 @@ def repicked(func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, 
     name = func.__name__
     x = tensor_of(args, kwargs)
     if name in _SUBSCRIPTS:
-        return _subscript_anew(name, x, args, now), {}
+        return _subscript_anew(x, args, now), {}
     ((dim, positions),) = now.items()
     if name in _LISTS:
         rest = args[3:]
@@ -115,7 +115,7 @@ def _argument(args: Any, kwargs: Mapping[str, Any], place: int, name: str) -> An
 
 def _subscripted(x: torch.Tensor, index: Any) -> list[Picked]:
     entries = _entries(x, index)
-    several = sum(_is_list(one) for _, one in entries) > 1
+    lists = sum(_is_list(one) for _, one in entries)
     found = []
     for dim, one in entries:
         if dim is None or dim >= x.dim():
@@ -123,11 +123,13 @@ def _subscripted(x: torch.Tensor, index: Any) -> list[Picked]:
         size = x.shape[dim]
         if isinstance(one, slice):
             if one != slice(None):
-                found.append(_sliced(dim, one, size))
+                sliced = _sliced(dim, one, size)
+                # Every n-th may have to become a list, and several lists meet each other.
+                found.append(sliced if not lists or one.step in (None, 1) else sliced._replace(positions=None))
         elif not _is_list(one):
             number = operator.index(one)
             found.append(Picked(dim, "number", (number % max(1, size),), (number,)))
-        elif several or (isinstance(one, torch.Tensor) and one.dim() > 1):
+        elif lists > 1 or (isinstance(one, torch.Tensor) and one.dim() > 1):
             # Several lists meet each other, and tables of numbers make dimensions.
             taken = one.dim() if isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) else 1
             found += [Picked(dim + more, "list", None) for more in range(taken)]
@@ -199,17 +201,13 @@ def _tensor(positions: Positions, like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(positions, dtype=torch.int64, device=like.device)
 
 
-def _subscript_anew(name: str, x: torch.Tensor, args: Any, now: Mapping[int, Positions]) -> tuple[Any, ...]:
+def _subscript_anew(x: torch.Tensor, args: Any, now: Mapping[int, Positions]) -> tuple[Any, ...]:
     parts = []
     for dim, part in _entries(x, args[1]):
         if dim is None or dim not in now:
             parts.append(part)
         elif isinstance(part, slice):
             view = as_range(now[dim])
-            if view is None and name == "__getitem__":
-                # By itself, since several lists in one index would meet each other.
-                x = x.index_select(dim, _tensor(now[dim], x))
-                view = slice(None)
             parts.append(_tensor(now[dim], x) if view is None else view)
         elif _is_list(part):
             parts.append(_tensor(now[dim], x))
