@@ -25,6 +25,7 @@ from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, call, norm_by_blocks
 from prunedge.graph.calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.concepts import Resize
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.undisturbed import undisturbed
 from prunedge.graph.ways import other_ways, watching
@@ -464,14 +465,14 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
     fresh: dict[tuple[str, Call, int], int] = {}
-    chosen: dict[tuple[str, Call, int], Pick] = {}
+    chosen: dict[tuple[str, Call, int, int], Pick] = {}
     for one in graph.resizes:
         if one.module not in pins:
             continue
-        for dim, pick in _picked_anew(one, plan).items():
-            if chosen.setdefault((one.module, one.call, dim), pick) != pick:
+        for dim, pick in _picked_anew(one, plan):
+            if chosen.setdefault((one.module, one.call, dim, pick.width), pick) != pick:
                 raise _differing(one)
-            picks[one.module].setdefault(one.call, {})[dim] = pick
+            picks[one.module].setdefault(one.call, {})[dim, pick.width] = pick
         if one.picked:
             continue
         sizes = pins[one.module].setdefault(one.call, {})
@@ -494,21 +495,22 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
             pin(module, Pinning(found, graph.sized_calls[name], factors, picks[name], wanted, places))
 
 
-def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[Call, dict[int, Pick]]:
+def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[Call, dict[tuple[int, int], Pick]]:
     """What a module's calls are pinned to pick already: where no channels are left to the graph, they go on with that."""
+    met = {one.call for one in graph.resizes if one.module == name and one.picked}
     known = graph.sized_calls.get(name, {})
-    before = pins_of(network.get_submodule(name)).picks
-    return {call: {dim: one._replace(said=None) for dim, one in picks.items()} for call, picks in before.items() if call.site in known}
+    before = {call: picks for call, picks in pins_of(network.get_submodule(name)).picks.items() if call.site in known}
+    return {
+        call: {key: one._replace(said=None) for key, one in picks.items()} for call, picks in before.items() if call not in met
+    }  # fmt: skip
 
 
-def _picked_anew(one: Resize, plan: Plan) -> dict[int, Pick]:
+def _picked_anew(one: Resize, plan: Plan) -> Iterator[tuple[int, Pick]]:
     """What is left of the positions that a call picks, as positions among those that are left; by dimension."""
-    found: dict[int, Pick] = {}
     for (dim, layout, axis), positions in zip(one.sizes, one.picked, strict=False):
         kept = layout.kept(plan)[axis]
         stay = [place for place in positions if place in kept]
-        found[dim] = Pick(len(kept), tuple(np.searchsorted(kept, stay).tolist()))
-    return found
+        yield dim, Pick(len(kept), tuple(np.searchsorted(kept, stay).tolist()))
 
 
 def _differing(one: Resize) -> GraphError:
@@ -632,7 +634,7 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
             "places": {site: sorted(times) for site, times in pinning.turns.items()},
             "sizes": [[*call, {str(place): list(one) for place, one in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
             "factors": [[*call, factor] for call, factor in pinning.factors.items()],
-            "picks": [[*call, {str(dim): list(one) for dim, one in picks.items()}] for call, picks in pinning.picks.items() if picks],
+            "picks": [[*call, [[dim, *one] for (dim, _), one in picks.items()]] for call, picks in pinning.picks.items() if picks],
         }
     return found
 
@@ -689,15 +691,16 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             turns = {site: frozenset(times) for site, times in found["places"].items()}
             calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
-            picks = {Call(site, turn): {int(dim): _pick(*one) for dim, one in several.items()} for site, turn, several in found["picks"]}
+            picks = {Call(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
             pin(small.get_submodule(name), Pinning(calls, turns, factors, picks))
     _slim_attention(small)
     return small
 
 
-def _pick(width: int, now: list[int], said: list[int | None] | None) -> Pick:
-    """JSON knows no tuples."""
-    return Pick(width, tuple(now), None if said is None else tuple(said))
+def _pick(saved: list[Any]) -> tuple[tuple[int, int], Pick]:
+    """What a call picks along a dimension of a width, from JSON, which knows no tuples."""
+    dim, width, now, said = saved
+    return (dim, width), Pick(width, tuple(now), None if said is None else tuple(said))
 
 
 def save_network(network: nn.Module, file: Path) -> None:

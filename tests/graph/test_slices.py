@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prunedge.errors import GraphError
 from prunedge.graph import trace
 from prunedge.graph.concepts import ChannelGraph
 from prunedge.importance import Scores
@@ -117,6 +117,25 @@ def by_heads(s: Any, x: torch.Tensor) -> torch.Tensor:
     return s.proj(y).transpose(1, 2).reshape(n, -1, h, w)
 
 
+class First(nn.Module):
+    """The first channels of whatever comes in."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :3]
+
+
+class PickedTwice(nn.Module):
+    """One module that picks from tensors of two widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pick, self.a, self.b, self.c, self.d = First(), conv(12, 8), conv(12, 10), conv(3, 12), conv(3, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x), self.b(x)
+        return torch.cat([self.c(self.pick(a)) + self.d(self.pick(b)), a, b], 1)
+
+
 def does(function: Callable[..., torch.Tensor], **layers: Any) -> Does:
     return Does(function, **layers)
 
@@ -131,15 +150,13 @@ SLICES: dict[str, nn.Module] = {
     "both, turned round": Between(does(lambda s, x: torch.cat([x[:, 4:], x[:, :4]], 1))),
     "the last": Between(does(lambda s, x: torch.cat([s.a(x[:, -5:]), x[:, :-5]], 1), a=conv(5, 5))),
     "some of the middle": Between(does(lambda s, x: torch.cat([x, s.a(x[:, 3:9])], 1), a=conv(6, 4)), 16),
-    "a pooled part": Between(
-        does(lambda s, x: torch.cat([F.max_pool2d(x[:, :2], 3, 1, 1), F.avg_pool2d(x[:, 2:], 3, 1, 1)], 1))
-    ),
+    "a pooled part": Between(does(lambda s, x: torch.cat([F.max_pool2d(x[:, :2], 3, 1, 1), F.avg_pool2d(x[:, 2:], 3, 1, 1)], 1))),
     "every other": Between(does(lambda s, x: s.a(x[:, ::2]) + s.b(x[:, 1::2]), a=conv(6, 12), b=conv(6, 12))),
     "every third": Between(does(lambda s, x: torch.cat([s.a(x[:, 1::3]), x], 1), a=conv(4, 12)), 24),
     "narrow": Between(does(lambda s, x: torch.cat([torch.narrow(x, 1, 0, 5), s.a(x.narrow(1, 5, 7))], 1), a=conv(7, 7))),
     "narrow by keywords": Between(does(lambda s, x: s.a(torch.narrow(x, dim=1, start=2, length=7)), a=conv(7, 12))),
     "all of it by number": Between(does(lambda s, x: torch.narrow(s.a(x), 1, 0, 12), a=conv(12, 12))),
-    "split into sizes": Between(does(lambda s, x: torch.cat([s.a(t) if t.shape[1] == 0 else t for t in x.split([4, 8], 1)], 1), a=conv(4, 4))),
+    "split into sizes": Between(does(lambda s, x: torch.cat([torch.relu(part) for part in x.split([4, 8], 1)], 1))),
     "split, one convolved": Between(does(lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*x.split([4, 8], 1)), a=conv(4, 4))),
     "split by an attribute": Between(
         does(lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*torch.split(x, s.part, 1)), part=4, a=conv(4, 4))
@@ -147,6 +164,8 @@ SLICES: dict[str, nn.Module] = {
     "halves": Between(does(lambda s, x: (lambda a, b: torch.cat([a, s.a(b)], 1))(*x.chunk(2, 1)), a=conv(6, 6))),
     "tensor_split": Between(does(lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*x.tensor_split((3, 8), 1)), a=conv(5, 5))),
     "tensor_split into three": Between(does(lambda s, x: sum(x.tensor_split(3, dim=1))), 4),
+    "hsplit": Between(does(lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*torch.hsplit(x, [5])), a=conv(5, 5))),
+    "rolled": Between(does(lambda s, x: x + torch.roll(x, 2, 1))),
     "index_select": Between(does(lambda s, x: s.a(x.index_select(1, s.numbers)), a=conv(4, 12), numbers=NUMBERS)),
     "numbers that are made": Between(
         does(lambda s, x: s.a(torch.index_select(x, 1, torch.arange(11, 4, -1, device=x.device))), a=conv(7, 12))
@@ -168,6 +187,7 @@ SLICES: dict[str, nn.Module] = {
     "some of the heads": Between(does(by_heads, qkv=nn.Linear(12, 48), proj=nn.Linear(16, 12))),
     "a part of a part": Between(does(lambda s, x: torch.cat([s.a(x[:, 2:][:, :6]), x[:, 8:]], 1), a=conv(6, 4)), 8),
     "with places": Between(does(lambda s, x: s.a(x[:, :5, 1:, ::2]) + s.b(x[..., 1:, ::2]), a=conv(5, 12), b=conv(12, 12))),
+    "one layer for two widths": Between(PickedTwice(), 30),
     "a bound that follows the width": Between(does(lambda s, x: s.a(x[:, : x.shape[1] // 3]), a=conv(4, 12))),
 }
 
@@ -202,3 +222,54 @@ def test_channels_that_are_picked_by_numbers_can_be_removed(construct: str, shar
     assert again.refused == {}
     again.network.train()
     again.network(PICTURE).square().mean().backward()
+
+
+def test_a_network_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None:
+    network = randomise(Between(PickedTwice(), 30))
+    graph = trace(network, PICTURE)
+    picked = next(group.name for group in graph.groups if group.size == 3 and group.name == "middle.a")
+    small = operate(network, graph, Plan({picked: (0, 2)})).network.eval()
+    assert list(sizes_of(small)) == ["middle.pick()"]
+    torch.testing.assert_close(pickle.loads(pickle.dumps(small))(PICTURE), small(PICTURE))
+
+
+FROZEN: dict[str, tuple[nn.Module, str]] = {
+    "a random order": (Between(does(lambda s, x: x[:, torch.randperm(12)])), "on chance"),
+    "the strongest": (
+        Between(does(lambda s, x: s.a(x[:, s.b(x).mean((0, 2, 3)).topk(2).indices]), a=conv(2, 12), b=conv(12, 3))), "on the input"
+    ),
+    "one": (Between(does(lambda s, x: x * torch.sigmoid(x[:, 3]).unsqueeze(1))), "by its number"),
+    "each by itself": (Between(does(lambda s, x: torch.stack(x.unbind(1), 1))), "by its number"),
+    "tables": (Between(does(lambda s, x: x[:, torch.tensor([[0, 1], [2, 3]])].flatten(1, 2)), 4), "can't be followed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_what_can_not_be_picked_anew_stays_with_the_reason(name: str) -> None:
+    network, why = FROZEN[name]
+    torch.manual_seed(0)
+    graph = trace(randomise(network), PICTURE)
+    assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
+    assert operate(network, graph, chosen(graph, 0.5, 0)).refused == {}
+
+
+class Changing(nn.Module):
+    """Picks other channels when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.some, self.all, self.start = conv(3, 12), conv(4, 2), conv(12, 2), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.some(y[:, self.start : self.start + 4]) + self.all(y)
+
+
+def test_a_pruned_layer_that_picks_by_other_numbers_than_before_says_so() -> None:
+    network = randomise(Changing())
+    graph = trace(network, PICTURE)
+    small = operate(network, graph, Plan({"first": (1, 3), "first#2": (0, 2, 5)})).network.eval()
+    small(PICTURE)
+    small.start = 1
+    with pytest.raises(GraphError, match="picked channels by the numbers"):
+        small(PICTURE)

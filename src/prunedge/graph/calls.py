@@ -51,7 +51,10 @@ class Pin(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """Positions that a module's code picks along a dimension of this width now; `said`, by what its code says (None: not known yet)."""
+    """Positions that a module's code picks along a dimension of this width now; `said`, by what its code says (None: not known yet).
+
+    A module that is called for tensors of several widths has a pick for each.
+    """
 
     width: int
     now: Positions
@@ -73,8 +76,8 @@ class Watcher(Protocol):
         ...
 
 
-
-_SPLITS = {"split", "split_with_sizes", "tensor_split"}
+_DIVISIONS = {"tensor_split": None, "vsplit": 0, "hsplit": 1, "dsplit": 2}  # and the dimension that they divide
+_SPLITS = {"split", "split_with_sizes", *_DIVISIONS}
 _SHAPES = {"reshape", "view", "unflatten"}
 # Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
 # and whether such a call is the one that is meant, its own sizes say.
@@ -115,8 +118,8 @@ _THREAD = _Thread()
 class Pinning:
     """What a pinned module runs with.
 
-    `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it picks along, those that it is to
-    pick; `said` what its code has said since it was pinned.
+    `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it picks along and width of it, those
+    that it is to pick; `said` what its code has said since it was pinned.
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
     numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
     it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
@@ -126,12 +129,12 @@ class Pinning:
     sizes: dict[Call, dict[int, Pin]]
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
-    picks: dict[Call, dict[int, Pick]] = field(default_factory=dict)
+    picks: dict[Call, dict[tuple[int, int], Pick]] = field(default_factory=dict)
     wanted: dict[Call, float] = field(default_factory=dict)
     open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
     asked: dict[tuple[Call, int], int] = field(default_factory=dict)
-    said: dict[tuple[Call, int], tuple[int | None, ...]] = field(default_factory=dict)
+    said: dict[tuple[Call, tuple[int, int]], tuple[int | None, ...]] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
@@ -144,8 +147,8 @@ class Pinning:
         for (call, place), number in self.asked.items():
             self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
             self.open.discard((call, place))
-        for (call, dim), said in self.said.items():
-            self.picks[call][dim] = self.picks[call][dim]._replace(said=said)
+        for (call, key), said in self.said.items():
+            self.picks[call][key] = self.picks[call][key]._replace(said=said)
         self.met, self.asked, self.said = {}, {}, {}
 
     def close(self) -> None:
@@ -161,7 +164,7 @@ class Pinning:
     def _at(self, call: Call) -> tuple[Any, ...]:
         wanted = self.wanted.get(call)
         number = None if wanted is None or math.isnan(wanted) else wanted
-        picks = {dim: (one.width, one.now) for dim, one in self.picks.get(call, {}).items()}
+        picks = {key: one.now for key, one in self.picks.get(call, {}).items()}
         return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), number, picks
 
 
@@ -294,7 +297,7 @@ class _Pinned(TorchFunctionMode):
         call = self._known(site)
         if picks:
             if call in pinning.picks:
-                args, kwargs = self._with_picks(site, func, args, kwargs, pinning.picks[call], call)
+                args, kwargs = self._with_picks(site, func, args, kwargs, call)
             return func(*args, **kwargs)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
@@ -336,26 +339,40 @@ class _Pinned(TorchFunctionMode):
         """The places that tracing saw and that this may be: a method called by itself was called from within another one then."""
         return [one for one in self._pinning.turns if one.endswith(f">{site}")]
 
-    def _with_picks(self, site: str, func: Any, args: Any, kwargs: Any, pins: dict[int, Pick], call: Call) -> tuple[Any, Any]:
+    def _with_picks(self, site: str, func: Any, args: Any, kwargs: Any, call: Call) -> tuple[Any, Any]:
         """The arguments of a call that picks positions, with those that it is to pick."""
         pinning, x = self._pinning, tensor_of(args, kwargs)
+        pins = self._met(site, x, pinning.picks[call])
         if not torch.jit.is_tracing():  # which records sizes as tensors, that can't be compared
             found = {one.dim: one for one in picked(func, args, kwargs)}
             for dim, pin in pins.items():
-                if dim >= x.dim() or x.shape[dim] != pin.width:
-                    raise self._strange(site, f"met a tensor of shape {tuple(x.shape)} where it picks among {pin.width} channels")
                 one = found.get(dim)
                 pinning.needed |= one is None or one.positions != pin.now
                 said = None if one is None else one.said
                 if said is not None and pin.said is not None and said != pin.said:
                     raise self._strange(site, f"picked channels by the numbers {said} instead of {pin.said}")
                 if said is not None:
-                    pinning.said[call, dim] = said
+                    pinning.said[call, (dim, pin.width)] = said
         return repicked(func, args, kwargs, {dim: pin.now for dim, pin in pins.items()})
+
+    def _met(self, site: str, x: torch.Tensor, picks: dict[tuple[int, int], Pick]) -> dict[int, Pick]:
+        """What to pick of a tensor of this shape, by dimension."""
+        found: dict[int, Pick] = {}
+        for dim in {dim for dim, _ in picks}:
+            several = [pin for (along, _), pin in picks.items() if along == dim]
+            if torch.jit.is_tracing() and len(several) == 1:
+                found[dim] = several[0]
+                continue
+            fitting = picks.get((dim, int(x.shape[dim]))) if dim < x.dim() else None
+            if fitting is None:
+                widths = " or ".join(str(pin.width) for pin in several)
+                raise self._strange(site, f"met a tensor of shape {tuple(x.shape)} where it picks among {widths} channels")
+            found[dim] = fitting
+        return found
 
     def _check_pick(self, site: str, func: Any, args: Any, kwargs: Any) -> None:
         """Complain where code that tracing has not seen picks some of as many positions as there are channels elsewhere."""
-        widths = {one.width for pins in self._pinning.picks.values() for one in pins.values()}
+        widths = {width for pins in self._pinning.picks.values() for _, width in pins}
         x = tensor_of(args, kwargs)
         for one in picked(func, args, kwargs) if widths else ():
             if x.shape[one.dim] in widths:
@@ -583,13 +600,15 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning)
     """The same call's arguments with the pinned sizes."""
     name, x, pins = func.__name__, tensor_of(args, kwargs), pinning.sizes[call]
     if name in _SPLITS:
+        now = [pins[place].now for place in range(len(pins))]
+        if name in _DIVISIONS:
+            dim = _divided(func, x, args, kwargs)
+            pinning.needed |= _parts_of(x, args, kwargs, dim) != now
+            bounds = list(itertools.accumulate(now[:-1]))
+            return (x, bounds, dim) if name == "tensor_split" else (x, bounds), {}
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
-        now = [pins[place].now for place in range(len(pins))]
         whole = sum(now)
-        if name == "tensor_split":
-            pinning.needed |= _parts_of(x, args, kwargs, dim) != now
-            return (x, list(itertools.accumulate(now[:-1])), dim), {}
         if isinstance(asked, int):
             pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
         elif isinstance(asked, (tuple, list)):
@@ -609,11 +628,20 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning)
 
 def _in_sizes(func: Any, args: Any, kwargs: Any) -> Any:
     """The call itself; a `tensor_split` as the split into sizes that it is, of which torch tells who watches its operations."""
-    if func.__name__ != "tensor_split":
+    if func.__name__ not in _DIVISIONS:
         return func(*args, **kwargs)
-    x, dim = tensor_of(args, kwargs), args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    x = tensor_of(args, kwargs)
+    dim = _divided(func, x, args, kwargs)
     sizes = _parts_of(x, args, kwargs, dim)
     return func(*args, **kwargs) if sizes is None else x.split(sizes, dim)
+
+
+def _divided(func: Any, x: torch.Tensor, args: Any, kwargs: Any) -> int:
+    """The dimension that `tensor_split` or its like divides."""
+    dim = _DIVISIONS[func.__name__]
+    if dim is None:
+        return int(args[2] if len(args) > 2 else kwargs.get("dim", 0))
+    return min(dim, x.dim() - 1)
 
 
 def _parts_of(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | None:

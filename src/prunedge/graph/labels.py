@@ -332,8 +332,8 @@ class Labeller(TorchDispatchMode):
                 continue
             fixed = one.numbers is None or not self.varies(one.numbers)
             if labels.shape[one.dim] > 1 and (one.positions is None or not fixed):
-                reason = "is picked by numbers that depend on the input or on chance" if not fixed else "is picked in a way that can't be followed"
-                self._stay(labels, one.dim, reason)
+                why = "in a way that can't be followed" if fixed else "by numbers that depend on the input or on chance"
+                self._stay(labels, one.dim, f"is picked {why}")
             lines[one.dim] = labels
         self._picks.append((site, x, lines, found))
 
@@ -356,6 +356,7 @@ class Labeller(TorchDispatchMode):
 
     def _settle_picks(self) -> None:
         """Which channels were picked is known for sure when all has been written into the tensors."""
+        same: dict[tuple[str, Call, int, tuple[int | None, ...]], tuple[torch.Tensor, Positions]] = {}
         for (module, call), x, lines, found in self._picks:
             final = self.labels(x) if _address(x) in self._memories else None
             for one in found:
@@ -366,8 +367,19 @@ class Labeller(TorchDispatchMode):
                 if any(not 0 <= place < size for place in one.positions):
                     continue  # the code has turned the tensor round in place since
                 self.ledger.resizes.append(Sized(module, call, ((one.dim, labels, one.dim),), (one.positions,)))
+                if one.said is not None:
+                    whole, before = same.setdefault((module, call, one.dim, one.said), (labels, one.positions))
+                    self._pick_alike(whole, labels, one.dim, before, one.positions)
                 if len(set(one.positions)) < size:
                     self.ledger.pieces.append(labels.index_select(one.dim, torch.tensor(one.positions, dtype=torch.int64)))
+
+    def _pick_alike(self, whole: torch.Tensor, labels: torch.Tensor, dim: int, before: Positions, positions: Positions) -> None:
+        """The same numbers pick from tensors of two widths (a module that is called twice): what they count must leave alike."""
+        single = all(sum(size > 1 for size in one.shape) == 1 for one in (whole, labels))
+        if whole.shape[dim] != labels.shape[dim] and before == positions and positions and single:
+            until = max(positions) + 1
+            ours, theirs = whole.narrow(dim, 0, until), labels.narrow(dim, 0, until)
+            self.ledger.tie(ours, theirs, "is picked by the same numbers as channels that stay")
 
     @property
     def module(self) -> str:

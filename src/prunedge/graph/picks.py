@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 _SUBSCRIPTS = {"__getitem__", "__setitem__"}
 _RANGES = {"narrow", "narrow_copy"}
 _LISTS = {"index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_"}
-NAMES = _SUBSCRIPTS | _RANGES | _LISTS | {"select"}
+NAMES = _SUBSCRIPTS | _RANGES | _LISTS | {"select", "roll"}
 
 Positions = tuple[int, ...]
 
@@ -66,6 +66,8 @@ def _picked(name: str, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
         return []
     if name in _SUBSCRIPTS:
         return _subscripted(x, args[1])
+    if name == "roll":
+        return _rolled(x, args, kwargs)
     dim = _argument(args, kwargs, 1, "dim")
     if not isinstance(dim, int) or not x.dim():
         return []
@@ -88,6 +90,11 @@ def repicked(func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, 
     x = tensor_of(args, kwargs)
     if name in _SUBSCRIPTS:
         return _subscript_anew(x, args, now), {}
+    if name == "roll":
+        shifts = _shifts(x, args, kwargs)
+        # Channels that are turned round are so still when some have left: by as many as there are before the first.
+        shifts.update({dim: positions.index(0) if 0 in positions else 0 for dim, positions in now.items()})
+        return (x, list(shifts.values()), list(shifts)), {}
     ((dim, positions),) = now.items()
     if name in _LISTS:
         rest = args[3:]
@@ -96,6 +103,25 @@ def repicked(func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, 
     if name == "select":
         return (x, dim, positions[0]), {}
     return (x, dim, positions[0] if positions else 0, len(positions)), {}
+
+
+def _rolled(x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
+    found = []
+    for dim, shift in _shifts(x, args, kwargs).items():
+        size = x.shape[dim]
+        found.append(Picked(dim, "list", tuple((place - shift) % size for place in range(size)), (shift,)))
+    return found
+
+
+def _shifts(x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> dict[int, int]:
+    """By how much `roll` turns each dimension; nothing where it turns the flattened tensor."""
+    shifts, dims = _argument(args, kwargs, 1, "shifts"), args[2] if len(args) > 2 else kwargs.get("dims", ())
+    several = (dims,) if isinstance(dims, int) else tuple(dims or ())
+    amounts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    found: dict[int, int] = {}
+    for dim, shift in zip(several, amounts, strict=bool(several)):
+        found[dim % x.dim()] = found.get(dim % x.dim(), 0) + operator.index(shift)
+    return found
 
 
 def as_range(positions: Positions) -> slice | None:
@@ -179,11 +205,9 @@ def _sliced(dim: int, one: slice, size: int) -> Picked:
 
 def _listed(dim: int, numbers: Any, size: int) -> Picked:
     if isinstance(numbers, torch.Tensor):
-        if numbers.dtype in (torch.bool, torch.uint8):
-            found = numbers.nonzero().flatten().tolist()
-        else:
-            found = numbers.reshape(-1).tolist()
-        return Picked(dim, "list", _from_zero(found, size), numbers=numbers)
+        is_mask = numbers.dtype in (torch.bool, torch.uint8)
+        found = numbers.nonzero() if is_mask else numbers
+        return Picked(dim, "list", _from_zero(found.reshape(-1).tolist(), size), numbers=numbers)
     try:
         said = tuple(operator.index(one) for one in numbers)
     except TypeError:  # lists of lists, and what else torch may take
