@@ -53,8 +53,10 @@ def call(net: nn.Module, example: Any) -> Any:
 
 def loss(net: nn.Module, example: Any) -> torch.Tensor:
     """A loss that any network has: the mean square of everything that it puts out."""
-    squares = [tensor.float().square().mean() for tensor in tensors_in(call(net, example)) if tensor.requires_grad]
-    return torch.stack(squares).mean()
+    answers = list(tensors_in(call(net, example)))
+    # Criteria that need no gradients ask without them.
+    learning = [tensor for tensor in answers if tensor.requires_grad] or answers
+    return torch.stack([tensor.float().square().mean() for tensor in learning]).mean()
 
 
 def twice(example: Any) -> Any:

@@ -27,7 +27,7 @@ from prunedge.graph import ChannelGraph, call, norm_by_blocks
 from prunedge.graph.calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import Resize
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.undisturbed import refresh, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, precise_example, taken
@@ -374,6 +374,8 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
+    with torch.no_grad():
+        refresh(small)
     return small
 
 
@@ -694,6 +696,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             picks = {Call(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
             pin(small.get_submodule(name), Pinning(calls, turns, factors, picks))
     _slim_attention(small)
+    with torch.no_grad():
+        refresh(small)
     return small
 
 

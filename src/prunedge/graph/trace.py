@@ -19,7 +19,7 @@ from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
-from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.undisturbed import refresh, undisturbed
 from prunedge.graph.ways import Aside, Beside, batched, look_aside, methods_beside, watching
 from prunedge.spans import timed
 
@@ -126,7 +126,9 @@ def _run(
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
         with torch.no_grad(), watching(network, labeller.sized, beside, compare=False), labeller.sized, labeller:
-            # Inside: a generator goes on running while its tensors are taken out.
+            # Inside: what modules keep of their weights is to be followed from these.
+            refresh(network)
+            # A generator goes on running while its tensors are taken out.
             seen = seen_in(call(network, example), network)
     except Exception as error:
         if only is not None:

@@ -47,6 +47,19 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
         state.restore()
 
 
+def refresh(network: nn.Module) -> None:
+    """Let modules make anew what they keep of their weights in evaluation mode (tables of biases); their modes stay what they are.
+
+    Such modules forget it when they are put into training mode, and make it when they are put back or at the next forward.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    training = network.training
+    network.train(True)
+    network.train(training)
+    for module, mode in modes:
+        module.training = mode
+
+
 def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept.
 
