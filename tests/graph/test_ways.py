@@ -93,7 +93,7 @@ def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
     surgery = operate(network, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
     assert surgery.refused == {} and surgery.difference < 1e-6
     assert network.cache["biases"] is kept and not network.training
-    again = adopt(copy.deepcopy(network), surgery.network.state_dict(), sizes_of(surgery.network))
+    again = adopt(network, surgery.network.state_dict(), sizes_of(surgery.network))
     torch.testing.assert_close(again(PICTURE), surgery.network(PICTURE))
 
 
