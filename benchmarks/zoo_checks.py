@@ -170,6 +170,7 @@ def _pickle(small: nn.Module, example: Any) -> str:
 
 def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, example: Any) -> str:
     """The pruned network against the masked one, 32 pixels larger, where the original takes that."""
+    from prunedge.graph.outputs import tensors_in as outputs_of
     from prunedge.surgery import masked_outputs
 
     other = larger(example)
@@ -181,7 +182,7 @@ def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, ex
     try:
         wanted = list(masked_outputs(net, replace(graph, example=other), plan))
         with torch.no_grad():
-            found = list(tensors_in(call(small, other)))
+            found = [one for one in outputs_of(call(small, other)).values() if one.is_floating_point()]
     except Exception as error:  # the original ran, so this is a fault
         return f"{type(error).__name__}: {error}"[:200]
     wanted = [one for one in wanted if one.is_floating_point()]

@@ -143,7 +143,9 @@ class Proof:
         if difference <= tolerance:
             return Verdict(difference)
         why = f"differs from the masked network by {difference:.1e} of its largest output{where}"
-        if found.keys() != question.wanted.keys() or any(found[key].shape != one.shape for key, one in question.wanted.items()):
+        if found.keys() != question.wanted.keys() or any(
+            _dense(found[key]).shape != _dense(one).shape for key, one in question.wanted.items()
+        ):
             why = f"its answer has other parts or shapes than the masked network's{where}"
         return Verdict(difference, why, self._first_difference(small, plan, dtype, tolerance, question, loud), rounding)
 
@@ -499,6 +501,8 @@ def _telling(answers: Answer) -> bool:
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
+    if x.is_nested:
+        return torch.cat([part.flatten() for part in x.unbind()])
     x = x.dequantize() if x.is_quantized else x
     x = x if x.layout is torch.strided else x.to_dense()
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

@@ -419,6 +419,10 @@ def mend(network: nn.Module) -> None:
             module.__dict__["normalized_shape"] = tuple(module.weight.shape)
         elif isinstance(module, nn.PReLU):
             module.num_parameters = len(module.weight)
+        elif isinstance(module, nn.Transformer):
+            layer = next((one for one in module.modules() if isinstance(one, nn.MultiheadAttention)), None)
+            if layer is not None:
+                module.d_model = layer.out_proj.weight.shape[0]
         elif isinstance(module, nn.RNNBase):
             _mend_recurrent(module)
         elif isinstance(module, nn.RNNCellBase):
