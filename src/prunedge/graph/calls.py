@@ -67,12 +67,16 @@ Shape = tuple[int | None, ...]
 class Watcher(Protocol):
     """Who is told of the calls that pick positions by numbers, before and after they are made."""
 
-    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked]) -> None:
-        """A module's call is about to pick this of a tensor."""
+    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
+        """A module's call is about to pick this of a tensor; `beyond` says why it can't be pinned, where it can't."""
         ...
 
     def picked(self, x: torch.Tensor, found: list[Picked], out: Any) -> None:
         """And this came out."""
+        ...
+
+    def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
+        """A module's call is about to name sizes of a tensor's dimensions; place among them -> dimension."""
         ...
 
 
@@ -82,6 +86,10 @@ _SHAPES = {"reshape", "view", "unflatten"}
 # Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
 # and whether such a call is the one that is meant, its own sizes say.
 _CONSTANTS = {"pad", "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"}
+# Calls that name channels, or blocks of them, among other numbers. Where torch's own layers make them, their attributes are mended.
+_CONVOLUTIONS = {f"conv{turned}{rank}d" for turned in ("", "_transpose") for rank in (1, 2, 3)}
+_SPREADS = {"expand", "broadcast_to"}
+_NUMBERS = _CONVOLUTIONS | _SPREADS | {"layer_norm", "rms_norm", "group_norm"}
 _FACTORS = {
     "mul",
     "mul_",
@@ -227,10 +235,14 @@ class SizedCalls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
         picks = is_pick(func)
-        if (factor is None and not picks and not _names_sizes(func) and not _makes_constants(func)) or _THREAD.uncounted:
+        numbers = _names_numbers(func)
+        known = factor is not None or picks or numbers or _names_sizes(func) or _makes_constants(func)
+        if not known or _THREAD.uncounted:
             return func(*args, **(kwargs or {}))
         module, passed = self._running[-1]
         site = _site(sys._getframe(1))[0]
+        if numbers and not site:
+            return func(*args, **(kwargs or {}))  # in the code of torch's own layer
         call = Call(site, passed[site])
         passed[site] += 1
         if factor is not None:
@@ -238,6 +250,10 @@ class SizedCalls(TorchFunctionMode):
             factors[call] = factor if factors.get(call, factor) == factor else math.nan
         if picks:
             return self._watched(func, args, kwargs or {}, (module, call))
+        if func.__name__ == "rms_norm" and self._watcher is not None:
+            x, sizes = args[0], args[1] if len(args) > 1 else (kwargs or {})["normalized_shape"]
+            self._watcher.names((module, call), x, {place: x.dim() - len(sizes) + place for place in range(len(sizes))})
+            return func(*args, **(kwargs or {}))
         self.site = (module, call)
         try:
             out = _in_sizes(func, args, kwargs or {})
@@ -252,7 +268,7 @@ class SizedCalls(TorchFunctionMode):
         if self._watcher is None:
             return func(*args, **kwargs)
         x, found = tensor_of(args, kwargs), picked(func, args, kwargs)
-        self._watcher.picks(site, x, found)
+        self._watcher.picks(site, x, found, _beyond(sys._getframe(2)) if found else "")
         out = func(*args, **kwargs)
         self._watcher.picked(x, found, out)
         return out
@@ -278,8 +294,8 @@ class _Pinned(TorchFunctionMode):
         factor = _factor(func, args)
         is_constant = _makes_constants(func)
         recorded = factor is None and pinning.factors and _recorded_number(func, args)
-        picks = is_pick(func)
-        known = factor is not None or recorded or picks or is_constant or _names_sizes(func)
+        picks, numbers = is_pick(func), _names_numbers(func)
+        known = factor is not None or recorded or picks or numbers or is_constant or _names_sizes(func)
         if not known or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
@@ -287,6 +303,8 @@ class _Pinned(TorchFunctionMode):
             return func(*args, **kwargs)  # in a child's code
         if is_constant and site not in pinning.turns:
             return func(*args, **kwargs)  # noise that training alone draws: nothing that tracing met depends on it
+        if numbers and (not site or (site not in pinning.turns and not self._longer(site))):
+            return func(*args, **kwargs)
         if recorded:
             if any(call.site == site for call in pinning.factors):
                 return func(args[0], args[1] * pinning.factors.get(self._known(site), 1.0), *args[2:], **kwargs)
@@ -312,6 +330,9 @@ class _Pinned(TorchFunctionMode):
             return func(*args, **kwargs)
         if is_constant:
             args, kwargs = _with_constants(func, args, kwargs, call, pinning)
+            return func(*args, **kwargs)
+        if numbers:
+            args, kwargs = _with_numbers(func, args, kwargs, call, pinning)
             return func(*args, **kwargs)
         args, kwargs = _with_sizes(func, args, kwargs, call, pinning)
         try:
@@ -415,6 +436,32 @@ def _site(frame: FrameType | None) -> tuple[str, FrameType | None]:
                 parts.append(f"{code.co_qualname}:{place[0] - first}.{place[1]}-{place[2] - first}.{place[3]}")
         frame = frame.f_back
     return ">".join(reversed(parts)), frame
+
+
+def _beyond(frame: FrameType | None) -> str:
+    """Why a call under way can't be pinned: it is not made by the code of a module's own method; empty where it is."""
+    running: list[CodeType] = []
+    functions = {id(getattr(kind.forward, "__code__", None)) for kind in _kinds_of(torch.autograd.Function)}
+    while frame is not None and id(frame.f_code) not in _BOUNDARIES:
+        code = frame.f_code
+        if id(code) in functions and not code.co_filename.startswith(_TORCH):
+            return "by the code of an autograd function, whose backward knows its numbers"
+        running.append(code)
+        frame = frame.f_back
+    if frame is None or frame.f_code is not nn.Module._call_impl.__code__:
+        return ""
+    forward = frame.f_locals["self"].forward
+    codes = []
+    while isinstance(forward, (FunctionType, MethodType)):
+        codes.append(forward.__code__)
+        forward = getattr(forward, "__wrapped__", None)
+    return "in a hook" if codes and not any(code in running for code in codes) else ""
+
+
+def _kinds_of(kind: type[Any]) -> Iterator[type[Any]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds_of(below)
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int, ...]:
@@ -564,6 +611,10 @@ def _names_sizes(func: Any) -> bool:
     return name in _SHAPES or name in _SPLITS
 
 
+def _names_numbers(func: Any) -> bool:
+    return getattr(func, "__name__", "") in _NUMBERS
+
+
 def _makes_constants(func: Any) -> bool:
     return getattr(func, "__name__", "") in _CONSTANTS
 
@@ -656,6 +707,26 @@ def _parts_of(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | 
     bounds = [0, *(min(bound, size) for bound in asked), size]
     sizes = [end - start for start, end in itertools.pairwise(bounds)]
     return None if min(bounds) < 0 or min(sizes) < 0 else sizes
+
+
+def _with_numbers(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
+    """The same call's arguments with the pinned sizes of a norm or an expansion, or numbers of groups."""
+    name, kwargs = func.__name__, dict(kwargs)
+    if name in _SPREADS:
+        named = kwargs.get("size")
+        sizes = named if named is not None else args[1] if isinstance(args[1], (tuple, list)) else args[1:]
+        now = _pinned(sizes, call, pinning)
+        pinning.needed |= _differ(now, sizes)
+        return (tensor_of(args, kwargs), now), {}
+    place, word = (6, "groups") if name in _CONVOLUTIONS else (1, "num_groups" if name == "group_norm" else "normalized_shape")
+    asked = args[place] if len(args) > place else kwargs.get(word, 1)
+    several = isinstance(asked, (tuple, list))
+    now = _pinned(asked if several else [asked], call, pinning)
+    pinning.needed |= _differ(now, asked if several else [asked])
+    found = now if several else now[0]
+    if len(args) > place:
+        return (*args[:place], found, *args[place + 1 :]), kwargs
+    return args, {**kwargs, word: found}
 
 
 def _differ(now: list[Any], sizes: Any) -> bool:

@@ -316,7 +316,14 @@ class Labeller(TorchDispatchMode):
                     self._gaps[id(x)] = gaps
                     self._alive.append(x)
 
-    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked]) -> None:
+    def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
+        """A call names the sizes of these dimensions of a tensor; place among them -> dimension."""
+        labels = self.labels(x)
+        sizes = () if labels is None else tuple((place, labels, dim) for place, dim in places.items() if labels.shape[dim] > 1)
+        if sizes:
+            self.ledger.resizes.append(Sized(*site, sizes))
+
+    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
         """A call picks positions of this tensor by numbers: where they are channels, other positions when some of those have left."""
         tag = self.tag(x)
         if tag is None and not self.is_filled(x):
@@ -331,8 +338,9 @@ class Labeller(TorchDispatchMode):
             if labels is None:
                 continue
             fixed = one.numbers is None or not self.varies(one.numbers)
-            if labels.shape[one.dim] > 1 and (one.positions is None or not fixed):
+            if labels.shape[one.dim] > 1 and (one.positions is None or not fixed or beyond):
                 why = "in a way that can't be followed" if fixed else "by numbers that depend on the input or on chance"
+                why = beyond or why
                 self._stay(labels, one.dim, f"is picked {why}")
             lines[one.dim] = labels
         self._picks.append((site, x, lines, found))

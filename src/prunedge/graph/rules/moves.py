@@ -59,6 +59,8 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
             if len(parts) > 1:
                 lab.ledger.pieces += parts
+    if base_name(func) == "expand":
+        lab.resizes((d, parts[0], d) for d in varying_dims(parts[0]))
     if base_name(func) in ("channel_shuffle", "native_channel_shuffle") and labels.shape[1] > 1:
         # The number of groups stays: each loses the same of its places.
         blocks = labels.unflatten(1, (args[1], -1))
