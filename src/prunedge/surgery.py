@@ -19,18 +19,18 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._pytree import tree_flatten
 
 from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, call, norm_by_blocks
 from prunedge.graph.calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.graph.concepts import Resize
+from prunedge.graph.examples import batch_of
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import refresh, undisturbed
+from prunedge.graph.undisturbed import copied, refresh, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
-from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, precise_example, taken
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
 
 __all__ = [
@@ -533,7 +533,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     set is noted on the network, since its weights alone don't tell it.
     """
     sizes: dict[str, Any] = {}
-    batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
+    batch = batch_of(graph.example)
     for one in graph.reshapes:
         if one.module in pinned:
             continue

@@ -26,17 +26,18 @@ such write on, that memory has labels of its own, one for each element, and ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from prunedge.graph.calls import Call, SizedCalls
 from prunedge.graph.concepts import Operation, Role
+from prunedge.graph.examples import tensors_of
 from prunedge.graph.picks import Picked, Positions
 
 Labels = torch.Tensor
@@ -297,7 +298,7 @@ class Labeller(TorchDispatchMode):
     def _trail(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Note what depends on the input, and what is a view of every n-th channel."""
         taken = [id(x) for x in self.tensors(args, kwargs)]
-        made = [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
+        made = tensors_of(out)
         if torch.Tag.nondeterministic_seeded in func.tags or any(one in self._varying for one in taken):
             self.vary(made)
         gaps = self._gaps.get(id(args[0])) if self._gaps and args else None
@@ -558,9 +559,9 @@ class Labeller(TorchDispatchMode):
         found = self.tag(tensor)
         return found if isinstance(found, ParamView) else None
 
-    def tensors(self, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+    def tensors(self, args: Any, kwargs: Any) -> list[torch.Tensor]:
         """Every tensor among the arguments."""
-        return (x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor))
+        return tensors_of((args, kwargs))
 
     def freeze_all(self, args: Any, kwargs: Any, reason: str) -> None:
         """Freeze whatever these arguments carry."""

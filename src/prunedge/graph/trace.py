@@ -10,11 +10,11 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.examples import batch_of, tensors_of
 from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
@@ -117,11 +117,11 @@ def _run(
     only: set[str] | None = None, beside: Beside | None = None,
 ) -> SizedCalls | None:  # fmt: skip
     """Push labels through the network into the ledger; gives what was seen of its calls, or nothing where it does not run with `only`."""
-    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
-    if first is None:
+    batch = batch_of(example)
+    if not batch:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
-    labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width", regular=REGULAR)
-    labeller.vary(x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor))
+    labeller = Labeller(ledger, rule_for, batch=batch, by_width=attention == "width", regular=REGULAR)
+    labeller.vary(tensors_of(example))
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
