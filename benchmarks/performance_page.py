@@ -191,7 +191,9 @@ def _inference() -> str:
             )
             listed = "; ".join(f"{one['shape']} {one['ms']:.2f} ms, {one['beside_its_macs']:.1f} times" for one in over[:5])
             rest = sum(one["ms"] for one in row["layers"] if not one["macs"]) / sum(one["ms"] for one in row["layers"])
-            worst.append(f"- {row['network']}: {listed}. Layers without MACs (sums, pooling, changes of layout) take {rest:.0%} of the time.")
+            worst.append(
+                f"- {row['network']}: {listed}. Layers without MACs (sums, pooling, changes of layout) take {rest:.0%} of the time."
+            )
     note = [
         "The layers that lose most on ONNX Runtime where channels go in any number, with what they take beside their MACs:", "", *worst, "",
         "Rounding mends it: vectors hold 16 numbers here, and a convolution over 17 channels computes 32. `--multiple 16` (8 or 4 on ARM) keeps to such",

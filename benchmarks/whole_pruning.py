@@ -108,7 +108,9 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     if file.exists():
         return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
-    fitted = transfer(network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector)
+    fitted = transfer(
+        network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector
+    )
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy

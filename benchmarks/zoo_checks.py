@@ -53,8 +53,10 @@ def call(net: nn.Module, example: Any) -> Any:
 
 def loss(net: nn.Module, example: Any) -> torch.Tensor:
     """A loss that any network has: the mean square of everything that it puts out."""
-    squares = [tensor.float().square().mean() for tensor in tensors_in(call(net, example)) if tensor.requires_grad]
-    return torch.stack(squares).mean()
+    answers = list(tensors_in(call(net, example)))
+    # Criteria that need no gradients ask without them.
+    learning = [tensor for tensor in answers if tensor.requires_grad] or answers
+    return torch.stack([tensor.float().square().mean() for tensor in learning]).mean()
 
 
 def twice(example: Any) -> Any:
@@ -168,6 +170,7 @@ def _pickle(small: nn.Module, example: Any) -> str:
 
 def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, example: Any) -> str:
     """The pruned network against the masked one, 32 pixels larger, where the original takes that."""
+    from prunedge.graph.outputs import tensors_in as outputs_of
     from prunedge.surgery import masked_outputs
 
     other = larger(example)
@@ -179,7 +182,7 @@ def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, ex
     try:
         wanted = list(masked_outputs(net, replace(graph, example=other), plan))
         with torch.no_grad():
-            found = list(tensors_in(call(small, other)))
+            found = [one for one in outputs_of(call(small, other)).values() if one.is_floating_point()]
     except Exception as error:  # the original ran, so this is a fault
         return f"{type(error).__name__}: {error}"[:200]
     wanted = [one for one in wanted if one.is_floating_point()]

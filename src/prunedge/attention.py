@@ -41,6 +41,12 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         q, k, v = (x.unsqueeze(0) if single else x if self.batch_first else x.transpose(0, 1) for x in (query, key, value))
         q, k, v = (self._split(x, part) for part, x in enumerate((q, k, v)))
         mask = _mask(attn_mask, key_padding_mask, q)
+        if self.bias_k is not None and self.bias_v is not None:
+            k, v = (torch.cat((x, self._for_all(bias, x)), 2) for x, bias in ((k, self.bias_k), (v, self.bias_v)))
+            mask = None if mask is None else functional.pad(mask, (0, 1))
+        if self.add_zero_attn:
+            k, v = (functional.pad(x, (0, 0, 0, 1)) for x in (k, v))
+            mask = None if mask is None else functional.pad(mask, (0, 1))
         weights = None
         if need_weights:
             weights = q @ k.transpose(-2, -1) * self.scale
@@ -61,6 +67,10 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         weight = self.in_proj_weight[rows] if self.in_proj_weight is not None else self._separate()[part]
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         return functional.linear(x, weight, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def _for_all(self, bias: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """A key or value that is learned, (1, 1, heads * head_dim), for each of the batch: (batch, heads, 1, head_dim)."""
+        return bias.view(1, 1, self.num_heads, self.head_dim).transpose(1, 2).expand(len(like), -1, -1, -1)
 
     def _separate(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight

@@ -14,14 +14,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from prunedge.errors import GraphError, PrunedgeError, SurgeryError
+from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, Statistic, call
 from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
 from prunedge.graph.examples import others, tensors_of
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import copied as deep_copied
-from prunedge.graph.undisturbed import held_tensors, undisturbed
+from prunedge.graph.undisturbed import copied, held_tensors, undisturbed
 from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.models.rounding import full_float32
 from prunedge.plan import Plan
@@ -144,7 +143,9 @@ class Proof:
         if difference <= tolerance:
             return Verdict(difference)
         why = f"differs from the masked network by {difference:.1e} of its largest output{where}"
-        if found.keys() != question.wanted.keys() or any(found[key].shape != one.shape for key, one in question.wanted.items()):
+        if found.keys() != question.wanted.keys() or any(
+            _dense(found[key]).shape != _dense(one).shape for key, one in question.wanted.items()
+        ):
             why = f"its answer has other parts or shapes than the masked network's{where}"
         return Verdict(difference, why, self._first_difference(small, plan, dtype, tolerance, question, loud), rounding)
 
@@ -281,17 +282,6 @@ def precise(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         return network
     held = {id(x): _at_least(x.detach(), dtype) for x in held_tensors(network)}
     return copied(network, held)._apply(lambda x: _at_least(x, dtype))
-
-
-def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
-    """A deep copy (`graph.undisturbed.copied`); SurgeryError where something in the network can't be copied."""
-    try:
-        return deep_copied(network, swapped)
-    except Exception as error:  # whatever is in the user's modules
-        raise SurgeryError(
-            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
-            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
-        ) from error  # fmt: skip
 
 
 def aliases(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -500,6 +490,8 @@ def _telling(answers: Answer) -> bool:
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
+    if x.is_nested:
+        return torch.cat([part.flatten() for part in x.unbind()])
     x = x.dequantize() if x.is_quantized else x
     x = x if x.layout is torch.strided else x.to_dense()
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

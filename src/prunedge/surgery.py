@@ -12,23 +12,25 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._pytree import tree_flatten
 
 from prunedge.attention import slim
 from prunedge.errors import GraphError, SurgeryError, WeightsError
 from prunedge.graph import ChannelGraph, call, norm_by_blocks
-from prunedge.graph.calls import Call, Pin, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.concepts import Resize
+from prunedge.graph.examples import batch_of
 from prunedge.graph.outputs import seen_in
-from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.undisturbed import copied, refresh, undisturbed
 from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
-from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, copied, masked_outputs, precise, precise_example, taken
+from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
 
 __all__ = [
@@ -372,6 +374,8 @@ def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str
     _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)
+    with torch.no_grad():
+        refresh(small)
     return small
 
 
@@ -415,6 +419,10 @@ def mend(network: nn.Module) -> None:
             module.__dict__["normalized_shape"] = tuple(module.weight.shape)
         elif isinstance(module, nn.PReLU):
             module.num_parameters = len(module.weight)
+        elif isinstance(module, nn.Transformer):
+            layer = next((one for one in module.modules() if isinstance(one, nn.MultiheadAttention)), None)
+            if layer is not None:
+                module.d_model = layer.out_proj.weight.shape[0]
         elif isinstance(module, nn.RNNBase):
             _mend_recurrent(module)
         elif isinstance(module, nn.RNNCellBase):
@@ -457,22 +465,27 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
     """Give the calls that name sizes in these modules those that are left of them."""
     pins: dict[str, dict[Call, dict[int, Pin]]] = {}
+    picks = {name: _picks_before(network, graph, name) for name in names}
     for name in names:
         # Channels that have come down to one are none any more to the graph: a split keeps what it was pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
     fresh: dict[tuple[str, Call, int], int] = {}
+    chosen: dict[tuple[str, Call, int, int], Pick] = {}
     for one in graph.resizes:
         if one.module not in pins:
+            continue
+        for dim, pick in _picked_anew(one, plan):
+            if chosen.setdefault((one.module, one.call, dim, pick.width), pick) != pick:
+                raise _differing(one)
+            picks[one.module].setdefault(one.call, {})[dim, pick.width] = pick
+        if one.picked:
             continue
         sizes = pins[one.module].setdefault(one.call, {})
         for place, layout, axis in one.sizes:
             now = len(layout.kept(plan)[axis])
             if fresh.setdefault((one.module, one.call, place), now) != now:
-                raise GraphError(
-                    f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
-                    remedy="keep these groups out of the plan",
-                )  # fmt: skip
+                raise _differing(one)
             sizes[place] = Pin(sizes[place].own if place in sizes else layout.number.shape[axis], now)
     for name, found in pins.items():
         module = network.get_submodule(name)
@@ -482,10 +495,35 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
             for place, size in enumerate(shape):
                 if size is not None and (name, reshape, place) not in fresh:
                     sizes[place] = Pin(size, size)
-        if found or name in graph.factors:
+        if found or picks[name] or name in graph.factors:
             places = {(asked, place) for asked, sizes in found.items() for place in sizes}
             factors, wanted = dict(pins_of(module).factors), dict(graph.factors.get(name, {}))
-            pin(module, Pinning(found, graph.sized_calls[name], factors, wanted, places))
+            pin(module, Pinning(found, graph.sized_calls[name], factors, picks[name], wanted, places))
+
+
+def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[Call, dict[tuple[int, int], Pick]]:
+    """What a module's calls are pinned to pick already: where no channels are left to the graph, they go on with that."""
+    met = {one.call for one in graph.resizes if one.module == name and one.picked}
+    known = graph.sized_calls.get(name, {})
+    before = {call: picks for call, picks in pins_of(network.get_submodule(name)).picks.items() if call.site in known}
+    return {
+        call: {key: one._replace(said=None) for key, one in picks.items()} for call, picks in before.items() if call not in met
+    }  # fmt: skip
+
+
+def _picked_anew(one: Resize, plan: Plan) -> Iterator[tuple[int, Pick]]:
+    """What is left of the positions that a call picks, as positions among those that are left; by dimension."""
+    for (dim, layout, axis), positions in zip(one.sizes, one.picked, strict=False):
+        kept = layout.kept(plan)[axis]
+        stay = [place for place in positions if place in kept]
+        yield dim, Pick(len(kept), tuple(np.searchsorted(kept, stay).tolist()))
+
+
+def _differing(one: Resize) -> GraphError:
+    return GraphError(
+        f"one call in its code names different sizes from time to time ({one.call.site})", where=one.module or "the network",
+        remedy="keep these groups out of the plan",
+    )  # fmt: skip
 
 
 def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> None:
@@ -495,7 +533,7 @@ def _mend_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set
     set is noted on the network, since its weights alone don't tell it.
     """
     sizes: dict[str, Any] = {}
-    batch = len(next(x for x in tree_flatten(graph.example)[0] if isinstance(x, torch.Tensor) and x.dim()))
+    batch = batch_of(graph.example)
     for one in graph.reshapes:
         if one.module in pinned:
             continue
@@ -531,7 +569,7 @@ def _mend_read(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[
     guesses: dict[str, list[Any]] = {}
     for one in graph.resizes:
         module = network.get_submodule(one.module)
-        if one.module in pinned or isinstance(module, nn.MultiheadAttention):
+        if one.module in pinned or one.picked or isinstance(module, nn.MultiheadAttention):
             continue
         own = [layout.number.shape[axis] for _, layout, axis in one.sizes]
         now = [len(layout.kept(plan)[axis]) for _, layout, axis in one.sizes]
@@ -602,6 +640,7 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
             "places": {site: sorted(times) for site, times in pinning.turns.items()},
             "sizes": [[*call, {str(place): list(one) for place, one in sizes.items()}] for call, sizes in pinning.sizes.items() if sizes],
             "factors": [[*call, factor] for call, factor in pinning.factors.items()],
+            "picks": [[*call, [[dim, *one] for (dim, _), one in picks.items()]] for call, picks in pinning.picks.items() if picks],
         }
     return found
 
@@ -658,9 +697,18 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             turns = {site: frozenset(times) for site, times in found["places"].items()}
             calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
-            pin(small.get_submodule(name), Pinning(calls, turns, factors))
+            picks = {Call(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
+            pin(small.get_submodule(name), Pinning(calls, turns, factors, picks))
     _slim_attention(small)
+    with torch.no_grad():
+        refresh(small)
     return small
+
+
+def _pick(saved: list[Any]) -> tuple[tuple[int, int], Pick]:
+    """What a call picks along a dimension of a width, from JSON, which knows no tuples."""
+    dim, width, now, said = saved
+    return (dim, width), Pick(width, tuple(now), None if said is None else tuple(said))
 
 
 def save_network(network: nn.Module, file: Path) -> None:

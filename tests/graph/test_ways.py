@@ -50,6 +50,53 @@ class Sized(Split):
         return self.head(torch.cat((left, self.b(right)), 1))
 
 
+class Biased(nn.Module):
+    """Attention with a table of biases by heads, which it gathers once and keeps while it evaluates (LeViT)."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when, self.cache = when, {}
+        self.first, self.qkv, self.proj, self.head = nn.Conv2d(3, 12, 2, 2), nn.Linear(12, 36), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.biases = nn.Parameter(torch.randn(3, 16))
+        self.register_buffer("places", (torch.arange(16)[:, None] - torch.arange(16)).abs())
+
+    def train(self, mode: bool = True) -> Biased:
+        super().train(mode)
+        if mode:
+            self.cache = {}
+        elif self.when == "eval":
+            self.cache = {"biases": self.biases[:, self.places]}
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(y).view(len(x), 16, 3, 3, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        biases = self.cache.get("biases")
+        if biases is None:
+            biases = self.biases[:, self.places]
+            if not self.training:
+                self.cache["biases"] = biases
+        y = ((q @ k.transpose(-1, -2) / 2 + biases).softmax(-1) @ v).transpose(1, 2).reshape(len(x), 16, -1)
+        return self.head((self.proj(y) + self.first(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize("when", ["forward", "eval"])
+def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
+    network = randomise(Biased(when))
+    cold = trace(network, PICTURE)
+    assert {group.name: group.size for group in cold.groups} == {"first": 12, "qkv": 3}
+    with torch.no_grad():
+        network(PICTURE)
+    warm = trace(network, PICTURE)
+    assert [(group.name, group.size) for group in warm.groups] == [(group.name, group.size) for group in cold.groups]
+    kept = network.cache["biases"]
+    surgery = operate(network, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
+    assert surgery.refused == {} and surgery.difference < 1e-6
+    assert network.cache["biases"] is kept and not network.training
+    again = adopt(network, surgery.network.state_dict(), sizes_of(surgery.network))
+    torch.testing.assert_close(again(PICTURE), surgery.network(PICTURE))
+
+
 class Written(Split):
     """The same with the sizes written down: no attribute puts that right."""
 

@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
+from prunedge.graph.picks import Picked, Positions, is_pick, picked, repicked, tensor_of
 
 
 class Call(NamedTuple):
@@ -49,13 +50,46 @@ class Pin(NamedTuple):
     now: int
 
 
+class Pick(NamedTuple):
+    """Positions that a module's code picks along a dimension of this width now; `said`, by what its code says (None: not known yet).
+
+    A module that is called for tensors of several widths has a pick for each.
+    """
+
+    width: int
+    now: Positions
+    said: tuple[int | None, ...] | None = None
+
+
 Shape = tuple[int | None, ...]
 
-_SPLITS = {"split", "split_with_sizes"}
+
+class Watcher(Protocol):
+    """Who is told of the calls that pick positions by numbers, before and after they are made."""
+
+    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
+        """A module's call is about to pick this of a tensor; `beyond` says why it can't be pinned, where it can't."""
+        ...
+
+    def picked(self, x: torch.Tensor, found: list[Picked], out: Any) -> None:
+        """And this came out."""
+        ...
+
+    def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
+        """A module's call is about to name sizes of a tensor's dimensions; place among them -> dimension."""
+        ...
+
+
+_DIVISIONS = {"tensor_split": None, "vsplit": 0, "hsplit": 1, "dsplit": 2}  # and the dimension that they divide
+_SPLITS = {"split", "split_with_sizes", *_DIVISIONS}
 _SHAPES = {"reshape", "view", "unflatten"}
 # Calls that make constants beside channels. They are counted apart, below zero: code often pads where a picture's size asks for it,
 # and whether such a call is the one that is meant, its own sizes say.
 _CONSTANTS = {"pad", "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"}
+# Calls that name channels, or blocks of them, among other numbers. Where torch's own layers make them, their attributes are mended.
+_CONVOLUTIONS = {f"conv{turned}{rank}d" for turned in ("", "_transpose") for rank in (1, 2, 3)}
+_SPREADS = {"expand", "broadcast_to"}
+_NUMBERS = _CONVOLUTIONS | _SPREADS | {"layer_norm", "rms_norm", "group_norm"}
 _FACTORS = {
     "mul",
     "mul_",
@@ -92,6 +126,8 @@ _THREAD = _Thread()
 class Pinning:
     """What a pinned module runs with.
 
+    `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it picks along and width of it, those
+    that it is to pick; `said` what its code has said since it was pinned.
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
     numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
     it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
@@ -101,10 +137,12 @@ class Pinning:
     sizes: dict[Call, dict[int, Pin]]
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
+    picks: dict[Call, dict[tuple[int, int], Pick]] = field(default_factory=dict)
     wanted: dict[Call, float] = field(default_factory=dict)
     open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
     asked: dict[tuple[Call, int], int] = field(default_factory=dict)
+    said: dict[tuple[Call, tuple[int, int]], tuple[int | None, ...]] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
@@ -117,7 +155,9 @@ class Pinning:
         for (call, place), number in self.asked.items():
             self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
             self.open.discard((call, place))
-        self.met, self.asked = {}, {}
+        for (call, key), said in self.said.items():
+            self.picks[call][key] = self.picks[call][key]._replace(said=said)
+        self.met, self.asked, self.said = {}, {}, {}
 
     def close(self) -> None:
         """No more is to be found out."""
@@ -131,7 +171,9 @@ class Pinning:
 
     def _at(self, call: Call) -> tuple[Any, ...]:
         wanted = self.wanted.get(call)
-        return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), None if wanted is None or math.isnan(wanted) else wanted
+        number = None if wanted is None or math.isnan(wanted) else wanted
+        picks = {key: one.now for key, one in self.picks.get(call, {}).items()}
+        return dict(self.sizes.get(call, {})), self.factors.get(call, 1.0), number, picks
 
 
 @contextmanager
@@ -151,8 +193,9 @@ class SizedCalls(TorchFunctionMode):
     factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watcher: Watcher | None = None) -> None:
         super().__init__()
+        self._watcher = watcher
         self.site: tuple[str, Call] | None = None
         self.turns: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[Call, float]] = {}
@@ -191,22 +234,43 @@ class SizedCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         factor = _factor(func, args)
-        if (factor is None and not _names_sizes(func) and not _makes_constants(func)) or _THREAD.uncounted:
+        picks = is_pick(func)
+        numbers = _names_numbers(func)
+        known = factor is not None or picks or numbers or _names_sizes(func) or _makes_constants(func)
+        if not known or _THREAD.uncounted:
             return func(*args, **(kwargs or {}))
         module, passed = self._running[-1]
         site = _site(sys._getframe(1))[0]
+        if numbers and not site:
+            return func(*args, **(kwargs or {}))  # in the code of torch's own layer
         call = Call(site, passed[site])
         passed[site] += 1
         if factor is not None:
             factors = self.factors.setdefault(module, {})
             factors[call] = factor if factors.get(call, factor) == factor else math.nan
+        if picks:
+            return self._watched(func, args, kwargs or {}, (module, call))
+        if func.__name__ == "rms_norm" and self._watcher is not None:
+            x, sizes = args[0], args[1] if len(args) > 1 else (kwargs or {})["normalized_shape"]
+            self._watcher.names((module, call), x, {place: x.dim() - len(sizes) + place for place in range(len(sizes))})
+            return func(*args, **(kwargs or {}))
         self.site = (module, call)
         try:
-            out = func(*args, **(kwargs or {}))
+            out = _in_sizes(func, args, kwargs or {})
         finally:
             self.site = None
         if _names_sizes(func) and isinstance(out, torch.Tensor):
             self._note(self.shapes.setdefault(module, {}), call, tuple(out.shape))
+        return out
+
+    def _watched(self, func: Any, args: Any, kwargs: Any, site: tuple[str, Call]) -> Any:
+        """A call that picks positions, of which the watcher is told."""
+        if self._watcher is None:
+            return func(*args, **kwargs)
+        x, found = tensor_of(args, kwargs), picked(func, args, kwargs)
+        self._watcher.picks(site, x, found, _beyond(sys._getframe(2)) if found else "")
+        out = func(*args, **kwargs)
+        self._watcher.picked(x, found, out)
         return out
 
     @staticmethod
@@ -230,18 +294,29 @@ class _Pinned(TorchFunctionMode):
         factor = _factor(func, args)
         is_constant = _makes_constants(func)
         recorded = factor is None and pinning.factors and _recorded_number(func, args)
-        if (factor is None and not recorded and not _names_sizes(func) and not is_constant) or _THREAD.uncounted:
+        picks, numbers = is_pick(func), _names_numbers(func)
+        known = factor is not None or recorded or picks or numbers or is_constant or _names_sizes(func)
+        if not known or _THREAD.uncounted:
             return func(*args, **kwargs)
         site, boundary = _site(sys._getframe(1))
         if id(boundary) != self.root:
             return func(*args, **kwargs)  # in a child's code
         if is_constant and site not in pinning.turns:
             return func(*args, **kwargs)  # noise that training alone draws: nothing that tracing met depends on it
+        if numbers and (not site or (site not in pinning.turns and not self._longer(site))):
+            return func(*args, **kwargs)
         if recorded:
             if any(call.site == site for call in pinning.factors):
                 return func(args[0], args[1] * pinning.factors.get(self._known(site), 1.0), *args[2:], **kwargs)
             return func(*args, **kwargs)
+        if picks and site not in pinning.turns and not self._longer(site):
+            self._check_pick(site, func, args, kwargs)
+            return func(*args, **kwargs)
         call = self._known(site)
+        if picks:
+            if call in pinning.picks:
+                args, kwargs = self._with_picks(site, func, args, kwargs, call)
+            return func(*args, **kwargs)
         if factor is not None:
             wanted = pinning.wanted.get(call, math.nan)
             if factor and not math.isnan(wanted):
@@ -256,6 +331,9 @@ class _Pinned(TorchFunctionMode):
         if is_constant:
             args, kwargs = _with_constants(func, args, kwargs, call, pinning)
             return func(*args, **kwargs)
+        if numbers:
+            args, kwargs = _with_numbers(func, args, kwargs, call, pinning)
+            return func(*args, **kwargs)
         args, kwargs = _with_sizes(func, args, kwargs, call, pinning)
         try:
             return func(*args, **kwargs)
@@ -266,8 +344,7 @@ class _Pinned(TorchFunctionMode):
         """The call that tracing saw at this place and turn."""
         turns = self._pinning.turns
         if site not in turns:
-            # The method may have been called by itself, and when tracing from within another one.
-            longer = [one for one in turns if one.endswith(f">{site}")]
+            longer = self._longer(site)
             if len(longer) != 1:
                 raise self._strange(site, "came to a reshape, split or factor")
             site = longer[0]
@@ -278,6 +355,49 @@ class _Pinned(TorchFunctionMode):
         if not self._pinning.alike(site):
             raise self._strange(site, f"came {turn + 1} times to a reshape, split or factor")
         return Call(site, 0)
+
+    def _longer(self, site: str) -> list[str]:
+        """The places that tracing saw and that this may be: a method called by itself was called from within another one then."""
+        return [one for one in self._pinning.turns if one.endswith(f">{site}")]
+
+    def _with_picks(self, site: str, func: Any, args: Any, kwargs: Any, call: Call) -> tuple[Any, Any]:
+        """The arguments of a call that picks positions, with those that it is to pick."""
+        pinning, x = self._pinning, tensor_of(args, kwargs)
+        pins = self._met(site, x, pinning.picks[call])
+        if not torch.jit.is_tracing():  # which records sizes as tensors, that can't be compared
+            found = {one.dim: one for one in picked(func, args, kwargs)}
+            for dim, pin in pins.items():
+                one = found.get(dim)
+                pinning.needed |= one is None or one.positions != pin.now
+                said = None if one is None else one.said
+                if said is not None and pin.said is not None and said != pin.said:
+                    raise self._strange(site, f"picked channels by the numbers {said} instead of {pin.said}")
+                if said is not None:
+                    pinning.said[call, (dim, pin.width)] = said
+        return repicked(func, args, kwargs, {dim: pin.now for dim, pin in pins.items()})
+
+    def _met(self, site: str, x: torch.Tensor, picks: dict[tuple[int, int], Pick]) -> dict[int, Pick]:
+        """What to pick of a tensor of this shape, by dimension."""
+        found: dict[int, Pick] = {}
+        for dim in {dim for dim, _ in picks}:
+            several = [pin for (along, _), pin in picks.items() if along == dim]
+            if torch.jit.is_tracing() and len(several) == 1:
+                found[dim] = several[0]
+                continue
+            fitting = picks.get((dim, int(x.shape[dim]))) if dim < x.dim() else None
+            if fitting is None:
+                widths = " or ".join(str(pin.width) for pin in several)
+                raise self._strange(site, f"met a tensor of shape {tuple(x.shape)} where it picks among {widths} channels")
+            found[dim] = fitting
+        return found
+
+    def _check_pick(self, site: str, func: Any, args: Any, kwargs: Any) -> None:
+        """Complain where code that tracing has not seen picks some of as many positions as there are channels elsewhere."""
+        widths = {width for pins in self._pinning.picks.values() for _, width in pins}
+        x = tensor_of(args, kwargs)
+        for one in picked(func, args, kwargs) if widths else ():
+            if x.shape[one.dim] in widths:
+                raise self._strange(site, f"picks some of {x.shape[one.dim]} places, which may be channels,")
 
     def finish(self) -> None:
         """Complain where a loop was shorter than it was when tracing, and which of its rounds were left out matters."""
@@ -316,6 +436,32 @@ def _site(frame: FrameType | None) -> tuple[str, FrameType | None]:
                 parts.append(f"{code.co_qualname}:{place[0] - first}.{place[1]}-{place[2] - first}.{place[3]}")
         frame = frame.f_back
     return ">".join(reversed(parts)), frame
+
+
+def _beyond(frame: FrameType | None) -> str:
+    """Why a call under way can't be pinned: it is not made by the code of a module's own method; empty where it is."""
+    running: list[CodeType] = []
+    functions = {id(getattr(kind.forward, "__code__", None)) for kind in _kinds_of(torch.autograd.Function)}
+    while frame is not None and id(frame.f_code) not in _BOUNDARIES:
+        code = frame.f_code
+        if id(code) in functions and not code.co_filename.startswith(_TORCH):
+            return "by the code of an autograd function, whose backward knows its numbers"
+        running.append(code)
+        frame = frame.f_back
+    if frame is None or frame.f_code is not nn.Module._call_impl.__code__:
+        return ""
+    forward = frame.f_locals["self"].forward
+    codes = []
+    while isinstance(forward, (FunctionType, MethodType)):
+        codes.append(forward.__code__)
+        forward = getattr(forward, "__wrapped__", None)
+    return "in a hook" if codes and not any(code in running for code in codes) else ""
+
+
+def _kinds_of(kind: type[Any]) -> Iterator[type[Any]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds_of(below)
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int, ...]:
@@ -465,6 +611,10 @@ def _names_sizes(func: Any) -> bool:
     return name in _SHAPES or name in _SPLITS
 
 
+def _names_numbers(func: Any) -> bool:
+    return getattr(func, "__name__", "") in _NUMBERS
+
+
 def _makes_constants(func: Any) -> bool:
     return getattr(func, "__name__", "") in _CONSTANTS
 
@@ -499,11 +649,16 @@ def _factor(func: Any, args: Any) -> float | None:
 
 def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
     """The same call's arguments with the pinned sizes."""
-    name, x, pins = func.__name__, args[0], pinning.sizes[call]
+    name, x, pins = func.__name__, tensor_of(args, kwargs), pinning.sizes[call]
     if name in _SPLITS:
+        now = [pins[place].now for place in range(len(pins))]
+        if name in _DIVISIONS:
+            dim = _divided(func, x, args, kwargs)
+            pinning.needed |= _parts_of(x, args, kwargs, dim) != now
+            bounds = list(itertools.accumulate(now[:-1]))
+            return (x, bounds, dim) if name == "tensor_split" else (x, bounds), {}
         dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
         asked = args[1] if len(args) > 1 else kwargs.get("split_size", kwargs.get("split_sizes", kwargs.get("split_size_or_sections")))
-        now = [pins[place].now for place in range(len(pins))]
         whole = sum(now)
         if isinstance(asked, int):
             pinning.needed |= [min(asked, whole - start) for start in range(0, whole, asked)] != now
@@ -520,6 +675,58 @@ def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning)
     now = _pinned(sizes, call, pinning)
     pinning.needed |= _differ(now, sizes)
     return (x, now), {}
+
+
+def _in_sizes(func: Any, args: Any, kwargs: Any) -> Any:
+    """The call itself; a `tensor_split` as the split into sizes that it is, of which torch tells who watches its operations."""
+    if func.__name__ not in _DIVISIONS:
+        return func(*args, **kwargs)
+    x = tensor_of(args, kwargs)
+    dim = _divided(func, x, args, kwargs)
+    sizes = _parts_of(x, args, kwargs, dim)
+    return func(*args, **kwargs) if sizes is None else x.split(sizes, dim)
+
+
+def _divided(func: Any, x: torch.Tensor, args: Any, kwargs: Any) -> int:
+    """The dimension that `tensor_split` or its like divides."""
+    dim = _DIVISIONS[func.__name__]
+    if dim is None:
+        return int(args[2] if len(args) > 2 else kwargs.get("dim", 0))
+    return min(dim, x.dim() - 1)
+
+
+def _parts_of(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | None:
+    """The sizes that `tensor_split` makes; None where they are no plain parts one after the other."""
+    words = ("indices_or_sections", "sections", "indices", "tensor_indices_or_sections")
+    asked = args[1] if len(args) > 1 else next(kwargs[word] for word in words if word in kwargs)
+    if isinstance(asked, torch.Tensor):
+        asked = asked.tolist()
+    size = x.shape[dim]
+    if isinstance(asked, int):
+        return [size // asked + (place < size % asked) for place in range(asked)]
+    bounds = [0, *(min(bound, size) for bound in asked), size]
+    sizes = [end - start for start, end in itertools.pairwise(bounds)]
+    return None if min(bounds) < 0 or min(sizes) < 0 else sizes
+
+
+def _with_numbers(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:
+    """The same call's arguments with the pinned sizes of a norm or an expansion, or numbers of groups."""
+    name, kwargs = func.__name__, dict(kwargs)
+    if name in _SPREADS:
+        named = kwargs.get("size")
+        sizes = named if named is not None else args[1] if isinstance(args[1], (tuple, list)) else args[1:]
+        now = _pinned(sizes, call, pinning)
+        pinning.needed |= _differ(now, sizes)
+        return (tensor_of(args, kwargs), now), {}
+    place, word = (6, "groups") if name in _CONVOLUTIONS else (1, "num_groups" if name == "group_norm" else "normalized_shape")
+    asked = args[place] if len(args) > place else kwargs.get(word, 1)
+    several = isinstance(asked, (tuple, list))
+    now = _pinned(asked if several else [asked], call, pinning)
+    pinning.needed |= _differ(now, asked if several else [asked])
+    found = now if several else now[0]
+    if len(args) > place:
+        return (*args[:place], found, *args[place + 1 :]), kwargs
+    return args, {**kwargs, word: found}
 
 
 def _differ(now: list[Any], sizes: Any) -> bool:

@@ -123,13 +123,15 @@ class Resize:
     """A call in the code of `module` that names sizes (a reshape or a split), where it names those of channels.
 
     `sizes` says for each place among the sizes whose channels it counts: (place, layout, axis of the layout). `aside`: evaluation at
-    the traced size does not come there; training, another size, or a method beside forward does.
+    the traced size does not come there; training, another size, or a method beside forward does. A call that picks positions by numbers
+    (a slice) has a place for each dimension that it picks along, whose whole layout stands there; `picked` holds the positions.
     """
 
     module: str
     call: Call
     sizes: tuple[tuple[int, Layout, int], ...]
     aside: bool = False
+    picked: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def others(example: Any) -> Iterator[Any]:
     height and width by half larger or a third smaller, in the same steps of 32, 16 ... as before; sequences: their length) with another
     batch, then another batch alone, then other values alone.
     """
-    batch = _batch(example)
+    batch = batch_of(example) or 1
     other = 1 if batch == 2 and _rows_differ(example) else 2
     sizes = (_pictures, _sequences, _middle)
     shapes = [*((other, resized) for resized in sizes), (other, _kept), (batch, _kept)]
@@ -48,12 +48,13 @@ def brought_to(example: Any, network: nn.Module) -> Any:
 
 
 def tensors_of(example: Any) -> list[torch.Tensor]:
-    """The tensors among a network's inputs."""
+    """The tensors among a network's inputs, or among an operation's arguments or results."""
     return [x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor)]
 
 
-def _batch(example: Any) -> int:
-    return next((len(x) for x in tensors_of(example) if x.dim()), 1)
+def batch_of(example: Any) -> int:
+    """How many examples a batch holds: the first size of the first tensor that has one; 0 where none has."""
+    return next((len(x) for x in tensors_of(example) if x.dim()), 0)
 
 
 def _rows_differ(example: Any) -> bool:

@@ -26,17 +26,19 @@ such write on, that memory has labels of its own, one for each element, and ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from prunedge.graph.calls import Call, SizedCalls
 from prunedge.graph.concepts import Operation, Role
+from prunedge.graph.examples import tensors_of
+from prunedge.graph.picks import Picked, Positions
 
 Labels = torch.Tensor
 
@@ -145,6 +147,7 @@ class Ledger:
     parts: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     resizes: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
+    pieces: list[torch.Tensor] = field(default_factory=list)
     irregular: bool = False
 
     def __post_init__(self) -> None:
@@ -233,6 +236,7 @@ class Sized:
     module: str
     call: Call
     sizes: tuple[tuple[int, torch.Tensor, int], ...]
+    picked: tuple[Positions, ...] = ()
 
 
 def _address(tensor: torch.Tensor) -> int:
@@ -253,7 +257,7 @@ class Labeller(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.ledger, self.rule_for, self.batch, self.by_width, self.regular = ledger, rule_for, batch, by_width, regular
-        self.sized = SizedCalls()
+        self.sized = SizedCalls(self)
         self.calls: Counter[str] = Counter()
         self.states: dict[str, torch.Tensor] = {}  # the units of each recurrent layer's state, by its path
         self._tags: dict[int, torch.Tensor | ParamView] = {}
@@ -265,17 +269,126 @@ class Labeller(TorchDispatchMode):
         self._filled: set[int] = set()
         self._made_at: dict[int, tuple[tuple[str, Call], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
+        self._varying: set[int] = set()  # tensors that depend on the network's input, or on chance
+        self._picks: list[tuple[tuple[str, Call], torch.Tensor, dict[int, torch.Tensor], list[Picked]]] = []
+        self._gaps: dict[int, tuple[torch.Tensor, int, Positions]] = {}  # views of every n-th channel: labels of all, dimension, places
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         # The labels of an in-place operation's target must be read before the operation.
         out = func(*args, **kwargs)
+        self._trail(func, args, kwargs, out)
         rule = self.rule_for(func)
         if rule not in self.regular and any(self.labels(x) is not None for x in self.tensors(args, kwargs)):
             self.ledger.irregular = True
         rule(self, func, args, kwargs, out)
         self.calls[str(func)] += 1
         return out
+
+    def vary(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These tensors hold other values each time."""
+        for tensor in tensors:
+            self._alive.append(tensor)
+            self._varying.add(id(tensor))
+
+    def varies(self, tensor: torch.Tensor) -> bool:
+        """Whether this tensor holds other values each time: it depends on the network's input, or on chance."""
+        return id(tensor) in self._varying
+
+    def _trail(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Note what depends on the input, and what is a view of every n-th channel."""
+        taken = [id(x) for x in self.tensors(args, kwargs)]
+        made = tensors_of(out)
+        if torch.Tag.nondeterministic_seeded in func.tags or any(one in self._varying for one in taken):
+            self.vary(made)
+        gaps = self._gaps.get(id(args[0])) if self._gaps and args else None
+        if gaps is None:
+            return
+        if func._schema.is_mutable:
+            labels, dim, positions = gaps
+            step = positions[1] - positions[0]
+            inside = labels.narrow(dim, positions[0], labels.shape[dim] - positions[0])
+            for block in inside.split(step, dim):
+                # Only as long as all of a block leaves, every n-th is every n-th that stays: a view, which can be written to.
+                self.ledger.tie(block.narrow(dim, 0, 1), block, "lies between channels that are written to")
+        else:
+            for x in made:
+                if x._is_view() and _address(x) == _address(args[0]):
+                    self._gaps[id(x)] = gaps
+                    self._alive.append(x)
+
+    def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
+        """A call names the sizes of these dimensions of a tensor; place among them -> dimension."""
+        labels = self.labels(x)
+        sizes = () if labels is None else tuple((place, labels, dim) for place, dim in places.items() if labels.shape[dim] > 1)
+        if sizes:
+            self.ledger.resizes.append(Sized(*site, sizes))
+
+    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
+        """A call picks positions of this tensor by numbers: where they are channels, other positions when some of those have left."""
+        tag = self.tag(x)
+        if tag is None and not self.is_filled(x):
+            return
+        lines: dict[int, torch.Tensor] = {}
+        for one in found:
+            if isinstance(tag, ParamView):
+                atoms = self.ledger.of(tag, one.dim, None)
+                labels = None if atoms is None else atoms.reshape([-1 if d == one.dim else 1 for d in range(x.dim())])
+            else:
+                labels = tag
+            if labels is None:
+                continue
+            fixed = one.numbers is None or not self.varies(one.numbers)
+            if labels.shape[one.dim] > 1 and (one.positions is None or not fixed or beyond):
+                why = "in a way that can't be followed" if fixed else "by numbers that depend on the input or on chance"
+                why = beyond or why
+                self._stay(labels, one.dim, f"is picked {why}")
+            lines[one.dim] = labels
+        self._picks.append((site, x, lines, found))
+
+    def picked(self, x: torch.Tensor, found: list[Picked], out: Any) -> None:
+        """A call has picked this: writes into a view of every n-th channel must still reach these."""
+        labels = self.labels(x)
+        for one in found:
+            gaps = one.how == "range" and one.positions is not None and len(one.positions) > 1 and one.positions[1] - one.positions[0] > 1
+            if gaps and labels is not None and labels.shape[one.dim] > 1 and isinstance(out, torch.Tensor):
+                assert one.positions is not None
+                self._alive.append(out)
+                self._gaps[id(out)] = (labels, one.dim, one.positions)
+
+    def _stay(self, labels: torch.Tensor, dim: int, reason: str) -> None:
+        """These labels stay where channels leave one by one along this dimension."""
+        if sum(size > 1 for size in labels.shape) > 1:
+            self.ledger.conditions.append(Condition(labels, dim, None, reason))
+        else:
+            self.ledger.freeze(labels, reason)
+
+    def _settle_picks(self) -> None:
+        """Which channels were picked is known for sure when all has been written into the tensors."""
+        same: dict[tuple[str, Call, int, tuple[int | None, ...]], tuple[torch.Tensor, Positions]] = {}
+        for (module, call), x, lines, found in self._picks:
+            final = self.labels(x) if _address(x) in self._memories else None
+            for one in found:
+                labels = final if final is not None and final.dim() == x.dim() else lines.get(one.dim)
+                if labels is None or labels.shape[one.dim] == 1 or one.positions is None:
+                    continue
+                size = labels.shape[one.dim]
+                if any(not 0 <= place < size for place in one.positions):
+                    continue  # the code has turned the tensor round in place since
+                self.ledger.resizes.append(Sized(module, call, ((one.dim, labels, one.dim),), (one.positions,)))
+                if one.said is not None:
+                    whole, before = same.setdefault((module, call, one.dim, one.said), (labels, one.positions))
+                    self._pick_alike(whole, labels, one.dim, before, one.positions)
+                if len(set(one.positions)) < size:
+                    self.ledger.pieces.append(labels.index_select(one.dim, torch.tensor(one.positions, dtype=torch.int64)))
+
+    def _pick_alike(self, whole: torch.Tensor, labels: torch.Tensor, dim: int, before: Positions, positions: Positions) -> None:
+        """The same numbers pick from tensors of two widths (a module that is called twice): what they count must leave alike."""
+        single = all(sum(size > 1 for size in one.shape) == 1 for one in (whole, labels))
+        if whole.shape[dim] != labels.shape[dim] and before == positions and positions and single:
+            until = max(positions) + 1
+            ours, theirs = whole.narrow(dim, 0, until), labels.narrow(dim, 0, until)
+            self.ledger.tie(ours, theirs, "is picked by the same numbers as channels that stay")
 
     @property
     def module(self) -> str:
@@ -353,6 +466,7 @@ class Labeller(TorchDispatchMode):
             if site is not None and size == owner.shape and labels is not None:
                 sizes = tuple((dim, labels, dim) for dim, count in enumerate(labels.shape) if count > 1)
                 self.ledger.resizes.append(Sized(*site, sizes))
+        self._settle_picks()
 
     def noise(self, tensor: torch.Tensor) -> None:
         """This tensor holds random values, drawn for each element by itself."""
@@ -445,9 +559,9 @@ class Labeller(TorchDispatchMode):
         found = self.tag(tensor)
         return found if isinstance(found, ParamView) else None
 
-    def tensors(self, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+    def tensors(self, args: Any, kwargs: Any) -> list[torch.Tensor]:
         """Every tensor among the arguments."""
-        return (x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor))
+        return tensors_of((args, kwargs))
 
     def freeze_all(self, args: Any, kwargs: Any, reason: str) -> None:
         """Freeze whatever these arguments carry."""

@@ -10,17 +10,16 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
-from prunedge.graph.examples import brought_to
+from prunedge.graph.examples import batch_of, brought_to, tensors_of
 from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
-from prunedge.graph.undisturbed import undisturbed
+from prunedge.graph.undisturbed import refresh, undisturbed
 from prunedge.graph.ways import Aside, Beside, batched, look_aside, methods_beside, watching
 from prunedge.spans import timed
 
@@ -119,15 +118,18 @@ def _run(
     only: set[str] | None = None, beside: Beside | None = None,
 ) -> SizedCalls | None:  # fmt: skip
     """Push labels through the network into the ledger; gives what was seen of its calls, or nothing where it does not run with `only`."""
-    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
-    if first is None:
+    batch = batch_of(example)
+    if not batch:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
-    labeller = Labeller(ledger, rule_for, batch=len(first), by_width=attention == "width", regular=REGULAR)
+    labeller = Labeller(ledger, rule_for, batch=batch, by_width=attention == "width", regular=REGULAR)
+    labeller.vary(tensors_of(example))
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
         with torch.no_grad(), watching(network, labeller.sized, beside, compare=False), labeller.sized, labeller:
-            # Inside: a generator goes on running while its tensors are taken out.
+            # Inside: what modules keep of their weights is to be followed from these.
+            refresh(network)
+            # A generator goes on running while its tensors are taken out.
             seen = seen_in(call(network, example), network)
     except Exception as error:
         if only is not None:
@@ -263,7 +265,8 @@ def _operation(op: Operation | tuple[int, torch.Tensor], component: np.ndarray, 
 
 def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]], aside: bool = False) -> Resize:
     layouts = {id(labels): _layout(labels, component, home) for _, labels, _ in one.sizes}
-    return Resize(one.module, one.call, tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes), aside)
+    sizes = tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes)
+    return Resize(one.module, one.call, sizes, aside, one.picked)
 
 
 def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:
@@ -286,7 +289,7 @@ def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[F
     frozen: list[Frozen] = []
     taken: set[str] = set()
     home: dict[int, tuple[str, int]] = {}
-    for signature, roots in kinds.items():
+    for signature, roots in _by_piece(ledger, component, kinds):
         tensors = [(*places[place], count) for place, count in signature]
         whys: dict[str | None, list[int]] = {}
         lacking = _incomplete(tensors, ledger.roles)
@@ -302,6 +305,25 @@ def _collect(ledger: Ledger, component: np.ndarray) -> tuple[list[Group], list[F
             else:
                 frozen.append(Frozen(name, len(members), why))
     return groups, frozen, home
+
+
+def _by_piece(
+    ledger: Ledger, component: np.ndarray, kinds: Mapping[tuple[tuple[int, int], ...], list[int]]
+) -> Iterator[tuple[tuple[tuple[int, int], ...], list[int]]]:
+    """Channels of each kind, those apart that code picks as a piece: something of every piece has to stay."""
+    pieces: dict[int, list[int]] = {}
+    known: set[bytes] = set()
+    for labels in ledger.pieces:
+        roots = np.unique(component[labels.numpy()])
+        if (key := roots.tobytes()) not in known:
+            for root in roots.tolist():
+                pieces.setdefault(root, []).append(len(known))
+            known.add(key)
+    for signature, members in kinds.items():
+        apart: dict[tuple[int, ...], list[int]] = {}
+        for root in members:
+            apart.setdefault(tuple(pieces.get(root, ())), []).append(root)
+        yield from ((signature, several) for several in apart.values())
 
 
 def _kinds(

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunedge.errors import SurgeryError
+
 # What holds no state of a network's own.
 _LEAVES = (str, bytes, int, float, complex, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, np.ndarray, torch.dtype)
 # Loggers, locks, threads: objects of Python's own that others share; and pins, which note what they meet.
@@ -47,16 +49,36 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
         state.restore()
 
 
+def refresh(network: nn.Module) -> None:
+    """Let modules make anew what they keep of their weights in evaluation mode (tables of biases); their modes stay what they are.
+
+    Such modules forget it when they are put into training mode, and make it when they are put back or at the next forward.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    training = network.training
+    network.train(True)
+    network.train(training)
+    for module, mode in modes:
+        module.training = mode
+
+
 def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept.
 
-    Results that modules keep from a forward with gradients, which torch refuses to copy, are copied without these.
+    Results that modules keep from a forward with gradients, which torch refuses to copy, are copied without these. SurgeryError where
+    something in the network can't be copied.
     """
     memo: dict[int, Any] = dict(swapped or {})
     for held in held_tensors(network):
         if not held.is_leaf:
             memo.setdefault(id(held), held.detach().clone())
-    return copy.deepcopy(network, memo)
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:  # whatever is in the user's modules
+        raise SurgeryError(
+            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
+            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
+        ) from error  # fmt: skip
 
 
 def held_tensors(network: nn.Module) -> Iterator[torch.Tensor]:

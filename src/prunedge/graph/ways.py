@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from prunedge.graph.calls import Call, Shape, SizedCalls, run_way, uncounted, ways
+from prunedge.graph.examples import batch_of, tensors_of
 from prunedge.graph.labels import Ledger, Sized
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
@@ -111,16 +112,14 @@ def _new(found: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, s
 
 def batched(example: Any) -> Any:
     """An example of one input, twice: batch norm over single values does not train."""
-    first = next((x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim()), None)
-    if first is None or len(first) > 1:
+    if batch_of(example) != 1:
         return example
     return tree_map(lambda x: torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x, example)
 
 
 def taller(example: Any) -> Any:
     """Pictures of twice the height; None where the example has none."""
-    pictures = [x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor) and x.dim() == 4]
-    if not pictures:
+    if not any(x.dim() == 4 for x in tensors_of(example)):
         return None
     return tree_map(lambda x: torch.cat((x, x), -2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x, example)
 
@@ -187,7 +186,7 @@ def _compare(out: Any, answers: dict[str, Any], verdicts: dict[str, str]) -> Non
 
 
 def _near(one: Any, other: Any) -> bool:
-    left, right = ([x for x in tree_flatten(side)[0] if isinstance(x, torch.Tensor)] for side in (one, other))
+    left, right = tensors_of(one), tensors_of(other)
     if [x.shape for x in left] != [x.shape for x in right]:
         return False
     return all(

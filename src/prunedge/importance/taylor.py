@@ -12,7 +12,8 @@ from torch import nn
 from prunedge import ranks
 from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
-from prunedge.importance.examples import moved, tensors
+from prunedge.graph.outputs import tensors_in
+from prunedge.importance.examples import moved
 from prunedge.importance.scores import Scores, checked, finished
 from prunedge.importance.taps import scales_of
 from prunedge.importance.watch import Reading, Watch
@@ -159,7 +160,7 @@ class TaylorCollector:
             self._watch.start(1)
             first = next(network.parameters(), None)
             example = self._graph.example if first is None else moved(self._graph.example, lambda x: x.to(first.device))
-            outputs = tensors(call(network, example))
+            outputs = tensors_in(call(network, example)).values()
             unseen = self.unseen()
             total = torch.zeros(())
             for output in outputs:

@@ -24,7 +24,7 @@ _MOVES = {
     "permute", "transpose", "t", "slice", "select", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
     "chunk", "unbind", "expand",
     "unsqueeze", "squeeze", "roll", "flip", "rot90", "index", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-    "native_channel_shuffle", "repeat", "unfold", "diagonal",
+    "native_channel_shuffle", "repeat", "unfold", "diagonal", "narrow_copy",
 }  # fmt: skip
 _SPATIAL = (
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample", "reflection_pad", "replication_pad",

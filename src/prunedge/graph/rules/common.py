@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
 
 from prunedge.graph.concepts import Operation
+from prunedge.graph.examples import tensors_of
 from prunedge.graph.labels import Condition, Labeller, ParamView, compact
 
 
 def outputs_of(out: Any) -> list[torch.Tensor]:
     """The tensors that an operation made."""
-    return [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
+    return tensors_of(out)
 
 
 def base_name(func: Any) -> str:

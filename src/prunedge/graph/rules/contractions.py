@@ -99,6 +99,7 @@ def depthwise(lab: Labeller, labels: torch.Tensor | None, view: ParamView, group
     if labels is not None and len(varying_dims(labels)) == 1:
         # Code that calls the convolution itself may have written down its number of groups.
         lab.ledger.parts.append((lab.module, labels))
+        lab.resizes([(0, labels, 1)] if labels.shape[1] > 1 else [])
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
         consume(lab, source, 1, made)

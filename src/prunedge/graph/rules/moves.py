@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import base_name, is_in_place, outputs_of, unknown, varying_dims
+from prunedge.graph.rules.common import base_name, is_in_place, only_if_pruned, outputs_of, unknown, varying_dims
 
 _SPLITS = ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes")
 
@@ -57,11 +57,33 @@ def move(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
             whole = [part.expand([s if d == dim % part.dim() else p for d, (s, p) in enumerate(zip(t.shape, part.shape, strict=True))])
                      for t, part in zip(made, parts, strict=True)]  # fmt: skip
             lab.resizes((place, part, dim % part.dim()) for place, part in enumerate(whole))
+            if len(parts) > 1:
+                lab.ledger.pieces += parts
+    if base_name(func) == "expand":
+        lab.resizes((d, parts[0], d) for d in varying_dims(parts[0]))
+    if base_name(func) in ("channel_shuffle", "native_channel_shuffle") and labels.shape[1] > 1:
+        # The number of groups stays: each loses the same of its places.
+        blocks = labels.unflatten(1, (args[1], -1))
+        lab.ledger.tie(blocks.narrow(1, 0, 1), blocks)
+    if base_name(func) in ("select", "unbind"):
+        _take_one(lab, func, labels, args, kwargs)
     if base_name(func) in ("slice", *_SPLITS):
         # Where the parts end may be written down in an attribute of the module.
         lab.ledger.parts += [(lab.module, part) for part in parts if len(varying_dims(part)) == 1 and part.shape != labels.shape]
     for tensor, moved_labels in zip(made, parts, strict=True):
         lab.name(tensor, moved_labels)
+
+
+def _take_one(lab: Labeller, func: Any, labels: torch.Tensor, args: Any, kwargs: Any) -> None:
+    """Places along a dimension that are taken by their numbers, one by one, stay."""
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % args[0].dim()
+    if labels.shape[dim] == 1:
+        return
+    varying = varying_dims(labels)
+    if base_name(func) == "select" and len(varying) == 1:
+        number = args[2] if len(args) > 2 else kwargs["index"]
+        labels = labels.select(dim, number).unsqueeze(dim)
+    only_if_pruned(lab, labels, dim, varying, None, "is picked by its number")
 
 
 def _turn(lab: Labeller, func: Any, labels: torch.Tensor, args: Any, kwargs: Any, out: Any) -> None:

@@ -60,6 +60,7 @@ def layer_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> No
     rank, first = x.dim(), x.dim() - len(shape)
     varying = varying_dims(labels)
     across = [d for d in varying if d >= first]
+    lab.resizes((d - first, labels, d) for d in across)
     if len(across) == 1:
         # Of several dimensions of channels (heads, width) only one is pruned: the first head's line stands for all.
         line = labels[tuple(slice(None) if d == across[0] else slice(0, 1) for d in range(rank))]
@@ -94,6 +95,7 @@ def group_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> No
     blocks = line.reshape(groups, -1)
     if norm_by_blocks(groups, x.shape[1]):
         lab.ledger.tie(blocks[:, :1], blocks)
+        lab.resizes([(0, blocks[:, 0].reshape([1, -1] + [1] * (x.dim() - 2)), 1)])
     else:
         lab.ledger.tie(blocks[:1], blocks)
         lab.mixes(func, x.dim(), {1: [line]})

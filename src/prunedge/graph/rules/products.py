@@ -117,6 +117,9 @@ def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
     if any(lab.param(x) is not None for x in (q, k, v)):
         return unknown(lab, func, args, kwargs, out)
     a, b, c = (lab.labels(x) for x in (q, k, v))
+    if q.dim() > 2 and k.shape[-3] not in (1, q.shape[-3]):
+        # Several heads of queries share one of keys and values: they leave with it.
+        b, c = (_for_each_query(one, q.shape[-3]) for one in (b, c))
     mask = kwargs.get("attn_mask", next((x for x in args[3:] if isinstance(x, torch.Tensor)), None))
     turned = None if b is None else b.transpose(-1, -2)
     weights = contract(lab, q, k.transpose(-1, -2), a, turned)
@@ -142,6 +145,13 @@ def attention(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
     fake = q.new_empty(1).expand(*q.shape[:-1], k.shape[-2])
     made = contract(lab, fake, v, weights, c)
     lab.name(outputs_of(out)[0], made)
+
+
+def _for_each_query(labels: torch.Tensor | None, heads: int) -> torch.Tensor | None:
+    """Labels of keys or values of fewer heads, as many times as queries meet them."""
+    if labels is None or labels.shape[-3] == 1:
+        return labels
+    return labels.repeat_interleave(heads // labels.shape[-3], -3)
 
 
 def _mask_heads(lab: Labeller, mask: torch.Tensor) -> torch.Tensor | None:

@@ -139,17 +139,18 @@ def scatter(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 
 def put_along(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """`index_add`, `index_copy`, `index_fill`: values at some places along one dimension, which holds no channels."""
+    """`index_add`, `index_copy`, `index_fill`: values at some places along one dimension, of channels where the numbers are fixed."""
     x, dim, index = args[0], args[1] % max(1, args[0].dim()), args[2]
     source = args[3] if len(args) > 3 and isinstance(args[3], torch.Tensor) and args[3].dim() else None
     labels, theirs = lab.labels(x), None if source is None else lab.labels(source)
     known = all(lab.param(one) is None for one in (x, index, source)) and lab.tag(index) is None
-    if labels is None or not known or labels.shape[dim] > 1:
+    if labels is None or not known or (labels.shape[dim] > 1 and lab.varies(index)):
         return unknown(lab, func, args, kwargs, out)
+    held = labels.index_select(dim, index.reshape(-1).cpu()) if labels.shape[dim] > 1 else labels
     if theirs is not None:
-        lab.ledger.tie(labels, theirs, "meets values that are no channels")
-    elif source is not None and any(source.shape[d] > 1 for d in varying_dims(labels)) and not lab.is_filled(source):
-        lab.ledger.freeze(labels, "meets values of a fixed size")
+        lab.ledger.tie(held, theirs, "meets values that are no channels")
+    elif source is not None and any(source.shape[d] > 1 for d in varying_dims(held)) and not lab.is_filled(source):
+        lab.ledger.freeze(held, "meets values of a fixed size")
     if is_in_place(func):
         lab.rewrite(out, labels)
     else:
@@ -172,7 +173,7 @@ def _picks_places(lab: Labeller, labels: torch.Tensor, dim: int, index: torch.Te
 
 
 def put(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """`x[indices] = values`, along dimensions that hold no channels."""
+    """`x[indices] = values`, along dimensions that hold no channels, or among channels by fixed numbers."""
     x, indices, values = args[0], args[1], args[2]
     labels, theirs = lab.labels(x), lab.promote(values) if lab.tag(x) is not None or lab.is_filled(x) else lab.labels(values)
     if labels is None and theirs is None and lab.param(x) is None and lab.param(values) is None:
@@ -197,7 +198,8 @@ def put(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         if not any(one.dtype in (torch.bool, torch.uint8) for one in picked)
         else sum(one.dim() if one.dtype in (torch.bool, torch.uint8) else 1 for one in picked)
     )
-    if any(labels.shape[d] > 1 for d in range(where[0], min(labels.dim(), max(where[-1] + 1, where[0] + taken)))):
+    among = any(labels.shape[d] > 1 for d in range(where[0], min(labels.dim(), max(where[-1] + 1, where[0] + taken))))
+    if among and (len(picked) > 1 or picked[0].dim() > 1 or lab.varies(picked[0])):
         return unknown(lab, func, args, kwargs, out)
     held = labels.expand(x.shape)[tuple(slice(None) if one is None else one for one in indices)]
     held = compact(held)

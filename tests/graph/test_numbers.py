@@ -1,0 +1,139 @@
+"""Numbers of channels, blocks and groups that stand in code, or in torch's own layers: pinned, mended, or the channels stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from prunedge.graph import trace
+from prunedge.plan import random_plan
+from prunedge.surgery import operate
+from tests.graph.test_constructs import Between
+from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
+from tests.networks import randomise
+
+
+def last(norm: Any) -> Any:
+    return lambda s, x: norm(x.movedim(1, -1), (12,), s.w).movedim(-1, 1)
+
+
+def spread(s: Any, x: torch.Tensor) -> torch.Tensor:
+    return s.a(x[:, :, None].expand(len(x), 12, 2, *x.shape[2:]).reshape(len(x), 24, *x.shape[2:]))
+
+
+def grouped_queries(s: Any, x: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    tokens = x.flatten(2).transpose(1, 2)
+    q = s.q(tokens).view(n, -1, 4, 8).transpose(1, 2)
+    k, v = (layer(tokens).view(n, -1, 2, 8).transpose(1, 2) for layer in (s.k, s.v))
+    y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(n, h * w, 32)
+    return s.proj(y).transpose(1, 2).reshape(n, -1, h, w)
+
+
+class Attended(nn.Module):
+    """torch's own attention over patches."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 12, 2, stride=2), nn.Linear(12, 2)
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.first(x).flatten(2).transpose(1, 2)
+        return self.head((tokens + self.attention(tokens, tokens, tokens)[0]).mean(1))
+
+
+class Translated(nn.Module):
+    """torch's own transformer from patches to learned queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 12, 2, stride=2), nn.Linear(12, 2)
+        self.transformer = nn.Transformer(12, 3, 1, 1, 16, batch_first=True)
+        self.queries = nn.Parameter(torch.randn(1, 5, 12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.transformer(self.first(x).flatten(2).transpose(1, 2), self.queries.expand(len(x), -1, -1)))
+
+
+def vector() -> nn.Parameter:
+    return nn.Parameter(torch.rand(12) + 0.5)
+
+
+NUMBERS: dict[str, Any] = {
+    "the module that shuffles": lambda: Between(nn.ChannelShuffle(3)),
+    "a shuffle": lambda: Between(does(lambda s, x: F.channel_shuffle(x, 4))),
+    "an expansion": lambda: Between(does(spread, a=conv(24, 12))),
+    "a layer norm": lambda: Between(does(last(F.layer_norm), w=vector())),
+    "an RMS norm": lambda: Between(does(last(F.rms_norm), w=vector())),
+    "a group norm of few channels": lambda: Between(does(lambda s, x: F.group_norm(x, 6, s.w, s.b), w=vector(), b=vector())),
+    "a group norm of many": lambda: Between(does(lambda s, x: F.group_norm(x, 3, s.w, s.b), w=vector(), b=vector())),
+    "a depthwise filter": lambda: Between(
+        does(lambda s, x: F.conv2d(x, s.w, groups=12, padding=1), w=nn.Parameter(torch.randn(12, 1, 3, 3)))
+    ),
+    "queries in groups": lambda: Between(
+        does(grouped_queries, q=nn.Linear(12, 32), k=nn.Linear(12, 16), v=nn.Linear(12, 16), proj=nn.Linear(32, 12))
+    ),
+    "attention with a learned key": lambda: Attended(add_bias_kv=True),
+    "attention with a key of zeros": lambda: Attended(add_zero_attn=True),
+    "torch's transformer": Translated,
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_in_code_follow_the_channels(number: str, share: float, seed: int) -> None:
+    torch.manual_seed(0)
+    prune_twice_and_train(randomise(NUMBERS[number]()), share, seed)
+
+
+class Turned(torch.autograd.Function):
+    """The first half, with a backward that knows how many that are."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :6]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return F.pad(grads[0], (0, 0, 0, 0, 0, 6))
+
+
+def halves_change_places(module: nn.Module, args: Any) -> Any:
+    return (torch.cat([args[0][:, 6:], args[0][:, :6]], 1),)
+
+
+def test_numbers_in_hooks_and_autograd_functions_keep_their_channels() -> None:
+    hooked = Between(conv(12, 12))
+    hooked.middle.register_forward_pre_hook(halves_change_places)
+    for network, why in ((hooked, "in a hook"), (Between(does(lambda s, x: Turned.apply(x)), 6), "autograd function")):
+        graph = trace(randomise(network), PICTURE)
+        assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
+        small = operate(network, graph, chosen(graph, 0.5, 0))
+        assert small.refused == {}
+        small.network.train()(PICTURE).square().mean().backward()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_answer_of_nested_tensors_is_compared() -> None:
+    class Nests(nn.Module):
+        def __init__(self, scaled: bool) -> None:
+            super().__init__()
+            self.first, self.head, self.scaled = conv(3, 12), conv(12, 2), scaled
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(self.first(x))
+            z = self.head(y * torch.tensor(y.shape[1] / 12) if self.scaled else y)
+            return torch.nested.nested_tensor([z[0], z[1, :, :3]])
+
+    for scaled in (False, True):
+        network = randomise(Nests(scaled))
+        graph = trace(network, PICTURE)
+        surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+        assert list(surgery.refused) == (["first"] if scaled else [])
