@@ -203,6 +203,8 @@ def test_a_bundle_whose_network_gives_probabilities_is_told(tmp_path: Path, bund
     pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     uneven = torch.nn.Linear(2, 2)  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
     torch.nn.init.constant_(uneven.weight, 0.1)
+    with torch.no_grad():
+        uneven.bias.copy_(torch.tensor([1.0, -0.5]))  # one sigmoid above a half and one below, whatever was drawn before
     for end, name in ((torch.nn.Softmax(1), "softmax"), (torch.nn.Sequential(uneven, torch.nn.Sigmoid()), "sigmoid")):
         old = export_bundle(torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, pictures=pictures, **NAMED)
         assert f"ends in a {name}" in (open_session(old).warning() or "")
