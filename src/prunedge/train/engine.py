@@ -7,10 +7,9 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from prunedge import ranks
@@ -20,6 +19,9 @@ from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
 from prunedge.train.memory import keep_memory
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
 
 log = logging.getLogger(__name__)
 
