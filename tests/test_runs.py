@@ -33,6 +33,13 @@ def small(num_classes: int) -> torch.nn.Module:
     return Residual()
 
 
+def normless(num_classes: int) -> torch.nn.Module:
+    from tests.networks import Plain
+
+    assert num_classes == 2
+    return Plain()
+
+
 @pytest.fixture(scope="module")
 def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"

@@ -20,7 +20,8 @@ from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
-from prunedge.importance import find, gathered_while_training
+from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
+from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.models import Loaded, build, build_told
@@ -129,8 +130,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     else:
         network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     refuse_probabilities(network, data.example(4), recipe.model)
-    if recipe.keep_out:
-        _matching(recipe, trace(network, data.example()))
+    _suited(recipe, network, data)
     run = create(out, recipe.model_dump(), verb)
     if loaded is not None:
         run.write("weights.json", loaded.to_json())
@@ -147,6 +147,19 @@ def _every_class(recipe: Recipe, data: Dataset) -> None:
             raise PrunedgeError(
                 f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
             )
+
+
+def _suited(recipe: Recipe, network: nn.Module, data: Dataset) -> None:
+    """What the recipe asks of the network's channels is there."""
+    reads_norms = recipe.criterion in OF_NORMS or recipe.regularise == "bn-l1"
+    if not recipe.keep_out and not reads_norms:
+        return
+    graph = trace(network, data.example())
+    if recipe.keep_out:
+        _matching(recipe, graph)
+    refuse_unjudged(network, graph, recipe.criterion)
+    if recipe.regularise == "bn-l1":
+        refuse_without_norms(network, graph, "--regularise bn-l1", remedy="use another, such as group-lasso")
 
 
 def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
