@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from prunedge.errors import RunError
 from prunedge.runs import open_run
 from prunedge.study import Grid, collect, create, open_book, ready
 from prunedge.study.local import divided, run_local
-from tests.system.conftest import prunedge
+from tests.commands import Started, prunedge
 
 
 def figures(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -118,8 +116,7 @@ def _values(file: Path) -> dict[str, object]:
 def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "killed"
     file = write(tmp_path / "study.toml", {**_values(whole[1]), "criterion": ["weight-l2", "random"]})
-    command = [sys.executable, "-m", "prunedge", "study", str(file), "--out", str(out), "--workers", "2", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Started("study", file, "--out", out, "--workers", 2, "--threads", 1)
     while not list(out.glob("trials/*/history.jsonl")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from prunedge.runs import open_run
+from tests.commands import prunedge
 from tests.processes import TIMEOUT_S, launch, torchrun
-from tests.system.conftest import prunedge
 
 # Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
