@@ -108,8 +108,9 @@ def test_the_rule_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
 
 
 def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
-    """Another split: what another run noted of the first network on its own pictures is not compared with."""
-    run = job.prune(onward(recipe, chain / "b", folds=4, fold=2), tmp_path / "run")
+    """What another run noted of the first network on its own pictures is not compared with."""
+    others = write_tiny(tmp_path / "others", count=52, seed=9)
+    run = job.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
     wanted = evaluate(run.load_first(), data.val, make_engine("32"), data.classes)
     assert run.first().metric_after == wanted.accuracy and run.first().correct == wanted.correct

@@ -30,7 +30,8 @@ from prunedge.plan import Limits, Ranking
 from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
-from prunedge.runs import Run, create, open_run
+from prunedge.runs import SEEN, Run, create, open_run
+from prunedge.seen import refuse_seen
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
@@ -120,6 +121,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
         _timer(recipe)
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
+    unknown = refuse_seen(recipe, data)
     start = recipe.start
     loaded: Loaded | None = None
     if start:
@@ -132,6 +134,10 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     refuse_probabilities(network, data.example(4), recipe.model)
     _suited(recipe, network, data)
     run = create(out, recipe.model_dump(), verb)
+    if unknown:
+        run.write(SEEN, unknown)
+        for line in unknown:
+            log.warning("%s", line)
     if loaded is not None:
         run.write("weights.json", loaded.to_json())
         watch.tell(loaded.sentence())
