@@ -66,7 +66,8 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
 def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, object], tmp_path: Path) -> None:
     criteria = ["taylor", "weight-l2", "random", "activation-mean"]
     book = create(tmp_path / "out", ready.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values))
-    run_local(book, workers=1, threads=1, told=lambda line: None)
+    for one in book.work:
+        book.perform(one)
     rows = [row for row in collect(book) if row["index"] == 1]
     assert {row["criterion"]: row["scored"] for row in rows} == {name: "in a pass" for name in criteria} | {"taylor": "while training"}
     plans = {(book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text() for trial in book.trials}
