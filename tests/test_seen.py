@@ -17,16 +17,13 @@ from prunedge.errors import PrunedgeError
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, open_run
 from prunedge.seen import refuse_seen
+from tests.small_runs import small_recipe
 from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    root = write_tiny(tmp_path_factory.mktemp("pictures"))
-    recipe = Recipe.make(
-        "test", data=str(root), model="tests.test_runs:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
-        max_drop=100.0, max_steps=1, batch_size=8, seed=3,
-    )  # fmt: skip
+    recipe = small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), train_epochs=3)
     return job.train(recipe, tmp_path_factory.mktemp("runs") / "trained")
 
 

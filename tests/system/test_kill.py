@@ -12,10 +12,7 @@ import torch
 
 from prunedge.runs import open_run
 from tests.commands import Started, prunedge
-
-
-def essence(path: Path) -> list[dict[str, object]]:
-    return [{k: v for k, v in step.to_json().items() if not k.startswith("seconds")} for step in open_run(path).steps()]
+from tests.small_runs import essence
 
 
 def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_path: Path) -> None:
