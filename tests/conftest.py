@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch or numpy start their threads: tests run side by side on few cores.
@@ -30,6 +31,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_pictures import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def own_criteria() -> Iterator[None]:
+    """Criteria that a test registers are gone after it."""
+    from prunedge.importance import CRITERIA
+
+    before = dict(CRITERIA)
+    yield
+    CRITERIA.clear()
+    CRITERIA.update(before)
 
 
 def _reasons(reporter: pytest.TerminalReporter) -> list[str]:

@@ -25,21 +25,14 @@ from prunedge.restore import load
 from prunedge.runs import Run, create, open_run
 from prunedge.surgery import save_network
 from prunedge.train import evaluate, make_engine
+from tests.small_runs import onward, small_recipe
 from tests.test_loop import START, history
 from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    root = write_tiny(tmp_path_factory.mktemp("pictures"))
-    return Recipe.make(
-        "test", data=str(root), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
-        max_drop=100.0, max_steps=1, batch_size=8, seed=3,
-    )  # fmt: skip
-
-
-def onward(recipe: Recipe, start: Path, **changes: object) -> Recipe:
-    return recipe.model_copy(update={"start": str(start), "train_epochs": 0, "schedule_epochs": 2, **changes})
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +101,9 @@ def test_the_rule_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
 
 
 def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
-    """Another split: what another run noted of the first network on its own pictures is not compared with."""
-    run = job.prune(onward(recipe, chain / "b", folds=4, fold=2), tmp_path / "run")
+    """What another run noted of the first network on its own pictures is not compared with."""
+    others = write_tiny(tmp_path / "others", count=52, seed=9)
+    run = job.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
     wanted = evaluate(run.load_first(), data.val, make_engine("32"), data.classes)
     assert run.first().metric_after == wanted.accuracy and run.first().correct == wanted.correct

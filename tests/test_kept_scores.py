@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import open_run
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import make_engine
+from tests.tiny_pictures import write_tiny
 
 KEPT, PASS = "while training", "in a pass"
 
@@ -34,12 +34,7 @@ def recipe(tiny_data: Path) -> Recipe:
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    before = dict(CRITERIA)
-    yield
-    CRITERIA.clear()
-    CRITERIA.update(before)
+pytestmark = pytest.mark.usefixtures("own_criteria")
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +87,28 @@ def test_the_starts_own_criterion_takes_no_pass(recipe: Recipe, start: Path, tmp
 
 @pytest.mark.parametrize(
     "more",
-    [{"augment": "none"}, {"batch_size": 16}, {"size": 24}, {"seed": 1}, {"folds": 4, "fold": 1}],
+    [{"augment": "none"}, {"batch_size": 16}, {"size": 24}],
     ids=lambda more: next(iter(more)),
 )
-def test_other_pictures_are_ranked_on(recipe: Recipe, start: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+def test_pictures_that_come_otherwise_are_ranked_on(recipe: Recipe, start: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     pruned(recipe, start, tmp_path / "out", **more)
     assert scored(tmp_path / "out") == PASS
 
 
+def test_other_pictures_are_ranked_on(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+    others = write_tiny(tmp_path / "others", seed=9)
+    for name, more in (("same", {}), ("seed", {"seed": 1}), ("folds", {"folds": 4, "fold": 1})):
+        pruned(recipe, start, tmp_path / name, data=str(others), **more)
+        assert scored(tmp_path / name) == PASS
+
+
 def test_two_seeds_draw_two_random_rankings(recipe: Recipe, start: Path, tmp_path: Path) -> None:
-    plans = [pruned(recipe, start, tmp_path / str(seed), criterion="random", seed=seed) for seed in (0, 1)]
+    """Of pictures that come split, so that the seed decides nothing of that."""
+    data = pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+    rows = [f"{sample.path},{data.classes[sample.label]},{side}" for side, split in data.splits().items() for sample in split.samples]
+    split = tmp_path / "split.csv"
+    split.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    plans = [pruned(recipe, start, tmp_path / str(seed), data=str(split), criterion="random", seed=seed) for seed in (0, 1)]
     assert plans[0] != plans[1]
 
 

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.loop import Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.loop import Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
 from prunedge.plan import Limits
 from prunedge.train import FitRecipe, Metrics, make_engine
 from prunedge.train.certainty import packed
 from tests.importance.folded import SharedTable
-from tests.networks import Residual, randomise
+from tests.networks import Plain, Residual, randomise
 
 RULE = Rule(max_drop=3.0, step=0.4)
 START = Step(
@@ -136,6 +137,12 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data
     (_, _), (step, small) = prune(network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32"))
     assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(("a", "down"), "the criterion bn-scale can't judge it")
     assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
+
+
+def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
+    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"aids": Aids(regularise="bn-l1")}):
+        with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
+            list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
 
 
 def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dataset) -> None:

@@ -18,17 +18,14 @@ from prunedge.report import write_report
 from prunedge.resumption import changes_of, note_computing
 from prunedge.runs import Run, create, open_run
 from prunedge.train import make_engine
+from tests.small_runs import essence, small_recipe
 from tests.test_loop import history
 from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    root = write_tiny(tmp_path_factory.mktemp("pictures"))
-    return Recipe.make(
-        "test", data=str(root), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
-        max_drop=100.0, max_steps=1, batch_size=8, seed=3,
-    )  # fmt: skip
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +37,6 @@ def short(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ended(short: Path, tmp_path: Path) -> Path:
     """A run that has ended after one step, to be gone on with."""
     return Path(shutil.copytree(short, tmp_path / "run"))
-
-
-def essence(run: Run) -> list[dict[str, object]]:
-    return [{k: v for k, v in s.to_json().items() if not k.startswith("seconds")} for s in run.steps()]
 
 
 class Heard(list[str]):

@@ -14,16 +14,13 @@ from prunedge.errors import PrunedgeError, RunError
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.runs import create, open_run
+from tests.small_runs import essence, small_recipe
 from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    root = write_tiny(tmp_path_factory.mktemp("pictures"))
-    return Recipe.make(
-        "test", data=str(root), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
-        max_drop=60.0, max_steps=3, batch_size=8, seed=3,
-    )  # fmt: skip
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), max_drop=60.0, max_steps=3)
 
 
 def small(num_classes: int) -> torch.nn.Module:
@@ -33,15 +30,18 @@ def small(num_classes: int) -> torch.nn.Module:
     return Residual()
 
 
+def normless(num_classes: int) -> torch.nn.Module:
+    from tests.networks import Plain
+
+    assert num_classes == 2
+    return Plain()
+
+
 @pytest.fixture(scope="module")
 def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     job.prune(recipe, out)
     return out
-
-
-def essence(path: Path) -> list[dict[str, object]]:
-    return [{k: v for k, v in s.to_json().items() if not k.startswith("seconds")} for s in open_run(path).steps()]
 
 
 def test_the_history_tells_what_happened(finished: Path) -> None:

@@ -32,6 +32,7 @@ from prunedge.importance import (
     oracle,
     rank,
     recommendation,
+    refuse_unjudged,
     sample,
 )  # fmt: skip
 from prunedge.importance.oracle import Progress
@@ -152,6 +153,7 @@ def _scores(network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Ask
     for name in asked.criteria:
         criterion = find(name)
         try:
+            refuse_unjudged(network, graph, name)
             if criterion.collect is None:
                 found[name] = rank(network, graph, [], name, seed=asked.seed)
             else:

@@ -20,7 +20,8 @@ from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
-from prunedge.importance import find, gathered_while_training
+from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
+from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.models import Loaded, build, build_told
@@ -29,7 +30,8 @@ from prunedge.plan import Limits, Ranking
 from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
-from prunedge.runs import Run, create, open_run
+from prunedge.runs import SEEN, Run, create, open_run
+from prunedge.seen import refuse_seen
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
@@ -119,6 +121,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
         _timer(recipe)
     data = _pictures(recipe, watch)
     _every_class(recipe, data)
+    unknown = refuse_seen(recipe, data)
     start = recipe.start
     loaded: Loaded | None = None
     if start:
@@ -129,9 +132,12 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     else:
         network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
     refuse_probabilities(network, data.example(4), recipe.model)
-    if recipe.keep_out:
-        _matching(recipe, trace(network, data.example()))
+    _suited(recipe, network, data)
     run = create(out, recipe.model_dump(), verb)
+    if unknown:
+        run.write(SEEN, unknown)
+        for line in unknown:
+            log.warning("%s", line)
     if loaded is not None:
         run.write("weights.json", loaded.to_json())
         watch.tell(loaded.sentence())
@@ -147,6 +153,19 @@ def _every_class(recipe: Recipe, data: Dataset) -> None:
             raise PrunedgeError(
                 f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
             )
+
+
+def _suited(recipe: Recipe, network: nn.Module, data: Dataset) -> None:
+    """What the recipe asks of the network's channels is there."""
+    reads_norms = recipe.criterion in OF_NORMS or recipe.regularise == "bn-l1"
+    if not recipe.keep_out and not reads_norms:
+        return
+    graph = trace(network, data.example())
+    if recipe.keep_out:
+        _matching(recipe, graph)
+    refuse_unjudged(network, graph, recipe.criterion)
+    if recipe.regularise == "bn-l1":
+        refuse_without_norms(network, graph, "--regularise bn-l1", remedy="use another, such as group-lasso")
 
 
 def _matching(recipe: Recipe, graph: ChannelGraph) -> None:

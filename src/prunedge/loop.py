@@ -18,7 +18,7 @@ from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, follow, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, weights_digest
+from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, refuse_without_norms, weights_digest
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Plan, Ranking, at_limit, choose
 from prunedge.spans import chapter
@@ -336,6 +336,8 @@ def prune(
     from prunedge.train import measure_engine
 
     refuse_probabilities(network, data.example(4), type(network).__name__)
+    if aids is not None and aids.regularise == "bn-l1":
+        refuse_without_norms(network, trace(network, data.example()), "regularise='bn-l1'", remedy="use another, such as group-lasso")
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
         data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,

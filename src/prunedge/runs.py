@@ -36,6 +36,7 @@ from prunedge.systems import replace, sync_file, sync_folder
 from prunedge.train import flattened, unflattened
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
+SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 

@@ -55,3 +55,20 @@ def test_public_names_exist_and_are_documented() -> None:
     for name in prunedge.__all__:
         thing = getattr(prunedge, name)
         assert name == "__version__" or thing.__doc__
+
+
+@pytest.mark.parametrize("imported", ["cyclopts", "rich", "torch", "scipy"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(imported: str, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == sys.argv[1]: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from prunedge.cli.app import main\n"
+        "main(['train', sys.argv[2], '--out', sys.argv[2] + '/out'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, imported, tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "\ninterrupted before there was anything to keep: give the same command again\n"

@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from PIL import Image
 from prunedge.data.labels import doubt, refusal
 from prunedge.data.listing import list_data
 from prunedge.errors import DataError
+from tests.commands import prunedge
 
 MANY = 40
 
@@ -139,7 +138,6 @@ def test_what_is_only_doubtful_is_a_warning(tmp_path: Path, caplog: pytest.LogCa
 )
 def test_the_command_line_says_it_in_a_line(verb: str, labels: list[str], said: str, tmp_path: Path) -> None:
     rest = [] if verb == "check" else ["--model", "resnet18", "--weights", "none", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "prunedge", verb, str(manifest(tmp_path / "data", labels)), *rest]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = prunedge(verb, manifest(tmp_path / "data", labels), *rest)
     assert done.returncode == 2 and said in done.stderr and "column label" in done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prunedge.edge.inspect.photo import open_photo
 from prunedge.edge.pictures import (
     COLOURS,
     TURN,
@@ -123,3 +124,23 @@ def test_a_turned_tiff_of_every_mode_is_upright(mode: str, orientation: int, tmp
     with Image.open(tmp_path / "p.tif") as opened:
         assert upright_size(opened) == wanted.size
         np.testing.assert_array_equal(np.asarray(rgb(upright(settled(opened)), greys)), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "said"),
+    [
+        ("f2", 3, "floats of 16 bits"),
+        ("f8", 3, "floats of 64 bits"),
+        ("u8", 1, "whole numbers of 64 bits"),
+        ("c8", 6, "complex numbers of 64 bits"),
+    ],
+)
+def test_numbers_of_a_tiff_that_nothing_reads_are_named(dtype: str, sample_format: int, said: str, endian: str, tmp_path: Path) -> None:
+    file = tiff(tmp_path / "x.tif", np.linspace(0, 1, 64).reshape(8, 8).astype(endian + dtype), sample_format, endian)
+    for read in (lambda: read_picture(file, 8, Greys(0, 1)), lambda: open_photo(file, 1, Greys(0, 1))):
+        with pytest.raises(DataError, match=f"{said}, which can't be read .*: save it with floats of 32 bits"):
+            read()
+    file.write_bytes(file.read_bytes()[:12])  # cut off before it tells
+    with pytest.raises(DataError, match="can't be decoded: cannot identify"):
+        read_picture(file, 8, Greys(0, 1))

@@ -167,6 +167,10 @@ def test_the_view_in_words(tmp_path: Path, bundle: Path) -> None:
     old = open_bundle(bundle).manifest
     assert "for want of better" in Settings().fitted(old).looked(old) and "export it again" in Settings().fitted(old).looked(old)
     assert Settings(patch=(9, 5)).fitted(old).looked(old) == "patches of 9 x 5 pixels"
+    for overlap, shared in ((0.0, "nothing"), (0.2, "20%")):
+        said = Settings(patch=(9, 5), overlap=overlap).fitted(old).looked(old)
+        assert f"patches of 9 x 5 pixels that share {shared}: damage across their edges may be missed" in said
+    assert "share" not in Settings(patch=(9, 5), overlap=0.25).fitted(old).looked(old)
     new = bundle_of(load(write_set(tmp_path / "d", "whole"), size=SIZE), bundle).manifest
     assert Settings().fitted(new).looked(new) == "each photograph whole, as in training"
     view = Settings().fitted(old.model_copy(update={"about": {"patch_size": 40}})).view
@@ -203,6 +207,8 @@ def test_a_bundle_whose_network_gives_probabilities_is_told(tmp_path: Path, bund
     pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     uneven = torch.nn.Linear(2, 2)  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
     torch.nn.init.constant_(uneven.weight, 0.1)
+    with torch.no_grad():
+        uneven.bias.copy_(torch.tensor([1.0, -0.5]))  # one sigmoid above a half and one below, whatever was drawn before
     for end, name in ((torch.nn.Softmax(1), "softmax"), (torch.nn.Sequential(uneven, torch.nn.Sigmoid()), "sigmoid")):
         old = export_bundle(torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, pictures=pictures, **NAMED)
         assert f"ends in a {name}" in (open_session(old).warning() or "")

@@ -18,6 +18,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
 from prunedge.importance import CRITERIA, Scores, TaylorCollector, find, gather, normalised, rank
 from prunedge.importance.activation import BINS, CELLS, cell, information, joined
+from prunedge.importance.registry import OF_NORMS
 from tests.networks import CONSTRUCTS, Plain, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -217,8 +218,30 @@ def test_bn_scale_judges_only_what_passes_a_norm() -> None:
     network = randomise(Residual())
     found = scores_of(network, "bn-scale")
     torch.testing.assert_close(found["stem"], network.norm.weight.detach().double().abs())
-    with pytest.raises(PrunedgeError, match="can't judge any channel of this network: use another, such as taylor"):
-        scores_of(randomise(Plain()), "bn-scale")
+
+
+@pytest.mark.parametrize("name", OF_NORMS)
+def test_criteria_of_norms_say_that_a_network_has_none(name: str) -> None:
+    said = f"the criterion '{name}' reads batch norms, and this network has none: use another, such as taylor"
+    network = randomise(Plain())
+    with pytest.raises(PrunedgeError, match=said):
+        scores_of(network, name)
+    graph = trace(network, EXAMPLE[:2])
+    if (collect := CRITERIA[name].collect) is not None:
+        with pytest.raises(PrunedgeError, match=said):
+            gather(network, [(EXAMPLE, LABELS)], [collect(graph)])
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", OF_NORMS)
+def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name: str) -> None:
+    said = f"the criterion '{name}' reads batch norms, and none of this network's scales a channel that could be pruned"
+    conv, rest = nn.Conv2d(3, 4, 3), (nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    without_scale = nn.Sequential(conv, nn.BatchNorm2d(4, affine=False), *rest)
+    of_the_pictures = nn.Sequential(nn.BatchNorm2d(3), conv, *rest)  # whose channels no one prunes
+    for network in (without_scale, of_the_pictures):
+        with pytest.raises(PrunedgeError, match=said):
+            scores_of(network, name)
 
 
 @pytest.mark.parametrize("how", ["none", "l2", "mean", "rank"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,7 @@ POWER = 2
 HELD = object()
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    before = dict(CRITERIA)
-    yield
-    CRITERIA.clear()
-    CRITERIA.update(before)
+pytestmark = pytest.mark.usefixtures("own_criteria")
 
 
 def factor(power: float) -> Callable[[torch.Tensor], torch.Tensor]:

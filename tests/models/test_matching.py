@@ -181,3 +181,49 @@ def test_separators_and_capitals_of_names_do_not_matter() -> None:
     loaded = load_weights(net, old, where="test")
     assert not loaded.fresh and not loaded.left_out
     assert_in_place(net, source, loaded)
+
+
+class Renamed(nn.Module):
+    """Twelve equal units between a stem and a head, under names of one's own."""
+
+    def __init__(self, stem: str, unit: str, head: str) -> None:
+        super().__init__()
+        self.add_module(stem, nn.Conv2d(3, 8, 3))
+        self.add_module(unit, nn.Sequential(*[nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)) for _ in range(12)]))
+        self.add_module(head, nn.Linear(8, 2))
+
+
+def test_a_network_whose_names_are_all_others_is_refused_with_what_to_rename(tmp_path: Path) -> None:
+    file = tmp_path / "renamed.safetensors"
+    given = Renamed("front", "blk", "fc").state_dict()
+    save_file({name: given[name] for name in sorted(given)}, file)
+    with pytest.raises(WeightsError) as raised:
+        load_weights(Renamed("stem", "unit", "head"), read_weights(file), where=file)
+    said = (
+        "if it is this network under other names, rename its tensors: blk to unit, front to stem, fc to head; otherwise choose the --model"
+    )
+    assert said in str(raised.value)
+    names = {"front": "stem", "blk": "unit", "fc": "head"}
+    state = {f"{names[top]}.{rest}": tensor for name, tensor in given.items() for top, _, rest in (name.partition("."),)}
+    target = Renamed("stem", "unit", "head")
+    load_weights(target, state, where="test")  # the remedy works
+    assert torch.equal(target.unit[11][0].weight, given["blk.11.0.weight"])
+
+
+def test_the_remedy_of_names_that_leave_it_open_works(tmp_path: Path) -> None:
+    source, target = Words(("x", "y", "z")), Words(("a", "b", "c"))
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"names don't tell which is which.*: save it again as a state dict of torch \(.pth\)"):
+        load_weights(target, read_weights(tmp_path / "w.safetensors"), where="w")
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    load_weights(target, read_weights(tmp_path / "w.pth"), where="w")
+    assert torch.equal(target.b.weight, source.y.weight)
+
+
+class Words(nn.Module):
+    """Equal layers with words for names."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Conv2d(4, 4, 3))

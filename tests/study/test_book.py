@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from prunedge.errors import RunError
 from prunedge.runs import open_run
 from prunedge.study import Grid, collect, create, open_book, ready
 from prunedge.study.local import divided, run_local
-from tests.system.conftest import prunedge
+from tests.commands import Started, prunedge
 
 
 def figures(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -68,7 +66,8 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
 def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, object], tmp_path: Path) -> None:
     criteria = ["taylor", "weight-l2", "random", "activation-mean"]
     book = create(tmp_path / "out", ready.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values))
-    run_local(book, workers=1, threads=1, told=lambda line: None)
+    for one in book.work:
+        book.perform(one)
     rows = [row for row in collect(book) if row["index"] == 1]
     assert {row["criterion"]: row["scored"] for row in rows} == {name: "in a pass" for name in criteria} | {"taylor": "while training"}
     plans = {(book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text() for trial in book.trials}
@@ -118,8 +117,7 @@ def _values(file: Path) -> dict[str, object]:
 def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "killed"
     file = write(tmp_path / "study.toml", {**_values(whole[1]), "criterion": ["weight-l2", "random"]})
-    command = [sys.executable, "-m", "prunedge", "study", str(file), "--out", str(out), "--workers", "2", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Started("study", file, "--out", out, "--workers", 2, "--threads", 1)
     while not list(out.glob("trials/*/history.jsonl")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -14,7 +14,6 @@ import pytest
 from prunedge.errors import PrunedgeError
 from prunedge.study import Book, Grid, collect, create
 from prunedge.study.cluster import run_ray
-from prunedge.study.local import run_local
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -53,7 +52,8 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(address: str, values
     assert killed, "no worker was seen in mid-trial"
     assert sorted(told) == sorted(f"{trial.name}: done" for trial in book.trials)
     alone = create(tmp_path / "local", grid)
-    run_local(alone, workers=1, threads=1, told=lambda line: None)
+    for one in alone.work:
+        alone.perform(one)
     assert without_seconds(book) == without_seconds(alone) and len(without_seconds(alone)) == 15
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-
-def prunedge(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would."""
-    return subprocess.run([sys.executable, "-m", "prunedge", *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+from tests.commands import prunedge
 
 
 @pytest.fixture(scope="session")

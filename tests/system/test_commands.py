@@ -11,7 +11,7 @@ import torch
 
 import prunedge as pe
 from prunedge.importance import CRITERIA
-from tests.system.conftest import prunedge
+from tests.commands import prunedge
 
 
 def test_show_tells_what_machines_and_people_need(run: Path) -> None:
@@ -140,6 +140,9 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p").is_dir()
 
 
+NORMLESS = ("DATA", "--model", "tests.test_runs:normless", "--weights", "none", "--size", "16", "--out", "OUT")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -166,6 +169,9 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
         (("audit", "DATA", "--model", "resnet18"), "--out"),
         (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--normalise", "l3", "--out", "OUT"), "--normalise"),
         (("prune", "DATA", "--model", "resnet18", "--macs-penalty", "1", "--per-mac", "--out", "OUT"), "exclude each other"),
+        (("prune", *NORMLESS, "--criterion", "taylor-bn"), "the criterion 'taylor-bn' reads batch norms, and this network has none"),
+        (("prune", *NORMLESS, "--criterion", "bn-scale"), "the criterion 'bn-scale' reads batch norms, and this network has none"),
+        (("train", *NORMLESS, "--regularise", "bn-l1"), "--regularise bn-l1 reads batch norms, and this network has none"),
         (("groups",), "--model"),
         (("groups", "--model", "resnet81"), "resnet81"),
         (("frobnicate",), "frobnicate"),

@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
 
 from prunedge.runs import open_run
-from tests.system.conftest import prunedge
-
-
-def essence(path: Path) -> list[dict[str, object]]:
-    return [{k: v for k, v in step.to_json().items() if not k.startswith("seconds")} for step in open_run(path).steps()]
+from tests.commands import Started, prunedge
+from tests.small_runs import essence
 
 
 def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -28,9 +23,7 @@ def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_pa
     ]  # fmt: skip
     while kills < 4:
         arguments = ["prune", "--resume", out] if (out / "recipe.toml").exists() else start
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = Started(*arguments)
         _wait_for_change(out, process)
         time.sleep(chance.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
@@ -54,9 +47,7 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
     assert prunedge(*start, whole).returncode == 0
     for kill in range(2):
         arguments = ["train", "--resume", out] if kill else [*start, out]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = Started(*arguments)
         _wait_for_change(out, process)
         time.sleep(chance.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
@@ -77,9 +68,7 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
 def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["train", tiny_data, *TRAIN, "--epochs", 5000, f"--out={out}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = Started(*arguments)
     while process.poll() is None and not (out / "engine.json").exists():
         time.sleep(0.02)
     time.sleep(0.5)
@@ -89,7 +78,7 @@ def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tm
     assert said.splitlines()[-1] == f"interrupted; what was finished is kept: go on with prunedge train --resume {out}"
 
 
-def _wait_for_change(out: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_change(out: Path, process: Started) -> None:
     """Until the run has written something new: killing it while Python still imports would test nothing."""
     before = _state(out)
     while process.poll() is None and _state(out) == before:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import prunedge
 from tests.deep_pictures import write_deep
-from tests.system.conftest import prunedge
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import json
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 from prunedge.cli.app import make_app
 from prunedge.profile import profile_of
 from prunedge.spans import is_recording
-from tests.system.conftest import prunedge
+from tests.commands import Started, prunedge
 from tests.test_profile import check_trace
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "profiling.md").read_text(encoding="utf-8")
@@ -57,18 +55,13 @@ def test_a_finished_run_is_not_profiled_again(watched: tuple[Path, str]) -> None
 
 def test_an_interrupted_run_has_written_what_it_saw(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["prune", tiny_data, *COMMON, "--epochs", 500, "--out", out, "--profile"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prunedge", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # Where the tests themselves run in a shell's background, they ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = Started("prune", tiny_data, *COMMON, "--epochs", 500, "--out", out, "--profile")
     while not (out / "history.jsonl").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and b"prune --resume" in said
+    assert process.returncode == 130 and "prune --resume" in said
     assert {"train"} <= {one["name"] for one in check_trace(out / "profile" / "trace.json")}
     found = profile_of(out)
     assert found is not None and {"start", "train"} <= {one["chapter"] for one in found["chapters"]}

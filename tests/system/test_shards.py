@@ -19,8 +19,8 @@ from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.report.page import thumbnails
 from prunedge.runs import open_run
+from tests.commands import prunedge
 from tests.data.shards import tar_bytes, write_shard, write_shards
-from tests.system.conftest import prunedge
 from tests.tiny_pictures import write_tiny
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.commands import prunedge
 from tests.networks import Residual
 
 MODELS = """
@@ -27,11 +26,6 @@ class Dull(nn.Module):
 def dull(num_classes):
     return Dull()
 """
-
-
-def prunedge(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prunedge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd)
 
 
 HOW = ("--size", 16, "--batch-size", 8, "--precision", "32")

@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
-
-from cyclopts import App, CycloptsError
+from typing import TYPE_CHECKING, NoReturn
 
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
+
+if TYPE_CHECKING:
+    # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
+    from cyclopts import App
 
 # What each verb does, in a line: `--help` loads none of them.
 VERBS = {
@@ -48,6 +50,8 @@ TRAINING = {
 
 def make_app(verb: str | None) -> App:
     """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
+    from cyclopts import App
+
     app = App(
         name="prunedge",
         help="From pictures of damage to a small network, proven on the device that will run it.",
@@ -65,6 +69,20 @@ def make_app(verb: str | None) -> App:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _obey(tokens)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ninterrupted{_how_to_go_on(tokens)}\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(0)
+
+
+def _obey(tokens: list[str]) -> None:
+    """Run the verb that the command line names."""
+    from cyclopts import CycloptsError
+
     is_first = ranks.rank() == 0
     logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
     if not is_first:
@@ -83,12 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if extra is None:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\ninterrupted{_how_to_go_on(tokens)}\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
-    sys.exit(0)
 
 
 def _how_to_go_on(tokens: Sequence[str]) -> str:

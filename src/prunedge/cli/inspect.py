@@ -57,7 +57,7 @@ def inspect(
         Side of a patch in the photograph's pixels (224, or 96x48): as much as a training picture showed; or whole, to cut none.
         Without it, what the bundle tells.
     overlap
-        Share of a patch that the next one sees again.
+        Share of a patch that the next one sees again: damage up to that share of a patch lies whole in some patch.
     batch
         Patches at a time.
     mm_per_pixel

@@ -90,7 +90,8 @@ def prune(
     model
         Any torchvision or timm name, or package.module:function of your own; it is trained first.
     start
-        A run folder (of `train` or `prune`) whose best network is the start, instead of --model.
+        A run folder (of `train` or `prune`) whose best network is the start, instead of --model. Its split is kept: one that has
+        pictures among test or validation that taught this network is refused.
     resume
         A run folder to go on with, from its last step; nothing else is needed. What ends a run (--max-steps, --max-drop, --confidence,
         --extra-rounds, --target-...) may be given anew, also to a run that has ended, and DATA where the pictures were moved; whatever
@@ -269,6 +270,7 @@ def milliseconds(text: str) -> float:
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
     from prunedge.cli.train import one_class
+    from prunedge.runs import SEEN
 
     steps, best = run.steps(), run.best()
     stop = (run.read("stop.json") or {}).get("reason", "")
@@ -278,6 +280,7 @@ def sentence(run: Run) -> str:
     for reference in references:
         lines += _against(run, reference, f"against {reference.name}" if len(references) > 1 else title)
     lines += [
+        *(f"mind: {line}" for line in run.read(SEEN) or []),
         *_origin(run),
         *_controls(run),
         *filter(None, [one_class(run, best)]),

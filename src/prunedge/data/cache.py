@@ -115,6 +115,15 @@ def looks_of(split: Split) -> list[Look]:
     return [look for row in split.rows if (look := known[row]) is not None]
 
 
+def digests_of(split: Split) -> list[str]:
+    """What stands for the pixels of each picture of a split, at its size; without a cache they are decoded for it."""
+    if split.cache is not None:
+        known = _opened(split.cache).notes[0]
+        return [known[row] for row in split.rows]
+    work = _decoder(split.size, split.greys)
+    return [digest for _, digest, _ in at_once(work, [sample.path for sample in split.samples])]
+
+
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several threads may. Raises DataError
     when the file was deleted or cut short.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from prunedge.errors import DataError
 
@@ -34,6 +36,9 @@ TURN = {
 SWAPPED = frozenset({5, 6, 7, 8})  # the orientations that swap width and height
 
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF's tag for the kind of its numbers, and two's complement
+_BITS, _BIG_TIFF = 258, 43  # the tag for their bits; and what tells a TIFF of more than 4 GB, whose header is longer
+_NUMBERS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex whole numbers", 6: "complex numbers"}
+STRANGE_REMEDY = "save it with floats of 32 bits, or with whole numbers of 8 or 16"
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None =
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, UnidentifiedImageError) and (kind := strange_numbers(path)) is not None:
+            raise DataError(f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY) from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
         raise DataError(f"can't be decoded: {why}", where=path, remedy="replace or remove it, or use --skip-unreadable") from None
 
@@ -131,6 +138,29 @@ def settled(picture: Image.Image) -> Image.Image:
         what = "counts of 32 bits above 2,147,483,647, which can't be read"
         raise DataError(what, remedy="save it as signed numbers, as floats or with 16 bits")
     return picture
+
+
+def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
+    """What numbers a TIFF holds, in words, that Pillow takes for no picture: floats of 64 bits, say. None for any other file."""
+    try:
+        with contextlib.ExitStack() as opened, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of what is cut off
+            file: Any = opened.enter_context(open(path, "rb")) if isinstance(path, (str, Path)) else path
+            file.seek(0)
+            header = file.read(8)
+            if header[:2] not in (b"II", b"MM"):
+                return None
+            directory = TiffImagePlugin.ImageFileDirectory_v2(header + (file.read(8) if _BIG_TIFF in header[2:4] else b""))
+            file.seek(directory.next)
+            directory.load(file)
+        bits, kind = directory.get(_BITS), directory.get(_SAMPLE_FORMAT, 1)
+    except Exception:  # a damaged file raises all kinds
+        return None
+    bits, kind = (one[0] if isinstance(one, tuple) and one else one for one in (bits, kind))
+    is_usual = (kind in (1, _SIGNED) and bits in (1, 2, 4, 8, 16, 32)) or (kind, bits) == (3, 32)
+    if not isinstance(bits, int) or kind not in _NUMBERS or is_usual:
+        return None
+    return f"{_NUMBERS[kind]} of {bits} bits"
 
 
 def sample_format(picture: Image.Image) -> int | None:

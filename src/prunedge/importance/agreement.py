@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from prunedge.importance.oracle import Truth
 from prunedge.importance.scores import NORMALISERS, Scores, normalised
@@ -100,7 +99,7 @@ def _with_interval(guess: np.ndarray, change: np.ndarray, generator: np.random.G
     if np.isnan(rho):
         return Correlation(rho, rho, rho)
     draws = generator.integers(0, len(guess), (resamples, len(guess)))
-    return Correlation(rho, *_interval(_pearson(rankdata(guess[draws], axis=1), rankdata(change[draws], axis=1))))
+    return Correlation(rho, *_interval(_spearman(guess[draws], change[draws])))
 
 
 def _mean_of_layers(
@@ -115,7 +114,7 @@ def _mean_of_layers(
     for name in defined:
         guess, change = (one.numpy() for one in pairs[name])
         draws = generator.integers(0, len(guess), (resamples, len(guess)))
-        drawn.append(_pearson(rankdata(guess[draws], axis=1), rankdata(change[draws], axis=1)))
+        drawn.append(_spearman(guess[draws], change[draws]))
     resampled = np.stack(drawn, 1)
     there = ~np.isnan(resampled) * weights
     means = np.nansum(resampled * weights, 1) / np.maximum(there.sum(1), 1e-12)
@@ -123,7 +122,14 @@ def _mean_of_layers(
 
 
 def _rho(guess: np.ndarray, change: np.ndarray) -> float:
-    return float(_pearson(rankdata(guess)[None], rankdata(change)[None])[0]) if len(guess) > 1 else float("nan")
+    return float(_spearman(guess[None], change[None])[0]) if len(guess) > 1 else float("nan")
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The rank correlation of each pair of rows (n, m) and (n, m): (n,)."""
+    from scipy.stats import rankdata  # takes half a second to import, which only an audit needs
+
+    return _pearson(rankdata(a, axis=1), rankdata(b, axis=1))
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:

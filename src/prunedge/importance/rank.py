@@ -16,8 +16,9 @@ from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
 from prunedge.graph.examples import brought_to
 from prunedge.importance import examples
-from prunedge.importance.registry import CRITERIA, Values, find
+from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
 from prunedge.importance.scores import Scores, finished
+from prunedge.importance.taps import refuse_without_norms
 from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.rounding import full_float32
 from prunedge.spans import timed
@@ -81,6 +82,12 @@ def rank(
     collector: Any = chosen.collect(graph)
     gather(network, batches, [collector], engine, loss=loss)
     return collector.result()
+
+
+def refuse_unjudged(network: nn.Module, graph: ChannelGraph, criterion: str) -> None:
+    """PrunedgeError when it is plain before any picture is looked at that the criterion can't judge a channel of this network."""
+    if graph.groups and criterion in OF_NORMS:
+        refuse_without_norms(network, graph, f"the criterion '{criterion}'")
 
 
 def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:

@@ -32,6 +32,9 @@ Values = dict[str, torch.Tensor]
 WeightFunction = Callable[[nn.Module, ChannelGraph, torch.Generator], Values]
 
 
+OF_NORMS = ("bn-scale", "taylor-bn")  # these read the scales of the norms that channels pass, and nothing else
+
+
 class Collector(Protocol):
     """Gathers a criterion from the batches that go through a network."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, Slice
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -103,6 +104,17 @@ def scales_of(network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]
         for part in parts
         if isinstance(network.get_submodule(part.tensor.rpartition(".")[0]), _NORMS)
     ]
+
+
+def refuse_without_norms(network: nn.Module, graph: ChannelGraph, reader: str, remedy: str = "use another, such as taylor") -> None:
+    """PrunedgeError when no channel of the graph passes a norm that scales it: `reader`, which reads these scales, has nothing to read."""
+    if any(scales_of(network, group) for group in graph.groups):
+        return
+    if any(isinstance(module, _NORMS) for module in network.modules()):
+        why = "none of this network's scales a channel that could be pruned"
+    else:
+        why = "this network has none"
+    raise PrunedgeError(f"{reader} reads batch norms, and {why}", remedy=remedy)
 
 
 def _columns(module: nn.Module, part: Slice, group: Group) -> torch.Tensor:

@@ -15,7 +15,7 @@ from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance.examples import moved
 from prunedge.importance.scores import Scores, checked, finished
-from prunedge.importance.taps import scales_of
+from prunedge.importance.taps import refuse_without_norms, scales_of
 from prunedge.importance.watch import Reading, Watch
 from prunedge.spans import timed
 
@@ -314,7 +314,8 @@ class ScaleCollector:
         self.drop_batch()
 
     def needs(self, network: nn.Module) -> set[str]:
-        """The weights whose gradients the criterion reads."""
+        """The weights whose gradients the criterion reads; PrunedgeError where the network has none of them."""
+        refuse_without_norms(network, self._graph, "the criterion 'taylor-bn'")
         return {name for group in self._graph.groups for name, _ in self._parts(network, group)}
 
     @contextmanager

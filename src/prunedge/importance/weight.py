@@ -7,7 +7,7 @@ from torch import nn
 
 from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.registry import Values, criterion
-from prunedge.importance.taps import scales_of
+from prunedge.importance.taps import refuse_without_norms, scales_of
 
 
 @criterion("weight-l1")
@@ -39,7 +39,9 @@ def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator
     """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017, network slimming, section 3).
 
     Group and instance norm count as well. Groups without a norm have no score, and stay whole.
+    PrunedgeError where no channel passes one.
     """
+    refuse_without_norms(network, graph, "the criterion 'bn-scale'")
     tensors = dict(network.named_parameters())
     values: Values = {}
     for group in graph.groups:

@@ -85,7 +85,7 @@ def build_told(
         if str(weights) == "imagenet":
             loaded = load_weights(net, maker.imagenet(net), where=f"{name}, imagenet", head=head)
         else:
-            loaded = load_file(net, weights, head=head, where=name)
+            loaded = load_file(net, weights, head=head, model=name)
         _start_afresh(net, loaded.fresh, head, own=maker.own)
     return net.train(), loaded
 

@@ -48,11 +48,14 @@ class Match:
 
 
 class Misfit(Exception):
-    """Why the tensors can't be assigned, in words; `share` of the network's tensors were found all the same (0: too few)."""
+    """Why the tensors can't be assigned, in words; `share` of the network's tensors were found all the same (0: too few).
 
-    def __init__(self, why: str, share: float = 0.0) -> None:
+    `remedy` is what to do, where that is known.
+    """
+
+    def __init__(self, why: str, share: float = 0.0, remedy: str = "") -> None:
         super().__init__(why)
-        self.share = share
+        self.share, self.remedy = share, remedy
 
 
 def match(theirs: Shapes, own: Shapes, head: Callable[[], frozenset[str]]) -> Match:
@@ -125,12 +128,12 @@ def _by_names(theirs: Shapes, own: Shapes, head: Callable[[], frozenset[str]], m
     chosen = [one for one in best if _meant(one.prefix) == rank]
     if len({one.taken for one in chosen}) > 1:
         names = " and ".join(f"'{prefix}'" for prefix in dict.fromkeys(one.prefix for one in chosen))
-        raise Misfit(f"the file holds the network more than once, under {names}: save the one that is meant alone", 1.0)
+        raise Misfit(f"the file holds the network more than once, under {names}", 1.0, "save the one that is meant alone")
     best_one = max(chosen, key=lambda one: (len(one.pairs), -len(one.prefix)))
     _judge(best_one, theirs, own, head, len(best_one.pairs) / len(needed))
     loaded = {ours: name for ours, name in best_one.pairs.items() if theirs[name] == own[ours]}
     used = set(best_one.pairs.values())
-    fresh = tuple(name for name in needed if name not in loaded)
+    fresh = tuple(name for name in needed if name not in loaded and not name.endswith(DERIVED))
     left = tuple(name for name in theirs if name not in used and not name.endswith(COUNTER))
     said = f"{how} without '{best_one.prefix}'" if best_one.prefix else how
     return Match(loaded, said, fresh, left)
@@ -180,7 +183,7 @@ def _meant(prefix: str) -> int:
 def _judge(found: _Try, theirs: Shapes, own: Shapes, head: Callable[[], frozenset[str]], share: float) -> None:
     """Raise Misfit unless what is missing, foreign or of another shape belongs to heads."""
     needed = [name for name in own if not name.endswith(COUNTER)]
-    missing = [name for name in needed if name not in found.pairs]
+    missing = [name for name in needed if name not in found.pairs and not _is_aside(name)]
     unlike = [name for name in found.pairs if theirs[found.pairs[name]] != own[name]]
     heads = head() if missing or unlike else frozenset()
     wrong = [name for name in unlike if name not in heads or not _is_another_head(theirs[found.pairs[name]], own[name])]
@@ -191,7 +194,7 @@ def _judge(found: _Try, theirs: Shapes, own: Shapes, head: Callable[[], frozense
     bare = missing if not _may_be_missing(missing, unlike, needed, heads, filled, root) else []
     foreign = [name for name in extra if not _may_be_left_out(_top(name, found.prefix), filled)]
     if narrower := _are_narrower(wrong, found, theirs, own):
-        raise Misfit(narrower, share)
+        raise Misfit(narrower, share, PRUNED)
     faults = (
         ("other shapes", [f"{name} {theirs[found.pairs[name]]} for {own[name]}" for name in wrong]),
         ("missing", bare),
@@ -199,7 +202,20 @@ def _judge(found: _Try, theirs: Shapes, own: Shapes, head: Callable[[], frozense
     )
     said = [f"{title}: {listed(names)}" for title, names in faults if names]
     if said:
-        raise Misfit("; ".join(said), share)
+        raise Misfit("; ".join(said), share, _renaming(bare, found, theirs, own) if bare and not wrong else "")
+
+
+def _renaming(missing: Sequence[str], found: _Try, theirs: Shapes, own: Shapes) -> str:
+    """What to rename, where each module that is missing has one counterpart of equal shapes in the file that nothing else has use for."""
+    used = set(found.pairs.values())
+    free = [one for one in _modules(theirs) if not any(_joined(one, kind) in used for kind in one.tensors)]
+    wanted = [one for one in _modules(own) if any(_joined(one, kind) in missing for kind in one.tensors)]
+    alike = {ours.name: [one.name for one in free if one.signature == ours.signature] for ours in wanted}
+    if any(len(names) != 1 for names in alike.values()) or len({names[0] for names in alike.values()}) != len(wanted):
+        return ""
+    pairs = [(_common([*used]).rstrip("."), _common([*found.pairs]).rstrip(".")), *((names[0], ours) for ours, names in alike.items())]
+    said = listed([f"{given} to {ours}" for given, ours in pairs if given != ours])
+    return f"if it is this network under other names, rename its tensors: {said}; otherwise choose the --model that they were saved from"
 
 
 def _is_another_head(given: Shape, own: Shape) -> bool:
@@ -251,6 +267,12 @@ def _common(names: Sequence[str]) -> str:
     return prefix
 
 
+PRUNED = (
+    "start from the weights before the pruning; or write a function(num_classes) that builds the pruned network, and give --model "
+    "yourmodule:function; networks that prunedge pruned go on with --from RUN"
+)
+
+
 def _are_narrower(wrong: Sequence[str], found: _Try, theirs: Shapes, own: Shapes) -> str | None:
     """What to say when many layers have fewer channels than the network's: those of a network that was pruned."""
     if len(wrong) < 3:
@@ -259,11 +281,7 @@ def _are_narrower(wrong: Sequence[str], found: _Try, theirs: Shapes, own: Shapes
     if not all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in pairs):
         return None
     shapes = listed([f"{name} {theirs[found.pairs[name]]} for {own[name]}" for name in wrong], most=3)
-    return (
-        f"{len(wrong)} of {len(own)} tensors are smaller than the network's, as if it had been pruned ({shapes}): start from the weights "
-        "before the pruning; or write a function(num_classes) that builds the pruned network, and give --model yourmodule:function; "
-        "networks that prunedge pruned go on with --from RUN"
-    )
+    return f"{len(wrong)} of {len(own)} tensors are smaller than the network's, as if it had been pruned ({shapes})"
 
 
 # Order
@@ -430,9 +448,9 @@ def _in_class(given: Sequence[_Module], mine: Sequence[_Module]) -> Pairs:
     shape = ", ".join(f"{kind} {size}" for kind, size in sorted(given[0].tensors.items()))
     raise Misfit(
         f"{len(given)} modules have the same shapes ({shape}), and names don't tell which is which: {listed([a.name for a in given])} in "
-        f"the file, {listed([a.name for a in mine])} in the network; save the file as a state dict of torch (.pth), which keeps the order, "
-        "or with the network's own names",
+        f"the file, {listed([a.name for a in mine])} in the network",
         1.0,
+        "save it again as a state dict of torch (.pth), which keeps the order, or under the network's own names",
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prunedge.errors import WeightsError
+from prunedge.models.layouts import Shape, reshaped, translated
 from prunedge.models.matching import Match, Misfit, listed, match
 from prunedge.models.opening import State, open_weights
 
@@ -82,10 +83,10 @@ def read_weights(path: str | Path) -> State:
     return open_weights(path).state
 
 
-def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[str]] = frozenset, where: str = "") -> Loaded:
+def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[str]] = frozenset, model: str = "") -> Loaded:
     """Read the weights in `path` and load them into `net` in place: `read_weights` and `load_weights` in one."""
     found = open_weights(path)
-    loaded = load_weights(net, found.state, where=f"{where}, {path}" if where else path, head=head)
+    loaded = load_weights(net, found.state, where=f"{model}, {path}" if model else path, head=head, model=model)
     notes = [f"from its entry {found.entry}"] if found.entry else []
     if found.others:
         notes.append(f"not from {', '.join(found.others)}")
@@ -93,12 +94,13 @@ def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[
 
 
 def load_weights(
-    net: nn.Module, state: Mapping[str, torch.Tensor], *, where: object, head: Callable[[], frozenset[str]] = frozenset
+    net: nn.Module, state: Mapping[str, torch.Tensor], *, where: object, head: Callable[[], frozenset[str]] = frozenset, model: str = ""
 ) -> Loaded:
     """Copy `state` into `net` in place and tell what was taken from where.
 
     Names may differ by what wraps the network, in their separators, or wholly, where both sides agree in order, kind and shape and no
-    other assignment would be as good (`prunedge.models.matching`). `head()` names the tensors whose shape follows the number of classes:
+    other assignment would be as good (`prunedge.models.matching`). Of a `model` that torchvision and timm both have, the file may be the
+    other library's (`prunedge.models.layouts`). `head()` names the tensors whose shape follows the number of classes:
     these may be missing or of another shape, and so may whole modules behind all that is in the file; they stay random. Batch counters
     may be missing; heads, projectors and loss weights that the network doesn't have are left out.
 
@@ -106,26 +108,39 @@ def load_weights(
     """
     own = net.state_dict()
     theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     try:
-        found = match(theirs, {name: tuple(tensor.shape) for name, tensor in own.items()}, head)
+        found = _translated(model, theirs, shapes, head) or match(theirs, shapes, head)
     except Misfit as fault:
         said = f"the weights don't fit the network; {fault}" if fault.share else str(fault)
-        raise WeightsError(said, where=where, remedy=_remedy(state, own)) from None
+        raise WeightsError(said, where=where, remedy=_remedy(state, own, fault.remedy)) from None
     converted = _converted(found, state, own, where)
     with torch.no_grad():
         for name, given in found.pairs.items():
-            own[name].copy_(state[given])
+            own[name].copy_(state[given].reshape(own[name].shape))
     loaded = Loaded(found.pairs, found.how, found.fresh, found.left_out, converted, str(where))
     log.info("%s", loaded.sentence())
     return loaded
 
 
-def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
-    """Which network to choose instead, as far as the names tell."""
+def _translated(model: str, theirs: Mapping[str, Shape], own: Mapping[str, Shape], head: Callable[[], frozenset[str]]) -> Match | None:
+    """The match of a file with another library's names for this network; None where it is no such file. Misfit where it doesn't fit."""
+    found = translated(model, theirs, own)
+    if found is None:
+        return None
+    library, names = found
+    given = {names[name]: name for name in theirs}
+    matched = match({named: reshaped(theirs[name], own.get(named)) for named, name in given.items()}, own, head)
+    pairs = {name: given[named] for name, named in matched.pairs.items()}
+    return Match(pairs, f"by {library}'s names", matched.fresh, tuple(given[named] for named in matched.left_out))
+
+
+def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], known: str) -> str:
+    """Which network to choose instead, as far as the names tell; or else what is `known` to help."""
     for sign, library in LAYOUTS:
         if any(sign in name for name in state) and not any(sign in name for name in own):
             return f"the names are those of {library}; choose the --model that they were saved from"
-    return "choose the --model that they were saved from"
+    return known or "choose the --model that they were saved from"
 
 
 def _converted(found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object) -> str:

@@ -9,10 +9,9 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from prunedge import ranks
@@ -22,6 +21,9 @@ from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
 from prunedge.train.memory import keep_memory
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
 
 log = logging.getLogger(__name__)
 

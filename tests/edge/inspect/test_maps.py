@@ -111,6 +111,32 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(size, patch, overl
         assert region.probability == np.float32(0.999)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 130), st.integers(20, 130)),
+    patch=st.integers(16, 60),
+    side=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    share=st.floats(0.01, 1),
+)
+def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(size, patch, side, place, share) -> None:  # type: ignore[no-untyped-def]
+    """Whatever part of it a patch must show for the network to be sure; a quarter of a patch at most, as `looked` has it."""
+    wide, high = (min(one, patch // 4, all_) for one, all_ in zip(side, size, strict=True))
+    grid = Grid(*size, (patch, patch), (patch - wide, patch - high))
+    left, top = round(place[0] * (size[0] - wide)), round(place[1] * (size[1] - high))
+    right, bottom = left + wide, top + high
+    seen = [
+        max(0, min(box[2], right) - max(box[0], left)) * max(0, min(box[3], bottom) - max(box[1], top)) / (wide * high)
+        for box in grid.boxes()
+    ]
+    by_place = np.where(np.array(seen) >= share, 0.99, 0.01).astype(np.float32).reshape(len(grid.ys), len(grid.xs))
+    mean, surest = grid.maps(by_place, 0.5)
+    regions = find_regions(
+        mean, by_place.ravel()[surest], np.full(mean.shape, "crack"), grid.across.edges, grid.down.edges, grid.damaged(by_place, mean, 0.5)
+    )
+    assert any(one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom for one in regions)
+
+
 @given(grids, st.integers(1, 9))
 def test_a_map_in_squares_has_the_value_of_each_square_s_centre(grid: Grid, cell: int) -> None:
     values = np.random.default_rng(0).random((len(grid.down.edges) - 1, len(grid.across.edges) - 1))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from prunedge.edge.bundle import MOST_PIXELS, Bundle, Manifest, View
 from prunedge.edge.inspect.damage import damage_classes
-from prunedge.edge.inspect.grid import MOST_PATCHES, Grid
+from prunedge.edge.inspect.grid import MOST_PATCHES, RIM, Grid
 from prunedge.edge.inspect.photo import Photo, open_photo
 from prunedge.edge.inspect.place import Position
 from prunedge.edge.inspect.regions import Region, find_regions
@@ -92,6 +92,9 @@ class Settings:
         if self.view.kind == "whole":
             return "each photograph whole" + ("" if self.patch else ", as in training")
         size = f"patches of {self.view.width} x {self.view.height} pixels"
+        if self.overlap < RIM:
+            shared = f"that share {self.overlap:.0%}" if self.overlap else "that share nothing"
+            size += f" {shared}: damage across their edges may be missed, and a region end where its patch does (--overlap {RIM} or more)"
         if self.patch is not None:
             return size
         if manifest.view is None:

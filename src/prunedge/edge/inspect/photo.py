@@ -16,6 +16,7 @@ from prunedge.edge.inspect.place import Position, position_of
 from prunedge.edge.inspect.png import bands, exif_of, has_bands
 from prunedge.edge.pictures import (
     COLOURS,
+    STRANGE_REMEDY,
     SUFFIXES,
     SWAPPED,
     TURN,
@@ -27,6 +28,7 @@ from prunedge.edge.pictures import (
     rgb,
     settled,
     squared,
+    strange_numbers,
 )
 from prunedge.errors import DataError
 
@@ -107,6 +109,8 @@ def open_photo(
         except Image.DecompressionBombError:
             raise _too_large("the picture has", max_megapixels, where) from None
         except UnidentifiedImageError:
+            if where is not None and (kind := strange_numbers(where)) is not None:
+                raise DataError(f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY) from None
             raise DataError(
                 "not a picture of a known format, or its beginning is damaged", where=where, remedy="replace or remove it"
             ) from None
