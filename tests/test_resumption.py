@@ -16,7 +16,7 @@ from prunedge.loop import Go, Rule, Stop, decide
 from prunedge.recipe import Recipe
 from prunedge.report import write_report
 from prunedge.resumption import changes_of, note_computing
-from prunedge.runs import Run, create, open_run
+from prunedge.runs import create, open_run
 from prunedge.train import make_engine
 from tests.small_runs import essence, small_recipe
 from tests.test_loop import history
