@@ -48,6 +48,7 @@ HOPELESS = 4.0  # a rival that takes this much longer for a small convolution is
 class Engine:
     """How training computes: `name` is one of `32`, `32-channels-last` and `bf16`; `fabric` does it.
 
+    On NVIDIA's GPUs the products of `32` are what torch is set to, by default TF32 in convolutions; evaluation is in full float32 always.
     `timings` holds the measured milliseconds of a training step per picture, empty when the name was forced.
     `make_engine(engine.name)` gives the same engine again, on any day.
     """

@@ -166,7 +166,8 @@ def fit(
     the momentum to start from, by parameter name. With a `keeper` the training is kept after every epoch, and goes on from what is kept, to
     the same result. Everything random follows from `seed` and the
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
-    threads gives the same weights. Modules whose parameters are all frozen stay in evaluation mode (`train_unfrozen`).
+    threads gives the same weights (on a GPU as far as torch has algorithms that do; the log names those that may not).
+    Modules whose parameters are all frozen stay in evaluation mode (`train_unfrozen`).
     Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
     Raises TrainError when the loss isn't finite, or `state` doesn't fit the network; ModelError before the first step when the network is
     no classifier of the labels (`prunedge.models.classification`).
