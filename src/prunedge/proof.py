@@ -119,6 +119,21 @@ class Proof:
             return Verdict(float("inf"), "the masked network answers the same number all over, which shows nothing")
         return verdict
 
+    def is_torn(self, plan: Plan) -> bool:
+        """Whether rounding alone changes the masked network's answer by more than the tolerance.
+
+        What is chosen by its rank (the best of many boxes) or rounded to whole numbers changes all at once: single precision shows
+        nothing there.
+        """
+        try:
+            single, double = (self._answers(plan, dtype) for dtype in (torch.float32, torch.float64))
+        except Exception:  # whatever the user's forward raises: it does not run in double precision, or not at all
+            return False
+        pairs = [(single.first, double.first)]
+        if single.second is not None and double.second is not None:
+            pairs.append((single.second, double.second))
+        return any(_difference(_doubled(one.wanted), _doubled(other.wanted))[0] > TOLERANCE for one, other in pairs)
+
     def _judged(
         self, small: nn.Module, plan: Plan, dtype: torch.dtype, tolerance: float, question: _Question, *, elsewhere: bool = False
     ) -> Verdict | None:
@@ -495,6 +510,10 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
     x = x.dequantize() if x.is_quantized else x
     x = x if x.layout is torch.strided else x.to_dense()
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def _doubled(answers: Answer) -> Answer:
+    return {key: x.double() if x.is_floating_point() and not x.is_quantized else x for key, x in answers.items()}
 
 
 def _difference(found: Answer, wanted: Answer) -> tuple[float, bool]:

@@ -204,7 +204,7 @@ class _Search:
         # such a mistake hides under any tolerance that float32 needs.
         strict = any(True for _ in pinned_modules(small))
         verdict, checked = self._compared(small, plan, strict)
-        if verdict.rounding and not strict:
+        if not strict and verdict.why and (verdict.rounding or self._proof.is_torn(plan)):
             verdict, checked = self._compared(small, plan, True)
         if verdict.why:
             return None, verdict
@@ -470,7 +470,7 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
         # Channels that have come down to one are none any more to the graph: a split keeps what it was pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
-    fresh: dict[tuple[str, Call, int], int] = {}
+    fresh: dict[tuple[str, Call, int], Pin] = {}
     chosen: dict[tuple[str, Call, int, int], Pick] = {}
     for one in graph.resizes:
         if one.module not in pins:
@@ -483,18 +483,20 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
             continue
         sizes = pins[one.module].setdefault(one.call, {})
         for place, layout, axis in one.sizes:
-            now = len(layout.kept(plan)[axis])
-            if fresh.setdefault((one.module, one.call, place), now) != now:
+            size = Pin(layout.number.shape[axis], len(layout.kept(plan)[axis]))
+            first = fresh.setdefault((one.module, one.call, place), size)
+            # Heads that are folded into a batch are as many more as that is larger in training.
+            if first.own * size.now != size.own * first.now:
                 raise _differing(one)
-            sizes[place] = Pin(sizes[place].own if place in sizes else layout.number.shape[axis], now)
+            sizes[place] = Pin(sizes[place].own if place in sizes else first.own, first.now)
     for name, found in pins.items():
         module = network.get_submodule(name)
         # The other sizes of its reshapes are what they are: its code may work them out from those that change.
         for reshape, shape in graph.reshaped.get(name, {}).items():
             sizes = found.setdefault(reshape, {})
-            for place, size in enumerate(shape):
-                if size is not None and (name, reshape, place) not in fresh:
-                    sizes[place] = Pin(size, size)
+            for place, number in enumerate(shape):
+                if number is not None and (name, reshape, place) not in fresh:
+                    sizes[place] = Pin(number, number)
         if found or picks[name] or name in graph.factors:
             places = {(asked, place) for asked, sizes in found.items() for place in sizes}
             factors, wanted = dict(pins_of(module).factors), dict(graph.factors.get(name, {}))

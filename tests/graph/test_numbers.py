@@ -137,3 +137,51 @@ def test_an_answer_of_nested_tensors_is_compared() -> None:
         graph = trace(network, PICTURE)
         surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
         assert list(surgery.refused) == (["first"] if scaled else [])
+
+
+class Folded(nn.Module):
+    """Heads by number, folded into the batch; and a head for training alone, whose batch is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.values, self.gates = conv(3, 12), conv(12, 12), conv(12, 4)
+        self.last, self.extra = conv(12, 2), nn.Sequential(nn.Conv2d(12, 6, 8), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.first(x)
+        n, _, h, w = x.shape
+        values = self.values(x).reshape(n * 4, 3, h, w)
+        gates = torch.sigmoid(self.gates(x)).reshape(n * 4, 1, h, w)
+        y = self.last((values * gates).reshape(n, 12, h, w))
+        return (y, self.extra(x)) if self.training else y
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share: float) -> None:
+    network = randomise(Folded())
+    graph = trace(network, PICTURE[:1])
+    assert "values" in {group.name for group in graph.groups}
+    surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0)))
+    assert surgery.refused == {}
+    assert [tuple(one.shape) for one in surgery.network.train()(PICTURE)] == [(2, 2, 8, 8), (2, 2, 1, 1)]
+
+
+class Ranks(nn.Module):
+    """Hands over the places of the highest scores, which are so near to each other that rounding decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.score, self.head = conv(3, 12), conv(12, 1), conv(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.first(x)).flatten(2)
+        scores = 1 + 1e-6 * self.score(y[..., None]).flatten(1)
+        best = scores.topk(20).indices[:, None]
+        return self.head(y[..., None]).squeeze(-1).gather(2, best.expand(-1, 4, -1))
+
+
+def test_an_answer_that_rounding_tears_is_compared_in_double_precision() -> None:
+    network = randomise(Ranks())
+    graph = trace(network, PICTURE)
+    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+    assert surgery.refused == {} and surgery.difference < 1e-7
