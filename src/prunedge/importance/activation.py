@@ -12,6 +12,7 @@ from torch import nn
 from prunedge.errors import GraphError, PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph
 from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.settling import settle
 from prunedge.importance.watch import Reading, Watch
 from prunedge.models.classification import class_logits, cross_entropy
 
@@ -47,8 +48,8 @@ class ActivationCollector:
 
     def start_batch(self, batch_size: int) -> None:
         """Say before each forward pass how many examples the batch holds."""
-        self._flush()
-        self._batch = batch_size
+        settle(self)
+        self._batch = self._here = batch_size
         self._watch.start(batch_size)
 
     @property
@@ -60,7 +61,7 @@ class ActivationCollector:
         """Forget the batch that has just gone through."""
         self._pending: dict[tuple[str, int], torch.Tensor] = {}
         self._pending_counts: dict[tuple[str, int], int] = {}
-        self._batch = 0
+        self._batch = self._here = 0
         self._watch.start(0)
 
     @contextmanager
@@ -78,12 +79,12 @@ class ActivationCollector:
 
     def gathered(self) -> Any:
         """The sums and the numbers of values since the last `reset`, for another process."""
-        self._flush()
+        settle(self)
         return self._sums, self._counts, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
-        self._flush()
+        settle(self)
         sums, counts, examples, failed = gathered
         for key, total in sums.items():
             _add(self._sums, key, total)
@@ -93,7 +94,7 @@ class ActivationCollector:
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
-        self._flush()
+        settle(self)
         if self._failed:
             raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="gather one example at a time")
         if not self._examples:
@@ -116,16 +117,6 @@ class ActivationCollector:
     def _wait(self, key: tuple[str, int], summary: torch.Tensor, count: int) -> None:
         _add(self._pending, key, summary)
         self._pending_counts[key] = self._pending_counts.get(key, 0) + count
-
-    def _flush(self) -> None:
-        if not self._batch:
-            return
-        if self.undecided:
-            self._failed = self._failed or self.undecided
-        else:
-            self._settle()
-            self._examples += self._batch
-        self.drop_batch()
 
     def _settle(self) -> None:
         for key, total in self._pending.items():

@@ -15,6 +15,7 @@ from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance.examples import moved
 from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.settling import settle
 from prunedge.importance.taps import refuse_without_norms, scales_of
 from prunedge.importance.watch import Reading, Watch
 from prunedge.spans import timed
@@ -80,7 +81,7 @@ class TaylorCollector:
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
         """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
-        self._flush()
+        settle(self)
         self._batch = batch_size
         self._here = batch_size if here is None else here
         self._is_divided = here is not None
@@ -107,12 +108,12 @@ class TaylorCollector:
 
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
-        self._flush()
+        settle(self)
         return {name: total.cpu() for name, total in self._sums.items()}, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
-        self._flush()
+        settle(self)
         sums, examples, failed = gathered
         for name, total in sums.items():
             self._sums[name] = self._sums[name].cpu() + total
@@ -121,7 +122,7 @@ class TaylorCollector:
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
-        self._flush()
+        settle(self)
         if self._failed:
             raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
         if not self._examples:
@@ -227,17 +228,7 @@ class TaylorCollector:
             self._pending[tap.group] = part if before is None else before + part
 
     @timed("rank")
-    def _flush(self) -> None:
-        if not self._batch:
-            return
-        if self.undecided:
-            self._failed = self._failed or self.undecided
-        else:
-            self._add_up()
-            self._examples += self._here
-        self.drop_batch()
-
-    def _add_up(self) -> None:
+    def _settle(self) -> None:
         if not self._here:
             return
         for name in self._pending.keys() | self._by_weight.keys():
@@ -292,11 +283,12 @@ class ScaleCollector:
         """Forget what was gathered."""
         self._sums: dict[str, torch.Tensor] = {}
         self._batch = self._here = self._examples = 0
+        self._failed = ""
         self.drop_batch()
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
         """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all)."""
-        self._flush()
+        settle(self)
         self._batch = batch_size
         self._here = batch_size if here is None else here
 
@@ -307,11 +299,9 @@ class ScaleCollector:
         self._pending: dict[str, torch.Tensor] = {}
         self._batch = self._here = 0
 
-    def _flush(self) -> None:
+    def _settle(self) -> None:
         for name, change in self._pending.items():
             self._sums[name] = self._sums[name] + change if name in self._sums else change
-        self._examples += self._here
-        self.drop_batch()
 
     def needs(self, network: nn.Module) -> set[str]:
         """The weights whose gradients the criterion reads; PrunedgeError where the network has none of them."""
@@ -340,12 +330,12 @@ class ScaleCollector:
 
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
-        self._flush()
+        settle(self)
         return self._sums, self._examples
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
-        self._flush()
+        settle(self)
         sums, examples = gathered
         for name, total in sums.items():
             self._sums[name] = self._sums[name] + total if name in self._sums else total
@@ -353,7 +343,7 @@ class ScaleCollector:
 
     def result(self) -> Scores:
         """The scores of everything since the last `reset`."""
-        self._flush()
+        settle(self)
         if not self._examples:
             raise GraphError("the criterion 'taylor-bn' has seen no pictures", remedy="rank on at least one batch")
         if not self._sums:

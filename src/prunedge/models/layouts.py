@@ -31,10 +31,11 @@ TWINS = {
         f"regnet_{kind}_{ours}": f"regnet{kind}_{theirs}"
         for kind in "xy"
         for ours, theirs in (
-            ("400mf", "004_tv" if kind == "x" else "004"), ("800mf", "008"), ("1_6gf", "016"), ("3_2gf", "032"), ("8gf", "080"),
-            ("16gf", "160"), ("32gf", "320"),
+            ("400mf", "004"), ("800mf", "008"), ("1_6gf", "016"), ("3_2gf", "032"), ("8gf", "080"), ("16gf", "160"), ("32gf", "320"),
         )
     },
+    # These are as wide as torchvision has them, and not as the others.
+    "regnet_x_400mf": "regnetx_004_tv", "regnet_y_800mf": "regnety_008_tv", "regnet_y_8gf": "regnety_080_tv",
 }  # fmt: skip
 # From torchvision to timm alone.
 ONE_WAY = ("efficientnet",)
