@@ -196,8 +196,19 @@ class _Search:
         """The network after the plan, where it can be proven with these pins."""
         self._attempts += 1
         pinned = set() if more is None else _touched(self._graph, plan, aside=False) | more
+        small, verdict = self._attempted(plan, pinned, mended=False)
+        if small is None and pinned and self._is_pinned(verdict.place, pinned):
+            # Code that is pinned may compare what comes with a number of heads that an attribute holds.
+            return self._attempted(plan, pinned, mended=True)
+        return small, verdict
+
+    def _is_pinned(self, place: str | None, pinned: set[str]) -> bool:
+        return place is not None and place in pinned
+
+    def _attempted(self, plan: Plan, pinned: set[str], *, mended: bool) -> tuple[nn.Module | None, Verdict]:
+        """The network after the plan with these pins; `mended`: the attributes of pinned modules are, too."""
         try:
-            small = _sliced(self._network, self._graph, plan, pinned)
+            small = _sliced(self._network, self._graph, plan, pinned, mended=mended)
         except GraphError as error:  # a module that can't be pinned
             return None, Verdict(float("inf"), str(error))
         # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
@@ -363,14 +374,14 @@ def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 @timed("cut")
-def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str]) -> nn.Module:
+def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str], *, mended: bool) -> nn.Module:
     tensors = aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], taken(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = copied(network, swapped)
     mend(small)
     _note_groups(network, small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
-    _mend_sizes(small, graph, plan, pinned)
+    _mend_sizes(small, graph, plan, set() if mended else pinned)
     _mend_inputs(small, network)
     _pin_sizes(small, graph, plan, pinned)
     _slim_attention(small)

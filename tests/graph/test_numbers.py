@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import trace
-from prunedge.plan import random_plan
-from prunedge.surgery import operate
+from prunedge.plan import Plan, random_plan
+from prunedge.proof import Proof
+from prunedge.surgery import adopt, operate, sizes_of
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
 from tests.networks import randomise
@@ -167,21 +168,68 @@ def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share
 
 
 class Ranks(nn.Module):
-    """Hands over the places of the highest scores, which are so near to each other that rounding decides."""
+    """Answers with the places of the highest scores, which are so near to each other that rounding decides."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.score, self.head = conv(3, 12), conv(12, 1), conv(12, 4)
+        self.first, self.score = conv(3, 256), conv(256, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(self.first(x)).flatten(2)
-        scores = 1 + 1e-6 * self.score(y[..., None]).flatten(1)
-        best = scores.topk(20).indices[:, None]
-        return self.head(y[..., None]).squeeze(-1).gather(2, best.expand(-1, 4, -1))
+        return self.score(torch.relu(self.first(x))).flatten(1).topk(20).indices.to(x.dtype)
 
 
 def test_an_answer_that_rounding_tears_is_compared_in_double_precision() -> None:
     network = randomise(Ranks())
+    for example, is_torn in ((1 + 1e-6 * PICTURE, True), (PICTURE, False)):
+        graph = trace(network, example)
+        plan = random_plan(graph, 0.5, torch.Generator().manual_seed(0))
+        assert Proof(network, graph).is_torn(plan) is is_torn
+        assert operate(network, graph, plan).refused == {}
+
+
+class Compares(nn.Module):
+    """Attention whose code compares what came out with a number of heads that it keeps, and works a width out from another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.qkv, self.proj = 3, nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = (part.view(n, h * w, self.num_heads, c // self.num_heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, -1))
+        weights = (q @ k.transpose(-1, -2)).softmax(-1)
+        if weights.shape != (n, self.num_heads, h * w, h * w):
+            raise ValueError(f"there should be {self.num_heads} heads")
+        return self.proj((weights @ v).transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+
+
+class Masked(nn.Module):
+    """torch's attention with a mask for each of a fixed number of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        mask = (tokens.mean(-1, keepdim=True).detach().sigmoid() < 0.3).transpose(1, 2).repeat(1, 3, tokens.shape[1]).flatten()
+        mask = mask.view(-1, tokens.shape[1], tokens.shape[1]) & ~torch.eye(tokens.shape[1], dtype=torch.bool)
+        return self.attention(tokens, tokens, tokens, attn_mask=mask)[0].transpose(1, 2).reshape(x.shape)
+
+
+def test_a_number_of_heads_that_is_compared_is_mended_beside_the_pins() -> None:
+    network = randomise(Between(Compares()))
     graph = trace(network, PICTURE)
-    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
-    assert surgery.refused == {} and surgery.difference < 1e-7
+    surgery = operate(network, graph, Plan({"first": (0, 1, 3, 4, 6, 8, 11), "middle.qkv": (0, 2)}))
+    assert surgery.refused == {}
+    assert surgery.network.middle.num_heads == 2 and "middle()" in sizes_of(surgery.network)
+    again = adopt(network, surgery.network.state_dict(), sizes_of(surgery.network)).eval()
+    torch.testing.assert_close(again(PICTURE), surgery.network.eval()(PICTURE))
+
+
+def test_heads_that_meet_a_mask_of_a_fixed_number_stay() -> None:
+    network = randomise(Between(Masked()))
+    graph = trace(network, PICTURE)
+    assert any("fixed size" in frozen.reason for frozen in graph.frozen)
+    assert operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0))).refused == {}

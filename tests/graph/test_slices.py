@@ -242,6 +242,9 @@ FROZEN: dict[str, tuple[nn.Module, str]] = {
         Between(does(lambda s, x: s.a(x[:, s.b(x).mean((0, 2, 3)).topk(2).indices]), a=conv(2, 12), b=conv(12, 3))), "on the input"
     ),
     "one": (Between(does(lambda s, x: x * torch.sigmoid(x[:, 3]).unsqueeze(1))), "by its number"),
+    "of each example": (
+        Between(does(lambda s, x: torch.vmap(lambda y: y[:6].repeat(2, 1, 1))(x))), "inside of a vmap"
+    ),
     "each by itself": (Between(does(lambda s, x: torch.stack(x.unbind(1), 1))), "by its number"),
     "tables": (Between(does(lambda s, x: x[:, torch.tensor([[0, 1], [2, 3]])].flatten(1, 2)), 4), "can't be followed"),
 }  # fmt: skip

@@ -97,6 +97,43 @@ def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
     torch.testing.assert_close(again(PICTURE), surgery.network(PICTURE))
 
 
+class AtLargePictures(nn.Module):
+    """A layer that has something to do at larger pictures only, and one in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.a(x))
+        y = y + self.b(y) if x.shape[-1] > 10 else y
+        return self.head(y + self.c(y) if self.training else y)
+
+
+class OtherHalf(nn.Module):
+    """Looks at other channels in training than in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head, self.side = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 2, 1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.a(x))
+        return self.head(y) + self.side(y[:, 7:] if self.training else y[:, :5])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("kind", [AtLargePictures, OtherHalf])
+def test_what_other_ways_demand_of_channels_is_known_before_the_plan(kind: type[nn.Module], share: float) -> None:
+    network = randomise(kind())
+    graph = trace(network, PICTURE)
+    surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
+    assert surgery.refused == {} and "a" in surgery.plan.keep
+    small = surgery.network
+    assert small.eval()(torch.randn(1, 3, 16, 16)).shape == (1, 2, 16, 16)
+    small.train()(PICTURE).square().mean().backward()
+
+
 class Written(Split):
     """The same with the sizes written down: no attribute puts that right."""
 

@@ -326,6 +326,9 @@ class Labeller(TorchDispatchMode):
 
     def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
         """A call picks positions of this tensor by numbers: where they are channels, other positions when some of those have left."""
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            self.freeze_all((torch._C._functorch.get_unwrapped(x),), {}, "is picked inside of a vmap")
+            return
         tag = self.tag(x)
         if tag is None and not self.is_filled(x):
             return

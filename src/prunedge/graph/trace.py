@@ -14,13 +14,13 @@ from torch import nn
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
-from prunedge.graph.examples import batch_of, brought_to, tensors_of
+from prunedge.graph.examples import batch_of, brought_to, others, tensors_of
 from prunedge.graph.foreign import check_plain
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.graph.undisturbed import refresh, undisturbed
-from prunedge.graph.ways import Aside, Beside, batched, look_aside, methods_beside, watching
+from prunedge.graph.ways import OUTPUT, Aside, Beside, batched, look_aside, methods_beside, watching
 from prunedge.spans import timed
 
 Attention = Literal["heads", "width"]
@@ -55,6 +55,16 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
             training = _run(network, batched(example), tensors, ledger, attention, only=unused)
             if training is not None:
                 seen.add(training)
+            ledger.operations, ledger.mixings = operations, mixings
+            unused -= ledger.used
+        other = next(others(example), None) if unused else None
+        if other is not None:
+            # Some layers have nothing to do at the example's size.
+            network.eval()
+            operations, mixings = list(ledger.operations), list(ledger.mixings)
+            elsewhere = _run(network, other, tensors, ledger, attention, only=set())
+            if elsewhere is not None and unused & ledger.used:
+                seen.add(elsewhere)
             ledger.operations, ledger.mixings = operations, mixings
         aside, ways = Aside(), dict[str, tuple[str, ...]]()
         beside = methods_beside(network)
@@ -142,9 +152,9 @@ def _run(
             raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=remedy) from error
         raise GraphError("the network does not run on the example", where=type(network).__name__, remedy=str(error)) from error
     for tensor in seen.values():
-        ledger.freeze(labeller.labels(tensor), "is the network's output")
+        ledger.freeze(labeller.labels(tensor), OUTPUT)
         if (view := labeller.param(tensor)) is not None:
-            ledger.freeze_param(view, "is the network's output")
+            ledger.freeze_param(view, OUTPUT)
     labeller.settle_memories()
     labeller.sized.leave()
     return labeller.sized

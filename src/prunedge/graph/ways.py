@@ -24,6 +24,7 @@ from prunedge.graph.labels import Ledger, Sized
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
 Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
+OUTPUT = "is the network's output"
 NEAR = 1e-4  # relative to the largest value: two ways through a module are the same up to the order of summation
 
 
@@ -80,7 +81,10 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
             continue
         new = _new(followed, seen, aside)
         aside.resizes += [one for one in scratch.resizes if (one.module, one.call.site) in new]
-        aside.lost += [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
+        lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
+        aside.lost += lost
+        if not lost:
+            _add(ledger, scratch)
         for module, factors in followed.factors.items():
             mine = {call: factor for call, factor in factors.items() if (module, call.site) in new}
             aside.factors.setdefault(module, {}).update(mine)
@@ -89,6 +93,14 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
             aside.shapes.setdefault(module, {}).update(come_to)
         aside.turns.update(new)
     return aside
+
+
+def _add(ledger: Ledger, other: Ledger) -> None:
+    """What another way through the code ties, keeps or picks holds for the network, which must go that way when it is smaller, too."""
+    ledger.ties += other.ties
+    ledger.conditions += other.conditions
+    ledger.pieces += other.pieces
+    ledger.frozen += [(atoms, reason) for atoms, reason in other.frozen if reason != OUTPUT]
 
 
 def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:

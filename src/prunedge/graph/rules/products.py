@@ -25,10 +25,11 @@ def product(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     lab.freeze_all(tables, {}, "is a table that is multiplied with activations")
     made = contract(lab, x, y, lab.labels(x), lab.labels(y))
     lab.name(out, made)
-    if added is not None and lab.tag(added) is not None:
+    if added is not None:
         if made is None:
             lab.freeze_all((added,), {}, "meets values of a fixed size")
         else:
+            # A mask of a fixed number of heads keeps these.
             pointwise(lab, func, (added, out), {}, out)
 
 
