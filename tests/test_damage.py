@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge import job
+from prunedge import halfway, job
 from prunedge.audit import Asked, audit, kept_audit
 from prunedge.cli.app import main
 from prunedge.data import cache, load, shards
 from prunedge.data.cached import cached, keep_cached
-from prunedge.data.greys import survey
 from prunedge.deliver import write_bundle
 from prunedge.edge import open_bundle
 from prunedge.errors import DataError, PrunedgeError, RunError
@@ -27,6 +26,7 @@ from prunedge.report import write_report
 from prunedge.runs import Run, open_run
 from prunedge.train import FitRecipe, fit, make_engine
 from tests.data.shards import write_shards
+from tests.deep_pictures import write_deep
 from tests.tampering import as_older, flip
 from tests.test_runs import small
 from tests.tiny_pictures import write_tiny
@@ -56,7 +56,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         job.prune(onward, out)
     job.resume(out, None, {"max_steps": 2})
     opened = open_run(out)
-    opened.write("bench.json", {"bundles": []})
+    opened.write("bench.json", {"bundles": [], "ratios": []})
     audit(opened.load(), load(pictures, size=16), out / "audit", Asked(("weight-l1",), 2, 8), model="small")
     write_bundle(opened, out / "bundle")
     write_report(opened)
@@ -116,8 +116,8 @@ def unnoticed(folder: Path, read: Callable[[], object]) -> list[str]:
 def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: Path) -> None:
     names = {str(file.relative_to(run)) for file in files_of(run)}
     assert {
-        "recipe.toml", "history.jsonl", "engine.json", "environment.json", "chain.json", "test.json", "stop.json", "lr.json", "resumed.json",
-        "controls.json", "controls/random.safetensors", "first/model.safetensors", "checkpoints/step-000/plan.json",
+        "recipe.toml", "history.jsonl", "engine.json", "environment.json", "chain.json", "test.json", "stop.json", "lr.json",
+        "resumed.json", "controls.json", "controls/random.safetensors", "first/model.safetensors", "checkpoints/step-000/plan.json",
         "checkpoints/step-002/scores.safetensors", "checkpoints/step-002/momentum.safetensors", "audit/audit.json", "profile/profile.json",
         "bundle/manifest.json", "bundle/model.onnx", "bundle/model.safetensors", "bundle/plan.json", "bundle/selftest.npz", "bench.json",
         "audit/partial.safetensors",
@@ -142,7 +142,7 @@ def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path
         copy = tmp_path / name.replace("/", "-")
         shutil.copytree(run, copy)
         shutil.copy(other / name, copy / name)
-        with pytest.raises(PrunedgeError, match="another run|another network|differs from its checksum"):
+        with pytest.raises(PrunedgeError, match=r"another run|another network|differs from its checksum"):
             read_all(copy)
     copy = tmp_path / "whole checkpoint"
     shutil.copytree(run, copy)
@@ -231,11 +231,13 @@ def test_runs_of_an_older_prunedge_are_read_and_it_is_said(run: Path, tmp_path: 
         open_run(copy).checkpoint(3)
 
 
-def test_a_damaged_training_is_said_and_begun_anew(pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_training_is_said_and_begun_anew(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halfway, "EVERY_S", 0.0)
     data = load(pictures, size=16)
     keeper = RunKeeper(tmp_path, "x", "sign")
-    keeper._last = float("-inf")
-    fit(small(2), data.train, epochs=1, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
+    fit(small(2), data.train, epochs=2, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
     assert RunKeeper(tmp_path, "x", "sign").kept() is not None
     assert RunKeeper(tmp_path, "x", "another run").kept() is None
     for share in PLACES:
@@ -257,16 +259,15 @@ def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_an
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "cache"))
-    packed = write_shards(tmp_path / "shards")
+    packed, deep = write_shards(tmp_path / "shards"), write_deep(tmp_path / "deep")
 
     def read() -> list[torch.Tensor]:
         forget()
         shards._open.clear()
         found = []
-        for source in (pictures, packed):
+        for source in (pictures, packed, deep):
             data = load(source, size=16)
             found += [batch for split in (data.train, data.val, data.test) for batch, _ in split.batches(16)]
-        survey(sorted(pictures.rglob("*.png")))
         return found
 
     wanted = read()

@@ -43,6 +43,11 @@ RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and wha
 REPEATED = {
     "test.json": "--resume measures it again", "stop.json": "--resume finds out again", "bench.json": "`prunedge bench` writes it again",
 }  # fmt: skip
+# What a file of that name always holds: what lacks it was damaged, or written by something else.
+HOLDS = {
+    "engine.json": ("precision", "fingerprint", "classes"), "test.json": ("baseline", "best"), "stop.json": ("reason",),
+    "bench.json": ("bundles", "ratios"),
+}  # fmt: skip
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
@@ -88,9 +93,12 @@ class Run:
         if not file.exists():
             return None
         try:
-            return seals.read(file, self.about(name), must=bool(self.sign))
-        except (ValueError, RecursionError) as error:
+            found = seals.read(file, self.about(name), must=bool(self.sign))
+            for key in HOLDS.get(name, ()):
+                found[key]
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise self._damaged(name, error) from None
+        return found
 
     def read_as(self, name: str, make: Callable[[Any], T]) -> T | None:
         """What `make` makes of a JSON file of the run; None when it isn't there, RunError when it holds something else."""
@@ -177,11 +185,12 @@ class Run:
 
     def engine(self) -> dict[str, Any] | None:
         """What computes the run, and the pictures that it began with; None before it has begun."""
-        return self.read_as("engine.json", _engine)
+        return self.read("engine.json")
 
     def stopped(self) -> str | None:
         """Why the loop ended; None where it has not."""
-        return self.read_as("stop.json", lambda found: str(found["reason"]))
+        found = self.read("stop.json")
+        return None if found is None else str(found["reason"])
 
     def looks_before(self) -> int:
         """How often the test split had been looked at before the run went on to its present result."""
@@ -485,13 +494,6 @@ def _sign_of(file: Path) -> str:
         remedy = "bring it back from a copy; where you have edited it, change the run with --resume instead"
         raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
     return "" if found is None else found[1]
-
-
-def _engine(found: Any) -> dict[str, Any]:
-    """What a run notes of its engine; KeyError or TypeError where it is something else."""
-    for key in ("precision", "fingerprint", "classes"):
-        found[key]
-    return dict(found)
 
 
 def _environment() -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
 def test_an_array_that_was_cut_short_is_named(paths: list[Path], home: Path) -> None:
     found = decode_all(paths, 16, folder=home).cache
     os.truncate(found, 4000)
-    with pytest.raises(DataError, match=r"cut short.*made? anew"):
+    with pytest.raises(DataError, match=r"cut short.*makes it anew"):
         read_pixels(found, range(20))
     assert not found.exists()
     assert decode_all(paths, 16, folder=home).cache == found

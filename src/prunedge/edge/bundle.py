@@ -185,10 +185,12 @@ def open_bundle(path: Path | str) -> Bundle:
         file = _inside(folder, name)
         if not entry.needed and not file.exists():
             continue
+        if file.is_file() and file.stat().st_size == entry.bytes and sha256(file) == entry.sha256:
+            continue
+        _check_seal(folder / MANIFEST)  # or is it the manifest that is damaged?
         if not file.is_file():
             raise BundleError("a file of the bundle is missing", where=file, remedy="export or copy the bundle again")
-        if file.stat().st_size != entry.bytes or sha256(file) != entry.sha256:
-            raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
+        raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
     for target, form in manifest.forms.items():
         wrong = target not in TARGETS or form.files[0] != TARGETS[target].file
         if wrong or any(name not in manifest.files or not manifest.files[name].needed for name in form.files):
