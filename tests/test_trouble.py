@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from prunedge.errors import MachineError, RunError
-from prunedge.trouble import machine_error
+from prunedge.trouble import machine_error, pass_on
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,15 @@ def test_torch_really_says_so_when_there_is_no_memory() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shapes"), KeyError("a"), RunError("damaged"), OSError("truncated")])
 def test_other_errors_are_none_of_the_machines(error: Exception) -> None:
     assert machine_error(error) is None
+
+
+def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> None:
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(MemoryError())
+    with pytest.raises(MachineError, match="No space"):
+        pass_on(OSError(errno.ENOSPC, "No space left on device", "x"))
+    for error in (FileNotFoundError(errno.ENOENT, "gone"), ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ValueError("shapes")):
+        pass_on(error)
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(2**60, dtype=torch.uint8)
+    pass_on(told.value)  # a network that asks for an exabyte is at fault itself

@@ -37,6 +37,7 @@ from prunedge.recipe import Recipe
 from prunedge.spans import timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import flattened, unflattened
+from prunedge.trouble import pass_on
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 # What can be had again once it is deleted, and how; all else is known to the run's files alone.
@@ -519,4 +520,5 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
+        pass_on(error, where=file)
         raise RunError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; repeat the run") from None

@@ -41,6 +41,29 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
     return None
 
 
+def pass_on(error: BaseException, *, where: object = None) -> None:
+    """Raise MachineError where an error is the machine's trouble: that says nothing about what was just tried.
+
+    For whoever takes every error of a network, a library or a file for a fault of that: what fails for want of memory would be called
+    impossible, and another result come of it. Paths, rights and connections stay theirs to tell, and so does a network that asks for more
+    memory than any such machine has.
+    """
+    trouble = machine_error(error, where=where)
+    if trouble is None or _is_absurd(error):
+        return
+    if isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, *_FULL):
+        return
+    raise trouble from error
+
+
+def _is_absurd(error: BaseException) -> bool:
+    """Whether what torch was asked for, as it tells, is more memory than this machine has in all."""
+    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    if asked is None or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return False
+    return int(asked[1]) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _says_no_memory(error: BaseException) -> bool:
     """Whether a library says in its own words that there is no memory."""
     return isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) and bool(_NO_MEMORY.search(str(error)))

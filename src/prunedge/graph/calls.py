@@ -33,6 +33,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
+from prunedge.trouble import pass_on
 
 
 class Call(NamedTuple):
@@ -260,6 +261,7 @@ class _Pinned(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
+            pass_on(error)
             raise self._strange(site, f"met a tensor that its sizes do not fit ({error}) at a reshape or split") from error
 
     def _known(self, site: str) -> Call:

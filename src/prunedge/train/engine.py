@@ -20,6 +20,7 @@ from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
 from prunedge.train.memory import keep_memory
+from prunedge.trouble import pass_on
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
             with engine.autocast():
                 cross_entropy(class_logits(net(pictures)), labels).backward()
         except (RuntimeError, ValueError) as error:
+            pass_on(error)
             raise ModelError(f"{type(net).__name__} can't be trained on pictures like these: {error}") from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
         net.zero_grad(set_to_none=True)
