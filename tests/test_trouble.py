@@ -26,6 +26,7 @@ from prunedge.trouble import machine_error, pass_on
         (OSError(errno.ENOMEM, "Cannot allocate memory"), r"not enough memory \(here\): free some"),
         (MemoryError(), r"not enough memory \(here\)"),
         (RuntimeError("std::bad_alloc"), "not enough memory"),
+        (RuntimeError("could not create a primitive"), "not enough memory"),
         (RuntimeError("can't start new thread"), "not enough memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
         (OSError(errno.EMFILE, "Too many open files", "x"), r"Too many open files \(x\): raise the limit"),
@@ -53,7 +54,10 @@ def test_torch_really_says_so_when_there_is_no_memory() -> None:
     assert machine_error(told.value) is not None
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("shapes"), KeyError("a"), RunError("damaged"), OSError("truncated")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), RuntimeError("could not create a primitive descriptor"), KeyError("a"), RunError("damaged"), OSError("truncated")],
+)
 def test_other_errors_are_none_of_the_machines(error: Exception) -> None:
     assert machine_error(error) is None
 

@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
-from prunedge.errors import PrunedgeError
+from prunedge.errors import MachineError, PrunedgeError
 from prunedge.systems import can_lock, lock, replace, sync_file, sync_folder, sync_tree
 
 PREFIX, LOCK, NEW = ".prunedge-", ".lock", ".new"
@@ -236,6 +236,10 @@ def _naming(target: Path) -> Iterator[None]:
         if error.errno is not None and (named is None or PREFIX in str(named)):
             error.filename, error.filename2 = str(target), None
         raise
+    except MachineError as error:
+        if error.where is not None:
+            raise
+        raise MachineError(error.what, where=target, remedy=error.remedy) from error
     except Exception as error:
         # safetensors: "Error while serializing: I/O error: No space left on device (os error 28)"
         if isinstance(error, PrunedgeError) or (found := re.search(r"\(os error (\d+)\)", str(error))) is None:

@@ -14,7 +14,9 @@ from prunedge.errors import MachineError, PrunedgeError
 
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad[_ ]alloc|failed to allocate|"
-    r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to mmap|allocation failed",
+    r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to mmap|allocation failed|"
+    # oneDNN's words; that it has no descriptor says that a processor can't do something.
+    r"could not (create|execute) a primitive(?! descriptor)|could not create a memory",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.IGNORECASE)
