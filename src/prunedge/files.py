@@ -124,6 +124,13 @@ def clear_leftovers(folder: Path) -> None:
                 _unlock(opened)
 
 
+def clear_below(folder: Path) -> None:
+    """The same in a folder and all folders in it."""
+    for place, folders, _ in os.walk(folder):
+        folders[:] = [name for name in folders if not is_ours(name)]
+        clear_leftovers(Path(place))
+
+
 def is_ours(name: str) -> bool:
     """Whether a file or folder of this name is a lock or a hidden place of prunedge's, and none of the user's."""
     return name.startswith(PREFIX) and name.endswith((LOCK, NEW))

@@ -26,7 +26,7 @@ from prunedge import seals
 from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
-from prunedge.files import clear_leftovers, held, is_ours, write_text, written, written_folder
+from prunedge.files import clear_below, held, is_ours, write_text, written, written_folder
 from prunedge.importance import Provenance, Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
@@ -416,8 +416,7 @@ class Run:
 def writing(path: Path) -> Iterator[None]:
     """Hold a run for writing until the block ends; what killed processes left in it is removed. InUse when another process holds it."""
     with held(path, "run"):
-        for name in ("checkpoints", FIRST, "controls", "profile"):
-            clear_leftovers(path / name)
+        clear_below(path)
         # Of an older prunedge, which held nothing.
         for left in (*(path / "checkpoints").glob(".writing-*"), *path.glob(".training.safetensors-*")):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

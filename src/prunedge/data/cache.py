@@ -79,6 +79,7 @@ def decode_all(
     needed = len(paths) * size * size * 3
     try:
         home.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(home)
         with FileLock(target.with_suffix(".lock")):
             if not _is_sound(target):
                 fetch_all(paths)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prunedge.errors import PrunedgeError
-from prunedge.files import held
+from prunedge.files import clear_below, held
 from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
 from prunedge.study.table import Row, collect, write_table
@@ -42,6 +42,7 @@ class Watch:
 def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
     """Do what is left; gives how it stands in the end, and the table, which is written also when it is cut off."""
     with held(book.path, "study"):
+        clear_below(book.path)
         return _run(book, engine, watch)
 
 
