@@ -77,7 +77,8 @@ def export_bundle(
         _refuse_full(target)  # another process may have been faster
         network = network.cpu().eval()
         refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
-        with tempfile.TemporaryDirectory() as elsewhere:
+        # Inside, and gone before the files are counted: whatever happens, the next command finds and removes all of it at once.
+        with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
             onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
             source = Source(network, size, folder, onnx, calibration)

@@ -37,7 +37,7 @@ def write(source: Source) -> list[str]:
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser warns on the root logger of what quant_pre_process has done already
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=source.folder) as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(source.onnx()), str(prepared), skip_symbolic_shape=True)
             quantize_static(
