@@ -26,6 +26,7 @@ from prunedge.runs import Run, create, open_run
 from prunedge.surgery import save_network
 from prunedge.train import evaluate, make_engine
 from tests.small_runs import onward, small_recipe
+from tests.tampering import as_older
 from tests.test_loop import START, history
 from tests.tiny_pictures import write_tiny
 
@@ -199,6 +200,7 @@ def older(run: Path) -> Run:
 def test_a_run_of_an_older_prunedge_says_what_it_does_not_hold(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
     for name in "ab":
         shutil.copytree(chain / name, tmp_path / name)
+        as_older(tmp_path / name)
     recipe_file = tmp_path / "b" / "recipe.toml"
     recipe_file.write_text(recipe_file.read_text().replace(str(chain / "a"), str(tmp_path / "a")))
     b = older(tmp_path / "b")
@@ -221,7 +223,7 @@ def test_a_start_that_breaks_the_rule_already_is_said(
 ) -> None:
     copy = tmp_path / "b"
     shutil.copytree(chain / "b", copy)
-    spoilt = open_run(copy).load()
+    spoilt = open_run(as_older(copy)).load()
     with torch.no_grad():
         spoilt.head.weight.neg_()  # type: ignore[operator,union-attr]
         spoilt.head.bias.neg_()  # type: ignore[operator,union-attr]

@@ -19,6 +19,7 @@ from prunedge.resumption import changes_of, note_computing
 from prunedge.runs import create, open_run
 from prunedge.train import make_engine
 from tests.small_runs import essence, small_recipe
+from tests.tampering import as_older
 from tests.test_loop import history
 from tests.tiny_pictures import write_tiny
 
@@ -113,6 +114,7 @@ def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
     run = job.resume(ended, None, {"max_steps": 2})
     with pytest.raises(RunError, match=r"--max-steps 1: 2 steps are done already"):
         job.resume(ended, None, {"max_steps": 1})
+    run = open_run(as_older(ended))
     lines = (ended / "history.jsonl").read_text().splitlines()
     worse = run.steps()[1].to_json() | {"metric_after": run.steps()[0].metric_after - 0.2}
     (ended / "history.jsonl").write_text("\n".join([lines[0], json.dumps(worse), *lines[2:]]) + "\n")
@@ -171,13 +173,13 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
     class Killed(Exception):
         pass
 
-    def killed(file: Path, text: str) -> None:
+    def killed(run: object, recipe: object) -> None:
         raise Killed
 
     before = open_run(ended).test()
     assert before is not None
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(resumption, "write_text", killed)
+        patched.setattr(resumption, "write_recipe", killed)
         job.resume(ended, None, {"max_steps": 3})
     run = job.resume(ended)
     test = run.test()

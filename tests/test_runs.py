@@ -175,3 +175,43 @@ def test_a_recipe_lists_every_mistake_at_once() -> None:
 def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe
+
+
+ODD = [
+    "photos 📷/🧱", 'quo"te', "back\\slash", "tab\tand\nnewline", "del\x7f", "bell\x07", "\u2028", "é\u0301", "\U0010ffff", "C1 \x85\x9f",
+    "#", "'''",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_text_survives_a_recipe_and_its_checksum(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    asked = recipe.model_copy(update={"data": f"/{name}", "keep_out": [name], "group_by": name})
+    run = create(tmp_path / "run", asked.model_dump())
+    found = open_run(run.path)
+    assert (found.recipe["data"], found.recipe["keep_out"], found.recipe["group_by"]) == (f"/{name}", [name], name)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"max_drop": float("inf")}, r"max_drop: input should be a finite number"),
+        ({"lr": float("inf")}, r"lr: .*finite"),
+        ({"lr": float("nan")}, r"lr: .*finite"),
+        ({"macs_penalty": float("inf")}, r"macs_penalty: .*finite"),
+        ({"step": float("nan")}, r"step: .*finite"),
+        ({"target_macs": float("-inf")}, r"target_macs: .*finite"),
+        ({"seed": 2**32}, r"seed: .*less than or equal to 4294967295"),
+        ({"seed": -1}, r"seed: .*greater than or equal to 0"),
+        ({"data": "bytes-\udcff"}, r"data is not UTF-8"),
+        ({"keep_out": ["\ud83d"]}, r"keep_out is not UTF-8"),
+    ],
+)
+def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: Recipe, values: dict[str, object], words: str) -> None:
+    with pytest.raises(PrunedgeError, match=words):
+        Recipe.make("here", **{**recipe.model_dump(), **values})
+
+
+def test_the_largest_seed_is_one(recipe: Recipe, tmp_path: Path) -> None:
+    asked = recipe.model_copy(update={"seed": 2**32 - 1, "control": ["random"], "train_epochs": 8, "max_steps": 1})
+    run = job.prune(asked, tmp_path / "run")
+    assert open_run(run.path).recipe["seed"] == 2**32 - 1 and run.test() is not None

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from prunedge import seals
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.files import held, is_ours, write_text, written
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import (
     CRITERIA,
@@ -35,6 +36,7 @@ from prunedge.importance import (
     refuse_unjudged,
     sample,
 )  # fmt: skip
+from prunedge.importance.identity import tensors_digest
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.outputs import refuse_probabilities
@@ -103,6 +105,28 @@ def audit(
     chosen = sample(graph, asked.channels, asked.seed)
     print_ = _fingerprint(network, data, asked)
     folder = _folder(out)
+    with held(folder, "audit"):
+        return _measured(network, graph, data, folder, asked, chosen, print_, model=model, progress=progress, device=device)
+
+
+def kept_audit(folder: Path) -> dict[str, Any] | None:
+    """What an audit has written into its folder, as plain JSON; None where there is none. RunError when it is damaged."""
+    file = folder / "audit.json"
+    if not file.exists():
+        return None
+    try:
+        found = seals.read(file, file.name, must=False)
+        for key in ("recommendation", "absolute", "signed"):
+            found[key]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"damaged: {error}", where=file, remedy="delete it; the same `prunedge audit` writes it again") from None
+    return dict(found)
+
+
+def _measured(
+    network: nn.Module, graph: ChannelGraph, data: Dataset, folder: Path, asked: Asked, chosen: dict[str, Any], print_: str, *, model: str,
+    progress: Progress | None, device: str,
+) -> Audit:  # fmt: skip
     val, train = data.val.take(asked.pictures, asked.seed), data.train.take(asked.pictures, asked.seed)
     batches = _batches(network, val, device)
     truth = oracle(
@@ -120,9 +144,9 @@ def audit(
         model, asked, truth, absolute, signed, unjudged,
         {"pictures_criteria": len(train), "device": device, "threads": torch.get_num_threads(), "size": data.size},
     )  # fmt: skip
-    _put(folder / "channels.csv", _channels(truth, scores))
-    _put(folder / "audit.csv", _rows(found))
-    _put(folder / "audit.json", json.dumps(found.to_json(), indent=1))
+    write_text(folder / "channels.csv", _channels(truth, scores))
+    write_text(folder / "audit.csv", _rows(found))
+    write_text(folder / "audit.json", json.dumps(seals.sealed(found.to_json(), "audit.json"), indent=1))
     return found
 
 
@@ -182,7 +206,7 @@ def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
 def _folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS)]
+        strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
     except OSError as error:
         raise RunError(f"can't write here: {error.strerror}", where=out, remedy="choose another --out") from None
     if strangers:
@@ -195,11 +219,10 @@ _RESULTS = ("audit.json", "audit.csv", "channels.csv", "partial.safetensors.new"
 
 def _write(folder: Path, fingerprint: str, partial: Partial) -> None:
     """Keep what is known, whole or not at all."""
-    numbers = {key: value for key, value in vars(partial).items() if key != "sums"}
-    file = folder / "partial.safetensors"
-    save_file(dict(partial.sums), folder / "partial.safetensors.new", {"fingerprint": fingerprint, "numbers": json.dumps(numbers)})
-    os.chmod(folder / "partial.safetensors.new", 0o644)
-    os.replace(folder / "partial.safetensors.new", file)
+    numbers = json.dumps({key: value for key, value in vars(partial).items() if key != "sums"})
+    about = {"fingerprint": fingerprint, "numbers": numbers, "sha256": tensors_digest(partial.sums, f"{fingerprint} {numbers}")}
+    with written(folder / "partial.safetensors") as temporary:
+        save_file(dict(partial.sums), temporary, about)
 
 
 def _read(folder: Path, fingerprint: str) -> Partial | None:
@@ -210,18 +233,15 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
         with safe_open(file, "pt") as opened:
             about = opened.metadata() or {}
             sums = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
-    except (OSError, SafetensorError) as error:
+        numbers = json.loads(about["numbers"])
+        if about.get("sha256", "") not in ("", tensors_digest(sums, f"{about.get('fingerprint')} {about['numbers']}")):
+            raise ValueError("it differs from its checksum")
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
     if about.get("fingerprint") != fingerprint:
         remedy = "choose another --out, or delete the folder"
         raise RunError("this is the audit of another network, other pictures or other settings", where=folder, remedy=remedy)
-    return Partial(sums=sums, **json.loads(about["numbers"]))
-
-
-def _put(file: Path, text: str) -> None:
-    temporary = file.with_name("partial.safetensors.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    return Partial(sums=sums, **numbers)
 
 
 def _channels(truth: Truth, scores: Sequence[Scores]) -> str:

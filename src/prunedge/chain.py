@@ -41,18 +41,20 @@ class Chain:
 
     `links` begin with the first network and end with the start. `epochs` counts what the start has seen in all, `cuts` are the
     removals on the way to it. `first` is the first network as this run measured it on its own validation pictures (networks are
-    never compared across splits); None where the start is that network.
+    never compared across splits); None where the start is that network. `weights` is the SHA-256 of that network's file in this run; None
+    where it keeps none, or an older prunedge began the run.
     """
 
     links: tuple[Link, ...]
     epochs: int
     cuts: tuple[Cut, ...] = ()
     first: Step | None = None
+    weights: str | None = None
 
     def then(self, link: Link, cuts: tuple[Cut, ...]) -> Chain:
         """The chain that goes on to this network by these removals; it has to be measured anew."""
         epochs = self.epochs + sum(cut.epochs for cut in cuts)
-        return replace(self, links=(*self.links, link), epochs=epochs, cuts=(*self.cuts, *cuts), first=None)
+        return replace(self, links=(*self.links, link), epochs=epochs, cuts=(*self.cuts, *cuts), first=None, weights=None)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -61,6 +63,7 @@ class Chain:
             "epochs": self.epochs,
             "cuts": [{"keep": {name: list(kept) for name, kept in cut.plan.keep.items()}, "epochs": cut.epochs} for cut in self.cuts],
             "first": None if self.first is None else self.first.to_json(),
+            **({} if self.weights is None else {"weights": self.weights}),
         }
 
     @classmethod
@@ -71,6 +74,7 @@ class Chain:
             epochs=record["epochs"],
             cuts=tuple(_cut(one) for one in record["cuts"]),
             first=None if record["first"] is None else Step(**record["first"]),
+            weights=record.get("weights"),
         )
 
 

@@ -21,13 +21,13 @@ from prunedge.export import Judge, export_bundle
 from prunedge.loop import Step
 from prunedge.plan import Plan
 from prunedge.recipe import PICTURE_KEYS
+from prunedge.runs import Run, writing
 from prunedge.train import measure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from prunedge.data import Dataset
-    from prunedge.runs import Run
 
 CHECKED = 32  # validation pictures on which a bundle is compared with torch
 CALIBRATED = 128  # training pictures that show which numbers eight-bit integers must hold
@@ -112,6 +112,11 @@ def _view(data: Dataset) -> View:
 
 def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:
     """Export the unpruned and the best network into the run (what is there is kept), time both interleaved, and note it as its bench."""
+    with writing(run.path):
+        return _timed(run, patches, progress)
+
+
+def _timed(run: Run, patches: int, progress: Callable[[int, int, str], None] | None) -> BenchResult:
     bundles = []
     for name, is_baseline in (("bundle-unpruned", True), ("bundle", False)):
         if not (run.path / name / "manifest.json").exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from prunedge.files import written
 from prunedge.importance import Scores
+from prunedge.importance.identity import tensors_digest
 from prunedge.ranks import by_first, from_first
 from prunedge.spans import timed
-from prunedge.systems import replace
 from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
+
+log = logging.getLogger(__name__)
 
 NAME = "training.safetensors"
 EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing more often would cost more than it saves
@@ -25,20 +28,27 @@ EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing 
 
 @dataclass
 class RunKeeper:
-    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the way."""
+    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the way, `sign` which run it is."""
 
     folder: Path
     gathers: str = ""
+    sign: str = ""
     _last: float = field(default_factory=time.monotonic, repr=False)
 
     def kept(self) -> Halfway | None:
         """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result)."""
         file = self.folder / NAME
+        if not file.exists():
+            return None
         try:
             with safe_open(file, "pt") as opened:
-                about = json.loads(opened.metadata()["about"])
+                found = opened.metadata()
+                about = json.loads(found["about"])
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            if "sha256" in found and found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
+                raise ValueError("it differs from its checksum")
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged, or of another run (%s): the training begins anew", file, error)
             return None
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
@@ -65,7 +75,7 @@ class RunKeeper:
         if from_first(time.monotonic() - self._last) < EVERY_S:
             return
         self._last = time.monotonic()
-        _write(self.folder / NAME, halfway, self.gathers)
+        _write(self.folder / NAME, halfway, self.gathers, self.sign)
 
     def forget(self) -> None:
         """The training has ended."""
@@ -73,7 +83,7 @@ class RunKeeper:
 
 
 @by_first
-def _write(file: Path, halfway: Halfway, gathers: str) -> None:
+def _write(file: Path, halfway: Halfway, gathers: str, sign: str) -> None:
     best, scores = halfway.best, halfway.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
         "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),
@@ -83,7 +93,7 @@ def _write(file: Path, halfway: Halfway, gathers: str) -> None:
     tensors = {
         f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
     }
-    about = {
+    told = {
         "epochs": halfway.epochs, "gathers": gathers,
         "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
         "best": {
@@ -91,9 +101,9 @@ def _write(file: Path, halfway: Halfway, gathers: str) -> None:
             "scores": [scores.criterion, scores.examples] if scores else None,
         },
     }  # fmt: skip
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    save_file(tensors, temporary, {"about": json.dumps(about)})
-    replace(temporary, file)
+    about = json.dumps(told)
+    with written(file) as temporary:
+        save_file(tensors, temporary, {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")})
 
 
 def _metrics(found: dict[str, Any] | None) -> Metrics | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.edge.device import processor
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.files import written
 from prunedge.graph import ChannelGraph, trace
 from prunedge.halfway import RunKeeper
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
@@ -30,7 +32,8 @@ from prunedge.plan import Limits, Ranking
 from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
-from prunedge.runs import SEEN, Run, create, open_run
+from prunedge.runs import SEEN, Run, create, open_run, writing
+from prunedge.seals import Broken, check, file_digest
 from prunedge.seen import refuse_seen
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
@@ -65,10 +68,12 @@ def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str
 
     `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `train`.
     """
-    watch, run = watch or Watch(), _opened(path, changes, watch or Watch())
-    if not run.steps():
-        _begin(run, *_setting(run, watch), watch)
-    return run
+    watch = watch or Watch()
+    with _writing(path):
+        run = _opened(path, changes, watch)
+        if not run.steps():
+            _begin(run, *_setting(run, watch), watch)
+        return run
 
 
 def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
@@ -84,6 +89,11 @@ def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | 
     let it.
     """
     watch = watch or Watch()
+    with _writing(path):
+        return _resumed(path, watch, changes)
+
+
+def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run:
     run = _opened(path, changes, watch)
     if run.test() is not None:
         return run
@@ -104,6 +114,15 @@ def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | 
     controls = _controls(run, data, engine, shop, watch) if recipe.control else {}
     run.write("test.json", _test(run, data, engine, controls))
     return run
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Hold a run for writing until the block ends: the first process does, for all of them. RunError when it is none, or in use."""
+    open_run(path)
+    with ExitStack() as stack:
+        ranks.by_first(lambda: stack.enter_context(writing(path)))()
+        yield
 
 
 def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
@@ -186,7 +205,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     """The pictures and the engine of a run: the same on every resumption."""
     recipe = Recipe(**run.recipe)
     data = _pictures(recipe, watch)
-    kept = run.read("engine.json")
+    kept = run.engine()
     if kept is None:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed)
         engine = measure_engine(network, data.example(8), precision=recipe.precision)
@@ -217,7 +236,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     recipe = Recipe(**run.recipe)
     shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
-    keeper = RunKeeper(run.path, str(gathering(shop)))
+    keeper = RunKeeper(run.path, str(gathering(shop)), run.sign)
     if recipe.start is not None:
         turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
     else:
@@ -249,7 +268,8 @@ def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
     chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
     if checkpoint.plan.keep:
         origin.keep_first(run, source)
-        chain = replace(chain, first=_measured_first(run, replace(shop, first=None), rule))
+        first = _measured_first(run, replace(shop, first=None), rule)
+        chain = replace(chain, first=first, weights=ranks.by_first(file_digest)(run.first_file()))
     run.write("chain.json", chain.to_json())
     turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
     if chain.first is not None:
@@ -298,14 +318,16 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     recipe = Recipe(**run.recipe)
     if recipe.device is None:
         return None
-    if (found := run.read("latency.json")) is None:
+    steering = run.read_as("latency.json", Steering.from_json)
+    if steering is None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
         network = origin.open_start(run).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
         with span("device"):
             found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
-    return Steering.from_json(found)
+        steering = Steering.from_json(found)
+    return steering
 
 
 def _timer(recipe: Recipe) -> Timer:
@@ -320,9 +342,9 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
     found: dict[str, nn.Module] = {}
     for name in recipe.control:
         network = build(recipe.model, data.classes, "none", seed=recipe.seed + 1)
-        file, records = run.path / "controls" / f"{name}.safetensors", run.read("controls.json") or {}
+        file, records = _control_file(run, name), run.read("controls.json") or {}
         if name in records:
-            found[name] = restore_network(network, file)
+            found[name] = restore_network(network, control_file(run, name))
             continue
         steps = [step for step in run.steps()[: best + 1] if step.accepted and step.index]
         seed = 20_000 * (recipe.seed + 1) + len(found)
@@ -343,10 +365,35 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
             continue  # nothing was pruned
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
-        ranks.by_first(save_network)(fitted.net, file)
-        run.write("controls.json", {**records, name: {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json()}})
+        digest = _keep_control(fitted.net, file)
+        about = {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json(), "sha256": digest}
+        run.write("controls.json", {**records, name: about})
         found[name] = fitted.net
     return found
+
+
+@ranks.by_first
+def _keep_control(network: nn.Module, file: Path) -> str:
+    """Write a control's network; gives the file's SHA-256."""
+    with written(file) as temporary:
+        save_network(network, temporary)
+        return file_digest(temporary)
+
+
+def control_file(run: Run, name: str) -> Path:
+    """The weights of a control, which are what was written; RunError where they are not."""
+    file, about = _control_file(run, name), (run.read("controls.json") or {}).get(name, {})
+    try:
+        if "sha256" in about and file.exists():
+            check(file, {file.name: about["sha256"]})
+    except Broken as error:
+        remedy = f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume makes the controls again"
+        raise RunError(f"damaged, or of another run: {error}", where=file, remedy=remedy) from None
+    return file
+
+
+def _control_file(run: Run, name: str) -> Path:
+    return run.path / "controls" / f"{name}.safetensors"
 
 
 def _epochs(run: Run) -> int:

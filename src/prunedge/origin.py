@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prunedge.chain import Chain, Cut, Link
 from prunedge.errors import RunError
+from prunedge.files import written
 from prunedge.ranks import by_first
 from prunedge.runs import Run, open_run
 
@@ -43,19 +44,19 @@ def keep_first(run: Run, source: Run) -> None:
     """Keep the first network of the chain in the run: the same file on disk as `source` has, or a copy where the disk can't."""
     final = run.first_file()
     final.parent.mkdir(exist_ok=True)
-    temporary = final.with_name(f".{final.name}-{os.getpid()}")
     file = first_file_of(source)
     try:
-        os.link(file, temporary)
-    except OSError:
-        shutil.copyfile(file, temporary)
-    os.replace(temporary, final)
+        with written(final) as temporary:
+            os.link(file, temporary)
+    except OSError:  # another disk, one without links, or somebody else's file
+        with written(final) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def first_file_of(source: Run) -> Path:
     """The weights of the first network, where `source` or the run that it began from has them."""
     if source.first_file().is_file():
-        return source.first_file()
+        return source.checked_first_file()
     if source.is_of_unknown_origin():
         return first_file_of(_start_of_older(source))
     return source.network_file(0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from prunedge import seals
 from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.ranks import rank
@@ -46,8 +47,8 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     found = []
     for file in sorted((run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)):
         try:
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            found.append(seals.read(file, f"{FOLDER}/{file.name}", must=False))
+        except ValueError as error:
             raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
     if not found:
         return None
@@ -146,9 +147,9 @@ def _write(folder: Path, recorder: Recorder, started_ns: int, wall_ns: int) -> N
     events = trace_events(recorder.spans, recorder.tracks, started_ns, f"prunedge {folder.name}", os.getpid())
     try:
         (folder / FOLDER).mkdir(exist_ok=True)
-        write_text(
-            folder / FOLDER / f"profile{_suffix(number)}.json", json.dumps({**summed(rows_of(recorder), wall_ns / 1e9), **about}, indent=1)
-        )
+        name = f"profile{_suffix(number)}.json"
+        sums = {**summed(rows_of(recorder), wall_ns / 1e9), **about}
+        write_text(folder / FOLDER / name, json.dumps(seals.sealed(sums, f"{FOLDER}/{name}"), indent=1))
         write_text(folder / FOLDER / f"trace{_suffix(number)}.json", json.dumps(trace_json(events)))
     except OSError as error:
         raise RunError(f"can't write the profile: {error.strerror}", where=folder, remedy="free space or mend the permissions") from None
@@ -162,6 +163,7 @@ def _about(folder: Path) -> dict[str, Any]:
     """What the run says of the machine; it may have been cut off before it knew."""
     found: dict[str, Any] = {}
     for name in ("environment.json", "engine.json"):
-        if (folder / name).exists():
+        # Which network the run is of is told elsewhere; a damaged file only makes the profile say less.
+        with suppress(OSError, ValueError):
             found |= json.loads((folder / name).read_text(encoding="utf-8"))
     return {"machine": found.get("device"), "threads": found.get("threads"), "precision": found.get("precision")}

@@ -25,6 +25,7 @@ from prunedge.graph.zeroed import in_blocks, zeroed
 from prunedge.models.rounding import full_float32
 from prunedge.plan import Plan
 from prunedge.spans import timed
+from prunedge.trouble import pass_on
 
 TOLERANCE = 1e-4  # relative to the largest output, float32: what the order of summation can change, with room to spare
 STRICT = 1e-7  # the same for networks with pinned sizes, which are compared in float64
@@ -149,6 +150,7 @@ class Proof:
                 raise
             return None  # a pinned layer that takes another way there refuses to run: nobody is handed a wrong answer
         except Exception as error:  # whatever the user's forward raises
+            pass_on(error)
             why = f"the smaller network does not run{where} ({type(error).__name__}: {str(error)[:120]})"
             return Verdict(float("inf"), why, _raised_in(error, small))
         for _, module in pinned_modules(small) if not elsewhere else ():
@@ -202,7 +204,8 @@ class Proof:
             try:
                 with undisturbed(reference):
                     wanted, counted = self._masked(example, plan, dtype, loud)
-            except Exception:  # whatever the user's forward raises: it does not take such inputs
+            except Exception as error:  # whatever the user's forward raises: it does not take such inputs
+                pass_on(error)
                 continue
             # Where its code takes another way, which of its calls mix channels was not seen.
             if counted == calls:

@@ -21,8 +21,7 @@ NAME = "lr.json"
 
 def kept_rate(run: Run) -> Rate | None:
     """The rate that the run's network was trained with; None before it is known, and in runs of 0.1."""
-    record = run.read(NAME)
-    return None if record is None else Rate.from_json(record)
+    return run.read_as(NAME, Rate.from_json)
 
 
 def rate_of(

@@ -22,10 +22,14 @@ PICTURE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable", 
 TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *PICTURE_KEYS)
 
 
+LARGEST_SEED = 2**32 - 1  # others are made of it by multiplying, and have to fit 64 bits
+
+
 class Recipe(BaseModel):
     """Everything that decides a run's result, apart from the pictures themselves."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # No infinities, which a file could not hold, and after which nothing would end.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: str
     data_fingerprint: str = ""
@@ -34,7 +38,7 @@ class Recipe(BaseModel):
     weights: str = "imagenet"
     start: str | None = None
     size: int = Field(224, ge=8, le=4096)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     folds: int | None = Field(None, ge=2, le=100)
     fold: int = Field(0, ge=0)
     group_by: str | None = None
@@ -84,6 +88,14 @@ class Recipe(BaseModel):
                 parse_range(self.range)
         except DataError as error:
             raise ValueError(f"{error.what}: {error.remedy}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _text_that_a_file_can_hold(self) -> Recipe:
+        for key, value in self:
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and not _is_text(text):
+                    raise ValueError(f"{key} is not UTF-8: rename {text!r}")
         return self
 
     @model_validator(mode="after")
@@ -141,8 +153,27 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 def toml_text(values: Mapping[str, Any]) -> str:
     """TOML text: one key a line; what is None is left out."""
-    # JSON's strings, numbers, booleans and lists are TOML's too.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML: JSON's strings, numbers, booleans and lists are TOML's too, but for what is escaped in a string.
+
+    JSON would write an emoji as two halves of a pair, which TOML refuses, and leaves alone the one control character that TOML does not.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
+    except ValueError:
+        raise PrunedgeError(f"{value} is no number that a file can hold", remedy="give a finite one") from None
+
+
+def _is_text(text: str) -> bool:
+    """Whether this is proper text, and no name whose bytes are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explain(place: tuple[int | str, ...], message: str, kind: str) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prunedge import data as pictures
 from prunedge.errors import RunError
-from prunedge.files import write_text
 from prunedge.loop import NOTHING_LEFT, Go, Rule, decide
 from prunedge.ranks import by_first, from_first
 from prunedge.recipe import PICTURE_KEYS, Recipe
-from prunedge.runs import EARLIER, RESUMED, Run, open_run
+from prunedge.runs import EARLIER, RESUMED, Run, open_run, write_recipe
+from prunedge.systems import replace
 
 # What decides when a run ends, and where its pictures lie. Everything else has shaped its networks already.
 RULE_KEYS = ("max_drop", "confidence", "extra_rounds", "max_steps", "target_macs", "target_params", "target_latency")
@@ -73,7 +72,7 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     if has_ended and goes_on:
         told("the run goes on from its last good step; its test split has been looked at before, and the new result will say so")
     elif has_ended and set(changes) & set(RULE_KEYS):
-        why = (run.read("stop.json") or {}).get("reason", "") if move is None or isinstance(move, Go) else move.reason
+        why = (run.stopped() or "") if move is None or isinstance(move, Go) else move.reason
         told(f"there is nothing more to do: {why}")
     return open_run(run.path)
 
@@ -83,7 +82,7 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
 
     So it is with another `accelerator`, the GPU's name, or None for the processor.
     """
-    began = run.read("engine.json")
+    began = run.engine() or {}
     # As the first process finds them: it may have noted the change before another looks.
     noted = from_first([entry["changes"] for entry in run.resumptions()])
     said, record = [], {}
@@ -105,7 +104,7 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
 
 def _loaded(run: Run, recipe: Recipe) -> pictures.Dataset:
     data = pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
-    began = run.read("engine.json")
+    began = run.engine()
     if began is not None and began["fingerprint"] != data.fingerprint:
         what = f"the pictures in {recipe.data} are not those that this run began with"
         raise RunError(what, where=run.path, remedy="name the place where those lie now, or start a new run")
@@ -135,8 +134,7 @@ def _is_looser(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
 
 def _is_exhausted(run: Run) -> bool:
     """Whether the run ended since nothing could be removed any more, which no rule changes."""
-    stop = run.read("stop.json")
-    return stop is not None and stop["reason"].startswith(NOTHING_LEFT)
+    return (run.stopped() or "").startswith(NOTHING_LEFT)
 
 
 @by_first
@@ -148,12 +146,12 @@ def _apply(run: Run, recipe: Recipe, record: Mapping[str, Any], *, puts_aside: b
         folder.mkdir(parents=True)
         for name in RESULTS:
             if (run.path / name).exists():
-                os.replace(run.path / name, folder / name)
+                replace(run.path / name, folder / name)
     if "data" in record and (test := run.test()) is not None:
         run.write("test.json", {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]})
     entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
     run.write(RESUMED, entries)
-    write_text(run.path / "recipe.toml", recipe.to_toml())
+    write_recipe(run, recipe)
 
 
 @by_first

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import filecmp
 import json
+import logging
 import os
 import platform
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from prunedge import seals
 from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
-from prunedge.files import write_text
+from prunedge.files import clear_below, held, is_ours, write_text, written, written_folder
 from prunedge.importance import Provenance, Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import build
@@ -31,31 +35,46 @@ from prunedge.profile import profile_of
 from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.spans import timed
-from prunedge.surgery import OptimState, restore_network, save_network
-from prunedge.systems import replace, sync_file, sync_folder
+from prunedge.surgery import restore_network, save_network
 from prunedge.train import flattened, unflattened
+from prunedge.trouble import pass_on
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from
+# What can be had again once it is deleted, and how; all else is known to the run's files alone.
+REPEATED = {
+    "test.json": "--resume measures it again", "stop.json": "--resume finds out again", "bench.json": "`prunedge bench` writes it again",
+}  # fmt: skip
+# What a file of that name always holds: what lacks it was damaged, or written by something else.
+HOLDS = {
+    "engine.json": ("precision", "fingerprint", "classes"), "test.json": ("baseline", "best"), "stop.json": ("reason",),
+    "bench.json": ("bundles", "ratios"),
+}  # fmt: skip
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
+
+
+_SEAL = re.compile(r"# run ([0-9a-f]{16}) sha256 ([0-9a-f]{64})\n\Z")  # the last line of a recipe
+_said_unsealed: set[Path] = set()  # runs of which it has been said that they have no checksums
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `recipe` is what it was asked to do, as a plain dict."""
+    """A run folder. `recipe` is what it was asked to do, as a plain dict.
+
+    `sign` stands for this run in the checksums of its files, so that a file of another run is told from its own. It is empty in runs of
+    an older prunedge, whose files have no checksums.
+    """
 
     path: Path
     recipe: dict[str, Any]
+    sign: str = ""
 
     def steps(self) -> list[Step]:
         """The history: step 0 is the network that pruning starts from; empty before that is trained."""
-        file = self.path / "history.jsonl"
-        if not file.exists():
-            return []
-        try:
-            return [Step(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-        except (ValueError, TypeError) as error:
-            raise RunError(f"the history is damaged: {error}", where=file, remedy="delete its last line, then --resume") from None
+        return [step for step, _ in self._history()]
 
     def best(self) -> Step:
         """The last step that kept the rule; RunError before the unpruned network is trained."""
@@ -76,14 +95,31 @@ class Run:
         if not file.exists():
             return None
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"damaged: {error}", where=file, remedy="delete it and repeat the command that wrote it") from None
+            found = seals.read(file, self.about(name), must=bool(self.sign))
+            for key in HOLDS.get(name, ()):
+                found[key]
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            raise self._damaged(name, error) from None
+        return found
+
+    def read_as(self, name: str, make: Callable[[Any], T]) -> T | None:
+        """What `make` makes of a JSON file of the run; None when it isn't there, RunError when it holds something else."""
+        if (found := self.read(name)) is None:
+            return None
+        try:
+            return make(found)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise self._damaged(name, error) from None
 
     @by_first
     def write(self, name: str, value: Any) -> None:
-        """Write a JSON file of the run, atomically."""
-        write_text(self.path / name, json.dumps(value, indent=1))
+        """Write a JSON file of the run, atomically, with its checksum."""
+        write_text(self.path / name, json.dumps(seals.sealed(value, self.about(name)), indent=1))
+
+    def about(self, name: str) -> str:
+        """What the checksum of a file is about, beside what the file holds."""
+        # Where it lies is not its own affair: a result that is put aside stays what it is.
+        return f"{self.sign} {Path(name).name}"
 
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
         """The network after a step (None: the best; 0: unpruned), in evaluation mode."""
@@ -92,21 +128,24 @@ class Run:
     @timed("load network")
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that was kept of an accepted step."""
-        folder, plan = self._folder(step), self.plan(step)
-        network = restore_network(self._untrained(), folder / "model.safetensors")
-        return Checkpoint(network, plan, self._scores(folder), _state(folder / "momentum.safetensors"))
+        plan = self.plan(step)
+        network = restore_network(self._untrained(), self.network_file(step))
+        momentum = self._checked(step, "momentum.safetensors")
+        return Checkpoint(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
 
     def plan(self, step: int) -> Plan:
         """What led from the first, unpruned network to that of an accepted step."""
-        folder = self._folder(step)
-        if not folder.exists():
-            known = ", ".join(str(s.index) for s in self.steps() if s.accepted) or "none"
-            raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {known}")
-        return Plan.from_json((folder / "plan.json").read_text(encoding="utf-8"))
+        if not self._folder(step).exists():
+            raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {self._known()}")
+        file = self._needed(step, "plan.json")
+        try:
+            return Plan.from_json(file.read_text(encoding="utf-8"))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged_step(file, str(error)) from None
 
     def network_file(self, step: int) -> Path:
-        """The weights of an accepted step."""
-        return self._folder(step) / "model.safetensors"
+        """The weights of an accepted step, which are those that were written; RunError where they are not."""
+        return self._needed(step, "model.safetensors")
 
     def first_file(self) -> Path:
         """The weights of the first network of the chain, where the run starts from one that was pruned before."""
@@ -114,8 +153,7 @@ class Run:
 
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
-        found = self.read(RECORD)
-        return None if found is None else Chain.from_json(found)
+        return self.read_as(RECORD, Chain.from_json)
 
     def verb(self) -> str | None:
         """What made the run, `train` or `prune`; None where it was an older prunedge, which did not note it."""
@@ -131,7 +169,7 @@ class Run:
 
     def computed_with(self) -> str:
         """What the weights depend on beside the recipe, in a sentence; empty before the run has begun."""
-        began = self.read("engine.json")
+        began = self.engine()
         if began is None:
             return ""
         parts = []
@@ -148,6 +186,15 @@ class Run:
         elif "processor" in began:
             said += f", on {began['processor']}"
         return f"{said}: another number of threads or processes, precision or processor gives other weights"
+
+    def engine(self) -> dict[str, Any] | None:
+        """What computes the run, and the pictures that it began with; None before it has begun."""
+        return self.read("engine.json")
+
+    def stopped(self) -> str | None:
+        """Why the loop ended; None where it has not."""
+        found = self.read("stop.json")
+        return None if found is None else str(found["reason"])
 
     def looks_before(self) -> int:
         """How often the test split had been looked at before the run went on to its present result."""
@@ -168,7 +215,17 @@ class Run:
             raise RunError(what, where=self.path, remedy=f"take it from the run that this one began from, {self.recipe['start']}")
         if not self.first_file().is_file():
             return self.load(0, device)
-        return restore_network(self._untrained(), self.first_file()).to(device).eval()
+        return restore_network(self._untrained(), self.checked_first_file()).to(device).eval()
+
+    def checked_first_file(self) -> Path:
+        """`first_file`, which is what was written; RunError where it is not."""
+        file, chain = self.first_file(), self.chain()
+        try:
+            if chain is not None and chain.weights is not None:
+                seals.check(file, {file.name: chain.weights})
+        except seals.Broken as error:
+            raise self._damaged_step(file, str(error)) from None
+        return file
 
     def is_of_unknown_origin(self) -> bool:
         """Whether the run starts from a network that was pruned before and kept nothing of the first one."""
@@ -194,10 +251,10 @@ class Run:
     @by_first
     def commit(self, turn: Turn) -> None:
         """Keep a turn: its checkpoint first (if the step was accepted), then its line in the history."""
-        steps = self.steps()
-        if turn.step.accepted:
-            self._keep(turn)
-        lines = [json.dumps(step.to_json()) for step in (*steps, turn.step)]
+        before = self._history()
+        files = self._keep(turn) if turn.step.accepted else {}
+        steps = [step for step, _ in before]
+        lines = [self._line(step, its) for step, its in (*before, (turn.step, files))]
         write_text(self.path / "history.jsonl", "\n".join(lines) + "\n")
         if turn.step.accepted and turn.step.index:
             # Only the last good step is ever resumed from; the others keep their network alone.
@@ -210,9 +267,8 @@ class Run:
         mine, theirs = (folder / "model.safetensors" for folder in (self._folder(0), source._folder(source.best().index)))
         try:
             if filecmp.cmp(mine, theirs, shallow=False):
-                link = mine.with_name(f".{mine.name}-{os.getpid()}")
-                os.link(theirs, link)
-                os.replace(link, mine)
+                with written(mine) as link:
+                    os.link(theirs, link)
         except OSError:
             return  # another disk, or one without links: it stays a copy
 
@@ -223,7 +279,6 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What `prunedge show --json` prints."""
         steps, recipe, best = self.steps(), self.recipe, self.best()
-        stop = self.read("stop.json")
         return {
             **{key: recipe[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
             "baseline": _figures(self.first()),
@@ -234,7 +289,7 @@ class Run:
             "resumptions": self.resumptions(),
             "computing": self._computing(),
             "steps": [step.to_json() for step in steps],
-            "stop": stop["reason"] if stop else None,
+            "stop": self.stopped(),
             "learning_rate": self.read("lr.json"),
             "weights_loaded": self.read("weights.json"),
             "bench": self.read("bench.json"),
@@ -247,7 +302,7 @@ class Run:
         return {key: found[key] for key in ("baseline", "start", "best") if key in found} if found else None
 
     def _computing(self) -> dict[str, Any]:
-        began = self.read("engine.json") or {}
+        began = self.engine() or {}
         return {
             **{key: began.get(key) for key in ("threads", "processes", "precision", "processor", "accelerator")},
             "said": self.computed_with(),
@@ -256,34 +311,100 @@ class Run:
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:03d}"
 
-    def _keep(self, turn: Turn) -> None:
+    def _keep(self, turn: Turn) -> dict[str, str]:
+        """Write the checkpoint of a turn; gives the SHA-256 of each file."""
         final, kept = self._folder(turn.step.index), turn.checkpoint
-        final.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=final.parent, prefix=".writing-"))
-        save_network(kept.network, folder / "model.safetensors")
-        (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
-        if kept.scores is not None and kept.scores.provenance is not None:
-            about = {
-                "criterion": kept.scores.criterion,
-                "examples": str(kept.scores.examples),
-                "provenance": kept.scores.provenance.to_json(),
-            }
-            save_file({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
-        if kept.state:
-            save_file(flattened(kept.state), folder / "momentum.safetensors")
-        for file in folder.iterdir():
-            file.chmod(0o644)
-            sync_file(file)
-        folder.chmod(0o755)
         # A checkpoint that is there already was cut off before its line in the history: it was never used.
-        shutil.rmtree(final, ignore_errors=True)
-        replace(folder, final)
-        sync_folder(final.parent)
+        with written_folder(final, "checkpoint") as folder:
+            save_network(kept.network, folder / "model.safetensors")
+            (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
+            if kept.scores is not None and kept.scores.provenance is not None:
+                about = {
+                    "criterion": kept.scores.criterion,
+                    "examples": str(kept.scores.examples),
+                    "provenance": kept.scores.provenance.to_json(),
+                }
+                save_file({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
+            if kept.state:
+                save_file(flattened(kept.state), folder / "momentum.safetensors")
+            for file in folder.iterdir():
+                file.chmod(0o644)
+            folder.chmod(0o755)
+            return {file.name: seals.file_digest(file) for file in sorted(folder.iterdir())}
 
-    def _scores(self, folder: Path) -> Scores | None:
-        """The scores that were kept; None where there are none, or nothing says what they are of (runs of 0.1 kept only a name)."""
-        file = folder / "scores.safetensors"
+    def _history(self) -> list[tuple[Step, dict[str, str]]]:
+        """Each step, with the SHA-256 of each file of its checkpoint (none in runs of an older prunedge)."""
+        file = self.path / "history.jsonl"
         if not file.exists():
+            return []
+        found: list[tuple[Step, dict[str, str]]] = []
+        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+        for number, line in enumerate(lines):
+            try:
+                record, is_sealed = seals.opened(json.loads(line), self.about(file.name))
+                if self.sign and not is_sealed:
+                    raise seals.Broken("it has no checksum")
+                files = record.pop("files", {})
+                step = Step(**record)
+                if step.index != number:
+                    raise seals.Broken(f"it is that of step {step.index}")
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                remedy = "bring it back from a copy, or begin the run anew"
+                raise RunError(f"the history is damaged in line {number + 1}: {error}", where=file, remedy=remedy) from None
+            found.append((step, files))
+        return found
+
+    def _line(self, step: Step, files: Mapping[str, str]) -> str:
+        return json.dumps(seals.sealed({**step.to_json(), **({"files": files} if files else {})}, self.about("history.jsonl")))
+
+    def _known(self) -> str:
+        return ", ".join(str(step.index) for step in self.steps() if step.accepted) or "none"
+
+    def _checked(self, step: int, name: str) -> Path | None:
+        """A file of a step's checkpoint, which is what was written; None where there is none. RunError where it is another."""
+        file, history = self._folder(step) / name, self._history()
+        files = history[step][1] if step < len(history) else {}
+        if not files:
+            self._say_unsealed()
+            return file if file.exists() else None
+        if not file.exists():
+            # Scores and momentum are kept of the last good step alone: only that is gone on from.
+            is_due = name in files and step == last_good([one for one, _ in history]).index
+            if is_due:
+                raise self._damaged_step(file, "it is missing")
+            return None
+        try:
+            if name not in files:
+                raise seals.Broken("this run has not written it")
+            seals.check(file, files)
+        except seals.Broken as error:
+            raise self._damaged_step(file, str(error)) from None
+        return file
+
+    def _needed(self, step: int, name: str) -> Path:
+        file = self._checked(step, name)
+        if file is None:
+            raise self._damaged_step(self._folder(step) / name, "it is missing")
+        return file
+
+    def _say_unsealed(self) -> None:
+        if self.path not in _said_unsealed:
+            _said_unsealed.add(self.path)
+            log.warning("%s: an older prunedge made this run, without checksums: damage in its files may go unnoticed", self.path)
+
+    def _damaged_step(self, file: Path, why: str) -> RunError:
+        remedy = f"bring it back from a copy, or take another step's network: {self._known()}"
+        return RunError(f"damaged, or of another network: {why}", where=file, remedy=remedy)
+
+    def _damaged(self, name: str, error: Exception) -> RunError:
+        why = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
+        again = f"delete it: {REPEATED[name]}" if name in REPEATED else "begin the run anew"
+        return RunError(f"damaged, or of another run: {why}", where=self.path / name, remedy=f"bring it back from a copy, or {again}")
+
+    def _scores(self, step: int) -> Scores | None:
+        """The scores that were kept; None where there are none, or nothing says what they are of (runs of 0.1 kept only a name)."""
+        file = self._checked(step, "scores.safetensors")
+        if file is None:
             return None
         values = _tensors(file)
         with safe_open(file, "pt") as opened:
@@ -294,24 +415,41 @@ class Run:
         return Scores(values, about.get("criterion", ""), int(about.get("examples", 0)), provenance)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold a run for writing until the block ends; what killed processes left in it is removed. InUse when another process holds it."""
+    with held(path, "run"):
+        clear_below(path)
+        # Of an older prunedge, which held nothing.
+        for left in (*(path / "checkpoints").glob(".writing-*"), *path.glob(".training.safetensors-*")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        yield
+
+
 @by_first
 def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        remedy = "choose another --out"
-        if (folder / "recipe.toml").exists():
-            remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
-        raise RunError("the folder is not empty", where=folder, remedy=remedy)
+    _refuse_full(folder)
     checked = Recipe.make("recipe", **recipe)
+    run = Run(folder, checked.model_dump(), secrets.token_hex(8))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        run = Run(folder, checked.model_dump())
-        write_text(folder / "recipe.toml", checked.to_toml())
-        run.write("environment.json", {"verb": verb, **_environment()})
+        with held(folder, "run"):
+            _refuse_full(folder)  # another process may have been faster
+            # The recipe comes last: a folder without one is no run yet, and can be begun again.
+            run.write("environment.json", {"verb": verb, **_environment()})
+            write_recipe(run, checked)
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
     return run
+
+
+def write_recipe(run: Run, recipe: Recipe) -> None:
+    """Write what a run is asked to do, with the run's sign and a checksum in the last line, unless an older prunedge began the run."""
+    text = recipe.to_toml()
+    seal = f"# run {run.sign} sha256 {_seal_of(text, run.sign)}\n" if run.sign else ""
+    write_text(run.path / "recipe.toml", text + seal)
 
 
 def open_run(path: Path | str) -> Run:
@@ -319,14 +457,46 @@ def open_run(path: Path | str) -> Run:
     folder = Path(path)
     if not (folder / "recipe.toml").is_file():
         raise RunError("not a run folder (it holds no recipe.toml)", where=folder, remedy="name the folder that --out made")
-    for left in (folder / "checkpoints").glob(".writing-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    run = Run(folder, Recipe.from_toml(folder / "recipe.toml").model_dump())
+    sign = _sign_of(folder / "recipe.toml")
+    run = Run(folder, Recipe.from_toml(folder / "recipe.toml").model_dump(), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
-    engine = run.read("engine.json") or {"classes": run.recipe["classes"], "fingerprint": run.recipe["data_fingerprint"]}
+    engine = run.engine() or {"classes": run.recipe["classes"], "fingerprint": run.recipe["data_fingerprint"]}
     span = engine.get("range") or run.recipe["range"]
     run.recipe.update(classes=engine["classes"], data_fingerprint=engine["fingerprint"], range=span)
     return run
+
+
+def _refuse_full(folder: Path) -> None:
+    """RunError where a folder holds something, but for what a killed process that began a run there has left."""
+    if not folder.exists():
+        return
+    begun = {"environment.json"} if not (folder / "recipe.toml").exists() else set()
+    if folder.is_dir() and all(is_ours(one.name) or one.name in begun for one in folder.iterdir()):
+        return
+    remedy = "choose another --out"
+    if (folder / "recipe.toml").exists():
+        remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
+    raise RunError("the folder is not empty", where=folder, remedy=remedy)
+
+
+def _seal_of(text: str, sign: str) -> str:
+    return seals.digest(text, f"{sign} recipe.toml")
+
+
+def _sign_of(file: Path) -> str:
+    """The sign of the run that a recipe is of, empty where an older prunedge wrote it. RunError where it is not what was written."""
+    try:
+        # Not read_text: it would take other ends of lines for those that were written.
+        text = file.read_bytes().decode()
+        found = _SEAL.search(text)
+        if found is None and text.rstrip().rpartition("\n")[2].startswith("#"):
+            raise seals.Broken("its last line is no checksum")
+        if found is not None and found[2] != _seal_of(text[: found.start()], found[1]):
+            raise seals.Broken("it differs from its checksum")
+    except ValueError as error:
+        remedy = "bring it back from a copy; where you have edited it, change the run with --resume instead"
+        raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
+    return "" if found is None else found[1]
 
 
 def _environment() -> dict[str, Any]:
@@ -352,8 +522,5 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
+        pass_on(error, where=file)
         raise RunError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; repeat the run") from None
-
-
-def _state(file: Path) -> OptimState | None:
-    return unflattened(_tensors(file)) if file.exists() else None

@@ -32,6 +32,7 @@ from prunedge.graph.ways import other_ways, watching
 from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
+from prunedge.trouble import pass_on
 
 __all__ = [
     "TOLERANCE", "OptimState", "Surgery", "adopt", "masked_outputs", "mend", "operate", "register_size_attribute", "remove",
@@ -234,7 +235,8 @@ class _Search:
         try:
             if aside:
                 _take_other_ways(checked, self._graph)
-        except Exception:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
+        except Exception as error:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
+            pass_on(error)
             for name in aside:
                 pins_of(pinned[name]).needed = True
         for module in pinned.values():
@@ -246,6 +248,7 @@ class _Search:
         try:
             return self._proof.compare(checked, plan, dtype, tolerance, lambda one: self._complete_pins(one, plan)), checked
         except Exception as error:  # whatever the user's forward raises
+            pass_on(error)
             if not strict:
                 raise
             return Verdict(float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"), checked
@@ -322,6 +325,7 @@ def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
             if pins_of(small.get_submodule(name)).needed:
                 wanting.setdefault(name, "its code names sizes from before")
     except Exception as error:  # whatever the user's forward raises
+        pass_on(error)
         wanting = dict.fromkeys(aside, f"{type(error).__name__}: {str(error)[:120]}")
     finally:
         for name in probes & {name for name, _ in pinned_modules(small)}:
@@ -740,5 +744,7 @@ def restore_network(network: nn.Module, file: Path) -> nn.Module:
             sizes = json.loads((opened.metadata() or {}).get("sizes", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
     except (OSError, SafetensorError) as error:
+        if not isinstance(error, FileNotFoundError):
+            pass_on(error, where=file)
         raise WeightsError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; make it again") from None
     return adopt(network, tensors, sizes)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # Windows can't replace a file while somebody reads it, and readers of small files are soon done.
 REPLACE_PATIENCE_S = 2.0
+# Each file waits for the disk by itself; more of them than this are waited for at once.
+MANY = 256
 
 
 def sync_open_file(opened: IO[Any]) -> None:
@@ -60,6 +62,16 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
+def sync_tree(folder: Path) -> None:
+    """Bring all files below a folder to the disk itself: one by one, or where they are many, with all else that waits for the disk."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if len(files) > MANY and hasattr(os, "sync"):
+        os.sync()
+        return
+    for file in files:
+        sync_file(file)
+
+
 def replace(written: Path | str, target: Path | str) -> None:
     """Put a file or folder in the place of `target`, in one step. Where a reader is in the way (Windows), wait a moment for it."""
     until = time.monotonic() + REPLACE_PATIENCE_S
@@ -71,6 +83,11 @@ def replace(written: Path | str, target: Path | str) -> None:
             if os.name != "nt" or time.monotonic() > until:
                 raise
             time.sleep(0.05)
+
+
+def can_lock() -> bool:
+    """Whether the system has locks at all."""
+    return fcntl is not None or msvcrt is not None
 
 
 def lock(opened: IO[Any]) -> None:

@@ -170,6 +170,7 @@ def _changed(bundle: Bundle, out: Path, file: str, change: Any) -> Path:
     shutil.copytree(bundle.path, out)
     change(out / file)
     manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["sha256"]
     manifest["files"][file] |= {"sha256": sha256(out / file), "bytes": (out / file).stat().st_size}
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out

@@ -17,6 +17,7 @@ from prunedge.report import write_report
 from prunedge.report.page import command
 from prunedge.runs import Run, open_run
 from tests.needs import program
+from tests.tampering import as_older
 
 QUIET = [
     "--no-sandbox",
@@ -128,6 +129,7 @@ def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width:
 def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
+    as_older(copy)
     lines = [json.loads(line) for line in (copy / "history.jsonl").read_text().splitlines()]
     for line in lines:
         line |= {"latency_ms": 10.0 / (line["index"] + 1), "predicted_ms": 12.0 / (line["index"] + 1)}

@@ -18,6 +18,7 @@ from prunedge.runs import open_run
 from prunedge.study import Grid, collect, create, open_book, ready
 from prunedge.study.local import divided, run_local
 from tests.commands import Started, prunedge
+from tests.tampering import as_older
 
 
 def figures(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -82,6 +83,7 @@ def test_trials_that_did_not_compare_criteria_are_told(values: dict[str, object]
     collect(book)
     assert not caplog.records
     old = book.trials[1]
+    as_older(book.folder(old))
     file = book.folder(old) / "history.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines:

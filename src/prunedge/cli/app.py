@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from prunedge import __version__, ranks
-from prunedge.errors import PrunedgeError
+from prunedge.errors import MachineError, PrunedgeError
+from prunedge.trouble import machine_error
 
 if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
@@ -69,12 +71,14 @@ def make_app(verb: str | None) -> App:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     try:
         _obey(tokens)
     except KeyboardInterrupt:
         sys.stderr.write(f"\ninterrupted{_how_to_go_on(tokens)}\n")
         sys.exit(130)
     except BrokenPipeError:
+        _let_go_of_streams()
         sys.exit(141)
     sys.exit(0)
 
@@ -91,8 +95,11 @@ def _obey(tokens: list[str]) -> None:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
     try:
         make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # a full disk may show itself only now
     except CycloptsError as error:
         _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
+    except MachineError as error:
+        _fail(" ".join(str(error).split()) + _how_to_go_on(tokens))
     except PrunedgeError as error:
         _fail(" ".join(str(error).split()))
     except ModuleNotFoundError as error:
@@ -101,6 +108,41 @@ def _obey(tokens: list[str]) -> None:
         if extra is None:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        trouble = machine_error(error, where="the output" if _is_of_output() else None)
+        if trouble is None:
+            raise
+        _fail(" ".join(str(trouble).split()) + _how_to_go_on(tokens))
+
+
+def _open_streams() -> None:
+    """Let standard streams that were closed lead nowhere: the first file to be opened would else take their number and their output."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _is_of_output() -> bool:
+    """Whether what was printed can't be written: what could not be written then can't be now, either."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _let_go_of_streams((sys.stdout,))
+        return True
+    return False
+
+
+def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:
+    """Let what still waits to be printed lead nowhere: Python would try again at its end, and complain."""
+    for stream in streams or (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _how_to_go_on(tokens: Sequence[str]) -> str:
@@ -130,5 +172,7 @@ def _fail(what: str, remedy: str | None = None) -> NoReturn:
         # Nearly always the first process fails in the same way, says so, and torchrun ends this one while it waits.
         time.sleep(REPORT_AFTER_S)
         place = f"process {ranks.rank()}: "
-    sys.stderr.write(f"error: {place}{what}" + (f": {remedy}" if remedy else "") + "\n")
+    with suppress(OSError):  # nobody listens
+        sys.stderr.write(f"error: {place}{what}" + (f": {remedy}" if remedy else "") + "\n")
+        sys.stderr.flush()
     sys.exit(2)

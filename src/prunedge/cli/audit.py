@@ -78,7 +78,7 @@ def audit(
     from prunedge.cli.console import print_json, progress
     from prunedge.errors import PrunedgeError
     from prunedge.models import build
-    from prunedge.recipe import PICTURE_KEYS
+    from prunedge.recipe import LARGEST_SEED, PICTURE_KEYS
     from prunedge.runs import open_run
 
     if model is not None and (run is None) == (data is None):
@@ -90,6 +90,8 @@ def audit(
     asked = Asked(tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (), None if channels == "all" else channels, pictures)
     if pictures < 1 or (asked.channels is not None and asked.channels < 2):
         raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
     with progress("auditing", quiet=json) as advance:
         if model is None:
             assert run is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,21 +80,23 @@ def bench(
     if not paths:
         raise BundleError("no bundle to measure", remedy="prunedge bench BUNDLE, a folder that `prunedge export` made")
     opened = [open_bundle(path) for path in paths]
-    run = None
-    if out is not None:
-        # Before the measuring, which is lost when the run folder is not one, or needs what a device does not have.
-        from prunedge.runs import open_run
-
-        run = open_run(out)
+    if device is not None and data is not None:
+        raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")
     numbers = {"patches": patches, "batch": batch, "threads": threads, "cpus": cpus, "memory": memory, "profile": profile or None}
-    if device is None:
-        result = _here(opened, runtime or [None], batches or [], data, numbers, json)
-    else:
-        if data is not None:
-            raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")
-        result = _there(device, opened, runtime or [], batches or [], numbers, json)
-    if run is not None:
-        run.write("bench.json", replace(result, profile=None).to_json())
+    with ExitStack() as stack:
+        run = None
+        if out is not None:
+            # Before the measuring, which is lost when the run folder is not one, is in use, or needs what a device does not have.
+            from prunedge.runs import open_run, writing
+
+            run = open_run(out)
+            stack.enter_context(writing(out))
+        if device is None:
+            result = _here(opened, runtime or [None], batches or [], data, numbers, json)
+        else:
+            result = _there(device, opened, runtime or [], batches or [], numbers, json)
+        if run is not None:
+            run.write("bench.json", replace(result, profile=None).to_json())
     written = write_bench_profile(result.profile, Path("prunedge-profile") if out is None else out / "profile") if result.profile else None
     if json:
         print_json(result.to_json())

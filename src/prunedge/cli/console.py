@@ -16,8 +16,17 @@ from prunedge.ranks import rank
 
 Advance = Callable[[int, int, str], None]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=rank() > 0)
+
+class _Pipe(Console):
+    """A console that lets its caller know when nobody reads it any more, as `print` does."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich does by itself: end the process with the exit code of an error."""
+        raise BrokenPipeError
+
+
+out = _Pipe(highlight=False, soft_wrap=True)
+err = _Pipe(stderr=True, highlight=False, soft_wrap=True, quiet=rank() > 0)
 
 
 def print_json(value: Any) -> None:

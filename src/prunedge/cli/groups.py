@@ -45,6 +45,7 @@ def groups(
 
     from prunedge.cli.console import print_json, say
     from prunedge.errors import PrunedgeError
+    from prunedge.files import write_text
     from prunedge.graph import trace
     from prunedge.models import build
     from prunedge.report.diagram import diagram
@@ -56,7 +57,7 @@ def groups(
     graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
     if svg is not None:
         try:
-            svg.write_text(diagram(graph, title=model or str(start)), encoding="utf-8")
+            write_text(svg, diagram(graph, title=model or str(start)))
         except OSError as error:
             raise PrunedgeError(f"can't write: {error.strerror}", where=svg, remedy="choose another --svg") from None
     if json:

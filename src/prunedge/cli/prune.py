@@ -273,7 +273,7 @@ def sentence(run: Run) -> str:
     from prunedge.runs import SEEN
 
     steps, best = run.steps(), run.best()
-    stop = (run.read("stop.json") or {}).get("reason", "")
+    stop = run.stopped()
     references = run.references()
     title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
     lines = [title] if len(references) > 1 else []

@@ -52,7 +52,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     for step in opened.steps():
         if step.limited:
             print(f"step {step.index}: {step.limited}")
-    for record, kind in (("weights.json", Loaded), ("lr.json", Rate)):
-        if (found := opened.read(record)) is not None:
-            print(kind.from_json(found).sentence())
+    for told in (opened.read_as("weights.json", Loaded.from_json), opened.read_as("lr.json", Rate.from_json)):
+        if told is not None:
+            print(told.sentence())
     print(sentence(opened))

@@ -372,6 +372,7 @@ def _run(grid: Grid, where: Where) -> None:
     from prunedge.cli.console import print_json, progress, say
     from prunedge.errors import PrunedgeError
     from prunedge.study import create, run
+    from prunedge.study.local import NOT_NOTED
 
     book = create(where.out, grid)
     if not where.json:
@@ -393,6 +394,9 @@ def _run(grid: Grid, where: Where) -> None:
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
         raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")
+    if counts.left:
+        what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
+        raise PrunedgeError(what, remedy="mend it and give the same command again")
 
 
 def _values(common: Common | None) -> dict[str, Any]:

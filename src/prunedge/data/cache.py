@@ -2,21 +2,24 @@
 
 Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one epoch of 100,000 pictures.
 
-Safe when runs share it: an array is filled under a lock into a temporary file and renamed when whole, so another run
-sees all of it or nothing, also after a `kill -9`. Bounded: the arrays that were used least lately make room. An array
-in use is locked (flock) and stays.
+Safe when runs share it: an array is filled under a lock in a hidden place and renamed when whole and on the disk, so another run
+sees all of it or nothing, also after a `kill -9` or a power cut. What is damaged nevertheless is noticed by its checksums (an array's frame
+when it is opened, each picture when it is first read), said, and made anew. Bounded: the arrays that were used least lately make room.
+An array in use is locked (flock) and stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,6 +32,7 @@ from prunedge.data.places import cache_folder
 from prunedge.data.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.pictures import Greys
 from prunedge.errors import DataError
+from prunedge.files import clear_leftovers, written
 from prunedge.systems import lock_shared, locked_against_readers
 
 if TYPE_CHECKING:
@@ -36,8 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of the decoding and its notes; a change makes old arrays useless
+VERSION = 4  # of the decoding and its notes; a change makes old arrays useless
 LIMIT_BYTES = 20 * 2**30
+# The end of an array's file: how long its header and its notes are, and the SHA-256 of both. For the pixels the notes have digests.
+LENGTHS, SEAL = 20, 64
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,9 @@ def decode_all(
     needed = len(paths) * size * size * 3
     try:
         home.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(home)
         with FileLock(target.with_suffix(".lock")):
-            if not target.exists():
+            if not _is_sound(target):
                 fetch_all(paths)
                 # What the cache holds already can make room.
                 if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
@@ -95,12 +102,16 @@ Notes = tuple[tuple[str, ...], dict[int, str], tuple[Look | None, ...]]  # diges
 
 @dataclass(frozen=True)
 class _Array:
-    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the notes behind them."""
+    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the notes behind them.
+
+    `checked` has a 1 at the place of each row that was compared with its digest.
+    """
 
     file: IO[bytes]
     start: int
     shape: tuple[int, ...]
     notes: Notes
+    checked: bytearray = field(default_factory=bytearray)
 
 
 # One for each array and process. The open file keeps the lock by which other processes' _make_room leaves it alone.
@@ -126,16 +137,20 @@ def digests_of(split: Split) -> list[str]:
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several threads may. Raises DataError
-    when the file was deleted or cut short.
+    when the file was deleted or is damaged; it is removed then, so that the next command makes it anew.
     """
     try:
         array = _opened(cache)
     except FileNotFoundError:
         remedy = "load the data again"
         raise DataError("the cache of decoded pictures was deleted", where=cache, remedy=remedy) from None
+    except _DAMAGE as error:
+        raise _given_up(cache, error) from None
     wanted = np.asarray(rows, np.int64).reshape(-1)
     if not hasattr(os, "preadv"):  # Windows and macOS: a mapping that ends with the call
-        return np.memmap(array.file, np.uint8, "r", array.start, array.shape)[wanted]
+        pixels = np.asarray(np.memmap(array.file, np.uint8, "r", array.start, array.shape)[wanted])
+        _check(cache, array, wanted, pixels)
+        return pixels
     pixels = np.empty((len(wanted), *array.shape[1:]), np.uint8)
     one = int(np.prod(array.shape[1:]))
     for place in np.argsort(wanted, kind="stable").tolist():  # forwards through the file, as disks like it
@@ -145,26 +160,100 @@ def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         while len(left):
             got = os.preadv(array.file.fileno(), [left], offset)
             if not got:
-                raise DataError("the cache of decoded pictures was cut short", where=cache, remedy="delete it and load the data again")
+                raise _given_up(cache, ValueError("it was cut short"))
             left, offset = left[got:], offset + got
+    _check(cache, array, wanted, pixels)
     return pixels
 
 
 def _opened(cache: Path) -> _Array:
+    """The open array; FileNotFoundError when it isn't there, one of `_DAMAGE` when it is damaged."""
     if cache not in _open:
-        file = cache.open("rb")
-        lock_shared(file)
-        os.utime(cache)  # the last use, by which room is made
-        read_magic(file)
-        shape, _, _ = read_array_header_1_0(file)
-        start = file.tell()
-        file.seek(start + int(np.prod(shape)))
-        notes = json.loads(file.read())
-        unreadable = {int(i): why for i, why in notes["unreadable"].items()}
-        kinds = [kind and Look(*kind) for kind in notes["kinds"]]
-        looks = tuple(kinds[i] for i in notes["looks"])
-        _open[cache] = _Array(file, start, shape, (tuple(notes["digests"]), unreadable, looks))
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(cache.open("rb"))
+            lock_shared(file)
+            with contextlib.suppress(OSError):  # somebody else's cache
+                os.utime(cache)  # the last use, by which room is made
+            _open[cache] = _read(file)
+            stack.pop_all()  # it stays open
     return _open[cache]
+
+
+# What reading a damaged array raises.
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, EOFError)
+
+
+def _read(file: IO[bytes]) -> _Array:
+    whole = os.fstat(file.fileno()).st_size
+    file.seek(max(0, whole - LENGTHS - SEAL))
+    end = file.read()
+    header_size, notes_size = int(end[:8]), int(end[8:LENGTHS])
+    notes_at = whole - LENGTHS - SEAL - notes_size
+    file.seek(0)
+    header = file.read(header_size)
+    file.seek(notes_at)
+    text = file.read(notes_size)
+    if end[LENGTHS:].decode() != _seal(header, text, end[:LENGTHS]):
+        raise ValueError("it differs from its checksum")
+    file.seek(0)
+    read_magic(file)
+    shape, _, _ = read_array_header_1_0(file)
+    if notes_at - file.tell() != int(np.prod(shape)):
+        raise ValueError("it was cut short")
+    notes = json.loads(text)
+    unreadable = {int(i): why for i, why in notes["unreadable"].items()}
+    kinds = [kind and Look(*kind) for kind in notes["kinds"]]
+    looks = tuple(kinds[i] for i in notes["looks"])
+    return _Array(file, header_size, shape, (tuple(notes["digests"]), unreadable, looks), bytearray(shape[0]))
+
+
+def _is_sound(cache: Path) -> bool:
+    """Whether there is such an array, and it can be opened; one that can't is said, and removed."""
+    try:
+        _opened(cache)
+    except FileNotFoundError:
+        return False
+    except (*_DAMAGE, OSError) as error:
+        # Too many open files, or no memory: that is no fault of the array.
+        if isinstance(error, OSError) and error.errno not in (errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR):
+            raise
+        log.warning("a file of the cache is damaged and made anew: %s (%s)", cache, error)
+        _remove(cache)
+        return False
+    return True
+
+
+def _check(cache: Path, array: _Array, rows: np.ndarray, pixels: np.ndarray) -> None:
+    """Compare rows with their digests when they are read for the first time; DataError when one differs."""
+    for place, row in enumerate(rows.tolist()):
+        if array.checked[row]:
+            continue
+        # Without a digest: the picture can't be read, and its row is nobody's.
+        if (known := array.notes[0][row]) and _digest(pixels[place]) != known:
+            raise _given_up(cache, ValueError(f"picture {row} differs from its checksum"))
+        array.checked[row] = 1
+
+
+def _given_up(cache: Path, error: Exception) -> DataError:
+    """Remove a damaged array, and say so."""
+    _remove(cache)
+    remedy = "it has been removed: the same command makes it anew, and `--resume` goes on with a run that has begun"
+    return DataError(f"the cache of decoded pictures is damaged ({error})", where=cache, remedy=remedy)
+
+
+def _remove(cache: Path) -> None:
+    known = _open.pop(cache, None)
+    if known is not None:
+        known.file.close()
+    shutil.rmtree(cache) if cache.is_dir() else cache.unlink(missing_ok=True)
+
+
+def _seal(header: bytes, notes: bytes, lengths: bytes) -> str:
+    return hashlib.sha256(header + notes + lengths).hexdigest()
+
+
+def _digest(picture: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=12).hexdigest()
 
 
 def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = None) -> str:
@@ -186,21 +275,19 @@ def _stamp(path: Path) -> str:
 
 def _write(target: Path, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> None:
     """Fill the array under another name and rename it when whole; the notes follow the pixels, so that both come at once."""
-    for left_over in target.parent.glob(f"{target.stem}.tmp*"):  # of a run that was killed: the lock is ours now
-        left_over.unlink(missing_ok=True)
-    temporary = target.with_suffix(f".tmp{os.getpid()}")
-    try:
-        # Written in order, not through a mapping: a full disk is then an error and not a crash of the process.
-        with temporary.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
-            write_array_header_1_0(file, header)
-            digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
-            kinds = {look: i for i, look in enumerate(dict.fromkeys(looks))}  # few, where there are many pictures
-            notes = {"digests": digests, "unreadable": unreadable, "kinds": list(kinds), "looks": [kinds[look] for look in looks]}
-            file.write(json.dumps(notes).encode())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Written in order, not through a mapping: a full disk is then an error and not a crash of the process.
+    with written(target) as temporary, temporary.open("wb") as file:
+        about = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
+        frame = io.BytesIO()
+        write_array_header_1_0(frame, about)
+        header = frame.getvalue()
+        file.write(header)
+        digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
+        kinds = {look: i for i, look in enumerate(dict.fromkeys(looks))}  # few, where there are many pictures
+        notes = {"digests": digests, "unreadable": unreadable, "kinds": list(kinds), "looks": [kinds[look] for look in looks]}
+        text = json.dumps(notes).encode()
+        lengths = f"{len(header):8d}{len(text):12d}".encode()
+        file.write(text + lengths + _seal(header, text, lengths).encode())
 
 
 def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> Notes:
@@ -225,7 +312,7 @@ def _decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarra
         if isinstance(found, str):
             return found, "", None
         picture, look = found
-        return picture, hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest(), look
+        return picture, _digest(picture), look
 
     return work
 
@@ -251,7 +338,8 @@ def _used(home: Path) -> int:
 def _make_room(home: Path, limit: int) -> None:
     """Delete what killed runs left, then copies of shards, then unused arrays, the least lately used first, until `limit` bytes remain."""
     with FileLock(home / "room.lock"):
-        for path in home.glob("*.tmp*"):
+        clear_leftovers(home)
+        for path in home.glob("*.tmp*"):  # of an older prunedge
             with _unused(path.with_suffix(".npy")) as free:
                 if free:
                     path.unlink(missing_ok=True)

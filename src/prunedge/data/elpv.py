@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from prunedge.errors import DataError, ExtraMissing
+from prunedge.files import write_text, written
 
 
 def write_elpv(out: Path | str) -> Path:
@@ -46,14 +48,14 @@ def _place(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
+        with written(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _write_manifest(target: Path, rows: list[tuple[str, str, str, str]]) -> Path:
-    temporary = target.with_suffix(f".tmp{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "label", "probability", "cell"))
-        writer.writerows(rows)
-    temporary.replace(target)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("path", "label", "probability", "cell"))
+    writer.writerows(rows)
+    write_text(target, text.getvalue())
     return target

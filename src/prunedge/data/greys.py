@@ -7,8 +7,6 @@ what an X-ray or a thermal camera measured would be lost.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from filelock import FileLock
 from PIL import Image
 
 from prunedge.data.cache import fingerprint
+from prunedge.data.cached import cached, keep_cached
 from prunedge.data.decode import Progress, at_once, tried
 from prunedge.data.places import cache_folder
 from prunedge.edge.pictures import COLOURS, EIGHT, Depth, Greys, depth_of, is_deep, refuse_no_numbers, rgb, settled, upright
@@ -59,11 +58,8 @@ class MixedGreys(DataError):
 
 def known_survey(paths: Sequence[Path], folder: Path | str | None = None) -> tuple[Shade | str, ...] | None:
     """What an earlier `survey` of these pictures found, if there was one: None for sets of eight-bit pictures alone."""
-    try:
-        records = json.loads(_file(paths, folder).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return tuple(record if isinstance(record, str) else Shade(**record) for record in records)
+    records = cached(_file(paths, folder))
+    return None if records is None else tuple(record if isinstance(record, str) else Shade(**record) for record in records)
 
 
 def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Progress | None = None) -> tuple[Shade | str, ...]:
@@ -78,9 +74,7 @@ def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Pr
     file = _file(paths, folder)
     try:
         with FileLock(file.with_suffix(".lock")):
-            temporary = file.with_suffix(f".tmp{os.getpid()}")
-            temporary.write_text(json.dumps([shade if isinstance(shade, str) else asdict(shade) for shade in found]))
-            temporary.replace(file)
+            keep_cached(file, [shade if isinstance(shade, str) else asdict(shade) for shade in found])
     except OSError as error:
         raise DataError(f"can't use the cache: {error}", where=file.parent, remedy="set PRUNEDGE_CACHE to a folder with room") from None
     return tuple(found)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.pictures import is_deep
 from prunedge.errors import DataError
+from prunedge.files import written_folder
 
 Unmasked = Literal["error", "skip", "intact"]
 
@@ -90,9 +90,10 @@ def cut_patches(
     DataError, which names every photograph that is unreadable or doesn't fit its mask at once.
     """
     _check_numbers(size, size if stride is None else stride, min_damage, intact_per_damaged, (damaged, intact))
+    if seed < 0:
+        raise DataError(f"a seed of {seed}", where="--seed", remedy="give 0 or more")
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError("there is something already", where=target, remedy="give a folder that is empty or not there yet")
+    _refuse_full(target)
     pairs, bare = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
     found, small = _plan(pairs, _grouping(group_by, pairs), size, stride or size, threshold, progress)
     chosen, faint, surplus = _choose(found, min_damage, intact_per_damaged, seed)
@@ -127,7 +128,7 @@ def _check_numbers(size: int, stride: int, min_damage: float, ratio: float | Non
             (size < 8, f"patches of {size} pixels: at least 8"),
             (stride < 1, f"a stride of {stride} pixels: at least 1"),
             (not 0 < min_damage <= 1, f"a damaged share of {min_damage}: above 0 and at most 1"),
-            (ratio is not None and ratio <= 0, f"{ratio} intact patches for a damaged one: above 0"),
+            (ratio is not None and not 0 < ratio < inf, f"{ratio} intact patches for a damaged one: above 0, and finite"),
             (labels[0] == labels[1], f"both labels are '{labels[0]}': two different names"),
             (any(not re.fullmatch(r"[^/\\.\s][^/\\]*", name) for name in labels), "labels become folders: no slashes"),
         )
@@ -135,6 +136,11 @@ def _check_numbers(size: int, stride: int, min_damage: float, ratio: float | Non
     ]
     if faults:
         raise DataError("; ".join(faults))
+
+
+def _refuse_full(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError("there is something already", where=target, remedy="give a folder that is empty or not there yet")
 
 
 def _masked(pairs: list[Pair], unmasked: Unmasked, masks: Path | str) -> tuple[list[Pair], tuple[str, ...]]:
@@ -220,9 +226,8 @@ def _choose(found: Sequence[_Squares], min_damage: float, ratio: float | None, s
 
 def _write(target: Path, chosen: Sequence[_Squares], size: int, labels: tuple[str, str], progress: Progress | None) -> None:
     """Cut into a folder beside `target` that takes its name when all is done."""
-    temporary = target.absolute().with_name(f"{target.name}.tmp{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
+    with written_folder(target, "set of patches") as temporary:
+        _refuse_full(target)  # another process may have been faster
         with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "label", "source", "x", "y", "size", "damage"))
@@ -234,13 +239,6 @@ def _write(target: Path, chosen: Sequence[_Squares], size: int, labels: tuple[st
                     progress(i + 1, len(chosen), "cutting patches")
         if bad:
             raise DataError(f"{len(bad)} photographs can't be read: {', '.join(bad)}", remedy="replace or remove them")
-        if target.exists():
-            target.rmdir()
-        temporary.replace(target)
-    except OSError as error:
-        raise DataError(f"can't write the patches: {error}", where=target, remedy="give a folder that can be written") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> list[tuple[object, ...]] | str:

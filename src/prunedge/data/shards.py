@@ -8,7 +8,6 @@ Nothing is unpacked onto the disk, and nothing unpickled: of a sample only the p
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -18,7 +17,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from prunedge import files
 from prunedge.data import stores
+from prunedge.data.cached import cached, keep_cached
 from prunedge.data.members import Member, index
 from prunedge.data.places import SHARD, cache_folder, is_url, written
 from prunedge.errors import DataError
@@ -55,13 +56,12 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):
-            if record.exists():
-                pictures = {one: Member(*values) for one, values in json.loads(record.read_bytes()).items()}
-            else:
+            found = cached(record)
+            if found is None:
                 pictures = _index(place, copy, size)
-                temporary = record.with_suffix(f".tmp{os.getpid()}")
-                temporary.write_text(json.dumps(pictures))
-                temporary.replace(record)
+                keep_cached(record, pictures)
+            else:
+                pictures = {one: Member(*values) for one, values in found.items()}
     except OSError as error:
         raise DataError(f"can't use the cache: {error}", where=folder, remedy="set PRUNEDGE_CACHE to a folder with room") from None
     _open[place] = Shard(place, stamp, pictures, copy)
@@ -103,8 +103,8 @@ def fetch_all(paths: Iterable[Path]) -> None:
     """Copy the shards of these pictures that lie behind URLs into the cache, each in one go, as far as there is room."""
     for shard in _remote(paths):
         with FileLock(shard.copy.with_suffix(".lock")):
-            if not shard.copy.exists():
-                size, version = stores.about(shard.place)
+            size, version = stores.about(shard.place)
+            if not _is_whole(shard.copy, size):
                 if not shard.stamp.endswith(f"\t{version}"):
                     raise _changed(shard.place)
                 _fetch(shard.place, shard.copy, size)
@@ -159,11 +159,16 @@ def _index(place: str, copy: Path, size: int | None) -> dict[str, Member]:
     if not is_url(place):
         with open(place, "rb") as file:
             return index(file, place)
-    if copy.exists() or _fetch(place, copy, size):
+    if _is_whole(copy, size) or _fetch(place, copy, size):
         with copy.open("rb") as file:
             return index(file, place)
     with stores.opened(place) as file:
         return index(file, place)
+
+
+def _is_whole(copy: Path, size: int | None) -> bool:
+    """Whether there is a copy of a shard, as long as the shard."""
+    return copy.exists() and size in (None, copy.stat().st_size)
 
 
 def _fetch(place: str, copy: Path, size: int | None) -> bool:
@@ -173,12 +178,6 @@ def _fetch(place: str, copy: Path, size: int | None) -> bool:
         text = "no room in %s for a copy of %s (%.1f GB): its pictures are asked for one by one"
         log.warning(text, copy.parent, place, (size or 0) / 2**30)
         return False
-    for left_over in copy.parent.glob(f"{copy.stem}.tmp*"):  # of a process that was killed: the lock is ours now
-        left_over.unlink(missing_ok=True)
-    temporary = copy.with_suffix(f".tmp{os.getpid()}")
-    try:
+    with files.written(copy) as temporary:
         stores.fetch(place, temporary, size)
-        temporary.replace(copy)
-    finally:
-        temporary.unlink(missing_ok=True)
     return True

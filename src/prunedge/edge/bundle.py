@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from prunedge import seals
 from prunedge.edge.pictures import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
@@ -115,6 +115,7 @@ class Manifest(BaseModel):
     when the network was trained on eight-bit pictures.
 
     `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
+    `sha256` is the checksum of all the rest (`prunedge.seals`), empty where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,6 +135,7 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     about: dict[str, Any] = {}
     files: dict[str, FileEntry]
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,18 @@ def open_bundle(path: Path | str) -> Bundle:
         file = _inside(folder, name)
         if not entry.needed and not file.exists():
             continue
+        if file.is_file() and file.stat().st_size == entry.bytes and sha256(file) == entry.sha256:
+            continue
+        _check_seal(folder / MANIFEST)  # or is it the manifest that is damaged?
         if not file.is_file():
             raise BundleError("a file of the bundle is missing", where=file, remedy="export or copy the bundle again")
-        if file.stat().st_size != entry.bytes or sha256(file) != entry.sha256:
-            raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
+        raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
     for target, form in manifest.forms.items():
         wrong = target not in TARGETS or form.files[0] != TARGETS[target].file
         if wrong or any(name not in manifest.files or not manifest.files[name].needed for name in form.files):
             known = f"targets of this prunedge: {', '.join(TARGETS)}"
             raise BundleError(f"the manifest's '{target}' is not one that can be run", where=folder / MANIFEST, remedy=known)
+    _check_seal(folder / MANIFEST)
     if SELFTEST not in manifest.files:
         raise BundleError(f"the manifest names no {SELFTEST}", where=folder / MANIFEST, remedy="export the bundle again")
     return Bundle(folder, manifest)
@@ -203,16 +208,16 @@ def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (
         name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, needed=name not in optional) for name in names
     }
     manifest = Manifest(files=files, **values)
+    text = json.dumps(seals.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST), indent=1)
     with (folder / MANIFEST).open("w", encoding="utf-8") as opened:
-        opened.write(json.dumps(manifest.model_dump(), indent=1))
+        opened.write(text)
         sync_open_file(opened)
     return manifest
 
 
 def sha256(file: Path) -> str:
     """The file's SHA-256 in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return seals.file_digest(file)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -230,6 +235,14 @@ def _manifest(folder: Path) -> Manifest:
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None
+
+
+def _check_seal(file: Path) -> None:
+    """BundleError where a manifest is not what was written. (Whether that was by whom it should be, a signature says.)"""
+    try:
+        seals.opened(json.loads(file.read_bytes()), MANIFEST)
+    except ValueError as error:
+        raise BundleError(f"the manifest is damaged ({error})", where=file, remedy="export or copy the bundle again") from None
 
 
 def _inside(folder: Path, name: str) -> Path:

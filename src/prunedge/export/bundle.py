@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
+from prunedge.files import written_folder
 from prunedge.graph import copied
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.surgery import save_network
@@ -74,16 +73,15 @@ def export_bundle(
             f"unknown format '{unknown[0]}'" if unknown else "no format", where="--format", remedy=f"choose {', '.join(TARGETS)}"
         )
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    _refuse_full(target)
+    with written_folder(target, "bundle") as folder:
+        _refuse_full(target)  # another process may have been faster
         if any(x.device.type != "cpu" for x in network.parameters()):
             network = copied(network)  # the caller's stays where it is
         network = network.cpu().eval()
         refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
-        with tempfile.TemporaryDirectory() as elsewhere:
+        # Inside, and gone before the files are counted: whatever happens, the next command finds and removes all of it at once.
+        with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
             onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
             source = Source(network, size, folder, onnx, calibration)
@@ -98,16 +96,16 @@ def export_bundle(
             versions=_versions(), about=dict(about or {}), view=view,
             greys=None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed),
         )  # fmt: skip
-        # Temporary folders and files are private; a bundle is made to be copied.
+        # Whatever the writer's own rights are: a bundle is made to be copied.
         folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o755 if file.suffix == ".sh" else 0o644)
-        if target.exists():
-            target.rmdir()
-        os.replace(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return open_bundle(target)
+
+
+def _refuse_full(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 
 
 def _once(network: nn.Module, file: Path, size: int) -> Callable[[], Path]:

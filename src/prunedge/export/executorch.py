@@ -11,6 +11,7 @@ import torch
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
+from prunedge.trouble import pass_on
 
 
 def write(source: Source) -> list[str]:
@@ -26,6 +27,7 @@ def write(source: Source) -> list[str]:
             program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         (source.folder / name).write_bytes(program.buffer)
     except Exception as error:  # executorch raises many kinds
+        pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(f"ExecuTorch can't lower the network: {why}", remedy="leave executorch out") from error
     return [name]

@@ -14,6 +14,7 @@ from torch import nn
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
+from prunedge.trouble import pass_on
 
 OPSET = 18
 
@@ -45,6 +46,7 @@ def write_onnx(network: nn.Module, file: Path, size: int) -> None:
         # One file, so that the bundle can be moved and checked as a whole.
         onnx.save_model(program.model_proto, str(file), save_as_external_data=False)
     except Exception as error:  # torch.export raises many kinds
+        pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
             f"torch can't export the network to ONNX: {why}", where=type(network).__name__, remedy="does its forward depend on values?"

@@ -13,6 +13,7 @@ import torch
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
+from prunedge.trouble import pass_on
 
 
 def write(source: Source) -> list[str]:
@@ -36,7 +37,7 @@ def write(source: Source) -> list[str]:
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser warns on the root logger of what quant_pre_process has done already
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=source.folder) as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(source.onnx()), str(prepared), skip_symbolic_shape=True)
             quantize_static(
@@ -45,6 +46,7 @@ def write(source: Source) -> list[str]:
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
             )  # fmt: skip
     except Exception as error:  # the quantiser raises many kinds
+        pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(f"ONNX Runtime can't quantise the network: {why}", remedy="leave onnx-int8 out") from error
     finally:

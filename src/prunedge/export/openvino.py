@@ -7,6 +7,7 @@ from typing import Any
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
+from prunedge.trouble import pass_on
 
 
 def write(source: Source) -> list[str]:
@@ -21,6 +22,7 @@ def model(source: Source) -> Any:
     try:
         return openvino.convert_model(source.onnx())
     except Exception as error:  # openvino raises kinds of its own
+        pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(f"OpenVINO can't convert the network: {why}", remedy="leave openvino out") from error
 

@@ -10,6 +10,7 @@ from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.openvino import model, save
 from prunedge.export.source import Source
+from prunedge.trouble import pass_on
 
 
 def write(source: Source) -> list[str]:
@@ -26,6 +27,7 @@ def write(source: Source) -> list[str]:
         with contextlib.redirect_stdout(io.StringIO()):
             quantised = nncf.quantize(model(source), calibration, subset_size=len(pictures))
     except Exception as error:  # nncf raises kinds of its own
+        pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out") from error
     return save(quantised, source, TARGETS["openvino-int8"].file)

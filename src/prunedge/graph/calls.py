@@ -34,6 +34,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
 from prunedge.graph.picks import Picked, Positions, is_pick, picked, repicked, tensor_of
+from prunedge.trouble import pass_on
 
 
 class Call(NamedTuple):
@@ -338,6 +339,7 @@ class _Pinned(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except RuntimeError as error:
+            pass_on(error)
             raise self._strange(site, f"met a tensor that its sizes do not fit ({error}) at a reshape or split") from error
 
     def _known(self, site: str) -> Call:

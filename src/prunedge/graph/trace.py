@@ -22,6 +22,7 @@ from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.graph.undisturbed import refresh, undisturbed
 from prunedge.graph.ways import OUTPUT, Aside, Beside, batched, look_aside, methods_beside, watching
 from prunedge.spans import timed
+from prunedge.trouble import pass_on
 
 Attention = Literal["heads", "width"]
 Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has
@@ -142,6 +143,7 @@ def _run(
             # A generator goes on running while its tensors are taken out.
             seen = seen_in(call(network, example), network)
     except Exception as error:
+        pass_on(error)
         if only is not None:
             # Training mode may need what an example lacks; whatever only it uses then stays as it is.
             for name in only:
@@ -180,7 +182,8 @@ def _others(
         try:
             with torch.no_grad(), watching(network, sized, methods) as verdicts, sized:
                 seen_in(call(network, batch), network)
-        except Exception:  # whatever the user's forward raises: this way can't be taken
+        except Exception as error:  # whatever the user's forward raises: this way can't be taken
+            pass_on(error)
             return None
         for name, methods_of in verdicts.items():
             if alike := tuple(method for method, why in methods_of.items() if not why):

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from prunedge.errors import SurgeryError
+from prunedge.trouble import pass_on
 
 # What holds no state of a network's own.
 _LEAVES = (str, bytes, int, float, complex, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, np.ndarray, torch.dtype)
@@ -75,6 +76,7 @@ def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:  # whatever is in the user's modules
+        pass_on(error)
         raise SurgeryError(
             f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
             remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 from prunedge.graph.calls import Call, Shape, SizedCalls, run_way, uncounted, ways
 from prunedge.graph.examples import batch_of, tensors_of
 from prunedge.graph.labels import Ledger, Sized
+from prunedge.trouble import pass_on
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
 Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
@@ -186,6 +187,7 @@ def _beside(module: nn.Module, args: Any, kwargs: Any, verdicts: dict[str, str])
         try:
             answers[method] = run_way(getattr(module, method), *mine)
         except Exception as error:  # whatever the user's code raises
+            pass_on(error)
             verdicts[method] = f"{type(error).__name__}: {str(error)[:120]}"
     return answers
 

@@ -25,6 +25,15 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
+def tensors_digest(tensors: Mapping[str, torch.Tensor], about: str) -> str:
+    """The SHA-256 of named tensors, whichever their order, and of what is told about them."""
+    digest = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(_bytes(tensors[name]))
+    return digest.hexdigest()
+
+
 def function_digest(function: Any) -> str | None:
     """Stands for what a function does: its code, and what that refers to; None where it can't be told.
 

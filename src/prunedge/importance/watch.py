@@ -30,6 +30,7 @@ from prunedge import ranks
 from prunedge.graph import ChannelGraph, call
 from prunedge.importance import examples
 from prunedge.importance.taps import Tap, feature_dim, readings
+from prunedge.trouble import pass_on
 
 PROBED = 3  # examples that tell two ways to fold apart
 NOISE = 4.0  # times what the same examples differ by when they come again, as they may on a GPU
@@ -217,7 +218,8 @@ class Watch:
         try:
             network.eval()
             self._pass(network, lambda: call(network, example))
-        except Exception:  # the network is run for real soon, and says so itself
+        except Exception as error:  # the network is run for real soon, and says so itself
+            pass_on(error)
             return True
         finally:
             for module, mode in modes:
@@ -236,6 +238,7 @@ class Watch:
             try:
                 self._folds[key] = self._asked(network, given)
             except Exception as error:
+                pass_on(error)
                 # Whatever keeps a few examples from passing alone: with one at a time it either matters not or is raised.
                 self.give_up(f"the network does not run on a part of the batch: {error}")
                 return {}

@@ -15,10 +15,10 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
+from prunedge.data.cached import cached, keep_cached
 from prunedge.data.places import cache_folder
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
-from prunedge.files import write_text
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.concepts import Keeps
 from prunedge.latency.layers import Shape, layers_of, shapes_after
@@ -132,7 +132,7 @@ def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path |
     if table is None:
         table = measure_table(shapes, timer)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(table.to_json()))
+        keep_cached(file, table.to_json())
     graph = trace(network, example)
     smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
     timed = time_networks(smaller, example, timer)
@@ -177,7 +177,9 @@ def _cached(shapes: Sequence[Shape], timer: Timer, timed: Timed, cache: Path | N
 
 def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:
     try:
-        table = Table.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, PrunedgeError):
+        if (found := cached(file)) is None:
+            return None
+        table = Table.from_json(found)
+    except (ValueError, KeyError, TypeError, PrunedgeError):
         return None
     return table if table.knows(shapes) else None

@@ -23,6 +23,7 @@ from prunedge.errors import ModelError, WeightsError
 from prunedge.models.start import calm_head, initialise
 from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.spans import timed
+from prunedge.trouble import pass_on
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,7 @@ def _made(maker: Maker, count: int) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # a constructor of anybody's may raise anything
+        pass_on(error)
         raise ModelError(f"{maker.name} can't be built for {count} classes: {error}") from error
 
 
@@ -213,6 +215,7 @@ def _one_clear_line(name: str) -> Iterator[None]:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     except Exception as error:  # urllib, http clients, hubs and hash checks each raise kinds of their own
+        pass_on(error)
         log.debug("download of %s failed", name, exc_info=True)
         raise WeightsError(
             f"the ImageNet weights of {name} can't be downloaded ({type(error).__name__})",

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunedge.errors import ModelError
+from prunedge.trouble import pass_on
 
 FLOAT32_BYTES = 4
 
@@ -50,6 +51,7 @@ def _macs(net: nn.Module, picture: torch.Tensor) -> int:
         try:
             net(picture)
         except (RuntimeError, ValueError, AssertionError) as error:
+            pass_on(error)
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise ModelError(
                 f"{type(net).__name__} doesn't take a picture of {_shape(picture)}: {reason}",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from prunedge.errors import WeightsError
+from prunedge.trouble import pass_on
 
 State = dict[str, torch.Tensor]
 
@@ -112,6 +113,7 @@ def _safetensors(file: Path) -> State:
     try:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
+        pass_on(error)
         raise WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file) from error
 
 
@@ -128,6 +130,7 @@ def _torchs(file: Path) -> object:
             remedy=f"save net.state_dict() alone, or a .safetensors file; if you trust it: {_command(file, '')}",
         ) from error
     except Exception as error:  # zip, header and decoding errors of torch
+        pass_on(error)
         raise _unreadable(file, error) from error
 
 
@@ -135,7 +138,8 @@ def _foreign_globals(file: Path) -> list[str]:
     """The classes and functions that a file of torch's zip format asks for and that torch doesn't call harmless."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except Exception:  # another format: torch.load says what is wrong with it
+    except Exception as error:  # another format: torch.load says what is wrong with it
+        pass_on(error)
         return []
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from prunedge.edge.answers import LOUD, REMEDY, Squash, is_sigmoid, squash_of, told
 from prunedge.errors import ModelError
 from prunedge.models.cost import evaluating
+from prunedge.trouble import pass_on
 
 # What only lays values out anew, or cuts them off: by autograd's name of the operation, without its number.
 _PASSED = (
@@ -24,7 +25,8 @@ def refuse_probabilities(net: nn.Module, pictures: torch.Tensor, where: object =
     """
     try:
         squash = ending(net, pictures)
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError):
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        pass_on(error)
         return  # it doesn't take such pictures: what comes next says so, and why
     if squash is not None:
         raise ModelError(told(squash), where=where, remedy=REMEDY)

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge.audit import kept_audit
 from prunedge.chain import Reference
 from prunedge.data.decode import source_of
 from prunedge.edge.pictures import Greys, parse_range, read_picture
@@ -40,15 +41,14 @@ def write_report(run: Run) -> Path:
     # The first network of the chain leads the steps of a run that started from a pruned one.
     told = [first, *steps] if first is not start else steps
     recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
-    stop = run.read("stop.json")
     page = render(
         "page.html.j2", run=run, recipe=recipe, first=first, best=best, steps=steps, test=test, references=references,
         against=against(references, best, recipe["metric"], test), unknown=run.is_of_unknown_origin(),
         named=_named(run), computed=run.computed_with(),
         resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
         bench=bench, metric=recipe["metric"],
-        stop=stop["reason"] if stop else None, cards=cards(first, best, recipe["metric"], test, bench),
-        figures=_figures(told, best, recipe, run.read("audit/audit.json"), run.read("latency.json")),
+        stop=run.stopped(), cards=cards(first, best, recipe["metric"], test, bench),
+        figures=_figures(told, best, recipe, kept_audit(run.path / "audit"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunedge import job
+from prunedge import job, seals
 from prunedge.data.places import is_url
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.files import write_text
+from prunedge.files import InUse, held, is_ours, write_text
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
+from prunedge.runs import open_run, write_recipe
 from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.remote import Remote
+from prunedge.trouble import machine_error
 
 
 @dataclass(frozen=True)
@@ -92,19 +96,19 @@ class Book:
 
     def failure(self, one: Start | Trial) -> str | None:
         """Why it failed the last time, if it did."""
-        file = self._failure(one)
-        return json.loads(file.read_text(encoding="utf-8"))["error"] if file.exists() else None
+        found = self._record(self._failure(one), "error")
+        return None if found is None else str(found)
 
     def fail(self, one: Start | Trial, error: str) -> None:
         """Note that it failed."""
         self._failure(one).parent.mkdir(exist_ok=True)
-        write_text(self._failure(one), json.dumps({"error": error}))
+        self._write(self._failure(one), {"error": error})
         self._push("failures")
 
     def seconds(self, one: Start | Trial) -> float | None:
         """How long the process that ended it was at work; None before its end."""
-        file = self.folder(one) / "study.json"
-        return float(json.loads(file.read_text(encoding="utf-8"))["seconds"]) if file.exists() else None
+        found = self._record(self.folder(one) / "study.json", "seconds")
+        return None if found is None else float(found)
 
     def perform(self, one: Start | Trial, watch: job.Watch | None = None) -> None:
         """Do it, or what is left of it. Nothing when it is done already.
@@ -124,13 +128,34 @@ class Book:
                     begun = perf_counter()
                     told = self._pushing(one, watch)
                     self._start(one, told) if isinstance(one, Start) else self._trial(one, told)
-                    write_text(self.folder(one) / "study.json", json.dumps({"seconds": perf_counter() - begun}))
+                    self._write(self.folder(one) / "study.json", {"seconds": perf_counter() - begun})
                     self._push(self._part(one))
         except Timeout:
             raise Busy(f"another process is at work on {one.name}", where=self.path) from None
+        except InUse as error:
+            raise Busy(error.what, where=error.where) from None
         except PrunedgeError as error:
             self.fail(one, str(error))
             raise
+        except Exception as error:
+            if (trouble := machine_error(error, where=self.folder(one))) is None:
+                raise
+            with suppress(OSError):  # on a full disk nothing can be noted: it is said, and what is left is done another time
+                self.fail(one, str(trouble))
+            raise trouble from None
+
+    def _record(self, file: Path, key: str) -> Any:
+        """What a small record of the study's says; None where there is none, RunError where it is damaged."""
+        try:
+            return seals.read(file, file.name, must=False)[key]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            remedy = "delete it: it only says how long this took, or why it failed"
+            raise RunError(f"damaged: {error}", where=file, remedy=remedy) from None
+
+    def _write(self, file: Path, value: dict[str, Any]) -> None:
+        write_text(file, json.dumps(seals.sealed(value, file.name)))
 
     def counts(self, workers: int | None = 1) -> Counts:
         """How far the study is, and the seconds that `workers` at a time (None: as many as run now) would still need, from those done."""
@@ -177,7 +202,7 @@ class Book:
         if (folder / "recipe.toml").exists():
             begun = Recipe.from_toml(folder / "recipe.toml")
             if begun.start != str(source.resolve()):  # the study was moved, or began on another machine
-                write_text(folder / "recipe.toml", begun.model_copy(update={"start": str(source.resolve())}).to_toml())
+                write_recipe(open_run(folder), begun.model_copy(update={"start": str(source.resolve())}))
             run = job.resume(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -219,12 +244,14 @@ class Busy(RunError):
 
 def create(path: Path | str, grid: Grid) -> Book:
     """A study's folder, new or with a changed grid: trials that are done stay done. RunError when it holds anything else."""
+    trials(grid)  # what can't be run is said before it is written
     remote, folder = _place(path)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "study.toml").exists())):
+    if folder.exists() and not (folder.is_dir() and (_is_new(folder) or (folder / "study.toml").exists())):
         raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "study.toml", grid.to_toml())
+        with held(folder, "study"):
+            write_text(folder / "study.toml", grid.to_toml())
     except OSError as error:
         raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
     if remote:
@@ -238,6 +265,11 @@ def open_book(path: Path | str) -> Book:
     if not (folder / "study.toml").is_file():
         raise RunError("not a study's folder (it holds no study.toml)", where=path, remedy="name the folder that --out made")
     return Book(folder, Grid.from_toml(folder / "study.toml"), remote)
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a killed process that began a study there has left."""
+    return all(is_ours(one.name) for one in folder.iterdir())
 
 
 def _place(path: Path | str) -> tuple[Remote | None, Path]:

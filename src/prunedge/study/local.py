@@ -17,6 +17,8 @@ from prunedge.study.grid import Start, Trial
 RETRIES = 2  # of a trial whose process died: it goes on from its last step
 _LOOK = 0.2  # seconds between looks at the processes
 
+NOT_NOTED = "the study's folder can't be written: see whether the disk is full"
+
 Told = Callable[[str], None]
 
 
@@ -87,7 +89,7 @@ def _ended(book: Book, one: _Running, code: int, told: Told) -> tuple[Start | Tr
         return one.work, one.tries + 1
     if code != FAILED:
         book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}")
-    told(f"{name}: failed: {book.failure(one.work)}")
+    told(f"{name}: failed: {book.failure(one.work) or NOT_NOTED}")
     return None
 
 

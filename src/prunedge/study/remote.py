@@ -10,6 +10,7 @@ from typing import Any
 
 from prunedge.data.places import cache_folder
 from prunedge.errors import ExtraMissing, RunError
+from prunedge.files import is_ours, written
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = (
@@ -57,7 +58,7 @@ class Remote:
         """Send what has changed in a file or folder of the mirror since it was sent the last time."""
         system, root = self._system()
         place = self.mirror / part
-        files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        files = [place] if place.is_file() else _files(place)
         for file in sorted(files, key=lambda one: (_LAST.index(one.name) if one.name in _LAST else -1, one)):
             try:
                 about = file.stat()
@@ -82,9 +83,8 @@ class Remote:
             home = self._home(root, path)
             home.parent.mkdir(parents=True, exist_ok=True)
             # Whole or not at all: other processes of this machine read the mirror.
-            temporary = home.with_name(f".{home.name}.part")
-            system.get_file(path, str(temporary))
-            temporary.replace(home)
+            with written(home) as temporary:
+                system.get_file(path, str(temporary))
 
     def _system(self) -> tuple[Any, str]:
         try:
@@ -101,6 +101,16 @@ class Remote:
 
 def _is_record(path: str) -> bool:
     return path == "study.toml" or path.startswith("failures/") or (path.count("/") == 2 and path.rpartition("/")[2] in RECORDS)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder, but for those that are being written."""
+    found = []
+    for file in folder.rglob("*"):
+        hidden = any(is_ours(part) or part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file():
+            found.append(file)
+    return found
 
 
 def _size(file: Path) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from prunedge.errors import PrunedgeError
+from prunedge.files import clear_below, held
 from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
 from prunedge.study.table import Row, collect, write_table
@@ -38,14 +41,22 @@ class Watch:
 
 def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
     """Do what is left; gives how it stands in the end, and the table, which is written also when it is cut off."""
+    with held(book.path, "study"):
+        clear_below(book.path)
+        return _run(book, engine, watch)
+
+
+def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
     stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
     at_a_time = workers if engine.name == "local" else None  # a cluster's workers are counted as they run
 
     def look() -> None:
         while not stop.wait(LOOK if book.remote is None else LOOK_FAR):
-            if watch.looked is not None:
-                watch.looked(book.counts(at_a_time))
+            # What can't be read now is looked at again, and told in the end.
+            with suppress(PrunedgeError, OSError):
+                if watch.looked is not None:
+                    watch.looked(book.counts(at_a_time))
 
     thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
     thread.start()

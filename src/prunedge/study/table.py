@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prunedge.errors import PrunedgeError
-from prunedge.files import write_text
+from prunedge.files import write_text, written
 from prunedge.runs import Run, open_run
 from prunedge.study.book import Book
 from prunedge.study.grid import OURS, Trial, data_name
@@ -65,9 +64,8 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
         from pyarrow import parquet
     except ImportError:
         raise PrunedgeError("study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'") from None
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
-    os.replace(temporary, file)
+    with written(file) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
     return file
 
 
@@ -84,9 +82,9 @@ def _rows(book: Book, trial: Trial) -> list[Row]:
 
 
 def _end(run: Run) -> Row:
-    test, stop, bench, metric = run.test() or {}, run.read("stop.json") or {}, run.read("bench.json") or {}, run.recipe["metric"]
+    test, stop, bench, metric = run.test() or {}, run.stopped(), run.read("bench.json") or {}, run.recipe["metric"]
     controls = test.get("controls") or {}
-    found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop.get("reason")}
+    found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
     for name in ("baseline", "best"):
         found[f"test_{name}"] = test[name][metric] if test else None
         found[f"test_accuracy_{name}"] = test[name]["accuracy"] if test else None

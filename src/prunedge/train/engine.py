@@ -21,6 +21,7 @@ from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.spans import is_recording, span, timed
 from prunedge.train.memory import keep_memory
+from prunedge.trouble import pass_on
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
@@ -274,6 +275,7 @@ def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
             with engine.autocast():
                 cross_entropy(class_logits(net(pictures)), labels).backward()
         except (RuntimeError, ValueError) as error:
+            pass_on(error)
             raise ModelError(f"{type(net).__name__} can't be trained on pictures like these: {error}") from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
         net.zero_grad(set_to_none=True)

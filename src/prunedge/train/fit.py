@@ -220,7 +220,7 @@ def fit(
 
 def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     """One pass over the training data; gives the mean loss per picture and what the collector gathered."""
-    torch.manual_seed(ours.seed * 1_000_003 + epoch)  # dropout of an epoch doesn't depend on those before it
+    torch.manual_seed((ours.seed * 1_000_003 + epoch) % 2**63)  # dropout of an epoch doesn't depend on those before it
     train_unfrozen(ours.net)
     batches = _batches(data, ours.recipe, ours.seed, epoch)
     count, losses, pictures_seen = len(batches), 0.0, 0

@@ -1,0 +1,69 @@
+"""Checksums that files carry with them: whoever reads one knows whether it is what was written, there, and for that.
+
+A seal is the SHA-256 of a JSON value in its canonical form, together with what the file is (`about`: its name, and the run that it belongs
+to). A dict carries it as its last key, a list as its last item. What a flipped byte changes, what was written for another run, and what was
+written under another name has a wrong seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+KEY = "sha256"
+
+
+class Broken(ValueError):
+    """What was read is not what was written, or was written for something else."""
+
+
+def digest(value: Any, about: str) -> str:
+    """The SHA-256, in hexadecimal, of plain JSON and what it is about."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{about}\n{text}".encode(errors="surrogatepass")).hexdigest()
+
+
+def sealed(value: Any, about: str) -> Any:
+    """A dict or list as plain JSON, with its seal."""
+    # As it will be read: JSON turns tuples into lists and all keys into text.
+    plain = json.loads(json.dumps(value))
+    mark = {KEY: digest(plain, about)}
+    return {**plain, **mark} if isinstance(plain, dict) else [*plain, mark]
+
+
+def opened(found: Any, about: str) -> tuple[Any, bool]:
+    """What was read without its seal, and whether it had one; Broken where the seal is not that of the rest."""
+    if isinstance(found, dict) and KEY in found:
+        value: Any = {key: one for key, one in found.items() if key != KEY}
+        seal = found[KEY]
+    elif isinstance(found, list) and found and isinstance(found[-1], dict) and list(found[-1]) == [KEY]:
+        value, seal = found[:-1], found[-1][KEY]
+    else:
+        return found, False
+    if seal != digest(value, about):
+        raise Broken("it differs from its checksum")
+    return value, True
+
+
+def read(file: Path, about: str, *, must: bool) -> Any:
+    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged, or `must` have a seal and has none."""
+    value, is_sealed = opened(json.loads(file.read_bytes()), about)
+    if must and not is_sealed:
+        raise Broken("it has no checksum")
+    return value
+
+
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as opened_file:
+        return hashlib.file_digest(opened_file, "sha256").hexdigest()
+
+
+def check(file: Path, wanted: Mapping[str, str]) -> None:
+    """Broken where the file is named in `wanted` (name: SHA-256) and is another."""
+    known = wanted.get(file.name)
+    if known is not None and file_digest(file) != known:
+        raise Broken("it differs from its checksum")

@@ -1,0 +1,92 @@
+"""The machine's trouble in one line: a full disk, a place that can't be written, no memory. The one place that knows how each shows itself.
+
+What Python calls OSError and MemoryError comes from torch, ONNX Runtime, OpenVINO and safetensors as errors of their own, which can be
+told by their words alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from prunedge.errors import MachineError, PrunedgeError
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad[_ ]alloc|failed to allocate|"
+    r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to mmap|allocation failed|"
+    # oneDNN's words; that it has no descriptor says that a processor can't do something.
+    r"could not (create|execute) a primitive(?! descriptor)|could not create a memory",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.IGNORECASE)
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_MEMORY = "there is not enough memory"
+
+
+def machine_error(error: BaseException, *, where: object = None) -> MachineError | None:
+    """The error as one line with the file, the cause and the remedy, where it is the machine's trouble; None where it is another kind.
+
+    `where` is said where the error itself names no file.
+    """
+    if isinstance(error, PrunedgeError):
+        return error if isinstance(error, MachineError) else None
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_number(error.errno, error.strerror, error.filename if error.filename is not None else where)
+    if isinstance(error, MemoryError) or _says_no_memory(error):
+        return MachineError(_MEMORY, where=where, remedy="free some, or do less at a time (a smaller batch, fewer threads)")
+    if isinstance(error, (OSError, RuntimeError)) or type(error).__module__.startswith("safetensors"):
+        for found in _NUMBER.findall(str(error)):
+            number = int(next(filter(None, found)))
+            return _of_number(number, os.strerror(number), where)
+    return None
+
+
+def pass_on(error: BaseException, *, where: object = None) -> None:
+    """Raise MachineError where an error is the machine's trouble: that says nothing about what was just tried.
+
+    For whoever takes every error of a network, a library or a file for a fault of that: what fails for want of memory would be called
+    impossible, and another result come of it. Paths, rights and connections stay theirs to tell, and so does a network that asks for more
+    memory than any such machine has.
+    """
+    trouble = machine_error(error, where=where)
+    if trouble is None or _is_absurd(error):
+        return
+    if isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, *_FULL):
+        return
+    raise trouble from error
+
+
+def _is_absurd(error: BaseException) -> bool:
+    """Whether what torch was asked for, as it tells, is more memory than this machine has in all."""
+    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    if asked is None or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return False
+    return int(asked[1]) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    """Whether a library says in its own words that there is no memory."""
+    return isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) and bool(_NO_MEMORY.search(str(error)))
+
+
+def _of_number(number: int, said: str | None, where: object) -> MachineError:
+    """What an error number of the system means, and what mends it."""
+    if number in (errno.ENOMEM, errno.EAGAIN):
+        return MachineError(_MEMORY, where=where, remedy="free some, or do less at a time (a smaller batch, fewer threads)")
+    if number in _FULL:
+        remedy = "free space there, or choose another place"
+    elif number in _FORBIDDEN:
+        remedy = "give yourself the right to it, or choose another place"
+    elif number in (errno.EMFILE, errno.ENFILE):
+        remedy = "raise the limit (`ulimit -n`), or end what holds so many files open"
+    elif number == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name"
+    elif number in (errno.ENOENT, errno.ENOTDIR):
+        remedy = "see whether the path is right, and whether something else removed it"
+    elif number == errno.EIO:
+        remedy = "look after the disk"
+    else:
+        remedy = "mend that"
+    return MachineError(said or os.strerror(number), where=where, remedy=remedy)

@@ -1,0 +1,175 @@
+"""Two commands on one run, and a reader beside a writer: one writes, the other is told so in a line, and reading changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prunedge import job
+from prunedge.audit import Asked, audit
+from prunedge.cli.app import main
+from prunedge.data import load
+from prunedge.deliver import write_bundle
+from prunedge.files import WRITER, InUse, is_ours
+from prunedge.loop import Step
+from prunedge.recipe import Recipe
+from prunedge.report import write_report
+from prunedge.runs import create, open_run
+from prunedge.study import create as create_study
+from prunedge.study.grid import Grid
+
+HOLDER = """
+import sys
+from pathlib import Path
+from prunedge.runs import writing
+with writing(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def recipe(tiny_data: Path) -> Recipe:
+    return Recipe.make(
+        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+        max_drop=60.0, max_steps=2, batch_size=8,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def writer(recipe: Recipe, tmp_path: Path):
+    """A run, and another process that writes it."""
+    path = job.train(recipe, tmp_path / "run").path
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield process, path
+        process.kill()
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
+    writer: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str], recipe: Recipe
+) -> None:
+    process, path = writer
+    before = tree(path)
+    for arguments in (["train", "--resume", str(path)], ["train", "--resume", str(path), recipe.data]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2
+        assert said.startswith(f"error: process {process.pid} (since ") and f"is writing this run ({path}): wait until it has ended" in said
+    with pytest.raises(InUse):
+        job.resume(path)
+    assert tree(path) == before
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (path / WRITER).exists()
+    job.resume_training(path)
+    assert not (path / WRITER).exists()
+
+
+def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[str], Path], recipe: Recipe, tmp_path: Path) -> None:
+    process, path = writer
+    (path / "checkpoints" / ".writing-abc").mkdir()  # of an older prunedge that is still at work
+    (path / "checkpoints" / ".writing-abc" / "model.safetensors").write_bytes(b"half")
+    before = tree(path)
+    opened = open_run(path)
+    opened.summary()
+    write_bundle(opened, tmp_path / "bundle")
+    audit(opened.load(), load(recipe.data, size=16), tmp_path / "audit", Asked(("weight-l1",), 2, 8), model="small")
+    pruned = job.prune(recipe.model_copy(update={"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
+    assert len(pruned.steps()) == 2
+    assert tree(path) == before
+    write_report(opened)
+    after = tree(path)
+    assert {name for name in after if after[name] != before.get(name)} == {"report.html"}
+    process.kill()
+
+
+def test_every_reading_verb_while_checkpoints_are_written(recipe: Recipe, tmp_path: Path) -> None:
+    """A reader that comes between any two writes of a run finds it whole, and the run ends as it would have."""
+    seen: list[int] = []
+
+    def on_step(step: Step) -> None:
+        opened = open_run(tmp_path / "run")
+        opened.summary()
+        opened.load()
+        write_report(opened)
+        seen.append(step.index)
+
+    run = job.prune(recipe, tmp_path / "run", job.Watch(on_step=on_step))
+    alone = job.prune(recipe, tmp_path / "alone")
+    assert seen == [0, 1, 2]
+    for step in (0, 1, 2):
+        assert (run.network_file(step)).read_bytes() == alone.network_file(step).read_bytes()
+
+
+def test_one_target_of_an_export_and_of_patches_and_one_study(
+    writer: tuple[subprocess.Popen[str], Path], tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = """
+import sys
+from pathlib import Path
+from prunedge.files import held, written_folder
+root = Path(sys.argv[1])
+(root / "study").mkdir()
+with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        with pytest.raises(InUse, match=f"process {other.pid}.* is writing this bundle"):
+            write_bundle(open_run(writer[1]), tmp_path / "bundle")
+        grid = Grid({"data": recipe.data, "model": recipe.model})
+        with pytest.raises(InUse, match=f"process {other.pid}.* is writing this study"):
+            create_study(tmp_path / "study", grid)
+        assert not (tmp_path / "study" / "study.toml").exists()
+        other.kill()
+        other.wait()
+    write_bundle(open_run(writer[1]), tmp_path / "bundle")
+    book = create_study(tmp_path / "study", grid)
+    assert (book.path / "study.toml").is_file()
+    assert not [name for name in os.listdir(tmp_path) if is_ours(name)]
+
+
+def test_two_that_begin_the_same_run(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".prunedge-0123456789ab.lock").write_bytes(b"")
+    (path / ".prunedge-0123456789ab.new").mkdir()
+    (path / "environment.json").write_text("{}")  # begun, and killed before it was a run
+    create(path, recipe.model_dump())
+    assert sorted(os.listdir(path)) == ["environment.json", "recipe.toml"]
+    with pytest.raises(Exception, match="not empty"):
+        create(path, recipe.model_dump())
+
+
+@pytest.mark.slow
+def test_two_resume_one_run_at_once(recipe: Recipe, tmp_path: Path, run: Path) -> None:
+    """Whichever is first ends it; the others are refused or find it done: six tries."""
+    for number in range(6):
+        out = tmp_path / str(number)
+        started = job.train(recipe.model_copy(update={"max_steps": 2}), tmp_path / f"{number}-trained").path
+        shutil.copytree(started, out)
+        create_again = [sys.executable, "-m", "prunedge", "prune", "--from", str(started), "--out", str(out / "pruned"), "--max-steps", "2"]
+        both = [subprocess.Popen(create_again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        time.sleep(0.2)
+        ends = [(one.communicate()[1], one.returncode) for one in both]
+        assert sorted(code for _, code in ends) in ([0, 2], [0, 0]), ends
+        assert "Traceback" not in ends[0][0] + ends[1][0]
+        again = [sys.executable, "-m", "prunedge", "prune", "--resume", str(out / "pruned"), "--max-steps", "3"]
+        both = [subprocess.Popen(again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        ends = [(one.communicate()[1], one.returncode) for one in both]
+        assert 0 in [code for _, code in ends] and {code for _, code in ends} <= {0, 2}, ends
+        assert [step.index for step in open_run(out / "pruned").steps()] == list(range(len(open_run(out / "pruned").steps())))

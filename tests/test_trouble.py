@@ -1,0 +1,74 @@
+"""What the machine lacks becomes one line, whichever library says it in whatever words; other errors stay what they are."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prunedge.errors import MachineError, RunError
+from prunedge.trouble import machine_error, pass_on
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a/history.jsonl"),
+            r"No space left on device \(runs/a/history.jsonl\): free",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), r"Read-only file system \(here\): give yourself the right"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), r"not enough memory \(here\): free some"),
+        (MemoryError(), r"not enough memory \(here\)"),
+        (RuntimeError("std::bad_alloc"), "not enough memory"),
+        (RuntimeError("could not create a primitive"), "not enough memory"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), r"Too many open files \(x\): raise the limit"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (MachineError("there is not enough memory", where="x"), r"not enough memory \(x\)"),
+    ],
+)
+def test_it_is_told_with_the_file_the_cause_and_the_remedy(error: Exception, words: str) -> None:
+    found = machine_error(error, where="here")
+    assert found is not None
+    assert re.match(words.replace("not enough memory", ".*not enough memory", 1), str(found)), str(found)
+    assert "\n" not in str(found)
+
+
+def test_safetensors_words_are_understood(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="os error") as told:  # a class of its own, which is no OSError
+        save_file({"a": torch.zeros(3)}, tmp_path / "gone" / "file")
+    found = machine_error(told.value, where="file")
+    assert found is not None and str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
+
+
+def test_torch_really_says_so_when_there_is_no_memory() -> None:
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert machine_error(told.value) is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), RuntimeError("could not create a primitive descriptor"), KeyError("a"), RunError("damaged"), OSError("truncated")],
+)
+def test_other_errors_are_none_of_the_machines(error: Exception) -> None:
+    assert machine_error(error) is None
+
+
+def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> None:
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(MemoryError())
+    with pytest.raises(MachineError, match="No space"):
+        pass_on(OSError(errno.ENOSPC, "No space left on device", "x"))
+    for error in (FileNotFoundError(errno.ENOENT, "gone"), ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ValueError("shapes")):
+        pass_on(error)
+    with pytest.raises(RuntimeError) as told:
+        torch.empty(2**60, dtype=torch.uint8)
+    pass_on(told.value)  # a network that asks for an exabyte is at fault itself
