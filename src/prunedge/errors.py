@@ -12,6 +12,7 @@ PrunedgeError
 ├── ExportError     a bundle that differs from the network
 ├── BundleError     a bundle that is damaged, foreign or hostile
 ├── AgentError      the agent's queue, its broker, what is announced to it
+├── MachineError    no memory, no permission, a disk that fails: no fault of what was being read
 └── ExtraMissing    a verb that needs an optional part of prunedge
 
 Each says what happened, where, and what to do. Only the command line turns them into exit codes.
@@ -77,6 +78,13 @@ class BundleError(PrunedgeError):
 
 class AgentError(PrunedgeError):
     """The agent's queue, its broker, or what is announced to it."""
+
+
+class MachineError(PrunedgeError):
+    """The machine could not do it now: no memory, no permission, a disk that fails.
+
+    It says nothing about what was being read, which is tried again and never judged by it.
+    """
 
 
 class ExtraMissing(PrunedgeError):

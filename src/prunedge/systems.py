@@ -6,6 +6,7 @@ means is missing, so that no other module asks which system it runs on, or impor
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from prunedge.errors import PrunedgeError
+from prunedge.errors import MachineError, PrunedgeError
 
 try:
     import fcntl
@@ -31,6 +32,11 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
+
+# What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
+_OF_THE_FILE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE}
+)
 
 # Windows can't replace a file while somebody reads it, and readers of small files are soon done.
 REPLACE_PATIENCE_S = 2.0
@@ -161,3 +167,19 @@ def _peak_on_windows() -> float:
     kernel.GetCurrentProcess.restype = ctypes.c_void_p
     asked = kernel.K32GetProcessMemoryInfo(ctypes.c_void_p(kernel.GetCurrentProcess()), ctypes.byref(counters), counters.size)
     return float(counters.peak) if asked else float("nan")
+
+
+def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:
+    """The trouble of this machine's that an error tells of (no memory, no permission, a disk that fails); None when it is another kind.
+
+    Decoders raise OSErrors as well: those without a number are about the file, but for Pillow's "out of memory".
+    """
+    if isinstance(error, MachineError):
+        return error
+    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is None and "out of memory" in str(error))
+    if is_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return MachineError("there is not enough memory", where=where, remedy="free some, or do less at a time, and try again")
+    if not isinstance(error, OSError) or error.errno is None or error.errno in _OF_THE_FILE:
+        return None
+    remedy = "give yourself the right to read it" if error.errno in (errno.EACCES, errno.EPERM) else "mend that"
+    return MachineError(f"can't be read now ({error.strerror or error})", where=where, remedy=f"{remedy}, and try again")

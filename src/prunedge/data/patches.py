@@ -18,6 +18,7 @@ from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.pictures import is_deep
 from prunedge.errors import DataError
+from prunedge.systems import machine_trouble
 
 Unmasked = Literal["error", "skip", "intact"]
 
@@ -181,6 +182,8 @@ def _plan(
             width, height = photo_size(pair.photo)
             mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
         except Exception as error:  # a damaged file can make a decoder raise anything
+            if (trouble := machine_trouble(error, pair.photo)) is not None:
+                raise trouble from None
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
         if min(width, height) < size:
             return None
@@ -250,6 +253,8 @@ def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> li
     try:
         photo = read_photo(squares.pair.photo)
     except Exception as error:  # a damaged file can make a decoder raise anything
+        if (trouble := machine_trouble(error, squares.pair.photo)) is not None:
+            raise trouble from None
         return f"{squares.pair.name} ({reason(error, squares.pair.photo)})"
     rows: list[tuple[object, ...]] = []
     for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from prunedge.errors import DataError
+from prunedge.systems import machine_trouble
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -88,7 +89,8 @@ def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = 
     """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square (bilinear, antialiased).
 
     `path` may be an open file, too. `greys` says what greys of more than eight bits mean; transparency is laid on black. Raises
-    DeepGreys when a picture has such greys and `greys` is None, DataError when it can't be decoded whole or holds no numbers.
+    DeepGreys when a picture has such greys and `greys` is None, DataError when it can't be decoded whole or holds no numbers,
+    MachineError when the machine can't read it now.
     """
     return read_and_look(path, size, greys)[0]
 
@@ -102,7 +104,9 @@ def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None =
             return squared(rgb(picture, greys), size), Look(*picture.size, mode, form, depth)
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, MemoryError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if (trouble := machine_trouble(error, path)) is not None:
+            raise trouble from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
         raise DataError(f"can't be decoded: {why}", where=path, remedy="replace or remove it, or use --skip-unreadable") from None
 
@@ -173,6 +177,8 @@ def orientation_of(picture: Image.Image) -> int | None:
     """
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
         return None
     return found if found in TURN else 1

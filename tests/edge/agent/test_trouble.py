@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from prunedge.edge.agent import AgentSettings, parse_broker
 from prunedge.edge.agent import agent as module
@@ -102,6 +103,44 @@ def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
     fails.clear()
     assert finish(at(settings, broker)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "the last")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")], ids=str)
+def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
+    error: Exception, settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fails = Image.open, [True]
+
+    def opened(file: Any, *more: Any, **named: Any) -> Any:
+        if fails and str(file).endswith("001.png"):
+            raise error
+        return real(file, *more, **named)
+
+    monkeypatch.setattr(Image, "open", opened)
+    write_pictures(Path(settings.watch), 3)
+    ended = finish(at(settings, broker))
+    assert isinstance(ended, AgentError) and "1 pictures could not be inspected" in str(ended)
+    fails.clear()
+    assert finish(at(settings, broker)) is None
+    wait_for(lambda: len(subscriber.findings()) == 3, "all three")
+    assert not subscriber.on("/errors")
+
+
+def test_a_picture_that_goes_while_it_is_looked_at_is_not_called_damaged(
+    settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.inspect_picture
+    write_pictures(Path(settings.watch), 2)
+
+    def gone(path: Path, *more: Any, **named: Any) -> Any:
+        if path.name == "001.png":
+            path.unlink()
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(module, "inspect_picture", gone)
+    assert finish(at(settings, broker)) is None
+    wait_for(subscriber.findings, "the other")
+    assert [found["picture"] for found in subscriber.findings().values()] == ["000.png"] and not subscriber.on("/errors")
 
 
 def test_what_is_written_to_while_it_is_inspected_is_inspected_again(

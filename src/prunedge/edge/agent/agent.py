@@ -27,7 +27,7 @@ from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
 from prunedge.edge.inspect import inspect_picture
 from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
-from prunedge.errors import AgentError, DataError, PrunedgeError
+from prunedge.errors import AgentError, DataError, MachineError, PrunedgeError
 
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker
@@ -191,6 +191,7 @@ class Agent:
             self._shelf.begin()
             found = inspect_picture(arrival.path, use.session, self.settings.inspection, name=name, progress=_beat)
         except DataError as error:
+            arrival.path.stat()  # FileNotFoundError when it was moved away meanwhile, which is no fault of the picture
             self._reports.warn(error)
             return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), ["pictures", "failed"]
         finally:
@@ -207,7 +208,7 @@ class Agent:
         self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
         if self._postponed.add(arrival) == TRIES:
             self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
-        is_ours = isinstance(error, AgentError | OSError)
+        is_ours = isinstance(error, AgentError | MachineError | OSError)
         before = None if is_ours else self._shelf.roll_back()
         if before is not None:
             log.warning("the new bundle fails on its first picture, the one before it is used again")
