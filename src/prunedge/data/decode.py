@@ -51,8 +51,8 @@ def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.n
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     """What `read` makes of a picture's file, or in a few words why it can't be read.
 
-    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises MachineError, after three tries, when the machine
-    can't read it now: that is no fault of the picture either.
+    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises MachineError, after three tries,
+    when the machine can't read it now: that is no fault of the picture either.
     """
     for again_s in (*PAUSES_S, None):
         try:
