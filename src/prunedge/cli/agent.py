@@ -159,9 +159,10 @@ def _end_on_signals(stop: Event) -> list[int]:
 def _lines_on_stderr() -> Iterator[None]:
     """Show what the agent tells, with the time; the journal notes that itself."""
     from prunedge.edge.agent.lines import Repeats, log
+    from prunedge.shown import Lines
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
+    handler.setFormatter(Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
     handler.addFilter(Repeats())
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
+from prunedge.shown import Lines, shown
 
 # What each verb does, in a line: `--help` loads none of them.
 VERBS = {
@@ -66,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     is_first = ranks.rank() == 0
-    logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
     if not is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
@@ -118,5 +121,5 @@ def _fail(what: str, remedy: str | None = None) -> NoReturn:
         # Nearly always the first process fails in the same way, says so, and torchrun ends this one while it waits.
         time.sleep(REPORT_AFTER_S)
         place = f"process {ranks.rank()}: "
-    sys.stderr.write(f"error: {place}{what}" + (f": {remedy}" if remedy else "") + "\n")
+    sys.stderr.write(shown(f"error: {place}{what}" + (f": {remedy}" if remedy else "")) + "\n")
     sys.exit(2)

@@ -119,10 +119,9 @@ def audit(
 
 
 def _print(found: Audit, target: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from prunedge.cli.console import out
+    from prunedge.cli.console import Plain, out, tell
 
     truth = found.truth
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -134,20 +133,18 @@ def _print(found: Audit, target: Path) -> None:
             one.criterion, str(one.channels), str(one.per_layer), _short(one.overall["none"].rho), str(one.overall["l2"]),
             *(_short(one.overall[how].rho) for how in ("mean", "rank")), _short(signed[one.criterion].overall["l2"].rho),
         )  # fmt: skip
-    print(
+    tell(
         f"Spearman's rank correlation with the oracle, the absolute change of the validation loss when a channel is zeroed.\n"
         f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
-    Console(highlight=False, width=max(out.width, 140)).print(table)
-    print()
+    Plain(width=max(out.width, 140)).print(table)
+    tell()
     for name, why in found.unjudged.items():
-        print(f"{name}: {why}")
-    print(
-        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)"
-    )
-    print(found.recommendation)
-    print(f"written: {target}/audit.json, audit.csv, channels.csv")
+        tell(f"{name}: {why}")
+    tell(f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)")
+    tell(found.recommendation)
+    tell(f"written: {target}/audit.json, audit.csv, channels.csv")
 
 
 def _short(rho: float) -> str:

@@ -48,7 +48,7 @@ def export(
     json
         Print the manifest as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge.cli.console import print_json, tell
     from prunedge.deliver import write_bundle
     from prunedge.errors import PrunedgeError
     from prunedge.runs import open_run
@@ -60,8 +60,8 @@ def export(
         print_json(bundle.manifest.model_dump())
         return
     for target, form in bundle.manifest.forms.items():
-        print(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
-    print(f"next: prunedge bench {bundle.path}")
+        tell(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
+    tell(f"next: prunedge bench {bundle.path}")
 
 
 def _said(form: Form) -> str:

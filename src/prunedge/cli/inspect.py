@@ -75,7 +75,7 @@ def inspect(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.edge import open_bundle
     from prunedge.edge.device import device
     from prunedge.edge.inspect import Settings
@@ -119,7 +119,7 @@ def inspect(
     else:
         _print(outcome, rate, out)
         if pictures.total == 1:
-            print(choice)
+            tell(choice)
 
 
 def _cores() -> int:
@@ -137,12 +137,12 @@ def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
         out.print(_worst(damaged))
     patches = sum(record["patches"] for record in records)
     reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
-    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second", markup=False)
+    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second")
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
-    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}", markup=False)
+    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
     if folder is not None:
-        out.print(f"page: {folder / 'inspection.html'}", markup=False)
+        out.print(f"page: {folder / 'inspection.html'}")
 
 
 def _regions(record: dict[str, Any]) -> Any:
@@ -173,10 +173,9 @@ def _worst(damaged: list[dict[str, Any]]) -> Any:
 
 
 def _table(title: str, *names: str) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for place, name in enumerate(names):
         table.add_column(name, justify="right" if place else "left", overflow="fold")
     return table

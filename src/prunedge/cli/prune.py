@@ -201,7 +201,7 @@ def prune(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress
+    from prunedge.cli.console import print_json, progress, tell
     from prunedge.cli.profile import print_profile
     from prunedge.data.places import absolute
     from prunedge.errors import PrunedgeError
@@ -245,7 +245,7 @@ def prune(
     if json:
         print_json(run.summary())
     else:
-        print(sentence(run))
+        tell(sentence(run))
         if profile:
             print_profile(run.path)
 

@@ -347,19 +347,19 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
     json
         Print it as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge.cli.console import print_json, tell
     from prunedge.study import open_book
 
     counts = open_book(folder).counts(workers)
     if json:
         print_json(vars(counts))
         return
-    print(said(counts))
+    tell(said(counts))
     for title, names in (("running", counts.running), ("left", counts.left)):
         for name in names:
-            print(f"{title}: {name}")
+            tell(f"{title}: {name}")
     for name, why in counts.failed.items():
-        print(f"failed: {name}: {why}")
+        tell(f"failed: {name}: {why}")
 
 
 def said(counts: Counts) -> str:
@@ -369,7 +369,7 @@ def said(counts: Counts) -> str:
 
 
 def _run(grid: Grid, where: Where) -> None:
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.errors import PrunedgeError
     from prunedge.study import create, run
 
@@ -389,7 +389,7 @@ def _run(grid: Grid, where: Where) -> None:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
-        print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
+        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
         raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")

@@ -96,7 +96,7 @@ def train(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.data.places import absolute
     from prunedge.errors import PrunedgeError
     from prunedge.job import Watch, resume_training
@@ -141,7 +141,7 @@ def train(
     if json:
         print_json(run.summary())
     else:
-        print(_sentence(run))
+        tell(_sentence(run))
 
 
 def beside_majority(run: Run, step: Step) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.device import device, metered, state
+from prunedge.edge.folders import walk
 from prunedge.edge.pictures import SUFFIXES, read_picture
 from prunedge.edge.profile import PASSES, WARMUP, Call, profile_of
 from prunedge.errors import BundleError, DataError
@@ -194,7 +195,8 @@ def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[i
 def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
     if pictures is None:
         return None
-    files = [file for file in sorted(Path(pictures).rglob("*")) if file.suffix.lower() in SUFFIXES]
+    levels = walk(pictures, failed=lambda path, error: None, too_deep=lambda path: None)
+    files = sorted(Path(level.path, name) for level in levels for name in level.files if Path(name).suffix.lower() in SUFFIXES)
     if not files:
         raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
     size = bundle.manifest.input_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -205,3 +206,28 @@ def test_a_camera_that_is_not_there_is_one_line(watch: str, settings: AgentSetti
     pytest.importorskip("cv2", reason="OpenCV is not here: pip install 'prunedge[video]'")
     ended = finish(replace(at(settings, broker), watch=watch))
     assert isinstance(ended, DataError) and "\n" not in str(ended)
+
+
+def test_a_password_that_goes_out_in_clear_is_told(settings: AgentSettings, caplog: pytest.LogCaptureFixture) -> None:
+    agent = module.Agent(replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret")))
+    agent.stop.set()
+    with caplog.at_level(logging.INFO, "prunedge.agent"):
+        agent.run()
+    (line,) = [line for line in caplog.messages if "in clear" in line]
+    assert "mqtts://" in line and "secret" not in line
+
+
+def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_picture(
+    settings: AgentSettings, broker: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(self: Any, stamp: Stamp, *_: Any) -> None:
+        tried.append(stamp.name)
+        raise AgentError("the queue can't be used (database or disk is full)", remedy="make room on the disk")
+
+    monkeypatch.setattr(module.Store, "record", full)
+    write_pictures(Path(settings.watch), 60)
+    with Running(at(settings, broker), every=0.3):
+        wait_for(lambda: len(tried) >= 3, "some tries")
+        assert len(tried) <= 10  # one a look, not one a picture

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, urlunsplit
 from pydantic import ValidationError
 
 from prunedge.edge.agent.lines import one_line
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name
 from prunedge.errors import AgentError
 from prunedge.systems import sync_open_file
 
@@ -71,9 +71,9 @@ def _manifest(text: bytes) -> Manifest:
             f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})", remedy="export the bundle again"
         ) from None
     for name in manifest.files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts or not name.isprintable() or path.name == MANIFEST:
-            raise AgentError(f"the manifest names a file outside the bundle: {one_line(name)!r}", remedy="don't trust this bundle")
+        if not is_sound_name(name) or PurePosixPath(name).name == MANIFEST:
+            what = f"the manifest names a file outside the bundle, or in a way that is not taken: '{one_line(name)}'"
+            raise AgentError(what, remedy="don't trust this bundle")
     return manifest
 
 
