@@ -37,6 +37,8 @@ def agent(
     model_from: list[str] | None = None,
     model_key: Path | None = None,
     model_max_mb: int = 500,
+    model_minutes: float = 60.0,
+    model_slower: float = 20.0,
     damage: tuple[str, ...] = (),
     threshold: float = 0.5,
     patch: str | None = None,
@@ -92,6 +94,10 @@ def agent(
         The public key (Ed25519, PEM) that announced bundles must be signed for.
     model_max_mb
         The largest bundle to fetch, in MB.
+    model_minutes
+        Minutes that fetching a bundle may take.
+    model_slower
+        How many times longer than the bundle at work an announced one may take for a photograph.
     damage
         Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
     threshold
@@ -129,7 +135,7 @@ def agent(
         settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
-        inspection=inspection,
+        fetch_seconds=model_minutes * 60, slower=model_slower, inspection=inspection,
     )  # fmt: skip
     with _lines_on_stderr():
         worker = Agent(settings)

@@ -172,7 +172,8 @@ def test_a_queue_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     old.executescript(
         "CREATE TABLE seen (name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,"
         " PRIMARY KEY (name, sha256)) WITHOUT ROWID;"
-        "CREATE TABLE outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, payload TEXT NOT NULL);"
+        "CREATE TABLE outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL,"
+        " payload TEXT NOT NULL);"
         "INSERT INTO seen VALUES ('a', 'c', 5, 1); INSERT INTO outbox (id, topic, payload) VALUES ('1', 't', 'p'); PRAGMA user_version = 1;"
     )
     old.close()

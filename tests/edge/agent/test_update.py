@@ -225,3 +225,31 @@ def test_settings_that_can_t_be_are_refused_at_once(told: AgentSettings, tmp_pat
         with pytest.raises(AgentError, match=words):
             Agent(replace(told, **changes))
     Agent(told)._store.close()  # nothing is left locked
+
+
+@pytest.mark.parametrize(("times", "allowed", "taken"), [(30.0, 20.0, False), (30.0, 50.0, True), (15.0, 20.0, True)])
+def test_a_much_slower_bundle_is_not_taken_unless_that_is_allowed(
+    told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch,
+    times: float, allowed: float, taken: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("prunedge.edge.agent.updater.selftest", lambda bundle, *_: 2.0 * (times if bundle.name == ".incoming" else 1.0))
+    new = altered(bundles[1], models / "v2")
+    with Running(replace(told, slower=allowed)):
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        announce(subscriber, new)
+        if taken:
+            wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
+        else:
+            wait_for(lambda: subscriber.on("/errors"), "the refusal")
+            assert re.search("30 times as long.*20 are allowed.*--model-slower", subscriber.on("/errors")[0]["error"])
+            assert in_use(subscriber) == digest(bundles[0])
+
+
+def test_smaller_patches_make_a_bundle_slower(bundles: tuple[Path, Path], models: Path) -> None:
+    from prunedge.edge import open_bundle
+    from prunedge.edge.agent.updater import _patches
+    from prunedge.edge.inspect import Settings
+
+    views = [{"kind": "patch", "width": side, "height": side} for side in (400, 40)] + [{"kind": "whole", "width": 400, "height": 300}]
+    manifests = [open_bundle(altered(bundles[1], models / str(i), view=view)).manifest for i, view in enumerate(views)]
+    assert [_patches(manifest, Settings(damage=("crack",), overlap=0.0)) for manifest in manifests] == [80, 7500, 1]

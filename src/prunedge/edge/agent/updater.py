@@ -13,13 +13,16 @@ from time import monotonic
 from prunedge.edge.agent.announcement import Announcement, check_manifest, parse_announcement
 from prunedge.edge.agent.broker import trusted
 from prunedge.edge.agent.fetch import Unreachable, fetch
-from prunedge.edge.agent.lines import log
+from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.selftest import selftest
 from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.shelf import InUse, load
 from prunedge.edge.bundle import Manifest
+from prunedge.edge.inspect import Settings
+from prunedge.edge.inspect.grid import Grid
 from prunedge.errors import AgentError, PrunedgeError
 
+PHOTOGRAPH = (4000, 3000)  # pixels, for comparing how long bundles take
 WAITING = 16  # announcements
 AGAIN_S = (60.0, 300.0, 1800.0, 7200.0)  # until a bundle that can't be had is asked for again
 
@@ -120,19 +123,51 @@ class Updater:
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
             place, self._incoming, lambda text: check_manifest(announcement, text, self._is_signed),
-            largest=told.largest_bundle, context=self._context, stop=self._stop,
+            largest=told.largest_bundle, context=self._context, stop=self._stop, seconds=told.fetch_seconds,
         )  # fmt: skip
         check_classes(manifest, announcement.classes or self._current().bundle.manifest.classes)
         told.inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
+        self._refuse_slow(manifest, milliseconds)
         log.info("the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds)
         return load(self._incoming, told.threads, told.runtime)
+
+    def _refuse_slow(self, manifest: Manifest, milliseconds: float) -> None:
+        """AgentError when a photograph would take many times longer than now: the device would never be done with what arrives."""
+        old, pictures = self._current().bundle, self._pictures()
+        mine, its = (_patches(one, self._settings.inspection) for one in (old.manifest, manifest))
+        ratio = float("inf")
+        for is_last in (False, True):  # what looks too slow is measured once more: another program may have been at work
+            try:
+                before = selftest(old.path, pictures, self._settings.runtime)
+            except AgentError as error:
+                log.warning("the announced bundle's speed can't be compared: %s", one_line(error))
+                return
+            ratio = min(ratio, milliseconds * its / max(before * mine, 1e-9))
+            if ratio <= self._settings.slower:
+                return
+            if not is_last:
+                milliseconds = min(milliseconds, selftest(self._incoming, pictures, self._settings.runtime))
+        raise AgentError(
+            f"a photograph would take {ratio:,.0f} times as long as with the bundle at work, {self._settings.slower:g} are allowed",
+            remedy="raise --model-slower if that is meant",
+        )
 
     def _offer(self, loaded: InUse) -> None:
         self._taken.clear()
         self._ready = loaded
         while not self._taken.wait(0.5) and not self._stop.is_set():
             pass
+
+
+def _patches(manifest: Manifest, inspection: Settings) -> int:
+    """How many patches a bundle is shown of a photograph of twelve megapixels."""
+    view, (width, height) = inspection.fitted(manifest).view, PHOTOGRAPH
+    assert view is not None
+    if view.kind == "whole":
+        return 1
+    across, down = (max(1, round(side * (1 - inspection.overlap))) for side in (view.width, view.height))
+    return Grid(width, height, (view.width, view.height), (across, down)).patches
 
 
 def check_classes(manifest: Manifest, wanted: list[str]) -> None:
