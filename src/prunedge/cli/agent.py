@@ -36,6 +36,7 @@ def agent(
     model_topic: str | None = None,
     model_from: list[str] | None = None,
     model_key: Path | None = None,
+    model_purpose: str | None = None,
     model_max_mb: int = 500,
     model_minutes: float = 60.0,
     model_slower: float = 20.0,
@@ -91,7 +92,9 @@ def agent(
     model_from
         A folder or https:// address below which announced bundles must lie; may be given several times.
     model_key
-        The public key (Ed25519, PEM) that announced bundles must be signed for.
+        The public key (Ed25519, PEM) that announced bundles must be signed for (`prunedge sign`).
+    model_purpose
+        The purpose that they must be signed for; that of the first which was taken, unless given.
     model_max_mb
         The largest bundle to fetch, in MB.
     model_minutes
@@ -134,7 +137,8 @@ def agent(
         bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
         settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
-        model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
+        model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key,
+        model_purpose=model_purpose, largest_bundle=model_max_mb * 1_000_000,
         fetch_seconds=model_minutes * 60, slower=model_slower, inspection=inspection,
     )  # fmt: skip
     with _lines_on_stderr():

@@ -29,6 +29,7 @@ VERBS = {
     "bench": "Time, memory and energy of bundles, here or on a device.",
     "inspect": "Look for damage in photographs, folders, videos and cameras.",
     "agent": "Inspect what arrives, and publish findings over MQTT.",
+    "sign": "Announce a bundle to devices in the field, signed.",
     "report": "One HTML page of a run or a study.",
     "study": "Many runs, one table.",
 }

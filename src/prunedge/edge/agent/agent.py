@@ -255,7 +255,7 @@ class Agent:
     def _make_updater(self) -> Updater:
         key = self.settings.model_key
         return Updater(
-            self._shelf.incoming, self.settings, load_key(key) if key else None, current=lambda: self._use,
+            self._shelf, self.settings, load_key(key) if key else None, current=lambda: self._use,
             pictures=lambda: list(self._recent), is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
         )  # fmt: skip
 

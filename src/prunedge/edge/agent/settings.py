@@ -24,8 +24,9 @@ class AgentSettings:
     `runtime` is the form of the network to run, the bundle's first unless given. `state` is a folder of the agent's own, `queue_limit`
     how many messages may wait before it stops looking at pictures.
     `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are
-    signed for, `largest_bundle` how many bytes they may have, `fetch_seconds` how long fetching one may take, `slower` how many times
-    longer than the bundle at work one may take for a photograph. Raises AgentError when something of it can't be.
+    signed for, `model_purpose` what for. `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
+    take, `slower` how many times longer than the bundle at work one may take for a photograph. Raises AgentError when something of it
+    can't be.
     """
 
     bundle: Path
@@ -44,6 +45,7 @@ class AgentSettings:
     model_topic: str | None = None
     model_from: Origins = field(default_factory=lambda: Origins((), ()))
     model_key: Path | None = None
+    model_purpose: str | None = None
     largest_bundle: int = 500_000_000
     fetch_seconds: float = DEADLINE_S
     slower: float = 20.0
@@ -59,7 +61,7 @@ class AgentSettings:
         if not (is_finite and min(self.every, self.settle) >= 0 and self.fetch_seconds > 0 and all(one >= 1 for one in limits)):
             raise AgentError("times must not be negative, limits and threads at least 1", remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
-        if self.model_topic is None and (self.model_key or has_origins):
+        if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
             raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
         if self.model_topic is not None and not has_origins:
             raise AgentError(
