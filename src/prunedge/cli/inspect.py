@@ -109,7 +109,7 @@ def inspect(
         outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
     if not outcome.records:
         what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
-        raise DataError(what, where=pictures.title)
+        raise DataError(what, where=pictures.title, remedy="see the lines above, and name others")
     rate = pictures_per_second(outcome.records)
     if json:
         skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]

@@ -135,7 +135,7 @@ def _check_numbers(size: int, stride: int, min_damage: float, ratio: float | Non
         if is_wrong
     ]
     if faults:
-        raise DataError("; ".join(faults))
+        raise DataError("; ".join(faults), where="options of patches", remedy="mend these values")
 
 
 def _masked(pairs: list[Pair], unmasked: Unmasked, masks: Path | str) -> tuple[list[Pair], tuple[str, ...]]:

@@ -75,7 +75,7 @@ def build_told(
     """What `build` gives, and what became of the weights: None for random ones."""
     count = classes if isinstance(classes, int) else len(classes)
     if count < 1:
-        raise ModelError("a network needs at least one class", where=name)
+        raise ModelError("a network needs at least one class", where=name, remedy="give its classes, or how many")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         maker = _maker(name)
@@ -199,7 +199,8 @@ def _made(maker: Maker, count: int) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # a constructor of anybody's may raise anything
-        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}") from error
+        remedy = "can it be built in Python with num_classes alone? else wrap it in a function of your own"
+        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy) from error
 
 
 def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:

@@ -213,7 +213,11 @@ class Agent:
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
-        told = error if isinstance(error, PrunedgeError) else AgentError(f"{type(error).__name__}: {one_line(error)}")
+        told = (
+            error
+            if isinstance(error, PrunedgeError)
+            else AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="send this line to the makers of prunedge")
+        )
         self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
         if self._postponed.add(arrival) == TRIES:
             self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")

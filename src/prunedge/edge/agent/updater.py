@@ -119,7 +119,7 @@ class Updater:
         except PrunedgeError as error:
             self._refuse("bundle", key, error, True)
         except Exception as error:  # whatever a stranger's bundle does, the agent goes on
-            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {error}"), True)
+            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again"), True)
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
