@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, _convert
 
 from prunedge import __version__, ranks
 from prunedge.errors import PrunedgeError
@@ -48,6 +48,14 @@ TRAINING = {
 }  # fmt: skip
 
 
+def _whole(text: str) -> int:
+    """A whole number; cyclopts would round 1.5 without a word."""
+    return int(text.replace("_", ""))
+
+
+_convert._converters[int] = _whole
+
+
 def make_app(verb: str | None) -> App:
     """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
     app = App(
@@ -75,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
+    if unsound := next((token for token in tokens if "\0" in token), None):
+        _fail(f"an argument holds a NUL character, which no name may: {unsound}", "leave it out")
     try:
         make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -370,9 +370,16 @@ def said(counts: Counts) -> str:
 
 def _run(grid: Grid, where: Where) -> None:
     from prunedge.cli.console import print_json, progress, say, tell
+    from prunedge.data.listing import list_data
+    from prunedge.data.places import is_url
     from prunedge.errors import PrunedgeError
     from prunedge.study import create, run
+    from prunedge.study.grid import trials
 
+    engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    for data in sorted({trial.recipe.data for trial in trials(grid)}):
+        if engine.name == "local" and not is_url(data):
+            list_data(data)  # better said before processes are started that all fail
     book = create(where.out, grid)
     if not where.json:
         say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
@@ -382,7 +389,6 @@ def _run(grid: Grid, where: Where) -> None:
             told=(lambda line: None) if where.json else say,
             looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
         )
-        engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
         counts, rows = run.run(book, engine, watch)
     axes, lines = _summary(book, rows)
     if where.json:

@@ -87,6 +87,9 @@ def _store(url: str) -> tuple[Any, str]:
         missing = (getattr(error.__cause__, "name", None) or getattr(error, "name", None) or "").partition(".")[0]
         remedy = f"pip install {missing}" if missing else "install what it names"
         raise DataError(f"a package for such URLs is missing: {error}", where=url, remedy=remedy) from None
+    except OSError as error:
+        remedy = "install what it names (hdfs:// needs Java and Hadoop), or copy the shards to where they can be read"
+        raise StoreError(f"the store can't be opened: {error}", where=url, remedy=remedy) from None
     except ValueError as error:
         remedy = "give a path, or a URL that fsspec knows: s3://, gs://, https://"
         raise DataError(f"no file system for this URL: {error}", where=url, remedy=remedy) from None

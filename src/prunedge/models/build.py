@@ -174,7 +174,7 @@ def _users(name: str) -> Maker:
     with working_directory_importable():
         try:
             function = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
             raise ModelError(
                 f"can't import {name}: {error}",
                 remedy="write it as package.module:function, run where it can be imported",

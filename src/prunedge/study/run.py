@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from prunedge.errors import PrunedgeError
 from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
 from prunedge.study.table import Row, collect, write_table
@@ -26,6 +27,12 @@ class Engine:
     workers: int | None = None
     threads: int | None = None
     gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("threads", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):
+                raise PrunedgeError(f"{name} of {value}", where=f"--{name}", remedy=f"give at least {least}")
 
 
 @dataclass(frozen=True)
