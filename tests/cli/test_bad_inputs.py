@@ -88,7 +88,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("shared")
     data = write_tiny(root / "data", 20, 16)
     recipe = Recipe.make(
-        "test", data=str(data), model="tests.test_runs:small", weights="none", size=16, train_epochs=1, precision="32", lr=0.02,
+        "test", data=str(data), model="tests.networks:tiny", weights="none", size=16, train_epochs=1, precision="32", lr=0.02,
         batch_size=8,
     )  # fmt: skip
     run = job.train(recipe, root / "run").path
@@ -96,7 +96,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
     from prunedge.models import build
 
     bundle = root / "bundle"
-    export_bundle(build("tests.test_runs:small", 2, "none"), load_folder(data, size=16), bundle, model="tests.test_runs:small")
+    export_bundle(build("tests.networks:tiny", 2, "none"), load_folder(data, size=16), bundle, model="tests.networks:tiny")
     edge = write_convolutional(root / "edge", model="small", classes=["crack", "sound"])
     for number in range(2):
         for folder, mode in (("photos", "RGB"), ("masks", "L")):
@@ -175,11 +175,11 @@ def options(verb: str, line: Line, **values: tuple[str, ...]) -> list[Case]:
 
 
 def training(w: World) -> list[object]:
-    return ["train", w.data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 1, "--out", w.here / "out"]
+    return ["train", w.data, "--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--epochs", 1, "--out", w.here / "out"]
 
 
 def pruning(w: World) -> list[object]:
-    return ["prune", w.data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--out", w.here / "out"]
+    return ["prune", w.data, "--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--out", w.here / "out"]
 
 
 def studying(w: World) -> list[object]:
@@ -332,9 +332,9 @@ ADDRESSES = [
 
 
 def state() -> dict[str, torch.Tensor]:
-    from tests.test_runs import small
+    from tests.networks import tiny
 
-    return {name: value.clone() for name, value in small(2).state_dict().items()}
+    return {name: value.clone() for name, value in tiny(2).state_dict().items()}
 
 
 def saved(change: Callable[[dict[str, Any]], Any], name: str = "w.pth") -> Callable[[World], Path]:
@@ -453,7 +453,7 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
 
 
 def start_from(w: World, weights: object) -> list[object]:
-    return ["train", w.data, "--model", "tests.test_runs:small", "--size", 16, "--weights", weights, "--out", w.here / "out"]
+    return ["train", w.data, "--model", "tests.networks:tiny", "--size", 16, "--weights", weights, "--out", w.here / "out"]
 
 
 FILES = [
@@ -461,7 +461,7 @@ FILES = [
     for name, make in WEIGHTS.items()
 ]
 FILES += [
-    Case("weights: imagenet of one's own", lambda w: start_from(w, "imagenet"), "small"),
+    Case("weights: imagenet of one's own", lambda w: start_from(w, "imagenet"), "tiny"),
     Case("weights: for an audit", lambda w: ["audit", w.data, "--model", "resnet18", "--weights", w.write("w.pth"), "--out", "x"], "w"),
 ]
 
