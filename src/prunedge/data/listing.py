@@ -79,7 +79,9 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     for line, record in _records(csv_file):
         name, label = record.get("path") or record.get("file"), record.get("label")
         split = record.get("split") or None
-        if not name or not label:
+        if "\0" in (name or "") + (label or ""):
+            faults.append(f"line {line}: a NUL character")
+        elif not name or not label:
             faults.append(f"line {line}: no {'label' if name else 'path'}")
         elif split is not None and split.lower() not in SPLIT_NAMES:
             faults.append(f"line {line}: unknown split '{split}'")

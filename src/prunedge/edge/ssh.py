@@ -67,7 +67,7 @@ class Host:
                 raise PrunedgeError(f"on {self.destination}: {said[-1].removeprefix('error: ')}", remedy="mend that there")
             try:
                 return json.loads(found.stdout)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise PrunedgeError(
                     "its answer is not JSON", where=self.destination, remedy="is the same prunedge installed there?"
                 ) from None
