@@ -127,6 +127,7 @@ def agent(
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.inspection import parse_patch
     from prunedge.edge.pictures import parse_range
+    from prunedge.systems import limit_memory_to_machine
 
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     inspection = Settings(
@@ -141,6 +142,7 @@ def agent(
         model_purpose=model_purpose, largest_bundle=model_max_mb * 1_000_000,
         fetch_seconds=model_minutes * 60, slower=model_slower, inspection=inspection,
     )  # fmt: skip
+    limit_memory_to_machine()
     with _lines_on_stderr():
         worker = Agent(settings)
         interrupted = _end_on_signals(worker.stop)

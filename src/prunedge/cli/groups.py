@@ -57,6 +57,8 @@ def groups(
 
     if (model is None) == (start is None):
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
+    if size < 1:
+        raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
     trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)

@@ -86,9 +86,11 @@ def inspect(
     from prunedge.edge.pictures import parse_range
     from prunedge.edge.runtime import open_session
     from prunedge.errors import DataError
+    from prunedge.systems import limit_memory_to_machine
 
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
+    limit_memory_to_machine()
     opened = open_bundle(bundle)
     wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
     settings = Settings(

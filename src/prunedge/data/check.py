@@ -21,6 +21,7 @@ from prunedge.data.load import load
 from prunedge.data.places import written
 from prunedge.data.twins import Twin, find_twins
 from prunedge.edge.pictures import COLOURS, Depth
+from prunedge.errors import DataError
 
 SHOWN = 64  # training pictures whose grey levels are counted
 COARSE = 64  # grey levels, below which it is worth asking whether the range is right

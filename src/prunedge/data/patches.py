@@ -91,6 +91,8 @@ def cut_patches(
     split parts its patches; x, y, size and damage say what each was. `out` appears whole or not at all. Raises
     DataError, which names every photograph that is unreadable or doesn't fit its mask at once.
     """
+    if seed < 0:
+        raise DataError(f"a seed of {seed}", where="--seed", remedy="give a whole number of at least 0")
     _check_numbers(size, size if stride is None else stride, min_damage, threshold, intact_per_damaged, (damaged, intact))
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

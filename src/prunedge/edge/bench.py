@@ -82,8 +82,9 @@ def bench(
     fixed seed, which takes a dense network the same time. With `profile` a few more batches are looked at closely, after all others.
     Raises BundleError when a bundle can't be run or answers wrongly, DataError when the folder has no picture.
     """
-    if min(patches, batch, threads, *batches) < 1:
-        raise BundleError("patches, batch and threads must be at least 1", remedy="mend these values")
+    counted = {"patches": patches, "batch": batch, "threads": threads, "batches": min(batches, default=1)}
+    if wrong := [f"--{name}" for name, value in counted.items() if value < 1]:
+        raise BundleError(f"{' and '.join(wrong)} must be at least 1", remedy="mend these values")
     limits, whole = limits or Limits(), -(-patches // batch)
     counts = [len(part) for part in np.array_split(np.arange(whole), min(BLOCKS, whole))]
     steps, before = len(counts) + ROUNDS * len(batches), state()

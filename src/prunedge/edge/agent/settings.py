@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf
 from pathlib import Path
 
 from prunedge.edge.agent.announcement import Origins
@@ -56,10 +56,15 @@ class AgentSettings:
             raise AgentError(
                 f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
             )
-        limits = (self.queue_limit, self.threads, self.largest_bundle, self.slower)
-        is_finite = all(map(isfinite, (self.every, self.settle, self.fetch_seconds)))
-        if not (is_finite and min(self.every, self.settle) >= 0 and self.fetch_seconds > 0 and all(one >= 1 for one in limits)):
-            raise AgentError("times must not be negative, limits and threads at least 1", remedy="mend these values")
+        times = {"--every": self.every, "--settle": self.settle}
+        limits = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
+        limits |= {"--model-slower": self.slower}
+        wrong = [name for name, value in times.items() if not 0 <= value < inf]
+        wrong += [name for name, value in limits.items() if not value >= 1]
+        wrong += [] if 0 < self.fetch_seconds < inf else ["--model-minutes"]
+        if wrong:
+            what = f"{' and '.join(wrong)}: times must not be negative, limits and threads at least 1"
+            raise AgentError(what, remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
         if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
             raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
