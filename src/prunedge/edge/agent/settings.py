@@ -57,7 +57,7 @@ class AgentSettings:
                 f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
             )
         times = {"--every": self.every, "--settle": self.settle}
-        limits = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
+        limits: dict[str, float] = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
         limits |= {"--model-slower": self.slower}
         wrong = [name for name, value in times.items() if not 0 <= value < inf]
         wrong += [name for name, value in limits.items() if not value >= 1]
