@@ -61,6 +61,8 @@ def sign(
 
     if not 0 < days <= 36_500:
         raise AgentError(f"{days:g} days", where="--days", remedy="give more than 0, and at most 36,500")
+    if not place or len(place) > 2000:
+        raise AgentError(f"a place of {len(place):,} characters", where="--place", remedy="give an https:// address or a folder")
     if topic is not None and (problem := topic_problem(topic)):
         raise AgentError(f"the topic '{shown(topic)}' {problem}", where="--topic", remedy="name one like site/models/bridge")
     signer, opened = load_signer(key), open_bundle(bundle)

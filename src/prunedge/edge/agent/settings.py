@@ -73,4 +73,5 @@ class AgentSettings:
                 "nothing says where announced bundles may come from", remedy="name folders or https:// addresses by --model-from"
             )
         if self.model_topic is not None and (problem := topic_problem(self.model_topic)):
-            raise AgentError(f"the model topic {one_line(self.model_topic)!r} {problem}", remedy="name one like site/models/bridge")
+            what = f"the model topic '{one_line(self.model_topic)}' {problem}"
+            raise AgentError(what, where="--model-topic", remedy="name one like site/models/bridge")
