@@ -135,3 +135,11 @@ class Baked(nn.Module):
 
 
 CONSTRUCTS = (Residual, Mobile, Dense, Plain, Upward)
+
+
+def tiny(num_classes: int) -> nn.Module:
+    """As small as a network for pictures can be, of any number of classes: `tests.networks:tiny`."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, num_classes),
+    )  # fmt: skip

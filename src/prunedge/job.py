@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge import origin, ranks
+from prunedge import origin, ranks, trust
 from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
@@ -26,7 +26,7 @@ from prunedge.importance import find, gathered_while_training, refuse_unjudged, 
 from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
-from prunedge.models import Loaded, build, build_told
+from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
 from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
@@ -127,6 +127,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
     run = open_run(path)
+    for name in (run.recipe["model"], run.recipe["criterion"]):
+        trust.check(name, path)
     # As the first process finds them: it may have made them before another looks.
     changes = ranks.from_first(changes)
     return change(run, changes, watch.tell) if changes else run
@@ -135,6 +137,9 @@ def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
 @timed("start", chapter)
 def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
+    trust.give(recipe.criterion)
+    if not recipe.start:
+        trust.give(recipe.model)
     find(recipe.criterion)
     if recipe.device is not None:
         _timer(recipe)
@@ -207,7 +212,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
     data = _pictures(recipe, watch)
     kept = run.engine()
     if kept is None:
-        network = build(recipe.model, data.classes, "none", seed=recipe.seed)
+        network = rebuild(recipe.model, data.classes, seed=recipe.seed)
         engine = measure_engine(network, data.example(8), precision=recipe.precision)
         kept = {
             "precision": engine.name,
@@ -240,7 +245,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     if recipe.start is not None:
         turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
     else:
-        network = build(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+        network = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)[0]
         graph = trace(network, data.example())
         collector = gathered_while_training(recipe.criterion, graph)
         how = transfer_recipe(
@@ -297,7 +302,7 @@ def _first(run: Run) -> Step | None:
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
     finetune = transfer_recipe(
-        build(recipe.model, data.classes, "none"), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
+        rebuild(recipe.model, data.classes), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
         batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
     )  # fmt: skip
     if teacher is not None:
@@ -322,7 +327,7 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     if steering is None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {recipe.device}")
-        network = origin.open_start(run).load() if recipe.start else build(recipe.model, data.classes, "none", seed=recipe.seed)
+        network = origin.open_start(run).load() if recipe.start else rebuild(recipe.model, data.classes, seed=recipe.seed)
         with span("device"):
             found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
         run.write("latency.json", found := ranks.from_first(found))
@@ -341,7 +346,7 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
     recipe, best, chain = Recipe(**run.recipe), run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
     for name in recipe.control:
-        network = build(recipe.model, data.classes, "none", seed=recipe.seed + 1)
+        network = rebuild(recipe.model, data.classes, seed=recipe.seed + 1)
         file, records = _control_file(run, name), run.read("controls.json") or {}
         if name in records:
             found[name] = restore_network(network, control_file(run, name))

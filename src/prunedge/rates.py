@@ -65,4 +65,5 @@ def with_rate(recipe: Recipe, run: Run) -> Recipe:
 def refuse_one_class(step: Step, classes: Sequence[str], rate: Rate | None = None) -> None:
     """Raise TrainError where the network of a step answers one class whatever it sees: its channels tell nothing of the task."""
     if step.only is not None:
-        raise TrainError(told_of_one_class(classes[step.only], rate.lr if rate else None))
+        told, _, remedy = told_of_one_class(classes[step.only], rate.lr if rate else None).partition(": ")
+        raise TrainError(told, remedy=remedy)

@@ -147,8 +147,10 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a TOML file; PrunedgeError when this `what` can't be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PrunedgeError(f"can't read the {what}: {error}", where=path) from None
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        remedy = "name a TOML file in UTF-8, as `key = value` in each line"
+        raise PrunedgeError(f"can't read the {what}: {why}", where=path, remedy=remedy) from None
 
 
 def toml_text(values: Mapping[str, Any]) -> str:

@@ -22,14 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from prunedge import seals
+from prunedge import seals, trust
 from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import clear_below, held, is_ours, write_text, written, written_folder
 from prunedge.importance import Provenance, Scores
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
-from prunedge.models import build
+from prunedge.models import rebuild
 from prunedge.plan import Plan
 from prunedge.profile import profile_of
 from prunedge.ranks import by_first
@@ -245,7 +245,8 @@ class Run:
         ]
 
     def _untrained(self) -> nn.Module:
-        return build(self.recipe["model"], self.recipe["classes"], "none", seed=self.recipe["seed"])
+        trust.check(self.recipe["model"], self.path)
+        return rebuild(self.recipe["model"], self.recipe["classes"], seed=self.recipe["seed"])
 
     @timed("keep")
     @by_first

@@ -689,7 +689,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         if len(have) != len(want) or any(h > w or h < 1 for h, w in zip(have, want, strict=True)):
             wrong.append(f"{name}: {have} does not fit {want}")
     if wrong:
-        raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]))
+        remedy = "is it the network of that name, and has its code changed since?"
+        raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]), remedy=remedy)
     small = copied(network, {id(own[name]): _like(own[name], value.clone()) for name, value in tensors.items()})
     mend(small)
     attributes = {path: size for path, size in (sizes or {}).items() if not path.endswith("()")}
@@ -705,7 +706,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         if path not in attributes:
             name = path.removesuffix("()")
             if name not in dict(small.named_modules()):
-                raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module")
+                remedy = "is it the network of that name, and has its code changed since?"
+                raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module", remedy=remedy)
             if "places" not in found:
                 raise WeightsError(
                     "the network was saved by prunedge 0.1, which knew the calls that it had pinned by their numbers", where=name,

@@ -147,6 +147,24 @@ def limit_memory(size_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, size_bytes))
 
 
+def limit_memory_to_machine() -> None:
+    """Let this process have as much data as the machine has memory, and no more: what asks for more shall fail, and not the machine.
+
+    Nothing where the system doesn't tell or can't. A network of a few bytes may ask for hundreds of gigabytes.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        kilobytes = [int(line.split()[1]) for line in lines if line.startswith(("MemTotal:", "SwapTotal:"))]
+    except (OSError, ValueError, IndexError):
+        return
+    if resource is None or not kilobytes:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    there = sum(kilobytes) * 1024
+    if soft == resource.RLIM_INFINITY or soft > there:
+        resource.setrlimit(resource.RLIMIT_DATA, (there if hard == resource.RLIM_INFINITY else min(there, hard), hard))
+
+
 def peak_memory_bytes() -> float:
     """The most memory that this process has had at once (resident set); nan where the system doesn't tell."""
     try:

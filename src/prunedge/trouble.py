@@ -23,6 +23,10 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MEMORY = "there is not enough memory"
+# What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
+_OF_THE_FILE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE}
+)
 
 
 def machine_error(error: BaseException, *, where: object = None) -> MachineError | None:
@@ -41,6 +45,19 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
             number = int(next(filter(None, found)))
             return _of_number(number, os.strerror(number), where)
     return None
+
+
+def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:
+    """`machine_error` for whoever reads or decodes a file: an error that tells of the file or its path, not of the machine, is None.
+
+    Decoders raise OSErrors as well: those without a number are about the file, but for Pillow's "out of memory".
+    """
+    if isinstance(error, OSError) and error.errno in _OF_THE_FILE:
+        return None
+    trouble = machine_error(error, where=where)
+    if trouble is None or not isinstance(error, OSError) or error.errno in (None, errno.ENOMEM, errno.EAGAIN):
+        return trouble
+    return MachineError(f"can't be read now ({trouble.what})", where=where, remedy=f"{trouble.remedy}, and try again")
 
 
 def pass_on(error: BaseException, *, where: object = None) -> None:

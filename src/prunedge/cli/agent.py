@@ -36,7 +36,10 @@ def agent(
     model_topic: str | None = None,
     model_from: list[str] | None = None,
     model_key: Path | None = None,
+    model_purpose: str | None = None,
     model_max_mb: int = 500,
+    model_minutes: float = 60.0,
+    model_slower: float = 20.0,
     damage: tuple[str, ...] = (),
     threshold: float = 0.5,
     patch: str | None = None,
@@ -89,9 +92,15 @@ def agent(
     model_from
         A folder or https:// address below which announced bundles must lie; may be given several times.
     model_key
-        The public key (Ed25519, PEM) that announced bundles must be signed for.
+        The public key (Ed25519, PEM) that announced bundles must be signed for (`prunedge sign`).
+    model_purpose
+        The purpose that they must be signed for; that of the first which was taken, unless given.
     model_max_mb
         The largest bundle to fetch, in MB.
+    model_minutes
+        Minutes that fetching a bundle may take.
+    model_slower
+        How many times longer than the bundle at work an announced one may take for a photograph.
     damage
         Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
     threshold
@@ -118,6 +127,7 @@ def agent(
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.inspection import parse_patch
     from prunedge.edge.pictures import parse_range
+    from prunedge.systems import limit_memory_to_machine
 
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     inspection = Settings(
@@ -128,9 +138,11 @@ def agent(
         bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
         settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
-        model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key, largest_bundle=model_max_mb * 1_000_000,
-        inspection=inspection,
+        model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key,
+        model_purpose=model_purpose, largest_bundle=model_max_mb * 1_000_000,
+        fetch_seconds=model_minutes * 60, slower=model_slower, inspection=inspection,
     )  # fmt: skip
+    limit_memory_to_machine()
     with _lines_on_stderr():
         worker = Agent(settings)
         interrupted = _end_on_signals(worker.stop)
@@ -159,9 +171,10 @@ def _end_on_signals(stop: Event) -> list[int]:
 def _lines_on_stderr() -> Iterator[None]:
     """Show what the agent tells, with the time; the journal notes that itself."""
     from prunedge.edge.agent.lines import Repeats, log
+    from prunedge.shown import Lines
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
+    handler.setFormatter(Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
     handler.addFilter(Repeats())
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from prunedge import __version__, ranks
 from prunedge.errors import MachineError, PrunedgeError
+from prunedge.shown import Lines, shown
 from prunedge.trouble import machine_error
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ VERBS = {
     "bench": "Time, memory and energy of bundles, here or on a device.",
     "inspect": "Look for damage in photographs, folders, videos and cameras.",
     "agent": "Inspect what arrives, and publish findings over MQTT.",
+    "sign": "Announce a bundle to devices in the field, signed.",
     "report": "One HTML page of a run or a study.",
     "study": "Many runs, one table.",
 }
@@ -50,10 +52,16 @@ TRAINING = {
 }  # fmt: skip
 
 
+def _whole(text: str) -> int:
+    """A whole number; cyclopts would round 1.5 without a word."""
+    return int(text.replace("_", ""))
+
+
 def make_app(verb: str | None) -> App:
     """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
-    from cyclopts import App
+    from cyclopts import App, _convert
 
+    _convert._converters[int] = _whole
     app = App(
         name="prunedge",
         help="From pictures of damage to a small network, proven on the device that will run it.",
@@ -88,11 +96,15 @@ def _obey(tokens: list[str]) -> None:
     from cyclopts import CycloptsError
 
     is_first = ranks.rank() == 0
-    logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
     if not is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
+    if unsound := next((token for token in tokens if "\0" in token), None):
+        _fail(f"an argument holds a NUL character, which no name may: {unsound}", "leave it out")
     try:
         make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk may show itself only now
@@ -173,6 +185,6 @@ def _fail(what: str, remedy: str | None = None) -> NoReturn:
         time.sleep(REPORT_AFTER_S)
         place = f"process {ranks.rank()}: "
     with suppress(OSError):  # nobody listens
-        sys.stderr.write(f"error: {place}{what}" + (f": {remedy}" if remedy else "") + "\n")
+        sys.stderr.write(shown(f"error: {place}{what}" + (f": {remedy}" if remedy else "")) + "\n")
         sys.stderr.flush()
     sys.exit(2)

@@ -27,6 +27,7 @@ def audit(
     group_by: str | None = None,
     skip_unreadable: bool = False,
     range: str | None = None,
+    trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Compare the criteria with the truth: what the validation loss does when each channel is zeroed, one at a time.
@@ -67,12 +68,16 @@ def audit(
     range
         LOW:HIGH, the stored values that become black and white, for greys of more than eight bits; the run's, or what the training
         pictures need, unless given.
+    trust_code
+        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
+        there yourself needs no such word.
     json
         Print the result as JSON.
     """
     import torch
 
     from prunedge import data as sets
+    from prunedge import trust
     from prunedge.audit import Asked
     from prunedge.audit import audit as start
     from prunedge.cli.console import print_json, progress
@@ -92,6 +97,7 @@ def audit(
         raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
+    trust.trust_everything(trust_code)
     with progress("auditing", quiet=json) as advance:
         if model is None:
             assert run is not None
@@ -121,10 +127,9 @@ def audit(
 
 
 def _print(found: Audit, target: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from prunedge.cli.console import out
+    from prunedge.cli.console import Plain, out, tell
 
     truth = found.truth
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -136,20 +141,18 @@ def _print(found: Audit, target: Path) -> None:
             one.criterion, str(one.channels), str(one.per_layer), _short(one.overall["none"].rho), str(one.overall["l2"]),
             *(_short(one.overall[how].rho) for how in ("mean", "rank")), _short(signed[one.criterion].overall["l2"].rho),
         )  # fmt: skip
-    print(
+    tell(
         f"Spearman's rank correlation with the oracle, the absolute change of the validation loss when a channel is zeroed.\n"
         f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
-    Console(highlight=False, width=max(out.width, 140)).print(table)
-    print()
+    Plain(width=max(out.width, 140)).print(table)
+    tell()
     for name, why in found.unjudged.items():
-        print(f"{name}: {why}")
-    print(
-        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)"
-    )
-    print(found.recommendation)
-    print(f"written: {target}/audit.json, audit.csv, channels.csv")
+        tell(f"{name}: {why}")
+    tell(f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)")
+    tell(found.recommendation)
+    tell(f"written: {target}/audit.json, audit.csv, channels.csv")
 
 
 def _short(rho: float) -> str:

@@ -79,6 +79,9 @@ def bench(
     paths = [*([against] if against else []), *bundles]
     if not paths:
         raise BundleError("no bundle to measure", remedy="prunedge bench BUNDLE, a folder that `prunedge export` made")
+    for name, value in (("cpus", cpus), ("memory", memory)):
+        if value is not None and value < 1:
+            raise BundleError(f"--{name} {value}", where=f"--{name}", remedy="give at least 1")
     opened = [open_bundle(path) for path in paths]
     if device is not None and data is not None:
         raise BundleError("--data and --device exclude each other", remedy="leave --data out: noise takes the same time")

@@ -63,17 +63,17 @@ def check(
 
 
 def _show(report: CheckReport) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from prunedge.cli.console import out
+    from prunedge.shown import shown
 
     table = Table(*("class", *report.counts, "all"), box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     for name in report.classes:
         counts = [report.counts[side][name] for side in report.counts]
-        table.add_row(escape(name), *[f"{n:,}" for n in (*counts, sum(counts))])
+        table.add_row(name, *[f"{n:,}" for n in (*counts, sum(counts))])
     out.print(table)
     sizes, (w, h) = report.sizes, report.sizes.median
     (w0, h0), (w1, h1) = sizes.smallest, sizes.largest
@@ -86,14 +86,14 @@ def _show(report: CheckReport) -> None:
     out.print(f"baseline   always answering the most frequent class scores {report.majority:.1%} on the test split")
     for title, lines in _details(report).items():
         if lines:
-            out.print(f"\n[bold]{title}[/bold]")
+            out.print(f"\n{title}", style="bold")
             for line in lines[:_SHOWN]:
-                out.print(f"  {escape(line)}")
+                out.print(f"  {shown(line)}")
             if len(lines) > _SHOWN:
                 out.print(f"  and {len(lines) - _SHOWN:,} more (--json lists them all)")
-    out.print("\n[bold]problems[/bold]" if report.problems else "\nno problems found")
+    out.print("\nproblems" if report.problems else "\nno problems found", style="bold" if report.problems else None)
     for problem in report.problems:
-        out.print(f"  - {escape(problem)}")
+        out.print(f"  - {shown(problem)}")
 
 
 def _greys(report: CheckReport) -> str:

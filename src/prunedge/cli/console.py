@@ -10,23 +10,33 @@ from typing import Any, get_args, get_origin
 
 from cyclopts import Token
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from prunedge.ranks import rank
+from prunedge.shown import shown
 
 Advance = Callable[[int, int, str], None]
 
 
-class _Pipe(Console):
-    """A console that lets its caller know when nobody reads it any more, as `print` does."""
+class Plain(Console):
+    """A console whose texts are printed as they are: brackets are no markup, and what a terminal obeys is made visible."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Every text passes here, those in tables too."""
+        return super().render_str(shown(text, keep="\n\t"), **how)
 
     def on_broken_pipe(self) -> None:
-        """What rich does by itself: end the process with the exit code of an error."""
+        """Lets the caller know when nobody reads it any more, as `print` does; rich would end the process with an error's exit code."""
         raise BrokenPipeError
 
 
-out = _Pipe(highlight=False, soft_wrap=True)
-err = _Pipe(stderr=True, highlight=False, soft_wrap=True, quiet=rank() > 0)
+out = Plain(soft_wrap=True)
+err = Plain(stderr=True, soft_wrap=True, quiet=rank() > 0)
 
 
 def print_json(value: Any) -> None:
@@ -34,9 +44,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
+def tell(text: object = "") -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(shown(text, keep="\n\t") + "\n")
+
+
 def say(text: str) -> None:
     """A line about what is going on, on stderr."""
-    err.print(text, markup=False)
+    err.print(text)
 
 
 def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
@@ -70,7 +85,7 @@ def progress(title: str, quiet: bool = False) -> Iterator[Advance]:
         def advance(done: int, total: int, what: str) -> None:
             nonlocal last
             if what != last[0] or done < last[1]:
-                bars.reset(task, total=total, description=what or title)
+                bars.reset(task, total=total, description=escape(shown(what or title)))
             bars.update(task, completed=done, total=total)
             last = (what, done)
 

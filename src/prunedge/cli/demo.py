@@ -27,7 +27,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.cli.prune import sentence, watch
     from prunedge.data import write_elpv
     from prunedge.deliver import time_bundles
@@ -55,9 +55,9 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         return
     before, after = (found["latency_ms"]["median"] for found in measured.bundles)
     speed = measured.ratios[0]["speedup"]["median"]
-    print(sentence(run).rsplit("\n", 1)[0])
-    print(f"ONNX Runtime, 1 thread, batch 1: {before:.2f} ms -> {after:.2f} ms for a picture ({speed:.1f} x faster)")
-    print(f"report: {page}")
+    tell(sentence(run).rsplit("\n", 1)[0])
+    tell(f"ONNX Runtime, 1 thread, batch 1: {before:.2f} ms -> {after:.2f} ms for a picture ({speed:.1f} x faster)")
+    tell(f"report: {page}")
 
 
 def _affordable_epochs() -> int:

@@ -21,6 +21,7 @@ def export(
     max_int8_drop: float = 1.0,
     step: int | None = None,
     baseline: Annotated[bool, Parameter(negative="")] = False,
+    trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Export the best network of a run (or another step's) as a bundle: the network, labels, preprocessing, self-test, checksums.
@@ -45,23 +46,32 @@ def export(
         Export the network after this step instead of the best.
     baseline
         Export the unpruned network: the first of the chain where the run goes on from one that was pruned before.
+    trust_code
+        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
+        there yourself needs no such word.
     json
         Print the manifest as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge import trust
+    from prunedge.cli.console import print_json, tell
     from prunedge.deliver import write_bundle
     from prunedge.errors import PrunedgeError
     from prunedge.runs import open_run
 
     if baseline and step is not None:
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")
+    if formats == []:
+        raise PrunedgeError("no format", where="--format", remedy="name one, or leave it out for onnx")
+    if not 0 <= max_int8_drop <= 100:
+        raise PrunedgeError(f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100")
+    trust.trust_everything(trust_code)
     bundle = write_bundle(open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
     if json:
         print_json(bundle.manifest.model_dump())
         return
     for target, form in bundle.manifest.forms.items():
-        print(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
-    print(f"next: prunedge bench {bundle.path}")
+        tell(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
+    tell(f"next: prunedge bench {bundle.path}")
 
 
 def _said(form: Form) -> str:

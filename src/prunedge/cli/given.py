@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 # Said of the command, not of the run.
-ASIDE = ("resume", "out", "profile", "json")
+ASIDE = ("resume", "out", "profile", "trust_code", "json")
 
 
 def tells_given(verb: Verb) -> Verb:

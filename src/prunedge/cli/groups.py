@@ -20,6 +20,7 @@ def groups(
     size: int = 224,
     attention: Literal["heads", "width"] = "heads",
     svg: Path | None = None,
+    trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show a network's channel graph: groups of channels that leave together, who makes and who consumes them, and what stays.
@@ -38,11 +39,15 @@ def groups(
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
         Draw the graph into this file.
+    trust_code
+        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
+        there yourself needs no such word.
     json
         Print everything as JSON.
     """
     import torch
 
+    from prunedge import trust
     from prunedge.cli.console import print_json, say
     from prunedge.errors import PrunedgeError
     from prunedge.files import write_text
@@ -53,6 +58,9 @@ def groups(
 
     if (model is None) == (start is None):
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
+    if size < 1:
+        raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
+    trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
     if svg is not None:

@@ -75,7 +75,7 @@ def inspect(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.edge import open_bundle
     from prunedge.edge.device import device
     from prunedge.edge.inspect import Settings
@@ -86,9 +86,11 @@ def inspect(
     from prunedge.edge.pictures import parse_range
     from prunedge.edge.runtime import open_session
     from prunedge.errors import DataError
+    from prunedge.systems import limit_memory_to_machine
 
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")
+    limit_memory_to_machine()
     opened = open_bundle(bundle)
     wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
     settings = Settings(
@@ -109,7 +111,7 @@ def inspect(
         outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
     if not outcome.records:
         what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
-        raise DataError(what, where=pictures.title)
+        raise DataError(what, where=pictures.title, remedy="see the lines above, and name others")
     rate = pictures_per_second(outcome.records)
     if json:
         skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
@@ -119,7 +121,7 @@ def inspect(
     else:
         _print(outcome, rate, out)
         if pictures.total == 1:
-            print(choice)
+            tell(choice)
 
 
 def _cores() -> int:
@@ -137,12 +139,12 @@ def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
         out.print(_worst(damaged))
     patches = sum(record["patches"] for record in records)
     reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
-    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second", markup=False)
+    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second")
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
-    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}", markup=False)
+    out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
     if folder is not None:
-        out.print(f"page: {folder / 'inspection.html'}", markup=False)
+        out.print(f"page: {folder / 'inspection.html'}")
 
 
 def _regions(record: dict[str, Any]) -> Any:
@@ -173,10 +175,9 @@ def _worst(damaged: list[dict[str, Any]]) -> Any:
 
 
 def _table(title: str, *names: str) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for place, name in enumerate(names):
         table.add_column(name, justify="right" if place else "left", overflow="fold")
     return table

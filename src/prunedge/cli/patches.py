@@ -60,7 +60,7 @@ def patches(
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress
+    from prunedge.cli.console import print_json, progress, tell
     from prunedge.data import cut_patches
 
     with progress("cutting", quiet=json) as advance:
@@ -84,13 +84,13 @@ def patches(
         print_json(report.to_json())
         return
     made = " and ".join(f"{n:,} {label}" for label, n in report.counts.items())
-    print(f"{made} patches of {size}x{size} pixels from {report.photos:,} photographs: {report.manifest}")
+    tell(f"{made} patches of {size}x{size} pixels from {report.photos:,} photographs: {report.manifest}")
     left_out = {"too faintly damaged": report.faint, "intact beyond the wanted ratio": report.surplus}
     for why, n in left_out.items():
         if n:
-            print(f"left out: {n:,} patches {why}")
+            tell(f"left out: {n:,} patches {why}")
     for why, names in {"smaller than a patch": report.small, "without a mask": report.unmasked}.items():
         if names:
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-            print(f"left out: {len(names):,} photographs {why}: {shown}")
-    print(f"next: prunedge check {out}")
+            tell(f"left out: {len(names):,} photographs {why}: {shown}")
+    tell(f"next: prunedge check {out}")

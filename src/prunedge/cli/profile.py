@@ -35,8 +35,8 @@ def print_profile(run: Path) -> None:
     table.add_row(OTHER, f"{found['unaccounted_s']:,.2f}", f"{found['unaccounted_share']:.1%}", "", style="bold")
     out.print(table)
     for one in found["background"]:
-        out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s", markup=False)
-    out.print(f"every span: {run / FOLDER}/trace*.json, to be opened at ui.perfetto.dev", markup=False)
+        out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s")
+    out.print(f"every span: {run / FOLDER}/trace*.json, to be opened at ui.perfetto.dev")
 
 
 def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
@@ -78,5 +78,5 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
         if one["layers"]:
             out.print(table)
         else:
-            out.print(f"{table.title}\n{one['runtime']} tells nothing of its layers", markup=False)
-    out.print(f"every span: {trace}, to be opened at ui.perfetto.dev", markup=False)
+            out.print(f"{table.title}\n{one['runtime']} tells nothing of its layers")
+    out.print(f"every span: {trace}, to be opened at ui.perfetto.dev")

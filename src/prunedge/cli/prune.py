@@ -71,6 +71,7 @@ def prune(
     range: str | None = None,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
     profile: Annotated[bool, Parameter(negative="")] = False,
+    trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset(),
 ) -> None:
@@ -199,10 +200,14 @@ def prune(
     profile
         Write where the time goes into the run (`profile/`): a table, also in the report, and a trace that opens in Perfetto. The result
         stays the same; on a GPU the run takes a little longer.
+    trust_code
+        Run code that a run names (package.module:function) from the working directory, as the one who made the run wanted. What you
+        named there yourself needs no such word.
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress
+    from prunedge import trust
+    from prunedge.cli.console import print_json, progress, tell
     from prunedge.cli.profile import print_profile
     from prunedge.data.places import absolute
     from prunedge.errors import PrunedgeError
@@ -225,7 +230,11 @@ def prune(
         "keep_out": keep_out or [], "least": least, "multiple": multiple, "cap": cap,
     }  # fmt: skip
     training = {"weights": weights, "train_epochs": train_epochs, "lr": lr}
+    trust.trust_everything(trust_code)
     if resume is not None:
+        for name in (model, criterion):
+            if name is not None:
+                trust.give(name)
         begun = opened_to_resume(resume, out, "prune")
         named = {"model": model, "start": None if start is None else str(start.resolve()), "skip_unreadable": skip_unreadable}
         values = {**pictures, **knobs, **training, **named}
@@ -246,7 +255,7 @@ def prune(
     if json:
         print_json(run.summary())
     else:
-        print(sentence(run))
+        tell(sentence(run))
         if profile:
             print_profile(run.path)
 

@@ -22,7 +22,7 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
     json
         Print the page's path as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge.cli.console import print_json, tell
     from prunedge.data.places import is_url
     from prunedge.report import write_report, write_study_report
     from prunedge.runs import open_run
@@ -38,4 +38,4 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
     if json:
         print_json({"report": str(page)})
     else:
-        print(page)
+        tell(page)

@@ -24,7 +24,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     """
     from rich.table import Table
 
-    from prunedge.cli.console import out, print_json
+    from prunedge.cli.console import out, print_json, tell
     from prunedge.runs import open_run
 
     opened = open_run(run)
@@ -51,8 +51,8 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     out.print(table)
     for step in opened.steps():
         if step.limited:
-            print(f"step {step.index}: {step.limited}")
+            tell(f"step {step.index}: {step.limited}")
     for told in (opened.read_as("weights.json", Loaded.from_json), opened.read_as("lr.json", Rate.from_json)):
         if told is not None:
-            print(told.sentence())
-    print(sentence(opened))
+            tell(told.sentence())
+    tell(sentence(opened))

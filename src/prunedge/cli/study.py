@@ -347,19 +347,19 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
     json
         Print it as JSON.
     """
-    from prunedge.cli.console import print_json
+    from prunedge.cli.console import print_json, tell
     from prunedge.study import open_book
 
     counts = open_book(folder).counts(workers)
     if json:
         print_json(vars(counts))
         return
-    print(said(counts))
+    tell(said(counts))
     for title, names in (("running", counts.running), ("left", counts.left)):
         for name in names:
-            print(f"{title}: {name}")
+            tell(f"{title}: {name}")
     for name, why in counts.failed.items():
-        print(f"failed: {name}: {why}")
+        tell(f"failed: {name}: {why}")
 
 
 def said(counts: Counts) -> str:
@@ -369,11 +369,18 @@ def said(counts: Counts) -> str:
 
 
 def _run(grid: Grid, where: Where) -> None:
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge.cli.console import print_json, progress, say, tell
+    from prunedge.data.listing import list_data
+    from prunedge.data.places import is_url
     from prunedge.errors import PrunedgeError
     from prunedge.study import create, run
+    from prunedge.study.grid import trials
     from prunedge.study.local import NOT_NOTED
 
+    engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    for data in sorted({trial.recipe.data for trial in trials(grid)}):
+        if engine.name == "local" and not is_url(data):
+            list_data(data)  # better said before processes are started that all fail
     book = create(where.out, grid)
     if not where.json:
         say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
@@ -383,14 +390,13 @@ def _run(grid: Grid, where: Where) -> None:
             told=(lambda line: None) if where.json else say,
             looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
         )
-        engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
         counts, rows = run.run(book, engine, watch)
     axes, lines = _summary(book, rows)
     if where.json:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
-        print(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
+        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
         raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")

@@ -37,6 +37,7 @@ def train(
     skip_unreadable: bool = False,
     range: str | None = None,
     precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto",
+    trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset(),
 ) -> None:
@@ -93,10 +94,14 @@ def train(
         Without it, what the training pictures need; it is kept with the run and its bundles.
     precision
         auto measures which is fastest here.
+    trust_code
+        Run code that a run names (package.module:function) from the working directory, as the one who made the run wanted. What you
+        named there yourself needs no such word.
     json
         Print the result as JSON.
     """
-    from prunedge.cli.console import print_json, progress, say
+    from prunedge import trust
+    from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.data.places import absolute
     from prunedge.errors import PrunedgeError
     from prunedge.job import Watch, resume_training
@@ -124,7 +129,10 @@ def train(
         "range": range,
         "precision": precision,
     }
+    trust.trust_everything(trust_code)
     if resume is not None:
+        if model is not None:
+            trust.give(model)
         begun = opened_to_resume(resume, out, "train")
         asked = {"train_epochs" if key == "epochs" else key: values[key] for key in given if key not in ASIDE}
         changes = changes_of(begun, asked, "train")
@@ -141,7 +149,7 @@ def train(
     if json:
         print_json(run.summary())
     else:
-        print(_sentence(run))
+        tell(_sentence(run))
 
 
 def beside_majority(run: Run, step: Step) -> str:

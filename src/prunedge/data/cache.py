@@ -268,7 +268,7 @@ def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = No
 def _stamp(path: Path) -> str:
     try:
         found = path.stat()
-        return f"{path.absolute()}\t{found.st_size}\t{found.st_mtime_ns}"
+        return f"{path.absolute()}\t{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}"
     except OSError:
         return f"{path.absolute()}\tmissing"
 

@@ -21,6 +21,7 @@ from prunedge.data.load import load
 from prunedge.data.places import written
 from prunedge.data.twins import Twin, find_twins
 from prunedge.edge.pictures import COLOURS, Depth
+from prunedge.errors import DataError
 
 SHOWN = 64  # training pictures whose grey levels are counted
 COARSE = 64  # grey levels, below which it is worth asking whether the range is right
@@ -110,6 +111,8 @@ def check(
     `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in the cache for the training
     that follows. Raises DataError for what can't be loaded at all: no pictures, one class, an unusable manifest.
     """
+    if not 0 <= max_distance <= 64:
+        raise DataError(f"{max_distance} bits", where="--max-distance", remedy="give 0 (the same) to 64 (anything)")
     load_with = partial(
         load, data, size=size, seed=seed, val=val, test=test, group_by=group_by, skip_unreadable=True, cache_dir=cache_dir,
         progress=progress,

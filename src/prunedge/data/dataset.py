@@ -148,7 +148,7 @@ class Dataset:
         When there are fewer than `n`, they are repeated.
         """
         if not len(self.train):
-            raise DataError("there are no training pictures to show", where=self.root)
+            raise DataError("there are no training pictures to show", where=self.root, remedy="give more pictures")
         split = self.train.take(n)
         pictures = next(iter(split.batches(len(split))))[0]
         return pictures[[i % len(split) for i in range(n)]]

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from time import sleep
 from typing import TypeVar
 
 import numpy as np
@@ -16,10 +17,13 @@ from PIL import Image
 
 from prunedge.data.shards import read_member
 from prunedge.edge.pictures import DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
+from prunedge.trouble import machine_trouble
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+PAUSES_S = (0.2, 1.0)  # before a second and a third try, when the machine is in trouble
 
 Progress = Callable[[int, int, str], None]
 
@@ -47,8 +51,20 @@ def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.n
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     """What `read` makes of a picture's file, or in a few words why it can't be read.
 
-    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture.
+    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises MachineError, after three tries,
+    when the machine can't read it now: that is no fault of the picture either.
     """
+    for again_s in (*PAUSES_S, None):
+        try:
+            return _once(path, read)
+        except MachineError:
+            if again_s is None:
+                raise
+            sleep(again_s)
+    raise AssertionError("the last try returns or raises")
+
+
+def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     try:
         file = source_of(path)
         if (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes) == 0:
@@ -59,6 +75,8 @@ def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     except DeepGreys:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
+        if (trouble := machine_trouble(error)) is not None:
+            raise MachineError(trouble.what, where=trouble.where or path, remedy=trouble.remedy) from None
         return reason(error, path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ from prunedge.data.decode import Progress
 from prunedge.data.places import is_url, written
 from prunedge.data.rows import LAYOUT, SPLIT_NAMES, Listing, Row, finish
 from prunedge.data.shard_listing import are_shards, list_shards, shards_in
+from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.pictures import SUFFIXES
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
+from prunedge.trouble import machine_trouble
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progr
         if next(find_pictures(root), None) is None:
             return list_shards(str(root), cache_dir=cache_dir, progress=progress)
         log.warning("%s: left out beside the pictures: %s", root, ", ".join(Path(one).name for one in shards))
-    folders = {folder.name: list(find_pictures(folder)) for folder in _subfolders(root)}
+    deep: list[str] = []
+    folders = {folder.name: list(find_pictures(folder, deep)) for folder in _subfolders(root)}
+    _tell_deep(root, deep)
     empty = [name for name, found in folders.items() if not found]
     if empty:
         log.warning("%s: left out for holding no pictures: %s", root, ", ".join(empty))
@@ -76,7 +79,9 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     for line, record in _records(csv_file):
         name, label = record.get("path") or record.get("file"), record.get("label")
         split = record.get("split") or None
-        if not name or not label:
+        if "\0" in (name or "") + (label or ""):
+            faults.append(f"line {line}: a NUL character")
+        elif not name or not label:
             faults.append(f"line {line}: no {'label' if name else 'path'}")
         elif split is not None and split.lower() not in SPLIT_NAMES:
             faults.append(f"line {line}: unknown split '{split}'")
@@ -113,18 +118,33 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def find_pictures(folder: Path) -> Iterator[Path]:
-    """Picture files at any depth, sorted; linked folders are followed, each real folder once."""
-    seen = set()
-    for parent, below, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent, name)
+def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]:
+    """Picture files, sorted; linked folders are followed, each real folder once.
+
+    Folders too deep to be meant (`prunedge.edge.folders`) are left out and put into `deep`, or told where there is no such list. Raises
+    MachineError when a folder can't be read.
+    """
+
+    def failed(path: str, error: OSError) -> None:
+        if (trouble := machine_trouble(error, path)) is not None:
+            raise trouble
+        left_out.append(path)  # a path too long for the system, or one that went meanwhile
+
+    left_out: list[str] = [] if deep is None else deep
+    try:
+        for level in walk(folder, links=True, failed=failed, too_deep=left_out.append):
+            for name in level.files:
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                    yield Path(level.path, name)
+    except OSError as error:
+        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that, and try again") from None
+    if deep is None:
+        _tell_deep(folder, left_out)
+
+
+def _tell_deep(root: Path, left_out: list[str]) -> None:
+    if left_out:
+        log.warning("%s: folders more than %d levels down are left out: %s ...", root, DEEPEST, left_out[0][:200])
 
 
 def _locate(base: Path, name: str) -> Path:

@@ -116,8 +116,10 @@ def _load(
     if min(shares) <= 0 or sum(shares) >= 1:
         what = f"shares of val {shares[0]} and test {shares[1]} leave nothing for one of the splits"
         raise DataError(what, remedy="both must be above 0 and below 1 together")
+    if seed < 0:
+        raise DataError(f"a seed of {seed}", where="--seed", remedy="give a whole number of at least 0")
     if size < 1:
-        raise DataError(f"pictures of {size} pixels", remedy="give a size of at least 1")
+        raise DataError(f"pictures of {size} pixels", where="--size", remedy="give a size of at least 1")
     span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
 

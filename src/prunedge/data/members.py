@@ -108,7 +108,7 @@ def _said(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
     if "json" in texts:
         try:
             about = json.loads(texts["json"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # a huge number; brackets in brackets
             raise ValueError(f"its .json is damaged ({error})") from None
         if not isinstance(about, dict):
             raise ValueError("its .json is no object")

@@ -18,6 +18,7 @@ from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.pictures import is_deep
 from prunedge.errors import DataError
 from prunedge.files import written_folder
+from prunedge.trouble import machine_trouble
 
 Unmasked = Literal["error", "skip", "intact"]
 
@@ -89,9 +90,9 @@ def cut_patches(
     split parts its patches; x, y, size and damage say what each was. `out` appears whole or not at all. Raises
     DataError, which names every photograph that is unreadable or doesn't fit its mask at once.
     """
-    _check_numbers(size, size if stride is None else stride, min_damage, intact_per_damaged, (damaged, intact))
     if seed < 0:
         raise DataError(f"a seed of {seed}", where="--seed", remedy="give 0 or more")
+    _check_numbers(size, size if stride is None else stride, min_damage, threshold, intact_per_damaged, (damaged, intact))
     target = Path(out)
     _refuse_full(target)
     pairs, bare = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
@@ -121,21 +122,26 @@ def damaged_shares(mask: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     return (sums[y + size, x + size] - sums[y, x + size] - sums[y + size, x] + sums[y, x]) / size**2
 
 
-def _check_numbers(size: int, stride: int, min_damage: float, ratio: float | None, labels: tuple[str, str]) -> None:
+def _check_numbers(size: int, stride: int, min_damage: float, threshold: int | None, ratio: float | None, labels: tuple[str, str]) -> None:
+    is_a_folder = re.compile(r"[^/\\.\s\0][^/\\\0]*")
+    wrong_names = [
+        option for option, name in zip(("--damaged", "--intact"), labels, strict=True) if not is_a_folder.fullmatch(name) or len(name) > 100
+    ]
     faults = [
         text
         for is_wrong, text in (
-            (size < 8, f"patches of {size} pixels: at least 8"),
-            (stride < 1, f"a stride of {stride} pixels: at least 1"),
-            (not 0 < min_damage <= 1, f"a damaged share of {min_damage}: above 0 and at most 1"),
-            (ratio is not None and not 0 < ratio < inf, f"{ratio} intact patches for a damaged one: above 0, and finite"),
-            (labels[0] == labels[1], f"both labels are '{labels[0]}': two different names"),
-            (any(not re.fullmatch(r"[^/\\.\s][^/\\]*", name) for name in labels), "labels become folders: no slashes"),
+            (size < 8, f"--size {size}: at least 8 pixels"),
+            (stride < 1, f"--stride {stride}: at least 1 pixel"),
+            (not 0 < min_damage <= 1, f"--min-damage {min_damage}: above 0 and at most 1"),
+            (threshold is not None and threshold < 0, f"--threshold {threshold}: at least 0"),
+            (ratio is not None and not 0 < ratio < inf, f"--intact-per-damaged {ratio}: above 0, and finite"),
+            (labels[0] == labels[1], f"--damaged and --intact are both '{labels[0]}': two different names"),
+            (bool(wrong_names), f"{' and '.join(wrong_names)}: a name of a folder, without slashes and dots before it"),
         )
         if is_wrong
     ]
     if faults:
-        raise DataError("; ".join(faults))
+        raise DataError("; ".join(faults), where="patches", remedy="mend these values")
 
 
 def _refuse_full(target: Path) -> None:
@@ -187,6 +193,8 @@ def _plan(
             width, height = photo_size(pair.photo)
             mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
         except Exception as error:  # a damaged file can make a decoder raise anything
+            if (trouble := machine_trouble(error, pair.photo)) is not None:
+                raise trouble from None
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
         if min(width, height) < size:
             return None
@@ -248,6 +256,8 @@ def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> li
     try:
         photo = read_photo(squares.pair.photo)
     except Exception as error:  # a damaged file can make a decoder raise anything
+        if (trouble := machine_trouble(error, squares.pair.photo)) is not None:
+            raise trouble from None
         return f"{squares.pair.name} ({reason(error, squares.pair.photo)})"
     rows: list[tuple[object, ...]] = []
     for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):

@@ -45,7 +45,7 @@ def absolute(place: Path | str, base: Path | None = None) -> str:
         return text
     path = (base or Path()) / text
     # A shard's name says what it is, and links are often called otherwise than what they lead to.
-    return os.path.abspath(path) if has_braces(text) or text.endswith(SHARD) else str(path.resolve())
+    return os.path.abspath(path) if has_braces(text) or text.endswith(SHARD) else os.path.realpath(path)
 
 
 def has_braces(text: str) -> bool:

@@ -58,7 +58,7 @@ def finish(root: Path, rows: Sequence[Row], where: Path | None = None, *, held: 
     if not rows:
         raise DataError("no pictures found", where=place, remedy=LAYOUT)
     if len(classes) < 2:
-        raise DataError(f"only one class, '{classes[0]}'", where=place, remedy=f"at least two are needed; {LAYOUT}")
+        raise DataError(f"only one class, '{classes[0][:100]}'", where=place, remedy=f"at least two are needed; {LAYOUT}")
     counts = Counter(row.label for row in rows)
     if wrong := labels.refusal(counts, held):
         raise DataError(wrong, where=place, remedy=labels.REMEDY)

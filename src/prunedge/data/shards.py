@@ -151,7 +151,7 @@ def _about(place: str) -> tuple[int, str]:
 
 
 def _version(found: os.stat_result) -> str:
-    return f"{found.st_size}\t{found.st_mtime_ns}"
+    return f"{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}"
 
 
 def _index(place: str, copy: Path, size: int | None) -> dict[str, Member]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunedge.data.places import SHARD
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
 
 _BLOCK_BYTES = 8 * 2**20
 # What tells two versions of a file apart, by the names that file systems give it.
@@ -74,6 +74,10 @@ def beside(url: str) -> str | None:
         raise DataError(f"can't be read: {error}", where=url, remedy="save it as text in UTF-8") from None
 
 
+class StoreError(DataError, MachineError):
+    """A store that doesn't answer as it should: no fault of the pictures in it."""
+
+
 def _store(url: str) -> tuple[Any, str]:
     import fsspec  # for pictures on disk nobody should wait for it
 
@@ -83,6 +87,9 @@ def _store(url: str) -> tuple[Any, str]:
         missing = (getattr(error.__cause__, "name", None) or getattr(error, "name", None) or "").partition(".")[0]
         remedy = f"pip install {missing}" if missing else "install what it names"
         raise DataError(f"a package for such URLs is missing: {error}", where=url, remedy=remedy) from None
+    except OSError as error:
+        remedy = "install what it names (hdfs:// needs Java and Hadoop), or copy the shards to where they can be read"
+        raise StoreError(f"the store can't be opened: {error}", where=url, remedy=remedy) from None
     except ValueError as error:
         remedy = "give a path, or a URL that fsspec knows: s3://, gs://, https://"
         raise DataError(f"no file system for this URL: {error}", where=url, remedy=remedy) from None
@@ -100,4 +107,4 @@ def _mended(url: str) -> Iterator[None]:
         raise DataError(f"no such file or folder{why}", where=url, remedy=remedy) from None
     except Exception as error:  # each store has errors of its own, and they have no common parent
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"can't be read: {text}", where=url, remedy="check the URL, the network and your right to read it") from None
+        raise StoreError(f"can't be read: {text}", where=url, remedy="check the URL, the network and your right to read it") from None

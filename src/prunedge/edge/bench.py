@@ -16,6 +16,7 @@ import numpy as np
 
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.device import device, metered, state
+from prunedge.edge.folders import walk
 from prunedge.edge.pictures import SUFFIXES, read_picture
 from prunedge.edge.profile import PASSES, WARMUP, Call, profile_of
 from prunedge.errors import BundleError, DataError
@@ -81,8 +82,9 @@ def bench(
     fixed seed, which takes a dense network the same time. With `profile` a few more batches are looked at closely, after all others.
     Raises BundleError when a bundle can't be run or answers wrongly, DataError when the folder has no picture.
     """
-    if min(patches, batch, threads, *batches) < 1:
-        raise BundleError("patches, batch and threads must be at least 1", remedy="mend these values")
+    counted = {"patches": patches, "batch": batch, "threads": threads, "batches": min(batches, default=1)}
+    if wrong := [f"--{name}" for name, value in counted.items() if value < 1]:
+        raise BundleError(f"{' and '.join(wrong)} must be at least 1", remedy="mend these values")
     limits, whole = limits or Limits(), -(-patches // batch)
     counts = [len(part) for part in np.array_split(np.arange(whole), min(BLOCKS, whole))]
     steps, before = len(counts) + ROUNDS * len(batches), state()
@@ -194,7 +196,8 @@ def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[i
 def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
     if pictures is None:
         return None
-    files = [file for file in sorted(Path(pictures).rglob("*")) if file.suffix.lower() in SUFFIXES]
+    levels = walk(pictures, failed=lambda path, error: None, too_deep=lambda path: None)
+    files = sorted(Path(level.path, name) for level in levels for name in level.files if Path(name).suffix.lower() in SUFFIXES)
     if not files:
         raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
     size = bundle.manifest.input_size

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from prunedge import seals
 from prunedge.edge.pictures import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
+from prunedge.shown import shown
 from prunedge.systems import sync_open_file
 
 MANIFEST = "manifest.json"
@@ -24,6 +25,7 @@ FORMAT: Literal[2] = 2
 LARGEST = 4 * 2**30  # bytes; no network that we export comes near
 LARGEST_MANIFEST = 16 * 2**20
 MOST_PIXELS = 1_000_000  # of a side
+LONGEST_NAME, DEEPEST_NAME = 200, 8  # bytes and levels of a file's name in a manifest
 NEARLY_ALL = 0.95  # of the pictures
 ALIKE = 0.1  # of a side, by which pictures of one size may differ
 
@@ -245,10 +247,19 @@ def _check_seal(file: Path) -> None:
         raise BundleError(f"the manifest is damaged ({error})", where=file, remedy="export or copy the bundle again") from None
 
 
+def is_sound_name(name: str) -> bool:
+    """Whether a manifest may name a file so: below the bundle's folder, printable, and neither long nor deep enough to make trouble."""
+    path = PurePosixPath(name)
+    is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return is_below and name.isprintable() and len(name.encode()) <= LONGEST_NAME and len(path.parts) <= DEEPEST_NAME
+
+
 def _inside(folder: Path, name: str) -> Path:
     file = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or not file.resolve().is_relative_to(folder.resolve()):
+    if not is_sound_name(name) or not file.resolve().is_relative_to(folder.resolve()):
+        told = shown(name) if len(name) < LONGEST_NAME else shown(name[:LONGEST_NAME]) + " ..."
         raise BundleError(
-            f"the manifest names a file outside the bundle: {name!r}", where=folder / MANIFEST, remedy="don't trust this bundle"
-        )
+            f"the manifest names a file outside the bundle, or in a way that is not taken: '{told}'",
+            where=folder / MANIFEST, remedy="don't trust this bundle",
+        )  # fmt: skip
     return file

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from prunedge.errors import DataError
+from prunedge.trouble import machine_trouble
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -93,7 +94,8 @@ def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = 
     """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square (bilinear, antialiased).
 
     `path` may be an open file, too. `greys` says what greys of more than eight bits mean; transparency is laid on black. Raises
-    DeepGreys when a picture has such greys and `greys` is None, DataError when it can't be decoded whole or holds no numbers.
+    DeepGreys when a picture has such greys and `greys` is None, DataError when it can't be decoded whole or holds no numbers,
+    MachineError when the machine can't read it now.
     """
     return read_and_look(path, size, greys)[0]
 
@@ -107,7 +109,9 @@ def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None =
             return squared(rgb(picture, greys), size), Look(*picture.size, mode, form, depth)
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, MemoryError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if (trouble := machine_trouble(error, path)) is not None:
+            raise trouble from None
         if isinstance(error, UnidentifiedImageError) and (kind := strange_numbers(path)) is not None:
             raise DataError(f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY) from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
@@ -203,6 +207,8 @@ def orientation_of(picture: Image.Image) -> int | None:
     """
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
         return None
     return found if found in TURN else 1

@@ -139,6 +139,8 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
             or outputs.shape[1:] != (len(bundle.manifest.classes),)
         ):
             raise ValueError(f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}")
+        if not len(pixels):
+            raise ValueError("it holds no pictures")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(f"the self-test can't be read: {error}", where=file, remedy="export the bundle again") from None
     return pixels, outputs.astype(np.float32)

@@ -64,10 +64,10 @@ class Host:
                 raise PrunedgeError(f"'{self.command}' is not installed there", where=self.destination, remedy=remedy)
             if found.returncode:
                 said = found.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {found.returncode}"]
-                raise PrunedgeError(f"on {self.destination}: {said[-1].removeprefix('error: ')}")
+                raise PrunedgeError(f"on {self.destination}: {said[-1].removeprefix('error: ')}", remedy="mend that there")
             try:
                 return json.loads(found.stdout)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise PrunedgeError(
                     "its answer is not JSON", where=self.destination, remedy="is the same prunedge installed there?"
                 ) from None

@@ -18,7 +18,7 @@ from prunedge.edge.runtime import Session, open_session
 from prunedge.edge.runtimes import runtime_of
 from prunedge.errors import PrunedgeError
 from prunedge.spans import Recorder, recording, span
-from prunedge.systems import limit_memory, limit_processors, peak_memory_bytes
+from prunedge.systems import limit_memory, limit_memory_to_machine, limit_processors, peak_memory_bytes
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
     try:
         if orders["cpus"] is not None:
             limit_processors(orders["cpus"])
+        limit_memory_to_machine()
         if orders["memory_mb"] is not None:
             limit_memory(orders["memory_mb"] * 10**6)
         recorder = Recorder()

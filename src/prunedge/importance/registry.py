@@ -152,7 +152,7 @@ def _own(name: str) -> None:
     try:
         with working_directory_importable():
             module = import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
         raise PrunedgeError(
             f"can't import {module_name}: {error}",
             where="--criterion",

@@ -61,5 +61,7 @@ def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
         done = subprocess.run([sys.executable, "-m", "prunedge", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise PrunedgeError(said[-1].removeprefix("error: "))
+        raise PrunedgeError(
+            said[-1].removeprefix("error: "), where=LOCAL, remedy="can its runtime run the network at all? try --runtime onnx"
+        )
     return json.loads(done.stdout)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prunedge import trust
 from prunedge.errors import ModelError, WeightsError
 from prunedge.models.start import calm_head, initialise
 from prunedge.models.weights import Loaded, load_file, load_weights
@@ -59,7 +60,13 @@ def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagen
 
         net = build("resnet18", ["crack", "sound"], weights="none")
     """
+    trust.give(name)
     return build_told(name, classes, weights, seed=seed)[0]
+
+
+def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
+    """What `build` gives with random weights, for a name that a file tells: `prunedge.trust` must have been asked about it."""
+    return build_told(name, classes, "none", seed=seed)[0]
 
 
 @timed("build")
@@ -69,7 +76,7 @@ def build_told(
     """What `build` gives, and what became of the weights: None for random ones."""
     count = classes if isinstance(classes, int) else len(classes)
     if count < 1:
-        raise ModelError("a network needs at least one class", where=name)
+        raise ModelError("a network needs at least one class", where=name, remedy="give its classes, or how many")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         maker = _maker(name)
@@ -168,7 +175,7 @@ def _users(name: str) -> Maker:
     with working_directory_importable():
         try:
             function = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
             raise ModelError(
                 f"can't import {name}: {error}",
                 remedy="write it as package.module:function, run where it can be imported",
@@ -194,7 +201,8 @@ def _made(maker: Maker, count: int) -> nn.Module:
         raise
     except Exception as error:  # a constructor of anybody's may raise anything
         pass_on(error)
-        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}") from error
+        remedy = "can it be built in Python with num_classes alone? else wrap it in a function of your own"
+        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy) from error
 
 
 def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from prunedge.errors import WeightsError
-from prunedge.trouble import pass_on
+from prunedge.errors import PrunedgeError, WeightsError
+from prunedge.trouble import machine_trouble, pass_on
 
 State = dict[str, torch.Tensor]
 
@@ -101,7 +101,8 @@ def _file_in(path: Path) -> Path:
         for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):
             if (path / inside).is_file():
                 return path / inside
-        raise WeightsError("the folder is neither a run nor a bundle: it has no model.safetensors", where=path)
+        what = "the folder is neither a run nor a bundle: it has no model.safetensors"
+        raise WeightsError(what, where=path, remedy="name a run, a bundle, or a file of weights")
     if not path.is_file():
         raise WeightsError("there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists")
     return path
@@ -114,7 +115,10 @@ def _safetensors(file: Path) -> State:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
         pass_on(error)
-        raise WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file) from error
+        if (trouble := machine_trouble(error, file)) is not None:
+            raise trouble from None
+        what = f"the file can't be read as weights ({type(error).__name__})"
+        raise WeightsError(what, where=file, remedy="was it cut short? copy or download it again") from error
 
 
 def _torchs(file: Path) -> object:
@@ -163,8 +167,10 @@ def _refuse_programs(file: Path) -> None:
             raise WeightsError(f"the file is {kind}", where=file, remedy=remedy)
 
 
-def _unreadable(file: Path, error: Exception) -> WeightsError:
-    remedy = None
+def _unreadable(file: Path, error: Exception) -> PrunedgeError:
+    if (trouble := machine_trouble(error, file)) is not None:
+        return trouble
+    remedy = "was it cut short? copy or download it again"
     if kind := FOREIGN.get(file.suffix.lower()):
         remedy = f"it looks like {kind}: write its weights as a torch state dict (.pth) or as .safetensors"
     return WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file, remedy=remedy)
@@ -249,11 +255,15 @@ def _checked(state: object, file: Path, entry: str) -> State:
     place = f"{file}, {entry}" if entry else file
     assert isinstance(state, Mapping)
     if not state:
-        raise WeightsError("the file holds no tensors", where=place)
+        raise WeightsError("the file holds no tensors", where=place, remedy="save net.state_dict()")
     given = {key: one for key, one in state.items() if one is not None and not _is_extra(key)}
     strange = [f"{key} ({_kind(one)})" for key, one in given.items() if not isinstance(one, torch.Tensor)]
     if strange:
         raise WeightsError(f"entries that are not tensors: {', '.join(strange)}", where=place, remedy="save net.state_dict()")
+    empty = [key for key, one in given.items() if one.is_meta]
+    if empty:
+        what = f"tensors that are shapes alone (of the device meta): {_first(empty)}"
+        raise WeightsError(what, where=place, remedy="save the network when its weights are there")
     packed = [key for key, one in given.items() if one.is_quantized or one.layout != torch.strided]
     if packed:
         raise WeightsError(
@@ -261,7 +271,8 @@ def _checked(state: object, file: Path, entry: str) -> State:
         )
     broken = [key for key, one in given.items() if _is_checkable(one) and not bool(one.isfinite().all())]
     if broken:
-        raise WeightsError(f"tensors with values that are not finite: {_first(broken)}", where=place)
+        what = f"tensors with values that are not finite: {_first(broken)}"
+        raise WeightsError(what, where=place, remedy="the training that wrote them went astray: take an earlier checkpoint")
     return {key: one.detach() for key, one in given.items()}
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 
 from prunedge.graph import ChannelGraph
+from prunedge.shown import shown
 
 _ROW, _TOP, _NAME, _BAR, _MARGIN = 22, 64, 300, 260, 16
 _INK, _BLUE, _PALE, _GREY = "#1c2733", "#2563a8", "#9db8d6", "#8a8f98"
+
+
+def escape(text: str) -> str:
+    """A name as it may stand in SVG."""
+    return html.escape(shown(text))
 
 
 def diagram(graph: ChannelGraph, title: str = "") -> str:

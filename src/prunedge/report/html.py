@@ -14,14 +14,21 @@ from plotly.offline import get_plotlyjs
 from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.report.figures import CONFIG
+from prunedge.shown import shown
 
 
 def render(template: str, **values: Any) -> str:
     """A page with plotly inside, from a template of this package."""
     environment = Environment(
-        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=_visible,
+    )  # fmt: skip
     return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **values)
+
+
+def _visible(value: Any) -> Any:
+    """Names without what a terminal obeys, for whoever reads the page in one."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else shown(value, keep="\n\t")
 
 
 def drawn(figure: go.Figure, name: int | str) -> Markup:

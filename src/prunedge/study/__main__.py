@@ -8,6 +8,7 @@ import sys
 
 from prunedge.errors import PrunedgeError
 from prunedge.job import Watch
+from prunedge.shown import Lines, shown
 from prunedge.study.book import Busy, open_book
 
 FAILED, BUSY = 2, 75
@@ -15,7 +16,9 @@ FAILED, BUSY = 2, 75
 
 def main() -> int:
     """Do the work that the arguments name; 0 when it is done, 2 when it can't be, 75 when another process has it."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     folder, name = sys.argv[1:]
     book, parent = open_book(folder), os.getppid()
 
@@ -28,7 +31,7 @@ def main() -> int:
     except Busy:
         return BUSY
     except PrunedgeError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{shown(error)}\n")
         return FAILED
     except KeyboardInterrupt:
         return 130

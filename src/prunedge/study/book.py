@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunedge import job, seals
+from prunedge import job, seals, trust
 from prunedge.data.places import is_url
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
@@ -116,6 +116,9 @@ class Book:
         A start is trained; a trial is pruned from its start, and goes on from its last step when it was cut off. Busy when
         another process has it. What PrunedgeError says is noted as its failure, and raised.
         """
+        # The grid names them, which the user gave; on another machine that isn't remembered.
+        trust.give(one.recipe.model)
+        trust.give(one.recipe.criterion)
         self._lock(one).parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._lock(one), timeout=0):

@@ -93,8 +93,9 @@ class Remote:
             raise ExtraMissing("studies at a URL need fsspec", remedy="pip install 'prunedge[study]'") from None
         try:
             system, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise RunError(f"no file system for this URL: {error}", where=self.url, remedy="install what fsspec needs for it") from None
+        except (ImportError, ValueError, OSError) as error:
+            remedy = "install what fsspec needs for it (hdfs:// needs Java and Hadoop)"
+            raise RunError(f"no file system for this URL: {error}", where=self.url, remedy=remedy) from None
         system.invalidate_cache()
         return system, root.rstrip("/")
 

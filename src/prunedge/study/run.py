@@ -30,6 +30,12 @@ class Engine:
     threads: int | None = None
     gpus: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("threads", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):
+                raise PrunedgeError(f"{name} of {value}", where=f"--{name}", remedy=f"give at least {least}")
+
 
 @dataclass(frozen=True)
 class Watch:

@@ -83,7 +83,8 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
     with engine.holding(net):
         logits, labels = outputs(net, batches, engine)
     if logits.shape[1] != count:
-        raise TrainError(f"the network has {logits.shape[1]} outputs for {count} classes")
+        what = f"the network has {logits.shape[1]} outputs for {count} classes"
+        raise TrainError(what, remedy="build it with one output for each class")
     return ranks.from_first(measure(logits, labels))
 
 
@@ -105,9 +106,11 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
 
     count = class_logits(logits).shape[1]
     if labels.is_floating_point() or labels.shape != (len(logits),):
-        raise TrainError(f"labels of {tuple(labels.shape)} {labels.dtype}, and not one integer for each of {len(logits)} pictures")
+        what = f"labels of {tuple(labels.shape)} {labels.dtype}, and not one integer for each of {len(logits)} pictures"
+        raise TrainError(what, remedy="give the number of each picture's class, as int64")
     if int(labels.max()) >= count or int(labels.min()) < 0:
-        raise TrainError(f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes")
+        what = f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes"
+        raise TrainError(what, remedy="count them from 0")
     guesses = logits.argmax(dim=1)
     f1 = classification.multiclass_f1_score(guesses, labels, num_classes=count, average="macro")
     confusion = classification.multiclass_confusion_matrix(guesses, labels, num_classes=count)

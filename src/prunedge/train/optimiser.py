@@ -72,7 +72,7 @@ def _fill(net: nn.Module, optimiser: torch.optim.Optimizer, state: OptimState) -
         if name in parameters and entry[MOMENTUM].shape != parameters[name].shape
     ]
     if faults:
-        raise TrainError(f"the momentum doesn't fit the network: {'; '.join(faults)}")
+        raise TrainError(f"the momentum doesn't fit the network: {'; '.join(faults)}", remedy="give that of the same network, or none")
     for name, parameter in parameters.items():
         if state and parameter.requires_grad:
             # In the parameter's own memory format, and for all or for none: the fused step wants it so. A momentum of

@@ -68,7 +68,7 @@ class FitRecipe:
             if not is_fine
         ]
         if wrong:
-            raise TrainError(f"the training recipe can't be followed: {'; '.join(wrong)}")
+            raise TrainError(f"the training recipe can't be followed: {'; '.join(wrong)}", remedy="mend these values")
 
 
 def learning_rate(batch: int, total: int, recipe: FitRecipe) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunedge.edge.agent.announcement import Announcement, check_manifest, load_key, parse_announcement, parse_origins
+from prunedge.edge.agent.statement import load_signer
 from prunedge.errors import AgentError
 from tests.needs import program
 
@@ -111,32 +112,46 @@ def openssl(*arguments: object) -> bytes:
     return subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True).stdout
 
 
-def test_signatures_are_openssl_s(tmp_path: Path) -> None:
-    """The commands of docs/agent.md."""
-    private, public, manifest = tmp_path / "private.pem", tmp_path / "public.pem", tmp_path / "manifest.json"
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A private and a public key, by the commands of docs/agent.md."""
+    folder = tmp_path_factory.mktemp("keys")
+    private, public = folder / "private.pem", folder / "public.pem"
     openssl("genpkey", "-algorithm", "ed25519", "-out", private)
     openssl("pkey", "-in", private, "-pubout", "-out", public)
-    manifest.write_bytes(b"{}")
-    signature = openssl("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", manifest)
-    sha256 = openssl("dgst", "-sha256", "-r", manifest).decode().split()[0]
+    return private, public
+
+
+def test_signatures_are_openssl_s(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    private, public = keys
+    text = tmp_path / "text"
+    text.write_bytes(b"DSSEv1")
+    signature = openssl("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", text)
+    assert load_signer(private)(b"DSSEv1") == signature
     is_signed = load_key(public)
-    good = Announcement(bundle="x", sha256=sha256, signature=base64.b64encode(signature).decode())
-    check_manifest(good, b"{}", is_signed)
-    check_manifest(good, b"{}", None)
-    for changed, words in (
-        ({"sha256": "1" * 64}, "SHA-256"),
-        ({"signature": None}, "not signed"),
-        ({"signature": "?"}, "Base64"),
-        ({"signature": base64.b64encode(bytes(64)).decode()}, "wrong"),
-        ({"signature": base64.b64encode(b"short").decode()}, "wrong"),
+    assert is_signed(signature, b"DSSEv1") and not is_signed(signature, b"DSSEv2") and not is_signed(b"short", b"DSSEv1")
+
+
+def test_what_is_no_key_is_refused(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    private, public = keys
+    other = tmp_path / "ec.pem", tmp_path / "ec.pub.pem"
+    openssl("genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", other[0])
+    openssl("pkey", "-in", other[0], "-pubout", "-out", other[1])
+    openssl("pkey", "-in", private, "-aes256", "-passout", "pass:x", "-out", tmp_path / "locked.pem")
+    for load, file, words in (
+        (load_key, private, "not a public key"),
+        (load_key, tmp_path / "none.pem", "can't be read"),
+        (load_key, other[1], "Ed25519"),
+        (load_signer, public, "not a private key"),
+        (load_signer, tmp_path / "none.pem", "can't be read"),
+        (load_signer, other[0], "Ed25519"),
+        (load_signer, tmp_path / "locked.pem", "locked by a password"),
     ):
         with pytest.raises(AgentError, match=words):
-            check_manifest(good.model_copy(update=changed), b"{}", is_signed)
-    with pytest.raises(AgentError, match="not a public key"):
-        load_key(private)
-    with pytest.raises(AgentError, match="can't be read"):
-        load_key(tmp_path / "none.pem")
-    openssl("genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private)
-    openssl("pkey", "-in", private, "-pubout", "-out", public)
-    with pytest.raises(AgentError, match="Ed25519"):
-        load_key(public)
+            load(file)
+
+
+def test_the_manifest_must_be_the_announced_one() -> None:
+    check_manifest(Announcement(bundle="x", sha256=hashlib.sha256(b"{}").hexdigest()), b"{}")
+    with pytest.raises(AgentError, match="SHA-256"):
+        check_manifest(Announcement(bundle="x", sha256="1" * 64), b"{}")

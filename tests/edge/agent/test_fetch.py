@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from urllib.parse import urlsplit
 
 import pytest
 
 from prunedge.edge import open_bundle
+from prunedge.edge.agent import pace
 from prunedge.edge.agent.announcement import Origins
 from prunedge.edge.agent.broker import trusted
 from prunedge.edge.agent.fetch import Unreachable, fetch
@@ -47,6 +49,46 @@ class Files(BaseHTTPRequestHandler):
         pass
 
 
+class Dripping(Files):
+    """Sends a byte now and then: of the answer's beginning below /head, of a chunk's length below /chunk, of the file elsewhere."""
+
+    def do_GET(self) -> None:
+        kind = self.path.lstrip("/").partition("/")[0]
+        name = self.path.rpartition("/")[2]
+        text = (self.folder / name).read_bytes()
+        if kind == "late" and name == "manifest.json":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+            return
+        head = {"head": b"", "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"}
+        usual = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text)
+        rest = {"head": b"HTTP/1.1 200 OK\r\nX: ", "chunk": b""}.get(kind, text) + b"0" * 10**6
+        try:
+            self.wfile.write(head.get(kind, usual))
+            for place in range(10**6):
+                self.wfile.write(rest[place : place + 1])
+                time.sleep(0.02)
+        except OSError:
+            self.close_connection = True  # the client had enough
+
+
+@pytest.fixture(scope="module", params=["https", "http"])
+def dripping(request: pytest.FixtureRequest, bundles: tuple[Path, Path], authority: Authority) -> Iterator[str]:
+    handler = type("Handler", (Dripping,), {"folder": bundles[1], "protocol_version": "HTTP/1.1"})
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    serving.daemon_threads = True
+    if request.param == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*authority.certificate("server"))
+        serving.socket = context.wrap_socket(serving.socket, server_side=True)
+    Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"{request.param}://127.0.0.1:{serving.server_address[1]}"
+    serving.shutdown()
+    serving.server_close()
+
+
 @pytest.fixture(scope="module")
 def server(bundles: tuple[Path, Path], authority: Authority) -> Iterator[str]:
     handler = type("Handler", (Files,), {"folder": bundles[1]})
@@ -60,9 +102,9 @@ def server(bundles: tuple[Path, Path], authority: Authority) -> Iterator[str]:
     serving.server_close()
 
 
-def get(place: str | Path, into: Path, ca: Path | None = None, largest: int = 10**8) -> None:
+def get(place: str | Path, into: Path, ca: Path | None = None, largest: int = 10**8, stop: Event | None = None, **more: float) -> None:
     where = Origins((Path("/"),), ()).place(str(place)) if isinstance(place, Path) else urlsplit(place)
-    fetch(where, into, lambda text: None, largest=largest, context=trusted(None, also=ca), stop=Event())
+    fetch(where, into, lambda text: None, largest=largest, context=trusted(None, also=ca), stop=stop or Event(), **more)
 
 
 @pytest.mark.parametrize("path", ["files", "files/", "secret?token=x"])
@@ -82,6 +124,29 @@ def test_what_can_t_be_had_now_may_be_tried_again(server: str, authority: Author
     with pytest.raises(Unreachable, match=words) as caught:
         get(f"{server}/{path}", tmp_path / "b", authority.file)
     assert "token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["head", "chunk", "body", "late"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    dripping: str, kind: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW_S", 0.5)
+    with pytest.raises(Unreachable, match="bytes a second, 1,024 are the least") as caught:
+        get(f"{dripping}/{kind}", tmp_path / "b", authority.file)
+    assert caught.value.remedy and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["head", "body"])
+def test_a_bundle_that_takes_too_long_is_given_up(dripping: str, kind: str, authority: Authority, tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match=r"did not come in 0\.01 minutes.*--model-minutes"):
+        get(f"{dripping}/{kind}", tmp_path / "b", authority.file, seconds=0.6)
+
+
+def test_an_agent_that_ends_waits_for_no_server(dripping: str, authority: Authority, tmp_path: Path) -> None:
+    stop = Event()
+    Timer(0.3, stop.set).start()
+    with pytest.raises(Unreachable, match="stopped"):
+        get(f"{dripping}/head", tmp_path / "b", authority.file, stop=stop)
 
 
 def test_a_redirect_is_not_followed(server: str, authority: Authority, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from prunedge.edge.agent import AgentSettings, parse_broker
 from prunedge.edge.agent import agent as module
@@ -104,6 +106,44 @@ def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
     wait_for(lambda: len(subscriber.findings()) == 3, "the last")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")], ids=str)
+def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
+    error: Exception, settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fails = Image.open, [True]
+
+    def opened(file: Any, *more: Any, **named: Any) -> Any:
+        if fails and str(file).endswith("001.png"):
+            raise error
+        return real(file, *more, **named)
+
+    monkeypatch.setattr(Image, "open", opened)
+    write_pictures(Path(settings.watch), 3)
+    ended = finish(at(settings, broker))
+    assert isinstance(ended, AgentError) and "1 pictures could not be inspected" in str(ended)
+    fails.clear()
+    assert finish(at(settings, broker)) is None
+    wait_for(lambda: len(subscriber.findings()) == 3, "all three")
+    assert not subscriber.on("/errors")
+
+
+def test_a_picture_that_goes_while_it_is_looked_at_is_not_called_damaged(
+    settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.inspect_picture
+    write_pictures(Path(settings.watch), 2)
+
+    def gone(path: Path, *more: Any, **named: Any) -> Any:
+        if path.name == "001.png":
+            path.unlink()
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(module, "inspect_picture", gone)
+    assert finish(at(settings, broker)) is None
+    wait_for(subscriber.findings, "the other")
+    assert [found["picture"] for found in subscriber.findings().values()] == ["000.png"] and not subscriber.on("/errors")
+
+
 def test_what_is_written_to_while_it_is_inspected_is_inspected_again(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,3 +206,28 @@ def test_a_camera_that_is_not_there_is_one_line(watch: str, settings: AgentSetti
     pytest.importorskip("cv2", reason="OpenCV is not here: pip install 'prunedge[video]'")
     ended = finish(replace(at(settings, broker), watch=watch))
     assert isinstance(ended, DataError) and "\n" not in str(ended)
+
+
+def test_a_password_that_goes_out_in_clear_is_told(settings: AgentSettings, caplog: pytest.LogCaptureFixture) -> None:
+    agent = module.Agent(replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret")))
+    agent.stop.set()
+    with caplog.at_level(logging.INFO, "prunedge.agent"):
+        agent.run()
+    (line,) = [line for line in caplog.messages if "in clear" in line]
+    assert "mqtts://" in line and "secret" not in line
+
+
+def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_picture(
+    settings: AgentSettings, broker: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(self: Any, stamp: Stamp, *_: Any) -> None:
+        tried.append(stamp.name)
+        raise AgentError("the queue can't be used (database or disk is full)", remedy="make room on the disk")
+
+    monkeypatch.setattr(module.Store, "record", full)
+    write_pictures(Path(settings.watch), 60)
+    with Running(at(settings, broker), every=0.3):
+        wait_for(lambda: len(tried) >= 3, "some tries")
+        assert len(tried) <= 10  # one a look, not one a picture

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prunedge.edge.agent import Agent, AgentSettings, parse_broker
 from prunedge.edge.agent.announcement import parse_origins
+from prunedge.edge.agent.statement import Release, sign
 from prunedge.errors import AgentError, BundleError
-from tests.edge.agent.conftest import Running, altered, digest, write_pictures
+from tests.edge.agent.conftest import CLASSES, Running, altered, digest, write_pictures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.edge.agent.test_shelf import spoil, truncate
 
@@ -124,23 +126,89 @@ def test_a_bad_bundle_changes_nothing(
     assert len(subscriber.on("/errors")) == 1
 
 
-def test_signatures(told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, tmp_path: Path) -> None:
-    private, public = Ed25519PrivateKey.generate(), tmp_path / "public.pem"
-    public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-    new = altered(bundles[1], models / "v2")
-    good = base64.b64encode(private.sign((new / "manifest.json").read_bytes())).decode()
-    forged = base64.b64encode(Ed25519PrivateKey.generate().sign((new / "manifest.json").read_bytes())).decode()
-    with Running(replace(told, model_key=public)):
+SIGNER = Ed25519PrivateKey.generate()
+
+
+def signed(bundle: Path, version: int, **changes: Any) -> dict[str, Any]:
+    """What a signed announcement holds beside the bundle's place and SHA-256."""
+    now = datetime.now(UTC)
+    usual = {"signed": now, "expires": now + timedelta(days=9), "devices": ["b*"], "purpose": "cracks", "classes": CLASSES}
+    by = changes.pop("by", SIGNER)
+    return {"statement": sign(changes.pop("sha256", digest(bundle)), Release(version=version, **{**usual, **changes}), by.sign)}
+
+
+@pytest.fixture
+def keyed(told: AgentSettings, tmp_path: Path) -> AgentSettings:
+    public = tmp_path / "public.pem"
+    public.write_bytes(SIGNER.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return replace(told, model_key=public)
+
+
+def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
+    keyed: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
+) -> None:
+    old, new = altered(bundles[1], models / "v6", macs=6), altered(bundles[1], models / "v7", macs=7)
+    other = altered(bundles[1], models / "other", classes=["crack", "sound", "rust"])
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    plain = base64.b64encode(SIGNER.sign((new / "manifest.json").read_bytes())).decode()
+    refusals: list[tuple[Path, dict[str, Any], str]] = [
+        (new, {}, "not signed"),
+        (new, {"signature": plain}, "old form.*prunedge sign"),
+        (new, signed(new, 7, by=Ed25519PrivateKey.generate()), "signature is wrong"),
+        (new, signed(new, 7, devices=["tower-*"]), r"signed for tower-\*, this device is b7"),
+        (new, signed(new, 7, topic="other/models"), "topic"),
+        (new, signed(new, 7, expires=past), "expired"),
+        (new, signed(new, 7, classes=["crack", "sound", "rust"]), "signed statement's"),
+        (other, signed(other, 7, classes=["crack", "sound", "rust"]), "--new-classes"),
+        (new, signed(old, 7), "not that of its signed statement"),
+        (new, {**signed(new, 7), "classes": ["crack", "sound", "rust"]}, "not that of its signed statement"),
+    ]
+    later: list[tuple[Path, dict[str, Any], str]] = [
+        (old, signed(old, 6), "version 6 is older than 7"),
+        (old, signed(old, 7), "version 7 was another bundle"),
+        (old, signed(old, 8, purpose="rust"), "purpose 'rust'"),
+    ]
+
+    def refused(cases: list[tuple[Path, dict[str, Any], str]]) -> None:
+        for bundle, more, words in cases:
+            count = len(subscriber.on("/errors"))
+            announce(subscriber, bundle, retain=False, **more)
+            wait_for(lambda count=count: len(subscriber.on("/errors")) > count, words)
+            assert re.search(words, subscriber.on("/errors")[-1]["error"]), subscriber.on("/errors")[-1]
+
+    with Running(keyed):
         wait_for(lambda: subscriber.on("/status"), "the agent")
-        announce(subscriber, new)
-        wait_for(lambda: len(subscriber.on("/errors")) == 1, "the unsigned one's refusal")
-        announce(subscriber, new, signature=forged)
-        wait_for(lambda: len(subscriber.on("/errors")) == 2, "the forged one's refusal")
+        refused(refusals)
         assert in_use(subscriber) == digest(bundles[0])
-        announce(subscriber, new, signature=good)
-        wait_for(lambda: in_use(subscriber) == digest(new), "the signed one")
-    assert [error["error"].rpartition(": ")[2] for error in subscriber.on("/errors")] != []
-    assert "not signed" in subscriber.on("/errors")[0]["error"] and "signature is wrong" in subscriber.on("/errors")[1]["error"]
+        announce(subscriber, new, retain=False, **signed(new, 7))
+        wait_for(lambda: in_use(subscriber) == digest(new), "the right one")
+        refused(later)
+        assert in_use(subscriber) == digest(new)
+    count = len(subscriber.on("/status"))
+    # Remembered for good, also when the operator gave another bundle by hand.
+    with Running(keyed, bundle=altered(bundles[0], models.parent / "by hand", macs=99)):
+        wait_for(lambda: len(subscriber.on("/status")) > count, "the agent again")
+        before = len(subscriber.on("/errors"))
+        announce(subscriber, old, retain=True, **signed(old, 5))
+        wait_for(lambda: len(subscriber.on("/errors")) > before, "the refusal")
+        assert "version 5 is older than 7" in subscriber.on("/errors")[-1]["error"]
+        announce(subscriber, old, retain=False, **signed(old, 8))  # going back, on purpose
+        wait_for(lambda: in_use(subscriber) == digest(old), "the old one, signed anew")
+
+
+def test_the_bundle_at_work_signed_anew_raises_the_version(
+    keyed: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
+) -> None:
+    old, new = altered(bundles[1], models / "v1", macs=1), altered(bundles[1], models / "v2", macs=2)
+    with Running(keyed) as started:
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        announce(subscriber, new, retain=False, **signed(new, 2))
+        wait_for(lambda: in_use(subscriber) == digest(new), "the new one")
+        announce(subscriber, new, retain=False, **signed(new, 9))
+        wait_for(lambda: started.agent._shelf.taken().version == 9, "the version")
+        announce(subscriber, old, retain=False, **signed(old, 5))
+        wait_for(lambda: subscriber.on("/errors"), "the refusal")
+        assert "version 5 is older than 9" in subscriber.on("/errors")[-1]["error"]
 
 
 def test_a_bundle_that_is_not_there_yet_is_fetched_when_it_is(
@@ -225,3 +293,31 @@ def test_settings_that_can_t_be_are_refused_at_once(told: AgentSettings, tmp_pat
         with pytest.raises(AgentError, match=words):
             Agent(replace(told, **changes))
     Agent(told)._store.close()  # nothing is left locked
+
+
+@pytest.mark.parametrize(("times", "allowed", "taken"), [(30.0, 20.0, False), (30.0, 50.0, True), (15.0, 20.0, True)])
+def test_a_much_slower_bundle_is_not_taken_unless_that_is_allowed(
+    told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch,
+    times: float, allowed: float, taken: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("prunedge.edge.agent.updater.selftest", lambda bundle, *_: 2.0 * (times if bundle.name == ".incoming" else 1.0))
+    new = altered(bundles[1], models / "v2")
+    with Running(replace(told, slower=allowed)):
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        announce(subscriber, new)
+        if taken:
+            wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
+        else:
+            wait_for(lambda: subscriber.on("/errors"), "the refusal")
+            assert re.search("30 times as long.*20 are allowed.*--model-slower", subscriber.on("/errors")[0]["error"])
+            assert in_use(subscriber) == digest(bundles[0])
+
+
+def test_smaller_patches_make_a_bundle_slower(bundles: tuple[Path, Path], models: Path) -> None:
+    from prunedge.edge import open_bundle
+    from prunedge.edge.agent.updater import _patches
+    from prunedge.edge.inspect import Settings
+
+    views = [{"kind": "patch", "width": side, "height": side} for side in (400, 40)] + [{"kind": "whole", "width": 400, "height": 300}]
+    manifests = [open_bundle(altered(bundles[1], models / str(i), view=view)).manifest for i, view in enumerate(views)]
+    assert [_patches(manifest, Settings(damage=("crack",), overlap=0.0)) for manifest in manifests] == [80, 7500, 1]

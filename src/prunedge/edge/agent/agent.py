@@ -27,7 +27,8 @@ from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
 from prunedge.edge.inspect import inspect_picture
 from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
-from prunedge.errors import AgentError, DataError, PrunedgeError
+from prunedge.errors import AgentError, DataError, MachineError, PrunedgeError
+from prunedge.trouble import machine_trouble
 
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker
@@ -77,6 +78,8 @@ class Agent:
         log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
         if warning := self._use.session.warning():
             log.warning("%s", warning)
+        if self.settings.broker.tells_password():
+            log.warning("the password goes to %s in clear, for everybody on the way to read: write mqtts://", self.settings.broker)
         log.info("it is shown %s", self.settings.inspection.fitted(use).looked(use))
         for why in self._shelf.passed_over:
             self._reports.publish("bundle", "an accepted bundle", why, key=why)
@@ -117,7 +120,9 @@ class Agent:
             for arrival in arrivals:
                 if not self._goes_on() or self._is_full():
                     break
-                self._work_off(arrival)
+                # On a full disk the next picture would fare no better: wait, instead of going through all of them again and again.
+                if not self._work_off(arrival) and not self.settings.once:
+                    break
             else:
                 if self.settings.once and not coming:
                     self._deliver()
@@ -162,26 +167,30 @@ class Agent:
         )
         return True
 
-    def _work_off(self, arrival: Arrival) -> None:
-        """Inspect one picture, unless it was before; mark it and enqueue what was found. After trouble it is tried again later."""
+    def _work_off(self, arrival: Arrival) -> bool:
+        """Inspect one picture, unless it was before; mark it and enqueue what was found. After trouble it is tried again later.
+
+        False after trouble that the next picture would meet as well: with the state folder, the queue.
+        """
         if not self._postponed.is_due(arrival):
-            return
+            return True
         try:
             if not self._store.knows(arrival.stamp):
-                digest = sha256(arrival.path)
+                digest = _digest(arrival.path)
                 if not self._store.knows_content(arrival.stamp, digest):
                     message, counted = self._inspect(arrival, digest)
                     if stamp_of(arrival.path, arrival.stamp.name) not in (arrival.stamp, None):
-                        return  # written to while we looked: what was found may be of neither version
+                        return True  # written to while we looked: what was found may be of neither version
                     self._store.record(arrival.stamp, digest, message, counted)
                     self.courier.wake()
         except FileNotFoundError:
-            return  # moved away before it was looked at
+            return True  # moved away before it was looked at
         except Exception as error:  # of the disk, the network or a bug: never the end of the agent
             self._postpone(arrival, error)
-            return
+            return not isinstance(error, AgentError | OSError)
         self._postponed.forget(arrival.stamp.name)
         self._source.done(arrival)
+        return True
 
     def _inspect(self, arrival: Arrival, digest: str) -> tuple[Message, list[str]]:
         """The message about a picture, and what it counts as."""
@@ -191,6 +200,7 @@ class Agent:
             self._shelf.begin()
             found = inspect_picture(arrival.path, use.session, self.settings.inspection, name=name, progress=_beat)
         except DataError as error:
+            arrival.path.stat()  # FileNotFoundError when it was moved away meanwhile, which is no fault of the picture
             self._reports.warn(error)
             return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), ["pictures", "failed"]
         finally:
@@ -203,11 +213,15 @@ class Agent:
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
-        told = error if isinstance(error, PrunedgeError) else AgentError(f"{type(error).__name__}: {one_line(error)}")
+        told = (
+            error
+            if isinstance(error, PrunedgeError)
+            else AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="send this line to the makers of prunedge")
+        )
         self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
         if self._postponed.add(arrival) == TRIES:
             self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
-        is_ours = isinstance(error, AgentError | OSError)
+        is_ours = isinstance(error, AgentError | MachineError | OSError)
         before = None if is_ours else self._shelf.roll_back()
         if before is not None:
             log.warning("the new bundle fails on its first picture, the one before it is used again")
@@ -245,9 +259,19 @@ class Agent:
     def _make_updater(self) -> Updater:
         key = self.settings.model_key
         return Updater(
-            self._shelf.incoming, self.settings, load_key(key) if key else None, current=lambda: self._use,
+            self._shelf, self.settings, load_key(key) if key else None, current=lambda: self._use,
             pictures=lambda: list(self._recent), is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
         )  # fmt: skip
+
+
+def _digest(picture: Path) -> str:
+    """The SHA-256 of a file; MachineError when it can't be read now, FileNotFoundError when it is gone."""
+    try:
+        return sha256(picture)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise machine_trouble(error, picture.name) or error from None
 
 
 def _beat(*_: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunedge.edge.agent.lines import one_line
+from prunedge.edge.agent.statement import ANEW, Envelope, Statement, open_envelope
 from prunedge.errors import AgentError, ExtraMissing
 
 LARGEST = 64 * 1024  # bytes of a payload
@@ -20,13 +20,18 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class Announcement(BaseModel):
-    """A new bundle: where its folder is, the SHA-256 and the Ed25519 signature of its manifest.json, and its classes if they are new."""
+    """A new bundle: where its folder is, the SHA-256 of its manifest.json, and a signed statement about it.
+
+    Without a statement `classes` names its classes if they are new. `signature` is that of prunedge 0.1, over the manifest alone, which
+    is known in order to say that it doesn't count any more.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     bundle: str = Field(min_length=1, max_length=2000)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     signature: str | None = Field(default=None, max_length=200)
+    statement: Envelope | None = None
     classes: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
 
 
@@ -124,20 +129,30 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
     return is_right
 
 
-def check_manifest(announcement: Announcement, manifest: bytes, is_signed: Callable[[bytes, bytes], bool] | None) -> None:
-    """AgentError when a manifest is not the announced one, or when a signature is wanted and is missing or wrong."""
+def stated(announcement: Announcement, is_signed: Callable[[bytes, bytes], bool] | None) -> Statement | None:
+    """The statement of an announcement, its signature verified where one is wanted (`is_signed`); None when there is none and needn't be.
+
+    AgentError when a signature is wanted and missing, wrong or of the old form, or when what stands beside the statement contradicts it.
+    """
+    if announcement.statement is None:
+        if is_signed is None:
+            return None
+        if announcement.signature is not None:
+            what = "its signature is of the old form, which says nothing of version, devices, purpose and date"
+            raise AgentError(what, remedy=f"sign it anew: {ANEW}")
+        raise AgentError("the announcement is not signed", remedy=f"sign it: {ANEW}")
+    statement = open_envelope(announcement.statement, is_signed)
+    beside = {"sha256": statement.sha256, "classes": announcement.classes and statement.release.classes}
+    edited = [name for name, value in beside.items() if getattr(announcement, name) != value]
+    if edited:
+        raise AgentError(f"the announcement's {edited[0]} is not that of its signed statement", remedy="don't trust this announcement")
+    return statement
+
+
+def check_manifest(announcement: Announcement, manifest: bytes) -> None:
+    """AgentError when a manifest is not the announced one."""
     found = hashlib.sha256(manifest).hexdigest()
     if found != announcement.sha256:
         raise AgentError(
             f"the manifest's SHA-256 is {found[:12]}..., announced was {announcement.sha256[:12]}...", remedy="announce the right one"
         )
-    if is_signed is None:
-        return
-    if announcement.signature is None:
-        raise AgentError("the announcement is not signed", remedy="sign manifest.json, see docs/agent.md")
-    try:
-        signature = base64.b64decode(announcement.signature, validate=True)
-    except ValueError:
-        raise AgentError("the signature is not in Base64", remedy="see docs/agent.md") from None
-    if not is_signed(signature, manifest):
-        raise AgentError("the signature is wrong", remedy="don't trust this bundle")

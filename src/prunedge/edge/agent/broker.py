@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -38,6 +39,10 @@ class Broker:
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.is_tls else 'mqtt'}://{self.host}:{self.port}"
+
+    def tells_password(self) -> bool:
+        """Whether a password would leave this machine without encryption."""
+        return self.password is not None and not self.is_tls and not is_here(self.host)
 
     def context(self) -> ssl.SSLContext | None:
         """How to encrypt; None when it is not wanted. AgentError when a file of keys or certificates can't be used."""
@@ -80,6 +85,16 @@ def parse_broker(
         raise AgentError("a password without a user", where=one_line(url), remedy="write mqtts://USER@HOST")
     user = unquote(parts.username) if parts.username is not None else None
     return Broker(host, port or PORTS[parts.scheme], is_tls, user, password, ca, cert, key)
+
+
+def is_here(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, which no wire leads to."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def trusted(ca: Path | None, also: Path | None = None) -> ssl.SSLContext:

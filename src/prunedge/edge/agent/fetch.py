@@ -9,16 +9,18 @@ import ssl
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import IO, Any
+from typing import Any
 from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
 from prunedge.edge.agent.lines import one_line
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest
+from prunedge.edge.agent.pace import DEADLINE_S, Pace, Unreachable, watched
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name
 from prunedge.errors import AgentError
 from prunedge.systems import sync_open_file
 
@@ -28,21 +30,34 @@ TIMEOUT_S = 30.0
 CHUNK = 1 << 18
 
 
-class Unreachable(AgentError):
-    """The bundle can't be had now; later it may."""
-
-
 def fetch(
-    place: Path | SplitResult, into: Path, check: Callable[[bytes], None], *, largest: int, context: ssl.SSLContext, stop: Event
-) -> Manifest:
+    place: Path | SplitResult, into: Path, check: Callable[[bytes], None], *, largest: int, context: ssl.SSLContext, stop: Event,
+    seconds: float = DEADLINE_S,
+) -> Manifest:  # fmt: skip
     """Fetch the bundle at `place` into the new folder `into`, but for what no device needs; returns its manifest.
 
     `check` judges the manifest's bytes before anything else is fetched. Raises AgentError when it is refused, names a file outside its
-    folder, has more than `largest` bytes or differs from its checksums; Unreachable when the server, the network or the disk fails.
+    folder, has more than `largest` bytes or differs from its checksums; Unreachable when the server, the network or the disk fails, when
+    it takes more than `seconds` or comes too slowly (`prunedge.edge.agent.pace`), or `stop` is set.
     """
-    into.mkdir(parents=True)
+    with Pace(seconds, stop) as pace:
+        return _fetch(_Source(place, context, pace), into, check, largest)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a bundle comes from, and on what terms."""
+
+    place: Path | SplitResult
+    context: ssl.SSLContext
+    pace: Pace
+
+
+def _fetch(source: _Source, into: Path, check: Callable[[bytes], None], largest: int) -> Manifest:
     try:
-        text = _read(place, MANIFEST, LARGEST_MANIFEST, context)
+        into.mkdir(parents=True)
+        large = AgentError(f"{MANIFEST} has more than {LARGEST_MANIFEST:,} bytes", where=_shown(source.place), remedy="is this a bundle?")
+        text = b"".join(_chunks(source, MANIFEST, LARGEST_MANIFEST, too_many=large))
         check(text)
         manifest = _manifest(text)
         needed = {name: entry for name, entry in manifest.files.items() if entry.needed}
@@ -52,7 +67,7 @@ def fetch(
         if shutil.disk_usage(into).free < total + SPARE:
             raise Unreachable(f"no room for a bundle of {total / 1e6:,.0f} MB", where=into.parent, remedy="make room on the disk")
         for name, entry in needed.items():
-            _copy(place, name, into / name, entry.bytes, entry.sha256, context, stop)
+            _copy(source, name, into / name, entry.bytes, entry.sha256)
         _write(into / MANIFEST, text)
     except OSError as error:
         raise Unreachable(
@@ -71,52 +86,54 @@ def _manifest(text: bytes) -> Manifest:
             f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})", remedy="export the bundle again"
         ) from None
     for name in manifest.files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts or not name.isprintable() or path.name == MANIFEST:
-            raise AgentError(f"the manifest names a file outside the bundle: {one_line(name)!r}", remedy="don't trust this bundle")
+        if not is_sound_name(name) or PurePosixPath(name).name == MANIFEST:
+            what = f"the manifest names a file outside the bundle, or in a way that is not taken: '{one_line(name)}'"
+            raise AgentError(what, remedy="don't trust this bundle")
     return manifest
 
 
-def _read(place: Path | SplitResult, name: str, most: int, context: ssl.SSLContext) -> bytes:
-    with _open(place, name, context) as opened:
-        try:
-            found = opened.read(most + 1)
-        except FAILURES as error:
-            raise _failed(error, place, name) from None
-        # What the server promised and did not send: Python gives a short answer and no error.
-        if len(found) <= most and getattr(opened, "length", None):
-            raise Unreachable(f"{one_line(name)} ends early", where=_shown(place), remedy="it is tried again")
-    if len(found) > most:
-        raise AgentError(f"{name} has more than {most:,} bytes", where=_shown(place), remedy="is this a bundle?")
-    return found
-
-
-def _copy(
-    place: Path | SplitResult, name: str, file: Path, size: int, sha256: str, context: ssl.SSLContext, stop: Event
-) -> None:  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    digest, left = hashlib.sha256(), size
-    with _open(place, name, context) as opened, file.open("xb") as written:
+def _chunks(source: _Source, name: str, most: int, too_many: AgentError) -> Iterator[bytes]:
+    """The bytes of a file, as they come. Raises `too_many` at more than `most`, Unreachable when they end too early or come too slowly."""
+    left = most
+    with _open(source, name) as opened:
         while True:
-            if stop.is_set():
-                raise Unreachable("stopped while a bundle was being fetched", where=_shown(place), remedy="it is tried again")
             try:
-                chunk = opened.read(min(CHUNK, left + 1))
+                chunk = opened.read1(min(CHUNK, left + 1))
             except FAILURES as error:
-                raise _failed(error, place, name) from None
-            left -= len(chunk)
-            if not chunk or left < 0:
+                source.pace.check()
+                raise _failed(error, source.place, name) from None
+            source.pace.came(len(chunk))
+            if not chunk:
                 break
+            left -= len(chunk)
+            if left < 0:
+                raise too_many
+            yield chunk
+        # What the server promised and did not send: Python gives a short answer and no error.
+        if getattr(opened, "length", None):
+            raise Unreachable(f"{one_line(name)} ends early", where=_shown(source.place), remedy="it is tried again")
+    source.pace.watch(None)
+
+
+def _copy(source: _Source, name: str, file: Path, size: int, sha256: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest, came = hashlib.sha256(), 0
+    wrong = AgentError(f"{one_line(name)} differs from its checksum", where=_shown(source.place), remedy="export or copy the bundle again")
+    with file.open("xb") as written:
+        for chunk in _chunks(source, name, size, too_many=wrong):
+            came += len(chunk)
             digest.update(chunk)
             written.write(chunk)
         sync_open_file(written)
-    if left > 0:
-        raise Unreachable(f"{one_line(name)} ends {left:,} bytes early", where=_shown(place), remedy="it is tried again")
-    if left < 0 or digest.hexdigest() != sha256:
-        raise AgentError(f"{one_line(name)} differs from its checksum", where=_shown(place), remedy="export or copy the bundle again")
+    if came < size:
+        raise Unreachable(f"{one_line(name)} ends {size - came:,} bytes early", where=_shown(source.place), remedy="it is tried again")
+    if digest.hexdigest() != sha256:
+        raise wrong
 
 
-def _open(place: Path | SplitResult, name: str, context: ssl.SSLContext) -> IO[bytes]:
+def _open(source: _Source, name: str) -> Any:
+    """The file, opened for `read1`."""
+    place = source.place
     if isinstance(place, Path):
         file = place / name
         try:
@@ -125,12 +142,31 @@ def _open(place: Path | SplitResult, name: str, context: ssl.SSLContext) -> IO[b
             return file.open("rb")
         except OSError as error:
             raise _failed(error, place, name) from None
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect)
+    opener = urllib.request.build_opener(_Https(source.pace, source.context), _Http(source.pace), _NoRedirect)
     address = urlunsplit(place._replace(path=place.path.rstrip("/") + "/" + quote(name), fragment=""))
     try:
         return opener.open(address, timeout=TIMEOUT_S)
     except FAILURES as error:
+        source.pace.check()
         raise _failed(error, place, name) from None
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._kind = watched(http.client.HTTPConnection, pace)
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, pace: Pace, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._kind, self._trusted = watched(http.client.HTTPSConnection, pace), context
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, req, context=self._trusted)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

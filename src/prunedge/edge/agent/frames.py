@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 from PIL import Image
 
-from prunedge.edge.agent.lines import log
+from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import Item, open_source
 from prunedge.errors import DataError, PrunedgeError
@@ -67,7 +67,7 @@ class Frames:
                     if self._stop.is_set():
                         return
                 for name, reason in source.problems:
-                    log.warning("%s: %s", name, reason)
+                    log.warning("%s: %s", one_line(name), one_line(reason))
                 if self._once or not source.is_live:
                     return
             except PrunedgeError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 log = logging.getLogger("prunedge.agent")
 
 QUIET_S = 60.0
+MOST = 30  # warnings in so long; a disk that is full has one for every picture
 LONGEST = 400  # characters
 KEPT = 1000  # different lines that are remembered
 
@@ -21,12 +23,17 @@ def one_line(value: object) -> str:
 
 
 class Repeats(logging.Filter):
-    """Lets a warning through once a minute, then says how often it came in between. Other lines always pass."""
+    """Lets a warning through once a minute, then says how often it came in between, and no more than MOST warnings a minute.
+
+    Other lines always pass: there is one for each picture that was inspected.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._told: dict[str, tuple[float, int]] = {}
+        self._passed: deque[float] = deque(maxlen=MOST)  # when the last warnings passed
+        self._held_back = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is told now."""
@@ -37,9 +44,17 @@ class Repeats(logging.Filter):
         if now - told < QUIET_S:
             self._told[line] = (told, left_out + 1)
             return False
+        if len(self._passed) == MOST and now - self._passed[0] < QUIET_S:
+            self._held_back += 1
+            return False
+        self._passed.append(now)
         if len(self._told) >= KEPT:
             self._told.clear()
         self._told[line] = (now, 0)
         if left_out:
-            record.msg, record.args = f"{line} (and {left_out} times more since it was last said)", ()
+            line += f" (and {left_out} times more since it was last said)"
+        if self._held_back:
+            line += f" (and {self._held_back} other warnings, more than {MOST} in a minute)"
+            self._held_back = 0
+        record.msg, record.args = line, ()
         return True

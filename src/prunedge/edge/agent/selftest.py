@@ -21,6 +21,7 @@ from prunedge.edge.bundle import open_bundle
 from prunedge.edge.pictures import read_picture
 from prunedge.edge.runtime import open_session
 from prunedge.errors import AgentError, PrunedgeError
+from prunedge.systems import limit_memory_to_machine
 
 TIMEOUT_S = 180.0
 NOISE = 4
@@ -75,6 +76,7 @@ def main() -> None:
     with suppress(OSError):
         # When memory runs out, the system shall end this process and not the agent.
         Path("/proc/self/oom_score_adj").write_text("1000")
+    limit_memory_to_machine()
     try:
         bundle = open_bundle(sys.argv[1])
         session, size = open_session(bundle, target=sys.argv[2] or None), bundle.manifest.input_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from prunedge.edge.agent.announcement import Origins
@@ -11,6 +12,7 @@ from prunedge.edge.agent.broker import Broker
 from prunedge.edge.agent.courier import BACKOFF_S
 from prunedge.edge.agent.lines import one_line
 from prunedge.edge.agent.messages import topic_problem
+from prunedge.edge.agent.pace import DEADLINE_S
 from prunedge.edge.inspect import Settings
 from prunedge.errors import AgentError
 
@@ -22,7 +24,9 @@ class AgentSettings:
     `runtime` is the form of the network to run, the bundle's first unless given. `state` is a folder of the agent's own, `queue_limit`
     how many messages may wait before it stops looking at pictures.
     `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are
-    signed for, `largest_bundle` how many bytes they may have. Raises AgentError when something of it can't be.
+    signed for, `model_purpose` what for. `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
+    take, `slower` how many times longer than the bundle at work one may take for a photograph. Raises AgentError when something of it
+    can't be.
     """
 
     bundle: Path
@@ -41,7 +45,10 @@ class AgentSettings:
     model_topic: str | None = None
     model_from: Origins = field(default_factory=lambda: Origins((), ()))
     model_key: Path | None = None
+    model_purpose: str | None = None
     largest_bundle: int = 500_000_000
+    fetch_seconds: float = DEADLINE_S
+    slower: float = 20.0
     backoff: tuple[float, float] = BACKOFF_S
 
     def __post_init__(self) -> None:
@@ -49,14 +56,22 @@ class AgentSettings:
             raise AgentError(
                 f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
             )
-        if not (self.every >= 0 and self.settle >= 0) or min(self.queue_limit, self.threads, self.largest_bundle) < 1:
-            raise AgentError("times must not be negative, limits and threads at least 1", remedy="mend these values")
+        times = {"--every": self.every, "--settle": self.settle}
+        limits: dict[str, float] = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
+        limits |= {"--model-slower": self.slower}
+        wrong = [name for name, value in times.items() if not 0 <= value < inf]
+        wrong += [name for name, value in limits.items() if not value >= 1]
+        wrong += [] if 0 < self.fetch_seconds < inf else ["--model-minutes"]
+        if wrong:
+            what = f"{' and '.join(wrong)}: times must not be negative, limits and threads at least 1"
+            raise AgentError(what, remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
-        if self.model_topic is None and (self.model_key or has_origins):
+        if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
             raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
         if self.model_topic is not None and not has_origins:
             raise AgentError(
                 "nothing says where announced bundles may come from", remedy="name folders or https:// addresses by --model-from"
             )
         if self.model_topic is not None and (problem := topic_problem(self.model_topic)):
-            raise AgentError(f"the model topic {one_line(self.model_topic)!r} {problem}", remedy="name one like site/models/bridge")
+            what = f"the model topic '{one_line(self.model_topic)}' {problem}"
+            raise AgentError(what, where="--model-topic", remedy="name one like site/models/bridge")

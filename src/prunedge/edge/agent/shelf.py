@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prunedge.edge.agent.lines import log, one_line
+from prunedge.edge.agent.statement import Release, Taken
 from prunedge.edge.agent.store import Store
 from prunedge.edge.bundle import MANIFEST, Bundle, open_bundle, sha256
 from prunedge.edge.runtime import open_session
@@ -19,11 +22,15 @@ DEATHS = 3  # of the agent over the first picture with a new bundle, until that 
 
 @dataclass(frozen=True)
 class InUse:
-    """A bundle that is loaded. `sha256` is its manifest's, and so stands for all of its files."""
+    """A bundle that is loaded. `sha256` is its manifest's, and so stands for all of its files.
+
+    `release` is what was signed of it, None for one that nobody signed, or that was not announced since the start.
+    """
 
     bundle: Bundle
     session: Any
     sha256: str
+    release: Release | None = None
 
 
 class Shelf:
@@ -75,12 +82,25 @@ class Shelf:
         replace(self.incoming, place)
         sync_folder(self.folder)
         previous = self._store.note("current")
-        self._store.write_notes(current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0")
+        told = {} if loaded.release is None else _noted(loaded.release, loaded.sha256)
+        self._store.write_notes(current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0", **told)
         self._is_on_trial, self._is_begun = True, False
         for other in self.folder.iterdir():
             if other.name not in (loaded.sha256, previous):
                 shutil.rmtree(other, ignore_errors=True)
         return InUse(open_bundle(place), loaded.session, loaded.sha256)
+
+    def taken(self) -> Taken | None:
+        """The signed release of the highest version that was ever taken; it outlives every change of the bundle, also by hand."""
+        found = self._store.note("release")
+        if found is None:
+            return None
+        told = json.loads(found)
+        return Taken(told["version"], told["sha256"], told["purpose"], datetime.fromisoformat(told["signed"]))
+
+    def note(self, release: Release, sha256: str) -> None:
+        """The bundle in use was signed anew: a lower version doesn't count any more."""
+        self._store.write_notes(**_noted(release, sha256))
 
     def begin(self) -> None:
         """A picture is about to be inspected. While the bundle is on trial, a death from here on counts against it."""
@@ -108,6 +128,11 @@ class Shelf:
 
     def _deaths(self) -> int:
         return int(self._store.note("deaths") or 0)
+
+
+def _noted(release: Release, sha256: str) -> dict[str, str]:
+    told = {"version": release.version, "sha256": sha256, "purpose": release.purpose, "signed": release.signed.isoformat()}
+    return {"release": json.dumps(told)}
 
 
 def load(folder: Path, threads: int, runtime: str | None = None) -> InUse:

@@ -19,10 +19,11 @@ from prunedge.errors import AgentError
 from prunedge.systems import lock
 
 FILE = "agent.sqlite"
-VERSION = 1
+VERSION = 2  # 1: without the time of the change
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
-    name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, PRIMARY KEY (name, sha256)
+    name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, sha256)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
     place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, payload TEXT NOT NULL
@@ -31,15 +32,23 @@ CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refused (key TEXT PRIMARY KEY);
 """
+# Zero is no time of any file: each picture of before is read once more, and found to be known.
+FROM_1 = """
+BEGIN; ALTER TABLE seen ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;
+"""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells a file from another without reading it: its name, its size in bytes and when it was last written."""
+    """What tells a file from another without reading it: its name, its size in bytes, when it was last written, and when it was changed.
+
+    Who copies a file may set the time of its writing; the time of its change is the system's own.
+    """
 
     name: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ class Store:
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
             found = self._base.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, VERSION):
+            if found == 1:
+                self._base.executescript(FROM_1)
+            elif found not in (0, VERSION):
                 raise AgentError(f"written by another version of prunedge ({found})", where=self.file, remedy="install that version")
             self._base.executescript(SCHEMA)
             self._base.execute(f"PRAGMA user_version = {VERSION}")
@@ -85,7 +96,8 @@ class Store:
 
     def knows(self, stamp: Stamp) -> bool:
         """Whether this very file was worked off."""
-        return bool(self._rows("SELECT 1 FROM seen WHERE name = ? AND size = ? AND mtime_ns = ?", stamp.name, stamp.size, stamp.mtime_ns))
+        query = "SELECT 1 FROM seen WHERE name = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?"
+        return bool(self._rows(query, stamp.name, stamp.size, stamp.mtime_ns, stamp.ctime_ns))
 
     def knows_content(self, stamp: Stamp, sha256: str) -> bool:
         """Whether a picture of this name and content was worked off; its new stamp is noted then."""
@@ -93,14 +105,16 @@ class Store:
             return False
         with self._transaction() as base:
             base.execute(
-                "UPDATE seen SET size = ?, mtime_ns = ? WHERE name = ? AND sha256 = ?", (stamp.size, stamp.mtime_ns, stamp.name, sha256)
+                "UPDATE seen SET size = ?, mtime_ns = ?, ctime_ns = ? WHERE name = ? AND sha256 = ?",
+                (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.name, sha256),
             )
         return True
 
     def record(self, stamp: Stamp, sha256: str, message: Message, counted: Iterable[str]) -> None:
         """Mark a picture as worked off, enqueue its message and raise the counts by one each: all of it, or nothing."""
         with self._transaction() as base:
-            base.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", (stamp.name, sha256, stamp.size, stamp.mtime_ns))
+            told = (stamp.name, sha256, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
+            base.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", told)
             self._put(base, message)
             for name in counted:
                 base.execute("INSERT INTO counts VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", (name,))

@@ -62,7 +62,7 @@ class Culprit:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             self._name, self._sha256, self._deaths = str(found["name"]), str(found["sha256"]), int(found["deaths"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return  # none, or one that the death itself cut short
 
     def accuse(self, name: str, sha256: str) -> None:

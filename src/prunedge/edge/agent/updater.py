@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
 
-from prunedge.edge.agent.announcement import Announcement, check_manifest, parse_announcement
+from prunedge.edge.agent.announcement import Announcement, check_manifest, parse_announcement, stated
 from prunedge.edge.agent.broker import trusted
 from prunedge.edge.agent.fetch import Unreachable, fetch
-from prunedge.edge.agent.lines import log
+from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.selftest import selftest
 from prunedge.edge.agent.settings import AgentSettings
-from prunedge.edge.agent.shelf import InUse, load
+from prunedge.edge.agent.shelf import InUse, Shelf, load
+from prunedge.edge.agent.statement import Asked, Statement, judge
 from prunedge.edge.bundle import Manifest
+from prunedge.edge.inspect import Settings
+from prunedge.edge.inspect.grid import Grid
 from prunedge.errors import AgentError, PrunedgeError
 
+PHOTOGRAPH = (4000, 3000)  # pixels, for comparing how long bundles take
 WAITING = 16  # announcements
 AGAIN_S = (60.0, 300.0, 1800.0, 7200.0)  # until a bundle that can't be had is asked for again
 
@@ -32,11 +39,12 @@ class Updater:
     """
 
     def __init__(
-        self, incoming: Path, settings: AgentSettings, is_signed: Callable[[bytes, bytes], bool] | None, *, current: Callable[[], InUse],
+        self, shelf: Shelf, settings: AgentSettings, is_signed: Callable[[bytes, bytes], bool] | None, *, current: Callable[[], InUse],
         pictures: Callable[[], list[Path]], is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None],
         again: tuple[float, ...] = AGAIN_S,
     ) -> None:  # fmt: skip
-        self._incoming, self._settings, self._is_signed, self._again = incoming, settings, is_signed, again
+        self._shelf, self._incoming = shelf, shelf.incoming
+        self._settings, self._is_signed, self._again = settings, is_signed, again
         self._current, self._pictures, self._is_refused, self._refuse = current, pictures, is_refused, refuse
         self._context = trusted(None, also=settings.broker.ca)
         self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
@@ -98,6 +106,7 @@ class Updater:
         tries = self._retry[2] if self._retry is not None and self._retry[0] == payload else 0
         self._retry = None
         if announcement.sha256 == self._current().sha256:
+            self._note_again(announcement)
             return
         try:
             self._offer(self._prepare(announcement))
@@ -110,23 +119,63 @@ class Updater:
         except PrunedgeError as error:
             self._refuse("bundle", key, error, True)
         except Exception as error:  # whatever a stranger's bundle does, the agent goes on
-            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {error}"), True)
+            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again"), True)
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
     def _prepare(self, announcement: Announcement) -> InUse:
         told, short = self._settings, announcement.sha256[:12]
+        statement = self._judged(announcement)
         place = told.model_from.place(announcement.bundle)
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
-            place, self._incoming, lambda text: check_manifest(announcement, text, self._is_signed),
-            largest=told.largest_bundle, context=self._context, stop=self._stop,
+            place, self._incoming, lambda text: check_manifest(announcement, text),
+            largest=told.largest_bundle, context=self._context, stop=self._stop, seconds=told.fetch_seconds,
         )  # fmt: skip
-        check_classes(manifest, announcement.classes or self._current().bundle.manifest.classes)
+        check_classes(manifest, announcement, statement, self._current().bundle.manifest.classes)
         told.inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
+        self._refuse_slow(manifest, milliseconds)
         log.info("the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds)
-        return load(self._incoming, told.threads, told.runtime)
+        loaded = load(self._incoming, told.threads, told.runtime)
+        # Without a key anybody may have written the statement: it must not lock later ones out.
+        return loaded if statement is None or self._is_signed is None else replace(loaded, release=statement.release)
+
+    def _judged(self, announcement: Announcement) -> Statement | None:
+        statement = stated(announcement, self._is_signed)
+        if statement is not None:
+            told = self._settings
+            asked = Asked(told.device, told.model_topic or "", told.model_purpose)
+            judge(statement, asked, self._shelf.taken() if self._is_signed else None, datetime.now(UTC))
+        return statement
+
+    def _note_again(self, announcement: Announcement) -> None:
+        """The bundle at work is announced: its version may have risen. That it can't be taken anew is no news."""
+        with suppress(PrunedgeError):
+            statement = self._judged(announcement)
+            if statement is not None and self._is_signed is not None:
+                self._shelf.note(statement.release, statement.sha256)
+
+    def _refuse_slow(self, manifest: Manifest, milliseconds: float) -> None:
+        """AgentError when a photograph would take many times longer than now: the device would never be done with what arrives."""
+        old, pictures = self._current().bundle, self._pictures()
+        mine, its = (_patches(one, self._settings.inspection) for one in (old.manifest, manifest))
+        ratio = float("inf")
+        for is_last in (False, True):  # what looks too slow is measured once more: another program may have been at work
+            try:
+                before = selftest(old.path, pictures, self._settings.runtime)
+            except AgentError as error:
+                log.warning("the announced bundle's speed can't be compared: %s", one_line(error))
+                return
+            ratio = min(ratio, milliseconds * its / max(before * mine, 1e-9))
+            if ratio <= self._settings.slower:
+                return
+            if not is_last:
+                milliseconds = min(milliseconds, selftest(self._incoming, pictures, self._settings.runtime))
+        raise AgentError(
+            f"a photograph would take {ratio:,.0f} times as long as with the bundle at work, {self._settings.slower:g} are allowed",
+            remedy="raise --model-slower if that is meant",
+        )
 
     def _offer(self, loaded: InUse) -> None:
         self._taken.clear()
@@ -135,10 +184,36 @@ class Updater:
             pass
 
 
-def check_classes(manifest: Manifest, wanted: list[str]) -> None:
+def _patches(manifest: Manifest, inspection: Settings) -> int:
+    """How many patches a bundle is shown of a photograph of twelve megapixels."""
+    view, (width, height) = inspection.fitted(manifest).view, PHOTOGRAPH
+    assert view is not None
+    if view.kind == "whole":
+        return 1
+    across, down = (max(1, round(side * (1 - inspection.overlap))) for side in (view.width, view.height))
+    return Grid(width, height, (view.width, view.height), (across, down)).patches
+
+
+def check_classes(manifest: Manifest, announcement: Announcement, statement: Statement | None, at_work: list[str]) -> None:
     """AgentError when a bundle tells other classes apart than are wanted: those who read the findings rely on them."""
+    if statement is not None:
+        _check_stated(manifest, statement, at_work)
+        return
+    wanted = announcement.classes or at_work
     if manifest.classes != wanted:
         raise AgentError(
             f"the bundle's classes are {', '.join(manifest.classes)}, wanted are {', '.join(wanted)}",
             remedy="announce new ones in 'classes' if that is meant",
+        )
+
+
+def _check_stated(manifest: Manifest, statement: Statement, at_work: list[str]) -> None:
+    told = statement.release.classes
+    if manifest.classes != told:
+        what = f"the bundle's classes are {', '.join(manifest.classes)}, the signed statement's {', '.join(told)}"
+        raise AgentError(what, remedy="don't trust this bundle")
+    if told != at_work and not statement.release.new_classes:
+        raise AgentError(
+            f"the bundle's classes are {', '.join(told)}, wanted are {', '.join(at_work)}",
+            remedy="sign it with --new-classes if that is meant",
         )

@@ -11,8 +11,9 @@ from time import monotonic, time
 
 from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.store import Stamp
+from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.inspect.photo import PHOTO_SUFFIXES
-from prunedge.edge.inspect.sources import printable
+from prunedge.edge.inspect.sources import shown_path
 from prunedge.errors import DataError
 
 
@@ -27,6 +28,8 @@ class Arrival:
 class Folder:
     """A folder, with all folders below it. Hidden files and what is no regular file are left alone; nothing is ever written there.
 
+    Folders too deep to be meant (`prunedge.edge.folders`) are told once.
+
     A file is ready when it holds something and has not changed for `settle` seconds.
     """
 
@@ -34,6 +37,7 @@ class Folder:
         self.root, self.settle = root, settle
         self._done: dict[str, Stamp] = {}
         self._noticed: dict[str, tuple[Stamp, float]] = {}
+        self._is_told = False  # that folders are too deep
         if not root.is_dir():
             raise DataError("there is no folder to watch", where=root, remedy="make it, or name another by --watch")
 
@@ -43,7 +47,7 @@ class Folder:
         Raises DataError when the folder is gone.
         """
         try:
-            found = {arrival.stamp.name: arrival for arrival in _pictures(self.root, "")}
+            found = {arrival.stamp.name: arrival for arrival in self._pictures()}
         except OSError as error:
             raise DataError(f"the watched folder can't be read ({error.strerror})", where=self.root, remedy="is it mounted?") from None
         self._done = {name: stamp for name, stamp in self._done.items() if name in found}
@@ -56,6 +60,22 @@ class Folder:
     def done(self, arrival: Arrival) -> None:
         """The picture was worked off, and is not offered again until it changes."""
         self._done[arrival.stamp.name] = arrival.stamp
+
+    def _pictures(self) -> Iterator[Arrival]:
+        for level in walk(self.root, failed=self._unreadable, too_deep=self._too_deep):
+            for name in filter(_is_picture, level.files):
+                path = Path(level.path, name)
+                stamp = stamp_of(path, shown_path(level.prefix + name))
+                if stamp is not None:
+                    yield Arrival(path, stamp)
+
+    def _unreadable(self, path: str, error: OSError) -> None:
+        log.warning("a folder can't be read (%s): %s", error.strerror, one_line(os.path.relpath(path, self.root)))
+
+    def _too_deep(self, path: str) -> None:
+        if not self._is_told:
+            log.warning("folders more than %d levels down are left alone: %s", DEEPEST, one_line(os.path.relpath(path, self.root)))
+        self._is_told = True
 
     def _when(self, stamp: Stamp) -> tuple[Stamp, float]:
         known = self._noticed.get(stamp.name)
@@ -73,21 +93,8 @@ def stamp_of(path: Path, name: str) -> Stamp | None:
         found = path.stat()
     except OSError:
         return None
-    return Stamp(name, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    return Stamp(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def _pictures(folder: Path, prefix: str) -> Iterator[Arrival]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = prefix + printable(entry.name)
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                try:
-                    yield from _pictures(Path(entry.path), name + "/")
-                except OSError as error:
-                    log.warning("a folder can't be read (%s): %s", error.strerror, one_line(name))
-            elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES:
-                stamp = stamp_of(Path(entry.path), name)
-                if stamp is not None:
-                    yield Arrival(Path(entry.path), stamp)
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

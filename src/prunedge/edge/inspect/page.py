@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
+from prunedge.shown import shown
 
 MOST_PICTURES = 200  # small pictures in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
@@ -39,6 +40,11 @@ td:first-child { min-width: 9rem; } .words td:first-child { width: 30%; min-widt
 .bar { display: inline-block; width: 8rem; height: .8rem; vertical-align: middle; border: 1px solid var(--ink); }
 @media print { main { max-width: none; padding: 0; } }
 """
+
+
+def escape(text: str) -> str:
+    """A name as it may stand in HTML."""
+    return html.escape(shown(text))
 
 
 def render_page(

@@ -31,6 +31,7 @@ from prunedge.edge.pictures import (
     strange_numbers,
 )
 from prunedge.errors import DataError
+from prunedge.trouble import machine_trouble
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
 Cut = Callable[[Box], Image.Image]  # a part of the stored picture
@@ -94,13 +95,13 @@ def open_photo(
     `greys` says what greys of more than eight bits mean; `as_stored` leaves greys as they are.
 
     Raises DataError when it has more pixels than allowed (found in its header, before anything is decoded), can't be decoded whole, holds
-    values that are no numbers, or is of another depth than `greys` tells.
+    values that are no numbers, or is of another depth than `greys` tells; MachineError when the machine can't read it now.
     """
     where = picture if isinstance(picture, Path) else None
-    if where is not None and not where.is_file():
-        raise DataError("not a file", where=where, remedy="name a picture")
     with _allowing(max_megapixels):
         try:
+            if where is not None and not where.is_file():
+                raise DataError("not a file", where=where, remedy="name a picture")
             opened = Image.open(picture, formats=FORMATS) if isinstance(picture, Path) else picture
             _refuse_bombs(opened, max_megapixels, where)
             return _decoded(opened, where, _Way(greys, as_stored))
@@ -115,6 +116,8 @@ def open_photo(
                 "not a picture of a known format, or its beginning is damaged", where=where, remedy="replace or remove it"
             ) from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
+            if (trouble := machine_trouble(error, where)) is not None:
+                raise trouble from None
             why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
 
@@ -187,6 +190,8 @@ def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
 def _exif(picture: Image.Image) -> Image.Exif | None:
     try:
         return picture.getexif()
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
         return None
 

@@ -41,7 +41,7 @@ class Results:
         """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
         try:
             record = json.loads(self._file(item.name, ".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         is_whole = all(self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png"))
         return record if is_whole and isinstance(record, dict) and record.get("key") == self._key(item) else None
@@ -117,7 +117,7 @@ def pictures_per_second(records: Sequence[Record]) -> float:
 def _is_ours(mark: Path) -> bool:
     try:
         found = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("format") == "prunedge inspection"
 

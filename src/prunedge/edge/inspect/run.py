@@ -15,7 +15,7 @@ from prunedge.edge.inspect.inspection import Classifier, Inspection, Settings, i
 from prunedge.edge.inspect.photo import Photo, open_photo
 from prunedge.edge.inspect.results import Record, Results, worst_first
 from prunedge.edge.inspect.sources import Item, Source
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
 
 REFRESH_S = 30.0  # someone may be looking at the page while the rest goes on
 
@@ -66,7 +66,7 @@ def inspect_source(
             else:
                 try:
                     photo, found = _inspect(item, session, settings, patches)
-                except DataError as error:
+                except (DataError, MachineError) as error:  # what is skipped is tried again by the next run
                     if source.total == 1:
                         raise
                     skipped.append((item.name, error.what + (f" ({error.remedy})" if error.remedy else "")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,13 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.inspect.photo import PHOTO_SUFFIXES
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 MARK = "inspection.json"  # a folder that holds it is what an inspection left behind
+LONGEST_PATH = 2000  # bytes of a path below a folder; systems allow 4,096, with the folder of the results before it
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the results' names are longer
 
 
@@ -67,21 +70,42 @@ def open_source(text: str, *, out: Path | None = None, every: float | None = Non
 
 
 def printable(name: str) -> str:
-    """A name that can be printed, written into any file and used for one: no line breaks, no bytes that are no text, not too long."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    if len(shown.encode()) <= LONGEST_NAME:
+    """A name that can be printed, written into any file and used for one: no line breaks, no bytes that are no text, not too long.
+
+    Two different names never give the same, nor two that look the same: what can't be printed is written as Python writes it (`\\x1b`), a
+    backslash twice, and a name that Unicode's composition (NFC) would change, as the ü of some systems (u and two dots), without letters
+    beyond ASCII.
+    """
+    is_composed = unicodedata.is_normalized("NFC", name)
+    shown = "".join(c if c != "\\" and c.isprintable() and (is_composed or c.isascii()) else _escaped(c) for c in name)
+    return _shortened(shown, LONGEST_NAME, name)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _shortened(shown: str, longest: int, name: str) -> str:
+    """At most so many bytes, with a digest of the whole name for what is cut off. No whole name ends so: a backslash is never alone."""
+    if len(shown.encode()) <= longest:
         return shown
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
-    return f"{shown.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}~{digest}"
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return f"{shown.encode()[: longest - 18].decode(errors='ignore')}\\~{digest}"
+
+
+def shown_path(path: str) -> str:
+    """A path below a folder, each of its names `printable`."""
+    shown = "/".join(printable(part) for part in path.replace(os.sep, "/").split("/"))
+    return _shortened(shown, LONGEST_PATH, path)
 
 
 def file_stamp(path: Path) -> str:
-    """What tells one state of a file from another, without reading it."""
+    """What tells one state of a file from another, without reading it: who copies may set the second time, but nobody the third."""
     try:
         found = path.stat()
     except OSError:
         return ""
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
 
 
 def _camera(text: str) -> tuple[int | str, str, str] | None:
@@ -98,18 +122,25 @@ def _camera(text: str) -> tuple[int | str, str, str] | None:
 
 def _folder(folder: Path, out: Path | None) -> Source:
     items, problems, videos = [], [], 0
+    deep: list[str] = []
 
-    def failed(error: OSError) -> None:
-        problems.append((printable(Path(str(error.filename)).name), f"can't be opened: {error.strerror}"))
+    def failed(path: str, error: OSError) -> None:
+        problems.append((shown_path(os.path.relpath(path, folder)), f"can't be opened: {error.strerror}"))
 
-    for place, folders, files in os.walk(folder, onerror=failed):
-        here = Path(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_result(here / name, out))
-        for name in sorted(files):
-            suffix = Path(name).suffix.lower()
-            videos += suffix in VIDEO_SUFFIXES
-            if suffix in PHOTO_SUFFIXES and not name.startswith("."):
-                items.append(_item(here / name, (here / name).relative_to(folder).as_posix()))
+    def too_deep(path: str) -> None:
+        deep.append(path)
+
+    try:
+        for level in walk(folder, enters=lambda path: not _is_result(Path(path), out), failed=failed, too_deep=too_deep):
+            for name in level.files:
+                suffix = Path(name).suffix.lower()
+                videos += suffix in VIDEO_SUFFIXES
+                if suffix in PHOTO_SUFFIXES and not name.startswith("."):
+                    items.append(_item(Path(level.path, name), level.prefix + name))
+    except OSError as error:
+        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that, and try again") from None
+    if deep:
+        problems.append((shown_path(os.path.relpath(deep[0], folder)), f"folders more than {DEEPEST} levels down are left out"))
     if videos:
         problems.append((f"{videos} video(s)", "a folder is searched for photographs only; name a video itself"))
     if not items:
@@ -118,8 +149,9 @@ def _folder(folder: Path, out: Path | None) -> Source:
 
 
 def _is_result(folder: Path, out: Path | None) -> bool:
-    return (folder / MARK).exists() or (out is not None and folder.resolve() == out.resolve())
+    # Not pathlib's `exists`, which raises an error where a path is too long.
+    return os.path.exists(folder / MARK) or (out is not None and folder.resolve() == out.resolve())
 
 
 def _item(path: Path, name: str) -> Item:
-    return Item("/".join(printable(part) for part in name.split("/")), path, file_stamp(path))
+    return Item(shown_path(name), path, file_stamp(path))

@@ -27,7 +27,17 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
     """The network in an ONNX file."""
     session = start(file, threads, ["CPUExecutionProvider"])
     first = session.get_inputs()[0]
-    return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
+
+    def network(inputs: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(None, {first.name: inputs})[0]
+        except Exception as error:  # a network that asks for more memory than there is, or whose nodes don't fit each other
+            why = " ".join(str(error).split())
+            is_memory = "allocate" in why or "bad_alloc" in why
+            remedy = "is there enough memory for it? else don't trust this bundle" if is_memory else "export the bundle again"
+            raise BundleError(f"ONNX Runtime can't run the network: {why[-160:]}", where=file, remedy=remedy) from None
+
+    return network, list(first.shape)
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:

@@ -1,0 +1,116 @@
+"""No memory, no permission, a disk that fails: tried again, told in one line, and never remembered as a picture's fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from prunedge.data import check, load_folder
+from prunedge.data import decode as module
+from prunedge.data.decode import try_picture
+from prunedge.edge.inspect.photo import open_photo
+from prunedge.edge.pictures import read_picture
+from prunedge.errors import DataError, MachineError
+from prunedge.trouble import machine_trouble
+from tests.tiny_pictures import write_tiny
+
+TROUBLES = [
+    MemoryError(),
+    OSError("out of memory error when reading image file"),  # Pillow's words for a decoder's
+    *(OSError(number, os.strerror(number)) for number in (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE)),
+]
+VERDICTS = [
+    OSError("image file is truncated (3 bytes not processed)"),
+    OSError(errno.EINVAL, "Invalid argument"),  # a damaged TIFF points before its own beginning
+    SyntaxError("broken PNG file"),
+    ValueError("Decompressed data too large"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.0))
+    return write_tiny(tmp_path / "data", 10, 16)
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception, int], None]:
+    """Let Pillow fail with an error at one picture, so many times."""
+    real = Image.open
+    left = [0]
+
+    def arrange(error: Exception, times: int) -> None:
+        left[0] = times
+
+        def opened(file: Any, *more: Any, **named: Any) -> Image.Image:
+            if str(file).endswith("3.png") and left[0] > 0:
+                left[0] -= 1
+                raise error
+            return real(file, *more, **named)
+
+        monkeypatch.setattr(Image, "open", opened)
+
+    return arrange
+
+
+@pytest.mark.parametrize("error", TROUBLES, ids=str)
+def test_trouble_of_the_machine_s_ends_the_loading_and_is_not_remembered(
+    error: Exception, folder: Path, tmp_path: Path, fail: Callable[[Exception, int], None]
+) -> None:
+    fail(error, 10**6)
+    for skip in (False, True):  # a sound picture must not be left out either
+        with pytest.raises(MachineError, match=r"3\.png") as caught:
+            load_folder(folder, size=16, skip_unreadable=skip, cache_dir=tmp_path / "cache")
+        assert caught.value.remedy and "try again" in caught.value.remedy
+    with pytest.raises(MachineError):
+        check(folder, size=16, cache_dir=tmp_path / "cache")
+    fail(error, 0)
+    assert not check(folder, size=16, cache_dir=tmp_path / "cache").unreadable
+    assert not load_folder(folder, size=16, cache_dir=tmp_path / "cache").skipped
+
+
+@pytest.mark.parametrize("error", TROUBLES, ids=str)
+def test_trouble_that_passes_is_not_even_told(
+    error: Exception, folder: Path, tmp_path: Path, fail: Callable[[Exception, int], None]
+) -> None:
+    fail(error, 2)
+    assert len(load_folder(folder, size=16, cache_dir=tmp_path / "cache").train) > 0
+
+
+@pytest.mark.parametrize("error", VERDICTS, ids=str)
+def test_what_a_damaged_file_makes_its_decoder_raise_is_its_own(
+    error: Exception, folder: Path, tmp_path: Path, fail: Callable[[Exception, int], None]
+) -> None:
+    fail(error, 10**6)
+    with pytest.raises(DataError, match="can't be read"):
+        load_folder(folder, size=16, cache_dir=tmp_path / "cache")
+    assert machine_trouble(error) is None
+
+
+@pytest.mark.parametrize("error", TROUBLES, ids=str)
+def test_both_decoders_tell_trouble_from_verdicts(error: Exception, folder: Path, fail: Callable[[Exception, int], None]) -> None:
+    picture = next(folder.rglob("*3.png"))
+    fail(error, 10**6)
+    with pytest.raises(MachineError):
+        read_picture(picture, 16)
+    with pytest.raises(MachineError):
+        open_photo(picture, 1.0)
+
+
+def test_a_picture_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_path: Path) -> None:
+    picture = next(folder.rglob("*3.png"))
+    picture.chmod(0)
+    if os.access(picture, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(MachineError, match="right to read"):
+        try_picture(picture, 16)
+    with pytest.raises(MachineError):
+        load_folder(folder, size=16, cache_dir=tmp_path / "cache")
+    picture.chmod(0o644)
+    assert not load_folder(folder, size=16, cache_dir=tmp_path / "cache").skipped
