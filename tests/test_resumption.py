@@ -219,6 +219,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
 def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
     run = create(tmp_path / "run", Recipe(data="pictures", model="resnet18").model_dump(), "train")
     began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
+    began |= {"fingerprint": "0", "classes": ["crack", "sound"]}
     run.write("engine.json", began)
     assert ", on NVIDIA H200: " in run.computed_with()
     assert note_computing(run, 1, 1, "NVIDIA H200") == []

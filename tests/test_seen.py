@@ -18,6 +18,7 @@ from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, open_run
 from prunedge.seen import refuse_seen
 from tests.small_runs import small_recipe
+from tests.tampering import as_older
 from tests.tiny_pictures import write_tiny
 
 
@@ -87,6 +88,7 @@ def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> Non
 def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The folder has grown since: how it was split can't be found out any more."""
     run = Run(Path(shutil.copytree(trained.path, tmp_path / "trained")), dict(trained.recipe))
+    as_older(run.path)
     grown = Path(shutil.copytree(trained.recipe["data"], tmp_path / "pictures"))
     recipe = (run.path / "recipe.toml").read_text().replace(trained.recipe["data"], str(grown))
     (run.path / "recipe.toml").write_text(recipe)

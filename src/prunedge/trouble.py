@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MEMORY = "there is not enough memory"
+_FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads), and try again"
 # What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
 _OF_THE_FILE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE}
@@ -39,7 +40,7 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
     if isinstance(error, OSError) and error.errno is not None:
         return _of_number(error.errno, error.strerror, error.filename if error.filename is not None else where)
     if isinstance(error, MemoryError) or _says_no_memory(error):
-        return MachineError(_MEMORY, where=where, remedy="free some, or do less at a time (a smaller batch, fewer threads)")
+        return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY)
     if isinstance(error, (OSError, RuntimeError)) or type(error).__module__.startswith("safetensors"):
         for found in _NUMBER.findall(str(error)):
             number = int(next(filter(None, found)))
@@ -91,7 +92,7 @@ def _says_no_memory(error: BaseException) -> bool:
 def _of_number(number: int, said: str | None, where: object) -> MachineError:
     """What an error number of the system means, and what mends it."""
     if number in (errno.ENOMEM, errno.EAGAIN):
-        return MachineError(_MEMORY, where=where, remedy="free some, or do less at a time (a smaller batch, fewer threads)")
+        return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY)
     if number in _FULL:
         remedy = "free space there, or choose another place"
     elif number in _FORBIDDEN:
