@@ -28,7 +28,7 @@ from prunedge.graph.concepts import Resize
 from prunedge.graph.examples import batch_of
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.undisturbed import copied, refresh, undisturbed
-from prunedge.graph.ways import other_ways, watching
+from prunedge.graph.ways import Beside, other_ways, watching
 from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.spans import timed
@@ -157,14 +157,14 @@ class _Search:
 
     def _fitting(self, small: nn.Module, verdict: Verdict, plan: Plan, pinned: Pinned) -> tuple[nn.Module | None, Verdict, Pinned]:
         """What was proven, where other ways through its code fit it, too; else with those modules pinned, or nothing."""
-        wanting = _unfit(small, self._graph, plan)
+        wanting = _unfit(small, self._network, self._graph, plan)
         if not wanting:
             return small, verdict, pinned
         more = (pinned or frozenset()) | wanting.keys()
         again, verdict = self.attempt(plan, more)
         if again is None:
             return None, verdict, more
-        wanting = _unfit(again, self._graph, plan)
+        wanting = _unfit(again, self._network, self._graph, plan)
         if not wanting:
             return again, verdict, more
         name, reason = next(iter(wanting.items()))
@@ -234,7 +234,7 @@ class _Search:
         aside = _touched(self._graph, plan, aside=True) & pinned.keys()
         try:
             if aside:
-                _take_other_ways(checked, self._graph)
+                _take_other_ways(checked, self._network, self._graph)
         except Exception as error:  # whatever the user's forward raises: `_unfit` meets it, too, and tells
             pass_on(error)
             for name in aside:
@@ -311,7 +311,7 @@ class _Search:
         return self.attempt(Plan({name: plan.keep[name] for name in names}), pinned)[1].why
 
 
-def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
+def _unfit(small: nn.Module, whole: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
     """Modules whose code does not fit what is left of them in training, at another size, or in a method beside forward; and why."""
     aside = _touched(graph, plan, aside=True)
     if not aside:
@@ -320,7 +320,7 @@ def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
     wanting: dict[str, str] = {}
     try:
         _pin_sizes(small, graph, plan, probes)
-        wanting = _take_other_ways(small, graph)
+        wanting = _take_other_ways(small, whole, graph)
         for name in probes:
             if pins_of(small.get_submodule(name)).needed:
                 wanting.setdefault(name, "its code names sizes from before")
@@ -333,14 +333,19 @@ def _unfit(small: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
     return wanting
 
 
-def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
-    """Run a network as tracing did beside evaluation: modules of which a method no longer answers as forward does, and how."""
+def _take_other_ways(network: nn.Module, whole: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """Run a network as tracing did beside evaluation: modules of which a method no longer answers as forward does, and how.
+
+    Raises what the network raises on a way that the whole one takes.
+    """
     found: dict[str, str] = {}
-    dtype = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
     for training, example, methods in other_ways(graph.example, graph.ways):
-        with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
-            network.train(training)
-            seen_in(call(network, precise_example(example, dtype)), network)
+        try:
+            verdicts = _take(network, training, example, methods)
+        except Exception:
+            if _takes(whole, training, example, methods):
+                raise
+            continue
         for _, module in pinned_modules(network):
             pins_of(module).settle()
         for name, methods_of in verdicts.items():
@@ -348,6 +353,23 @@ def _take_other_ways(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
                 if why:
                     found[name] = f"{method}: {why}"
     return found
+
+
+def _take(network: nn.Module, training: bool, example: Any, methods: Beside) -> dict[str, dict[str, str]]:
+    """Run a network in this mode on this example, and its methods beside forward: what these do otherwise than it."""
+    dtype = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
+    with undisturbed(network), torch.no_grad(), watching(network, None, methods) as verdicts:
+        network.train(training)
+        seen_in(call(network, precise_example(example, dtype)), network)
+    return verdicts
+
+
+def _takes(network: nn.Module, training: bool, example: Any, methods: Beside) -> bool:
+    try:
+        _take(network, training, example, methods)
+    except Exception:  # whatever the user's forward raises: it was not made for this
+        return False
+    return True
 
 
 def _touched(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:

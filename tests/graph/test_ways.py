@@ -134,6 +134,25 @@ def test_what_other_ways_demand_of_channels_is_known_before_the_plan(kind: type[
     small.train()(PICTURE).square().mean().backward()
 
 
+class OneSize(OtherHalf):
+    """The same for pictures of one size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(1, 1, 8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x + self.place)
+
+
+def test_ways_that_the_whole_network_does_not_take_are_not_asked_of_the_smaller_one() -> None:
+    network = randomise(OneSize())
+    graph = trace(network, PICTURE)
+    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(1)))
+    assert surgery.refused == {} and "a" in surgery.plan.keep
+    surgery.network.train()(PICTURE).square().mean().backward()
+
+
 class Written(Split):
     """The same with the sizes written down: no attribute puts that right."""
 
