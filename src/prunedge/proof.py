@@ -128,7 +128,8 @@ class Proof:
         """
         try:
             single, double = (self._answers(plan, dtype) for dtype in (torch.float32, torch.float64))
-        except Exception:  # whatever the user's forward raises: it does not run in double precision, or not at all
+        except Exception as error:  # whatever the user's forward raises: it does not run in double precision, or not at all
+            pass_on(error)
             return False
         pairs = [(single.first, double.first)]
         if single.second is not None and double.second is not None:

@@ -467,6 +467,12 @@ def open_run(path: Path | str) -> Run:
     return run
 
 
+def sign_in(recipe: str) -> str:
+    """The sign that the text of a run's recipe holds; empty where it holds none."""
+    found = _SEAL.search(recipe)
+    return found[1] if found else ""
+
+
 def _refuse_full(folder: Path) -> None:
     """RunError where a folder holds something, but for what a killed process that began a run there has left."""
     if not folder.exists():

@@ -342,7 +342,8 @@ def _take_other_ways(network: nn.Module, whole: nn.Module, graph: ChannelGraph) 
     for training, example, methods in other_ways(graph.example, graph.ways):
         try:
             verdicts = _take(network, training, example, methods)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             if _takes(whole, training, example, methods):
                 raise
             continue
@@ -367,7 +368,8 @@ def _take(network: nn.Module, training: bool, example: Any, methods: Beside) -> 
 def _takes(network: nn.Module, training: bool, example: Any, methods: Beside) -> bool:
     try:
         _take(network, training, example, methods)
-    except Exception:  # whatever the user's forward raises: it was not made for this
+    except Exception as error:  # whatever the user's forward raises: it was not made for this
+        pass_on(error)
         return False
     return True
 

@@ -111,7 +111,7 @@ def _obey(tokens: list[str]) -> None:
     except CycloptsError as error:
         _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
     except MachineError as error:
-        _fail(" ".join(str(error).split()) + _how_to_go_on(tokens))
+        _fail(" ".join(str(error).split()) + _once_mended(tokens))
     except PrunedgeError as error:
         _fail(" ".join(str(error).split()))
     except ModuleNotFoundError as error:
@@ -123,10 +123,10 @@ def _obey(tokens: list[str]) -> None:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
-        trouble = machine_error(error, where="the output" if _is_of_output() else None)
+        trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
         if trouble is None:
             raise
-        _fail(" ".join(str(trouble).split()) + _how_to_go_on(tokens))
+        _fail(" ".join(str(trouble).split()) + _once_mended(tokens))
 
 
 def _open_streams() -> None:
@@ -140,14 +140,15 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
-def _is_of_output() -> bool:
-    """Whether what was printed can't be written: what could not be written then can't be now, either."""
-    try:
-        sys.stdout.flush()
-    except OSError:
+def _is_of_output(error: BaseException) -> bool:
+    """Whether what was printed can't be written: files are never written where it is raised then."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    is_printed = place is not None and str(place.tb_frame.f_globals.get("__name__")).startswith(("prunedge.cli", "rich."))
+    if is_printed:
         _let_go_of_streams((sys.stdout,))
-        return True
-    return False
+    return is_printed
 
 
 def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:
@@ -155,6 +156,12 @@ def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:
     for stream in streams or (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _once_mended(tokens: Sequence[str]) -> str:
+    """What goes on with a command that the machine could not end."""
+    said = _how_to_go_on(tokens)
+    return said if ": go on with " in said else ", and give the same command again"
 
 
 def _how_to_go_on(tokens: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from prunedge.data.places import cache_folder
 from prunedge.errors import ExtraMissing, RunError
 from prunedge.files import is_ours, written
+from prunedge.runs import sign_in
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = (
@@ -45,6 +47,8 @@ class Remote:
         system, root = self._system()
         found = {path: about["size"] for path, about in system.find(f"{root}/{part}", detail=True).items()}
         if found.get(f"{root}/{part}/history.jsonl", -1) >= _size(self.mirror / part / "history.jsonl"):
+            if not self._is_same_run(system, root, part):
+                shutil.rmtree(self.mirror / part, ignore_errors=True)  # it was begun anew on another machine
             self._fetch(system, root, [path for path, size in found.items() if size != _size(self._home(root, path))])
 
     def pull_records(self) -> None:
@@ -52,7 +56,11 @@ class Remote:
         system, root = self._system()
         found = system.find(root, detail=True) if system.exists(root) else {}
         records = {path: about["size"] for path, about in found.items() if _is_record(path[len(root) + 1 :])}
-        self._fetch(system, root, [path for path, size in records.items() if size != _size(self._home(root, path))])
+        changed = [path for path, size in records.items() if size != _size(self._home(root, path))]
+        for part in {path[len(root) + 1 :].rpartition("/")[0] for path in changed}:
+            if part.count("/") == 1 and not self._is_same_run(system, root, part):
+                changed += [path for path in records if path.startswith(f"{root}/{part}/")]
+        self._fetch(system, root, dict.fromkeys(changed))
 
     def push(self, part: str) -> None:
         """Send what has changed in a file or folder of the mirror since it was sent the last time."""
@@ -74,6 +82,13 @@ class Remote:
                 raise RunError(
                     f"can't write: {error}", where=self.url, remedy="give the same command again when it can be written"
                 ) from None
+
+    def _is_same_run(self, system: Any, root: str, part: str) -> bool:
+        """Whether the run there is that of the mirror: sizes don't tell two runs of one recipe apart, whose files are not each other's."""
+        mine, theirs = self.mirror / part / "recipe.toml", f"{root}/{part}/recipe.toml"
+        if not mine.exists() or not system.exists(theirs):
+            return True
+        return sign_in(mine.read_text(encoding="utf-8")) == sign_in(system.cat_file(theirs).decode(errors="replace"))
 
     def _home(self, root: str, path: str) -> Path:
         return self.mirror / path[len(root) + 1 :]

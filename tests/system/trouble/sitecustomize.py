@@ -2,7 +2,7 @@
 
 TROUBLE="full:7": from the seventh hidden place that prunedge makes for what it writes, no file can grow any more (RLIMIT_FSIZE is 0: the
 system itself refuses it, to C++ and Rust as well). "readonly:7": nothing can be opened for writing or made below TROUBLE_ROOT. "memory:7":
-the process gets no more memory than it has (RLIMIT_AS). "kill:7": it is killed there.
+the process gets hardly more memory than it has (RLIMIT_AS).
 
 Processes that this one starts are in the same trouble, counted anew.
 """
@@ -12,7 +12,6 @@ import errno
 import io
 import os
 import resource
-import signal
 
 _kind, _, _number = os.environ.get("TROUBLE", "none:0").partition(":")
 _left = int(_number)
@@ -56,14 +55,10 @@ def _made(path, *args, **kwargs):
     if os.path.basename(os.fspath(path)).startswith(".prunedge-"):
         _left -= 1
         if _left == 0:
-            {"full": _grow_no_more, "memory": _no_more_memory, "readonly": _read_only}.get(_kind, _killed)()
+            {"full": _grow_no_more, "memory": _no_more_memory, "readonly": _read_only}[_kind]()
         if _left <= 0 and _kind == "readonly":
             _refuse(path)
     return _mkdir(path, *args, **kwargs)
-
-
-def _killed():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if _left:
