@@ -137,7 +137,8 @@ def test_a_broker_that_is_away_slow_and_dropping_loses_nothing(
         for turn, mode in enumerate(("well", "away", "dropping", "slow", "away", "dropping", "well")):
             line.mode = mode
             names += write_pictures(Path(told.watch), PICTURES // 7, first=len(names))
-            wait_for(lambda so_far=len(names): seen(told.state) == so_far, f"all pictures, turn {turn}")
+            so_far = len(names)
+            wait_for(lambda so_far=so_far: seen(told.state) == so_far, f"all pictures, turn {turn}")
             time.sleep(0.5)
         line.mode = "well"
         wait_for(lambda: len(subscriber.findings()) == len(names), "all findings")
