@@ -127,21 +127,23 @@ def _check_numbers(size: int, stride: int, min_damage: float, threshold: int | N
     wrong_names = [
         option for option, name in zip(("--damaged", "--intact"), labels, strict=True) if not is_a_folder.fullmatch(name) or len(name) > 100
     ]
-    faults = [
-        text
-        for is_wrong, text in (
-            (size < 8, f"--size {size}: at least 8 pixels"),
-            (stride < 1, f"--stride {stride}: at least 1 pixel"),
-            (not 0 < min_damage <= 1, f"--min-damage {min_damage}: above 0 and at most 1"),
-            (threshold is not None and threshold < 0, f"--threshold {threshold}: at least 0"),
-            (ratio is not None and not 0 < ratio < inf, f"--intact-per-damaged {ratio}: above 0, and finite"),
-            (labels[0] == labels[1], f"--damaged and --intact are both '{labels[0]}': two different names"),
-            (bool(wrong_names), f"{' and '.join(wrong_names)}: a name of a folder, without slashes and dots before it"),
-        )
-        if is_wrong
-    ]
+    rules = (
+        (size < 8, "--size", f"patches of {size} pixels: at least 8"),
+        (stride < 1, "--stride", f"a stride of {stride} pixels: at least 1"),
+        (not 0 < min_damage <= 1, "--min-damage", f"a damaged share of {min_damage}: above 0 and at most 1"),
+        (threshold is not None and threshold < 0, "--threshold", f"a threshold of {threshold}: at least 0"),
+        (
+            ratio is not None and not 0 < ratio < inf,
+            "--intact-per-damaged",
+            f"{ratio} intact patches for a damaged one: above 0, and finite",
+        ),
+        (labels[0] == labels[1], "--damaged, --intact", f"both labels are '{labels[0]}': two different names"),
+        (bool(wrong_names), ", ".join(wrong_names), "labels become folders: no slashes, no dots before them, 100 letters at most"),
+    )
+    faults = [(option, text) for is_wrong, option, text in rules if is_wrong]
     if faults:
-        raise DataError("; ".join(faults), where="patches", remedy="mend these values")
+        where = ", ".join(option for option, _ in faults)
+        raise DataError("; ".join(text for _, text in faults), where=where, remedy="mend these values")
 
 
 def _refuse_full(target: Path) -> None:

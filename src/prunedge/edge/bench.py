@@ -197,7 +197,11 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
     if pictures is None:
         return None
     levels = walk(pictures, failed=lambda path, error: None, too_deep=lambda path: None)
-    files = sorted(Path(level.path, name) for level in levels for name in level.files if Path(name).suffix.lower() in SUFFIXES)
+    try:
+        files = sorted(Path(level.path, name) for level in levels for name in level.files if Path(name).suffix.lower() in SUFFIXES)
+    except OSError as error:
+        what = f"the folder of pictures can't be read ({error.strerror})"
+        raise DataError(what, where=pictures, remedy="name a folder with pictures, or leave --data out") from None
     if not files:
         raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
     size = bundle.manifest.input_size

@@ -141,6 +141,9 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}")
         if not len(pixels):
             raise ValueError("it holds no pictures")
+    except MemoryError:
+        what = "the self-test asks for more memory than there is"
+        raise BundleError(what, where=file, remedy="don't trust this bundle") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(f"the self-test can't be read: {error}", where=file, remedy="export the bundle again") from None
     return pixels, outputs.astype(np.float32)

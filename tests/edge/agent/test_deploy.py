@@ -6,12 +6,16 @@ import json
 import re
 import shlex
 import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.edge.agent.announcement import check_manifest, load_key, parse_announcement
+from prunedge.edge.agent.announcement import check_manifest, load_key, parse_announcement, stated
+from prunedge.edge.agent.statement import Asked, judge
+from tests.edge.made_bundles import write_convolutional
 from tests.needs import program
 
 ROOT = Path(__file__).parents[3]
@@ -22,14 +26,15 @@ def test_the_guide_s_commands_make_an_announcement_that_is_taken(tmp_path: Path)
     program("openssl")
     commands = re.search(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
     assert commands is not None
-    manifest = tmp_path / "bundles" / "cracks-v2" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    manifest.write_bytes(b'{"some": "manifest"}')
-    # The last argument of mosquitto_pub is the message.
-    script = 'set -euo pipefail\nmosquitto_pub() { printf %s "${@: -1}" > announced; }\n' + commands[1]
-    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    bundle = write_convolutional(tmp_path / "bundles" / "cracks-v2", model="small", classes=["crack", "sound"])
+    # The last argument of mosquitto_pub is the message's file.
+    stubs = f'mosquitto_pub() {{ cp "${{@: -1}}" announced; }}\nprunedge() {{ {shlex.quote(sys.executable)} -m prunedge "$@"; }}\n'
+    subprocess.run(["bash", "-c", f"set -euo pipefail\n{stubs}{commands[1]}"], cwd=tmp_path, check=True, capture_output=True)
     announced = parse_announcement((tmp_path / "announced").read_bytes())
-    check_manifest(announced, manifest.read_bytes(), load_key(tmp_path / "signing.pub.pem"))
+    check_manifest(announced, (bundle / "manifest.json").read_bytes())
+    statement = stated(announced, load_key(tmp_path / "signing.pub.pem"))
+    assert statement is not None and statement.release.version == 2
+    judge(statement, Asked("bridge-7", "site/models/cracks", "cracks"), None, datetime.now(UTC))
 
 
 def test_the_guide_s_finding_is_json_with_the_fields_of_one() -> None:
@@ -57,8 +62,9 @@ def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
 
 
 def test_every_option_that_the_guide_names_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["agent", "--help"])
+    for verb in ("agent", "sign"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
     known = capsys.readouterr().out
     for option in set(re.findall(r"(?<![\w-])--(?!once)[a-z][a-z-]+", re.sub(r"```.*?```", "", GUIDE, flags=re.DOTALL))):
         assert option in known, option
