@@ -117,6 +117,9 @@ def examine(kind: str, name: str) -> dict[str, Any]:
     row["size"] = _at_another_size(net, graph, surgery.plan, small, example)
     for check in (_second_round, _training_step, _pickle):
         row[check.__name__.removeprefix("_")] = _tried(check, copy.deepcopy(small), example)
+    if row["pickle"] != "ok" and _tried(_pickle, copy.deepcopy(net), example) != "ok":
+        # Hooks that transformers installs when a network first runs.
+        row["pickle"] = "does not apply: the original can't be saved as a whole either, once it has run"
     row["criteria"], row["chosen"] = _criteria(net, graph, example)
     return row
 
