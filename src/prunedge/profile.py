@@ -62,6 +62,17 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     return {**summed(list(rows.values()), sum(one["wall_s"] for one in found)), **spans, **last, "recordings": len(found)}
 
 
+def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
+    """What `bench --profile` saw of each bundle; None where there is none. RunError when it is damaged."""
+    file = run / FOLDER / "bench.json"
+    try:
+        return seals.read(file, f"{FOLDER}/{file.name}", must=False)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
+
+
 def rows_of(recorder: Recorder) -> list[dict[str, Any]]:
     """A recorder's sums as plain records; `path` has a span's name behind those of the spans around it, `/` between them."""
     return [

@@ -41,6 +41,7 @@ def print_profile(run: Path) -> None:
 
 def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
+    from prunedge import seals
     from prunedge.edge.profile import trace_of
     from prunedge.errors import PrunedgeError
     from prunedge.files import write_text
@@ -49,7 +50,7 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
     trace = folder / "bench-trace.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "bench.json", json.dumps(profiles))
+        write_text(folder / "bench.json", json.dumps(seals.sealed(profiles, "profile/bench.json")))
         write_text(trace, json.dumps(trace_json(trace_of(profiles))))
     except OSError as error:
         remedy = "free space, mend the permissions, or name a run with --out"

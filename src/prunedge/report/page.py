@@ -19,7 +19,7 @@ from prunedge.edge.pictures import Greys, parse_range, read_picture
 from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.models import Loaded
-from prunedge.profile import OTHER, profile_of
+from prunedge.profile import OTHER, bench_profile_of, profile_of
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
@@ -239,7 +239,7 @@ def _layers(run: Run) -> list[dict[str, Any]]:
     """The slowest layers of each bundle that was looked at, with a figure of all."""
     return [
         {**one, "bundle": Path(one["bundle"]).name, "figure": drawn(figures.layer_times(one), f"layers-{number}")}
-        for number, one in enumerate(run.read("profile/bench.json") or [])
+        for number, one in enumerate(bench_profile_of(run.path) or [])
         if one["layers"]
     ]
 
@@ -259,11 +259,11 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the network started from and how it was taught, and what to mind of its answers."""
-    classes, weights, rate = run.recipe["classes"], run.read("weights.json"), run.read("lr.json")
+    classes, weights, rate = run.recipe["classes"], run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)
     one = {"the unpruned network": first.only, "the result": best.only}
     return {
-        "weights": Loaded.from_json(weights).sentence() if weights else None,
-        "rate": Rate.from_json(rate).sentence() if rate else None,
+        "weights": weights.sentence() if weights else None,
+        "rate": rate.sentence() if rate else None,
         "majority": None if first.majority is None or first.largest is None else (classes[first.largest], first.majority),
         "one_class": [f"{name} answers '{classes[only]}' for every validation picture" for name, only in one.items() if only is not None],
     }
