@@ -18,6 +18,12 @@ EMULATION = Path(__file__).parent / "windows"
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is open how is read from Linux's /proc")
 
 
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without fcntl filelock takes a lock's file for the lock; the files that flock leaves would never be free."""
+    monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "cache"))
+
+
 def on_windows(*command: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments as on a system without fcntl, resource and the like."""
     path = os.pathsep.join([str(EMULATION), *sys.path])
