@@ -18,9 +18,10 @@ from prunedge import job, loop
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
 from prunedge.recipe import PICTURE_KEYS, Recipe
-from prunedge.runs import open_run
+from prunedge.runs import open_run, write_recipe
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import make_engine
+from tests.tampering import as_older
 from tests.tiny_pictures import write_tiny
 
 KEPT, PASS = "while training", "in a pass"
@@ -113,7 +114,7 @@ def test_two_seeds_draw_two_random_rankings(recipe: Recipe, start: Path, tmp_pat
 
 
 def test_scores_of_another_network_are_not_used(recipe: Recipe, start: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(start, tmp_path / "start")
+    other = as_older(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "model.safetensors"
     network = restore_network(open_run(start).load(0), file)
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_scores_of_another_network_are_not_used(recipe: Recipe, start: Path, tmp
 def test_scores_that_do_not_say_what_they_are_are_not_used(
     recipe: Recipe, start: Path, tmp_path: Path, about: dict[str, str] | None
 ) -> None:
-    other = shutil.copytree(start, tmp_path / "start")
+    other = as_older(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "scores.safetensors"
     save_file(load_file(file), file, about)
     pruned(recipe, other, tmp_path / "out")
@@ -195,8 +196,7 @@ def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(recipe: Recipe, tmp
     out = tmp_path / "out"
     with pytest.raises(Cut):
         job.prune(recipe, out, job.Watch(on_step=cut))
-    file = out / "recipe.toml"
-    file.write_text(file.read_text().replace('criterion = "taylor"', 'criterion = "fisher"'))
+    write_recipe(open_run(out), recipe.model_copy(update={"criterion": "fisher"}))
     job.resume(out)
     assert scored(out) == PASS
 
@@ -214,8 +214,7 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
     out = tmp_path / "out"
     with pytest.raises(Cut):
         job.train(recipe, out, job.Watch(progress=cut))
-    file = out / "recipe.toml"
-    file.write_text(file.read_text().replace('criterion = "taylor"', 'criterion = "fisher"'))
+    write_recipe(open_run(out), recipe.model_copy(update={"criterion": "fisher"}))
     job.resume_training(out)
     scores = open_run(out).checkpoint(0).scores
     # None where the first epoch was the best one.

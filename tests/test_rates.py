@@ -21,7 +21,10 @@ from tests.networks import Residual
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights as self-supervised training leaves it."""
-    state = {f"backbone.{name}": tensor for name, tensor in Residual().state_dict().items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Residual()
+    state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
     file = tmp_path_factory.mktemp("weights") / "ssl.pth"
     torch.save({"state_dict": {**state, "projector.weight": torch.ones(2, 2)}}, file)
     return file

@@ -29,7 +29,7 @@ FIELDS = {name: field.get_default(call_default_factory=True) for name, field in 
 FOUND_OUT = {"classes", "data_fingerprint", "schedule_epochs", "judged_from"}
 ASKED = set(FIELDS) - FOUND_OUT
 
-ABOUT_THE_COMMAND = {"resume", "out", "profile", "json", "given"}
+ABOUT_THE_COMMAND = {"resume", "out", "profile", "json", "given", "trust_code"}
 REQUIRED = {"data", "model"}
 
 # Where `pe.prune` has each field of a recipe: an argument, or a field of one.

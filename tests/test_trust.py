@@ -17,6 +17,7 @@ from prunedge import trust
 from prunedge.cli.app import main
 from prunedge.data import load_folder
 from prunedge.errors import PrunedgeError
+from tests.tampering import as_older
 
 ROOT = Path(__file__).parents[1]
 NETWORK = """
@@ -132,7 +133,7 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     opened: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, mark = opened
-    run = shutil.copytree(folder / "run", tmp_path / "run")
+    run = as_older(shutil.copytree(folder / "run", tmp_path / "run"))
     recipe = (run / "recipe.toml").read_text()
     kept = [line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))]
     (run / "recipe.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")

@@ -160,9 +160,9 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"size": 4, "stride": 0, "min_damage": 0}, "--size 4: at least 8 pixels; --stride 0: at least 1 pixel; --min-damage 0"),
-        ({"intact": "damaged"}, "are both 'damaged'"),
-        ({"damaged": "../up"}, "without slashes"),
+        ({"size": 4, "stride": 0, "min_damage": 0}, "at least 8; a stride of 0 pixels: at least 1; a damaged share"),
+        ({"intact": "damaged"}, "both labels"),
+        ({"damaged": "../up"}, "no slashes"),
         ({"group_by": "["}, "no regular expression"),
         ({"group_by": "zzz"}, "doesn't match 1 of 1"),
         ({"min_damage": 0.9, "size": 32}, "no damaged patches"),

@@ -197,7 +197,7 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_network_is_its_st
 
     with pytest.raises(Cut):
         book.perform(start, job.Watch(progress=cut))
-    kept = halfway.RunKeeper(book.folder(start)).kept()
+    kept = halfway.RunKeeper(book.folder(start), sign=open_run(book.folder(start)).sign).kept()
     assert kept is not None and kept.epochs == 2 and not book.is_done(start)
     seen: list[str] = []
     book.perform(start, job.Watch(progress=lambda done, total, what: seen.append(what)))
