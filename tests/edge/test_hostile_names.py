@@ -111,6 +111,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check_prints_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")  # of `train`
     for label in (f"crack{CLEAR}", "sound[/red]"):
         for number, name in enumerate(HOSTILE * 3):
             write(tmp_path / "data" / label / f"{number}{name}", number)
@@ -139,6 +140,8 @@ def test_inspect_prints_and_writes_no_name_as_it_is(tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize("verb", ["show", "report", "export", "bench", "inspect", "agent", "check", "train", "prune", "audit", "patches"])
 def test_no_verb_s_error_holds_what_a_terminal_obeys(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if verb not in ("bench", "inspect", "agent", "check", "patches"):
+        pytest.importorskip("torch")
     more = {
         "export": ["--out", tmp_path / "x"],
         "inspect": [tmp_path],
