@@ -157,8 +157,16 @@ def test_a_file_of_the_last_checkpoint_that_is_gone_is_missed(run: Path, tmp_pat
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "step-002" / name).unlink()
-    with pytest.raises(RunError, match=rf"missing.*{name}"):
+    with pytest.raises(RunError, match=rf"missing.*{name}.*network: 0, 1$"):
         open_run(copy).checkpoint(2)
+
+
+def test_a_history_that_is_gone_is_missed(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "history.jsonl").unlink()
+    with pytest.raises(RunError, match=r"the history is missing .*history\.jsonl.*: bring it back"):
+        open_run(copy).best()
 
 
 def test_every_verb_that_reads_a_network_says_it_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

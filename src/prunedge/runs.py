@@ -337,6 +337,9 @@ class Run:
         """Each step, with the SHA-256 of each file of its checkpoint (none in runs of an older prunedge)."""
         file = self.path / "history.jsonl"
         if not file.exists():
+            # Between its checkpoint and its line in the history a step 0 can be alone; nothing that comes later can.
+            if any((self.path / name).exists() for name in ("checkpoints/step-001", "test.json", "stop.json")):
+                raise RunError("the history is missing", where=file, remedy="bring it back from a copy, or begin the run anew")
             return []
         found: list[tuple[Step, dict[str, str]]] = []
         lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
@@ -358,8 +361,9 @@ class Run:
     def _line(self, step: Step, files: Mapping[str, str]) -> str:
         return json.dumps(seals.sealed({**step.to_json(), **({"files": files} if files else {})}, self.about("history.jsonl")))
 
-    def _known(self) -> str:
-        return ", ".join(str(step.index) for step in self.steps() if step.accepted) or "none"
+    def _known(self, but: int | None = None) -> str:
+        """The steps whose networks are kept, in words."""
+        return ", ".join(str(step.index) for step in self.steps() if step.accepted and step.index != but) or "none"
 
     def _checked(self, step: int, name: str) -> Path | None:
         """A file of a step's checkpoint, which is what was written; None where there is none. RunError where it is another."""
@@ -385,7 +389,11 @@ class Run:
     def _needed(self, step: int, name: str) -> Path:
         file = self._checked(step, name)
         if file is None:
-            raise self._damaged_step(self._folder(step) / name, "it is missing")
+            others = self._known(but=step)
+            raise RunError(
+                "a file of the checkpoint is missing", where=self._folder(step) / name,
+                remedy=f"bring it back from a copy, or take another step's network: {others}",
+            )  # fmt: skip
         return file
 
     def _say_unsealed(self) -> None:
@@ -394,7 +402,8 @@ class Run:
             log.warning("%s: an older prunedge made this run, without checksums: damage in its files may go unnoticed", self.path)
 
     def _damaged_step(self, file: Path, why: str) -> RunError:
-        remedy = f"bring it back from a copy, or take another step's network: {self._known()}"
+        step = next((step.index for step in self.steps() if self._folder(step.index) == file.parent), None)
+        remedy = f"bring it back from a copy, or take another step's network: {self._known(but=step)}"
         return RunError(f"damaged, or of another network: {why}", where=file, remedy=remedy)
 
     def _damaged(self, name: str, error: Exception) -> RunError:

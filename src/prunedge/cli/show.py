@@ -56,3 +56,5 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         if told is not None:
             tell(told.sentence())
     tell(sentence(opened))
+    if opened.test() is None:
+        tell(f"this run has not ended: unless a process works on it, go on with {opened.how_to_go_on()}")

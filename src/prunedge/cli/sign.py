@@ -52,7 +52,7 @@ def sign(
     from pydantic import ValidationError
 
     from prunedge.edge import open_bundle
-    from prunedge.edge.agent.announcement import parse_announcement
+    from prunedge.edge.agent.announcement import parse_address, parse_announcement
     from prunedge.edge.agent.messages import topic_problem
     from prunedge.edge.agent.statement import Release, load_signer, sign
     from prunedge.edge.bundle import MANIFEST, sha256
@@ -66,6 +66,8 @@ def sign(
     if topic is not None and (problem := topic_problem(topic)):
         raise AgentError(f"the topic '{shown(topic)}' {problem}", where="--topic", remedy="name one like site/models/bridge")
     signer, opened = load_signer(key), open_bundle(bundle)
+    if "://" in place:
+        parse_address(place)
     now = datetime.now(UTC).replace(microsecond=0)
     try:
         told = Release(

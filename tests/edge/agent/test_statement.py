@@ -249,6 +249,7 @@ def test_the_verb_signs_what_an_agent_takes(bundles: tuple[Path, Path], key: Pat
         ({"--topic": "a/#"}, "--topic"),
         ({"--place": ""}, "--place"),
         ({"--place": "x" * 5000}, "--place"),
+        ({"--place": "http://models.example/v2"}, "https only"),
         ({"--key": "/nowhere.pem"}, "/nowhere.pem"),
         ({"--key": "/dev/null"}, "not a private key"),
         ({"BUNDLE": "/nowhere"}, "not a bundle"),

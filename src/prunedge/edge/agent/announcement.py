@@ -64,7 +64,7 @@ class Origins:
             if folder.is_absolute() and any(resolved.is_relative_to(root.resolve()) for root in self.folders):
                 return resolved
         else:
-            url = _url(text)
+            url = parse_address(text)
             if any(_is_below(url, root) for root in self.urls):
                 return url
         raise AgentError("the announced bundle lies below nothing that --model-from allows", where=one_line(text), remedy="allow it there")
@@ -76,10 +76,11 @@ def parse_origins(texts: list[str]) -> Origins:
     for folder in folders:
         if not folder.is_absolute() or not folder.is_dir():
             raise AgentError("--model-from names no folder that is there", where=folder, remedy="write an absolute path, or https://...")
-    return Origins(tuple(folders), tuple(_url(text) for text in texts if "://" in text))
+    return Origins(tuple(folders), tuple(parse_address(text) for text in texts if "://" in text))
 
 
-def _url(text: str) -> SplitResult:
+def parse_address(text: str) -> SplitResult:
+    """An address that a device fetches a bundle from: https, or http on this machine alone; AgentError for any other."""
     try:
         url = urlsplit(text)
         is_here = url.hostname in HERE

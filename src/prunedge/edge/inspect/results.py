@@ -78,6 +78,7 @@ class Results:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, file: Path, content: bytes) -> None:
+        temporary = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=WRITING)
@@ -87,6 +88,8 @@ class Results:
             os.chmod(temporary, 0o644)
             replace(temporary, file)
         except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
             raise DataError(
                 f"can't write: {error.strerror}", where=file, remedy="free space, mend the permissions or choose another --out"
             ) from None
