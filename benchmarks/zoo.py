@@ -134,7 +134,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "Seconds are of one thread on a busy machine, orders of magnitude only.",
         "",
-        "| set | networks | equal at 30 % and 70 % | every criterion | again | trains | saved | other size | median prunable | >= 90 % | no fault |",
+        "| set | networks examined | equal at 30 % and 70 % | every criterion | again | trains | saved | other size | median prunable | >= 90 % | no fault |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_total(kind, [row for row in rows if row["set"] == kind]) for kind in SETS if any(row["set"] == kind for row in rows)),
     ]
@@ -156,7 +156,7 @@ def _total(kind: str, rows: list[dict[str, Any]]) -> str:
     counts = [sum(is_fine(row[check]) for row in fine) for check in CHECKS]
     shares = sorted(row["cuts"]["0.3"]["prunable"] for row in fine) or [0.0]
     cells = [
-        kind, len(rows), equal, criteria, *counts, f"{shares[len(shares) // 2]:.0%}", sum(share >= 0.9 for share in shares),
+        kind, f"{len(rows)} of {len(list(names_of(kind)))}", equal, criteria, *counts, f"{shares[len(shares) // 2]:.0%}", sum(share >= 0.9 for share in shares),
         sum(not faults(row) for row in rows),
     ]  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
