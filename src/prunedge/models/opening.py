@@ -114,7 +114,6 @@ def _safetensors(file: Path) -> State:
     try:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
-        pass_on(error)
         if (trouble := machine_trouble(error, file)) is not None:
             raise trouble from None
         what = f"the file can't be read as weights ({type(error).__name__})"
