@@ -19,6 +19,7 @@ from prunedge.graph import ChannelGraph, Statistic, call
 from prunedge.graph.calls import pinned_modules, pins_of
 from prunedge.graph.concepts import KeptIndices
 from prunedge.graph.examples import others, tensors_of
+from prunedge.graph.fused import FusedAttention
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.undisturbed import copied, held_tensors, undisturbed
 from prunedge.graph.zeroed import in_blocks, zeroed
@@ -233,7 +234,7 @@ class Proof:
         mode = _OverWhatStays(self._graph.statistics, plan)
         removed = self._graph.removed(plan) if loud else {}
         masked = {name: _without(values, removed.get(name, {})) for name, values in loud.items()}
-        with _swapped(self._reference(dtype), masked), mode:
+        with _swapped(self._reference(dtype), masked), FusedAttention(), mode:
             wanted = answer(self._reference(dtype), example, dtype)
         return wanted, mode.counted
 
@@ -270,7 +271,7 @@ def masked_outputs(
     stay. Networks of less precision than `dtype` run in it. The network's weights are as before in the end.
     """
     reference = precise(network, dtype)
-    with zeroed(_slices(reference, graph, plan)), _OverWhatStays(graph.statistics, plan):
+    with zeroed(_slices(reference, graph, plan)), FusedAttention(), _OverWhatStays(graph.statistics, plan):
         return list(answer(reference, graph.example if example is None else example, dtype).values())
 
 

@@ -16,6 +16,7 @@ from prunedge.graph.calls import SizedCalls
 from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.examples import batch_of, brought_to, others, tensors_of
 from prunedge.graph.foreign import check_plain
+from prunedge.graph.fused import FusedAttention
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
@@ -137,7 +138,8 @@ def _run(
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
     try:
-        with torch.no_grad(), watching(network, labeller.sized, beside, compare=False), labeller.sized, labeller:
+        fused = FusedAttention()  # outside of `sized`, which reads off the stack where a call stands in the code
+        with torch.no_grad(), watching(network, labeller.sized, beside, compare=False), fused, labeller.sized, labeller:
             # Inside: what modules keep of their weights is to be followed from these.
             refresh(network)
             # A generator goes on running while its tensors are taken out.
