@@ -6,7 +6,7 @@ import math
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -32,6 +32,7 @@ def test_one_value_has_no_spread() -> None:
         spread([])
 
 
+@settings(max_examples=20)  # each of them resamples twice
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=12))
 def test_pairs_change_sign_when_they_are_turned_round(pairs: list[tuple[float, float]]) -> None:
     first, second = map(list, zip(*pairs, strict=True))
