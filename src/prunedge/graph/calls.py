@@ -630,15 +630,17 @@ def _with_constants(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinn
     asked = list(kwargs[keyword]) if keyword is not None else list(args[first:] if several else args[first])
     now = list(asked)
     for place, (own, size) in pinning.sizes[call].items():
-        if (call, place) in pinning.open and place < len(asked):
-            pinning.asked[call, place] = asked[place]
-        elif place >= len(asked) or asked[place] not in (own, size):
+        # A negative pad cuts off channels, as many as it says.
+        number = abs(asked[place]) if place < len(asked) else None
+        if (call, place) in pinning.open and number is not None:
+            pinning.asked[call, place] = number
+        elif number not in (own, size):
             raise GraphError(
                 f"this pruned layer made constants of the sizes {asked} where {own} was expected at place {place}: its code took a way "
                 "that it had not taken when it was pruned",
                 remedy="use it at the picture size and in the mode that it was pruned with",
             )
-        now[place] = size
+        now[place] = -size if asked[place] < 0 else size
     pinning.needed |= now != asked
     if keyword is not None:
         return args, {**kwargs, keyword: now}
