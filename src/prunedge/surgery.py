@@ -42,7 +42,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 OptimState = dict[str, dict[str, torch.Tensor]]
-Pinned = frozenset[str] | None  # modules that are pinned beside those whose channels a plan removes; None where none are
 _GROWTHS = 3  # how often modules near to a failure are pinned, too
 _PATIENCE = 30  # attempts after which groups that fail together are no longer told apart
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -123,6 +122,17 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     return Surgery(small, rest, refused, verdict.difference)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How to attempt a plan: `pinned` are modules that are pinned beside those whose channels it removes; None where none are.
+
+    With `told`, the code that reads how wide these channels are is told what that was before.
+    """
+
+    pinned: frozenset[str] | None
+    told: bool = False
+
+
 class _Search:
     """Attempts at parts of a plan, until it is known which groups can't be proven.
 
@@ -137,47 +147,55 @@ class _Search:
         self._attempts = 0
         self._failed = Verdict(0.0)
 
-    def with_pins(self, plan: Plan) -> tuple[nn.Module | None, Verdict, Pinned]:
+    def with_pins(self, plan: Plan) -> tuple[nn.Module | None, Verdict, _Way]:
         """The first of several attempts that can be proven: no pins, those where the plan removes channels, more where it fails, all.
 
+        Code that goes by a width is told that from before where pins alone are not enough.
         More are for code that takes a size from another tensor, of which the plan removes channels while it leaves its own whole.
         Where none can be proven, the one that came farthest, of those that pin no more than they have a reason to.
         """
-        best: tuple[nn.Module | None, Verdict, Pinned] | None = None
-        for pinned in self._ways(plan):
-            small, verdict = self.attempt(plan, pinned)
+        best: tuple[nn.Module | None, Verdict, _Way] | None = None
+        for way in self._ways(plan):
+            small, verdict = self.attempt(plan, way)
             if small is not None:
-                return self._fitting(small, verdict, plan, pinned)
+                return self._fitting(small, verdict, plan, way)
             self._failed = verdict
-            last = pinned is not None and pinned == _sized(self._graph)
+            last = way.pinned is not None and way.pinned == _sized(self._graph)
             if best is None or (not last and self._reached(verdict) > self._reached(best[1])):
-                best = None, verdict, pinned
+                best = None, verdict, way
         assert best is not None
         return best
 
-    def _fitting(self, small: nn.Module, verdict: Verdict, plan: Plan, pinned: Pinned) -> tuple[nn.Module | None, Verdict, Pinned]:
+    def _fitting(self, small: nn.Module, verdict: Verdict, plan: Plan, way: _Way) -> tuple[nn.Module | None, Verdict, _Way]:
         """What was proven, where other ways through its code fit it, too; else with those modules pinned, or nothing."""
         wanting = _unfit(small, self._network, self._graph, plan)
         if not wanting:
-            return small, verdict, pinned
-        more = (pinned or frozenset()) | wanting.keys()
-        again, verdict = self.attempt(plan, more)
-        if again is None:
-            return None, verdict, more
-        wanting = _unfit(again, self._network, self._graph, plan)
-        if not wanting:
-            return again, verdict, more
-        name, reason = next(iter(wanting.items()))
-        why = f"another way through the code of {name or 'the network'} does not fit any more ({reason})"
-        return None, Verdict(float("inf"), why, name), more
+            return small, verdict, way
+        pinned = (way.pinned or frozenset()) | wanting.keys()
+        ways = [_Way(pinned, way.told)]
+        if not way.told and _reading(self._graph, plan):
+            ways.append(_Way(pinned, told=True))
+        found: tuple[nn.Module | None, Verdict, _Way] | None = None
+        for more in ways:
+            again, verdict = self.attempt(plan, more)
+            if again is not None:
+                wanting = _unfit(again, self._network, self._graph, plan)
+                if not wanting:
+                    return again, verdict, more
+                name, reason = next(iter(wanting.items()))
+                why = f"another way through the code of {name or 'the network'} does not fit any more ({reason})"
+                verdict = Verdict(float("inf"), why, name)
+            found = found or (None, verdict, more)
+        assert found is not None
+        return found
 
-    def _ways(self, plan: Plan) -> Iterator[Pinned]:
-        """Which modules to pin beside those that the plan touches; None for no pins at all. Goes by how the last attempt failed."""
-        yield None
+    def _ways(self, plan: Plan) -> Iterator[_Way]:
+        """What to pin beside the modules that the plan touches. Goes by how the last attempt failed."""
+        yield _Way(None)
         sized = _sized(self._graph)
         touched = _touched(self._graph, plan, aside=False)
         if touched:
-            yield frozenset()
+            yield _Way(frozenset())
         more: frozenset[str] = frozenset()
         for _ in range(_GROWTHS):
             # What is called alike but for numbers is written alike.
@@ -186,30 +204,33 @@ class _Search:
             if grown == more:
                 break
             more = grown
-            yield more
+            yield _Way(more)
         if sized > touched | more:
-            yield sized
+            yield _Way(sized)
+        if _reading(self._graph, plan):
+            yield _Way(frozenset(), told=True)
 
     def _reached(self, verdict: Verdict) -> int:
         return self._order.get(verdict.place or "", -1)
 
-    def attempt(self, plan: Plan, more: Pinned) -> tuple[nn.Module | None, Verdict]:
-        """The network after the plan, where it can be proven with these pins."""
+    def attempt(self, plan: Plan, way: _Way) -> tuple[nn.Module | None, Verdict]:
+        """The network after the plan, where it can be proven in this way."""
         self._attempts += 1
-        pinned = set() if more is None else _touched(self._graph, plan, aside=False) | more
-        small, verdict = self._attempted(plan, pinned, mended=False)
+        pinned = set() if way.pinned is None else _touched(self._graph, plan, aside=False) | way.pinned
+        told = _reading(self._graph, plan) if way.told else set()
+        small, verdict = self._attempted(plan, pinned, told, mended=False)
         if small is None and pinned and self._is_pinned(verdict.place, pinned):
             # Code that is pinned may compare what comes with a number of heads that an attribute holds.
-            return self._attempted(plan, pinned, mended=True)
+            return self._attempted(plan, pinned, told, mended=True)
         return small, verdict
 
     def _is_pinned(self, place: str | None, pinned: set[str]) -> bool:
         return place is not None and place in pinned
 
-    def _attempted(self, plan: Plan, pinned: set[str], *, mended: bool) -> tuple[nn.Module | None, Verdict]:
+    def _attempted(self, plan: Plan, pinned: set[str], told: set[str], *, mended: bool) -> tuple[nn.Module | None, Verdict]:
         """The network after the plan with these pins; `mended`: the attributes of pinned modules are, too."""
         try:
-            small = _sliced(self._network, self._graph, plan, pinned, mended=mended)
+            small = _sliced(self._network, self._graph, plan, pinned, told, mended=mended)
         except GraphError as error:  # a module that can't be pinned
             return None, Verdict(float("inf"), str(error))
         # Code that works sizes out from others may work out a scale too. In networks whose attention is still flat
@@ -231,7 +252,7 @@ class _Search:
     def _complete_pins(self, checked: nn.Module, plan: Plan) -> None:
         """What the pins do not know after one forward is found out on other ways through the code; whatever is open then stays as it is."""
         pinned = dict(pinned_modules(checked))
-        aside = _touched(self._graph, plan, aside=True) & pinned.keys()
+        aside = (_touched(self._graph, plan, aside=True) | _reading(self._graph, plan, aside=True)) & pinned.keys()
         try:
             if aside:
                 _take_other_ways(checked, self._network, self._graph)
@@ -253,18 +274,18 @@ class _Search:
                 raise
             return Verdict(float("inf"), f"can't be compared in double precision ({type(error).__name__}: {str(error)[:120]})"), checked
 
-    def guilty(self, plan: Plan, verdict: Verdict, pinned: Pinned) -> dict[str, str]:
+    def guilty(self, plan: Plan, verdict: Verdict, way: _Way) -> dict[str, str]:
         """Groups of a plan that failed so, at least one, and why they can't be proven."""
         before: list[str] = []
         scope = verdict.place or ""
         while True:
             near = self._touching(scope, plan)
             fresh = [name for name in near if name not in before]
-            found = self._unproven(plan, fresh, pinned) if fresh else {}
+            found = self._unproven(plan, fresh, way) if fresh else {}
             if found:
-                return {**found, **self._alike(plan, found, pinned)}
+                return {**found, **self._alike(plan, found, way)}
             # Each is fine by itself: then together, the nearest ones?
-            if fresh and (before or len(fresh) > 1) and (why := self._why(plan, near, pinned)):
+            if fresh and (before or len(fresh) > 1) and (why := self._why(plan, near, way)):
                 return dict.fromkeys(near, why)
             if not scope:
                 return dict.fromkeys(plan.keep, verdict.why)
@@ -285,17 +306,17 @@ class _Search:
                 inside.update(name for _, layout, _ in resize.sizes for name in layout.names)
         return [name for name in names if name in inside]
 
-    def _unproven(self, plan: Plan, names: list[str], pinned: Pinned) -> dict[str, str]:
+    def _unproven(self, plan: Plan, names: list[str], way: _Way) -> dict[str, str]:
         """Those of these groups that can't be proven by themselves, with the reason."""
-        why = self._why(plan, names, pinned)
+        why = self._why(plan, names, way)
         if not why:
             return {}
         if len(names) == 1 or self._attempts > _PATIENCE:
             return dict.fromkeys(names, why)
         half = len(names) // 2
-        return {**self._unproven(plan, names[:half], pinned), **self._unproven(plan, names[half:], pinned)}
+        return {**self._unproven(plan, names[:half], way), **self._unproven(plan, names[half:], way)}
 
-    def _alike(self, plan: Plan, found: Mapping[str, str], pinned: Pinned) -> dict[str, str]:
+    def _alike(self, plan: Plan, found: Mapping[str, str], way: _Way) -> dict[str, str]:
         """Groups that are called like one that was found, but for numbers: where the last of them fails too, all do.
 
         The same code at its first and its last place bakes in a size, and each further proof would say so again.
@@ -303,17 +324,17 @@ class _Search:
         alike: dict[str, str] = {}
         for name, why in found.items():
             family = [one for one in plan.keep if one not in found and one not in alike and _kind(one) == _kind(name)]
-            if family and self._why(plan, family[-1:], pinned):
+            if family and self._why(plan, family[-1:], way):
                 alike.update(dict.fromkeys(family, why))
         return alike
 
-    def _why(self, plan: Plan, names: list[str], pinned: Pinned) -> str:
-        return self.attempt(Plan({name: plan.keep[name] for name in names}), pinned)[1].why
+    def _why(self, plan: Plan, names: list[str], way: _Way) -> str:
+        return self.attempt(Plan({name: plan.keep[name] for name in names}), way)[1].why
 
 
 def _unfit(small: nn.Module, whole: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, str]:
     """Modules whose code does not fit what is left of them in training, at another size, or in a method beside forward; and why."""
-    aside = _touched(graph, plan, aside=True)
+    aside = _touched(graph, plan, aside=True) | _reading(graph, plan, aside=True)
     if not aside:
         return {}
     probes = aside - {name for name, _ in pinned_modules(small)}
@@ -383,6 +404,22 @@ def _touched(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:
     }
 
 
+def _reading(graph: ChannelGraph, plan: Plan, *, aside: bool = False) -> set[str]:
+    """Modules with code that reads the sizes of channels of which the plan removes some; `aside`: on other ways than evaluation only.
+
+    Where all that may go by the width are values that are divided by it, what is meant when channels have left (the mean of those that
+    stay?) can't be told, so that the module is left to its own code.
+    """
+    alone = graph.dividing - {one.module for one in graph.resizes}
+    return {
+        one.module
+        for one in graph.reads
+        if (one.aside or not aside)
+        and one.module not in alone
+        and any(name in plan.keep for _, layout, _ in one.sizes for name in layout.names)
+    }
+
+
 def _sized(graph: ChannelGraph) -> frozenset[str]:
     """Modules with calls that name the sizes of any channels, or use factors."""
     return frozenset({one.module for one in graph.resizes if not one.aside} | set(graph.factors))
@@ -402,16 +439,18 @@ def _like(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 @timed("cut")
-def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str], *, mended: bool) -> nn.Module:
+def _sliced(network: nn.Module, graph: ChannelGraph, plan: Plan, pinned: set[str], told: set[str], *, mended: bool) -> nn.Module:
     tensors = aliases(network)
     swapped = {id(tensors[name]): _like(tensors[name], taken(tensors[name], dims)) for name, dims in graph.kept(plan).items()}
     small = copied(network, swapped)
     mend(small)
     _note_groups(network, small)
     pinned = pinned | {name for name, _ in pinned_modules(network)}
-    _mend_sizes(small, graph, plan, set() if mended else pinned)
-    _mend_inputs(small, network)
-    _pin_sizes(small, graph, plan, pinned)
+    told = told | {name for name, module in pinned_modules(network) if pins_of(module).reads}
+    # What is told the widths from before may compare them with what it keeps.
+    _mend_sizes(small, graph, plan, told if mended else pinned | told)
+    _mend_inputs(small, network, told)
+    _pin_sizes(small, graph, plan, pinned | told, told)
     _slim_attention(small)
     with torch.no_grad():
         refresh(small)
@@ -501,8 +540,9 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
     module.out_channels, module.in_channels = outs, ins * module.groups
 
 
-def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str]) -> None:
-    """Give the calls that name sizes in these modules those that are left of them."""
+def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str], told: Collection[str] = ()) -> None:
+    """Give the calls that name sizes in these modules those that are left of them; those of `told` read the widths from before."""
+    reads = _read_anew(network, graph, plan, names, told)
     pins: dict[str, dict[Call, dict[int, Pin]]] = {}
     picks = {name: _picks_before(network, graph, name) for name in names}
     for name in names:
@@ -536,10 +576,36 @@ def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[s
             for place, number in enumerate(shape):
                 if number is not None and (name, reshape, place) not in fresh:
                     sizes[place] = Pin(number, number)
-        if found or picks[name] or name in graph.factors:
+        if found or picks[name] or reads[name] or name in graph.factors:
             places = {(asked, place) for asked, sizes in found.items() for place in sizes}
             factors, wanted = dict(pins_of(module).factors), dict(graph.factors.get(name, {}))
-            pin(module, Pinning(found, graph.sized_calls[name], factors, picks[name], wanted, places))
+            turns = graph.sized_calls.get(name, {})
+            pin(module, Pinning(found, turns, factors, picks[name], reads[name], wanted, places))
+
+
+def _read_anew(
+    network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str], told: Collection[str]
+) -> dict[str, dict[str, dict[tuple[int, int], int]]]:
+    """For each module and place in its code that reads a width, what it is told there: the width before anything was removed."""
+    before = {name: pins_of(network.get_submodule(name)).reads for name in names}
+    found = {name: {site: dict(widths) for site, widths in reads.items()} for name, reads in before.items()}
+    fresh: dict[tuple[str, str], dict[tuple[int, int], int]] = {}
+    for one in graph.reads:
+        if one.module not in names or not (one.module in told or before[one.module]):
+            continue
+        widths = fresh.setdefault((one.module, one.site), {})
+        for dim, layout, axis in one.sizes:
+            size, now = int(layout.number.shape[axis]), len(layout.kept(plan)[axis])
+            own = before[one.module].get(one.site, {}).get((dim, size), size)
+            found[one.module].get(one.site, {}).pop((dim, size), None)
+            if widths.setdefault((dim, now), own) != own:
+                raise GraphError(
+                    f"one place in its code reads several widths that have become the same ({one.site})",
+                    where=one.module or "the network", remedy="keep these groups out of the plan",
+                )  # fmt: skip
+    for (name, site), widths in fresh.items():
+        found[name].setdefault(site, {}).update(widths)
+    return found
 
 
 def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[Call, dict[tuple[int, int], Pick]]:
@@ -640,11 +706,11 @@ def _reads(kind: type[nn.Module], site: str) -> set[str]:
     return names
 
 
-def _mend_inputs(small: nn.Module, network: nn.Module) -> None:
+def _mend_inputs(small: nn.Module, network: nn.Module, told: Collection[str]) -> None:
     """Bring what modules say of the width of their input in line with the layers in them that read it; some compare the two."""
     sizes: dict[str, int] = {}
     for name, module in network.named_modules():
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+        if name in told or isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
             continue
         mended = small.get_submodule(name)
         for attribute in _INPUT_WORDS & vars(module).keys():
@@ -683,6 +749,9 @@ def sizes_of(network: nn.Module) -> Mapping[str, Any]:
             "factors": [[*call, factor] for call, factor in pinning.factors.items()],
             "picks": [[*call, [[dim, *one] for (dim, _), one in picks.items()]] for call, picks in pinning.picks.items() if picks],
         }
+        if pinning.reads:
+            widths = {site: [[*key, own] for key, own in widths.items()] for site, widths in pinning.reads.items()}
+            found[f"{name}()"]["reads"] = widths
     return found
 
 
@@ -741,7 +810,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
             picks = {Call(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
-            pin(small.get_submodule(name), Pinning(calls, turns, factors, picks))
+            reads = {site: {(dim, now): own for dim, now, own in widths} for site, widths in found.get("reads", {}).items()}
+            pin(small.get_submodule(name), Pinning(calls, turns, factors, picks, reads))
     _slim_attention(small)
     with torch.no_grad():
         refresh(small)

@@ -12,11 +12,16 @@ import torchvision
 from torch import nn
 
 from prunedge.graph import ChannelGraph, follow, trace
+from prunedge.graph.concepts import Read
 from prunedge.plan import Plan, random_plan
 from prunedge.surgery import operate
 from tests.networks import randomise
 
 EXAMPLE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def read_there(one: Read) -> tuple[object, ...]:
+    return one.module, one.site, one.aside, [(dim, x.names, x.number.tolist(), x.channel.tolist(), axis) for dim, x, axis in one.sizes]
 
 
 def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
@@ -27,8 +32,9 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
         assert [(one.tensor, one.dim, one.role) for one in ours.slices] == [(one.tensor, one.dim, one.role) for one in theirs.slices]
         for one, other in zip(ours.slices, theirs.slices, strict=True):
             assert np.array_equal(one.indices, other.indices) and one.indices.dtype == other.indices.dtype
+    assert [read_there(one) for one in found.reads] == [read_there(one) for one in wanted.reads]
     for field in fields(ChannelGraph):
-        if field.name not in ("groups", "example", "statistics", "reshapes", "resizes"):
+        if field.name not in ("groups", "example", "statistics", "reshapes", "resizes", "reads"):
             assert getattr(found, field.name) == getattr(wanted, field.name), field.name
 
 

@@ -293,6 +293,9 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "mask put": (does(mask_put, linear=linear()), {}),
     "index put into zeros": (does(put_into_nothing, linear=linear()), {"middle.linear": 12}),
     "padded channels": (does(padded_channels, 16, conv=conv(16)), {"middle.conv": 4}),
+    "channels cut off": (
+        does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()), {"middle.conv": 2, "first": 2, "first#2": 10}
+    ),
     "channels joined with zeros": (does(joined_with_zeros, 16, conv=conv(16)), {"middle.conv": 4}),
     "channels joined with ones": (does(joined_with_ones, 16, conv=conv(16)), {"middle.conv": 4}),
     "added along places": (does(added_along, conv=conv()), {}),
@@ -416,8 +419,7 @@ def embedded_rows(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "channels cut off": (does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()), "cut off"),
-    "gathered channels": (does(gathered_channels, 6), "gather"),
+    "gathered channels": (does(gathered_channels, 6), "depend on the input"),
     "scattered channels": (does(scattered_channels), "scatter"),
     "put along channels": (does(put_along_channels), "index_put"),
     "meets what was random and then changed": (does(changed_noise), "fixed size"),

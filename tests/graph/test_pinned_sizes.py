@@ -14,7 +14,7 @@ from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
 from prunedge.graph.zeroed import zeroed
 from prunedge.plan import Plan
-from prunedge.proof import _slices
+from prunedge.proof import _slices, masked_outputs
 from prunedge.surgery import adopt, operate, restore_network, save_network, sizes_of
 from tests.networks import Baked, randomise
 
@@ -135,10 +135,15 @@ def test_a_pinned_scale_follows_the_picture_s_size() -> None:
     assert (turn, factor) == (0, pytest.approx((3 / 8) ** 0.5))
 
 
-def test_a_scale_in_a_tensor_is_refused() -> None:
-    network = randomise(Around(Scaled(True)))
-    surgery = operate(network, trace(network, PICTURE), Plan({"middle.a": (0, 2, 5), "first": (1, 2)}))
-    assert list(surgery.refused) == ["middle.a"]
+def test_a_scale_in_a_tensor_stays_what_it_was() -> None:
+    network, plan = randomise(Around(Scaled(True))), Plan({"middle.a": (0, 2, 5), "first": (1, 2)})
+    graph = trace(network, PICTURE)
+    surgery = operate(network, graph, plan)
+    assert surgery.refused == {} and surgery.difference <= 1e-7
+    other = torch.randn(2, 3, 12, 8)
+    (wanted,) = masked_outputs(network, graph, plan, example=other)
+    torch.testing.assert_close(surgery.network.eval()(other), wanted)
+    assert list(sizes_of(surgery.network)["middle()"]["reads"].values()) == [[[1, 3, 8]]] * 2
 
 
 def test_a_scale_is_not_hidden_by_flat_attention() -> None:
@@ -156,7 +161,10 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
         network.middle.qkv.weight.mul_(1e-2)
         network.middle.qkv.bias.mul_(1e-2)
     graph = trace(network, PICTURE)
-    assert list(operate(network, graph, EMBEDDING).refused) == ["first"]
+    surgery = operate(network, graph, EMBEDDING)
+    assert surgery.refused == {}
+    # The width of the embedding is what it was to the code: the scale, too.
+    assert list(sizes_of(surgery.network)["middle()"]["reads"].values()) == [[[2, len(EMBEDDING.keep["first"]), 12]]]
     assert operate(network, graph, HEADS).refused == {}
 
 

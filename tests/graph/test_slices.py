@@ -135,6 +135,11 @@ class PickedTwice(nn.Module):
         return torch.cat([self.c(self.pick(a)) + self.d(self.pick(b)), a, b], 1)
 
 
+def gathered(s: Any, x: torch.Tensor) -> torch.Tensor:
+    index = s.numbers.view(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
+    return s.a(x.gather(1, index))
+
+
 def does(function: Callable[..., torch.Tensor], **layers: Any) -> Does:
     return Does(function, **layers)
 
@@ -187,6 +192,10 @@ SLICES: dict[str, nn.Module] = {
     "a part of a part": Between(does(lambda s, x: torch.cat([s.a(x[:, 2:][:, :6]), x[:, 8:]], 1), a=conv(6, 4)), 8),
     "with places": Between(does(lambda s, x: s.a(x[:, :5, 1:, ::2]) + s.b(x[..., 1:, ::2]), a=conv(5, 12), b=conv(12, 12))),
     "one layer for two widths": Between(PickedTwice(), 30),
+    "gathered by fixed numbers": Between(does(gathered, a=conv(4, 12), numbers=NUMBERS)),
+    "slice_scatter": Between(does(lambda s, x: torch.slice_scatter(x, s.a(x[:, 2:]), 1, 3, 7), a=conv(10, 4))),
+    "cut off by a pad": Between(does(lambda s, x: s.a(F.pad(x, (0, 0, 0, 0, -2, -3))), a=conv(7, 12))),
+    "cut off and widened by a pad": Between(does(lambda s, x: s.a(F.pad(x, (1, 1, 0, 0, -2, 3))), a=conv(13, 12))),
     "a bound that follows the width": Between(does(lambda s, x: s.a(x[:, : x.shape[1] // 3]), a=conv(4, 12))),
 }
 

@@ -110,6 +110,55 @@ class AtLargePictures(nn.Module):
         return self.head(y + self.c(y) if self.training else y)
 
 
+class Assisted(nn.Module):
+    """Has an auxiliary head that only training uses, and a table that nothing does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head, self.side, self.idle = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 2, 1), nn.Conv2d(12, 2, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, _, h, w = x.shape
+        y = self.a(x).reshape(n, 3, 4, h, w).transpose(1, 2).reshape(n, 12, h, w)
+        return self.head(y) + self.side(y) if self.training else self.head(y)
+
+
+class Plain(nn.Module):
+    """Does the same in training."""
+
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        self.a, self.middle, self.head = nn.Conv2d(3, 12, 1), middle, nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.middle(self.a(x)))
+
+
+class Masks(nn.Module):
+    """Drops whole blocks of four channels in training."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        n, c, h, w = x.shape
+        return (x.view(n, c // 4, 4, h, w) * (torch.rand(n, 1, 1, 1, 1) < 0.5)).view(n, c, h, w)
+
+
+@pytest.mark.parametrize(
+    ("network", "evaluated", "trained"),
+    [
+        (Assisted(), 3, 1),  # with labels, at another size for what is idle, and larger; in training with labels
+        (Plain(nn.Sequential(nn.BatchNorm2d(12), nn.ReLU())), 1, 0),  # nothing that any other way could change
+        (Plain(Masks()), 2, 2),  # with labels and larger; in training, and again with labels for what is new there
+    ],
+)
+def test_tracing_passes_each_way_no_more_often_than_it_must(network: nn.Module, evaluated: int, trained: int) -> None:
+    passes: list[bool] = []
+    randomise(network).register_forward_pre_hook(lambda module, args: passes.append(module.training))
+    trace(network, PICTURE)
+    assert (passes.count(False), passes.count(True)) == (evaluated, trained)
+
+
 class OtherHalf(nn.Module):
     """Looks at other channels in training than in evaluation."""
 

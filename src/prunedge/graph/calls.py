@@ -34,6 +34,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunedge.errors import GraphError
 from prunedge.graph.picks import Picked, Positions, is_pick, picked, repicked, tensor_of
+from prunedge.graph.reads import dims_read, is_read, told
 from prunedge.trouble import pass_on
 
 
@@ -78,6 +79,10 @@ class Watcher(Protocol):
 
     def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
         """A module's call is about to name sizes of a tensor's dimensions; place among them -> dimension."""
+        ...
+
+    def reads(self, site: tuple[str, str], x: torch.Tensor, dims: tuple[int, ...]) -> None:
+        """A module's code reads the sizes of these dimensions of a tensor; `site` is the module and the place in its code."""
         ...
 
 
@@ -129,6 +134,7 @@ class Pinning:
 
     `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it picks along and width of it, those
     that it is to pick; `said` what its code has said since it was pinned.
+    `reads` holds for each place in its code that reads the size of channels what it is told there: what that was before.
     `turns` says for each place in its code that names sizes or factors how often a forward may pass there. `factors` multiply the
     numbers that its code has worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place) of which
     it is not known yet what its code says; `settle` makes the ones factors and closes the others. `needed` tells whether its code
@@ -139,6 +145,7 @@ class Pinning:
     turns: Mapping[str, frozenset[int]]
     factors: dict[Call, float] = field(default_factory=dict)
     picks: dict[Call, dict[tuple[int, int], Pick]] = field(default_factory=dict)
+    reads: dict[str, dict[tuple[int, int], int]] = field(default_factory=dict)
     wanted: dict[Call, float] = field(default_factory=dict)
     open: set[tuple[Call, int]] = field(default_factory=set)
     met: dict[Call, set[float]] = field(default_factory=dict)
@@ -191,7 +198,8 @@ class SizedCalls(TorchFunctionMode):
     """Notes the calls that name sizes or factors in each module's code; `site` is the module and the call that is under way.
 
     `turns` holds for each module and place in its code how often its forwards have passed there; `factors` for each module the
-    factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed.
+    factors that its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to: None where that differed;
+    `reads` where its code reads sizes, and `divisors` the whole numbers that it multiplies or divides by.
     """
 
     def __init__(self, watcher: Watcher | None = None) -> None:
@@ -201,6 +209,8 @@ class SizedCalls(TorchFunctionMode):
         self.turns: dict[str, dict[str, set[int]]] = {}
         self.factors: dict[str, dict[Call, float]] = {}
         self.shapes: dict[str, dict[Call, Shape]] = {}
+        self.reads: dict[str, set[str]] = {}
+        self.divisors: dict[str, set[int]] = {}
         self._running: list[tuple[str, Counter[str]]] = []
         self.enter("")
 
@@ -232,9 +242,18 @@ class SizedCalls(TorchFunctionMode):
                 mine[call] = factor if mine.get(call, factor) == factor else math.nan
         for module, shapes in other.shapes.items():
             self.shapes[module] = {**shapes, **self.shapes.get(module, {})}
+        for module, places in other.reads.items():
+            self.reads.setdefault(module, set()).update(places)
+        for module, divisors in other.divisors.items():
+            self.divisors.setdefault(module, set()).update(divisors)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if is_read(func):
+            self._note_read(func, args, kwargs or {}, sys._getframe(1))
+            return func(*args, **(kwargs or {}))
         factor = _factor(func, args)
+        if factor is None and _divisor(func, args) and not _THREAD.uncounted:
+            self.divisors.setdefault(self.module, set()).add(args[1])
         picks = is_pick(func)
         numbers = _names_numbers(func)
         known = factor is not None or picks or numbers or _names_sizes(func) or _makes_constants(func)
@@ -274,6 +293,14 @@ class SizedCalls(TorchFunctionMode):
         self._watcher.picked(x, found, out)
         return out
 
+    def _note_read(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> None:
+        site = "" if _THREAD.uncounted or _is_torchs(func, frame) else _site(frame)[0]
+        if not site:
+            return
+        self.reads.setdefault(self.module, set()).add(site)
+        if self._watcher is not None:
+            self._watcher.reads((self.module, site), args[0], dims_read(func, args[0], args, kwargs))
+
     @staticmethod
     def _note(shapes: dict[Call, Shape], call: Call, shape: Shape) -> None:
         before = shapes.get(call, shape)
@@ -292,6 +319,8 @@ class _Pinned(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, pinning = kwargs or {}, self._pinning
+        if is_read(func):
+            return self._read(func, args, kwargs, sys._getframe(1))
         factor = _factor(func, args)
         is_constant = _makes_constants(func)
         recorded = factor is None and pinning.factors and _recorded_number(func, args)
@@ -341,6 +370,21 @@ class _Pinned(TorchFunctionMode):
         except RuntimeError as error:
             pass_on(error)
             raise self._strange(site, f"met a tensor that its sizes do not fit ({error}) at a reshape or split") from error
+
+    def _read(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
+        """The sizes of a tensor, as the code is to see them."""
+        out, reads = func(*args, **kwargs), self._pinning.reads
+        if not reads or _THREAD.uncounted or _is_torchs(func, frame):
+            return out
+        site, boundary = _site(frame)
+        if id(boundary) != self.root:
+            return out  # in a child's code
+        longer = [site] if site in reads else [one for one in reads if one.endswith(f">{site}")]
+        if len(longer) != 1:
+            return out
+        found = told(func, out, args[0], args, kwargs, reads[longer[0]])
+        self._pinning.needed |= bool(found != out)
+        return found
 
     def _known(self, site: str) -> Call:
         """The call that tracing saw at this place and turn."""
@@ -438,6 +482,11 @@ def _site(frame: FrameType | None) -> tuple[str, FrameType | None]:
                 parts.append(f"{code.co_qualname}:{place[0] - first}.{place[1]}-{place[2] - first}.{place[3]}")
         frame = frame.f_back
     return ">".join(reversed(parts)), frame
+
+
+def _is_torchs(func: Any, frame: FrameType) -> bool:
+    """Whether it is torch's own code that reads a size; `len` always comes by way of it."""
+    return frame.f_code.co_filename.startswith(_TORCH) and func.__name__ != "__len__"
 
 
 def _beyond(frame: FrameType | None) -> str:
@@ -630,15 +679,17 @@ def _with_constants(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinn
     asked = list(kwargs[keyword]) if keyword is not None else list(args[first:] if several else args[first])
     now = list(asked)
     for place, (own, size) in pinning.sizes[call].items():
-        if (call, place) in pinning.open and place < len(asked):
-            pinning.asked[call, place] = asked[place]
-        elif place >= len(asked) or asked[place] not in (own, size):
+        # A negative pad cuts off channels, as many as it says.
+        number = abs(asked[place]) if place < len(asked) else None
+        if (call, place) in pinning.open and number is not None:
+            pinning.asked[call, place] = number
+        elif number not in (own, size):
             raise GraphError(
                 f"this pruned layer made constants of the sizes {asked} where {own} was expected at place {place}: its code took a way "
                 "that it had not taken when it was pruned",
                 remedy="use it at the picture size and in the mode that it was pruned with",
             )
-        now[place] = size
+        now[place] = -size if asked[place] < 0 else size
     pinning.needed |= now != asked
     if keyword is not None:
         return args, {**kwargs, keyword: now}
@@ -647,6 +698,10 @@ def _with_constants(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinn
 
 def _factor(func: Any, args: Any) -> float | None:
     return args[1] if len(args) > 1 and type(args[1]) is float and getattr(func, "__name__", "") in _FACTORS else None
+
+
+def _divisor(func: Any, args: Any) -> bool:
+    return len(args) > 1 and type(args[1]) is int and getattr(func, "__name__", "") in _FACTORS
 
 
 def _with_sizes(func: Any, args: Any, kwargs: Any, call: Call, pinning: Pinning) -> tuple[Any, Any]:

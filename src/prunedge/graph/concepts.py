@@ -135,6 +135,19 @@ class Resize:
 
 
 @dataclass(frozen=True)
+class Read:
+    """A place in the code of `module` that reads the sizes of channels: (dimension, layout, axis of the layout).
+
+    `aside` as in `Resize`.
+    """
+
+    module: str
+    site: str
+    sizes: tuple[tuple[int, Layout, int], ...]
+    aside: bool = False
+
+
+@dataclass(frozen=True)
 class Operation:
     """One contraction: its MACs for one picture are `positions` (a fraction where a part of the weight is used) * the weight's elements.
 
@@ -155,7 +168,8 @@ class ChannelGraph:
     `example` is the batch of inputs that the network was traced with: a tensor, or the tuple or dict of its arguments.
     `sized_calls` says for each module which places in its code name sizes or factors, and how often its forwards pass there; `factors`
     holds the factors among them, `reshaped` the shapes that reshapes come to (None along dimensions where that varies). `ways` names
-    the methods of modules that answer as forward does (`forward_split`).
+    the methods of modules that answer as forward does (`forward_split`). `reads` are the places in code that read the sizes of channels,
+    `dividing` the modules that multiply or divide values by such a size.
     `regular` says that each operation does to any number of channels what it does to these (`prunedge.graph.follow`).
     """
 
@@ -173,6 +187,8 @@ class ChannelGraph:
     factors: Mapping[str, Mapping[Call, float]] = field(default_factory=dict)
     reshaped: Mapping[str, Mapping[Call, Shape]] = field(default_factory=dict)
     ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reads: tuple[Read, ...] = ()
+    dividing: frozenset[str] = frozenset()
     regular: bool = False
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from prunedge.graph.concepts import ChannelGraph, Group, Keeps, Slice
+from prunedge.graph.concepts import ChannelGraph, Group, Keeps, Layout, Read, Slice
 from prunedge.graph.trace import floating, trace
 from prunedge.spans import timed
 
@@ -31,7 +31,23 @@ def _followed(graph: ChannelGraph, plan: Keeps) -> ChannelGraph | None:
     if any(len(plan.keep.get(group.name, range(group.size))) < 2 for group in graph.groups):
         return None
     kept = graph.kept(plan)
-    return replace(graph, groups=tuple(_after(group, plan, kept) for group in graph.groups), shapes=graph.sizes(plan))
+    groups = tuple(_after(group, plan, kept) for group in graph.groups)
+    return replace(graph, groups=groups, shapes=graph.sizes(plan), reads=tuple(_read_after(one, plan) for one in graph.reads))
+
+
+def _read_after(one: Read, plan: Keeps) -> Read:
+    return replace(one, sizes=tuple((place, _layout_after(layout, plan), axis) for place, layout, axis in one.sizes))
+
+
+def _layout_after(layout: Layout, plan: Keeps) -> Layout:
+    """Who lives where once the plan is carried out."""
+    stays = np.ix_(*layout.kept(plan))
+    number, channel = layout.number[stays], layout.channel[stays]
+    for place, name in enumerate(layout.names):
+        if name in plan.keep:
+            here = number == place
+            channel[here] = np.searchsorted(np.asarray(plan.keep[name], dtype=np.int64), channel[here])
+    return Layout(layout.names, number, channel)
 
 
 def _after(group: Group, plan: Keeps, kept: dict[str, dict[int, np.ndarray]]) -> Group:

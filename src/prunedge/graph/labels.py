@@ -146,6 +146,7 @@ class Ledger:
     divisions: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     parts: list[tuple[str, torch.Tensor]] = field(default_factory=list)
     resizes: list[Sized] = field(default_factory=list)
+    reads: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
     pieces: list[torch.Tensor] = field(default_factory=list)
     irregular: bool = False
@@ -239,6 +240,11 @@ class Sized:
     picked: tuple[Positions, ...] = ()
 
 
+def _lying(atoms: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
+    """Atoms of one dimension as labels of a tensor of so many."""
+    return atoms.reshape([-1 if d == dim else 1 for d in range(rank)])
+
+
 def _address(tensor: torch.Tensor) -> int:
     try:
         return int(tensor.untyped_storage()._cdata)
@@ -271,6 +277,8 @@ class Labeller(TorchDispatchMode):
         self._noise: set[int] = set()
         self._varying: set[int] = set()  # tensors that depend on the network's input, or on chance
         self._picks: list[tuple[tuple[str, Call], torch.Tensor, dict[int, torch.Tensor], list[Picked]]] = []
+        self._places_read: set[tuple[str, str, int]] = set()
+        self._reads: dict[tuple[str, str, int, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor | ParamView]] = {}
         self._gaps: dict[int, tuple[torch.Tensor, int, Positions]] = {}  # views of every n-th channel: labels of all, dimension, places
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -323,6 +331,42 @@ class Labeller(TorchDispatchMode):
         sizes = () if labels is None else tuple((place, labels, dim) for place, dim in places.items() if labels.shape[dim] > 1)
         if sizes:
             self.ledger.resizes.append(Sized(*site, sizes))
+
+    def reads(self, site: tuple[str, str], x: torch.Tensor, dims: tuple[int, ...]) -> None:
+        """Code reads the sizes of these dimensions of a tensor."""
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return
+        tag = self._tags.get(id(x)) if _address(x) not in self._memories else self.labels(x)
+        if isinstance(tag, ParamView) or _address(x) in self._memories or self.is_filled(x):
+            places = set()
+        else:
+            places = {dim for dim in dims if x.shape[dim] > 1 and (tag is None or tag.shape[dim] == 1)}
+        self._places_read.update((*site, dim) for dim in places)
+        if tag is not None:
+            self._alive.append(x)
+            self._reads.setdefault((*site, id(x), dims), (x, tag))
+
+    def _settle_reads(self) -> None:
+        """Which channels a size counts is known for sure when all has been written into the tensors."""
+        known: set[tuple[str, str, int, int]] = set()
+        for (module, site, _, dims), (x, first) in self._reads.items():
+            final = self.labels(x) if _address(x) in self._memories else None
+            tag = first if final is None else final
+            sizes = []
+            for dim in dims:
+                if (module, site, dim) in self._places_read:
+                    continue  # there it counts places, too, which may be as many
+                atoms = self.ledger.of(tag, dim, None) if isinstance(tag, ParamView) else None
+                labels = tag if isinstance(tag, torch.Tensor) else atoms if atoms is None else _lying(atoms, dim, x.dim())
+                if labels is None or dim >= labels.dim() or labels.shape[dim] == 1 or labels.shape[dim] != x.shape[dim]:
+                    continue
+                # Labels that are the same object are read once only.
+                key = (module, site, dim, id(tag))
+                if key not in known:
+                    known.add(key)
+                    sizes.append((dim, labels, dim))
+            if sizes:
+                self.ledger.reads.append(Sized(module, Call(site, 0), tuple(sizes)))
 
     def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
         """A call picks positions of this tensor by numbers: where they are channels, other positions when some of those have left."""
@@ -470,6 +514,7 @@ class Labeller(TorchDispatchMode):
                 sizes = tuple((dim, labels, dim) for dim, count in enumerate(labels.shape) if count > 1)
                 self.ledger.resizes.append(Sized(*site, sizes))
         self._settle_picks()
+        self._settle_reads()
 
     def noise(self, tensor: torch.Tensor) -> None:
         """This tensor holds random values, drawn for each element by itself."""

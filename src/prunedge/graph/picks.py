@@ -1,4 +1,4 @@
-"""Calls that pick positions of a tensor by numbers: slices, `narrow`, `index_select`, lists of numbers, and writes into such places.
+"""Calls that pick positions of a tensor by numbers: slices, `narrow`, `index_select`, `gather`, lists, and writes into such places.
 
 A number in the code (`y[:, :4]`) goes on meaning what it says when channels have left: other channels, then. What such a call
 picked is read off its arguments here, as positions along a dimension, and its arguments are written anew for other positions.
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 _SUBSCRIPTS = {"__getitem__", "__setitem__"}
 _RANGES = {"narrow", "narrow_copy"}
 _LISTS = {"index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_"}
-NAMES = _SUBSCRIPTS | _RANGES | _LISTS | {"select", "roll"}
+NAMES = _SUBSCRIPTS | _RANGES | _LISTS | {"select", "roll", "gather", "slice_scatter"}
 
 Positions = tuple[int, ...]
 
@@ -68,13 +68,22 @@ def _picked(name: str, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
         return _subscripted(x, args[1])
     if name == "roll":
         return _rolled(x, args, kwargs)
-    dim = _argument(args, kwargs, 1, "dim")
+    dim = _optional(args, kwargs, 2, "dim", 0) if name == "slice_scatter" else _argument(args, kwargs, 1, "dim")
     if not isinstance(dim, int) or not x.dim():
         return []
     dim %= x.dim()
     size = x.shape[dim]
     if name in _LISTS:
         return [_listed(dim, _argument(args, kwargs, 2, "index"), size)]
+    if name == "gather":
+        index = _argument(args, kwargs, 2, "index")
+        line = line_along(index, dim)
+        return [Picked(dim, "list", None, numbers=index) if line is None else _listed(dim, line, size)._replace(numbers=index)]
+    if name == "slice_scatter":
+        start, end, step = (_optional(args, kwargs, *where) for where in ((3, "start"), (4, "end"), (5, "step")))
+        found = _sliced(dim, slice(start, end, step), size)
+        # Every n-th may have to become a list, which is no slice.
+        return [found if step in (None, 1) else found._replace(positions=None)]
     if name == "select":
         number = operator.index(_argument(args, kwargs, 2, "index"))
         return [Picked(dim, "number", (number % size,), (number,))]
@@ -100,6 +109,14 @@ def repicked(func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, 
         rest = args[3:]
         own = {key: value for key, value in kwargs.items() if key not in ("input", "dim", "index")}
         return (x, dim, _tensor(positions, x), *rest), own
+    if name == "gather":
+        index = _argument(args, kwargs, 2, "index")
+        shape = [len(positions) if d == dim else size for d, size in enumerate(index.shape)]
+        line = _tensor(positions, x).reshape([-1 if d == dim else 1 for d in range(index.dim())])
+        return (x, dim, line.expand(shape)), {}
+    if name == "slice_scatter":
+        start = positions[0] if positions else 0
+        return (x, _argument(args, kwargs, 1, "src"), dim, start, start + len(positions)), {}
     if name == "select":
         return (x, dim, positions[0]), {}
     return (x, dim, positions[0] if positions else 0, len(positions)), {}
@@ -137,6 +154,18 @@ def as_range(positions: Positions) -> slice | None:
 
 def _argument(args: Any, kwargs: Mapping[str, Any], place: int, name: str) -> Any:
     return args[place] if len(args) > place else kwargs[name]
+
+
+def _optional(args: Any, kwargs: Mapping[str, Any], place: int, name: str, default: Any = None) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name, default)
+
+
+def line_along(index: torch.Tensor, dim: int) -> torch.Tensor | None:
+    """The numbers of a table along one of its dimensions, (size,) int64; None where they differ along another."""
+    if not index.numel():
+        return None
+    line = index[tuple(slice(None) if d == dim else slice(0, 1) for d in range(index.dim()))]
+    return line.reshape(-1) if bool((line == index).all()) else None
 
 
 def _subscripted(x: torch.Tensor, index: Any) -> list[Picked]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from prunedge.errors import GraphError
 from prunedge.graph.calls import SizedCalls
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Read, Reshape, Resize, Role, Slice, Statistic
 from prunedge.graph.examples import batch_of, brought_to, others, tensors_of
 from prunedge.graph.foreign import check_plain
 from prunedge.graph.fused import FusedAttention
@@ -21,7 +21,7 @@ from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.rules import REGULAR, rule_for
 from prunedge.graph.undisturbed import refresh, undisturbed
-from prunedge.graph.ways import OUTPUT, Aside, Beside, batched, look_aside, methods_beside, watching
+from prunedge.graph.ways import OUTPUT, Aside, Beside, batched, goes_by_mode, look_aside, methods_beside, watching
 from prunedge.spans import timed
 from prunedge.trouble import pass_on
 
@@ -51,7 +51,10 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         seen = _run(network, example, tensors, ledger, attention)
         assert seen is not None
         evaluated = {module: set(sites) for module, sites in seen.turns.items()}
+        read = {module: set(sites) for module, sites in seen.reads.items()}
+        trained = False
         if unused := {n for n in trainable if tensors[n].dim()} - ledger.used:
+            trained = True
             network.train()
             operations, mixings = list(ledger.operations), list(ledger.mixings)
             training = _run(network, batched(example), tensors, ledger, attention, only=unused)
@@ -70,13 +73,14 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
             ledger.operations, ledger.mixings = operations, mixings
         aside, ways = Aside(), dict[str, tuple[str, ...]]()
         beside = methods_beside(network)
-        if beside or ledger.resizes or any(seen.factors.values()):
-            aside, ways = _others(network, example, tensors, ledger, seen, attention, beside)
+        if beside or ledger.resizes or ledger.reads or any(seen.factors.values()) or goes_by_mode(network):
+            aside, ways = _others(network, example, tensors, ledger, seen, attention, beside, trained)
     # Convolutions of torch's own know their groups from their weights.
     parts = [(module, labels) for module, labels in ledger.parts if not isinstance(network.get_submodule(module), nn.modules.conv._ConvNd)]
     component = _settle(ledger)
     groups, frozen, home = _collect(ledger, component)
     resizes = _known_aside(aside, seen, component, home)
+    reads = [*ledger.reads, *(aside.reads if resizes or not aside.lost else ())]
     costs = [_operation(op, component, home) for op in ledger.operations]
     order = {name: i for i, name in enumerate(tensors)}
     layers = sorted({op.weight for op in costs if op.weight} | ledger.positions.keys(), key=order.__getitem__)
@@ -93,6 +97,10 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
         factors=seen.factors,
         reshaped=seen.shapes,
         ways=ways,
+        reads=tuple(one for one in (_read(one, component, home, read) for one in reads) if one is not None),
+        dividing=frozenset(
+            one.module for one in reads if any(labels.shape[dim] in seen.divisors.get(one.module, ()) for _, labels, dim in one.sizes)
+        ),
         regular=not (
             ledger.irregular or ledger.divisions or parts or ledger.resizes or resizes or ledger.conditions
             or any(seen.factors.values())
@@ -166,9 +174,9 @@ def _run(
 
 def _others(
     network: nn.Module, example: Any, tensors: Mapping[str, torch.Tensor], ledger: Ledger, seen: SizedCalls, attention: Attention,
-    beside: Beside,
+    beside: Beside, trained: bool,
 ) -> tuple[Aside, dict[str, tuple[str, ...]]]:  # fmt: skip
-    """What other ways through the code come to, and which methods beside forward answer as it does."""
+    """What other ways through the code come to, and which methods beside forward answer as it does; `trained`: training is seen."""
     same: dict[str, tuple[str, ...]] = {}
 
     def run(training: bool, batch: Any, scratch: Ledger | None, methods: Beside) -> SizedCalls | None:
@@ -193,7 +201,7 @@ def _others(
         sized.leave()
         return sized
 
-    return look_aside(example, ledger, seen, run, beside), same
+    return look_aside(example, ledger, seen, run, beside, trained), same
 
 
 def _known_aside(aside: Aside, seen: SizedCalls, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> list[Sized]:
@@ -282,6 +290,14 @@ def _resize(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int
     layouts = {id(labels): _layout(labels, component, home) for _, labels, _ in one.sizes}
     sizes = tuple((place, layouts[id(labels)], dim) for place, labels, dim in one.sizes)
     return Resize(one.module, one.call, sizes, aside, one.picked)
+
+
+def _read(one: Sized, component: np.ndarray, home: Mapping[int, tuple[str, int]], evaluated: Mapping[str, set[str]]) -> Read | None:
+    """A place that reads sizes; nothing where no channel that can leave is among them."""
+    sizes = [(place, _layout(labels, component, home), dim) for place, labels, dim in one.sizes]
+    sizes = [size for size in sizes if size[1].names]
+    aside = one.call.site not in evaluated.get(one.module, ())
+    return Read(one.module, one.call.site, tuple(sizes), aside) if sizes else None
 
 
 def _statistic(mixing: Mixing, component: np.ndarray, home: Mapping[int, tuple[str, int]]) -> Statistic:

@@ -7,10 +7,10 @@ their own, which a smaller network must know the sizes of, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Aside:
     """What other ways came to: `resizes` by way, the places in the code that are theirs, and what could not be followed there."""
 
     resizes: list[Sized] = field(default_factory=list)
+    reads: list[Sized] = field(default_factory=list)
     turns: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     factors: dict[str, dict[Call, float]] = field(default_factory=dict)
     shapes: dict[str, dict[Call, Shape]] = field(default_factory=dict)
@@ -59,20 +60,42 @@ def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def goes_by_mode(network: nn.Module) -> bool:
+    """Whether code that is not torch's own asks whether it is training, so that training may come to reshapes of its own."""
+    for kind in {kind for module in network.modules() for kind in type(module).__mro__}:
+        if issubclass(kind, nn.Module) and not kind.__module__.startswith("torch.") and _asks(vars(kind).values()):
+            return True
+    return any(_asks(vars(module).values()) for module in network.modules())
+
+
+def _asks(members: Iterable[Any]) -> bool:
+    functions = [inspect.unwrap(one) for one in members if isinstance(one, FunctionType)]
+    waiting = [one.__code__ for one in functions if isinstance(one, FunctionType)]
+    while waiting:
+        code = waiting.pop()
+        if "training" in code.co_names:
+            return True
+        waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
+    return False
+
+
 def _takes(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside) -> Aside:
+def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside, trained: bool = False) -> Aside:
     """Take the other ways, and note what they come to that `seen` did not.
 
     `run(training, example, ledger, methods)` runs the network, with labels where a ledger is given, and gives nothing where it does
-    not run.
+    not run. Training is left out where it was `trained` already, with labels.
     """
     aside = Aside()
+    known = {one.module for one in (*ledger.resizes, *ledger.reads)}
     for training, batch, methods in other_ways(example, beside):
+        if training and trained:
+            continue
         plain = run(training, batch, None, methods)
-        if plain is None or not _new(plain, seen, aside):
+        if plain is None or not (_new(plain, seen, aside) or _reads_anew(plain, seen, known)):
             continue
         scratch = Ledger(ledger.shapes)
         scratch.atoms = ledger.atoms
@@ -82,6 +105,7 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
             continue
         new = _new(followed, seen, aside)
         aside.resizes += [one for one in scratch.resizes if (one.module, one.call.site) in new]
+        aside.reads += [one for one in scratch.reads if one.call.site not in seen.reads.get(one.module, ())]
         lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
         aside.lost += lost
         if not lost:
@@ -100,6 +124,7 @@ def _add(ledger: Ledger, other: Ledger) -> None:
     """What another way through the code ties, keeps or picks holds for the network, which must go that way when it is smaller, too."""
     ledger.ties += other.ties
     ledger.conditions += other.conditions
+    ledger.divisions += other.divisions
     ledger.pieces += other.pieces
     ledger.frozen += [(atoms, reason) for atoms, reason in other.frozen if reason != OUTPUT]
 
@@ -121,6 +146,11 @@ def _new(found: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, s
         for site, times in sites.items()
         if site not in seen.turns.get(module, {}) and (module, site) not in aside.turns
     }
+
+
+def _reads_anew(found: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
+    """Whether the code of one of these modules, which has to do with channels, reads sizes at a place that is not known yet."""
+    return any(found.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
 
 
 def batched(example: Any) -> Any:

@@ -15,7 +15,18 @@ from prunedge.graph.rules.norms import batch_norm, group_norm, layer_norm, weigh
 from prunedge.graph.rules.products import attention, product
 from prunedge.graph.rules.recurrent import fused_layer, fused_layers
 from prunedge.graph.rules.reductions import along, pool, reduce
-from prunedge.graph.rules.sampling import deformable, embedding, gather, grid_sample, put, put_along, regions, scatter, unpool
+from prunedge.graph.rules.sampling import (
+    deformable,
+    embedding,
+    gather,
+    grid_sample,
+    put,
+    put_along,
+    regions,
+    scatter,
+    scatter_slice,
+    unpool,
+)
 
 _SAME = {"clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "positive"}
 _LIKE = {"empty_like", "zeros_like", "ones_like", "full_like"}
@@ -92,6 +103,7 @@ def rule_for(func: Any) -> Rule:
         (base == "deform_conv2d", deformable),
         (base in ("max_unpool2d", "max_unpool3d"), unpool),
         (base == "gather", gather),
+        (base == "slice_scatter", scatter_slice),
         (base in ("scatter", "scatter_add", "scatter_reduce"), scatter),
         (base in ("index_add", "index_copy", "index_fill"), put_along),
         (base in ("index_put", "_unsafe_index_put", "_index_put_impl"), put),

@@ -132,10 +132,17 @@ def pad(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def _pad_channels(lab: Labeller, labels: torch.Tensor, dim: int, before: int, after: int, place: int) -> torch.Tensor:
     """Constants beside channels (the shortcut of a ResNet for small pictures): each leaves with the channel that it meets.
 
-    The call then pads with fewer of them; where it can't be told which call that is, they stay.
+    The call then pads with fewer of them, or cuts fewer off; where it can't be told which call that is, they stay.
     """
-    if before < 0 or after < 0:
+    whole = labels.shape[dim]
+    inner = labels.narrow(dim, max(0, -before), whole - max(0, -before) - max(0, -after))
+    cut = {0: labels.narrow(dim, 0, max(0, -before)), 1: labels.narrow(dim, whole - max(0, -after), max(0, -after))}
+    cut = {side: piece for side, piece in cut.items() if piece.shape[dim]}
+    if cut and lab.sized.site is None:
         lab.ledger.freeze(labels, "a fixed number of channels is cut off")
+    elif cut:
+        lab.resizes((place + side, piece, dim) for side, piece in cut.items())
+        lab.ledger.pieces += [inner, *cut.values()]
     sides: list[torch.Tensor | None] = []
     for count in (before, after):
         if count <= 0:
@@ -144,7 +151,6 @@ def _pad_channels(lab: Labeller, labels: torch.Tensor, dim: int, before: int, af
             sides.append(torch.zeros([count if d == dim else 1 for d in range(labels.dim())], dtype=torch.int64))
         else:
             sides.append(lab.places(labels, dim, count))
-    inner = labels.narrow(dim, max(0, -before), labels.shape[dim] - max(0, -before) - max(0, -after))
     lab.resizes((place + side, one, dim) for side, one in enumerate(sides) if one is not None)
     parts = [sides[0], inner, sides[1]]
     return torch.cat([one.expand([*inner.shape[:dim], -1, *inner.shape[dim + 1 :]]) for one in parts if one is not None], dim)

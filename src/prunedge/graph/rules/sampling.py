@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prunedge.graph.labels import FILL, Labeller, compact
+from prunedge.graph.picks import line_along
 from prunedge.graph.rules.common import is_in_place, only_if_pruned, outputs_of, unknown, varying_dims
 from prunedge.graph.rules.contractions import dense, depthwise, shift
 
@@ -102,14 +103,37 @@ def unpool(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 
 def gather(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Values picked by their number along one dimension, which holds no channels."""
+    """Values picked by their number along one dimension, which holds no channels, or by the same fixed numbers everywhere."""
     x, dim, index = args[0], args[1] % max(1, args[0].dim()), args[2]
     labels = lab.promote(x)
     if labels is None or lab.param(index) is not None:
         return unknown(lab, func, args, kwargs, out)
+    line = line_along(index, dim) if labels.shape[dim] > 1 and lab.tag(index) is None and not lab.varies(index) else None
+    if line is not None and all(index.shape[d] == x.shape[d] for d in varying_dims(labels) if d != dim):
+        return lab.name(out, compact(labels.index_select(dim, line.cpu())))
     if not _picks_places(lab, labels, dim, index):
         return unknown(lab, func, args, kwargs, out)
     lab.name(out, labels)
+
+
+def scatter_slice(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    """A copy of the first tensor with the second in place of one of its slices."""
+    x, source = args[0], args[1]
+    dim, start, end, step = (*args, *(0, None, None, 1)[len(args) - 2 :])[2:6]
+    labels, theirs = lab.labels(x), lab.labels(source)
+    if labels is None or lab.param(x) is not None or lab.param(source) is not None:
+        return unknown(lab, func, args, kwargs, out)
+    held = labels.expand(x.shape)[(slice(None),) * (dim % x.dim()) + (slice(start, end, step),)]
+    _put_in(lab, compact(held), source, theirs)
+    lab.name(out, labels)
+
+
+def _put_in(lab: Labeller, held: torch.Tensor, source: torch.Tensor, theirs: torch.Tensor | None) -> None:
+    """Values take the place of these channels, and leave with them."""
+    if theirs is not None:
+        lab.ledger.tie(held, theirs, "meets values that are no channels")
+    elif any(source.shape[d] > 1 for d in varying_dims(held)) and not lab.is_filled(source):
+        lab.ledger.freeze(held, "meets values of a fixed size")
 
 
 def scatter(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -147,10 +171,8 @@ def put_along(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> Non
     if labels is None or not known or (labels.shape[dim] > 1 and lab.varies(index)):
         return unknown(lab, func, args, kwargs, out)
     held = labels.index_select(dim, index.reshape(-1).cpu()) if labels.shape[dim] > 1 else labels
-    if theirs is not None:
-        lab.ledger.tie(held, theirs, "meets values that are no channels")
-    elif source is not None and any(source.shape[d] > 1 for d in varying_dims(held)) and not lab.is_filled(source):
-        lab.ledger.freeze(held, "meets values of a fixed size")
+    if source is not None:
+        _put_in(lab, held, source, theirs)
     if is_in_place(func):
         lab.rewrite(out, labels)
     else:

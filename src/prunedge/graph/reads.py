@@ -1,0 +1,50 @@
+"""Code that reads how wide a tensor is: `x.shape`, `x.size(1)`, `len(weight)`.
+
+Where code goes by such a number (a loop over `range(0, c, 4)`, an assertion, a table by width), it takes another way once channels
+have left. A pinned module can be told the width from before instead: then its code does what it did, call by call, and each call
+that names sizes or positions gets those of today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+Widths = Mapping[tuple[int, int], int]  # (dimension, what it is now) -> what the code is told
+
+
+def is_read(func: Any) -> bool:
+    """Whether this function tells sizes of a tensor."""
+    name = getattr(func, "__name__", "")
+    return (name == "__get__" and func.__self__ is torch.Tensor.shape) or name in ("size", "__len__")
+
+
+def dims_read(func: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """The dimensions whose sizes a call tells, counted from 0."""
+    dim = _dim(func, args, kwargs)
+    return tuple(range(x.dim())) if dim is None else (dim % max(1, x.dim()),)
+
+
+def told(func: Any, out: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any], widths: Widths) -> Any:
+    """What the code is told in place of what the call gave."""
+    dim = _dim(func, args, kwargs)
+    if dim is not None:
+        return _width(dim % max(1, x.dim()), out, widths)
+    return torch.Size([_width(place, size, widths) for place, size in enumerate(out)])
+
+
+def _dim(func: Any, args: Any, kwargs: Mapping[str, Any]) -> int | None:
+    if func.__name__ == "__len__":
+        return 0
+    found = None if func.__name__ == "__get__" else args[1] if len(args) > 1 else kwargs.get("dim")
+    return found if isinstance(found, int) else None
+
+
+def _width(dim: int, size: Any, widths: Widths) -> Any:
+    if torch.jit.is_tracing():
+        # Sizes are recorded as tensors then: comparing them would be recorded, too.
+        several = {own for (along, _), own in widths.items() if along == dim}
+        return several.pop() if len(several) == 1 else size
+    return widths.get((dim, size), size) if isinstance(size, int) else size
