@@ -336,8 +336,12 @@ def _origin(run: Run) -> list[str]:
 
 def _faster(first: Step, best: Step) -> list[str]:
     """What the device that steered says."""
+    from prunedge.edge.speeds import in_words
+
     before, after = first.latency_ms, best.latency_ms
-    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({before / after:.1f} x faster)"] if before and after else []
+    if not before or not after or first == best:
+        return []
+    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({in_words(before / after)})"]
 
 
 def _resumed(run: Run) -> list[str]:

@@ -16,6 +16,7 @@ from prunedge.audit import kept_audit
 from prunedge.chain import Reference
 from prunedge.data.decode import source_of
 from prunedge.edge.pictures import Greys, parse_range, read_picture
+from prunedge.edge.speeds import speed_of
 from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.models import Loaded
@@ -117,14 +118,14 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
         )
     )
     if bench and bench.get("ratios"):
-        before, after = (one["latency_ms"]["median"] for one in bench["bundles"][:2])
-        speed, place = bench["ratios"][0]["speedup"], bench["device"]
+        speed, place = speed_of(bench), bench["device"]
         threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
         note = (
             f"{place['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
-            f"ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
+            f"medians; ratio over interleaved blocks {speed.bounds()}"
         )
-        found.append(card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", faster(speed["median"]), note))
+        title = "time for a picture" if bench["batch"] == 1 else f"time for {bench['batch']} pictures"
+        found.append(card(title, f"{speed.before_ms:.2f} ms", f"{speed.after_ms:.2f} ms", speed.said("×"), note))
     return found
 
 
@@ -147,11 +148,6 @@ def _named(run: Run) -> list[tuple[str, Step]]:
     before = [("first, unpruned", one.step) for one in references[:-1]]
     start, *later = run.steps()
     return [*before, ("start" if was_pruned else "unpruned", start), *((str(step.index), step) for step in later)]
-
-
-def faster(ratio: float) -> str:
-    """A ratio of times in words."""
-    return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
 
 
 def _looked(test: Mapping[str, Any]) -> str:

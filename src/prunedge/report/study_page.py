@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prunedge.edge.speeds import speed_of
 from prunedge.files import write_text
 from prunedge.report.html import render, save
-from prunedge.report.page import card, faster
+from prunedge.report.page import card
 from prunedge.report.study_numbers import Groups, Row, Trial, groups, over, total_seconds
 from prunedge.report.study_sections import sections
 from prunedge.report.study_tables import device_of, duration, with_spread
@@ -144,9 +145,9 @@ def cards(found: Findings, every: Groups, metric: str) -> list[dict[str, str]]:
     made.append(_saving("size", name, trials, "size_mb", 1, "MB", "smaller"))
     timed = next((found.benches[trial[0]["trial"]] for trial in trials if trial[0]["trial"] in found.benches), None)
     if timed is not None:
-        first, best = (one["latency_ms"]["median"] for one in timed["bundles"][:2])
-        text = f"{device_of(timed)}; one trial of {name}"
-        made.append(card("time for a batch", f"{first:.3g} ms", f"{best:.3g} ms", faster(timed["ratios"][0]["speedup"]["median"]), text))
+        speed = speed_of(timed)
+        text = f"{device_of(timed)}; medians; one trial of {name}"
+        made.append(card("time for a batch", f"{speed.before_ms:.3g} ms", f"{speed.after_ms:.3g} ms", speed.said("×"), text))
     else:
         took, steps = spread([total_seconds(trial) for trial in trials]), spread([len(trial) - 1 for trial in trials])
         text = f"all steps of a trial, on the machine that pruned; {name}; n = {took.n}"
