@@ -13,9 +13,9 @@ from prunedge import data as pictures
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.loop import Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.loop import COLLAPSED, Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
 from prunedge.plan import Limits
-from prunedge.train import FitRecipe, Metrics, make_engine
+from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
 from prunedge.train.certainty import packed
 from tests.importance.folded import SharedTable
 from tests.networks import Plain, Residual, randomise
@@ -55,6 +55,47 @@ def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
 def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
     stop = decide(history(True, False, False, True, False, False), RULE)
     assert isinstance(stop, Stop) and stop.keep == 4 and "5.00%" in stop.reason
+
+
+def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
+    generous, collapsed = Rule(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
+    keeps, said = generous.judged(START, collapsed, [])
+    assert not keeps and COLLAPSED in said
+    # So does one that confidence would let pass, and the same as a training's metrics.
+    metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
+    assert not generous.judged(START, metrics, [])[0]
+    assert generous.judged(replace(START, only=1), collapsed, [])[0]
+    assert generous.judged(START, collapsed, [], replace(START, only=0))[0]
+
+
+def test_a_search_that_ends_in_one_answer_says_so() -> None:
+    broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
+    stop = decide([START, *broken], Rule(max_drop=100.0, step=0.4))
+    assert isinstance(stop, Stop) and COLLAPSED in stop.reason and "drops" not in stop.reason
+
+
+def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
+    import prunedge.loop
+
+    fit = prunedge.loop.fit
+
+    def silencing(net: nn.Module, train: object, **how: object) -> object:
+        fitted = fit(net, train, **{**how, "epochs": 0})
+        with torch.no_grad():
+            net.head.weight.zero_()
+            net.head.bias.copy_(torch.arange(len(net.head.bias)))
+        return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
+
+    monkeypatch.setattr(prunedge.loop, "fit", silencing)
+    network = randomise(Residual()).eval()
+    with torch.no_grad():  # so that half of the pictures get each answer
+        logits = torch.cat([network(pictures) for pictures, _ in data.val.batches(4)])
+        network.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    rules = {"step": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
+    assert steps[0].only is None
+    assert steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
 
 
 @pytest.fixture(scope="module")

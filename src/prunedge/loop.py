@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 HALVINGS = 3
 NOTHING_LEFT = "no channel is left"
+COLLAPSED = "every validation picture gets the same answer"
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
 
@@ -61,14 +62,18 @@ class Rule:
     def judged(self, first: Step, after: Metrics | Step, sources: Sequence[str | None], start: Step | None = None) -> tuple[bool, str]:
         """Whether a network with these validation metrics (or a step's) keeps the rule, and what is to be said about it.
 
-        `first` is the unpruned network, `start` the one that the run began with where that is another.
+        `first` is the unpruned network, `start` the one that the run began with where that is another. A network that answers one class
+        whatever it sees breaks every rule, unless one of these did so already: nothing is left in it that could be pruned.
         """
         value = after.metric_after if isinstance(after, Step) else after.value(self.metric)
+        only = after.only if isinstance(after, Step) else only_answer(after)
         drop = 100 * (first.metric_after - value)
         # 0.0 - drop: nobody wants to read -0.00
         said = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
         if start is not None:
             said += f", {100 * (value - start.metric_after):+.2f} against the start's"
+        if only is not None and first.only is None and (start is None or start.only is None):
+            return False, f"{said}: {COLLAPSED}"
         if self.confidence is None:
             keeps = drop <= self.max_drop + 1e-9
             return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
@@ -261,7 +266,10 @@ def decide(steps: Sequence[Step], rule: Rule, first: Step | None = None) -> Go |
     broken = sum(not step.accepted for step in steps[rule.judged_from :])
     if broken > HALVINGS:
         share = rule.step / 2**HALVINGS
-        return Stop(f"even a step of {share:.2%} of the channels drops {rule.metric} by more than {rule.max_drop:g} points", good.index)
+        drops = f"drops {rule.metric} by more than {rule.max_drop:g} points"
+        if [step for step in steps if not step.accepted][-1].reason.endswith(COLLAPSED):
+            drops = f"leaves a network of which {COLLAPSED}"
+        return Stop(f"even a step of {share:.2%} of the channels {drops}", good.index)
     return Go(rule.step / 2**broken)
 
 

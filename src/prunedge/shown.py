@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def shown(text: object, keep: str = "") -> str:
@@ -11,6 +15,21 @@ def shown(text: object, keep: str = "") -> str:
     Also what isn't text at all: bytes of a file's name that are no UTF-8 would end the printing with an error.
     """
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def by_kind(reasons: Mapping[str, str], most: int = 4) -> list[str]:
+    """One line for each kind of reason: `REASON (20 of them: NAME, NAME, NAME, NAME and 16 more)`, the most frequent kind first.
+
+    Reasons are of one kind where they are the same but for their numbers; the first of each kind is told.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        kinds.setdefault(_NUMBER.sub("#", why), []).append(name)
+    lines = []
+    for names in sorted(kinds.values(), key=len, reverse=True):
+        some = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        lines.append(f"{reasons[names[0]]} ({some if len(names) == 1 else f'{len(names)} of them: {some}'})")
+    return lines
 
 
 class Lines(logging.Formatter):

@@ -388,7 +388,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
 
     def on_step(step: Step) -> None:
         if not quiet:
-            verdict = "" if step.accepted else "  taken back"
+            verdict = "" if step.accepted else f"  taken back: {step.reason}"
             say(
                 f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, {step.macs / 1e6:,.1f} million MACs, "
                 + (f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else "")

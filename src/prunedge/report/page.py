@@ -24,6 +24,7 @@ from prunedge.profile import OTHER, bench_profile_of, profile_of
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
+from prunedge.shown import by_kind
 from prunedge.train import Rate
 
 MOST_MISTAKES = 24
@@ -50,7 +51,7 @@ def write_report(run: Run) -> Path:
         bench=bench, metric=recipe["metric"],
         stop=run.stopped(), cards=cards(first, best, recipe["metric"], test, bench),
         figures=_figures(told, best, recipe, kept_audit(run.path / "audit"), run.read("latency.json")),
-        time=_time(run, steps), layers=_layers(run),
+        time=_time(run, steps), layers=_layers(run), taken_back=taken_back(steps), left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),
         command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
@@ -67,7 +68,8 @@ def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapp
         "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[], unknown=False,
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
         trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
-        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], mistakes=thumbnails((test or {}).get("mistakes", [])),
+        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], taken_back=taken_back(steps), left_whole=left_whole(steps),
+        mistakes=thumbnails((test or {}).get("mistakes", [])),
         controls=[], begun={"weights": None, "rate": None, "majority": None, "one_class": []},
         command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -139,6 +141,16 @@ def against(references: Sequence[Reference], best: Step, metric: str, test: Mapp
             said += f", {100 * (test['best'][metric] - test[one.tested][metric]):+.1f} on test data"
         found.append({"name": one.name, "said": said})
     return found
+
+
+def taken_back(steps: Sequence[Step]) -> list[str]:
+    """Why each step that was taken back was."""
+    return [f"Step {step.index} was taken back: {step.reason}" for step in steps if not step.accepted]
+
+
+def left_whole(steps: Sequence[Step]) -> list[str]:
+    """The groups that keep all their channels, and why: a line for each kind of reason."""
+    return by_kind({one["name"]: one["reason"] for one in steps[-1].frozen})
 
 
 def _named(run: Run) -> list[tuple[str, Step]]:
