@@ -12,8 +12,11 @@ from prunedge.shown import by_kind
 
 @pytest.mark.parametrize(
     "name",
-    ["plain", "with a space", "two  spaces", "it's", 'say "so"', "a\nbreak", "tab\there", "$HOME", "back\\slash", "Größe", "\x1b[31m", "x'\n\\é"],
-)
+    [
+        "plain", "with a space", "two  spaces", "it's", 'say "so"', "a\nbreak",
+        "tab\there", "$HOME", "back\\slash", "Größe", "\x1b[31m", "x'\n\\é",
+    ],
+)  # fmt: skip
 def test_a_copied_command_means_the_same_name_in_one_line(name: str) -> None:
     line = command("show", name)
     assert line.isprintable() and line.startswith("prunedge show ")

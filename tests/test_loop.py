@@ -45,7 +45,7 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
         (history(True), replace(RULE, target_macs=0.4), Go(0.4)),
         (history(False), replace(RULE, target_macs=0.5), Go(0.2)),  # what broke the rule reaches no target
         (history(True, True), replace(RULE, target_params=0.6), Stop("target reached: 50.0% of the parameters", 2)),
-        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (--max-steps)", 1)),
+        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (max_steps=)", 1)),
     ],
 )
 def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
@@ -202,7 +202,7 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pi
     rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
     (_, _), (step, _) = prune(randomise(Residual()), data, limits=Limits(cap=0.5), **rules)
     assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
-    assert step.limited.startswith("the limit --cap 0.5 decides in 3 of 3 groups: they lose all that it lets them")
+    assert step.limited.startswith("the limit limits=Limits(cap=0.5) decides in 3 of 3 groups: they lose all that it lets them")
     warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()

@@ -71,7 +71,7 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
     before = open_run(ended).test()
     run = job.resume(ended, heard.watch(), {"max_drop": 100.5})
     assert run.test() == before and run.looks_before() == 0
-    assert heard == ["max drop: 100.5 instead of 100.0", "there is nothing more to do: 1 steps done (--max-steps)"]
+    assert heard == ["max drop: 100.5 instead of 100.0", "there is nothing more to do: 1 steps done (max_steps=)"]
 
 
 def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: Recipe, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_orders_that_no_recipe_allows_are_refused(ended: Path, changes: dict[str
 
 def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
     run = job.resume(ended, None, {"max_steps": 2})
-    with pytest.raises(RunError, match=r"--max-steps 1: 2 steps are done already"):
+    with pytest.raises(RunError, match=r"max_steps=1: 2 steps are done already"):
         job.resume(ended, None, {"max_steps": 1})
     run = open_run(as_older(ended))
     lines = (ended / "history.jsonl").read_text().splitlines()

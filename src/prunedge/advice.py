@@ -13,25 +13,29 @@ if TYPE_CHECKING:
 Place = Literal["python", "command", "study"]
 
 _place: Place = "python"
+_verb: str | None = None
+# Where an option of the command is not called as the recipe calls it: `train` has no other epochs.
+_OF_THE_COMMAND = {"start": "from"}
+_OF_TRAIN = {"train_epochs": "epochs"}
 # What a call in Python has no argument of that name for.
 _IN_PYTHON = {"finetune_lr": "finetune=FitRecipe(lr={})", "step": "step={}", "cap": "limits=Limits(cap={})"}
 
 
-def speak(place: Place) -> None:
-    """Say from now on how things are called there: on the command line, in a study's file, or in Python, as it is at first."""
-    global _place
-    _place = place
+def speak(place: Place, verb: str | None = None) -> None:
+    """Say from now on how things are called there: on the command line (of a verb), in a study's file, or in Python, as it is at first."""
+    global _place, _verb
+    _place, _verb = place, verb
 
 
 @contextmanager
 def speaking(place: Place) -> Iterator[None]:
     """The same until the block ends."""
-    before = _place
+    before, verb = _place, _verb
     speak(place)
     try:
         yield
     finally:
-        speak(before)
+        speak(before, verb)
 
 
 def place() -> Place:
@@ -45,9 +49,10 @@ def option(key: str, value: Any = None) -> str:
     `key` is its name in a recipe (`finetune_lr`). Without a `value` it is the name alone: `--lr`, `` `lr` ``, `lr=`.
     """
     if _place == "command":
-        return f"--{key.replace('_', '-')}" + ("" if value is None else f" {value}")
+        key = {**_OF_THE_COMMAND, **(_OF_TRAIN if _verb == "train" else {})}.get(key, key)
+        return f"--{key.replace('_', '-')}" + ("" if value is None or value is True else f" {value}")
     if _place == "study":
-        shown = f'"{value}"' if isinstance(value, str) else value
+        shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
         return f"`{key}`" if value is None else f"`{key} = {shown}`"
     shown = repr(value) if isinstance(value, str) else value
     return _IN_PYTHON.get(key, key + "={}").format("..." if value is None and key in _IN_PYTHON else "" if value is None else shown)

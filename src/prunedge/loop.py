@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prunedge import ranks
+from prunedge.advice import option
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, follow, trace
@@ -262,7 +263,7 @@ def decide(steps: Sequence[Step], rule: Rule, first: Step | None = None) -> Go |
     if rule.target_latency is not None and good.latency_ms is not None and good.latency_ms <= rule.target_latency:
         return Stop(f"target reached: {good.latency_ms:.3g} ms on the device", good.index)
     if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
-        return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
+        return Stop(f"{rule.max_steps} steps done ({option('max_steps')})", good.index)
     broken = sum(not step.accepted for step in steps[rule.judged_from :])
     if broken > HALVINGS:
         share = rule.step / 2**HALVINGS
@@ -348,8 +349,8 @@ def prune(
         refuse_without_norms(network, trace(network, data.example()), "regularise='bn-l1'", remedy="use another, such as group-lasso")
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
-        data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
-        ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
+        data, engine, replace(finetune or FitRecipe(metric=metric), called="finetune_lr"), criterion, epochs, seed,
+        limits=limits or Limits(), extra_rounds=extra_rounds, ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
     start = baseline(shop, network, rule)
@@ -500,10 +501,10 @@ class _Choosing:
         if 2 * len(bound) <= len(free):
             return ""
         cap = limits.most(share)
-        said = f"the limit --cap {cap:g} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        said = f"the limit {option('cap', f'{cap:g}')} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
         if cap <= share:
-            return f"{said}, and no step of {share:g} can compare them; leave --cap out, or set it well above --step"
-        return f"{said}; a larger --cap lets the scores decide, a smaller --step asks for less at once"
+            return f"{said}, and no step of {share:g} can compare them; leave {option('cap')} out, or set it well above {option('step')}"
+        return f"{said}; a larger {option('cap')} lets the scores decide, a smaller {option('step')} asks for less at once"
 
     def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None, float]:
         """The removal, its milliseconds on the device and its share; a larger one where that was no faster, an empty one where none is."""

@@ -74,7 +74,7 @@ def test_the_same_rate_is_found_twice_and_the_network_stays_as_it_was(tmp_path: 
     assert found[0] == found[1] and found[0].curve != found[2].curve
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random)
-    assert f"{found[0].lr:g}" in found[0].sentence() and "--lr" in found[0].sentence()
+    assert f"{found[0].lr:g}" in found[0].sentence()
 
 
 class Scaled(nn.Module):
@@ -114,7 +114,7 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
 def test_few_pictures_are_enough_or_said_to_be_too_few(tmp_path: Path) -> None:
     data = lines(tmp_path / "lines", count=12)
     assert find_rate(network(), data.train.take(8), RECIPE, engine=make_engine(), seed=0).steps >= 8
-    with pytest.raises(TrainError, match="--lr"):
+    with pytest.raises(TrainError, match="lr="):
         find_rate(network(), data.train.take(3), RECIPE, engine=make_engine(), seed=0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from prunedge.advice import command
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def sentence(run: Run) -> str:
         *_resumed(run),
         *([f"stopped: {stop}"] if stop else []),
         *([run.computed_with()] if run.computed_with() else []),
-        f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
+        f"next: {command('export', run.path, '--out', run.path / 'bundle')}; {command('report', run.path)}",
     ]
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from prunedge.advice import command
 from prunedge.cli.console import split
 
 if TYPE_CHECKING:
@@ -396,7 +397,7 @@ def _run(grid: Grid, where: Where) -> None:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
-        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
+        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: {command('report', where.out)}")
     if counts.failed:
         name, why = next(iter(counts.failed.items()))
         raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge import advice
 from prunedge.audit import kept_audit
 from prunedge.chain import Reference
 from prunedge.data.decode import source_of
@@ -300,7 +300,6 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
 def command(recipe: Mapping[str, Any], path: Path) -> str:
     """The command that repeats the run."""
     words = [
-        "prunedge",
         "prune",
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
@@ -313,7 +312,7 @@ def command(recipe: Mapping[str, Any], path: Path) -> str:
         for one in value if isinstance(value, list) else [value]:
             # A number that begins with a minus would be taken for a flag.
             words += [flag] if one is True else [f"{flag}={one}"] if str(one).startswith("-") else [flag, str(one)]
-    return " ".join(shlex.quote(word) for word in [*words, "--out", f"{path.name}-again"])
+    return advice.command(*words, "--out", f"{path.name}-again")
 
 
 def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prunedge import advice
 from prunedge.edge.speeds import speed_of
 from prunedge.files import write_text
 from prunedge.report.html import render, save
@@ -157,7 +157,7 @@ def cards(found: Findings, every: Groups, metric: str) -> list[dict[str, str]]:
 
 def command(name: str, out: str) -> str:
     """What runs the study, or what is left of it, from the folder above it."""
-    return " ".join(shlex.quote(word) for word in ("prunedge", "study", f"{name}/study.toml", "--out", out))
+    return advice.command("study", f"{name}/study.toml", "--out", out)
 
 
 def _best(found: Groups, what: Callable[[Row, Row], float]) -> str:

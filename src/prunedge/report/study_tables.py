@@ -147,7 +147,8 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
             f"{speed.before_ms:.3g} → {speed.after_ms:.3g} ms", f"{speed.said('×')} ({speed.bounds()})",
             f"{first['peak_rss_mb']:.0f} → {best['peak_rss_mb']:.0f} MB", device_of(bench),
         ))  # fmt: skip
-    return Table(("combination", "patches", "all patches", "one batch, median", "by the median", "peak memory", "measured on"), lines[:MOST_LINES])
+    head = ("combination", "patches", "all patches", "one batch, median", "by the median", "peak memory", "measured on")
+    return Table(head, lines[:MOST_LINES])
 
 
 def device_of(bench: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.errors import TrainError
 from prunedge.spans import timed
 from prunedge.train.engine import Engine
@@ -55,7 +56,7 @@ class Rate:
         if not self.curve:
             return f"learning rate {self.lr:g}: {self.why}"
         tried = ", ".join(f"{rate:g} {'broke' if loss is None else f'{loss:.3f}'}" for rate, loss in self.curve)
-        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried}); --lr overrides it"
+        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried})"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -177,7 +178,7 @@ def _parted(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int
     """Pictures that judge, pictures that teach, and how many rounds of these are steps enough."""
     held = min(HELD, len(train) // 4)
     if held < 1:
-        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy="give one with --lr")
+        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy=f"give one with {option('lr')}")
     order = np.random.default_rng(seed).permutation(len(train))
     steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(len(train) / batch_size) // SHARE))
     rest = order[held : held + steps * batch_size]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.data.dataset import Augment
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
@@ -76,7 +77,7 @@ def transfer_rate(
     if len(data.train) < FEWEST:
         return Rate(recipe.lr, f"the usual one, since {len(data.train)} training pictures are too few to find one with")
     rate = find_rate(net, data.train, recipe, engine=engine, seed=seed, progress=progress)
-    log.info("%s", rate.sentence())
+    log.info("%s; %s overrides it", rate.sentence(), option("lr"))
     return rate
 
 
