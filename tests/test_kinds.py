@@ -21,9 +21,9 @@ from prunedge.study import open_book
 def test_a_picture_is_called_one_whatever_it_is_called(suffix: str, name: str, tmp_path: Path) -> None:
     file = tmp_path / (name if "." in name else f"{name}.{suffix}")
     Image.new("RGB", (8, 8)).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
-    with pytest.raises(WeightsError, match="this is an? .* image, not a file of weights"):
+    with pytest.raises(WeightsError, match=r"this is an? .* image, not a file of weights"):
         open_weights(file)
-    with pytest.raises(DataError, match="this is an? .* image, not a set of pictures"):
+    with pytest.raises(DataError, match=r"this is an? .* image, not a set of pictures"):
         list_data(file)
 
 

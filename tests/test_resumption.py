@@ -198,8 +198,8 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
     with pytest.raises(CutOff):
         job.prune(recipe, tmp_path / "run", job.Watch(on_step=cut, told=heard.append))
     run = open_run(tmp_path / "run")
-    assert heard == [run.computed_with(), "learning rate 0.02: the usual one from random weights"]
-    assert heard[0].startswith("computed with 1 thread, 1 process, precision 32, on ")
+    assert heard == ["learning rate 0.02: the usual one from random weights"]  # the rest is said once, with the result
+    assert run.computed_with().startswith("computed with 1 thread, 1 process, precision 32, on ")
     assert heard[0].endswith("another number of threads or processes, precision or processor gives other weights")
     torch.set_num_threads(2)
     try:

@@ -233,7 +233,6 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
     for line in note_computing(run, torch.get_num_threads(), ranks.size(), engine.accelerator):
         log.warning("%s", line)
-    watch.tell(run.computed_with())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
     return data, engine
 

@@ -214,7 +214,7 @@ def _has_begun(verb: str, tokens: Sequence[str]) -> bool:
     folder = _value_of(tokens, "--out") or (DEMO if verb == "demo" else None)
     if folder is None and verb == "audit":
         folder = next((os.path.join(token, "audit") for token in tokens[1:] if os.path.isdir(os.path.join(token, "audit"))), None)
-    return folder is not None and ("://" in folder or os.path.isdir(folder) and bool(os.listdir(folder)))
+    return folder is not None and ("://" in folder or (os.path.isdir(folder) and bool(os.listdir(folder))))
 
 
 def _value_of(tokens: Sequence[str], option: str) -> str | None:

@@ -150,7 +150,7 @@ def train(
     if json:
         print_json(run.summary())
     else:
-        tell(_sentence(run))
+        tell(trained(run))
 
 
 def beside_majority(run: Run, step: Step) -> str:
@@ -170,7 +170,8 @@ def one_class(run: Run, step: Step) -> str | None:
     return f"mind: {told_of_one_class(run.recipe['classes'][step.only], taught(run))}"
 
 
-def _sentence(run: Run) -> str:
+def trained(run: Run) -> str:
+    """The result of a training, and what to do next."""
     step, metric = run.steps()[0], run.recipe["metric"]
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
     span = run.recipe["range"]

@@ -21,11 +21,13 @@ from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.models import Loaded
 from prunedge.profile import OTHER, bench_profile_of, profile_of
+from prunedge.rates import taught
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
 from prunedge.shown import by_kind
 from prunedge.train import Rate
+from prunedge.train.oneclass import told_of_one_class
 
 MOST_MISTAKES = 24
 THUMBNAIL = 160
@@ -49,12 +51,13 @@ def write_report(run: Run) -> Path:
         named=_named(run), computed=run.computed_with(),
         resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
         bench=bench, metric=recipe["metric"],
-        stop=run.stopped(), cards=cards(first, best, recipe["metric"], test, bench),
+        stop=run.stopped(),
+        cards=cards_of_training(first, recipe["metric"]) if run.verb() == "train" else cards(first, best, recipe["metric"], test, bench),
         figures=_figures(told, best, recipe, kept_audit(run.path / "audit"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run), taken_back=taken_back(steps), left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),
-        command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
+        command=command(recipe, run.path, run.verb()), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, run.path / "report.html")
@@ -131,6 +134,15 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
     return found
 
 
+def cards_of_training(step: Step, metric: str) -> list[dict[str, str]]:
+    """The same of a network that was trained, and not pruned yet."""
+    return [
+        card(metric, "", "", f"{step.metric_after:.1%}", "validation split; the test split is kept for the result of a pruning"),
+        card("size", "", "", f"{step.size_mb:.1f} MB", "float32 weights, 1 MB = 10⁶ bytes"),
+        card("work", "", "", f"{step.macs / 1e6:,.0f}", "million multiply-accumulates for one picture"),
+    ]
+
+
 def against(references: Sequence[Reference], best: Step, metric: str, test: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """What the result has over each network that it is compared with, in a line; nothing where there is only the unpruned one."""
     found = []
@@ -197,6 +209,8 @@ def _figures(
             ),
             *made,
         ]
+    else:
+        made = []  # nothing went anywhere
     if latency is not None and all(step.latency_ms for step in steps):
         made.append(_against_latency(steps, metric, drop, latency))
         if latency["table"]["staircases"]:
@@ -268,12 +282,12 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the network started from and how it was taught, and what to mind of its answers."""
     classes, weights, rate = run.recipe["classes"], run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)
-    one = {"the unpruned network": first.only, "the result": best.only}
+    only = first.only if best.only is None else best.only
     return {
         "weights": weights.sentence() if weights else None,
         "rate": rate.sentence() if rate else None,
         "majority": None if first.majority is None or first.largest is None else (classes[first.largest], first.majority),
-        "one_class": [f"{name} answers '{classes[only]}' for every validation picture" for name, only in one.items() if only is not None],
+        "one_class": [] if only is None else [told_of_one_class(classes[only], taught(run))],
     }
 
 
@@ -297,18 +311,26 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
     return {"shown": shown, "gone": gone, "count": len(mistakes)}
 
 
-def command(recipe: Mapping[str, Any], path: Path) -> str:
-    """The command that repeats the run."""
+OF_TRAIN = (
+    "size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range", "metric", "precision", "batch_size", "augment", "train_epochs",
+    "lr", "regularise", "strength",
+)  # fmt: skip
+
+
+def command(recipe: Mapping[str, Any], path: Path, verb: str | None = "prune") -> str:
+    """The command that repeats the run, which `train` or `prune` (`verb`) made."""
+    is_training = verb == "train"
     words = [
-        "prune",
+        "train" if is_training else "prune",
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
     ]
     skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs", "judged_from"}
     for key, value in recipe.items():
-        if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
+        elsewhere = (recipe["start"] and key in ("train_epochs", "lr")) or (is_training and key not in OF_TRAIN)
+        if key in skipped or elsewhere or value is None or value is False:
             continue
-        flag = f"--{key.replace('_', '-')}"
+        flag = "--epochs" if is_training and key == "train_epochs" else f"--{key.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
             # A number that begins with a minus would be taken for a flag.
             words += [flag] if one is True else [f"{flag}={one}"] if str(one).startswith("-") else [flag, str(one)]
