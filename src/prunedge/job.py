@@ -30,6 +30,7 @@ from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, 
 from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
+from prunedge.rates import NAME as RATE
 from prunedge.rates import inherit_rate, rate_of, refuse_one_class, taught, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
@@ -38,7 +39,7 @@ from prunedge.seals import Broken, check, file_digest
 from prunedge.seen import refuse_seen
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
 from prunedge.verdict import metrics_of, on_test
 
 log = logging.getLogger(__name__)
@@ -253,9 +254,10 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         )
         rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, lr=rate.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
+            network, data, epochs=recipe.train_epochs, rate=rate, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
             collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            lowered=lambda lower: _lowered(run, lower, keeper, watch),
         )  # fmt: skip
         turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
     _keep(run, turn, watch)
@@ -264,6 +266,13 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         source = origin.open_start(run)
         inherit_rate(run, source)
         run.share_network(source)
+
+
+def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
+    """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the one before, to the same result."""
+    keeper.forget()
+    run.write(RATE, rate.to_json())
+    watch.tell(rate.sentence())
 
 
 def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:

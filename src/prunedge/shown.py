@@ -20,16 +20,26 @@ def shown(text: object, keep: str = "") -> str:
 def by_kind(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     """One line for each kind of reason: `REASON (20 of them: NAME, NAME, NAME, NAME and 16 more)`, the most frequent kind first.
 
-    Reasons are of one kind where they are the same but for their numbers; the first of each kind is told.
+    Reasons are of one kind where they are the same but for their numbers and the names themselves; the first of each kind is told.
     """
-    kinds: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        kinds.setdefault(_NUMBER.sub("#", why), []).append(name)
     lines = []
-    for names in sorted(kinds.values(), key=len, reverse=True):
+    for names in kinds(reasons):
         some = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
         lines.append(f"{reasons[names[0]]} ({some if len(names) == 1 else f'{len(names)} of them: {some}'})")
     return lines
+
+
+def kinds(reasons: Mapping[str, str]) -> list[list[str]]:
+    """The names with each kind of reason, the most frequent kind first."""
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(_kind(name, why), []).append(name)
+    return sorted(found.values(), key=len, reverse=True)
+
+
+def _kind(name: str, why: str) -> str:
+    """A reason without what differs from one to the next of its kind: its own name, and numbers."""
+    return _NUMBER.sub("#", why.replace(name, "#"))
 
 
 class Lines(logging.Formatter):

@@ -22,6 +22,7 @@ from torch import nn
 from prunedge import trust
 from prunedge.advice import option
 from prunedge.errors import ModelError, WeightsError
+from prunedge.models.opening import refuse_other_files
 from prunedge.models.start import calm_head, initialise
 from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.spans import timed
@@ -107,6 +108,17 @@ def _start_afresh(net: nn.Module, fresh: Sequence[str], head: Callable[[], froze
     if not own:
         initialise(net, [name for name in fresh if name not in final])
     calm_head(net, [name for name in fresh if name in final])
+
+
+def refuse_unknown(name: str, weights: str) -> None:
+    """Raise ModelError for a network's name that nobody knows, WeightsError for weights that it can't have; nothing is built or read."""
+    maker = _maker(name)
+    if weights == "none":
+        return
+    if weights != "imagenet":
+        refuse_other_files(weights)
+    elif maker.own:
+        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy=_others())
 
 
 def known_names() -> tuple[str, ...]:

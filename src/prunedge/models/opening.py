@@ -98,6 +98,11 @@ def open_weights(path: str | Path) -> Found:
     return Found(_checked(_at(found, entry), file, ".".join(entry)), ".".join(entry), others)
 
 
+def refuse_other_files(path: str | Path) -> None:
+    """Raise WeightsError where there is no such file or folder, or its first bytes show that it holds no weights."""
+    _refuse_others(_file_in(Path(path)))
+
+
 def _file_in(path: Path) -> Path:
     if path.is_dir():
         for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):

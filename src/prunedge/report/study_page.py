@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +18,7 @@ from prunedge.report.study_numbers import Groups, Row, Trial, groups, over, tota
 from prunedge.report.study_sections import sections
 from prunedge.report.study_tables import device_of, duration, with_spread
 from prunedge.runs import open_run
+from prunedge.shown import kinds
 from prunedge.study import Book, Counts, collect
 from prunedge.study.statistics import Spread, spread
 from prunedge.study.summary import axes_of
@@ -101,10 +101,7 @@ def state(found: Findings) -> str:
 
 def failures(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
     """Each reason with how many failed of it and the first that did, the most frequent first."""
-    first: dict[str, str] = {}
-    for name, why in failed.items():
-        first.setdefault(why, name)
-    return [(why, count, first[why]) for why, count in Counter(failed.values()).most_common(MOST_REASONS)]
+    return [(failed[names[0]], len(names), names[0]) for names in kinds(failed)[:MOST_REASONS]]
 
 
 def answers(done: Sequence[Row], axes: Sequence[str], metric: str) -> list[str]:
