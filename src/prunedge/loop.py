@@ -501,7 +501,8 @@ class _Choosing:
         if 2 * len(bound) <= len(free):
             return ""
         cap = limits.most(share)
-        said = f"the limit {option('cap', f'{cap:g}')} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        named = option("cap", float(f"{cap:g}"))
+        said = f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
         if cap <= share:
             return f"{said}, and no step of {share:g} can compare them; leave {option('cap')} out, or set it well above {option('step')}"
         return f"{said}; a larger {option('cap')} lets the scores decide, a smaller {option('step')} asks for less at once"

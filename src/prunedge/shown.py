@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
+_SPEAKING = 8  # characters of a name that is nothing else
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -39,7 +40,9 @@ def kinds(reasons: Mapping[str, str]) -> list[list[str]]:
 
 def _kind(name: str, why: str) -> str:
     """A reason without what differs from one to the next of its kind: its own name, and numbers."""
-    return _NUMBER.sub("#", why.replace(name, "#"))
+    if len(name) >= _SPEAKING:  # a short one may be a word of the reason
+        why = why.replace(name, "#")
+    return _NUMBER.sub("#", why)
 
 
 class Lines(logging.Formatter):

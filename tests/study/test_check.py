@@ -14,8 +14,8 @@ from prunedge.study.local import Failures
 from tests.commands import prunedge
 
 
-def grid(data: Path, **values: object) -> Grid:
-    return Grid({"data": str(data), "model": "resnet18", "weights": "none", **values})
+def grid(pictures: Path, **values: object) -> Grid:
+    return Grid({"data": str(pictures), "model": "resnet18", "weights": "none", **values})
 
 
 @pytest.mark.parametrize(
