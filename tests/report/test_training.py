@@ -32,6 +32,7 @@ def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
     text = write_report(trained).read_text(encoding="utf-8")
     body = text.partition("<header>")[2]
     assert "× less" not in body and "× smaller" not in body and "No pruned network" not in body and "→" not in body
+    assert "Every step" not in body and "trained and pruned" not in body
     assert "nothing removed yet" in body and "my run" in body
 
 
