@@ -13,9 +13,9 @@ from prunedge import data as pictures
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.concepts import Keeps
-from prunedge.loop import Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.loop import COLLAPSED, Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
 from prunedge.plan import Limits
-from prunedge.train import FitRecipe, Metrics, make_engine
+from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
 from prunedge.train.certainty import packed
 from tests.importance.folded import SharedTable
 from tests.networks import Plain, Residual, randomise
@@ -45,7 +45,7 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
         (history(True), replace(RULE, target_macs=0.4), Go(0.4)),
         (history(False), replace(RULE, target_macs=0.5), Go(0.2)),  # what broke the rule reaches no target
         (history(True, True), replace(RULE, target_params=0.6), Stop("target reached: 50.0% of the parameters", 2)),
-        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (--max-steps)", 1)),
+        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (max_steps=)", 1)),
     ],
 )
 def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
@@ -55,6 +55,47 @@ def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
 def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
     stop = decide(history(True, False, False, True, False, False), RULE)
     assert isinstance(stop, Stop) and stop.keep == 4 and "5.00%" in stop.reason
+
+
+def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
+    generous, collapsed = Rule(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
+    keeps, said = generous.judged(START, collapsed, [])
+    assert not keeps and COLLAPSED in said
+    # So does one that confidence would let pass, and the same as a training's metrics.
+    metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
+    assert not generous.judged(START, metrics, [])[0]
+    assert generous.judged(replace(START, only=1), collapsed, [])[0]
+    assert generous.judged(START, collapsed, [], replace(START, only=0))[0]
+
+
+def test_a_search_that_ends_in_one_answer_says_so() -> None:
+    broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
+    stop = decide([START, *broken], Rule(max_drop=100.0, step=0.4))
+    assert isinstance(stop, Stop) and COLLAPSED in stop.reason and "drops" not in stop.reason
+
+
+def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
+    import prunedge.loop
+
+    fit = prunedge.loop.fit
+
+    def silencing(net: nn.Module, train: object, **how: object) -> object:
+        fitted = fit(net, train, **{**how, "epochs": 0})
+        with torch.no_grad():
+            net.head.weight.zero_()
+            net.head.bias.copy_(torch.arange(len(net.head.bias)))
+        return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
+
+    monkeypatch.setattr(prunedge.loop, "fit", silencing)
+    network = randomise(Residual()).eval()
+    with torch.no_grad():  # so that half of the pictures get each answer
+        logits = torch.cat([network(pictures) for pictures, _ in data.val.batches(4)])
+        network.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    rules = {"step": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
+    assert steps[0].only is None
+    assert steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +202,7 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pi
     rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
     (_, _), (step, _) = prune(randomise(Residual()), data, limits=Limits(cap=0.5), **rules)
     assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
-    assert step.limited.startswith("the limit --cap 0.5 decides in 3 of 3 groups: they lose all that it lets them")
+    assert step.limited.startswith("the limit limits=Limits(cap=0.5) decides in 3 of 3 groups: they lose all that it lets them")
     warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()

@@ -102,7 +102,7 @@ def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
 def test_a_rate_that_is_given_is_that_of_the_steps_too(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = rates_of_steps(monkeypatch)
     run = job.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
-    assert set(seen) == {0.03} and run.read("lr.json")["why"] == "given with --lr"
+    assert set(seen) == {0.03} and run.read("lr.json")["why"] == "as it was asked for"
 
 
 def test_random_weights_keep_the_usual_rate(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     assert set(summary["baseline"]) == {"accuracy", "macs", "params", "size_mb"}
     assert summary["best"]["macs"] < summary["baseline"]["macs"]
     assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
-    assert summary["stop"] == "3 steps done (--max-steps)"
+    assert summary["stop"] == "3 steps done (max_steps=)"
     wanted = {
         "removed",
         "channels",
@@ -145,7 +145,7 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: Recipe, tmp
     from prunedge.report import write_report
 
     job.prune(recipe.model_copy(update={"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
-    line = "the limit --cap 0.5 decides in 3 of 3 groups"
+    line = "the limit limits=Limits(cap=0.5) decides in 3 of 3 groups"
     show(tmp_path / "out")
     assert f"step 1: {line}" in capsys.readouterr().out
     assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
@@ -194,14 +194,14 @@ def test_any_text_survives_a_recipe_and_its_checksum(recipe: Recipe, tmp_path: P
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"max_drop": float("inf")}, r"max_drop: input should be a finite number"),
-        ({"lr": float("inf")}, r"lr: .*finite"),
-        ({"lr": float("nan")}, r"lr: .*finite"),
-        ({"macs_penalty": float("inf")}, r"macs_penalty: .*finite"),
-        ({"step": float("nan")}, r"step: .*finite"),
-        ({"target_macs": float("-inf")}, r"target_macs: .*finite"),
-        ({"seed": 2**32}, r"seed: .*less than or equal to 4294967295"),
-        ({"seed": -1}, r"seed: .*greater than or equal to 0"),
+        ({"max_drop": float("inf")}, r"max_drop=inf: input should be a finite number"),
+        ({"lr": float("inf")}, r"lr=.*finite"),
+        ({"lr": float("nan")}, r"lr=.*finite"),
+        ({"macs_penalty": float("inf")}, r"macs_penalty=.*finite"),
+        ({"step": float("nan")}, r"step=.*finite"),
+        ({"target_macs": float("-inf")}, r"target_macs=.*finite"),
+        ({"seed": 2**32}, r"seed=4294967296: .*less than or equal to 4294967295"),
+        ({"seed": -1}, r"seed=-1: .*greater than or equal to 0"),
         ({"data": "bytes-\udcff"}, r"data is not UTF-8"),
         ({"keep_out": ["\ud83d"]}, r"keep_out is not UTF-8"),
     ],

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from prunedge import seals
+from prunedge.advice import command
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.files import held, is_ours, write_text, written
@@ -101,7 +102,7 @@ def audit(
     refuse_probabilities(network, data.example(4), model)
     graph = trace(network, data.example().to(device))
     if not graph.groups:
-        raise PrunedgeError("this network has no channels that could be pruned", where=model, remedy=f"prunedge groups --model {model}")
+        raise PrunedgeError("this network has no channels that could be pruned", where=model, remedy=command("groups", "--model", model))
     chosen = sample(graph, asked.channels, asked.seed)
     print_ = _fingerprint(network, data, asked)
     folder = _folder(out)

@@ -14,6 +14,7 @@ from torch import nn
 
 from prunedge import data as pictures
 from prunedge import origin, ranks, trust
+from prunedge.advice import command, option
 from prunedge.chain import Reference
 from prunedge.control import epochs_of, random, scratch
 from prunedge.data import Dataset
@@ -29,7 +30,8 @@ from prunedge.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, 
 from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.plan import Limits, Ranking
-from prunedge.rates import inherit_rate, kept_rate, rate_of, refuse_one_class, with_rate
+from prunedge.rates import NAME as RATE
+from prunedge.rates import inherit_rate, rate_of, refuse_one_class, taught, with_rate
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.resumption import change, note_computing, rule_of
 from prunedge.runs import SEEN, Run, create, open_run, writing
@@ -37,7 +39,7 @@ from prunedge.seals import Broken, check, file_digest
 from prunedge.seen import refuse_seen
 from prunedge.spans import chapter, span, timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.train import Engine, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
 from prunedge.verdict import metrics_of, on_test
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
         _begin(run, data, engine, watch)
     recipe = Recipe(**run.recipe)
     steps = run.steps()
-    refuse_one_class(steps[0], data.classes, kept_rate(run))
+    refuse_one_class(steps[0], data.classes, taught(run))
     rule = rule_of(recipe)
     shop = replace(
         _workshop(with_rate(recipe, run), data, engine, watch, teacher=run.load_first() if recipe.distill else None),
@@ -151,7 +153,7 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     if start:
         source = open_run(start)
         origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
-        refuse_one_class(source.best(), data.classes, kept_rate(source))
+        refuse_one_class(source.best(), data.classes, taught(source, start))
         network = source.load()
     else:
         network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
@@ -173,7 +175,7 @@ def _every_class(recipe: Recipe, data: Dataset) -> None:
     for name, split in (("validation", data.val), ("test", data.test)):
         absent = [label for place, label in enumerate(data.classes) if all(sample.label != place for sample in split.samples)]
         if recipe.metric == "auroc" and absent:
-            remedy = "use --metric accuracy, or give it pictures of that class"
+            remedy = f"use {option('metric', 'accuracy')}, or give it pictures of that class"
             raise PrunedgeError(
                 f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
             )
@@ -189,15 +191,15 @@ def _suited(recipe: Recipe, network: nn.Module, data: Dataset) -> None:
         _matching(recipe, graph)
     refuse_unjudged(network, graph, recipe.criterion)
     if recipe.regularise == "bn-l1":
-        refuse_without_norms(network, graph, "--regularise bn-l1", remedy="use another, such as group-lasso")
+        refuse_without_norms(network, graph, option("regularise", "bn-l1"), remedy="use another, such as group-lasso")
 
 
 def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
     """A pattern that matches nothing is a typing error: what was to be kept out would be pruned."""
     for pattern in recipe.keep_out:
         if not any(Limits((pattern,)).excludes(group) for group in graph.groups):
-            remedy = f"`prunedge groups --model {recipe.model}` lists them"
-            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where="--keep-out", remedy=remedy)
+            remedy = f"`{command('groups', '--model', recipe.model)}` lists them"
+            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where=option("keep_out"), remedy=remedy)
 
 
 @timed("load")
@@ -232,7 +234,6 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
     for line in note_computing(run, torch.get_num_threads(), ranks.size(), engine.accelerator):
         log.warning("%s", line)
-    watch.tell(run.computed_with())
     run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
     return data, engine
 
@@ -253,9 +254,10 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         )
         rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, lr=rate.lr, engine=engine, seed=recipe.seed, progress=watch.progress,
+            network, data, epochs=recipe.train_epochs, rate=rate, engine=engine, seed=recipe.seed, progress=watch.progress,
             pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
             collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            lowered=lambda lower: _lowered(run, lower, keeper, watch),
         )  # fmt: skip
         turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
     _keep(run, turn, watch)
@@ -264,6 +266,13 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         source = origin.open_start(run)
         inherit_rate(run, source)
         run.share_network(source)
+
+
+def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
+    """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the one before, to the same result."""
+    keeper.forget()
+    run.write(RATE, rate.to_json())
+    watch.tell(rate.sentence())
 
 
 def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
@@ -305,8 +314,7 @@ def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teach
         rebuild(recipe.model, data.classes), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
         batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
     )  # fmt: skip
-    if teacher is not None:
-        finetune = replace(finetune, distill=recipe.distill)
+    finetune = replace(finetune, called="finetune_lr", distill=recipe.distill if teacher is not None else 0.0)
     schedule = recipe.schedule_epochs or recipe.train_epochs
     if recipe.rewind and schedule > recipe.epochs:
         finetune = replace(finetune, start=1 - recipe.epochs / schedule)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prunedge import ranks
+from prunedge.advice import option
 from prunedge.compensate import How, compensate
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, follow, trace
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 HALVINGS = 3
 NOTHING_LEFT = "no channel is left"
+COLLAPSED = "every validation picture gets the same answer"
 GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
 
 
@@ -61,14 +63,18 @@ class Rule:
     def judged(self, first: Step, after: Metrics | Step, sources: Sequence[str | None], start: Step | None = None) -> tuple[bool, str]:
         """Whether a network with these validation metrics (or a step's) keeps the rule, and what is to be said about it.
 
-        `first` is the unpruned network, `start` the one that the run began with where that is another.
+        `first` is the unpruned network, `start` the one that the run began with where that is another. A network that answers one class
+        whatever it sees breaks every rule, unless one of these did so already: nothing is left in it that could be pruned.
         """
         value = after.metric_after if isinstance(after, Step) else after.value(self.metric)
+        only = after.only if isinstance(after, Step) else only_answer(after)
         drop = 100 * (first.metric_after - value)
         # 0.0 - drop: nobody wants to read -0.00
         said = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
         if start is not None:
             said += f", {100 * (value - start.metric_after):+.2f} against the start's"
+        if only is not None and first.only is None and (start is None or start.only is None):
+            return False, f"{said}: {COLLAPSED}"
         if self.confidence is None:
             keeps = drop <= self.max_drop + 1e-9
             return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
@@ -257,11 +263,14 @@ def decide(steps: Sequence[Step], rule: Rule, first: Step | None = None) -> Go |
     if rule.target_latency is not None and good.latency_ms is not None and good.latency_ms <= rule.target_latency:
         return Stop(f"target reached: {good.latency_ms:.3g} ms on the device", good.index)
     if rule.max_steps is not None and len(steps) - 1 >= rule.max_steps:
-        return Stop(f"{rule.max_steps} steps done (--max-steps)", good.index)
+        return Stop(f"{rule.max_steps} steps done ({option('max_steps')})", good.index)
     broken = sum(not step.accepted for step in steps[rule.judged_from :])
     if broken > HALVINGS:
         share = rule.step / 2**HALVINGS
-        return Stop(f"even a step of {share:.2%} of the channels drops {rule.metric} by more than {rule.max_drop:g} points", good.index)
+        drops = f"drops {rule.metric} by more than {rule.max_drop:g} points"
+        if [step for step in steps if not step.accepted][-1].reason.endswith(COLLAPSED):
+            drops = f"leaves a network of which {COLLAPSED}"
+        return Stop(f"even a step of {share:.2%} of the channels {drops}", good.index)
     return Go(rule.step / 2**broken)
 
 
@@ -340,8 +349,8 @@ def prune(
         refuse_without_norms(network, trace(network, data.example()), "regularise='bn-l1'", remedy="use another, such as group-lasso")
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
-        data, engine, finetune or FitRecipe(metric=metric), criterion, epochs, seed, limits=limits or Limits(), extra_rounds=extra_rounds,
-        ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
+        data, engine, replace(finetune or FitRecipe(metric=metric), called="finetune_lr"), criterion, epochs, seed,
+        limits=limits or Limits(), extra_rounds=extra_rounds, ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
     start = baseline(shop, network, rule)
@@ -492,10 +501,11 @@ class _Choosing:
         if 2 * len(bound) <= len(free):
             return ""
         cap = limits.most(share)
-        said = f"the limit --cap {cap:g} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        named = option("cap", float(f"{cap:g}"))
+        said = f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
         if cap <= share:
-            return f"{said}, and no step of {share:g} can compare them; leave --cap out, or set it well above --step"
-        return f"{said}; a larger --cap lets the scores decide, a smaller --step asks for less at once"
+            return f"{said}, and no step of {share:g} can compare them; leave {option('cap')} out, or set it well above {option('step')}"
+        return f"{said}; a larger {option('cap')} lets the scores decide, a smaller {option('step')} asks for less at once"
 
     def faster(self, network: nn.Module, surgery: Surgery, share: float) -> tuple[Surgery, float | None, float]:
         """The removal, its milliseconds on the device and its share; a larger one where that was no faster, an empty one where none is."""

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from prunedge.advice import command
 from prunedge.chain import Chain, Cut, Link
 from prunedge.errors import RunError
 from prunedge.files import written
@@ -17,7 +18,7 @@ def open_start(run: Run) -> Run:
     """The run that this one goes on from; RunError when it is gone before this one has begun."""
     start = Path(run.recipe["start"])
     if not (start / "recipe.toml").is_file():
-        remedy = f"put it back, or begin anew from another run: prunedge prune --from RUN --out {run.path}-again"
+        remedy = f"put it back, or begin anew from another run: {command('prune', '--from', 'RUN', '--out', f'{run.path}-again')}"
         raise RunError(f"the run that this one was to go on from is gone: {start}", where=run.path, remedy=remedy)
     return open_run(start)
 

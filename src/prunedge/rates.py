@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from prunedge import ranks
+from prunedge.advice import option
 from prunedge.data import Dataset
 from prunedge.errors import TrainError
 from prunedge.loop import Step
@@ -14,7 +15,7 @@ from prunedge.recipe import Recipe
 from prunedge.runs import Run
 from prunedge.train import Engine, FitRecipe, Rate, transfer_rate
 from prunedge.train.fit import Progress
-from prunedge.train.oneclass import told_of_one_class
+from prunedge.train.oneclass import Taught, told_of_one_class
 
 NAME = "lr.json"
 
@@ -32,7 +33,7 @@ def rate_of(
         return kept
     recipe = Recipe(**run.recipe)
     if recipe.lr is not None:
-        rate = Rate(recipe.lr, "given with --lr")
+        rate = Rate(recipe.lr, "as it was asked for")
     elif not recipe.train_epochs:
         rate = Rate(how.lr, "the usual one, since nothing was trained")
     else:
@@ -40,7 +41,7 @@ def rate_of(
         found = transfer_rate(network, data, how, pretrained=pretrained, engine=engine, seed=recipe.seed, progress=progress)
         rate = ranks.from_first(found)
     run.write(NAME, rate.to_json())
-    tell(rate.sentence())
+    tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
     return rate
 
 
@@ -62,8 +63,15 @@ def with_rate(recipe: Recipe, run: Run) -> Recipe:
     return recipe.model_copy(update={"finetune_lr": rate.lr})
 
 
-def refuse_one_class(step: Step, classes: Sequence[str], rate: Rate | None = None) -> None:
+def taught(run: Run, elsewhere: str | None = None) -> Taught:
+    """How a run's network was taught; `elsewhere` names the run where it is another that goes on from it."""
+    rate, recipe = kept_rate(run), run.recipe
+    epochs = recipe["schedule_epochs"] if recipe["start"] else recipe["train_epochs"]
+    return Taught(epochs, recipe["weights"] != "none", rate.lr if rate else None, elsewhere or recipe["start"])
+
+
+def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:
     """Raise TrainError where the network of a step answers one class whatever it sees: its channels tell nothing of the task."""
     if step.only is not None:
-        told, _, remedy = told_of_one_class(classes[step.only], rate.lr if rate else None).partition(": ")
+        told, _, remedy = told_of_one_class(classes[step.only], how).partition(": ")
         raise TrainError(told, remedy=remedy)

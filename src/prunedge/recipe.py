@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from prunedge.advice import option, speaking
 from prunedge.edge.pictures import parse_range
 from prunedge.errors import DataError, PrunedgeError
 
@@ -130,13 +131,14 @@ class Recipe(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            problems = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
+            problems = [_explain(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors()]
             raise PrunedgeError("; ".join(problems), where=where, remedy="mend these values") from None
 
     @classmethod
     def from_toml(cls, path: Path) -> Recipe:
         """The recipe in a file; PrunedgeError when it is no recipe."""
-        return cls.make(str(path), **read_toml(path, "recipe"))
+        with speaking("study"):  # a file's keys, not options
+            return cls.make(str(path), **read_toml(path, "recipe"))
 
     def to_toml(self) -> str:
         """TOML text: one key a line; what is not set is left out."""
@@ -178,9 +180,16 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _explain(place: tuple[int | str, ...], message: str, kind: str) -> str:
+def _explain(place: tuple[int | str, ...], message: str, kind: str, given: Any) -> str:
+    """A mistake, with the setting as the user calls it and the value that he gave."""
     name = ".".join(map(str, place))
     if kind == "extra_forbidden":
         near = get_close_matches(name, Recipe.model_fields, n=1)
         return f"unknown key '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
-    return f"{name}: {message[0].lower()}{message[1:]}"
+    said = f"{message[0].lower()}{message[1:]}"
+    if not place:  # of several settings together, which the message names
+        return said.removeprefix("value error, ")
+    if kind == "missing":
+        return f"{option(name)} is missing"
+    value = given if isinstance(given, (str, int, float)) else None
+    return f"{option(str(place[0]), value)}: {said}"

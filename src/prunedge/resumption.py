@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunedge import data as pictures
+from prunedge.advice import command, option
 from prunedge.errors import RunError
 from prunedge.loop import NOTHING_LEFT, Go, Rule, decide
 from prunedge.ranks import by_first, from_first
@@ -43,7 +44,7 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
     different = {key: value for key, value in given.items() if value != run.recipe[key]}
     fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
-        remedy = f"start a new run with prunedge prune --from {run.path}" if verb == "prune" else "start a new run"
+        remedy = f"start a new run with {command('prune', '--from', run.path)}" if verb == "prune" else "start a new run"
         raise RunError(f"{', '.join(fixed)} can't change in a run that has begun", where=run.path, remedy=remedy)
     return different
 
@@ -113,10 +114,11 @@ def _loaded(run: Run, recipe: Recipe) -> pictures.Dataset:
 
 def _agrees(run: Run, recipe: Recipe, changes: Mapping[str, Any], sources: Sequence[str | None]) -> None:
     """RunError where the changed rule speaks against what the run has done."""
-    remedy = f"start a new run with prunedge prune --from {run.path}, which may take back what this one has kept"
+    remedy = f"start a new run with {command('prune', '--from', run.path)}, which may take back what this one has kept"
     done = len(run.steps()) - 1
     if recipe.max_steps is not None and "max_steps" in changes and recipe.max_steps < done:
-        raise RunError(f"--max-steps {recipe.max_steps}: {done} steps are done already", where=run.path, remedy="give more, or none")
+        what = f"{option('max_steps', recipe.max_steps)}: {done} steps are done already"
+        raise RunError(what, where=run.path, remedy="give more, or none")
     if not {"max_drop", "confidence"} & set(changes):
         return
     for step in run.steps()[1:]:

@@ -23,11 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prunedge import seals, trust
+from prunedge.advice import command
 from prunedge.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.device import processor
 from prunedge.errors import RunError
 from prunedge.files import clear_below, held, is_ours, write_text, written, written_folder
 from prunedge.importance import Provenance, Scores
+from prunedge.kinds import instead
 from prunedge.loop import Checkpoint, Step, Stop, Turn, last_good
 from prunedge.models import rebuild
 from prunedge.plan import Plan
@@ -161,7 +163,7 @@ class Run:
 
     def how_to_go_on(self) -> str:
         """The command that goes on with the run."""
-        return f"prunedge {self.verb() or 'prune'} --resume {self.path}"
+        return command(self.verb() or "prune", "--resume", self.path)
 
     def resumptions(self) -> list[dict[str, Any]]:
         """What changed when the run was gone on with: after which step, and each key with its old and new value."""
@@ -466,7 +468,8 @@ def open_run(path: Path | str) -> Run:
     """The run in a folder; RunError when there is none."""
     folder = Path(path)
     if not (folder / "recipe.toml").is_file():
-        raise RunError("not a run folder (it holds no recipe.toml)", where=folder, remedy="name the folder that --out made")
+        why, remedy = instead(folder, "recipe.toml", "name the folder that --out made")
+        raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
     sign = _sign_of(folder / "recipe.toml")
     run = Run(folder, Recipe.from_toml(folder / "recipe.toml").model_dump(), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.

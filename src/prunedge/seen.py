@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from prunedge import data as pictures
+from prunedge.advice import option
 from prunedge.data import Dataset, Split
 from prunedge.data.cache import digests_of
 from prunedge.errors import PrunedgeError
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import Run, open_run
 
-# What decides on which side a picture lies, and how its option is called.
-SIDES = {"data": "DATA", "seed": "--seed", "folds": "--folds", "fold": "--fold", "group_by": "--group-by"}
+# What decides on which side a picture lies.
+SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
 def refuse_seen(recipe: Recipe, data: Dataset) -> list[str]:
@@ -88,7 +89,7 @@ def _refuse_common(recipe: Recipe, run: Run, theirs: Dataset, ours: Dataset) -> 
         f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation pictures taught the network that this "
         f"run starts from, so that its figures would be too good"
     )
-    others = [option for key, option in SIDES.items() if getattr(recipe, key) != run.recipe[key]]
+    others = ["DATA" if key == "data" else option(key) for key in SIDES if getattr(recipe, key) != run.recipe[key]]
     keep = f"keep the split of that run, without {', '.join(others)}; or" if others else "put its pictures back as they were; or"
-    taken = "--from" if recipe.start else "--weights"
+    taken = option("start" if recipe.start else "weights")
     raise PrunedgeError(what, where=run.path, remedy=f"{keep} train anew on this split, without {taken}")

@@ -31,6 +31,7 @@ from prunedge.graph.undisturbed import copied, refresh, undisturbed
 from prunedge.graph.ways import Beside, other_ways, watching
 from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
+from prunedge.shown import by_kind
 from prunedge.spans import timed
 from prunedge.trouble import pass_on
 
@@ -118,7 +119,8 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
             break
         small, verdict, pinned = search.with_pins(rest)
     if refused:
-        log.warning("left whole, could not be proven: %s", ", ".join(refused))
+        for line in by_kind(refused):
+            log.warning("left whole, could not be proven: %s", line)
     return Surgery(small, rest, refused, verdict.difference)
 
 

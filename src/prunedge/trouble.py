@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MEMORY = "there is not enough memory"
-_FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads), and try again"
+_FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads)"
 # What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
 _OF_THE_FILE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EOVERFLOW, errno.ESPIPE}
@@ -58,7 +58,7 @@ def machine_trouble(error: BaseException, where: object = None) -> MachineError 
     trouble = machine_error(error, where=where)
     if trouble is None or not isinstance(error, OSError) or error.errno in (None, errno.ENOMEM, errno.EAGAIN):
         return trouble
-    return MachineError(f"can't be read now ({trouble.what})", where=where, remedy=f"{trouble.remedy}, and try again")
+    return MachineError(f"can't be read now ({trouble.what})", where=where, remedy=trouble.remedy)
 
 
 def pass_on(error: BaseException, *, where: object = None) -> None:

@@ -74,7 +74,7 @@ def test_eight_bits_are_as_they_were_and_take_no_range(tmp_path: Path) -> None:
     with Image.open(first) as opened:
         np.testing.assert_array_equal(found.train.pixels([0])[0], np.asarray(opened))
     assert load(tmp_path / "d", size=32, range="0:255").fingerprint == found.fingerprint
-    with pytest.raises(DataError, match="--range 0:4095 is for greys of more than eight bits"):
+    with pytest.raises(DataError, match="range='0:4095' is for greys of more than eight bits"):
         load(tmp_path / "d", size=32, range="0:4095")
 
 
@@ -119,7 +119,7 @@ def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(kinds: t
             target = tmp_path / "d" / file.parent.name / f"{place}_{file.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             file.rename(target)
-    with pytest.raises(DataError, match=r"24 pictures of .* and 24 pictures of .* no range of greys in common.*--range LOW:HIGH"):
+    with pytest.raises(DataError, match=r"24 pictures of .* and 24 pictures of .* no range of greys in common.*range='LOW:HIGH'"):
         load(tmp_path / "d", size=32)
     found = load(tmp_path / "d", size=32, range="900:1200")
     assert found.greys == Greys(900, 1200, mixed="tiny" in kinds)

@@ -127,7 +127,7 @@ def test_all_unreadable_pictures_are_named_at_once(tmp_path: Path, caplog: pytes
     message = str(caught.value)
     assert "3 of 41 pictures can't be read" in message
     assert all(name in message for name in ("crack/000.png (", "crack/001.png (empty file)", "sound/002.jpg ("))
-    assert "--skip-unreadable" in message and "\n" not in message
+    assert "skip_unreadable=True" in message and "\n" not in message
     data = load(tmp_path, size=16, skip_unreadable=True)
     assert [path.name for path in data.skipped] == ["000.png", "001.png", "002.jpg"]
     assert sum(map(len, data.splits().values())) == 38
@@ -238,5 +238,5 @@ def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) ->
         train, val, test = sources_of(part)
         assert not (train & val or train & test or val & test) and len(part.val)
     assert len({part.fingerprint for part in parts}) == 4 and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
-    with pytest.raises(DataError, match=r"fold 4 of 4 \(--fold\): give at least 2 folds, and one from 0 to folds - 1"):
+    with pytest.raises(DataError, match=r"fold 4 of 4 \(fold=\): give at least 2 folds, and one from 0 to folds - 1"):
         load(file, size=16, folds=4, fold=4)

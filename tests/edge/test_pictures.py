@@ -78,7 +78,7 @@ def test_values_that_are_no_numbers_are_one_line(value: float, tmp_path: Path) -
 def test_without_a_range_deep_greys_are_refused_and_with_one_eight_bits_are(tmp_path: Path) -> None:
     deep, shallow = save(tmp_path / "p.png", RAMP, "png"), tmp_path / "q.png"
     Image.fromarray(RAMP.astype(np.uint8)).save(shallow)
-    with pytest.raises(DeepGreys, match=r"p\.png.*--range LOW:HIGH"):
+    with pytest.raises(DeepGreys, match=r"p\.png.*range='LOW:HIGH'"):
         read_picture(deep, SIDE)
     with pytest.raises(DataError, match=r"eight bits; the network learned from greys of more.*q\.png"):
         read_picture(shallow, SIDE, Greys(0, 4095))
@@ -104,7 +104,7 @@ def test_ranges_that_are_some(text: str, found: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "5:", ":5", "a:b", "9:5", "5:5", "nan:1", "0:inf", "0:1:2"])
 def test_ranges_that_are_none(text: str) -> None:
-    with pytest.raises(DataError, match="--range"):
+    with pytest.raises(DataError, match="range="):
         parse_range(text)
 
 
@@ -142,5 +142,5 @@ def test_numbers_of_a_tiff_that_nothing_reads_are_named(dtype: str, sample_forma
         with pytest.raises(DataError, match=f"{said}, which can't be read .*: save it with floats of 32 bits"):
             read()
     file.write_bytes(file.read_bytes()[:12])  # cut off before it tells
-    with pytest.raises(DataError, match="can't be decoded: cannot identify"):
+    with pytest.raises(DataError, match="can't be decoded: not a picture of a known format"):
         read_picture(file, 8, Greys(0, 1))

@@ -102,7 +102,7 @@ def test_integers_that_lose_too_much_are_refused(tmp_path: Path, monkeypatch: py
     scores = iter((0.9, 0.88))
     monkeypatch.setattr(Judged, "__call__", lambda self, network: (next(scores), self.truth))
     with pytest.raises(
-        ExportError, match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*--max-int8-drop"
+        ExportError, match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop="
     ):
         export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",), max_drop=1.0)
     assert list(tmp_path.iterdir()) == [] and module.SELFTEST_PICTURES

@@ -55,7 +55,7 @@ def test_a_function_of_the_users_is_called_with_the_number_of_classes(tmp_path: 
     assert build("mine_for_build:tiny", 3, "none")[1].out_features == 3
     with pytest.raises(ModelError, match="returned int"):
         build("mine_for_build:number", 3, "none")
-    with pytest.raises(WeightsError, match="--weights FILE"):
+    with pytest.raises(WeightsError, match="weights='FILE'"):
         build("mine_for_build:tiny", 3, "imagenet")
     with pytest.raises(ModelError, match="no_such_module"):
         build("no_such_module:tiny", 3, "none")
@@ -70,7 +70,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line_with_two_remedies(
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     for name in ("resnet18", "efficientnet_lite0"):
-        with pytest.raises(WeightsError, match=r"--weights FILE.*--weights none") as caught:
+        with pytest.raises(WeightsError, match=r"weights='FILE'.*weights='none'") as caught:
             build(name, 2, "imagenet")
         assert "\n" not in str(caught.value)
     assert capsys.readouterr().err == ""

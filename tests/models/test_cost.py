@@ -48,6 +48,6 @@ def test_the_network_and_the_random_state_stay_as_they_were() -> None:
 
 
 def test_a_picture_that_is_too_small_is_an_error_of_one_line() -> None:
-    with pytest.raises(ModelError, match=r"doesn't take a picture of 3x8x8.*--size") as caught:
+    with pytest.raises(ModelError, match=r"doesn't take a picture of 3x8x8.*size=") as caught:
         cost(build("inception_v3", 2, "none"), torch.zeros(1, 3, 8, 8))
     assert "\n" not in str(caught.value)

@@ -134,4 +134,4 @@ def test_old_files_of_torchvision_s_vision_transformers_fill_both(tmp_path: Path
 def test_what_is_another_function_is_refused_in_a_line(source: str, target: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as raised:
         build(target, CLASSES, sorted_file(random_network(source), tmp_path))
-    assert "--model" in str(raised.value) and "\n" not in str(raised.value)
+    assert "network" in str(raised.value) and "\n" not in str(raised.value)

@@ -77,6 +77,15 @@ def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
     assert "prunedge bench BUNDLE" in text and "time for a picture" not in text
 
 
+def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.path, copy := tmp_path / "run")
+    ratio = {"speedup": {"median": 1.3, "low": 0.9, "high": 1.6}}
+    bundles = [{"latency_ms": {"median": ms}, "runtime": "onnxruntime"} for ms in (2.32, 2.40)]
+    open_run(copy).write("bench.json", {**BENCH, "bundles": bundles, "ratios": [ratio]})
+    text = write_report(open_run(copy)).read_text(encoding="utf-8")
+    assert "not told apart" in text and "2.32 ms → 2.40 ms" in text and "1.3 ×" not in text
+
+
 def test_nothing_comes_from_elsewhere(run: Run) -> None:
     text = re.sub(r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)

@@ -51,7 +51,7 @@ def test_lists_of_lists_vary_what_is_a_list_itself() -> None:
     [
         ('model = "resnet18"\ncriterium = "taylor"', "unknown key 'criterium' .did you mean 'criterion'..; data is missing"),
         ('data = "x"\nmodel = "resnet18"\nepochs = []', "epochs: an empty list leaves nothing to run"),
-        ('data = "x"\nmodel = "resnet18"\nepochs = [1, 0]', "epochs: input should be greater than or equal to 1"),
+        ('data = "x"\nmodel = "resnet18"\nepochs = [1, 0]', r"`epochs = 0`: input should be greater than or equal to 1"),
         ('data = "x"\nmodel = "resnet18"\nfolds = [2, 3]', "folds: give one number"),
         ('data = "x"\nmodel = "resnet18"\nkind = "quiz"', "unknown kind 'quiz'"),
         ('data = "x"\nmodel = "resnet18"\nbench = -1', "bench = -1"),

@@ -61,5 +61,7 @@ def test_nobody_listens(name: str, verb: Callable[[Path], tuple[object, ...]], r
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: No space left on device (the output): free space there"), done.stderr
     line = " ".join(f"'{word}'" for word in command)
-    closed = subprocess.run(["sh", "-c", f"{line} >&- 2>&- <&-"], capture_output=True)
-    assert closed.returncode == 0
+    closed = subprocess.run(["sh", "-c", f"{line} >&- <&-"], capture_output=True, text=True)
+    assert closed.returncode == 2 and closed.stderr.count("\n") == 1, closed.stderr
+    assert closed.stderr.startswith("error: standard output is closed: open it"), closed.stderr
+    assert subprocess.run(["sh", "-c", f"{line} >&- 2>&- <&-"]).returncode == 2

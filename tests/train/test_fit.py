@@ -154,7 +154,7 @@ def test_no_epochs_only_measure() -> None:
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
-    with pytest.raises(TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try --lr 0\.01"):
+    with pytest.raises(TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try lr=0\.01"):
         fit(
             network(),
             [(torch.full((8, 3, 16, 16), torch.inf), TRAIN[0][1])],

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,7 @@ def test_the_same_rate_is_found_twice_and_the_network_stays_as_it_was(tmp_path: 
     assert found[0] == found[1] and found[0].curve != found[2].curve
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random)
-    assert f"{found[0].lr:g}" in found[0].sentence() and "--lr" in found[0].sentence()
+    assert f"{found[0].lr:g}" in found[0].sentence()
 
 
 class Scaled(nn.Module):
@@ -114,7 +116,7 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
 def test_few_pictures_are_enough_or_said_to_be_too_few(tmp_path: Path) -> None:
     data = lines(tmp_path / "lines", count=12)
     assert find_rate(network(), data.train.take(8), RECIPE, engine=make_engine(), seed=0).steps >= 8
-    with pytest.raises(TrainError, match="--lr"):
+    with pytest.raises(TrainError, match="lr="):
         find_rate(network(), data.train.take(3), RECIPE, engine=make_engine(), seed=0)
 
 
@@ -131,6 +133,59 @@ def test_transfer_finds_a_rate_for_pretrained_weights_alone(tmp_path: Path) -> N
 
     assert len(titles(True, None)) >= 3
     assert not titles(False, None) and not titles(True, 0.01)
+
+
+FOUND = Rate(0.003, "found", ((0.001, 0.6), (0.003, 0.5), (0.01, 0.55)), 0.7, 8)
+
+
+def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
+    """Trainings at this rate or a higher one end in a network with one answer; gives the rates of those that are made."""
+    rates: list[float] = []
+    transfer_module = sys.modules["prunedge.train.transfer"]  # the package has a function of that name
+    fit = transfer_module.fit
+
+    def silenced(net: nn.Module, train: object, *, recipe: FitRecipe, **how: object) -> object:
+        rates.append(recipe.lr)
+        fitted = fit(net, train, recipe=recipe, **how)
+        confusion = ((5, 0), (5, 0)) if recipe.lr >= from_rate else ((5, 0), (0, 5))
+        with torch.no_grad():
+            next(net.parameters()).add_(1.0)
+        return replace(fitted, val=replace(fitted.val, confusion=confusion))
+
+    monkeypatch.setattr(transfer_module, "fit", silenced)
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("from_rate", "tried"), [(1.0, [0.003]), (0.003, [0.003, 0.001]), (0.001, [0.003, 0.001, 0.0003]), (0.0, [0.003, 0.001, 0.0003])]
+)
+def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
+    from_rate: float, tried: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, heard = lines(tmp_path / "lines"), []
+    rates = silencing(monkeypatch, from_rate)
+    net = network()
+    first = {name: one.clone() for name, one in net.state_dict().items()}
+    how = {"epochs": 1, "engine": make_engine(), "seed": 0, "pretrained": True, "batch_size": 8}
+    transfer(net, data, rate=FOUND, lowered=heard.append, **how)
+    assert rates == tried and [rate.lr for rate in heard] == tried[1:]
+    for rate in heard:
+        assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
+        assert "every validation picture got the same answer" in rate.sentence()
+    # From the same weights as the first training: what a training from them at the last rate alone gives.
+    again = network()
+    again.load_state_dict(first)
+    transfer(again, data, rate=replace(FOUND, lr=tried[-1], silenced=(1.0, 1.0)), **how)
+    assert all(torch.equal(again.state_dict()[name], one) for name, one in net.state_dict().items())
+
+
+def test_a_rate_that_was_given_is_never_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = silencing(monkeypatch, 0.0)
+    how = {"epochs": 1, "engine": make_engine(), "seed": 0, "batch_size": 8}
+    data = lines(tmp_path / "lines")
+    transfer(network(), data, rate=Rate(0.003, "as it was asked for"), pretrained=True, **how)
+    transfer(network(), data, lr=0.01, pretrained=True, **how)
+    assert rates == [0.003, 0.01]
 
 
 def found_together() -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from prunedge import __version__, ranks
+from prunedge.advice import command, speak
 from prunedge.errors import MachineError, PrunedgeError
 from prunedge.shown import Lines, shown
 from prunedge.trouble import machine_error
@@ -42,7 +45,9 @@ HIDDEN = ("probe",)  # for prunedge itself
 # What torchrun may start: several processes of the others would write the same files.
 DIVIDED = ("train", "prune")
 REPORT_AFTER_S = 3.0
-AGAIN = ("demo", "audit", "inspect", "study")  # go on when the same command is given again
+AGAIN = ("demo", "audit", "inspect", "study", "agent")  # go on when the same command is given again
+DEMO = "demo-run"  # where `demo` writes without --out
+_SO_FAR = "; what was finished is kept"
 
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}
@@ -95,6 +100,7 @@ def _obey(tokens: list[str]) -> None:
     """Run the verb that the command line names."""
     from cyclopts import CycloptsError
 
+    speak("command", tokens[0] if tokens else None)
     is_first = ranks.rank() == 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
@@ -111,9 +117,9 @@ def _obey(tokens: list[str]) -> None:
     except CycloptsError as error:
         _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
     except MachineError as error:
-        _fail(" ".join(str(error).split()) + _once_mended(tokens))
+        _fail(_one_line(error) + _once_mended(tokens))
     except PrunedgeError as error:
-        _fail(" ".join(str(error).split()))
+        _fail(_one_line(error))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(missing) or ("prune" if missing in TRAINING else None)
@@ -126,18 +132,30 @@ def _obey(tokens: list[str]) -> None:
         trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
         if trouble is None:
             raise
-        _fail(" ".join(str(trouble).split()) + _once_mended(tokens))
+        _fail(_one_line(trouble) + _once_mended(tokens))
 
 
 def _open_streams() -> None:
-    """Let standard streams that were closed lead nowhere: the first file to be opened would else take their number and their output."""
+    """Put something in the place of standard streams that were closed: the first file to be opened would else take their number.
+
+    Errors lead nowhere then; results can't be written (`_Closed`).
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    if sys.stdout is None:
+        sys.stdout = _Closed()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+class _Closed(io.TextIOBase):
+    """A standard output that was closed: nobody would see the result, which is said instead of passed over."""
+
+    def write(self, text: str) -> int:
+        """Raise MachineError."""
+        raise MachineError("standard output is closed", remedy="open it, or send the result to a file or to /dev/null")
 
 
 def _is_of_output(error: BaseException) -> bool:
@@ -160,19 +178,43 @@ def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:
 
 def _once_mended(tokens: Sequence[str]) -> str:
     """What goes on with a command that the machine could not end."""
-    said = _how_to_go_on(tokens)
-    return said if ": go on with " in said else ", and give the same command again"
+    kept = _to_resume(tokens)
+    return f"; go on with {kept}" if kept else ", and give the same command again"
 
 
 def _how_to_go_on(tokens: Sequence[str]) -> str:
     """What an interrupted command leaves, and what goes on with it."""
     verb = tokens[0] if tokens else ""
-    if verb not in DIVIDED:
-        return "; what was finished is kept: the same command goes on" if verb in AGAIN else "; what was finished is kept"
+    if (kept := _to_resume(tokens)) is not None:
+        folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out") or ""
+        return f"{_SO_FAR if _has_kept(folder) else '; nothing is finished yet'}: go on with {kept}"
+    if verb in AGAIN and _has_begun(verb, tokens):
+        return f"{_SO_FAR}: the same command goes on"
+    return " before there was anything to keep: give the same command again"
+
+
+def _to_resume(tokens: Sequence[str]) -> str | None:
+    """The command that goes on with the run that was being written; None where there is none yet."""
+    verb = tokens[0] if tokens else ""
     folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out")
-    if folder is None or not os.path.isfile(os.path.join(folder, "recipe.toml")):
-        return " before there was anything to keep: give the same command again"
-    return f"; what was finished is kept: go on with prunedge {verb} --resume {folder}"
+    if verb not in DIVIDED or folder is None or not os.path.isfile(os.path.join(folder, "recipe.toml")):
+        return None
+    return command(verb, "--resume", folder)
+
+
+def _has_kept(run: str) -> bool:
+    """Whether a run has a network already, or an epoch of the first training."""
+    return any(os.path.exists(os.path.join(run, name)) for name in ("history.jsonl", "training.safetensors"))
+
+
+def _has_begun(verb: str, tokens: Sequence[str]) -> bool:
+    """Whether what the verb writes is there: some name the folder themselves, or write nothing."""
+    if verb == "agent":
+        return True  # its queue
+    folder = _value_of(tokens, "--out") or (DEMO if verb == "demo" else None)
+    if folder is None and verb == "audit":
+        folder = next((os.path.join(token, "audit") for token in tokens[1:] if os.path.isdir(os.path.join(token, "audit"))), None)
+    return folder is not None and ("://" in folder or (os.path.isdir(folder) and bool(os.listdir(folder))))
 
 
 def _value_of(tokens: Sequence[str], option: str) -> str | None:
@@ -183,6 +225,11 @@ def _value_of(tokens: Sequence[str], option: str) -> str | None:
         if token.startswith(f"{option}="):
             return token.partition("=")[2]
     return None
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says, in a line; spaces stay as they are, since a path or a command to copy may hold several."""
+    return re.sub(r"\s*[\n\r\v\f]\s*", " ", str(error)).strip()
 
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:

@@ -164,6 +164,7 @@ def _table(result: BenchResult) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
+    from prunedge.edge.speeds import speed_of
 
     limits = {"cpus": "limited to {} processor(s)", "memory_mb": "limited to {} MB of data"}
     about = ", ".join([f"{result.device['cores']} core(s)", *(limits[key].format(value) for key, value in result.limits.items())])
@@ -191,9 +192,10 @@ def _table(result: BenchResult) -> None:
     if all(one["joules"] is not None for one in result.bundles):
         rows.append(("energy a picture, mJ", [f"{1e3 * one['joules']:.1f}" for one in result.bundles]))
     if result.ratios:
-        speeds = [one["speedup"] for one in result.ratios]
-        rows.append(("times faster", ["", *(f"{one['median']:.2f}" for one in speeds)]))
-        rows.append(("  in blocks", ["", *(f"{one['low']:.2f} to {one['high']:.2f}" for one in speeds)]))
+        record = result.to_json()
+        speeds = [speed_of(record, place) for place in range(1, len(result.bundles))]
+        rows.append(("by the median", ["", *(one.said() for one in speeds)]))
+        rows.append(("  ratio in blocks", ["", *(one.bounds() for one in speeds)]))
         words = {"memory": "times less memory", "size": "times smaller", "macs": "times fewer MACs", "energy": "times less energy"}
         keys = [key for key in words if all(key in one for one in result.ratios)]
         rows += [(words[key], ["", *(f"{one[key]:.1f}" for one in result.ratios)]) for key in keys]

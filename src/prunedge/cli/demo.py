@@ -31,6 +31,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     from prunedge.cli.prune import sentence, watch
     from prunedge.data import write_elpv
     from prunedge.deliver import time_bundles
+    from prunedge.edge.speeds import speed_of
     from prunedge.job import prune, resume
     from prunedge.recipe import Recipe
     from prunedge.report import write_report
@@ -53,10 +54,9 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     if json:
         print_json({**run.summary(), "report": str(page)})
         return
-    before, after = (found["latency_ms"]["median"] for found in measured.bundles)
-    speed = measured.ratios[0]["speedup"]["median"]
+    speed = speed_of(measured.to_json())
     tell(sentence(run).rsplit("\n", 1)[0])
-    tell(f"ONNX Runtime, 1 thread, batch 1: {before:.2f} ms -> {after:.2f} ms for a picture ({speed:.1f} x faster)")
+    tell(f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> {speed.after_ms:.2f} ms for a picture ({speed.said()})")
     tell(f"report: {page}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from prunedge.advice import command
 from prunedge.cli.console import split
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def export(
         return
     for target, form in bundle.manifest.forms.items():
         tell(f"{bundle.path}: {target}, {bundle.size_bytes(target) / 1e6:.2f} MB, {_said(form)}")
-    tell(f"next: prunedge bench {bundle.path}")
+    tell(f"next: {command('bench', bundle.path)}")
 
 
 def _said(form: Form) -> str:

@@ -7,6 +7,8 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prunedge.advice import command
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,5 +44,5 @@ def opened_to_resume(resume: Path, out: Path | None, verb: str) -> Run:
         return run
     remedy = run.how_to_go_on()
     if made_by == "train" and run.steps():
-        remedy = f"it has ended: prunedge prune --from {resume} --out {resume}-pruned"
+        remedy = f"it has ended: {command('prune', '--from', resume, '--out', f'{resume}-pruned')}"
     raise RunError(f"`prunedge {made_by}` made this run", where=resume, remedy=remedy)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from prunedge.advice import command
+
 
 def patches(
     photos: Path,
@@ -93,4 +95,4 @@ def patches(
         if names:
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
             tell(f"left out: {len(names):,} photographs {why}: {shown}")
-    tell(f"next: prunedge check {out}")
+    tell(f"next: {command('check', out)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from prunedge.advice import command
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ def sentence(run: Run) -> str:
         *_resumed(run),
         *([f"stopped: {stop}"] if stop else []),
         *([run.computed_with()] if run.computed_with() else []),
-        f"next: prunedge export {run.path} --out {run.path}/bundle; prunedge report {run.path}",
+        f"next: {command('export', run.path, '--out', run.path / 'bundle')}; {command('report', run.path)}",
     ]
     return "\n".join(lines)
 
@@ -336,8 +337,12 @@ def _origin(run: Run) -> list[str]:
 
 def _faster(first: Step, best: Step) -> list[str]:
     """What the device that steered says."""
+    from prunedge.edge.speeds import in_words
+
     before, after = first.latency_ms, best.latency_ms
-    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({before / after:.1f} x faster)"] if before and after else []
+    if not before or not after or first == best:
+        return []
+    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({in_words(before / after)})"]
 
 
 def _resumed(run: Run) -> list[str]:
@@ -384,7 +389,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
 
     def on_step(step: Step) -> None:
         if not quiet:
-            verdict = "" if step.accepted else "  taken back"
+            verdict = "" if step.accepted else f"  taken back: {step.reason}"
             say(
                 f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, {step.macs / 1e6:,.1f} million MACs, "
                 + (f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else "")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+if TYPE_CHECKING:
+    from prunedge.loop import Step
+    from prunedge.runs import Run
+
 
 def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """The result of a run in a screen: the unpruned network, the best, and each step.
+    """The result of a run in a screen: the unpruned network, the best, and each step; of `train` what it reached.
 
     A run that went on from one that was pruned is compared with both: the first network of the chain, and its start.
 
@@ -22,20 +26,53 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     json
         Print everything as JSON.
     """
-    from rich.table import Table
-
-    from prunedge.cli.console import out, print_json, tell
+    from prunedge.cli.console import print_json, tell
+    from prunedge.cli.prune import sentence
+    from prunedge.cli.train import trained
     from prunedge.runs import open_run
+    from prunedge.shown import by_kind
 
     opened = open_run(run)
     if json:
         print_json(opened.summary())
         return
-    from prunedge.cli.prune import sentence
+    best = opened.best()
+    if opened.verb() == "train":
+        _told(opened)
+        tell(trained(opened))
+        return
+    _table(opened, best)
+    for step in opened.steps():
+        if step.limited:
+            tell(f"step {step.index}: {step.limited}")
+        if not step.accepted:
+            tell(f"step {step.index}: taken back: {step.reason}")
+    for line in by_kind({one["name"]: one["reason"] for one in opened.steps()[-1].frozen}):
+        tell(f"left whole: {line}")
+    _told(opened)
+    tell(sentence(opened))
+    if opened.test() is None:
+        tell(f"this run has not ended: unless a process works on it, go on with {opened.how_to_go_on()}")
+
+
+def _told(run: Run) -> None:
+    """Where its weights and its learning rate come from."""
+    from prunedge.cli.console import tell
     from prunedge.models import Loaded
     from prunedge.train import Rate
 
-    best, metric = opened.best(), opened.recipe["metric"]
+    for told in (run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)):
+        if told is not None:
+            tell(told.sentence())
+
+
+def _table(opened: Run, best: Step) -> None:
+    """Each step in a line, the best in bold."""
+    from rich.table import Table
+
+    from prunedge.cli.console import out
+
+    metric = opened.recipe["metric"]
     table = Table(title=f"{opened.recipe['model']}, {opened.recipe['criterion']}; {metric} on validation data before and after fine-tuning")
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
@@ -49,12 +86,3 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
             style="bold" if name == str(best.index) else ("dim" if not step.accepted else None),
         )  # fmt: skip
     out.print(table)
-    for step in opened.steps():
-        if step.limited:
-            tell(f"step {step.index}: {step.limited}")
-    for told in (opened.read_as("weights.json", Loaded.from_json), opened.read_as("lr.json", Rate.from_json)):
-        if told is not None:
-            tell(told.sentence())
-    tell(sentence(opened))
-    if opened.test() is None:
-        tell(f"this run has not ended: unless a process works on it, go on with {opened.how_to_go_on()}")

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from prunedge.advice import command, speak
 from prunedge.cli.console import split
+from prunedge.shown import by_kind, kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prunedge.study import Book, Counts, Grid
     from prunedge.study.summary import Line
     from prunedge.study.table import Row
@@ -226,6 +230,7 @@ def grid(file: Path, *, where: Where) -> None:
     """
     from prunedge.study import Grid
 
+    speak("study")  # what is to be mended stands in the file
     _run(Grid.from_toml(file), where)
 
 
@@ -358,8 +363,8 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
     for title, names in (("running", counts.running), ("left", counts.left)):
         for name in names:
             tell(f"{title}: {name}")
-    for name, why in counts.failed.items():
-        tell(f"failed: {name}: {why}")
+    for line in by_kind(counts.failed):
+        tell(f"failed: {line}")
 
 
 def said(counts: Counts) -> str:
@@ -370,17 +375,13 @@ def said(counts: Counts) -> str:
 
 def _run(grid: Grid, where: Where) -> None:
     from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.data.listing import list_data
-    from prunedge.data.places import is_url
     from prunedge.errors import PrunedgeError
     from prunedge.study import create, run
-    from prunedge.study.grid import trials
+    from prunedge.study.check import check
     from prunedge.study.local import NOT_NOTED
 
     engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
-    for data in sorted({trial.recipe.data for trial in trials(grid)}):
-        if engine.name == "local" and not is_url(data):
-            list_data(data)  # better said before processes are started that all fail
+    check(grid, here=engine.name == "local")
     book = create(where.out, grid)
     if not where.json:
         say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
@@ -396,13 +397,21 @@ def _run(grid: Grid, where: Where) -> None:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
-        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: prunedge report {where.out}")
+        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: {command('report', where.out)}")
     if counts.failed:
-        name, why = next(iter(counts.failed.items()))
-        raise PrunedgeError(f"{len(counts.failed)} trials failed, {name} first: {why}", remedy="mend it and give the same command again")
+        raise PrunedgeError(_failures(counts.failed, where.out), remedy="mend it and give the same command again")
     if counts.left:
         what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
         raise PrunedgeError(what, remedy="mend it and give the same command again")
+
+
+def _failures(failed: Mapping[str, str], out: str) -> str:
+    """How many trials failed and why, the reason of the first one; others are told elsewhere."""
+    count, first = len(failed), next(iter(failed))
+    alike = next(names for names in kinds(failed) if first in names)
+    (why,) = by_kind({name: failed[name] for name in alike})
+    rest = f"; {count - len(alike)} for other reasons, see {command('study', 'status', out)}" if count > len(alike) else ""
+    return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
 
 
 def _values(common: Common | None) -> dict[str, Any]:

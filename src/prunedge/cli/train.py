@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from prunedge.advice import command
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def train(
     if json:
         print_json(run.summary())
     else:
-        tell(_sentence(run))
+        tell(trained(run))
 
 
 def beside_majority(run: Run, step: Step) -> str:
@@ -161,16 +162,16 @@ def beside_majority(run: Run, step: Step) -> str:
 
 def one_class(run: Run, step: Step) -> str | None:
     """What to say of a network that answers one class alone."""
-    from prunedge.rates import kept_rate
+    from prunedge.rates import taught
     from prunedge.train.oneclass import told_of_one_class
 
     if step.only is None:
         return None
-    rate = kept_rate(run)
-    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], rate.lr if rate else None)}"
+    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], taught(run))}"
 
 
-def _sentence(run: Run) -> str:
+def trained(run: Run) -> str:
+    """The result of a training, and what to do next."""
     step, metric = run.steps()[0], run.recipe["metric"]
     size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
     span = run.recipe["range"]
@@ -181,4 +182,4 @@ def _sentence(run: Run) -> str:
     ]
     if (mind := one_class(run, step)) is not None:
         return "\n".join([*lines, mind])
-    return "\n".join([*lines, f"next: prunedge prune --from {run.path} --out {run.path}-pruned"])
+    return "\n".join([*lines, f"next: {command('prune', '--from', run.path, '--out', f'{run.path}-pruned')}"])

@@ -13,10 +13,10 @@ from time import sleep
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from prunedge.data.shards import read_member
-from prunedge.edge.pictures import DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
+from prunedge.edge.pictures import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError, MachineError
 from prunedge.trouble import machine_trouble
 
@@ -113,7 +113,7 @@ def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = No
 
 def reason(error: Exception, *files: Path | None) -> str:
     """The decoder's words, without the paths that the caller names anyway."""
-    text = error.what if isinstance(error, DataError) else str(error)
+    text = error.what if isinstance(error, DataError) else UNKNOWN_FORMAT if isinstance(error, UnidentifiedImageError) else str(error)
     for file in files:
         text = text.replace(repr(str(file)), "the file").replace(str(file), "the file")
     return " ".join(text.removeprefix("can't be decoded: ").split()) or type(error).__name__

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from prunedge.advice import option
 from prunedge.data.cache import fingerprint
 from prunedge.data.cached import cached, keep_cached
 from prunedge.data.decode import Progress, at_once, tried
@@ -92,11 +93,11 @@ def choose_range(
         return Greys(*given, mixed=not all(shade.is_deep for shade in readable))
     trained = [(shade, labels[i]) for i in training if isinstance(shade := shades[i], Shade) and shade.is_deep]
     if not trained:
-        remedy = "say what is black and white: --range LOW:HIGH"
+        remedy = f"say what is black and white: {option('range', 'LOW:HIGH')}"
         raise DataError("no training picture has greys of more than eight bits, others have", where=where, remedy=remedy)
     found = usual_range([shade for shade, _ in trained], [label for _, label in trained])
     if told := mixture(Counter(shade.depth for shade in readable)):
-        remedy = "give the deep ones' by --range LOW:HIGH (eight bits keep 0 to 255), or save all pictures alike"
+        remedy = f"give the deep ones' by {option('range', 'LOW:HIGH')} (eight bits keep 0 to 255), or save all pictures alike"
         error = MixedGreys(f"{told} have no range of greys in common", where=where, remedy=remedy)
         error.deep = (found.low, found.high)
         raise error
@@ -106,7 +107,7 @@ def choose_range(
 def refuse_idle_range(given: tuple[float, float] | None, where: object) -> None:
     """DataError when a range is given for a set of eight-bit pictures alone, unless it is theirs."""
     if given is not None and given != (0, 255):
-        what = f"--range {Greys(*given)} is for greys of more than eight bits, and these pictures have eight"
+        what = f"{option('range', str(Greys(*given)))} is for greys of more than eight bits, and these pictures have eight"
         raise DataError(what, where=where, remedy="leave it out")
 
 

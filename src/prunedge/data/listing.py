@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from prunedge.advice import command
 from prunedge.data.decode import Progress
 from prunedge.data.places import is_url, written
 from prunedge.data.rows import LAYOUT, SPLIT_NAMES, Listing, Row, finish
@@ -15,6 +16,7 @@ from prunedge.data.shard_listing import are_shards, list_shards, shards_in
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.pictures import SUFFIXES
 from prunedge.errors import DataError, MachineError
+from prunedge.kinds import TEXT, kind_of_file, kind_of_folder
 from prunedge.trouble import machine_trouble
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,28 @@ def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: P
         return list_shards(text, cache_dir=cache_dir, progress=progress)
     if not path.exists():
         raise DataError("no such file or folder", where=data, remedy=LAYOUT)
+    _refuse_other_files(path)
     return list_manifest(path)
+
+
+def _refuse_ours(root: Path) -> None:
+    """DataError for a folder that prunedge made for something else: the pictures of an inspection are drawn over."""
+    if (found := kind_of_folder(root)) is None:
+        return
+    kind, remedy = found
+    if kind == "a run":
+        remedy = f"{command('prune', '--from', root, '--out', f'{root}-pruned')} goes on from it, {command('show', root)} shows it"
+    raise DataError(f"this is {kind}, not a folder of pictures", where=root, remedy=remedy)
+
+
+def _refuse_other_files(file: Path) -> None:
+    """DataError for a file that is no table of pictures, before its bytes are taken for lines of one."""
+    try:
+        kind = kind_of_file(file)
+    except OSError as error:
+        raise machine_trouble(error, file) or DataError(f"can't be read ({error.strerror})", where=file, remedy=LAYOUT) from None
+    if kind is not None and kind != TEXT:
+        raise DataError(f"this is {kind}, not a set of pictures", where=file, remedy=LAYOUT)
 
 
 def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
@@ -60,6 +83,8 @@ def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progr
     if empty:
         log.warning("%s: left out for holding no pictures: %s", root, ", ".join(empty))
     folders = {name: found for name, found in folders.items() if found}
+    if not folders or (root / "inspection.json").is_file():
+        _refuse_ours(root)
     if SPLIT_NAMES.keys() & {"train", "training"} & {name.lower() for name in folders}:
         return finish(root, list(_split_rows(root, folders)))
     rows = [_row(root, path, label) for label, found in folders.items() for path in found]
@@ -137,7 +162,7 @@ def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     yield Path(level.path, name)
     except OSError as error:
-        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that, and try again") from None
+        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that") from None
     if deep is None:
         _tell_deep(folder, left_out)
 

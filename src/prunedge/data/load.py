@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prunedge.advice import option
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress
@@ -112,14 +113,14 @@ def _load(
     fold: tuple[int, int] | None = None,
 ) -> Dataset:
     if fold is not None and not (fold[1] >= 2 and 0 <= fold[0] < fold[1]):
-        raise DataError(f"fold {fold[0]} of {fold[1]}", where="--fold", remedy="give at least 2 folds, and one from 0 to folds - 1")
+        raise DataError(f"fold {fold[0]} of {fold[1]}", where=option("fold"), remedy="give at least 2 folds, and one from 0 to folds - 1")
     if min(shares) <= 0 or sum(shares) >= 1:
         what = f"shares of val {shares[0]} and test {shares[1]} leave nothing for one of the splits"
         raise DataError(what, remedy="both must be above 0 and below 1 together")
     if seed < 0:
-        raise DataError(f"a seed of {seed}", where="--seed", remedy="give a whole number of at least 0")
+        raise DataError(f"a seed of {seed}", where=option("seed"), remedy="give a whole number of at least 0")
     if size < 1:
-        raise DataError(f"pictures of {size} pixels", where="--size", remedy="give a size of at least 1")
+        raise DataError(f"pictures of {size} pixels", where=option("size"), remedy="give a size of at least 1")
     span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
 
@@ -169,7 +170,8 @@ def _readable(listing: Listing, unreadable: dict[int, str], skip: bool) -> list[
     bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(unreadable.items())]
     if bad and not skip:
         what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
-        raise DataError(what, where=listing.where, remedy="replace or remove them, or go on without them: --skip-unreadable")
+        remedy = f"replace or remove them, or go on without them: {option('skip_unreadable', True)}"
+        raise DataError(what, where=listing.where, remedy=remedy)
     for line in bad:
         log.warning("skipped an unreadable picture: %s", line)
     return [i for i in range(len(listing.rows)) if i not in unreadable]

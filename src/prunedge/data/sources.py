@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prunedge.advice import option
 from prunedge.data.rows import Listing, Row
 from prunedge.errors import DataError
 
@@ -27,12 +28,12 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
         pattern = re.compile(group_by)
     except re.error as error:
         remedy = r"give 'parent' or a pattern such as '(IMG_\d+)'"
-        raise DataError(f"'{group_by}' is no regular expression: {error}", where="--group-by", remedy=remedy) from None
+        raise DataError(f"'{group_by}' is no regular expression: {error}", where=option("group_by"), remedy=remedy) from None
     found = [_match(pattern, row) for row in listing.rows]
     missed = [row.name for row, source in zip(listing.rows, found, strict=True) if not source]
     if missed:
         what = f"'{group_by}' doesn't match {len(missed)} of {len(found)} pictures, {missed[0]} first"
-        raise DataError(what, where="--group-by", remedy="it is searched in the path relative to DATA, with slashes")
+        raise DataError(what, where=option("group_by"), remedy="it is searched in the path relative to DATA, with slashes")
     return tuple(found)
 
 
@@ -53,7 +54,7 @@ def _parents(listing: Listing) -> tuple[str, ...]:
     own = Counter(parent == row.label for parent, row in zip(parents, listing.rows, strict=True))
     if own[True]:
         what = f"the parent folder of {own[True]} pictures is their class folder, not a photograph"
-        raise DataError(what, where="--group-by parent", remedy="give a regular expression on the file name, such as '(IMG_\\d+)'")
+        raise DataError(what, where=option("group_by", "parent"), remedy="give a regular expression on the file name, such as '(IMG_\\d+)'")
     return parents
 
 

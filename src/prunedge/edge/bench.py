@@ -19,6 +19,7 @@ from prunedge.edge.device import device, metered, state
 from prunedge.edge.folders import walk
 from prunedge.edge.pictures import SUFFIXES, read_picture
 from prunedge.edge.profile import PASSES, WARMUP, Call, profile_of
+from prunedge.edge.speeds import speedup
 from prunedge.errors import BundleError, DataError
 
 BLOCKS = 12
@@ -48,8 +49,8 @@ class BenchResult:
 
     `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one batch), `throughput` (pictures a second
     by batch size), `peak_rss_mb` (10^6 bytes), `size_mb` (the network's files), `load_seconds`, `self_test` (its answers here beside those
-    where it was exported) and `joules` for a picture where the device has a counter. `ratios` compare each with the first, block by
-    block of an interleaved run: `speedup` median, low and high (10th and 90th percentile of the blocks), `memory`, `size`, `macs`.
+    where it was exported) and `joules` for a picture where the device has a counter. `ratios` compare each with the first:
+    `speedup` (`speeds.speedup`: of the medians, with the percentiles of the interleaved blocks), `memory`, `size`, `macs`.
     `before` and `after` say what temperature, clock and throttling were. Decoding is not timed. `profile` says for each where its time went
     (`profile.profile_of`), where that was asked for.
     """
@@ -228,10 +229,8 @@ def _ratios(figures: list[dict[str, Any]], blocks: list[list[list[float]]]) -> l
     """What each but the first has over the first."""
     first, found = figures[0], []
     for other, theirs in zip(figures[1:], blocks[1:], strict=True):
-        pairs = np.array([sum(a) / sum(b) for a, b in zip(blocks[0], theirs, strict=True)])
-        speedup = {"median": float(np.median(pairs)), "low": float(np.percentile(pairs, 10)), "high": float(np.percentile(pairs, 90))}
         ratios = {"memory": first["peak_rss_mb"] / other["peak_rss_mb"], "size": first["size_mb"] / other["size_mb"]}
         if first["joules"] and other["joules"]:
             ratios["energy"] = first["joules"] / other["joules"]
-        found.append({"speedup": speedup, **ratios, "macs": first["macs"] / max(1, other["macs"])})
+        found.append({"speedup": speedup(blocks[0], theirs), **ratios, "macs": first["macs"] / max(1, other["macs"])})
     return found

@@ -13,9 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prunedge import seals
+from prunedge.advice import command
 from prunedge.edge.pictures import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
+from prunedge.kinds import instead
 from prunedge.shown import shown
 from prunedge.systems import sync_open_file
 
@@ -163,7 +165,8 @@ class Bundle:
         name = target or self.target
         if name not in self.manifest.forms:
             there = ", ".join(self.manifest.forms)
-            raise BundleError(f"the bundle holds no '{name}'", where=self.path, remedy=f"it holds {there}; prunedge export --format {name}")
+            remedy = f"it holds {there}; {command('export', 'RUN', '--format', name)} makes it"
+            raise BundleError(f"the bundle holds no '{name}'", where=self.path, remedy=remedy)
         return self.manifest.forms[name]
 
     def network(self, target: str | None = None) -> Path:
@@ -225,7 +228,10 @@ def sha256(file: Path) -> str:
 def _manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
-        raise BundleError(f"not a bundle (it holds no {MANIFEST})", where=folder, remedy="name the folder that `prunedge export` made")
+        why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
+        if (folder / "recipe.toml").is_file():
+            remedy = f"{command('export', folder, '--out', 'BUNDLE')} makes one of it"
+        raise BundleError(f"not a bundle ({why})", where=folder, remedy=remedy)
     try:
         if file.stat().st_size > LARGEST_MANIFEST:
             raise BundleError("the manifest is too large to be one", where=file, remedy="don't trust this bundle")

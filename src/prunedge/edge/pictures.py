@@ -12,6 +12,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from prunedge.advice import option
 from prunedge.errors import DataError
 from prunedge.trouble import machine_trouble
 
@@ -39,6 +40,7 @@ SWAPPED = frozenset({5, 6, 7, 8})  # the orientations that swap width and height
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF's tag for the kind of its numbers, and two's complement
 _BITS, _BIG_TIFF = 258, 43  # the tag for their bits; and what tells a TIFF of more than 4 GB, whose header is longer
 _NUMBERS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex whole numbers", 6: "complex numbers"}
+UNKNOWN_FORMAT = "not a picture of a known format, or its beginning is damaged"
 STRANGE_REMEDY = "save it with floats of 32 bits, or with whole numbers of 8 or 16"
 
 
@@ -58,7 +60,8 @@ class Greys:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             what = f"a range of greys from {self.low:g} to {self.high:g}"
-            raise DataError(what, where="--range", remedy="give two finite numbers, the lower one first: --range 0:4095")
+            remedy = f"give two finite numbers, the lower one first: {option('range', '0:4095')}"
+            raise DataError(what, where=option("range"), remedy=remedy)
 
     def __str__(self) -> str:
         """As `--range` takes it, to the last bit."""
@@ -71,8 +74,8 @@ def parse_range(text: str) -> tuple[float, float]:
     try:
         found = Greys(float(low), float(high if colon else ""))
     except ValueError:
-        remedy = "write it as LOW:HIGH, the stored values that become black and white: --range 0:4095"
-        raise DataError(f"'{text}' is no range of greys", where="--range", remedy=remedy) from None
+        remedy = f"write it as LOW:HIGH, the stored values that become black and white: {option('range', '0:4095')}"
+        raise DataError(f"'{text}' is no range of greys", where=option("range"), remedy=remedy) from None
     return found.low, found.high
 
 
@@ -115,7 +118,10 @@ def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None =
         if isinstance(error, UnidentifiedImageError) and (kind := strange_numbers(path)) is not None:
             raise DataError(f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY) from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
-        raise DataError(f"can't be decoded: {why}", where=path, remedy="replace or remove it, or use --skip-unreadable") from None
+        if isinstance(error, UnidentifiedImageError):
+            why = UNKNOWN_FORMAT
+        remedy = f"replace or remove it, or use {option('skip_unreadable', True)}"
+        raise DataError(f"can't be decoded: {why}", where=path, remedy=remedy) from None
 
 
 def squared(picture: Image.Image, size: int) -> np.ndarray:
@@ -238,7 +244,7 @@ def rgb(picture: Image.Image, greys: Greys | None = None) -> Image.Image:
         if greys is None:
             raise DeepGreys(
                 "greys of more than eight bits, and nothing says which of them are black and white",
-                remedy="say it by --range LOW:HIGH (0:4095 for 12 bits)",
+                remedy=f"say it by {option('range', 'LOW:HIGH')} (0:4095 for 12 bits)",
             )
         return Image.fromarray(eight_bits(np.asarray(picture), greys)).convert("RGB")
     if greys is not None and not greys.mixed:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, GreyRange, View, open_bundle, write_manifest
 from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys
 from prunedge.edge.runtime import TOLERANCE, compare
@@ -70,7 +71,7 @@ def export_bundle(
     unknown = [name for name in formats if name not in TARGETS]
     if unknown or not formats:
         raise ExportError(
-            f"unknown format '{unknown[0]}'" if unknown else "no format", where="--format", remedy=f"choose {', '.join(TARGETS)}"
+            f"unknown format '{unknown[0]}'" if unknown else "no format", where=option("format"), remedy=f"choose {', '.join(TARGETS)}"
         )
     target = Path(out)
     _refuse_full(target)
@@ -159,7 +160,8 @@ def _judged(target: Target, found: Network, source: Source, judge: Judge | None)
     if lost > judge.max_drop + 1e-9:
         raise ExportError(
             f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data ({before:.1%} -> {after:.1%}), more than "
-            f"{judge.max_drop:g}", where=TARGETS[target.name].file, remedy="allow more with --max-int8-drop, or leave this format out",
+            f"{judge.max_drop:g}", where=TARGETS[target.name].file, 
+            remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )  # fmt: skip
     return {f"{judge.metric}_float": before, judge.metric: after, "agreement": float((labels == answers).mean()), "pictures": len(labels)}
 

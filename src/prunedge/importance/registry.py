@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, Self, cast, overload
 import torch
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.activation import (
@@ -132,7 +133,7 @@ def find(name: str) -> Criterion:
         _own(name)
     if name not in CRITERIA:
         near = get_close_matches(name, CRITERIA, n=3, cutoff=0.3) or sorted(CRITERIA)
-        raise PrunedgeError(f"unknown criterion '{name}'", where="--criterion", remedy=f"use one of {', '.join(near)}")
+        raise PrunedgeError(f"unknown criterion '{name}'", where=option("criterion"), remedy=f"use one of {', '.join(near)}")
     return CRITERIA[name]
 
 
@@ -155,7 +156,7 @@ def _own(name: str) -> None:
     except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
         raise PrunedgeError(
             f"can't import {module_name}: {error}",
-            where="--criterion",
+            where=option("criterion"),
             remedy="write it as package.module:name, run where it can be imported",
         ) from error
     function = getattr(module, short, None)
@@ -165,7 +166,7 @@ def _own(name: str) -> None:
         criterion(name)(function)
     else:
         remedy = "name a function, or what its @criterion(...) says"
-        raise PrunedgeError(f"{module_name} has no criterion '{short}'", where="--criterion", remedy=remedy)
+        raise PrunedgeError(f"{module_name} has no criterion '{short}'", where=option("criterion"), remedy=remedy)
 
 
 def gathered_while_training(name: str, graph: ChannelGraph) -> GradientCollector | None:

@@ -20,7 +20,9 @@ import torch
 from torch import nn
 
 from prunedge import trust
+from prunedge.advice import option
 from prunedge.errors import ModelError, WeightsError
+from prunedge.models.opening import refuse_other_files
 from prunedge.models.start import calm_head, initialise
 from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.spans import timed
@@ -108,6 +110,17 @@ def _start_afresh(net: nn.Module, fresh: Sequence[str], head: Callable[[], froze
     calm_head(net, [name for name in fresh if name in final])
 
 
+def refuse_unknown(name: str, weights: str) -> None:
+    """Raise ModelError for a network's name that nobody knows, WeightsError for weights that it can't have; nothing is built or read."""
+    maker = _maker(name)
+    if weights == "none":
+        return
+    if weights != "imagenet":
+        refuse_other_files(weights)
+    elif maker.own:
+        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy=_others())
+
+
 def known_names() -> tuple[str, ...]:
     """List every name that `build` knows, torchvision's and timm's, sorted."""
     import timm
@@ -159,7 +172,7 @@ def _timms(name: str) -> Maker:
 
     def download(net: nn.Module) -> dict[str, torch.Tensor]:
         if not timm.models.is_model_pretrained(name):
-            raise WeightsError(f"timm has no ImageNet weights for {name}", remedy="use --weights FILE or --weights none")
+            raise WeightsError(f"timm has no ImageNet weights for {name}", remedy=_others())
         with _one_clear_line(name), _offline_unless_hub_answers():
             trained = timm.create_model(name, pretrained=True)
         cfg = getattr(trained, "pretrained_cfg", {})
@@ -189,7 +202,7 @@ def _users(name: str) -> Maker:
         return net
 
     def download(net: nn.Module) -> dict[str, torch.Tensor]:
-        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy="use --weights FILE or --weights none")
+        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy=_others())
 
     return Maker(name, make, download, own=True)
 
@@ -227,7 +240,7 @@ def _one_clear_line(name: str) -> Iterator[None]:
         log.debug("download of %s failed", name, exc_info=True)
         raise WeightsError(
             f"the ImageNet weights of {name} can't be downloaded ({type(error).__name__})",
-            remedy="give a file that you have with --weights FILE, or start from random weights with --weights none",
+            remedy=f"{_others()}: a file that you have, or random weights",
         ) from error
 
 
@@ -262,3 +275,8 @@ def working_directory_importable() -> Iterator[None]:
 
 def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(abs(a - b) < 0.02 for a, b in zip(one, other, strict=True))
+
+
+def _others() -> str:
+    """Where a network's weights come from, if not from its library."""
+    return f"use {option('weights', 'FILE')} or {option('weights', 'none')}"

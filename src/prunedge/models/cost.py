@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunedge.advice import option
 from prunedge.errors import ModelError
 from prunedge.trouble import pass_on
 
@@ -55,7 +56,7 @@ def _macs(net: nn.Module, picture: torch.Tensor) -> int:
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise ModelError(
                 f"{type(net).__name__} doesn't take a picture of {_shape(picture)}: {reason}",
-                remedy="choose another --size (many networks need at least 32, Inception 75, transformers their own)",
+                remedy=f"choose another {option('size')} (many networks need at least 32, Inception 75, transformers their own)",
             ) from error
     return counter.get_total_flops() // 2
 

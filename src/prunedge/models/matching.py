@@ -215,7 +215,7 @@ def _renaming(missing: Sequence[str], found: _Try, theirs: Shapes, own: Shapes) 
         return ""
     pairs = [(_common([*used]).rstrip("."), _common([*found.pairs]).rstrip(".")), *((names[0], ours) for ours, names in alike.items())]
     said = listed([f"{given} to {ours}" for given, ours in pairs if given != ours])
-    return f"if it is this network under other names, rename its tensors: {said}; otherwise choose the --model that they were saved from"
+    return f"if it is this network under other names, rename its tensors: {said}; otherwise choose the network that they were saved from"
 
 
 def _is_another_head(given: Shape, own: Shape) -> bool:
@@ -268,8 +268,8 @@ def _common(names: Sequence[str]) -> str:
 
 
 PRUNED = (
-    "start from the weights before the pruning; or write a function(num_classes) that builds the pruned network, and give --model "
-    "yourmodule:function; networks that prunedge pruned go on with --from RUN"
+    "start from the weights before the pruning; or write a function(num_classes) that builds the pruned network, and give "
+    "yourmodule:function as the network; networks that prunedge pruned go on with --from RUN"
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from prunedge.errors import PrunedgeError, WeightsError
+from prunedge.kinds import MISNAMED, PACKED, kind_of_file
 from prunedge.trouble import machine_trouble, pass_on
 
 State = dict[str, torch.Tensor]
@@ -89,11 +90,17 @@ def open_weights(path: str | Path) -> Found:
     What `prunedge.models.read_weights` says of files holds here. Raises WeightsError.
     """
     file = _file_in(Path(path))
+    _refuse_others(file)
     if file.suffix == ".safetensors":
         return Found(_checked(_safetensors(file), file, ""))
     found = _torchs(file)
     entry, others = _entry(found, file)
     return Found(_checked(_at(found, entry), file, ".".join(entry)), ".".join(entry), others)
+
+
+def refuse_other_files(path: str | Path) -> None:
+    """Raise WeightsError where there is no such file or folder, or its first bytes show that it holds no weights."""
+    _refuse_others(_file_in(Path(path)))
 
 
 def _file_in(path: Path) -> Path:
@@ -114,10 +121,7 @@ def _safetensors(file: Path) -> State:
     try:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
-        if (trouble := machine_trouble(error, file)) is not None:
-            raise trouble from None
-        what = f"the file can't be read as weights ({type(error).__name__})"
-        raise WeightsError(what, where=file, remedy="was it cut short? copy or download it again") from error
+        raise _unreadable(file, error) from error
 
 
 def _torchs(file: Path) -> object:
@@ -135,6 +139,21 @@ def _torchs(file: Path) -> object:
     except Exception as error:  # zip, header and decoding errors of torch
         pass_on(error)
         raise _unreadable(file, error) from error
+
+
+def _refuse_others(file: Path) -> None:
+    """WeightsError for what its first bytes show to be no weights at all: torch would take it for a pickle, and warn of its code."""
+    try:
+        kind = kind_of_file(file)
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    if kind is not None and kind not in PACKED and kind != MISNAMED:
+        raise _no_weights(kind, file)
+
+
+def _no_weights(kind: str, file: Path) -> WeightsError:
+    remedy = "name a .pth or .safetensors file, a run or a bundle"
+    return WeightsError(f"this is {kind}, not a file of weights", where=file, remedy=remedy)
 
 
 def _foreign_globals(file: Path) -> list[str]:
@@ -169,6 +188,8 @@ def _refuse_programs(file: Path) -> None:
 def _unreadable(file: Path, error: Exception) -> PrunedgeError:
     if (trouble := machine_trouble(error, file)) is not None:
         return trouble
+    if kind_of_file(file) == MISNAMED:
+        return _no_weights(MISNAMED, file)
     remedy = "was it cut short? copy or download it again"
     if kind := FOREIGN.get(file.suffix.lower()):
         remedy = f"it looks like {kind}: write its weights as a torch state dict (.pth) or as .safetensors"

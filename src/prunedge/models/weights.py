@@ -19,15 +19,15 @@ from prunedge.models.opening import State, open_weights
 
 log = logging.getLogger(__name__)
 
-# How libraries call a tensor that all their networks of a kind have, and what to give as --model instead.
+# How libraries call a tensor that all their networks of a kind have, and what network to ask for instead.
 LAYOUTS = (
-    ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (--model vit_b_16)"),
+    ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (vit_b_16)"),
     ("encoder.layer.0.attention.", "transformers' networks (load them there, save what timm/NAME or a function of yours expects)"),
-    ("blocks.0.attn.qkv.", "timm's vision transformers (--model timm/NAME)"),
-    ("stages.0.blocks.0.", "timm's networks (--model timm/NAME)"),
-    ("layers.0.blocks.0.attn.", "timm's Swin transformers (--model timm/NAME)"),
-    ("features.0.0.", "torchvision's networks (--model NAME without timm/)"),
-    ("conv_stem.", "timm's networks (--model timm/NAME)"),
+    ("blocks.0.attn.qkv.", "timm's vision transformers (timm/NAME)"),
+    ("stages.0.blocks.0.", "timm's networks (timm/NAME)"),
+    ("layers.0.blocks.0.attn.", "timm's Swin transformers (timm/NAME)"),
+    ("features.0.0.", "torchvision's networks (without timm/)"),
+    ("conv_stem.", "timm's networks (timm/NAME)"),
 )
 HALF = (torch.float16, torch.bfloat16, torch.float64)
 
@@ -139,8 +139,8 @@ def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], 
     """Which network to choose instead, as far as the names tell; or else what is `known` to help."""
     for sign, library in LAYOUTS:
         if any(sign in name for name in state) and not any(sign in name for name in own):
-            return f"the names are those of {library}; choose the --model that they were saved from"
-    return known or "choose the --model that they were saved from"
+            return f"the names are those of {library}; choose the network that they were saved from"
+    return known or "choose the network that they were saved from"
 
 
 def _converted(found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from prunedge import advice
 from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.report.figures import CONFIG
@@ -23,7 +24,7 @@ def render(template: str, **values: Any) -> str:
         loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=_visible,
     )  # fmt: skip
-    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **values)
+    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), prunedge=advice.command, **values)
 
 
 def _visible(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,18 +11,23 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge import advice
 from prunedge.audit import kept_audit
 from prunedge.chain import Reference
 from prunedge.data.decode import source_of
 from prunedge.edge.pictures import Greys, parse_range, read_picture
+from prunedge.edge.speeds import speed_of
 from prunedge.errors import DataError
 from prunedge.loop import Step
 from prunedge.models import Loaded
 from prunedge.profile import OTHER, bench_profile_of, profile_of
+from prunedge.rates import taught
 from prunedge.report import figures
 from prunedge.report.html import drawn, render, save
 from prunedge.runs import Run
+from prunedge.shown import by_kind
 from prunedge.train import Rate
+from prunedge.train.oneclass import told_of_one_class
 
 MOST_MISTAKES = 24
 THUMBNAIL = 160
@@ -47,12 +51,13 @@ def write_report(run: Run) -> Path:
         named=_named(run), computed=run.computed_with(),
         resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
         bench=bench, metric=recipe["metric"],
-        stop=run.stopped(), cards=cards(first, best, recipe["metric"], test, bench),
+        stop=run.stopped(),
+        cards=cards_of_training(first, recipe["metric"]) if run.verb() == "train" else cards(first, best, recipe["metric"], test, bench),
         figures=_figures(told, best, recipe, kept_audit(run.path / "audit"), run.read("latency.json")),
-        time=_time(run, steps), layers=_layers(run),
+        time=_time(run, steps), layers=_layers(run), taken_back=taken_back(steps), left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),
-        command=command(recipe, run.path), facts=_facts(recipe), machine=run.read("environment.json") or {},
+        command=command(recipe, run.path, run.verb()), facts=_facts(recipe), machine=run.read("environment.json") or {},
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, run.path / "report.html")
@@ -66,7 +71,8 @@ def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapp
         "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[], unknown=False,
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
         trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
-        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], mistakes=thumbnails((test or {}).get("mistakes", [])),
+        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], taken_back=taken_back(steps), left_whole=left_whole(steps),
+        mistakes=thumbnails((test or {}).get("mistakes", [])),
         controls=[], begun={"weights": None, "rate": None, "majority": None, "one_class": []},
         command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
@@ -117,15 +123,24 @@ def cards(first: Step, best: Step, metric: str, test: Mapping[str, Any] | None, 
         )
     )
     if bench and bench.get("ratios"):
-        before, after = (one["latency_ms"]["median"] for one in bench["bundles"][:2])
-        speed, place = bench["ratios"][0]["speedup"], bench["device"]
+        speed, place = speed_of(bench), bench["device"]
         threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
         note = (
             f"{place['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
-            f"ratio {speed['low']:.1f} to {speed['high']:.1f} over interleaved blocks"
+            f"medians; ratio over interleaved blocks {speed.bounds()}"
         )
-        found.append(card("time for a picture", f"{before:.2f} ms", f"{after:.2f} ms", faster(speed["median"]), note))
+        title = "time for a picture" if bench["batch"] == 1 else f"time for {bench['batch']} pictures"
+        found.append(card(title, f"{speed.before_ms:.2f} ms", f"{speed.after_ms:.2f} ms", speed.said("×"), note))
     return found
+
+
+def cards_of_training(step: Step, metric: str) -> list[dict[str, str]]:
+    """The same of a network that was trained, and not pruned yet."""
+    return [
+        card(metric, "", "", f"{step.metric_after:.1%}", "validation split; the test split is kept for the result of a pruning"),
+        card("size", "", "", f"{step.size_mb:.1f} MB", "float32 weights, 1 MB = 10⁶ bytes"),
+        card("work", "", "", f"{step.macs / 1e6:,.0f}", "million multiply-accumulates for one picture"),
+    ]
 
 
 def against(references: Sequence[Reference], best: Step, metric: str, test: Mapping[str, Any] | None) -> list[dict[str, str]]:
@@ -140,6 +155,16 @@ def against(references: Sequence[Reference], best: Step, metric: str, test: Mapp
     return found
 
 
+def taken_back(steps: Sequence[Step]) -> list[str]:
+    """Why each step that was taken back was."""
+    return [f"Step {step.index} was taken back: {step.reason}" for step in steps if not step.accepted]
+
+
+def left_whole(steps: Sequence[Step]) -> list[str]:
+    """The groups that keep all their channels, and why: a line for each kind of reason."""
+    return by_kind({one["name"]: one["reason"] for one in steps[-1].frozen})
+
+
 def _named(run: Run) -> list[tuple[str, Step]]:
     """Every row of the table of steps with its name."""
     references = run.references()
@@ -147,11 +172,6 @@ def _named(run: Run) -> list[tuple[str, Step]]:
     before = [("first, unpruned", one.step) for one in references[:-1]]
     start, *later = run.steps()
     return [*before, ("start" if was_pruned else "unpruned", start), *((str(step.index), step) for step in later)]
-
-
-def faster(ratio: float) -> str:
-    """A ratio of times in words."""
-    return f"{ratio:.1f} × faster" if ratio >= 1 else f"{1 / ratio:.1f} × slower"
 
 
 def _looked(test: Mapping[str, Any]) -> str:
@@ -189,6 +209,8 @@ def _figures(
             ),
             *made,
         ]
+    else:
+        made = []  # nothing went anywhere
     if latency is not None and all(step.latency_ms for step in steps):
         made.append(_against_latency(steps, metric, drop, latency))
         if latency["table"]["staircases"]:
@@ -260,12 +282,12 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the network started from and how it was taught, and what to mind of its answers."""
     classes, weights, rate = run.recipe["classes"], run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)
-    one = {"the unpruned network": first.only, "the result": best.only}
+    only = first.only if best.only is None else best.only
     return {
         "weights": weights.sentence() if weights else None,
         "rate": rate.sentence() if rate else None,
         "majority": None if first.majority is None or first.largest is None else (classes[first.largest], first.majority),
-        "one_class": [f"{name} answers '{classes[only]}' for every validation picture" for name, only in one.items() if only is not None],
+        "one_class": [] if only is None else [told_of_one_class(classes[only], taught(run))],
     }
 
 
@@ -289,23 +311,30 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
     return {"shown": shown, "gone": gone, "count": len(mistakes)}
 
 
-def command(recipe: Mapping[str, Any], path: Path) -> str:
-    """The command that repeats the run."""
+OF_TRAIN = (
+    "size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range", "metric", "precision", "batch_size", "augment", "train_epochs",
+    "lr", "regularise", "strength",
+)  # fmt: skip
+
+
+def command(recipe: Mapping[str, Any], path: Path, verb: str | None = "prune") -> str:
+    """The command that repeats the run, which `train` or `prune` (`verb`) made."""
+    is_training = verb == "train"
     words = [
-        "prunedge",
-        "prune",
+        "train" if is_training else "prune",
         recipe["data"],
         *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
     ]
     skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs", "judged_from"}
     for key, value in recipe.items():
-        if key in skipped or value is None or value is False or (recipe["start"] and key in ("train_epochs", "lr")):
+        elsewhere = (recipe["start"] and key in ("train_epochs", "lr")) or (is_training and key not in OF_TRAIN)
+        if key in skipped or elsewhere or value is None or value is False:
             continue
-        flag = f"--{key.replace('_', '-')}"
+        flag = "--epochs" if is_training and key == "train_epochs" else f"--{key.replace('_', '-')}"
         for one in value if isinstance(value, list) else [value]:
             # A number that begins with a minus would be taken for a flag.
             words += [flag] if one is True else [f"{flag}={one}"] if str(one).startswith("-") else [flag, str(one)]
-    return " ".join(shlex.quote(word) for word in [*words, "--out", f"{path.name}-again"])
+    return advice.command(*words, "--out", f"{path.name}-again")
 
 
 def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:

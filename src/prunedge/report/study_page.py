@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
-import shlex
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prunedge import advice
+from prunedge.edge.speeds import speed_of
 from prunedge.files import write_text
 from prunedge.report.html import render, save
-from prunedge.report.page import card, faster
+from prunedge.report.page import card
 from prunedge.report.study_numbers import Groups, Row, Trial, groups, over, total_seconds
 from prunedge.report.study_sections import sections
 from prunedge.report.study_tables import device_of, duration, with_spread
 from prunedge.runs import open_run
+from prunedge.shown import kinds
 from prunedge.study import Book, Counts, collect
 from prunedge.study.statistics import Spread, spread
 from prunedge.study.summary import axes_of
@@ -100,10 +101,7 @@ def state(found: Findings) -> str:
 
 def failures(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
     """Each reason with how many failed of it and the first that did, the most frequent first."""
-    first: dict[str, str] = {}
-    for name, why in failed.items():
-        first.setdefault(why, name)
-    return [(why, count, first[why]) for why, count in Counter(failed.values()).most_common(MOST_REASONS)]
+    return [(failed[names[0]], len(names), names[0]) for names in kinds(failed)[:MOST_REASONS]]
 
 
 def answers(done: Sequence[Row], axes: Sequence[str], metric: str) -> list[str]:
@@ -144,9 +142,9 @@ def cards(found: Findings, every: Groups, metric: str) -> list[dict[str, str]]:
     made.append(_saving("size", name, trials, "size_mb", 1, "MB", "smaller"))
     timed = next((found.benches[trial[0]["trial"]] for trial in trials if trial[0]["trial"] in found.benches), None)
     if timed is not None:
-        first, best = (one["latency_ms"]["median"] for one in timed["bundles"][:2])
-        text = f"{device_of(timed)}; one trial of {name}"
-        made.append(card("time for a batch", f"{first:.3g} ms", f"{best:.3g} ms", faster(timed["ratios"][0]["speedup"]["median"]), text))
+        speed = speed_of(timed)
+        text = f"{device_of(timed)}; medians; one trial of {name}"
+        made.append(card("time for a batch", f"{speed.before_ms:.3g} ms", f"{speed.after_ms:.3g} ms", speed.said("×"), text))
     else:
         took, steps = spread([total_seconds(trial) for trial in trials]), spread([len(trial) - 1 for trial in trials])
         text = f"all steps of a trial, on the machine that pruned; {name}; n = {took.n}"
@@ -156,7 +154,7 @@ def cards(found: Findings, every: Groups, metric: str) -> list[dict[str, str]]:
 
 def command(name: str, out: str) -> str:
     """What runs the study, or what is left of it, from the folder above it."""
-    return " ".join(shlex.quote(word) for word in ("prunedge", "study", f"{name}/study.toml", "--out", out))
+    return advice.command("study", f"{name}/study.toml", "--out", out)
 
 
 def _best(found: Groups, what: Callable[[Row, Row], float]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from prunedge.edge.speeds import UNTOLD, speed_of
 from prunedge.report.study_numbers import Groups, Row, Trial, curve, end, over, time_ratios, total_seconds
 from prunedge.study.statistics import FRACTIONS, Comparison, Spread, compared, spread
 from prunedge.study.summary import comparisons
@@ -86,7 +87,7 @@ def epochs_table(rows: Sequence[Row], axes: Sequence[str]) -> Table:
     lines = []
     for name, several in time_ratios(rows, axes).items():
         for epochs, (took, ratios) in several.items():
-            ratio = with_spread(spread(ratios), "×") if ratios else "no pairs"
+            ratio = times_faster(ratios) if ratios else "no pairs"
             lines.append((name, str(epochs), str(len(took)), duration(spread(took)), ratio, str(len(ratios))))
     head = (
         "combination",
@@ -140,14 +141,14 @@ def times_table(names: Mapping[str, str], benches: Mapping[str, Mapping[str, Any
     lines = []
     for trial, bench in benches.items():
         first, best = bench["bundles"][:2]
-        speed = bench["ratios"][0]["speedup"]
+        speed = speed_of(bench)
         lines.append((
             names[trial], f"{bench['patches']:,}", f"{first['seconds_total']:.4g} → {best['seconds_total']:.4g} s",
-            f"{first['latency_ms']['median']:.3g} → {best['latency_ms']['median']:.3g} ms",
-            f"{speed['median']:.2f} × ({speed['low']:.2f} to {speed['high']:.2f})",
+            f"{speed.before_ms:.3g} → {speed.after_ms:.3g} ms", f"{speed.said('×')} ({speed.bounds()})",
             f"{first['peak_rss_mb']:.0f} → {best['peak_rss_mb']:.0f} MB", device_of(bench),
         ))  # fmt: skip
-    return Table(("combination", "patches", "all patches", "one batch, median", "faster", "peak memory", "measured on"), lines[:MOST_LINES])
+    head = ("combination", "patches", "all patches", "one batch, median", "by the median", "peak memory", "measured on")
+    return Table(head, lines[:MOST_LINES])
 
 
 def device_of(bench: Mapping[str, Any]) -> str:
@@ -161,6 +162,12 @@ def with_spread(one: Spread, unit: str) -> str:
     factor, digits = (100, 1) if unit == "%" else (1, 2 if one.mean < 10 else 1)
     more = f" ± {factor * one.variance**0.5:.{digits}f}" if one.n > 1 else ""
     return f"{factor * one.mean:.{digits}f}{more} {unit}"
+
+
+def times_faster(ratios: Sequence[float]) -> str:
+    """Ratios of times, each of one pair of trials, as their mean; what their interval leaves open is said not to be told apart."""
+    one = spread(ratios)
+    return UNTOLD if one.n > 1 and one.variance and one.low <= 1 <= one.high else with_spread(one, "×")
 
 
 def variance(one: Spread) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from prunedge.edge.speeds import UNTOLD, speed_of
 from prunedge.report.study_numbers import Groups, Row, Trial, curve, over, shares, time_ratios
-from prunedge.report.study_tables import Table, device_of, duration, with_spread
+from prunedge.report.study_tables import Table, device_of, duration, times_faster, with_spread
 from prunedge.study.statistics import FRACTIONS, spread
 from prunedge.study.summary import comparisons
 
@@ -116,12 +117,12 @@ def _times(rows: Sequence[Row], axes: Sequence[str]) -> str:
     for name, several in time_ratios(rows, axes).items():
         took, ratios = several[least := min(several)]
         if ratios and least != max(several):
-            said.append(f"{name}: {duration(spread(took))}, {with_spread(spread(ratios), '×')} faster than {max(several)}")
+            ratio = times_faster(ratios)
+            than = f"{ratio} from {max(several)}" if ratio == UNTOLD else f"{ratio} faster than {max(several)}"
+            said.append(f"{name}: {duration(spread(took))}, {than}")
     return "\n".join(said) or "no pairs yet"
 
 
 def _speeds(benches: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    said = [
-        f"{names[trial]}: {one['ratios'][0]['speedup']['median']:.1f} × on {one['device']['processor']}" for trial, one in benches.items()
-    ]
+    said = [f"{names[trial]}: {speed_of(one).said('×')} on {one['device']['processor']}" for trial, one in benches.items()]
     return "\n".join(said) or "not measured yet"

@@ -14,10 +14,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from prunedge import job, seals, trust
+from prunedge.advice import command
 from prunedge.data.places import is_url
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.files import InUse, held, is_ours, write_text
+from prunedge.kinds import instead
 from prunedge.loop import Step
 from prunedge.recipe import Recipe
 from prunedge.runs import open_run, write_recipe
@@ -74,7 +76,7 @@ class Book:
         for one in self.work:
             if one.name == name:
                 return one
-        raise RunError(f"no trial is called '{name}'", where=self.path, remedy=f"prunedge study status {self.path}")
+        raise RunError(f"no trial is called '{name}'", where=self.path, remedy=command("study", "status", self.path))
 
     def is_done(self, one: Start | Trial) -> bool:
         """Whether its run has ended."""
@@ -266,7 +268,8 @@ def open_book(path: Path | str) -> Book:
     """The study in a folder; RunError when there is none."""
     remote, folder = _place(path)
     if not (folder / "study.toml").is_file():
-        raise RunError("not a study's folder (it holds no study.toml)", where=path, remedy="name the folder that --out made")
+        why, remedy = instead(folder, "study.toml", "name the folder that --out made")
+        raise RunError(f"not a study's folder ({why})", where=path, remedy=remedy)
     return Book(folder, Grid.from_toml(folder / "study.toml"), remote)
 
 

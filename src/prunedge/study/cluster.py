@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prunedge.advice import speak
 from prunedge.errors import ExtraMissing, PrunedgeError
 from prunedge.study.book import Book, Busy, open_book
 from prunedge.study.grid import Start, Trial
+from prunedge.study.local import Failures
 
 RETRIES = 3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
 _PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared disk
@@ -53,10 +55,10 @@ def run_ray(book: Book, *, address: str | None, workers: int | None, threads: in
         for trial in book.trials:
             if not book.is_done(trial):
                 names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = trial.name
-        waiting = list(names)
+        waiting, said = list(names), Failures()
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=1)
-            _tell(book, names[ended[0]], ended[0], told)
+            _tell(book, names[ended[0]], ended[0], told, said)
     finally:
         if ours:
             ray.shutdown()
@@ -69,7 +71,7 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _tell(book: Book, name: str, reference: Any, told: Told) -> None:
+def _tell(book: Book, name: str, reference: Any, told: Told, said: Failures) -> None:
     import ray
 
     try:
@@ -78,7 +80,7 @@ def _tell(book: Book, name: str, reference: Any, told: Told) -> None:
         error = f"its worker was lost {RETRIES + 1} times: {type(lost).__name__}"
         book.fail(book.find(name), error)
     if error:
-        told(f"{name}: failed: {error}")
+        told(said.of(name, error))
     elif isinstance(book.find(name), Trial):
         told(f"{name}: done")
 
@@ -88,6 +90,7 @@ def _perform(address: str, name: str, threads: int, start: str | None = None) ->
     import torch
 
     torch.set_num_threads(threads)
+    speak("study")
     book = open_book(address)
     work: Start | Trial = book.find(name)
     if start is not None:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
+from prunedge.advice import speaking
 from prunedge.data.places import absolute, has_braces
 from prunedge.errors import PrunedgeError
 from prunedge.recipe import TRAINING_KEYS, Recipe, read_toml, toml_text
@@ -75,7 +76,8 @@ class Grid:
             several = [absolute(one, file.parent) for one in _as_list(values["data"])]
             values["data"] = several if isinstance(values["data"], list) else several[0]
         grid = cls(values, kind, bench)
-        trials(grid, str(file))
+        with speaking("study"):
+            trials(grid, str(file))
         return grid
 
     def is_timed(self, trial: Trial) -> bool:

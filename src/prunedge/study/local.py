@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prunedge.errors import PrunedgeError
+from prunedge.shown import kinds
 from prunedge.study.__main__ import BUSY, FAILED
 from prunedge.study.book import Book
 from prunedge.study.grid import Start, Trial
@@ -39,6 +40,7 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
     waiting: list[tuple[Start | Trial, int]] = [(one, 0) for one in book.work if one.name not in done]
     running: list[_Running] = []
     lost: set[str] = set()
+    said = Failures()
     try:
         while waiting or running:
             for entry in list(waiting):
@@ -55,7 +57,7 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
                 if (code := one.process.poll()) is None:
                     continue
                 running.remove(one)
-                again = _ended(book, one, code, told)
+                again = _ended(book, one, code, told, said)
                 if again is not None:
                     waiting.insert(0, again)
                 else:
@@ -75,7 +77,7 @@ def _process(book: Book, work: Start | Trial, threads: int) -> subprocess.Popen[
     )  # fmt: skip
 
 
-def _ended(book: Book, one: _Running, code: int, told: Told) -> tuple[Start | Trial, int] | None:
+def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> tuple[Start | Trial, int] | None:
     """What to do again, and how often it was tried; None when it is over."""
     name = one.work.name
     if code == 0:
@@ -89,8 +91,21 @@ def _ended(book: Book, one: _Running, code: int, told: Told) -> tuple[Start | Tr
         return one.work, one.tries + 1
     if code != FAILED:
         book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}")
-    told(f"{name}: failed: {book.failure(one.work) or NOT_NOTED}")
+    told(said.of(name, book.failure(one.work) or NOT_NOTED))
     return None
+
+
+class Failures:
+    """What is said of trials that fail: each kind of reason whole at first, and then how many had it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str] = {}
+
+    def of(self, name: str, why: str) -> str:
+        """The line for a trial that failed for this reason."""
+        self._seen[name] = why
+        mine = next(names for names in kinds(self._seen) if name in names)
+        return f"{name}: failed: {why}" if mine[0] == name else f"{name}: failed for the same reason as {mine[0]} ({len(mine)} so far)"
 
 
 def divided(workers: int | None, threads: int | None) -> tuple[int, int]:

@@ -277,7 +277,7 @@ def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
         except (RuntimeError, ValueError) as error:
             pass_on(error)
             what = f"{type(net).__name__} can't be trained on pictures like these: {error}"
-            raise ModelError(what, remedy="is it made for pictures of this --size, and for batches of any number?") from error
+            raise ModelError(what, remedy="is it made for pictures of this size, and for batches of any number?") from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
         net.zero_grad(set_to_none=True)
     return milliseconds

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunedge import ranks
+from prunedge.advice import option
 from prunedge.errors import TrainError
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
@@ -47,7 +48,7 @@ class Metrics:
             raise TrainError(f"no metric is called {metric!r}", remedy=f"choose {', '.join(METRICS)}")
         value = getattr(self, metric)
         if value is None:
-            raise TrainError(f"{metric} isn't defined: a class has no picture in this split", remedy="use --metric accuracy")
+            raise TrainError(f"{metric} isn't defined: a class has no picture in this split", remedy=f"use {option('metric', 'accuracy')}")
         return float(value)
 
     def to_json(self) -> dict[str, Any]:
@@ -143,5 +144,5 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
         raise TrainError("there is no picture to evaluate on", remedy="give this split some pictures")
     everything = torch.cat(logits)
     if not bool(everything.isfinite().all()):
-        raise TrainError("the network's outputs aren't finite", remedy="train it with a lower --lr")
+        raise TrainError("the network's outputs aren't finite", remedy="train it at a lower learning rate")
     return everything, torch.cat(labels)

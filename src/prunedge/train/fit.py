@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunedge import ranks
+from prunedge.advice import option
 from prunedge.errors import TrainError, Undecided
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
@@ -359,7 +360,7 @@ def _astray(what: str, epoch: int, batch: int, recipe: FitRecipe) -> TrainError:
     return TrainError(
         what,
         where=f"epoch {epoch + 1}, batch {batch + 1}",
-        remedy=f"lower the learning rate: it is {recipe.lr:g}, try --lr {recipe.lr / 5:.2g}",
+        remedy=f"lower the learning rate: it is {recipe.lr:g}, try {option(recipe.called, float(f'{recipe.lr / 5:.2g}'))}",
     )
 
 

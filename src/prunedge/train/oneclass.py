@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from prunedge.advice import option
 from prunedge.train.evaluate import Metrics
 
 
@@ -28,10 +31,31 @@ def majority(metrics: Metrics, metric: str) -> float:
     return share if metric == "accuracy" else 2 * share / (1 + share) / sum(count > 0 for count in counts)
 
 
-def told_of_one_class(name: str, lr: float | None = None) -> str:
-    """What to say of a network that answers `name` alone, and what to do."""
-    lower = f"a lower --lr (it was {lr:g}: try {lr / 5:.1g})" if lr else "a lower --lr"
-    return (
-        f"the network answers '{name}' for every validation picture, so there is nothing in it to prune: train it anew with {lower}, "
-        "more epochs, or pretrained --weights"
-    )
+@dataclass(frozen=True)
+class Taught:
+    """How a network was taught, as far as that says what to change: `elsewhere` is the run that it was taken from, if it was."""
+
+    epochs: int
+    pretrained: bool
+    lr: float | None = None
+    elsewhere: str | None = None
+
+
+def told_of_one_class(name: str, taught: Taught | None = None) -> str:
+    """What to say of a network that answers `name` alone, and what to do: of that what can be done there."""
+    what = f"the network answers '{name}' for every validation picture, so there is nothing in it to prune"
+    return f"{what}: {_anew(taught)}"
+
+
+def _anew(taught: Taught | None) -> str:
+    if taught is None:
+        return "train it first, or longer, or at a lower learning rate: pe.fit(net, data, epochs=..., lr=...)"
+    better = "" if taught.pretrained else ", or pretrained weights"
+    lower = "at a lower learning rate" + (f" (it was {taught.lr:g}: try {taught.lr / 5:.1g})" if taught.lr and taught.epochs else "")
+    if taught.elsewhere is not None:
+        how = f"{lower}, with more epochs{better}" if taught.epochs else "on these pictures"
+        return f"begin from a run that was trained {how}, not from {taught.elsewhere}"
+    if not taught.epochs:
+        return f"it was not trained on these pictures: give it epochs ({option('train_epochs', 10)})"
+    lower = f"with a lower {option('lr')}" + (f" (it was {taught.lr:g}: try {taught.lr / 5:.1g})" if taught.lr else "")
+    return f"train it anew {lower}, or with more epochs" + ("" if taught.pretrained else f", or with pretrained {option('weights')}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.errors import TrainError
 from prunedge.spans import timed
 from prunedge.train.engine import Engine
@@ -31,6 +32,7 @@ HIGHEST = 0.01  # above it a rate is tried for what it tells of those below: VGG
 # Few steps tell large differences alone: of the rates with this share of the best gain, the nearest to the usual one is taken.
 ENOUGH = 0.9
 BELOW = 10  # what silences a network in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at once, 0.01 in two epochs)
+MOST_FALLS = 2  # whole trainings that are begun anew at a lower rate
 LEAST_STEPS, MOST_STEPS = 8, 24  # with each rate
 SHARE = 6  # a rate's steps are an epoch's batches divided by this: three rates cost half an epoch
 HELD = 128  # training pictures that judge, at the most; a quarter of a small set
@@ -41,7 +43,8 @@ class Rate:
     """A peak learning rate, and why it is this one.
 
     `curve` holds each rate that was tried with the loss that it led to on the pictures kept apart; None for one that made the network fall
-    silent or the loss infinite. `start` is that loss before any step, `steps` the steps with each rate; 0 when none was tried.
+    silent or the loss infinite. `start` is that loss before any step, `steps` the steps with each rate; 0 when none was tried. `silenced`
+    are the rates at which the whole training then ended in a network with one answer: a few steps don't show it.
     """
 
     lr: float
@@ -49,23 +52,39 @@ class Rate:
     curve: tuple[tuple[float, float | None], ...] = ()
     start: float | None = None
     steps: int = 0
+    silenced: tuple[float, ...] = ()
+
+    def lowered(self) -> Rate | None:
+        """The next lower rate, where this one was found by the test and the whole training at it ended in a network with one answer.
+
+        None where the rate was given or is the usual one, where there is no lower one, or after `MOST_FALLS` of them.
+        """
+        below = [rate for rate in RATES if rate < self.lr]
+        if not self.curve or not below or len(self.silenced) >= MOST_FALLS:
+            return None
+        return replace(self, lr=below[-1], silenced=(*self.silenced, self.lr))
 
     def sentence(self) -> str:
         """One line that says it."""
         if not self.curve:
             return f"learning rate {self.lr:g}: {self.why}"
+        if self.silenced:
+            before = " and then ".join(f"{rate:g}" for rate in self.silenced)
+            return f"learning rate {self.lr:g}: after the training at {before} every validation picture got the same answer"
         tried = ", ".join(f"{rate:g} {'broke' if loss is None else f'{loss:.3f}'}" for rate, loss in self.curve)
-        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried}); --lr overrides it"
+        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried})"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        return {"lr": self.lr, "why": self.why, "curve": [list(point) for point in self.curve], "start": self.start, "steps": self.steps}
+        record = {"lr": self.lr, "why": self.why, "curve": [list(point) for point in self.curve], "start": self.start, "steps": self.steps}
+        return {**record, "silenced": list(self.silenced)} if self.silenced else record
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Rate:
         """The inverse of `to_json`."""
         curve = tuple((float(rate), None if loss is None else float(loss)) for rate, loss in record["curve"])
-        return Rate(float(record["lr"]), record["why"], curve, record["start"], int(record["steps"]))
+        silenced = tuple(float(rate) for rate in record.get("silenced", ()))
+        return Rate(float(record["lr"]), record["why"], curve, record["start"], int(record["steps"]), silenced)
 
 
 @timed("rate")
@@ -177,7 +196,7 @@ def _parted(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int
     """Pictures that judge, pictures that teach, and how many rounds of these are steps enough."""
     held = min(HELD, len(train) // 4)
     if held < 1:
-        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy="give one with --lr")
+        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy=f"give one with {option('lr')}")
     order = np.random.default_rng(seed).permutation(len(train))
     steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(len(train) / batch_size) // SHARE))
     rest = order[held : held + steps * batch_size]

@@ -29,6 +29,8 @@ class FitRecipe:
     rewinding, Renda et al. 2020). `distill` is the weight of the teacher's answers in the loss, at the softmax's `temperature`
     (Hinton et al. 2015): (1 - distill) * cross-entropy + distill * temperature^2 * KL(teacher || student).
 
+    `called` is the setting that the user gives `lr` by: an error's remedy names it.
+
     Raises TrainError for knobs out of their range, all of them at once.
     """
 
@@ -45,6 +47,7 @@ class FitRecipe:
     start: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
+    called: str = "lr"
 
     def __post_init__(self) -> None:
         """Refuse knobs out of their range, all at once."""

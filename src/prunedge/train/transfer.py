@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from prunedge.advice import option
 from prunedge.data.dataset import Augment
 from prunedge.models import has_normalisation
 from prunedge.train.engine import Engine
 from prunedge.train.fit import Collector, FitResult, Keeper, Penalty, Progress, fit
+from prunedge.train.oneclass import only_answer
 from prunedge.train.rate import Rate, find_rate
 from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
 
@@ -39,29 +42,37 @@ def transfer(
     collector: Collector | None = None,
     penalty: Penalty | None = None,
     keeper: Keeper | None = None,
+    rate: Rate | None = None,
+    lowered: Callable[[Rate], None] | None = None,
 ) -> FitResult:
     """Train all of `net` on `data.train` in place and keep the epoch that is best on `data.val`.
 
     `pretrained` says that the weights come from other pictures; `lr` overrides the peak learning rate that follows from it
-    (`transfer_rate`). A `keeper` lets a training that is cut off go on. Raises what `fit` raises.
+    (`transfer_rate`), `rate` is one that was found before. A `keeper` lets a training that is cut off go on.
+
+    Where the training at a rate that was found ends in a network with one answer, which a few steps don't show, it begins anew at the next
+    lower rate, twice at the most; `lowered` hears of each before that. Raises what `fit` raises.
     """
     recipe = transfer_recipe(net, pretrained=pretrained, lr=lr, batch_size=batch_size, metric=metric, augment=augment)
-    if lr is None and epochs:
+    if lr is None and rate is None and epochs:
         rate = transfer_rate(net, data, recipe, pretrained=pretrained, engine=engine, seed=seed, progress=progress)
-        recipe = replace(recipe, lr=rate.lr)
-    return fit(
-        net,
-        data.train,
-        epochs=epochs,
-        recipe=recipe,
-        engine=engine,
-        seed=seed,
-        val=data.val,
-        collector=collector,
-        progress=progress,
-        penalty=penalty,
-        keeper=keeper,
-    )
+    # What a new beginning needs; a rate that was not found by a test is never lowered.
+    before = {name: one.clone() for name, one in net.state_dict().items()} if rate is not None and rate.lowered() is not None else {}
+    while True:
+        if rate is not None:
+            recipe = replace(recipe, lr=rate.lr)
+        fitted = fit(
+            net, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed, val=data.val, collector=collector, progress=progress,
+            penalty=penalty, keeper=keeper,
+        )  # fmt: skip
+        lower = rate.lowered() if rate is not None and epochs else None
+        if lower is None or fitted.val is None or only_answer(fitted.val) is None:
+            return fitted
+        rate = lower
+        log.info("%s", rate.sentence())
+        if lowered is not None:
+            lowered(rate)
+        net.load_state_dict(before)
 
 
 def transfer_rate(
@@ -76,7 +87,7 @@ def transfer_rate(
     if len(data.train) < FEWEST:
         return Rate(recipe.lr, f"the usual one, since {len(data.train)} training pictures are too few to find one with")
     rate = find_rate(net, data.train, recipe, engine=engine, seed=seed, progress=progress)
-    log.info("%s", rate.sentence())
+    log.info("%s; %s overrides it", rate.sentence(), option("lr"))
     return rate
 
 

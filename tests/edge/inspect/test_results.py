@@ -152,7 +152,9 @@ def test_it_runs_without_torch_and_without_opencv(bundle: Path, photos: Path, tm
         (("BUNDLE", "/nowhere"), "no such picture"),
         (("/nowhere", "PHOTO"), "not a bundle"),
         (("BUNDLE", "BROKEN"), "not a picture of a known format"),
+        (("BUNDLE", "BROKEN", "--out", "NEW"), "not a picture of a known format"),
         (("BUNDLE", "BROKENS"), "none of 7 pictures"),
+        (("BUNDLE", "BROKENS", "--out", "NEW"), "none of 7 pictures"),
         (("BUNDLE", "EMPTY"), "no pictures to inspect"),
         (("BUNDLE", "PHOTO", "--out", "OTHER"), "something else than an inspection"),
         (("BUNDLE", "PHOTO", "--damage", "rust"), "no class 'rust'"),
@@ -169,13 +171,24 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], words: str, bundle: P
     (tmp_path / "empty").mkdir()
     places = {
         "BUNDLE": bundle, "PHOTO": photos / "wall.png", "BROKEN": photos / "text.jpg", "BROKENS": tmp_path / "broken",
-        "EMPTY": tmp_path / "empty", "OTHER": photos,
+        "EMPTY": tmp_path / "empty", "OTHER": photos, "NEW": tmp_path / "new",
     }  # fmt: skip
     ended = inspect(*(places.get(word, word) for word in arguments))
     assert ended.returncode == 2 and ended.stdout == "", ended.stderr
     lines = [line for line in ended.stderr.splitlines() if not line.startswith(("skipped", "damage"))]
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], ended.stderr
     assert "BROKENS" in arguments or ended.stderr.count("\n") == 1
+    # What is left is of use: a page that lists what could not be inspected, or nothing.
+    left = {file.name for file in (tmp_path / "new").glob("*")}
+    listed = ("BROKENS" in arguments) and "NEW" in arguments
+    assert left == ({"inspection.json", "inspection.html", "findings.csv"} if listed else set())
+    assert listed or not (tmp_path / "new").exists()
+
+
+def test_the_device_is_told_in_words(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    text = (done[0] / "inspection.html").read_text(encoding="utf-8")
+    line = text.partition("<td>device</td><td>")[2].partition("</td>")[0]
+    assert "core(s)" in line and "MB of memory" in line and "[" not in line and "&#x27;" not in line
 
 
 @pytest.fixture(scope="module")

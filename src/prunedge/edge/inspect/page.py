@@ -133,7 +133,7 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _facts(about: Mapping[str, Any]) -> str:
     settings, bundle = about["settings"], about["bundle"]
-    device = (f"{value} core(s)" if key == "cores" else str(value) for key, value in about["device"].items())
+    device = (_of_device(key, value) for key, value in about["device"].items())
     view, size = settings["view"], bundle["input_size"]
     patch = f"{view['width']} x {view['height']} pixels, {settings['overlap']:.0%} shared with the next, seen at {size} pixels"
     if view["kind"] == "whole":
@@ -150,6 +150,14 @@ def _facts(about: Mapping[str, Any]) -> str:
         f'<h2>How it was inspected</h2><table class="words"><tbody>{rows}</tbody></table>'
         '<p class="note">A network finds what it was trained on, and misses some of it: pictures without a region are not proven sound.</p>'
     )
+
+
+def _of_device(key: str, value: Any) -> str:
+    """A fact of the device in words."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    units = {"cores": "{} core(s)", "memory_mb": "{} MB of memory", "governor": "governor {}"}
+    return units.get(key, "{}").format(value)
 
 
 @lru_cache(maxsize=2 * MOST_PICTURES)

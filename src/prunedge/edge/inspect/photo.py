@@ -20,6 +20,7 @@ from prunedge.edge.pictures import (
     SUFFIXES,
     SWAPPED,
     TURN,
+    UNKNOWN_FORMAT,
     Greys,
     depth_of,
     is_deep,
@@ -112,9 +113,7 @@ def open_photo(
         except UnidentifiedImageError:
             if where is not None and (kind := strange_numbers(where)) is not None:
                 raise DataError(f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY) from None
-            raise DataError(
-                "not a picture of a known format, or its beginning is damaged", where=where, remedy="replace or remove it"
-            ) from None
+            raise DataError(UNKNOWN_FORMAT, where=where, remedy="replace or remove it") from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
             if (trouble := machine_trouble(error, where)) is not None:
                 raise trouble from None

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -32,10 +33,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results. `about` says what was inspected with what: source, bundle, settings, device, date."""
+    """A folder of results. `about` says what was inspected with what: source, bundle, settings, device, date.
+
+    `is_new` says that no inspection had written there before.
+    """
 
     path: Path
     about: Mapping[str, Any]
+    is_new: bool = False
+
+    def withdraw(self) -> None:
+        """Remove a new folder that nothing has come into but the mark: an inspection that found no picture leaves none behind."""
+        if self.is_new and [one.name for one in self.path.iterdir()] == [MARK]:
+            (self.path / MARK).unlink()
+            with suppress(OSError):  # it was there before, and may not be ours to remove
+                self.path.rmdir()
 
     def known(self, item: Item) -> Record | None:
         """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
@@ -97,7 +109,8 @@ class Results:
 
 def open_results(path: Path, about: Mapping[str, Any]) -> Results:
     """The folder for an inspection's results: new, empty or of an earlier inspection. DataError when it holds something else."""
-    mark, results = path / MARK, Results(path, about)
+    mark = path / MARK
+    results = Results(path, about, is_new=not path.exists() or (path.is_dir() and not any(path.iterdir())))
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(mark))):
         raise DataError("the folder holds something else than an inspection", where=path, remedy="choose another --out")
     results._write(mark, json.dumps({"format": "prunedge inspection", **about}, indent=1).encode())

@@ -46,6 +46,8 @@ def inspect_source(
     def summarise() -> None:
         if results is not None and (records or skipped):
             results.summarise(worst_first(records), skipped + source.problems)
+        elif results is not None:
+            results.withdraw()
 
     def tell_problems() -> None:
         nonlocal told

@@ -138,7 +138,7 @@ def _folder(folder: Path, out: Path | None) -> Source:
                 if suffix in PHOTO_SUFFIXES and not name.startswith("."):
                     items.append(_item(Path(level.path, name), level.prefix + name))
     except OSError as error:
-        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that, and try again") from None
+        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that") from None
     if deep:
         problems.append((shown_path(os.path.relpath(deep[0], folder)), f"folders more than {DEEPEST} levels down are left out"))
     if videos:

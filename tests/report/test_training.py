@@ -1,0 +1,44 @@
+"""`show` and the report of a run that was trained alone: what it reached, no word of what pruning saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunedge import job
+from prunedge.cli.app import make_app
+from prunedge.cli.show import show
+from prunedge.report import write_report
+from prunedge.report.page import command
+from prunedge.runs import Run
+from tests.small_runs import small_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return job.train(small_recipe(tiny_data), tmp_path_factory.mktemp("runs") / "my run")
+
+
+def test_show_tells_of_a_training(trained: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    show(trained.path)
+    said = capsys.readouterr().out
+    assert "fewer" not in said and "has not ended" not in said and "step" not in said
+    assert "on validation data" in said
+    assert f"prunedge prune --from '{trained.path}' --out '{trained.path}-pruned'" in said or "answers '" in said
+
+
+def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
+    text = write_report(trained).read_text(encoding="utf-8")
+    body = text.partition("<header>")[2]
+    assert "× less" not in body and "× smaller" not in body and "No pruned network" not in body and "→" not in body
+    assert "Every step" not in body and "trained and pruned" not in body
+    assert "nothing removed yet" in body and "my run" in body
+
+
+def test_the_command_repeats_the_training(trained: Run) -> None:
+    import shlex
+
+    words = shlex.split(command(trained.recipe, trained.path, "train"))
+    assert words[:2] == ["prunedge", "train"] and words[words.index("--epochs") + 1] == "2" and "--step" not in words
+    make_app("train").parse_args(words[1:], exit_on_error=False, print_error=False)
