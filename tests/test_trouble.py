@@ -7,12 +7,14 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from safetensors.torch import save_file
 
 from prunedge.errors import MachineError, RunError
-from prunedge.trouble import machine_error, pass_on
+from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,31 @@ def test_safetensors_words_are_understood(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(3)}, tmp_path / "gone" / "file")
     found = machine_error(told.value, where="file")
     assert found is not None and str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
+
+
+def test_onnx_runtime_s_own_kinds_are_understood() -> None:
+    error = RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 4096")
+    assert not isinstance(error, RuntimeError)
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(error)
+    pass_on(RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 171798691840000"))
+    pass_on(RuntimeException("Non-zero status code returned while running Conv node"))
+
+
+def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:
+    with pytest.raises(MachineError, match=r"Permission denied.*\(a.json\)"):
+        pass_on_reading(PermissionError(errno.EACCES, "Permission denied", "a.json"), "a.json")
+    with pytest.raises(MachineError, match=r"not enough memory \(a.json\)"):
+        pass_on_reading(MachineError("there is not enough memory"), "a.json")
+    pass_on_reading(FileNotFoundError(errno.ENOENT, "gone"), "a.json")
+    pass_on_reading(ValueError("truncated"), "a.json")
+
+
+def test_a_file_that_asks_for_more_than_any_machine_has_is_damaged() -> None:
+    with pytest.raises(MemoryError) as told:
+        np.empty(2**60, dtype=np.uint8)
+    assert machine_trouble(told.value, "a.npz") is None
+    assert machine_trouble(MemoryError("Unable to allocate 3.00 KiB for an array"), "a.npz") is not None
 
 
 def test_torch_really_says_so_when_there_is_no_memory() -> None:

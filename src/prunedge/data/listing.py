@@ -15,7 +15,7 @@ from prunedge.data.shard_listing import are_shards, list_shards, shards_in
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.pictures import SUFFIXES
 from prunedge.errors import DataError, MachineError
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +126,7 @@ def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]
     """
 
     def failed(path: str, error: OSError) -> None:
-        if (trouble := machine_trouble(error, path)) is not None:
-            raise trouble
+        pass_on_reading(error, path)
         left_out.append(path)  # a path too long for the system, or one that went meanwhile
 
     left_out: list[str] = [] if deep is None else deep

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from prunedge.errors import PrunedgeError, WeightsError
-from prunedge.trouble import machine_trouble, pass_on
+from prunedge.errors import WeightsError
+from prunedge.trouble import pass_on, pass_on_reading
 
 State = dict[str, torch.Tensor]
 
@@ -114,8 +114,7 @@ def _safetensors(file: Path) -> State:
     try:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
-        if (trouble := machine_trouble(error, file)) is not None:
-            raise trouble from None
+        pass_on_reading(error, file)
         what = f"the file can't be read as weights ({type(error).__name__})"
         raise WeightsError(what, where=file, remedy="was it cut short? copy or download it again") from error
 
@@ -133,7 +132,7 @@ def _torchs(file: Path) -> object:
             remedy=f"save net.state_dict() alone, or a .safetensors file; if you trust it: {_command(file, '')}",
         ) from error
     except Exception as error:  # zip, header and decoding errors of torch
-        pass_on(error)
+        pass_on_reading(error, file)
         raise _unreadable(file, error) from error
 
 
@@ -142,7 +141,7 @@ def _foreign_globals(file: Path) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     except Exception as error:  # another format: torch.load says what is wrong with it
-        pass_on(error)
+        pass_on(error, where=file)
         return []
 
 
@@ -166,9 +165,7 @@ def _refuse_programs(file: Path) -> None:
             raise WeightsError(f"the file is {kind}", where=file, remedy=remedy)
 
 
-def _unreadable(file: Path, error: Exception) -> PrunedgeError:
-    if (trouble := machine_trouble(error, file)) is not None:
-        return trouble
+def _unreadable(file: Path, error: Exception) -> WeightsError:
     remedy = "was it cut short? copy or download it again"
     if kind := FOREIGN.get(file.suffix.lower()):
         remedy = f"it looks like {kind}: write its weights as a torch state dict (.pth) or as .safetensors"
