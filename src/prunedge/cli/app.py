@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from prunedge import __version__, ranks
 from prunedge.errors import MachineError, PrunedgeError
@@ -17,7 +17,7 @@ from prunedge.trouble import machine_error
 
 if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
-    from cyclopts import App
+    from cyclopts import App, Token
 
 # What each verb does, in a line: `--help` loads none of them.
 VERBS = {
@@ -52,21 +52,27 @@ TRAINING = {
 }  # fmt: skip
 
 
-def _whole(text: str) -> int:
-    """A whole number; cyclopts would round 1.5 without a word."""
-    return int(text.replace("_", ""))
+def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts would round it without a word."""
+    from cyclopts import CoercionError, convert
+
+    if int in (kind, *get_args(kind)):
+        for token in tokens:
+            if "." in token.value:
+                raise CoercionError(token=token, target_type=int)
+    return convert(kind, tokens)
 
 
 def make_app(verb: str | None) -> App:
     """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
-    from cyclopts import App, _convert
+    from cyclopts import App, Parameter
 
-    _convert._converters[int] = _whole
     app = App(
         name="prunedge",
         help="From pictures of damage to a small network, proven on the device that will run it.",
         version=__version__,
         help_format="markdown",
+        default_parameter=Parameter(converter=_converted),
         version_format="plaintext",  # Markdown takes a quarter of the time to load
         suppress_keyboard_interrupt=False,  # `main` says how to go on
     )
