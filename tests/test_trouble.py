@@ -59,6 +59,16 @@ def test_onnx_runtime_s_own_kinds_are_understood() -> None:
     pass_on(RuntimeException("Non-zero status code returned while running Conv node"))
 
 
+def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = (SystemError("error return without exception set"), ModuleNotFoundError("No module named 'onnxscript'"), KeyError("a"))
+    assert [machine_error(error) for error in errors] == [None] * 3
+
+    monkeypatch.setattr("prunedge.trouble._LITTLE", 2**62)  # bytes that no machine has
+    for error in errors:
+        assert "not enough memory" in str(machine_error(error))
+    assert machine_error(RunError("damaged")) is None
+
+
 def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:
     with pytest.raises(MachineError, match=r"Permission denied.*\(a.json\)"):
         pass_on_reading(PermissionError(errno.EACCES, "Permission denied", "a.json"), "a.json")

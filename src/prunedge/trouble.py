@@ -27,6 +27,7 @@ _ASKED = re.compile(
 _OWN_ERRORS = ("safetensors", "onnxruntime")  # libraries whose errors are of none of Python's kinds
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_LITTLE = 16 * 2**20  # bytes, reserved and not touched
 _MEMORY = "there is not enough memory"
 _FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads), and try again"
 # What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
@@ -50,7 +51,17 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
         for found in _NUMBER.findall(str(error)):
             number = int(next(filter(None, found)))
             return _of_number(number, os.strerror(number), where)
-    return None
+    # Without memory Python loses its own MemoryErrors ("error return without exception set"), and modules seem not to be installed.
+    return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY) if is_scarce() else None
+
+
+def is_scarce() -> bool:
+    """Whether not even a little memory is to be had now: then no error tells what it seems to tell."""
+    try:
+        bytearray(_LITTLE)
+    except MemoryError:
+        return True
+    return False
 
 
 def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:

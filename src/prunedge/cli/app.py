@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from prunedge import __version__, ranks
-from prunedge.errors import MachineError, PrunedgeError
+from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
 from prunedge.shown import Lines, shown
-from prunedge.trouble import machine_error
+from prunedge.trouble import is_scarce, machine_error
 
 if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
@@ -119,8 +119,12 @@ def _obey(tokens: list[str]) -> None:
     except MachineError as error:
         _fail(" ".join(str(error).split()) + _once_mended(tokens))
     except PrunedgeError as error:
+        if isinstance(error, ExtraMissing) and is_scarce():
+            _fail_of_machine(MemoryError(), tokens)
         _fail(" ".join(str(error).split()))
     except ModuleNotFoundError as error:
+        if is_scarce():
+            _fail_of_machine(error, tokens)
         missing = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(missing) or ("prune" if missing in TRAINING else None)
         if extra is None:
@@ -129,10 +133,8 @@ def _obey(tokens: list[str]) -> None:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
-        trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
-        if trouble is None:
-            raise
-        _fail(" ".join(str(trouble).split()) + _once_mended(tokens))
+        _fail_of_machine(error, tokens)
+        raise
 
 
 def _open_streams() -> None:
@@ -189,6 +191,13 @@ def _value_of(tokens: Sequence[str], option: str) -> str | None:
         if token.startswith(f"{option}="):
             return token.partition("=")[2]
     return None
+
+
+def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
+    """End with a line where an error is the machine's trouble."""
+    trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
+    if trouble is not None:
+        _fail(" ".join(str(trouble).split()) + _once_mended(tokens))
 
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:
