@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from safetensors.torch import save_file
 
+from prunedge.cli import app
 from prunedge.errors import MachineError, RunError
 from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading
 
@@ -67,6 +69,18 @@ def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest
     for error in errors:
         assert "not enough memory" in str(machine_error(error))
     assert machine_error(RunError("damaged")) is None
+
+
+@pytest.mark.parametrize("place", ["make_app", "_obey"])
+def test_no_memory_at_the_very_start_is_one_line(place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Raised in code of a verb's own, as when its module is imported; that says nothing of the output.
+    verb: dict[str, Any] = {"__name__": "prunedge.cli.check"}
+    exec("def fails(*_):\n    raise MemoryError", verb)
+    monkeypatch.setattr(app, place, verb["fails"])
+    with pytest.raises(SystemExit) as ended:
+        app.main(["check", "x"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("error: there is not enough memory: ") and said.count("\n") == 1
 
 
 def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:

@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _let_go_of_streams()
         sys.exit(141)
+    except Exception as error:
+        _fail_of_machine(error, tokens)
+        raise
     sys.exit(0)
 
 
@@ -130,11 +133,6 @@ def _obey(tokens: list[str]) -> None:
         if extra is None:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise
-    except Exception as error:
-        _fail_of_machine(error, tokens)
-        raise
 
 
 def _open_streams() -> None:
@@ -195,7 +193,7 @@ def _value_of(tokens: Sequence[str], option: str) -> str | None:
 
 def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
     """End with a line where an error is the machine's trouble."""
-    trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
+    trouble = machine_error(error, where="the output" if isinstance(error, OSError) and _is_of_output(error) else None)
     if trouble is not None:
         _fail(" ".join(str(trouble).split()) + _once_mended(tokens))
 
