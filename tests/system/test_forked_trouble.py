@@ -6,11 +6,11 @@ A fork of this process gets into the trouble (`trouble/sitecustomize.py`); the l
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import random
 import re
 import runpy
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.system.test_forked_kills import contents, left_over
 SHIM = Path(__file__).parent / "trouble" / "sitecustomize.py"
 CAUSES = {"full": "File too large", "readonly": "Read-only file system", "memory": "there is not enough memory"}
 TINY = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
-PATIENCE_S = 400  # for a command; what waits for ever is ended by SIGALRM
+PATIENCE_S = 300  # for a command; what waits for ever says where
 PRUNE = (*TINY, "--train-epochs", 3, "--step", 0.3, "--max-drop", 60, "--max-steps", 2)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
@@ -42,13 +42,13 @@ def forked(*arguments: object, stdout: int | None = None, **environment: str) ->
         code = 70
         try:
             os.close(reading)
-            signal.alarm(PATIENCE_S)
             os.environ |= environment
             # What it starts, and what libraries of C++ say, goes there as well.
             os.dup2(writing if stdout is None else stdout, 1)
             os.dup2(writing, 2)
             sys.stderr = os.fdopen(2, "w", buffering=1)
             sys.stdout = sys.stderr if stdout is None else os.fdopen(1, "w")
+            faulthandler.dump_traceback_later(PATIENCE_S, exit=True, file=sys.stderr)
             runpy.run_path(str(SHIM))
             main([str(one) for one in arguments])
         except SystemExit as end:

@@ -35,7 +35,9 @@ CAUSES = {
     "unreadable": "Permission denied",
 }
 COUNT = int(os.environ.get("MOMENTS", 10))  # fewer for a first look
-SPARE = 2**18  # bytes that are left where there is no memory
+# Bytes that are left where there is no memory. With a quarter of that a thread may begin and die, and
+# Python waits for it for ever.
+SPARE = 2**20
 TEXTS = (".json", ".jsonl", ".csv", ".html", ".toml")
 # A library of C++ that gets no memory may end the process by itself, and nobody can say so.
 GAVE_UP = (-6, -11)
