@@ -6,13 +6,17 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from safetensors.torch import save_file
 
+from prunedge.cli import app
 from prunedge.errors import MachineError, RunError
-from prunedge.trouble import machine_error, pass_on
+from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,53 @@ def test_safetensors_words_are_understood(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(3)}, tmp_path / "gone" / "file")
     found = machine_error(told.value, where="file")
     assert found is not None and str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
+
+
+def test_onnx_runtime_s_own_kinds_are_understood() -> None:
+    error = RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 4096")
+    assert not isinstance(error, RuntimeError)
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(error)
+    pass_on(RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 171798691840000"))
+    pass_on(RuntimeException("Non-zero status code returned while running Conv node"))
+
+
+def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = (SystemError("error return without exception set"), ModuleNotFoundError("No module named 'onnxscript'"), KeyError("a"))
+    assert [machine_error(error) for error in errors] == [None] * 3
+
+    monkeypatch.setattr("prunedge.trouble._LITTLE", 2**62)  # bytes that no machine has
+    for error in errors:
+        assert "not enough memory" in str(machine_error(error))
+    assert machine_error(RunError("damaged")) is None
+
+
+@pytest.mark.parametrize("place", ["make_app", "_obey"])
+def test_no_memory_at_the_very_start_is_one_line(place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Raised in code of a verb's own, as when its module is imported; that says nothing of the output.
+    verb: dict[str, Any] = {"__name__": "prunedge.cli.check"}
+    exec("def fails(*_):\n    raise MemoryError", verb)
+    monkeypatch.setattr(app, place, verb["fails"])
+    with pytest.raises(SystemExit) as ended:
+        app.main(["check", "x"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("error: there is not enough memory: ") and said.count("\n") == 1
+
+
+def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:
+    with pytest.raises(MachineError, match=r"Permission denied.*\(a.json\)"):
+        pass_on_reading(PermissionError(errno.EACCES, "Permission denied", "a.json"), "a.json")
+    with pytest.raises(MachineError, match=r"not enough memory \(a.json\)"):
+        pass_on_reading(MachineError("there is not enough memory"), "a.json")
+    pass_on_reading(FileNotFoundError(errno.ENOENT, "gone"), "a.json")
+    pass_on_reading(ValueError("truncated"), "a.json")
+
+
+def test_a_file_that_asks_for_more_than_any_machine_has_is_damaged() -> None:
+    with pytest.raises(MemoryError) as told:
+        np.empty(2**60, dtype=np.uint8)
+    assert machine_trouble(told.value, "a.npz") is None
+    assert machine_trouble(MemoryError("Unable to allocate 3.00 KiB for an array"), "a.npz") is not None
 
 
 def test_torch_really_says_so_when_there_is_no_memory() -> None:

@@ -41,6 +41,7 @@ from prunedge.importance.identity import tensors_digest
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.outputs import refuse_probabilities
+from prunedge.trouble import pass_on_reading
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
 _LARGEST = 64
@@ -238,6 +239,7 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
         if about.get("sha256", "") not in ("", tensors_digest(sums, f"{about.get('fingerprint')} {about['numbers']}")):
             raise ValueError("it differs from its checksum")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
+        pass_on_reading(error, file)
         raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
     if about.get("fingerprint") != fingerprint:
         remedy = "choose another --out, or delete the folder"

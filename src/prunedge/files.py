@@ -45,6 +45,12 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def write_bytes(file: Path, content: bytes) -> None:
+    """The same of bytes."""
+    with written(file) as temporary:
+        temporary.write_bytes(content)
+
+
 @contextmanager
 def written(file: Path) -> Iterator[Path]:
     """A hidden place for a file: when the block ends well, what lies there is on the disk, readable by others, and takes the file's name.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prunedge.advice import option, speaking
 from prunedge.edge.pictures import parse_range
 from prunedge.errors import DataError, PrunedgeError
+from prunedge.trouble import pass_on_reading
 
 Metric = Literal["accuracy", "f1", "auroc"]
 
@@ -150,6 +151,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        pass_on_reading(error, path)
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         remedy = "name a TOML file in UTF-8, as `key = value` in each line"
         raise PrunedgeError(f"can't read the {what}: {why}", where=path, remedy=remedy) from None

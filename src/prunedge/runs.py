@@ -39,7 +39,7 @@ from prunedge.recipe import Recipe
 from prunedge.spans import timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import flattened, unflattened
-from prunedge.trouble import pass_on
+from prunedge.trouble import pass_on_reading
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from
@@ -541,5 +541,5 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        pass_on(error, where=file)
+        pass_on_reading(error, file)
         raise RunError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; repeat the run") from None

@@ -33,7 +33,7 @@ from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.shown import by_kind
 from prunedge.spans import timed
-from prunedge.trouble import pass_on
+from prunedge.trouble import pass_on, pass_on_reading
 
 __all__ = [
     "TOLERANCE", "OptimState", "Surgery", "adopt", "masked_outputs", "mend", "operate", "register_size_attribute", "remove",
@@ -842,7 +842,6 @@ def restore_network(network: nn.Module, file: Path) -> nn.Module:
             sizes = json.loads((opened.metadata() or {}).get("sizes", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
     except (OSError, SafetensorError) as error:
-        if not isinstance(error, FileNotFoundError):
-            pass_on(error, where=file)
+        pass_on_reading(error, file)
         raise WeightsError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; make it again") from None
     return adopt(network, tensors, sizes)

@@ -19,9 +19,15 @@ _NO_MEMORY = re.compile(
     r"could not (create|execute) a primitive(?! descriptor)|could not create a memory",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)|system error number (\d+)", re.IGNORECASE)
+# How torch, ONNX Runtime and numpy tell how much memory they were asked for.
+_ASKED = re.compile(
+    r"tried to allocate (\d+)( )bytes|requested buffer of size (\d+)()|unable to allocate ([\d.]+) ([KMGTPE]?)i?B", re.IGNORECASE
+)
+_OWN_ERRORS = ("safetensors", "onnxruntime")  # libraries whose errors are of none of Python's kinds
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_LITTLE = 16 * 2**20  # bytes, reserved and not touched
 _MEMORY = "there is not enough memory"
 _FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads)"
 # What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
@@ -41,24 +47,45 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
         return _of_number(error.errno, error.strerror, error.filename if error.filename is not None else where)
     if isinstance(error, MemoryError) or _says_no_memory(error):
         return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY)
-    if isinstance(error, (OSError, RuntimeError)) or type(error).__module__.startswith("safetensors"):
+    if isinstance(error, (OSError, RuntimeError)) or _is_own(error):
         for found in _NUMBER.findall(str(error)):
             number = int(next(filter(None, found)))
             return _of_number(number, os.strerror(number), where)
-    return None
+    # Without memory Python loses its own MemoryErrors ("error return without exception set"), and modules seem not to be installed.
+    return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY) if is_scarce() else None
+
+
+def is_scarce() -> bool:
+    """Whether not even a little memory is to be had now: then no error tells what it seems to tell."""
+    try:
+        bytearray(_LITTLE)
+    except MemoryError:
+        return True
+    return False
 
 
 def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:
     """`machine_error` for whoever reads or decodes a file: an error that tells of the file or its path, not of the machine, is None.
 
-    Decoders raise OSErrors as well: those without a number are about the file, but for Pillow's "out of memory".
+    Decoders raise OSErrors as well: those without a number are about the file, but for Pillow's "out of memory". A file that asks for
+    more memory than any such machine has is damaged.
     """
     if isinstance(error, OSError) and error.errno in _OF_THE_FILE:
         return None
     trouble = machine_error(error, where=where)
-    if trouble is None or not isinstance(error, OSError) or error.errno in (None, errno.ENOMEM, errno.EAGAIN):
+    if trouble is None or _is_absurd(error):
+        return None
+    if isinstance(error, MachineError):
+        return error if error.where is not None else MachineError(error.what, where=where, remedy=error.remedy)
+    if not isinstance(error, OSError) or error.errno in (None, errno.ENOMEM, errno.EAGAIN):
         return trouble
     return MachineError(f"can't be read now ({trouble.what})", where=where, remedy=trouble.remedy)
+
+
+def pass_on_reading(error: BaseException, where: object) -> None:
+    """Raise `machine_trouble` where an error is that: a file is not called damaged because it can't be read now."""
+    if (trouble := machine_trouble(error, where)) is not None:
+        raise trouble from None
 
 
 def pass_on(error: BaseException, *, where: object = None) -> None:
@@ -77,16 +104,24 @@ def pass_on(error: BaseException, *, where: object = None) -> None:
 
 
 def _is_absurd(error: BaseException) -> bool:
-    """Whether what torch was asked for, as it tells, is more memory than this machine has in all."""
-    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    """Whether what a library was asked for, as it tells, is more memory than this machine has in all."""
+    asked = _ASKED.search(str(error))
     if asked is None or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return False
-    return int(asked[1]) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    number, unit = (one for one in asked.groups() if one is not None)
+    size_bytes = float(number) * 1024 ** " KMGTPE".index(unit.upper() or " ")
+    return size_bytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _says_no_memory(error: BaseException) -> bool:
     """Whether a library says in its own words that there is no memory."""
-    return isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) and bool(_NO_MEMORY.search(str(error)))
+    is_librarys = isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) or _is_own(error)
+    return is_librarys and bool(_NO_MEMORY.search(str(error)))
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether it is of a kind that a library has made for itself."""
+    return type(error).__module__.startswith(_OWN_ERRORS)
 
 
 def _of_number(number: int, said: str | None, where: object) -> MachineError:

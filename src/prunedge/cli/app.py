@@ -10,17 +10,17 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from prunedge import __version__, ranks
 from prunedge.advice import command, speak
-from prunedge.errors import MachineError, PrunedgeError
+from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
 from prunedge.shown import Lines, shown
-from prunedge.trouble import machine_error
+from prunedge.trouble import is_scarce, machine_error
 
 if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
-    from cyclopts import App
+    from cyclopts import App, Token
 
 # What each verb does, in a line: `--help` loads none of them.
 VERBS = {
@@ -57,21 +57,27 @@ TRAINING = {
 }  # fmt: skip
 
 
-def _whole(text: str) -> int:
-    """A whole number; cyclopts would round 1.5 without a word."""
-    return int(text.replace("_", ""))
+def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts would round it without a word."""
+    from cyclopts import CoercionError, convert
+
+    if int in (kind, *get_args(kind)):
+        for token in tokens:
+            if "." in token.value:
+                raise CoercionError(token=token, target_type=int)
+    return convert(kind, tokens)
 
 
 def make_app(verb: str | None) -> App:
     """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
-    from cyclopts import App, _convert
+    from cyclopts import App, Parameter
 
-    _convert._converters[int] = _whole
     app = App(
         name="prunedge",
         help="From pictures of damage to a small network, proven on the device that will run it.",
         version=__version__,
         help_format="markdown",
+        default_parameter=Parameter(converter=_converted),
         version_format="plaintext",  # Markdown takes a quarter of the time to load
         suppress_keyboard_interrupt=False,  # `main` says how to go on
     )
@@ -93,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _let_go_of_streams()
         sys.exit(141)
+    except Exception as error:
+        _fail_of_machine(error, tokens)
+        raise
     sys.exit(0)
 
 
@@ -119,20 +128,17 @@ def _obey(tokens: list[str]) -> None:
     except MachineError as error:
         _fail(_one_line(error) + _once_mended(tokens))
     except PrunedgeError as error:
+        if isinstance(error, ExtraMissing) and is_scarce():
+            _fail_of_machine(MemoryError(), tokens)
         _fail(_one_line(error))
     except ModuleNotFoundError as error:
+        if is_scarce():
+            _fail_of_machine(error, tokens)
         missing = (error.name or "").partition(".")[0]
         extra = EXTRAS.get(missing) or ("prune" if missing in TRAINING else None)
         if extra is None:
             raise
         _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise
-    except Exception as error:
-        trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
-        if trouble is None:
-            raise
-        _fail(_one_line(trouble) + _once_mended(tokens))
 
 
 def _open_streams() -> None:
@@ -230,6 +236,13 @@ def _value_of(tokens: Sequence[str], option: str) -> str | None:
 def _one_line(error: Exception) -> str:
     """What an error says, in a line; spaces stay as they are, since a path or a command to copy may hold several."""
     return re.sub(r"\s*[\n\r\v\f]\s*", " ", str(error)).strip()
+
+
+def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
+    """End with a line where an error is the machine's trouble."""
+    trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
+    if trouble is not None:
+        _fail(_one_line(trouble) + _once_mended(tokens))
 
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:

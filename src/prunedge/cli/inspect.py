@@ -109,7 +109,7 @@ def inspect(
         say(choice)
     with progress("inspecting", quiet=json) as advance:
         outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
-    if not outcome.records:
+    if not outcome.records and outcome.trouble is None:
         what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
         raise DataError(what, where=pictures.title, remedy="see the lines above, and name others")
     rate = pictures_per_second(outcome.records)
@@ -122,6 +122,8 @@ def inspect(
         _print(outcome, rate, out)
         if pictures.total == 1:
             tell(choice)
+    if outcome.trouble is not None:
+        raise outcome.trouble  # the pictures are sound as far as anybody knows
 
 
 def _cores() -> int:

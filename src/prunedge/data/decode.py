@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from prunedge.data.shards import read_member
 from prunedge.edge.pictures import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError, MachineError
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -75,8 +75,7 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     except DeepGreys:
         raise
     except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
-        if (trouble := machine_trouble(error)) is not None:
-            raise MachineError(trouble.what, where=trouble.where or path, remedy=trouble.remedy) from None
+        pass_on_reading(error, path)
         return reason(error, path)
 
 

@@ -17,7 +17,7 @@ from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.pictures import SUFFIXES
 from prunedge.errors import DataError, MachineError
 from prunedge.kinds import TEXT, kind_of_file, kind_of_folder
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def _refuse_other_files(file: Path) -> None:
     try:
         kind = kind_of_file(file)
     except OSError as error:
-        raise machine_trouble(error, file) or DataError(f"can't be read ({error.strerror})", where=file, remedy=LAYOUT) from None
+        pass_on_reading(error, file)
+        raise DataError(f"can't be read ({error.strerror})", where=file, remedy=LAYOUT) from None
     if kind is not None and kind != TEXT:
         raise DataError(f"this is {kind}, not a set of pictures", where=file, remedy=LAYOUT)
 
@@ -151,8 +152,7 @@ def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]
     """
 
     def failed(path: str, error: OSError) -> None:
-        if (trouble := machine_trouble(error, path)) is not None:
-            raise trouble
+        pass_on_reading(error, path)
         left_out.append(path)  # a path too long for the system, or one that went meanwhile
 
     left_out: list[str] = [] if deep is None else deep

@@ -18,7 +18,7 @@ from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.pictures import is_deep
 from prunedge.errors import DataError
 from prunedge.files import written_folder
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 Unmasked = Literal["error", "skip", "intact"]
 
@@ -195,8 +195,7 @@ def _plan(
             width, height = photo_size(pair.photo)
             mask = None if pair.mask is None else damage(pair.mask, pair.photo, threshold)
         except Exception as error:  # a damaged file can make a decoder raise anything
-            if (trouble := machine_trouble(error, pair.photo)) is not None:
-                raise trouble from None
+            pass_on_reading(error, pair.photo)
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
         if min(width, height) < size:
             return None
@@ -258,8 +257,7 @@ def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> li
     try:
         photo = read_photo(squares.pair.photo)
     except Exception as error:  # a damaged file can make a decoder raise anything
-        if (trouble := machine_trouble(error, squares.pair.photo)) is not None:
-            raise trouble from None
+        pass_on_reading(error, squares.pair.photo)
         return f"{squares.pair.name} ({reason(error, squares.pair.photo)})"
     rows: list[tuple[object, ...]] = []
     for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):

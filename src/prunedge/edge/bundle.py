@@ -20,6 +20,7 @@ from prunedge.errors import BundleError
 from prunedge.kinds import instead
 from prunedge.shown import shown
 from prunedge.systems import sync_open_file
+from prunedge.trouble import pass_on_reading
 
 MANIFEST = "manifest.json"
 SELFTEST = "selftest.npz"
@@ -240,6 +241,7 @@ def _manifest(folder: Path) -> Manifest:
             raise BundleError("an older prunedge made this bundle", where=folder, remedy="export it again")
         return Manifest.model_validate_json(text)
     except (OSError, ValidationError) as error:
+        pass_on_reading(error, file)
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from prunedge.advice import option
 from prunedge.errors import DataError
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -113,8 +113,7 @@ def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None =
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
     except (OSError, MemoryError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if (trouble := machine_trouble(error, path)) is not None:
-            raise trouble from None
+        pass_on_reading(error, path)
         if isinstance(error, UnidentifiedImageError) and (kind := strange_numbers(path)) is not None:
             raise DataError(f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY) from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
@@ -164,6 +163,8 @@ def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
             file.seek(directory.next)
             directory.load(file)
         bits, kind = directory.get(_BITS), directory.get(_SAMPLE_FORMAT, 1)
+    except MemoryError:
+        raise
     except Exception:  # a damaged file raises all kinds
         return None
     bits, kind = (one[0] if isinstance(one, tuple) and one else one for one in (bits, kind))

@@ -14,6 +14,7 @@ from prunedge.edge.runtimes import Network, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError
 from prunedge.spans import span
+from prunedge.trouble import pass_on_reading
 
 TOLERANCE = 1e-3  # of the largest output
 
@@ -141,9 +142,11 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}")
         if not len(pixels):
             raise ValueError("it holds no pictures")
-    except MemoryError:
+    except MemoryError as error:
+        pass_on_reading(error, file)
         what = "the self-test asks for more memory than there is"
         raise BundleError(what, where=file, remedy="don't trust this bundle") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        pass_on_reading(error, file)
         raise BundleError(f"the self-test can't be read: {error}", where=file, remedy="export the bundle again") from None
     return pixels, outputs.astype(np.float32)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from prunedge.errors import PrunedgeError, WeightsError
+from prunedge.errors import WeightsError
 from prunedge.kinds import MISNAMED, PACKED, kind_of_file
-from prunedge.trouble import machine_trouble, pass_on
+from prunedge.trouble import pass_on, pass_on_reading
 
 State = dict[str, torch.Tensor]
 
@@ -121,6 +121,7 @@ def _safetensors(file: Path) -> State:
     try:
         return load_file(file)
     except Exception as error:  # header and decoding errors of the library
+        pass_on_reading(error, file)
         raise _unreadable(file, error) from error
 
 
@@ -137,7 +138,7 @@ def _torchs(file: Path) -> object:
             remedy=f"save net.state_dict() alone, or a .safetensors file; if you trust it: {_command(file, '')}",
         ) from error
     except Exception as error:  # zip, header and decoding errors of torch
-        pass_on(error)
+        pass_on_reading(error, file)
         raise _unreadable(file, error) from error
 
 
@@ -146,6 +147,7 @@ def _refuse_others(file: Path) -> None:
     try:
         kind = kind_of_file(file)
     except OSError as error:
+        pass_on_reading(error, file)
         raise _unreadable(file, error) from None
     if kind is not None and kind not in PACKED and kind != MISNAMED:
         raise _no_weights(kind, file)
@@ -161,7 +163,7 @@ def _foreign_globals(file: Path) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     except Exception as error:  # another format: torch.load says what is wrong with it
-        pass_on(error)
+        pass_on(error, where=file)
         return []
 
 
@@ -185,9 +187,7 @@ def _refuse_programs(file: Path) -> None:
             raise WeightsError(f"the file is {kind}", where=file, remedy=remedy)
 
 
-def _unreadable(file: Path, error: Exception) -> PrunedgeError:
-    if (trouble := machine_trouble(error, file)) is not None:
-        return trouble
+def _unreadable(file: Path, error: Exception) -> WeightsError:
     if kind_of_file(file) == MISNAMED:
         return _no_weights(MISNAMED, file)
     remedy = "was it cut short? copy or download it again"

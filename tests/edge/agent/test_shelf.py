@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from prunedge.edge.agent import shelf as shelf_module
 from prunedge.edge.agent.selftest import selftest, try_out
 from prunedge.edge.agent.shelf import DEATHS, Shelf, load
 from prunedge.edge.agent.store import Store
-from prunedge.errors import AgentError, BundleError, PrunedgeError
+from prunedge.errors import AgentError, BundleError, MachineError, PrunedgeError
 from tests.edge.agent.conftest import altered, digest, write_pictures
 
 
@@ -59,6 +60,22 @@ def test_a_damaged_accepted_bundle_gives_way_to_the_one_before_and_for_good(
     shutil.rmtree(device.folder / "bundles")
     assert device.start() == digest(bundles[0])
     assert device.start() == digest(bundles[0]) and not device.shelf.passed_over
+
+
+@pytest.mark.parametrize("error", [MachineError("there is not enough memory"), MachineError("Permission denied")], ids=str)
+def test_an_accepted_bundle_that_can_t_be_loaded_now_is_not_given_up(
+    error: MachineError, device: Device, bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = device.update(bundles[1])
+
+    def now(*arguments: object) -> None:
+        raise error
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(shelf_module, "open_session", now)
+        with pytest.raises(MachineError):
+            device.start()
+    assert not device.store.is_refused(accepted) and device.start() == accepted
 
 
 def test_a_bundle_that_kills_the_agent_over_its_first_picture_is_given_up(device: Device, bundles: tuple[Path, Path]) -> None:

@@ -195,10 +195,12 @@ def test_a_frame_that_was_taken_before_a_kill_is_reported_after_it(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, video: Callable[[int], Path]
 ) -> None:
     write_pictures(settings.state / "frames", 2)
-    (settings.state / "frames" / ".half.png").write_bytes(b"half")
+    half = settings.state / "frames" / ".prunedge-0a.new" / "000.png"
+    half.parent.mkdir()
+    half.write_bytes(b"half")
     assert finish(replace(at(settings, broker), watch=str(video(1)), every=0.1)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "the frames")
-    assert not (settings.state / "frames" / ".half.png").exists() and not subscriber.on("/errors")
+    assert not half.parent.exists() and not subscriber.on("/errors")
 
 
 @pytest.mark.parametrize("watch", ["camera:99", "no such video.mp4"])

@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prunedge.edge.agent import Agent, AgentSettings, parse_broker
+from prunedge.edge.agent import agent as agent_module
+from prunedge.edge.agent import updater as updater_module
 from prunedge.edge.agent.announcement import parse_origins
 from prunedge.edge.agent.statement import Release, sign
-from prunedge.errors import AgentError, BundleError
+from prunedge.errors import AgentError, BundleError, MachineError
 from tests.edge.agent.conftest import CLASSES, Running, altered, digest, write_pictures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.edge.agent.test_shelf import spoil, truncate
@@ -34,7 +36,9 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def told(settings: AgentSettings, broker: Mosquitto, models: Path) -> AgentSettings:
-    return replace(settings, broker=parse_broker(broker.url), model_topic=MODELS, model_from=parse_origins([str(models)]))
+    # How fast bundles are says how busy the machine is; who wants to know it gives another `slower`.
+    watching = replace(settings, broker=parse_broker(broker.url), slower=1e6)
+    return replace(watching, model_topic=MODELS, model_from=parse_origins([str(models)]))
 
 
 @pytest.fixture
@@ -224,6 +228,32 @@ def test_a_bundle_that_is_not_there_yet_is_fetched_when_it_is(
         coming.rename(models / "v2")
         wait_for(lambda: in_use(subscriber) == digest(models / "v2"), "the bundle")
     assert len({error["id"] for error in subscriber.on("/errors")}) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MachineError("there is not enough memory"), MemoryError(), OSError(24, "Too many open files")],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_bundle_that_the_machine_can_t_load_now_is_tried_again(
+    error: Exception, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = updater_module.load, []
+
+    def sometimes(*arguments: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(updater_module, "load", sometimes)
+    monkeypatch.setattr(agent_module, "AGAIN_S", (0.05,))
+    new = altered(bundles[1], models / "v2")
+    with Running(told) as running:
+        wait_for(lambda: subscriber.on("/status"), "the agent")
+        announce(subscriber, new)
+        wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
+        assert failed and not running.agent._store.is_refused(digest(new))
 
 
 def test_garbage_is_told_in_one_line_and_the_agent_goes_on(

@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from prunedge.cli.app import main
+from prunedge.files import is_ours
 from tests.edge.inspect.conftest import wall
 from tests.edge.inspect.test_photo import gps, hostile
 from tests.needs import program
@@ -125,7 +128,33 @@ def test_a_killed_inspection_goes_on(bundle: Path, tmp_path: Path) -> None:
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert len(json.loads(again.stdout)["pictures"]) == 60
     assert before == {name: (out / name).stat().st_mtime_ns for name in finished}
-    assert not list(out.rglob(".writing-*"))
+    assert not [file for file in out.rglob("*") if is_ours(file.name)]
+
+
+def test_a_picture_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_done_by_the_next_run(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        (tmp_path / "p").mkdir(exist_ok=True)
+        wall(40, 40, seed=number).save(tmp_path / "p" / f"{number}.png")
+    command = ["inspect", *map(str, (bundle, tmp_path / "p", "--patch", 32, "--out", tmp_path / "out"))]
+    real = Image.open
+
+    def opened(file: Any, *arguments: Any, **named: Any) -> Any:
+        if str(file).endswith("1.png"):
+            raise MemoryError
+        return real(file, *arguments, **named)
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(Image, "open", opened)
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and "2 picture(s) inspected" in said.out
+    assert "not enough memory" in said.err.splitlines()[-1] and "1.png" in said.err.splitlines()[-1]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0 and "3 picture(s) inspected" in capsys.readouterr().out
 
 
 def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:

@@ -11,7 +11,8 @@ from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import Item, open_source
 from prunedge.errors import DataError, PrunedgeError
-from prunedge.systems import sync_open_file
+from prunedge.files import clear_leftovers, written
+from prunedge.trouble import machine_error
 
 KEPT = 4  # frames that were worked off and stay, for the self-test of a new bundle
 MOST = 200  # frames that wait to be inspected
@@ -27,8 +28,7 @@ class Frames:
     def __init__(self, source: str, folder: Path, every: float, once: bool) -> None:
         self._source, self._folder, self._every, self._once = source, folder, every, once
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.png"):
-            unfinished.unlink()
+        clear_leftovers(folder)
         self._frames = Folder(folder, settle=0.0)
         self._worked_off: list[Path] = []
         self._problem: PrunedgeError | None = None
@@ -73,7 +73,9 @@ class Frames:
             except PrunedgeError as error:
                 self._problem = error
             except Exception as error:  # of a full disk, or of OpenCV, which raises kinds of its own
-                self._problem = DataError(f"a frame can't be kept ({type(error).__name__}: {error})", remedy="is there room on the disk?")
+                self._problem = machine_error(error, where=self._folder) or DataError(
+                    f"the camera's frame can't be taken ({type(error).__name__}: {error})", remedy="is the camera sound?"
+                )
             if self._once:
                 return
             self._stop.wait(AGAIN_S)
@@ -86,11 +88,8 @@ class Frames:
             if self._stop.wait(0.2):
                 return
         assert isinstance(item.picture, Image.Image)
-        writing = self._folder / f".{item.name}.png"
-        with writing.open("wb") as opened:
-            item.picture.save(opened, "PNG", compress_level=1)
-            sync_open_file(opened)
-        writing.rename(self._folder / f"{item.name}.png")
+        with written(self._folder / f"{item.name}.png") as writing:
+            item.picture.save(writing, "PNG", compress_level=1)
 
 
 def is_camera(text: str) -> bool:

@@ -20,8 +20,9 @@ from prunedge.edge.agent.fetch import Unreachable
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.pictures import read_picture
 from prunedge.edge.runtime import open_session
-from prunedge.errors import AgentError, PrunedgeError
+from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.systems import limit_memory_to_machine
+from prunedge.trouble import machine_error
 
 TIMEOUT_S = 180.0
 NOISE = 4
@@ -48,6 +49,8 @@ def selftest(bundle: Path, pictures: Iterable[Path], runtime: str | None = None,
         raise AgentError(
             f"the self-test died (exit code {done.returncode}, {last})", where=bundle, remedy="export the bundle again"
         ) from None
+    if "trouble" in found:
+        raise Unreachable(f"the self-test can't be done now: {found['trouble']}", remedy="is there enough memory?")
     if "error" in found:
         raise AgentError(f"the self-test failed: {found['error']}", remedy="export the bundle again")
     return found["milliseconds"]
@@ -89,10 +92,10 @@ def main() -> None:
         started = perf_counter()
         wrong = try_out(session, len(bundle.manifest.classes), tried)
         answer = {"error": wrong} if wrong else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
-    except PrunedgeError as error:
-        answer = {"error": " ".join(error.what.split())}
     except Exception as error:  # whatever the network does, it is told in one line
-        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        told = error if isinstance(error, PrunedgeError) else machine_error(error)
+        why = f"{type(error).__name__}: {error}" if told is None else told.what
+        answer = {"trouble" if isinstance(told, MachineError) else "error": " ".join(why.split())[:300]}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 

@@ -14,7 +14,7 @@ from prunedge.edge.agent.statement import Release, Taken
 from prunedge.edge.agent.store import Store
 from prunedge.edge.bundle import MANIFEST, Bundle, open_bundle, sha256
 from prunedge.edge.runtime import open_session
-from prunedge.errors import AgentError, PrunedgeError
+from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.systems import replace, sync_folder
 
 DEATHS = 3  # of the agent over the first picture with a new bundle, until that bundle is given up
@@ -48,7 +48,7 @@ class Shelf:
         self.passed_over: list[str] = []  # why bundles were not taken at the start
 
     def start(self) -> InUse:
-        """The bundle to begin with; BundleError when none can be loaded."""
+        """The bundle to begin with; BundleError when none can be loaded, MachineError when the machine can't load it now."""
         shutil.rmtree(self.incoming, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = self._given / MANIFEST
@@ -61,6 +61,8 @@ class Shelf:
         for name in names:
             try:
                 found = self._load_accepted(name)
+            except MachineError:
+                raise  # it was loaded here before: the next start finds the machine mended
             except PrunedgeError as error:
                 log.warning("the accepted bundle %s is not used any more, the one before it is: %s", name[:12], one_line(error))
                 self.passed_over.append(one_line(error))

@@ -24,7 +24,8 @@ from prunedge.edge.agent.statement import Asked, Statement, judge
 from prunedge.edge.bundle import Manifest
 from prunedge.edge.inspect import Settings
 from prunedge.edge.inspect.grid import Grid
-from prunedge.errors import AgentError, PrunedgeError
+from prunedge.errors import AgentError, MachineError, PrunedgeError
+from prunedge.trouble import machine_error
 
 PHOTOGRAPH = (4000, 3000)  # pixels, for comparing how long bundles take
 WAITING = 16  # announcements
@@ -110,16 +111,14 @@ class Updater:
             return
         try:
             self._offer(self._prepare(announcement))
-        except Unreachable as error:
-            if self._stop.is_set():
-                return
-            if tries < len(self._again):
-                self._retry = (payload, monotonic() + self._again[tries], tries + 1)
-            self._refuse("bundle", key, error, False)
-        except PrunedgeError as error:
-            self._refuse("bundle", key, error, True)
         except Exception as error:  # whatever a stranger's bundle does, the agent goes on
-            self._refuse("bundle", key, AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again"), True)
+            why = _told(error)
+            is_final = not isinstance(why, Unreachable | MachineError)
+            if not is_final and self._stop.is_set():
+                return
+            if not is_final and tries < len(self._again):
+                self._retry = (payload, monotonic() + self._again[tries], tries + 1)
+            self._refuse("bundle", key, why, is_final)
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
@@ -182,6 +181,13 @@ class Updater:
         self._ready = loaded
         while not self._taken.wait(0.5) and not self._stop.is_set():
             pass
+
+
+def _told(error: Exception) -> PrunedgeError:
+    """Why a bundle can't be taken: MachineError, or another kind of the agent's where nothing is wrong with the machine."""
+    if isinstance(error, PrunedgeError):
+        return error
+    return machine_error(error) or AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again")
 
 
 def _patches(manifest: Manifest, inspection: Settings) -> int:

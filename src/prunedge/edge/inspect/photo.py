@@ -32,7 +32,7 @@ from prunedge.edge.pictures import (
     strange_numbers,
 )
 from prunedge.errors import DataError
-from prunedge.trouble import machine_trouble
+from prunedge.trouble import pass_on_reading
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
 Cut = Callable[[Box], Image.Image]  # a part of the stored picture
@@ -115,8 +115,7 @@ def open_photo(
                 raise DataError(f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY) from None
             raise DataError(UNKNOWN_FORMAT, where=where, remedy="replace or remove it") from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
-            if (trouble := machine_trouble(error, where)) is not None:
-                raise trouble from None
+            pass_on_reading(error, where)
             why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
             raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
 

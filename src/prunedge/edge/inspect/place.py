@@ -22,6 +22,8 @@ def position_of(exif: Image.Exif) -> Position | None:
         longitude = _degrees(entries[GPS.GPSLongitude], entries[GPS.GPSLongitudeRef], "EW", 180)
         # Receivers without a fix write zeros.
         return None if latitude == longitude == 0 else (latitude, longitude, _altitude(entries))
+    except MemoryError:
+        raise
     except Exception:  # damaged EXIF raises all kinds; a photograph without a position is still a photograph
         return None
 

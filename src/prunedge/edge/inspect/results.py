@@ -6,8 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +19,10 @@ from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.photo import Photo
 from prunedge.edge.inspect.sources import MARK, Item
 from prunedge.errors import DataError
-from prunedge.systems import replace, sync_open_file
+from prunedge.files import clear_below, write_bytes
+from prunedge.trouble import pass_on_reading
 
 Record = dict[str, Any]
-WRITING = ".writing-"
 COLUMNS = (
     "picture", "region", "label", "probability", "mean_probability", "left", "top", "right", "bottom", "width", "height", "area",
     "width_mm", "height_mm", "area_mm2", "latitude", "longitude", "altitude_m", "time_s", "taken",
@@ -90,21 +88,8 @@ class Results:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, file: Path, content: bytes) -> None:
-        temporary = None
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=WRITING)
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(content)
-                sync_open_file(opened)
-            os.chmod(temporary, 0o644)
-            replace(temporary, file)
-        except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-            raise DataError(
-                f"can't write: {error.strerror}", where=file, remedy="free space, mend the permissions or choose another --out"
-            ) from None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, content)
 
 
 def open_results(path: Path, about: Mapping[str, Any]) -> Results:
@@ -114,8 +99,7 @@ def open_results(path: Path, about: Mapping[str, Any]) -> Results:
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(mark))):
         raise DataError("the folder holds something else than an inspection", where=path, remedy="choose another --out")
     results._write(mark, json.dumps({"format": "prunedge inspection", **about}, indent=1).encode())
-    for left in path.rglob(f"{WRITING}*"):
-        left.unlink(missing_ok=True)
+    clear_below(path)
     return results
 
 
@@ -133,7 +117,8 @@ def pictures_per_second(records: Sequence[Record]) -> float:
 def _is_ours(mark: Path) -> bool:
     try:
         found = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        pass_on_reading(error, mark)
         return False
     return isinstance(found, dict) and found.get("format") == "prunedge inspection"
 

@@ -24,11 +24,15 @@ Advance = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a source: records worst first, names and reasons of what was skipped, and how many an earlier run had inspected."""
+    """What came of a source: records worst first, names and reasons of what was skipped, and how many an earlier run had inspected.
+
+    `trouble` is the machine's, with the first picture that could not be inspected for it.
+    """
 
     records: list[Record]
     skipped: list[tuple[str, str]]
     reused: int
+    trouble: MachineError | None = None
 
 
 def inspect_source(
@@ -42,6 +46,7 @@ def inspect_source(
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
     reused, told, written = 0, 0, perf_counter()
+    trouble: MachineError | None = None
 
     def summarise() -> None:
         if results is not None and (records or skipped):
@@ -71,6 +76,8 @@ def inspect_source(
                 except (DataError, MachineError) as error:  # what is skipped is tried again by the next run
                     if source.total == 1:
                         raise
+                    if isinstance(error, MachineError):
+                        trouble = trouble or error
                     skipped.append((item.name, error.what + (f" ({error.remedy})" if error.remedy else "")))
                     tell(f"skipped {item.name}: {skipped[-1][1]}")
                 else:
@@ -89,7 +96,7 @@ def inspect_source(
     finally:
         tell_problems()
         summarise()
-    return Outcome(worst_first(records), skipped + source.problems, reused)
+    return Outcome(worst_first(records), skipped + source.problems, reused, trouble)
 
 
 def describe(bundle: Bundle, source: Source, settings: Settings, device: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from prunedge.edge.profile import Call
 from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
+from prunedge.trouble import pass_on
 
 Network = Callable[[np.ndarray], np.ndarray]  # (n, 3, size, size) float32 to logits (n, classes) float32
 
@@ -38,7 +39,11 @@ def runtime_of(target: Target) -> Runtime:
 
 
 def missing(target: Target, error: ImportError, extra: str | None = None) -> ExtraMissing:
-    """What to say when the target's runtime, or what another `extra` brings, is not installed."""
+    """What to say when the target's runtime, or what another `extra` brings, is not installed.
+
+    Raises MachineError where it can't be loaded now.
+    """
+    pass_on(error)  # a library that gets no memory can't be loaded, and is installed all the same
     extra = extra or target.extra
     remedy = f"pip install 'prunedge[{extra}]'" if extra else "pip install prunedge"
     return ExtraMissing(f"'{target.name}' needs {error.name}, which is not installed", remedy=remedy)

@@ -10,6 +10,7 @@ import numpy as np
 from prunedge.edge.profile import Call
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
+from prunedge.trouble import pass_on
 
 
 def version() -> str:
@@ -29,6 +30,7 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         assert method is not None
         shape = list(method.metadata.input_tensor_meta(0).sizes())
     except Exception as error:  # executorch raises RuntimeError and kinds of its own
+        pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
         raise BundleError(f"ExecuTorch can't load the network: {why}", where=file, remedy="export the bundle again") from None
 

@@ -14,6 +14,7 @@ import numpy as np
 from prunedge.edge.profile import Call, calls_of
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
+from prunedge.trouble import pass_on
 
 
 def version() -> str:
@@ -51,7 +52,9 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
 
 
 def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | None = None) -> Any:
-    """A session of ONNX Runtime, which writes a profile beginning with that name; BundleError when it can't load the file."""
+    """A session of ONNX Runtime, which writes a profile beginning with that name; BundleError when it can't load the file,
+    MachineError when it can't now.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,5 +69,6 @@ def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | No
             return session
         why = "it takes something else than one tensor of float32"
     except Exception as error:  # onnxruntime raises kinds of its own, none of them public
+        pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
     raise BundleError(f"ONNX Runtime can't load the network: {why}", where=file, remedy="export the bundle again")

@@ -11,6 +11,7 @@ import numpy as np
 from prunedge.edge.profile import Call
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
+from prunedge.trouble import pass_on
 
 
 def version() -> str:
@@ -66,5 +67,6 @@ def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> A
 
 
 def _unloadable(file: Path, error: Exception) -> BundleError:
+    pass_on(error, where=file)
     why = " ".join(str(error).split())[:160]
     return BundleError(f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again")
