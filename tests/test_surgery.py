@@ -108,11 +108,12 @@ def test_layers_know_their_new_sizes() -> None:
     assert (small.a.in_channels, small.a.out_channels, small.norm.num_features) == (3, 1, 3)
 
 
-def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole() -> None:
+def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole(caplog: pytest.LogCaptureFixture) -> None:
     network = randomise(Baked(scaled=True))
     graph = trace(network, EXAMPLE)
     surgery = operate(network, graph, Plan({"a": (0, 1, 2), "b": (0, 1)}))
     assert list(surgery.refused) == ["a"]
+    assert [record.getMessage() for record in caplog.records] == [f"left whole, could not be proven: {surgery.refused['a']} (a)"]
     assert surgery.plan.keep == {"b": (0, 1)}
     assert surgery.network.a.out_channels == 8 and surgery.network.b.out_channels == 2
     with pytest.raises(SurgeryError, match="a: differs from the masked network"):

@@ -67,7 +67,8 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
     """How a run's network was taught; `elsewhere` names the run where it is another that goes on from it."""
     rate, recipe = kept_rate(run), run.recipe
     epochs = recipe["schedule_epochs"] if recipe["start"] else recipe["train_epochs"]
-    return Taught(epochs, recipe["weights"] != "none", rate.lr if rate else None, elsewhere or recipe["start"])
+    fell = bool(rate and rate.silenced)
+    return Taught(epochs, recipe["weights"] != "none", rate.lr if rate else None, elsewhere or recipe["start"], fell)
 
 
 def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:

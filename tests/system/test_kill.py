@@ -75,7 +75,7 @@ def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tm
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines()[-1] == f"interrupted; what was finished is kept: go on with prunedge train --resume {out}"
+    assert said.splitlines()[-1] == f"interrupted; nothing is finished yet: go on with prunedge train --resume {out}"
 
 
 def _wait_for_change(out: Path, process: Started) -> None:

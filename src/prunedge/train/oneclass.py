@@ -33,12 +33,16 @@ def majority(metrics: Metrics, metric: str) -> float:
 
 @dataclass(frozen=True)
 class Taught:
-    """How a network was taught, as far as that says what to change: `elsewhere` is the run that it was taken from, if it was."""
+    """How a network was taught, as far as that says what to change: `elsewhere` is the run that it was taken from, if it was.
+
+    `tried_lower` says that lower rates were tried already, and did no better.
+    """
 
     epochs: int
     pretrained: bool
     lr: float | None = None
     elsewhere: str | None = None
+    tried_lower: bool = False
 
 
 def told_of_one_class(name: str, taught: Taught | None = None) -> str:
@@ -57,5 +61,7 @@ def _anew(taught: Taught | None) -> str:
         return f"begin from a run that was trained {how}, not from {taught.elsewhere}"
     if not taught.epochs:
         return f"it was not trained on these pictures: give it epochs ({option('train_epochs', 10)})"
+    if taught.tried_lower:
+        return f"lower learning rates did no better: train it anew with more epochs, or on more pictures{better}"
     lower = f"with a lower {option('lr')}" + (f" (it was {taught.lr:g}: try {taught.lr / 5:.1g})" if taught.lr else "")
     return f"train it anew {lower}, or with more epochs" + ("" if taught.pretrained else f", or with pretrained {option('weights')}")
