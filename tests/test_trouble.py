@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from prunedge.cli import app
 from prunedge.errors import MachineError, RunError
-from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading
+from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading, unusable_cache
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,10 @@ def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> N
     with pytest.raises(RuntimeError) as told:
         torch.empty(2**60, dtype=torch.uint8)
     pass_on(told.value)  # a network that asks for an exabyte is at fault itself
+
+
+def test_a_cache_that_can_t_be_written_is_the_machines_trouble() -> None:
+    error = OSError(errno.EROFS, "Read-only file system", "home/0.lock")
+    trouble = unusable_cache(error, "home")
+    assert machine_error(trouble) is trouble  # so that the command line says how to go on
+    assert re.fullmatch(r"can't use the cache \(Read-only file system\) \(home\): make it writable, or set PRUNEDGE_CACHE .*", str(trouble))

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from prunedge import seals
@@ -41,6 +40,7 @@ from prunedge.importance.identity import tensors_digest
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.outputs import refuse_probabilities
+from prunedge.tensor_files import save_tensors
 from prunedge.trouble import pass_on_reading
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
@@ -224,7 +224,7 @@ def _write(folder: Path, fingerprint: str, partial: Partial) -> None:
     numbers = json.dumps({key: value for key, value in vars(partial).items() if key != "sums"})
     about = {"fingerprint": fingerprint, "numbers": numbers, "sha256": tensors_digest(partial.sums, f"{fingerprint} {numbers}")}
     with written(folder / "partial.safetensors") as temporary:
-        save_file(dict(partial.sums), temporary, about)
+        save_tensors(partial.sums, temporary, about)
 
 
 def _read(folder: Path, fingerprint: str) -> Partial | None:

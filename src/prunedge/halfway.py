@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from prunedge.files import written
 from prunedge.importance import Scores
 from prunedge.importance.identity import tensors_digest
 from prunedge.ranks import by_first, from_first
 from prunedge.spans import timed
+from prunedge.tensor_files import save_tensors
 from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _write(file: Path, halfway: Halfway, gathers: str, sign: str) -> None:
     }  # fmt: skip
     about = json.dumps(told)
     with written(file) as temporary:
-        save_file(tensors, temporary, {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")})
+        save_tensors(tensors, temporary, {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")})
 
 
 def _metrics(found: dict[str, Any] | None) -> Metrics | None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from prunedge import seals, trust
@@ -38,6 +38,7 @@ from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.spans import timed
 from prunedge.surgery import restore_network, save_network
+from prunedge.tensor_files import save_tensors
 from prunedge.train import flattened, unflattened
 from prunedge.trouble import pass_on_reading
 
@@ -327,9 +328,9 @@ class Run:
                     "examples": str(kept.scores.examples),
                     "provenance": kept.scores.provenance.to_json(),
                 }
-                save_file({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
+                save_tensors({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
             if kept.state:
-                save_file(flattened(kept.state), folder / "momentum.safetensors")
+                save_tensors(flattened(kept.state), folder / "momentum.safetensors")
             for file in folder.iterdir():
                 file.chmod(0o644)
             folder.chmod(0o755)

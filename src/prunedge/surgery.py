@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -33,6 +32,7 @@ from prunedge.plan import Plan
 from prunedge.proof import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.shown import by_kind
 from prunedge.spans import timed
+from prunedge.tensor_files import save_tensors
 from prunedge.trouble import pass_on, pass_on_reading
 
 __all__ = [
@@ -829,7 +829,7 @@ def _pick(saved: list[Any]) -> tuple[tuple[int, int], Pick]:
 def save_network(network: nn.Module, file: Path) -> None:
     """Write a network's tensors, and what else `restore_network` needs, as safetensors."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    save_file(tensors, file, {"sizes": json.dumps(dict(sizes_of(network)))})
+    save_tensors(tensors, file, {"sizes": json.dumps(dict(sizes_of(network)))})
 
 
 def restore_network(network: nn.Module, file: Path) -> nn.Module:

@@ -88,6 +88,12 @@ def pass_on_reading(error: BaseException, where: object) -> None:
         raise trouble from None
 
 
+def unusable_cache(error: OSError, where: object) -> MachineError:
+    """What keeps the cache from being read or written, and what to do about it."""
+    remedy = "make it writable, or set PRUNEDGE_CACHE to a folder with room"
+    return MachineError(f"can't use the cache ({error.strerror or error})", where=where, remedy=remedy)
+
+
 def pass_on(error: BaseException, *, where: object = None) -> None:
     """Raise MachineError where an error is the machine's trouble: that says nothing about what was just tried.
 

@@ -34,6 +34,7 @@ from prunedge.edge.pictures import Greys
 from prunedge.errors import DataError
 from prunedge.files import clear_leftovers, written
 from prunedge.systems import lock_shared, locked_against_readers
+from prunedge.trouble import unusable_cache
 
 if TYPE_CHECKING:
     from prunedge.data.dataset import Split
@@ -93,8 +94,7 @@ def decode_all(
             drop_copies(paths)
             return Decoded(target, *_opened(target).notes)
     except OSError as error:
-        remedy = "set PRUNEDGE_CACHE to a folder with room"
-        raise DataError(f"can't use the cache: {error}", where=home, remedy=remedy) from None
+        raise unusable_cache(error, home) from None
 
 
 Notes = tuple[tuple[str, ...], dict[int, str], tuple[Look | None, ...]]  # digests, unreadable, looks

@@ -24,6 +24,7 @@ from prunedge.data.decode import Progress, at_once, tried
 from prunedge.data.places import cache_folder
 from prunedge.edge.pictures import COLOURS, EIGHT, Depth, Greys, depth_of, is_deep, refuse_no_numbers, rgb, settled, upright
 from prunedge.errors import DataError
+from prunedge.trouble import unusable_cache
 
 TAIL = 0.1  # per cent of a picture's pixels that are left out at each end: dead and hot ones
 STRANGE = 0.05  # share of a class's pictures that may be quite unlike the others
@@ -77,7 +78,7 @@ def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Pr
         with FileLock(file.with_suffix(".lock")):
             keep_cached(file, [shade if isinstance(shade, str) else asdict(shade) for shade in found])
     except OSError as error:
-        raise DataError(f"can't use the cache: {error}", where=file.parent, remedy="set PRUNEDGE_CACHE to a folder with room") from None
+        raise unusable_cache(error, file.parent) from None
     return tuple(found)
 
 

@@ -23,6 +23,7 @@ from prunedge.data.cached import cached, keep_cached
 from prunedge.data.members import Member, index
 from prunedge.data.places import SHARD, cache_folder, is_url, written
 from prunedge.errors import DataError
+from prunedge.trouble import unusable_cache
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
             else:
                 pictures = {one: Member(*values) for one, values in found.items()}
     except OSError as error:
-        raise DataError(f"can't use the cache: {error}", where=folder, remedy="set PRUNEDGE_CACHE to a folder with room") from None
+        raise unusable_cache(error, folder) from None
     _open[place] = Shard(place, stamp, pictures, copy)
     return _open[place]
 
