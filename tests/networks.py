@@ -118,7 +118,7 @@ class Upward(nn.Module):
 
 
 class Baked(nn.Module):
-    """A size that Python code has written down, in a reshape or in a number: only the proof can find it."""
+    """A size that Python code has written down in a reshape, or that it divides by: only the proof can find it."""
 
     def __init__(self, scaled: bool = False) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Baked(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, _, h, w = x.shape
         x = torch.relu(self.a(x))
-        x = x * torch.tensor(len(x[0]) / 8) if self.scaled else x.reshape(n, 8, h, w)
+        x = x / len(x[0]) if self.scaled else x.reshape(n, 8, h, w)
         return self.head(torch.relu(self.b(x)).mean((2, 3)))
 
 

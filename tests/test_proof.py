@@ -138,7 +138,7 @@ def test_every_kind_of_answer_is_compared(kind: str) -> None:
         bad = Two(wrong, after)
         assert list(operate(bad, trace(bad, PICTURE), HALF).refused) == ["a"]
     else:
-        bad = Two(lambda h, x: h * (h.size(1) - 6), after)
+        bad = Two(lambda h, x: h * h.size(1) - 6 * h, after)
         assert list(operate(bad, trace(bad, PICTURE), HALF).refused) == ["a"]
 
 
@@ -147,7 +147,7 @@ def test_parts_that_come_and_go_with_the_channels_are_seen() -> None:
         def forward(self, x: torch.Tensor) -> Any:
             h = self.a(x)
             y = self.head(self.b(h).mean((2, 3)))
-            return {"y": y, "more": y} if h.size(1) == 8 else {"y": y}
+            return {"y": y, "more": y} if self.b.in_channels == 8 else {"y": y}
 
     network = Talkative(right)
     surgery = operate(network, trace(network, PICTURE), HALF)
