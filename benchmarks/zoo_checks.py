@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from zoo_models import SMALLER, build, randomise
+from zoo_models import build, note_of, randomise
 
 SHARES = (0.3, 0.7)
 SIZE_TOLERANCE = 1e-3  # of the largest output, at another size, where rounding has further to go
@@ -93,7 +93,7 @@ def examine(kind: str, name: str) -> dict[str, Any]:
     started = time.perf_counter()
     graph = trace(net, example)
     row: dict[str, Any] = {
-        "set": kind, "name": name, "note": SMALLER.get(name, ""), "seconds_forward": forward,
+        "set": kind, "name": name, "note": note_of(kind, name), "seconds_forward": forward,
         "seconds_trace": time.perf_counter() - started, "groups": len(graph.groups), "channels": graph.channels,
         "prunable": graph.prunable_share(), "macs": graph.macs(), "params": graph.params(),
         "frozen": Counter(frozen.reason for frozen in graph.frozen).most_common(4), "cuts": {},

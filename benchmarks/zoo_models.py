@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ SMALLER = {
     "vit_h_14": "depth 4", "vit_l_16": "depth 6", "vit_l_32": "depth 6", "regnet_y_128gf": "64 px", "convnext_large": "64 px",
     "efficientnet_v2_l": "96 px", "efficientnet_b7": "96 px",
 }  # fmt: skip
+
+# The same for timm: the image's size, and what `create_model` is told.
+SMALLER_TIMM: dict[str, tuple[int, dict[str, Any]]] = {
+    "deepseek_vit_412m": (224, {"img_size": 224, "depth": 4}),
+    "gemma4_vit_167m": (192, {"img_size": 192, "depth": 4}),
+    "qwen3_vit_88m": (192, {"img_size": 192, "depth": 4}),
+    "sam2_hiera_tiny": (224, {}),
+}
 
 # The class, and what makes its usual configuration small enough; "size" is that of the image where the configuration has none.
 TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -192,9 +201,34 @@ def _smp(name: str) -> tuple[nn.Module, torch.Tensor]:
     return getattr(smp, decoder)(encoder, encoder_weights=None, classes=3), torch.randn(1, 3, size, size)
 
 
+def note_of(kind: str, name: str) -> str:
+    """In what a network is smaller here than it usually is; empty where it is as usual."""
+    if kind == "timm":
+        size, made_so = SMALLER_TIMM.get(name, (0, {}))
+        depth = [f"depth {made_so['depth']}"] if "depth" in made_so else []
+        return ", ".join([f"{size} px", *depth]) if size else ""
+    if kind == "transformers":
+        return ", ".join(dict.fromkeys(_smaller(TRANSFORMERS[name][1])))
+    return SMALLER.get(name, "")
+
+
+def _smaller(settings: dict[str, Any]) -> Iterator[str]:
+    """The sizes and depths among a configuration's settings."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _smaller(value)
+        elif key in ("size", "image_size"):
+            yield f"{value} px"
+        elif "layers" in key or key in ("depths", "depth"):
+            yield f"{key.replace('_', ' ')} {value}"
+
+
 def _timm(name: str) -> tuple[nn.Module, torch.Tensor]:
     import timm
 
+    if (less := SMALLER_TIMM.get(name)) is not None:
+        size, made_so = less
+        return timm.create_model(name, **made_so), torch.randn(1, 3, size, size)
     net = timm.create_model(name)
     size = net.default_cfg.get("test_input_size") or net.default_cfg["input_size"]
     return net, torch.randn(1, *net.default_cfg["input_size"] if net.default_cfg.get("fixed_input_size") else size)
