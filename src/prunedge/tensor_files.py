@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from prunedge.trouble import is_scarce
+from prunedge.trouble import require_memory
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
@@ -16,6 +16,5 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping
 
     Raises MemoryError where too little memory is left: safetensors' writer, which is not Python's, would abort the process.
     """
-    if is_scarce():
-        raise MemoryError
+    require_memory()
     save_file(dict(tensors), file, dict(about) if about is not None else None)

@@ -64,6 +64,15 @@ def is_scarce() -> bool:
     return False
 
 
+def require_memory() -> None:
+    """Raise MemoryError where next to none is left, before work that would not raise it.
+
+    A thread that gets none dies before it begins, and Python waits for it for ever; a library that is not Python's may end the process.
+    """
+    if is_scarce():
+        raise MemoryError
+
+
 def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:
     """`machine_error` for whoever reads or decodes a file: an error that tells of the file or its path, not of the machine, is None.
 

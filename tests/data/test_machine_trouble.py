@@ -14,7 +14,7 @@ from PIL import Image
 
 from prunedge.data import check, load_folder
 from prunedge.data import decode as module
-from prunedge.data.decode import try_picture
+from prunedge.data.decode import at_once, try_picture
 from prunedge.edge.inspect.photo import open_photo
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError, MachineError
@@ -133,3 +133,10 @@ def test_a_picture_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_pa
             load_folder(folder, size=16, cache_dir=cache)
     picture.chmod(0o644)
     assert not load_folder(folder, size=16, cache_dir=cache).skipped
+
+
+def test_without_memory_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It would die before it begins, and Python would wait for it for ever.
+    monkeypatch.setattr("prunedge.trouble.is_scarce", lambda: True)
+    with pytest.raises(MemoryError):
+        list(at_once(len, ["ab", "c"], 2))

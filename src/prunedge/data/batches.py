@@ -20,6 +20,7 @@ from prunedge.data.dataset import Augment, Split
 from prunedge.edge.pictures import normalise, normalise_planes
 from prunedge.ranks import Share, part
 from prunedge.spans import span, timed
+from prunedge.trouble import require_memory
 
 Batch = tuple[Tensor, Tensor]
 T = TypeVar("T")
@@ -121,6 +122,7 @@ def _side_by_side(make: Callable[[int, int], Batch], bounds: Iterable[tuple[int,
         yield from (make(start, stop) for start, stop in bounds)
         return
     waiting: deque[Future[Batch]] = deque()
+    require_memory()
     with ThreadPoolExecutor(makers, thread_name_prefix="prunedge-pictures") as pool:
         try:
             for start, stop in bounds:
@@ -158,6 +160,7 @@ def _ahead(made: Iterator[T]) -> Iterator[T]:
         except BaseException as error:  # handed over to the consumer, who raises it
             put(error)
 
+    require_memory()
     thread = threading.Thread(target=work, name="prunedge-batches", daemon=True)
     thread.start()
     try:

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from prunedge.data.shards import read_member
 from prunedge.edge.pictures import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError, MachineError
-from prunedge.trouble import pass_on_reading
+from prunedge.trouble import pass_on_reading, require_memory
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -99,6 +99,7 @@ def look_at(path: Path) -> Look:
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:
     """`work` on each item, in order, on several threads (Pillow decodes without Python's lock); few results wait at any time."""
     source = iter(items)
+    require_memory()
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
         waiting = deque(pool.submit(work, item) for item in islice(source, 64))
         try:

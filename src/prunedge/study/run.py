@@ -13,6 +13,7 @@ from prunedge.files import clear_below, held
 from prunedge.study.book import Book, Counts
 from prunedge.study.local import divided, run_local
 from prunedge.study.table import Row, collect, write_table
+from prunedge.trouble import require_memory
 
 LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
 
@@ -64,6 +65,7 @@ def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
                 if watch.looked is not None:
                     watch.looked(book.counts(at_a_time))
 
+    require_memory()
     thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
     thread.start()
     try:
