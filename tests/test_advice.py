@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from prunedge.advice import command, option, quoted, speaking
+from prunedge.cli.app import main
 from prunedge.shown import by_kind
 
 
@@ -46,3 +47,9 @@ def test_a_reason_is_said_once_for_its_kind() -> None:
     assert lines == [
         "differs by 1.5e-01 of its largest output (7 of them: layer.1, layer.2, layer.3, layer.4 and 3 more)", "is the output (head)",
     ]  # fmt: skip
+
+
+def test_a_command_that_has_ended_leaves_the_words_of_python() -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "/nowhere"])
+    assert option("lr") == "lr="

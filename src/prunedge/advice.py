@@ -28,14 +28,14 @@ def speak(place: Place, verb: str | None = None) -> None:
 
 
 @contextmanager
-def speaking(place: Place) -> Iterator[None]:
+def speaking(place: Place, verb: str | None = None) -> Iterator[None]:
     """The same until the block ends."""
-    before, verb = _place, _verb
-    speak(place)
+    before = _place, _verb
+    speak(place, verb)
     try:
         yield
     finally:
-        speak(before, verb)
+        speak(*before)
 
 
 def place() -> Place:

@@ -19,7 +19,7 @@ from numpy.lib.format import write_array_header_1_0
 from prunedge.data import cache
 from prunedge.data.cache import decode_all, read_pixels
 from prunedge.data.decode import try_picture
-from prunedge.errors import DataError
+from prunedge.errors import DataError, MachineError
 from tests.tiny_pictures import write_tiny
 
 
@@ -166,7 +166,7 @@ def test_a_deleted_array_and_a_folder_that_cannot_be_made(paths: list[Path], tmp
     with pytest.raises(DataError, match="was deleted"):
         read_pixels(tmp_path / "gone.npy", [0])
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="PRUNEDGE_CACHE"):
+    with pytest.raises(MachineError, match="PRUNEDGE_CACHE"):
         decode_all(paths, 16, folder=tmp_path / "file" / "cache")
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from prunedge import __version__, ranks
-from prunedge.advice import command, speak
+from prunedge.advice import command, speaking
 from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
 from prunedge.shown import Lines, shown
 from prunedge.trouble import is_scarce, machine_error
@@ -91,6 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
+    with speaking("command", tokens[0] if tokens else None):
+        _answered(tokens)
+    sys.exit(0)
+
+
+def _answered(tokens: list[str]) -> None:
+    """Run the verb, and end with a line and the exit code where it was interrupted or the machine is in trouble."""
     try:
         _obey(tokens)
     except KeyboardInterrupt:
@@ -102,14 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         _fail_of_machine(error, tokens)
         raise
-    sys.exit(0)
 
 
 def _obey(tokens: list[str]) -> None:
     """Run the verb that the command line names."""
     from cyclopts import CycloptsError
 
-    speak("command", tokens[0] if tokens else None)
     is_first = ranks.rank() == 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
