@@ -20,6 +20,7 @@ from prunedge.importance import CRITERIA
 from prunedge.recipe import PICTURE_KEYS, Recipe
 from prunedge.runs import open_run, write_recipe
 from prunedge.surgery import restore_network, save_network
+from prunedge.tensor_files import texts_of
 from prunedge.train import make_engine
 from tests.tampering import as_older
 from tests.tiny_pictures import write_tiny
@@ -225,7 +226,7 @@ def test_what_is_kept_says_what_it_is(start: Path) -> None:
     scores = open_run(start).checkpoint(0).scores
     assert scores is not None and scores.provenance is not None
     with safe_open(start / "checkpoints" / "step-000" / "scores.safetensors", "pt") as opened:
-        about = json.loads(opened.metadata()["provenance"])
+        about = json.loads(texts_of(opened.metadata())["provenance"])
     assert about == vars(scores.provenance) and about["criterion"].startswith("taylor ")
     assert json.loads(about["settings"])["augment"] == "flips"
 

@@ -40,7 +40,7 @@ from prunedge.importance.identity import tensors_digest
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.outputs import refuse_probabilities
-from prunedge.tensor_files import save_tensors
+from prunedge.tensor_files import save_tensors, texts_of
 from prunedge.trouble import pass_on_reading
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
@@ -233,7 +233,7 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
         return None
     try:
         with safe_open(file, "pt") as opened:
-            about = opened.metadata() or {}
+            about = texts_of(opened.metadata())
             sums = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
         numbers = json.loads(about["numbers"])
         if about.get("sha256", "") not in ("", tensors_digest(sums, f"{about.get('fingerprint')} {about['numbers']}")):

@@ -17,7 +17,7 @@ from prunedge.importance import Scores
 from prunedge.importance.identity import tensors_digest
 from prunedge.ranks import by_first, from_first
 from prunedge.spans import timed
-from prunedge.tensor_files import save_tensors
+from prunedge.tensor_files import save_tensors, texts_of
 from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class RunKeeper:
             return None
         try:
             with safe_open(file, "pt") as opened:
-                found = opened.metadata()
+                found = texts_of(opened.metadata())
                 about = json.loads(found["about"])
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
             if "sha256" in found and found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):

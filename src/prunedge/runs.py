@@ -38,7 +38,7 @@ from prunedge.ranks import by_first
 from prunedge.recipe import Recipe
 from prunedge.spans import timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.tensor_files import save_tensors
+from prunedge.tensor_files import save_tensors, texts_of
 from prunedge.train import flattened, unflattened
 from prunedge.trouble import pass_on_reading
 
@@ -421,7 +421,7 @@ class Run:
             return None
         values = _tensors(file)
         with safe_open(file, "pt") as opened:
-            about = opened.metadata() or {}
+            about = texts_of(opened.metadata())
         provenance = Provenance.from_json(about.get("provenance"))
         if provenance is None:
             return None

@@ -1,7 +1,8 @@
-"""Files of tensors, written so that a lack of memory is an error and not the end of the process."""
+"""Files of tensors and of texts about them: the same bytes each time, and no end of the process for lack of memory."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +11,28 @@ from safetensors.torch import save_file
 
 from prunedge.trouble import require_memory
 
+# safetensors writes several texts in an order that differs from process to process.
+_SEVERAL = "texts"
+
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
-    """Write contiguous tensors, and text about them, as safetensors.
+    """Write contiguous tensors, and texts about them, as safetensors.
 
     Raises MemoryError where too little memory is left: safetensors' writer, which is not Python's, would abort the process.
     """
     require_memory()
-    save_file(dict(tensors), file, dict(about) if about is not None else None)
+    several = about is not None and len(about) > 1
+    save_file(dict(tensors), file, {_SEVERAL: json.dumps(about, sort_keys=True)} if several else about and dict(about))
+
+
+def texts_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; older files hold several as they are.
+
+    Raises ValueError where they are damaged.
+    """
+    if metadata is None or set(metadata) != {_SEVERAL}:
+        return dict(metadata or {})
+    found = json.loads(metadata[_SEVERAL])
+    if not isinstance(found, dict):
+        raise ValueError(f"{_SEVERAL} is no table")
+    return {str(name): str(text) for name, text in found.items()}

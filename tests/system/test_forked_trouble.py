@@ -42,6 +42,7 @@ def forked(*arguments: object, stdout: int | None = None, **environment: str) ->
         code = 70
         try:
             os.close(reading)
+            atexit._clear()  # what the tests' own libraries do at their end is not for a fork
             os.environ |= environment
             # What it starts, and what libraries of C++ say, goes there as well.
             os.dup2(writing if stdout is None else stdout, 1)

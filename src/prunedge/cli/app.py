@@ -245,7 +245,7 @@ def _one_line(error: Exception) -> str:
 
 def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
     """End with a line where an error is the machine's trouble."""
-    trouble = machine_error(error, where="the output" if _is_of_output(error) else None)
+    trouble = machine_error(error, where="the output" if isinstance(error, OSError) and _is_of_output(error) else None)
     if trouble is not None:
         _fail(_one_line(trouble) + _once_mended(tokens))
 
