@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from prunedge import job, seals, trust
-from prunedge.advice import command
+from prunedge.advice import command, speaking
 from prunedge.data.places import is_url
 from prunedge.deliver import time_bundles
 from prunedge.errors import PrunedgeError, RunError
@@ -112,6 +112,7 @@ class Book:
         found = self._record(self.folder(one) / "study.json", "seconds")
         return None if found is None else float(found)
 
+    @speaking("study")  # what is kept says the same wherever the work was done
     def perform(self, one: Start | Trial, watch: job.Watch | None = None) -> None:
         """Do it, or what is left of it. Nothing when it is done already.
 
