@@ -21,8 +21,10 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping
     Raises MemoryError where too little memory is left: safetensors' writer, which is not Python's, would abort the process.
     """
     require_memory()
-    several = about is not None and len(about) > 1
-    save_file(dict(tensors), file, {_SEVERAL: json.dumps(about, sort_keys=True)} if several else about and dict(about))
+    texts = dict(about or {})
+    if len(texts) > 1:
+        texts = {_SEVERAL: json.dumps(texts, sort_keys=True)}
+    save_file(dict(tensors), file, texts or None)
 
 
 def texts_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
