@@ -200,7 +200,7 @@ def test_a_network_whose_names_are_all_others_is_refused_with_what_to_rename(tmp
     with pytest.raises(WeightsError) as raised:
         load_weights(Renamed("stem", "unit", "head"), read_weights(file), where=file)
     said = (
-        "if it is this network under other names, rename its tensors: blk to unit, front to stem, fc to head; otherwise choose the --model"
+        "if it is this network under other names, rename its tensors: blk to unit, front to stem, fc to head; otherwise choose the network"
     )
     assert said in str(raised.value)
     names = {"front": "stem", "blk": "unit", "fc": "head"}
