@@ -40,7 +40,7 @@ def asked(recipe: Recipe) -> list[str]:
 
 @pytest.mark.parametrize(
     ("changes", "option"),
-    [({"seed": 4}, "--seed"), ({"folds": 4, "fold": 2}, "--folds, --fold"), ({"seed": 4, "size": 24}, "--seed")],
+    [({"seed": 4}, "seed="), ({"folds": 4, "fold": 2}, "folds=, fold="), ({"seed": 4, "size": 24}, "seed=")],
 )
 def test_another_split_of_the_same_pictures_is_refused(trained: Run, changes: Mapping[str, Any], option: str, tmp_path: Path) -> None:
     with pytest.raises(PrunedgeError, match=r"test pictures and .* validation pictures taught the network") as raised:
@@ -81,7 +81,7 @@ def test_all_runs_of_a_chain_are_asked(trained: Run, tmp_path: Path) -> None:
 
 def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> None:
     recipe = onward(trained, start=None, weights=str(trained.path), seed=4, train_epochs=1)
-    with pytest.raises(PrunedgeError, match=r"taught the network .* without --weights"):
+    with pytest.raises(PrunedgeError, match=r"taught the network .* without weights="):
         job.train(recipe, tmp_path / "run")
 
 

@@ -125,6 +125,14 @@ def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> N
     pass_on(told.value)  # a network that asks for an exabyte is at fault itself
 
 
+def test_the_trouble_behind_a_library_s_error_is_passed_on() -> None:
+    failed = RuntimeError("Failed to decompose the graph")
+    pass_on(failed)
+    failed.__cause__ = MemoryError()
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(failed)
+
+
 def test_a_cache_that_can_t_be_written_is_the_machines_trouble() -> None:
     error = OSError(errno.EROFS, "Read-only file system", "home/0.lock")
     trouble = unusable_cache(error, "home")

@@ -111,7 +111,11 @@ def pass_on(error: BaseException, *, where: object = None) -> None:
     memory than any such machine has.
     """
     trouble = machine_error(error, where=where)
-    if trouble is None or _is_absurd(error):
+    if trouble is None:
+        if error.__cause__ is not None:  # an exporter calls it a failure of its own
+            pass_on(error.__cause__, where=where)
+        return
+    if _is_absurd(error):
         return
     if isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, *_FULL):
         return

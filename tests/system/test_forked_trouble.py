@@ -13,6 +13,8 @@ import re
 import runpy
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,10 +41,11 @@ def forked(*arguments: object, stdout: int | None = None, **environment: str) ->
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        code = 70
+        code, ends = 70, list[Callable[[], object]]()
         try:
             os.close(reading)
-            atexit._clear()  # what the tests' own libraries do at their end is not for a fork
+            # What the tests' own libraries do at their end is not for a fork.
+            atexit.register = lambda work, *more, **named: ends.append(partial(work, *more, **named)) or work
             os.environ |= environment
             # What it starts, and what libraries of C++ say, goes there as well.
             os.dup2(writing if stdout is None else stdout, 1)
@@ -58,7 +61,8 @@ def forked(*arguments: object, stdout: int | None = None, **environment: str) ->
             traceback.print_exc()
         finally:
             sys.stderr.flush()
-            atexit._run_exitfuncs()  # os._exit wouldn't
+            for end in reversed(ends):  # os._exit wouldn't
+                end()
             os._exit(code)
     os.close(writing)
     with os.fdopen(reading, errors="replace") as pipe:
