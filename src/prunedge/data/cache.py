@@ -72,7 +72,7 @@ def decode_all(
     """Decode every picture once, into the cache, or find them there from before.
 
     Without room for the array (`limit` bytes in all, and half of what is free on the disk) every picture is still
-    decoded, to know that it can be, but nothing is kept, and a warning says so. Raises DataError when the folder
+    decoded, to know that it can be, but nothing is kept, and a warning says so. Raises MachineError when the folder
     can't be written, DeepGreys at the first picture with deep greys when `greys` doesn't say what they mean.
     """
     home = cache_folder(folder)

@@ -65,7 +65,7 @@ def known_survey(paths: Sequence[Path], folder: Path | str | None = None) -> tup
 
 
 def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Progress | None = None) -> tuple[Shade | str, ...]:
-    """The greys of each picture, or why it can't be read; decoded once, and kept in the cache folder. Raises DataError."""
+    """The greys of each picture, or why it can't be read; decoded once, and kept in the cache folder. Raises MachineError."""
     if (known := known_survey(paths, folder)) is not None:
         return known
     found: list[Shade | str] = []

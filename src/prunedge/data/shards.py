@@ -45,7 +45,7 @@ _open: dict[str, Shard] = {}
 
 
 def open_shard(place: str, home: Path | str | None = None) -> Shard:
-    """The shard at a path or URL as it is now; its index is made, or found in the cache folder `home`. Raises DataError."""
+    """The shard at a path or URL as it is now; its index is made, or found in the cache folder `home`. Raises DataError, MachineError."""
     size, version = stores.about(place) if is_url(place) else _about(place)
     stamp = f"{os.path.abspath(place) if not is_url(place) else place}\t{version}"
     folder = cache_folder(home) / "shards"

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 
-from prunedge.advice import speak
 from prunedge.errors import PrunedgeError
 from prunedge.job import Watch
 from prunedge.shown import Lines, shown
@@ -20,7 +19,6 @@ def main() -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    speak("study")
     folder, name = sys.argv[1:]
     book, parent = open_book(folder), os.getppid()
 

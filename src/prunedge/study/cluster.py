@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prunedge.advice import speak
 from prunedge.errors import ExtraMissing, PrunedgeError
 from prunedge.study.book import Book, Busy, open_book
 from prunedge.study.grid import Start, Trial
@@ -90,7 +89,6 @@ def _perform(address: str, name: str, threads: int, start: str | None = None) ->
     import torch
 
     torch.set_num_threads(threads)
-    speak("study")
     book = open_book(address)
     work: Start | Trial = book.find(name)
     if start is not None:
