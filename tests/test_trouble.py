@@ -62,7 +62,7 @@ def test_onnx_runtime_s_own_kinds_are_understood() -> None:
 
 
 def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = (SystemError("error return without exception set"), ModuleNotFoundError("No module named 'onnxscript'"), KeyError("a"))
+    errors = (SystemError("bad argument to internal function"), ModuleNotFoundError("No module named 'onnxscript'"), KeyError("a"))
     assert [machine_error(error) for error in errors] == [None] * 3
 
     monkeypatch.setattr("prunedge.trouble._LITTLE", 2**62)  # bytes that no machine has
@@ -131,6 +131,26 @@ def test_the_trouble_behind_a_library_s_error_is_passed_on() -> None:
     failed.__cause__ = MemoryError()
     with pytest.raises(MachineError, match="not enough memory"):
         pass_on(failed)
+    # A library that answers an error with one of its own, without saying from what.
+    with pytest.raises(RuntimeError) as told:
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise RuntimeError("no kernel")  # noqa: B904
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(told.value)
+    told.value.__suppress_context__ = True  # "from None": it was dealt with
+    pass_on(told.value)
+
+
+@pytest.mark.parametrize("said", ["error return without exception set", "<built-in f> returned NULL without setting an exception"])
+def test_an_error_that_python_lost_is_a_lack_of_memory(said: str) -> None:
+    """C code that fails and sets no exception: Python had no memory for its MemoryError; there may be some again by now."""
+    failed = RuntimeError("Failed to decompose the graph")
+    failed.__cause__ = SystemError(f"{said}\n\nWhile executing %batch_norm")
+    with pytest.raises(MachineError, match="not enough memory"):
+        pass_on(failed)
+    assert machine_error(SystemError("bad argument to internal function")) is None
 
 
 def test_a_cache_that_can_t_be_written_is_the_machines_trouble() -> None:

@@ -15,6 +15,8 @@ from prunedge.errors import MachineError, PrunedgeError
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad[_ ]alloc|failed to allocate|"
     r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to mmap|allocation failed|"
+    # Python's words where C code failed and there was no memory for the MemoryError.
+    r"error return without exception set|returned null without setting an exception|"
     # oneDNN's words; that it has no descriptor says that a processor can't do something.
     r"could not (create|execute) a primitive(?! descriptor)|could not create a memory",
     re.IGNORECASE,
@@ -112,8 +114,10 @@ def pass_on(error: BaseException, *, where: object = None) -> None:
     """
     trouble = machine_error(error, where=where)
     if trouble is None:
-        if error.__cause__ is not None:  # an exporter calls it a failure of its own
-            pass_on(error.__cause__, where=where)
+        # A library calls it a failure of its own.
+        behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if behind is not None:
+            pass_on(behind, where=where)
         return
     if _is_absurd(error):
         return
