@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from safetensors.torch import save_file
 
+from prunedge.audit import _folder as audit_folder
 from prunedge.cli import app
 from prunedge.errors import MachineError, RunError
+from prunedge.report.html import save as save_page
+from prunedge.runs import create as create_run
+from prunedge.study import Grid
+from prunedge.study import create as create_study
 from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_reading, unusable_cache
 
 
@@ -158,3 +164,34 @@ def test_a_cache_that_can_t_be_written_is_the_machines_trouble() -> None:
     trouble = unusable_cache(error, "home")
     assert machine_error(trouble) is trouble  # so that the command line says how to go on
     assert re.fullmatch(r"can't use the cache \(Read-only file system\) \(home\): make it writable, or set PRUNEDGE_CACHE .*", str(trouble))
+
+
+def begin_run(out: Path) -> object:
+    return create_run(out, {"data": ".", "model": "resnet18", "weights": "none"}, "train")
+
+
+def begin_study(out: Path) -> object:
+    return create_study(out, Grid({"data": ".", "model": "resnet18", "weights": "none"}))
+
+
+def write_page(out: Path) -> object:
+    return save_page("page", out)
+
+
+@pytest.mark.parametrize("begin", [begin_run, begin_study, audit_folder, write_page])
+def test_what_can_t_be_written_names_the_remedy_of_its_cause(
+    begin: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk wants room, and not another --out alone."""
+    out = tmp_path / "out"
+
+    def full(path: str, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", os.fspath(path))
+
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"can't write.*Not a directory\).*: see whether the path is right"):
+        begin(tmp_path / "file" / "out")
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(MachineError, match=r"can't write.*\(No space left on device\) \(.*out.*\): free space there"):
+        begin(out)
+    assert not out.exists()

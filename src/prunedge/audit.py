@@ -41,7 +41,7 @@ from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.outputs import refuse_probabilities
 from prunedge.tensor_files import save_tensors, texts_of
-from prunedge.trouble import pass_on_reading
+from prunedge.trouble import pass_on_reading, unwritable
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
 _LARGEST = 64
@@ -210,7 +210,7 @@ def _folder(out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
     except OSError as error:
-        raise RunError(f"can't write here: {error.strerror}", where=out, remedy="choose another --out") from None
+        raise unwritable(error, out) from None
     if strangers:
         raise RunError(f"the folder holds other things ({strangers[0]})", where=out, remedy="choose another --out")
     return out

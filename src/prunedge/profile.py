@@ -15,6 +15,7 @@ from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.ranks import rank
 from prunedge.spans import MAIN, Recorder, recording, trace_events, trace_json
+from prunedge.trouble import unwritable
 
 FOLDER = "profile"
 OTHER = "other"
@@ -29,7 +30,7 @@ def profiled(run: Path | str) -> Iterator[Recorder]:
 
     `profile/profile.json` holds the sums and `profile/trace.json` every span, for Perfetto. Files that are there stay: the next are
     `profile-2.json` and `trace-2.json`. Nothing is written where no run folder was made, or nothing was recorded.
-    Of several processes, the first one's time is written. RunError when it can't be.
+    Of several processes, the first one's time is written. MachineError when it can't be.
     """
     folder, recorder, started = Path(run), Recorder(), perf_counter_ns()
     try:
@@ -163,7 +164,7 @@ def _write(folder: Path, recorder: Recorder, started_ns: int, wall_ns: int) -> N
         write_text(folder / FOLDER / name, json.dumps(seals.sealed(sums, f"{FOLDER}/{name}"), indent=1))
         write_text(folder / FOLDER / f"trace{_suffix(number)}.json", json.dumps(trace_json(events)))
     except OSError as error:
-        raise RunError(f"can't write the profile: {error.strerror}", where=folder, remedy="free space or mend the permissions") from None
+        raise unwritable(error, folder, "can't write the profile") from None
 
 
 def _suffix(number: int) -> str:

@@ -40,7 +40,7 @@ from prunedge.spans import timed
 from prunedge.surgery import restore_network, save_network
 from prunedge.tensor_files import save_tensors, texts_of
 from prunedge.train import flattened, unflattened
-from prunedge.trouble import pass_on_reading
+from prunedge.trouble import pass_on_reading, unwritable
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from
@@ -454,7 +454,7 @@ def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> 
             run.write("environment.json", {"verb": verb, **_environment()})
             write_recipe(run, checked)
     except OSError as error:
-        raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
+        raise unwritable(error, folder) from None
     return run
 
 

@@ -99,6 +99,12 @@ def pass_on_reading(error: BaseException, where: object) -> None:
         raise trouble from None
 
 
+def unwritable(error: OSError, where: object, what: str = "can't write") -> MachineError:
+    """`what` and the cause in one line, with the remedy for that cause: a full disk wants another than a missing right."""
+    trouble = _of_number(error.errno or errno.EIO, error.strerror or str(error), error.filename or where)
+    return MachineError(f"{what} ({trouble.what})", where=trouble.where, remedy=trouble.remedy)
+
+
 def unusable_cache(error: OSError, where: object) -> MachineError:
     """What keeps the cache from being read or written, and what to do about it."""
     remedy = "make it writable, or set PRUNEDGE_CACHE to a folder with room"

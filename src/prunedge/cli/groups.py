@@ -55,6 +55,7 @@ def groups(
     from prunedge.models import build
     from prunedge.report.diagram import diagram
     from prunedge.runs import open_run
+    from prunedge.trouble import unwritable
 
     if (model is None) == (start is None):
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
@@ -67,7 +68,7 @@ def groups(
         try:
             write_text(svg, diagram(graph, title=model or str(start)))
         except OSError as error:
-            raise PrunedgeError(f"can't write: {error.strerror}", where=svg, remedy="choose another --svg") from None
+            raise unwritable(error, svg) from None
     if json:
         print_json(describe(graph))
         return

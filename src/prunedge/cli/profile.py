@@ -43,9 +43,9 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
     """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
     from prunedge import seals
     from prunedge.edge.profile import trace_of
-    from prunedge.errors import PrunedgeError
     from prunedge.files import write_text
     from prunedge.spans import trace_json
+    from prunedge.trouble import unwritable
 
     trace = folder / "bench-trace.json"
     try:
@@ -53,8 +53,7 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
         write_text(folder / "bench.json", json.dumps(seals.sealed(profiles, "profile/bench.json")))
         write_text(trace, json.dumps(trace_json(trace_of(profiles))))
     except OSError as error:
-        remedy = "free space, mend the permissions, or name a run with --out"
-        raise PrunedgeError(f"can't write the profile: {error.strerror}", where=folder, remedy=remedy) from None
+        raise unwritable(error, folder, "can't write the profile") from None
     return trace
 
 

@@ -9,8 +9,9 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from prunedge.errors import DataError, ExtraMissing
+from prunedge.errors import ExtraMissing
 from prunedge.files import write_text, written
+from prunedge.trouble import unwritable
 
 
 def write_elpv(out: Path | str) -> Path:
@@ -18,7 +19,7 @@ def write_elpv(out: Path | str) -> Path:
 
     Cells whose defect probability is at least 0.5 are `defective`, the others `functional`; the columns `probability`
     and `cell` (mono or poly, crystalline) say more. Pictures are hard links where the disk allows them, else copies.
-    What is there already is kept. Raises ExtraMissing without the package, DataError when `out` can't be written.
+    What is there already is kept. Raises ExtraMissing without the package, MachineError when `out` can't be written.
 
     Source: C. Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells in
     Electroluminescence Imagery, 2018; S. Deitsch et al., Solar Energy 185, 2019. Terms: CC BY-NC-SA 4.0.
@@ -39,7 +40,7 @@ def write_elpv(out: Path | str) -> Path:
             _place(package / name, out / name)
         return _write_manifest(out / "manifest.csv", rows)
     except OSError as error:
-        raise DataError(f"can't lay out the demo's pictures: {error}", where=out, remedy="give another folder") from None
+        raise unwritable(error, out, "can't lay out the demo's pictures") from None
 
 
 def _place(source: Path, target: Path) -> None:

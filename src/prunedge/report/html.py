@@ -12,10 +12,10 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from prunedge import advice
-from prunedge.errors import RunError
 from prunedge.files import write_text
 from prunedge.report.figures import CONFIG
 from prunedge.shown import shown
+from prunedge.trouble import unwritable
 
 
 def render(template: str, **values: Any) -> str:
@@ -38,9 +38,9 @@ def drawn(figure: go.Figure, name: int | str) -> Markup:
 
 
 def save(page: str, target: Path) -> Path:
-    """Write a page atomically; RunError when that can't be done."""
+    """Write a page atomically; MachineError when that can't be done."""
     try:
         write_text(target, page)
     except OSError as error:
-        raise RunError(f"can't write the report: {error.strerror}", where=target, remedy="free space or mend the permissions") from None
+        raise unwritable(error, target, "can't write the report") from None
     return target

@@ -25,7 +25,7 @@ from prunedge.recipe import Recipe
 from prunedge.runs import open_run, write_recipe
 from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.remote import Remote
-from prunedge.trouble import machine_error
+from prunedge.trouble import machine_error, unwritable
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def create(path: Path | str, grid: Grid) -> Book:
         with held(folder, "study"):
             write_text(folder / "study.toml", grid.to_toml())
     except OSError as error:
-        raise RunError(f"can't write: {error.strerror}", where=folder, remedy="choose another --out") from None
+        raise unwritable(error, folder) from None
     if remote:
         remote.push("study.toml")
     return Book(folder, grid, remote)
