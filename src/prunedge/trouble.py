@@ -7,8 +7,10 @@ told by their words alone.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
+import sys
 
 from prunedge.errors import MachineError, PrunedgeError
 
@@ -30,6 +32,7 @@ _OWN_ERRORS = ("safetensors", "onnxruntime")  # libraries whose errors are of no
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LITTLE = 16 * 2**20  # bytes, reserved and not touched
+_THREAD = 136 * 2**20  # bytes of address space that a thread takes: its stack, and what glibc reserves for its objects
 _MEMORY = "there is not enough memory"
 _FREE_MEMORY = "free some, or do less at a time (a smaller batch, fewer threads)"
 # What the system answers when a name, or what a damaged file makes its decoder ask for, can't be: no trouble of the machine's.
@@ -66,13 +69,19 @@ def is_scarce() -> bool:
     return False
 
 
-def require_memory() -> None:
-    """Raise MemoryError where next to none is left, before work that would not raise it.
+def require_memory(threads: int = 0) -> None:
+    """Raise MemoryError where next to none is left, or too little for so many new threads, before work that would not raise it.
 
-    A thread that gets none dies before it begins, and Python waits for it for ever; a library that is not Python's may end the process.
+    A thread that gets no memory dies before it begins, and Python waits for it for ever; a library that is not
+    Python's may end the process.
     """
     if is_scarce():
         raise MemoryError
+    if threads and sys.platform != "win32":
+        try:
+            mmap.mmap(-1, threads * _THREAD + _LITTLE, prot=0, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        except OSError:
+            raise MemoryError from None
 
 
 def machine_trouble(error: BaseException, where: object = None) -> MachineError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from prunedge.edge.inspect.photo import open_photo
 from prunedge.edge.pictures import read_picture
 from prunedge.errors import DataError, MachineError
 from prunedge.trouble import machine_trouble
+from tests.scarce import ERROR, exit_code_without_memory
 from tests.tiny_pictures import write_tiny
 
 TROUBLES = [
@@ -140,3 +142,11 @@ def test_without_memory_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("prunedge.trouble.is_scarce", lambda: True)
     with pytest.raises(MemoryError):
         list(at_once(len, ["ab", "c"], 2))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
+@pytest.mark.parametrize("spare_mb", [20, 64, 80])
+def test_threads_that_would_get_no_memory_are_not_begun(spare_mb: int) -> None:
+    """A thread that dies before it begins is waited for, for ever: glibc may give all there is to the one before it."""
+    code = exit_code_without_memory(lambda: list(at_once(len, ["a"] * 64, 4)), spare_mb * 2**20, hoards=True)
+    assert code == ERROR

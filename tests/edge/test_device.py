@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from prunedge.edge import Contestant, open_bundle
+from prunedge.edge import Contestant, open_bundle, runtimes, worker
 from prunedge.edge.bench import Limits, bench
 from prunedge.edge.device import device, metered, processor, state
+from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 
 
@@ -104,3 +109,22 @@ def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -
     assert bench([opened], patches=2, limits=Limits(memory_mb=2000)).bundles[0]["seconds_total"] > 0
     with pytest.raises(BundleError, match="memory"):
         bench([opened], patches=2, batches=[4000], limits=Limits(memory_mb=90))
+
+
+def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The profile of a runtime is a file, for which there may be no room."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/profile.json")
+
+    orders = {"bundle": str(bundle), "target": None, "threads": 1, "largest": 1, "pool": None, "cpus": None, "memory_mb": None}
+    monkeypatch.setattr(sys, "argv", ["worker", json.dumps(orders)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"what": "profile", "batch": 1, "batches": 1})))
+    monkeypatch.setattr(runtimes.runtime_of(TARGETS["onnx"]), "layers", full)
+    monkeypatch.setattr(worker, "limit_memory_to_machine", lambda: None)
+    worker.main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["error"] == ["No space left on device", "/tmp/profile.json", "free space there, or choose another place"]
+    assert said["is_machines"] is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -149,6 +150,24 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
     assert len(counts.done) == 2 and len(counts.failed) == 2
     assert any("can't import nowhere:build" in why for why in counts.failed.values())
     assert any("its starting network" in why for why in counts.failed.values())
+
+
+def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last words say why, as do those of a process that dies of an error that nobody expected."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    (tmp_path / "failing.py").write_text(
+        "import errno\nfrom prunedge.study import Book\n"
+        "def full(*_):\n    raise OSError(errno.ENOSPC, 'No space left on device', 'failures')\n"
+        "def build(num_classes):\n    Book.fail = full\n    full()\n"
+        "def strange(num_classes):\n    raise SystemExit('nobody expected\\x1b[2J this')\n"
+    )
+    book = create(tmp_path / "out", Grid({**values, "model": ["failing:build", "failing:strange"], "criterion": "random"}))
+    run_local(book, workers=1, threads=1, told=lambda line: None)
+    first, second = (book.failure(start) or "" for start in book.starts)
+    assert re.fullmatch(r"No space left on device \(failures\): free space there.*", first)
+    assert second == r"its process died 3 times, the last time with exit code 1: nobody expected\x1b[2J this"
 
 
 def test_a_trial_that_another_process_has_is_running(values: dict[str, object], tmp_path: Path) -> None:

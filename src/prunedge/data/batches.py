@@ -122,7 +122,7 @@ def _side_by_side(make: Callable[[int, int], Batch], bounds: Iterable[tuple[int,
         yield from (make(start, stop) for start, stop in bounds)
         return
     waiting: deque[Future[Batch]] = deque()
-    require_memory()
+    require_memory(makers)
     with ThreadPoolExecutor(makers, thread_name_prefix="prunedge-pictures") as pool:
         try:
             for start, stop in bounds:
@@ -160,7 +160,7 @@ def _ahead(made: Iterator[T]) -> Iterator[T]:
         except BaseException as error:  # handed over to the consumer, who raises it
             put(error)
 
-    require_memory()
+    require_memory(1)
     thread = threading.Thread(target=work, name="prunedge-batches", daemon=True)
     thread.start()
     try:

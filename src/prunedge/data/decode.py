@@ -98,9 +98,9 @@ def look_at(path: Path) -> Look:
 
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:
     """`work` on each item, in order, on several threads (Pillow decodes without Python's lock); few results wait at any time."""
-    source = iter(items)
-    require_memory()
-    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 16)) as pool:
+    source, threads = iter(items), threads or min(os.cpu_count() or 1, 16)
+    require_memory(threads)
+    with ThreadPoolExecutor(threads) as pool:
         waiting = deque(pool.submit(work, item) for item in islice(source, 64))
         try:
             while waiting:

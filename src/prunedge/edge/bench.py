@@ -20,7 +20,7 @@ from prunedge.edge.folders import walk
 from prunedge.edge.pictures import SUFFIXES, read_picture
 from prunedge.edge.profile import PASSES, WARMUP, Call, profile_of
 from prunedge.edge.speeds import speedup
-from prunedge.errors import BundleError, DataError
+from prunedge.errors import BundleError, DataError, MachineError
 
 BLOCKS = 12
 POOL = 64  # pictures of --data that are kept decoded
@@ -168,7 +168,8 @@ class _Worker:
         found = json.loads(line)
         if "error" in found:
             what, where, remedy = found["error"]
-            raise BundleError(what, where=where, remedy=remedy)
+            kind = MachineError if found.get("is_machines") else BundleError
+            raise kind(what, where=where, remedy=remedy)
         return found
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from prunedge.trouble import require_memory
+
 ROOT = Path("/")
 SAMPLE_S = 0.05
 # What decides how fast a network runs; the rest of a processor's flags is noise.
@@ -104,6 +106,7 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
                 return
 
     thread = threading.Thread(target=sample, daemon=True, name="prunedge-energy")
+    require_memory(1)
     started = perf_counter()
     thread.start()
     try:

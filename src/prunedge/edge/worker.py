@@ -19,6 +19,7 @@ from prunedge.edge.runtimes import runtime_of
 from prunedge.errors import PrunedgeError
 from prunedge.spans import Recorder, recording, span
 from prunedge.systems import limit_memory, limit_memory_to_machine, limit_processors, peak_memory_bytes
+from prunedge.trouble import machine_error
 
 
 def main() -> None:
@@ -56,6 +57,11 @@ def main() -> None:
         answer({"error": [error.what, str(error.where), error.remedy]})
     except MemoryError:
         answer({"error": ["there is not enough memory for it", str(orders["bundle"]), "allow more with --memory"]})
+    except Exception as error:
+        trouble = machine_error(error, where=orders["bundle"])
+        if trouble is None:
+            raise
+        answer({"error": [trouble.what, str(trouble.where), trouble.remedy], "is_machines": True})
 
 
 def answer(value: Any) -> None:

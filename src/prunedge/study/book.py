@@ -140,15 +140,15 @@ class Book:
             raise Busy(f"another process is at work on {one.name}", where=self.path) from None
         except InUse as error:
             raise Busy(error.what, where=error.where) from None
-        except PrunedgeError as error:
-            self.fail(one, str(error))
-            raise
         except Exception as error:
-            if (trouble := machine_error(error, where=self.folder(one))) is None:
+            failure = error if isinstance(error, PrunedgeError) else machine_error(error, where=self.folder(one))
+            if failure is None:
                 raise
             with suppress(OSError):  # on a full disk nothing can be noted: it is said, and what is left is done another time
-                self.fail(one, str(trouble))
-            raise trouble from None
+                self.fail(one, str(failure))
+            if failure is error:
+                raise
+            raise failure from None
 
     def _record(self, file: Path, key: str) -> Any:
         """What a small record of the study's says; None where there is none, RunError where it is damaged."""

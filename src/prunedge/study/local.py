@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Thread
+from typing import IO
 
 from prunedge.errors import PrunedgeError
-from prunedge.shown import kinds
+from prunedge.shown import kinds, shown
 from prunedge.study.__main__ import BUSY, FAILED
 from prunedge.study.book import Book
 from prunedge.study.grid import Start, Trial
+from prunedge.trouble import require_memory
 
 RETRIES = 2  # of a trial whose process died: it goes on from its last step
 _LOOK = 0.2  # seconds between looks at the processes
@@ -25,9 +28,31 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Running:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     work: Start | Trial
     tries: int
+    said: _LastLine
+
+
+class _LastLine:
+    """The last line that a process writes to a stream: why it ended, where it could not note that."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.text = ""
+        self._stream = stream
+        require_memory(1)
+        self._thread = Thread(target=self._read, name="prunedge-trial", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._stream:
+            for line in self._stream:
+                self.text = line.strip() or self.text
+
+    def whole(self) -> str:
+        """The line, once the process has ended."""
+        self._thread.join(_LOOK)  # what it started may still hold the stream
+        return shown(self.text)
 
 
 def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
@@ -51,7 +76,7 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
                     book.fail(work, f"its starting network {work.start.name} failed")
                 elif len(running) < workers and (isinstance(work, Start) or work.start.name in done):
                     waiting.remove(entry)
-                    running.append(_Running(_process(book, work, threads), work, tries))
+                    running.append(_begin(book, work, threads, tries))
             time.sleep(_LOOK)
             for one in list(running):
                 if (code := one.process.poll()) is None:
@@ -69,12 +94,18 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
             one.process.wait()
 
 
-def _process(book: Book, work: Start | Trial, threads: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "prunedge.study", book.address, work.name], env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+def _begin(book: Book, work: Start | Trial, threads: int, tries: int) -> _Running:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prunedge.study", book.address, work.name],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert process.stderr is not None
+    return _Running(process, work, tries, _LastLine(process.stderr))
 
 
 def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> tuple[Start | Trial, int] | None:
@@ -89,8 +120,11 @@ def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> 
     if code != FAILED and one.tries < RETRIES:
         told(f"{name}: its process died (exit code {code}), tried again from its last step")
         return one.work, one.tries + 1
+    last = one.said.whole()
     if code != FAILED:
-        book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}")
+        book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}" + (f": {last}" if last else ""))
+    elif book.failure(one.work) is None:
+        book.fail(one.work, last or NOT_NOTED)
     told(said.of(name, book.failure(one.work) or NOT_NOTED))
     return None
 

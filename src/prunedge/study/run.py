@@ -65,7 +65,7 @@ def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
                 if watch.looked is not None:
                     watch.looked(book.counts(at_a_time))
 
-    require_memory()
+    require_memory(1)
     thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
     thread.start()
     try:

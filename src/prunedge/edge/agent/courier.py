@@ -13,6 +13,7 @@ from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.messages import status
 from prunedge.edge.agent.store import Store
 from prunedge.errors import AgentError
+from prunedge.trouble import require_memory
 
 BACKOFF_S = (1.0, 60.0)  # between two tries to connect: at first, at most
 STATUS_S = 60.0
@@ -50,6 +51,7 @@ class Courier:
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
+        require_memory(1)
         self._thread.start()
 
     def wake(self) -> None:

@@ -12,7 +12,7 @@ from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import Item, open_source
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.files import clear_leftovers, written
-from prunedge.trouble import machine_error
+from prunedge.trouble import machine_error, require_memory
 
 KEPT = 4  # frames that were worked off and stay, for the self-test of a new bundle
 MOST = 200  # frames that wait to be inspected
@@ -37,6 +37,7 @@ class Frames:
 
     def start(self) -> None:
         """Begin to take frames."""
+        require_memory(1)
         self._thread.start()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from prunedge.errors import AgentError
+from prunedge.trouble import require_memory
 
 DEADLINE_S = 3600.0  # for a whole bundle
 LEAST = 1024  # bytes a second, on average over WINDOW_S; the slowest mobile networks give more
@@ -38,6 +39,7 @@ class Pace:
         self._thread = Thread(target=self._run, name="pace", daemon=True)
 
     def __enter__(self) -> Pace:
+        require_memory(1)
         self._thread.start()
         return self
 

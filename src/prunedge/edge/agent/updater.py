@@ -25,7 +25,7 @@ from prunedge.edge.bundle import Manifest
 from prunedge.edge.inspect import Settings
 from prunedge.edge.inspect.grid import Grid
 from prunedge.errors import AgentError, MachineError, PrunedgeError
-from prunedge.trouble import machine_error
+from prunedge.trouble import machine_error, require_memory
 
 PHOTOGRAPH = (4000, 3000)  # pixels, for comparing how long bundles take
 WAITING = 16  # announcements
@@ -57,6 +57,7 @@ class Updater:
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
+        require_memory(1)
         self._thread.start()
 
     def stop(self) -> None:
