@@ -32,6 +32,10 @@ from prunedge.trouble import machine_error, machine_trouble, pass_on, pass_on_re
             OSError(errno.ENOSPC, "No space left on device", "runs/a/history.jsonl"),
             r"No space left on device \(runs/a/history.jsonl\): free",
         ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
+            r"no folder for temporary files can be written \(No usable .*'/tmp'.*\) \(here\): free space in one of them, or set TMPDIR",
+        ),
         (OSError(errno.EROFS, "Read-only file system"), r"Read-only file system \(here\): give yourself the right"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), r"not enough memory \(here\): free some"),
         (MemoryError(), r"not enough memory \(here\)"),

@@ -28,6 +28,7 @@ _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|errno[ =:]+(\d+)|syste
 _ASKED = re.compile(
     r"tried to allocate (\d+)( )bytes|requested buffer of size (\d+)()|unable to allocate ([\d.]+) ([KMGTPE]?)i?B", re.IGNORECASE
 )
+_NO_TEMPORARY = "No usable temporary directory"  # tempfile, which tries them all and keeps no reason
 _OWN_ERRORS = ("safetensors", "onnxruntime")  # libraries whose errors are of none of Python's kinds
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -48,6 +49,9 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
     """
     if isinstance(error, PrunedgeError):
         return error if isinstance(error, MachineError) else None
+    if isinstance(error, FileNotFoundError) and _NO_TEMPORARY in str(error):
+        remedy = "free space in one of them, or set TMPDIR to a folder with room"
+        return MachineError(f"no folder for temporary files can be written ({error.strerror})", where=where, remedy=remedy)
     if isinstance(error, OSError) and error.errno is not None:
         return _of_number(error.errno, error.strerror, error.filename if error.filename is not None else where)
     if isinstance(error, MemoryError) or _says_no_memory(error):
