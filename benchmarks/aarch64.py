@@ -228,7 +228,7 @@ def export_two(folder: Path) -> list[Path]:
 
     import prunedge as pe
     from prunedge.export import export_bundle
-    from prunedge.plan import random_plan
+    from prunedge.pruning.select import random_plan
 
     whole, pictures = pe.build("resnet18", classes=["crack", "sound", "rust"], weights="none"), torch.randn(4, 3, 64, 64)
     randomise(whole)

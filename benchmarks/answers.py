@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge import Bundle, open_bundle
-from prunedge.edge.pictures import SUFFIXES, read_picture
-from prunedge.edge.runtime import open_session
+from prunedge.edge.image.read import SUFFIXES, read_picture
+from prunedge.edge.session import open_session
 from prunedge.edge.targets import TARGETS
 
 

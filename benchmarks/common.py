@@ -59,7 +59,7 @@ def about() -> dict[str, Any]:
     """Machine, versions, commit."""
     import torch
 
-    from prunedge.edge.device import processor
+    from prunedge.edge.bench.hardware import processor
 
     found: dict[str, str] = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -46,7 +46,7 @@ class Starts:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         from prunedge import data as pictures
-        from prunedge.runs import open_run
+        from prunedge.runs.run import open_run
         from prunedge.train import make_engine
 
         self.runs = {int(folder.name.rpartition("-")[2]): open_run(folder) for folder in folders}
@@ -85,9 +85,9 @@ class Starts:
 
     def workshop(self, seed: int, criterion: str, **aids: Any) -> Any:
         """What every turn of the loop works with."""
-        from prunedge.loop import Aids, Workshop
-        from prunedge.plan import Limits, Ranking
-        from prunedge.rates import kept_rate
+        from prunedge.pruning.loop import Aids, Workshop
+        from prunedge.pruning.select import Limits, Ranking
+        from prunedge.runs.training import kept_rate
         from prunedge.train import transfer_recipe
 
         run, data = self.at(seed)
@@ -109,7 +109,7 @@ class Starts:
 
 def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     """(level, turn) for each level of MACs; the unpruned network first, at level 1."""
-    from prunedge.loop import Rule, baseline, gathered, turns
+    from prunedge.pruning.loop import Rule, baseline, gathered, turns
 
     run, _ = starts.at(shop.seed)
     network = run.load(0)
@@ -170,7 +170,7 @@ def aids(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row
 
 def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """`taylor`'s shapes from random weights for as many epochs, and as many channels of each group at random."""
-    from prunedge.control import random, scratch
+    from prunedge.pruning.baselines import random, scratch
     from prunedge.models import build
     from prunedge.train import transfer_recipe
 
@@ -207,10 +207,10 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
 
 def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """Accuracy right after the removal of shares of the channels by `taylor`, nothing trained."""
-    from prunedge.compensate import compensate
+    from prunedge.surgery.compensate import compensate
     from prunedge.graph import trace
-    from prunedge.plan import Limits, choose
-    from prunedge.surgery import operate
+    from prunedge.pruning.select import Limits, choose
+    from prunedge.surgery.slicing import operate
 
     def work() -> list[Row]:
         run, data = starts.at(seed)

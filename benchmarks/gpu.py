@@ -33,15 +33,15 @@ from common import ratio, save, spread, told
 from torch import nn
 
 from prunedge.data import Dataset, Split, load
-from prunedge.data.batches import _makers
+from prunedge.data.loader import _makers
 from prunedge.graph import trace
 from prunedge.importance import gathered_while_training
 from prunedge.models.cost import cost
-from prunedge.models.rounding import full_float32
-from prunedge.runs import Run, open_run
+from prunedge.models.tf32 import full_float32
+from prunedge.runs.run import Run, open_run
 from prunedge.train import Engine, FitRecipe, evaluate, fit, make_engine, measure_engine
 from prunedge.train.engine import same_bits
-from prunedge.train.optimiser import make_optimiser
+from prunedge.train.optim import make_optimiser
 
 SIZE = 224
 # Few pictures and a fast machine: epochs that a processor would need minutes for.

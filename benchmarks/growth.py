@@ -26,8 +26,8 @@ from torch import nn
 
 from prunedge.graph import follow, trace
 from prunedge.importance import Scores
-from prunedge.plan import Limits, choose
-from prunedge.surgery import operate
+from prunedge.pruning.select import Limits, choose
+from prunedge.surgery.slicing import operate
 
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
 PARTS = ("trace", "plan", "surgery", "follow")
@@ -96,7 +96,7 @@ def _exponent(work: list[float], took: list[float]) -> float:
 def _processes() -> list[dict[str, Any]]:
     """Pictures a second of one training, shared by one process for each core, each with one thread."""
     code = (
-        "import json, sys, time, torch\nfrom prunedge import ranks\nfrom prunedge.models import build\n"
+        "import json, sys, time, torch\nfrom prunedge.utils import distributed as ranks\nfrom prunedge.models import build\n"
         "from prunedge.train import FitRecipe, fit, make_engine\n"
         "torch.set_num_threads(1)\nsize = int(sys.argv[1])\nnet = build('resnet18', ['a', 'b'], 'none', seed=0)\nengine = make_engine('bf16')\n"
         "batches = [(torch.randn(32, 3, size, size), torch.arange(32) % 2) for _ in range(4)]\n"

@@ -27,8 +27,8 @@ from prunedge.export import Judge, export_bundle
 from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import build, cost
-from prunedge.plan import Limits, choose
-from prunedge.surgery import operate
+from prunedge.pruning.select import Limits, choose
+from prunedge.surgery.slicing import operate
 
 TARGETS = ("onnx", "openvino", "executorch")
 LEFT, SIZE = 0.15, 224

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from prunedge import data as pictures
-from prunedge.deliver import CALIBRATED, write_bundle
+from prunedge.runs.export import CALIBRATED, write_bundle
 from prunedge.edge import Bundle, Contestant, bench
-from prunedge.edge.runtime import open_session
+from prunedge.edge.session import open_session
 from prunedge.export import Judge, export_bundle
 from prunedge.models import cost
-from prunedge.recipe import PICTURE_KEYS
-from prunedge.runs import Run, open_run
+from prunedge.config import PICTURE_KEYS
+from prunedge.runs.run import Run, open_run
 
 EXACT = ("onnx", "openvino", "executorch")
 INTEGERS = ("onnx-int8", "openvino-int8")

@@ -28,8 +28,8 @@ from common import in_process, peak_mb, save
 from prunedge.data import Split, load
 from prunedge.graph import trace
 from prunedge.models import build
-from prunedge.plan import random_plan
-from prunedge.surgery import operate
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import operate
 from prunedge.train import FitRecipe, fit, make_engine
 
 SIZE, BATCHES, ROUNDS, PER_SHARD = 224, 20, 5, 1000

@@ -21,8 +21,8 @@ from common import ratio, save, turns
 from prunedge.graph import follow, trace
 from prunedge.importance import Scores
 from prunedge.models import build
-from prunedge.plan import choose
-from prunedge.surgery import operate, slice_state
+from prunedge.pruning.select import choose
+from prunedge.surgery.slicing import operate, slice_state
 from prunedge.train import FitRecipe, fit, make_engine
 
 NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 224, 8), ("vgg16_bn", 64, 32), ("mobilenet_v2", 224, 16))

@@ -22,11 +22,11 @@ from prunedge.data import Split, load
 from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.models.cost import cost, evaluating
-from prunedge.plan import random_plan
-from prunedge.surgery import operate
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import operate
 from prunedge.train import FitRecipe, evaluate, fit, make_engine
 from prunedge.train.engine import Engine
-from prunedge.train.optimiser import make_optimiser
+from prunedge.train.optim import make_optimiser
 
 PICTURES = {224: 192, 64: 1224}  # small ones are soon done, and what a training begins and ends with is no part of their epochs
 

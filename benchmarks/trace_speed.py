@@ -31,8 +31,8 @@ SECONDS = 90
 def ours(name: str) -> dict[str, Any]:
     """Trace and surgery with its proof."""
     from prunedge.graph import trace
-    from prunedge.plan import random_plan
-    from prunedge.surgery import TOLERANCE, operate
+    from prunedge.pruning.select import random_plan
+    from prunedge.surgery.slicing import TOLERANCE, operate
 
     net = _network(name)
     example = torch.randn(1, 3, 224, 224)

@@ -35,15 +35,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from prunedge.data import Split, load
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.loop import Rule, Workshop, baseline, gathered, turns
+from prunedge.pruning.loop import Rule, Workshop, baseline, gathered, turns
 from prunedge.models import build
-from prunedge.plan import Limits, choose
-from prunedge.surgery import operate, restore_network, save_network
+from prunedge.pruning.select import Limits, choose
+from prunedge.surgery.slicing import operate, restore_network, save_network
 from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
-from prunedge.train.recipe import learning_rate
+from prunedge.train.schedule import learning_rate
 
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
 RANKED = 10  # batches from which Torch-Pruning's examples take the gradients

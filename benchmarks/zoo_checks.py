@@ -77,8 +77,8 @@ def larger(example: Any) -> Any:
 def examine(kind: str, name: str) -> dict[str, Any]:
     """One row of the table."""
     from prunedge.graph import trace
-    from prunedge.plan import random_plan
-    from prunedge.surgery import TOLERANCE, operate
+    from prunedge.pruning.select import random_plan
+    from prunedge.surgery.slicing import TOLERANCE, operate
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -134,8 +134,8 @@ def _tried(check: Any, *args: Any) -> str:
 def _second_round(small: nn.Module, example: Any) -> str:
     """The pruned network loses another 30 % of every group."""
     from prunedge.graph import trace
-    from prunedge.plan import random_plan
-    from prunedge.surgery import operate
+    from prunedge.pruning.select import random_plan
+    from prunedge.surgery.slicing import operate
 
     graph = trace(small, example)
     again = operate(small, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(5)))
@@ -190,7 +190,7 @@ def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, ex
 
 def _gap(net: nn.Module, graph: Any, plan: Any, small: nn.Module, example: Any, dtype: torch.dtype) -> float:
     """The largest difference of an answer from the masked network's, through its largest value."""
-    from prunedge.proof import answer, masked_outputs, precise
+    from prunedge.surgery.verify import answer, masked_outputs, precise
 
     wanted = masked_outputs(net, graph, plan, dtype=dtype, example=example)
     found = answer(precise(small, dtype), example, dtype).values()

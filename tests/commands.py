@@ -19,9 +19,9 @@ from pathlib import Path
 
 # What the verbs import, and what they import it for: networks, metrics, ONNX, pages.
 PRELOADED = [
-    "prunedge.cli.app", "prunedge.cli.prune", "prunedge.cli.console", "prunedge.job", "prunedge.deliver", "prunedge.audit",
+    "prunedge.cli.app", "prunedge.cli.prune", "prunedge.cli.console", "prunedge.runs.session", "prunedge.runs.export", "prunedge.importance.audit",
     "prunedge.report", "prunedge.study", "lightning_fabric", "torchvision", "timm", "torchmetrics.functional.classification",
-    "scipy.stats", "torch._dynamo", "torch.onnx", "onnxscript", "onnxruntime", "tests.test_runs",
+    "scipy.stats", "torch._dynamo", "torch.onnx", "onnxscript", "onnxruntime", "tests.runs.test_run",
 ]  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunedge.recipe import Recipe
-from prunedge.runs import Run, open_run
+from prunedge.config import Recipe
+from prunedge.runs.run import Run, open_run
 
 
 def small_recipe(data: Path, **changes: Any) -> Recipe:
     """Two epochs of training, then one bold step that no rule takes back, on tiny pictures."""
     values = {
-        "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "step": 0.3,
+        "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "step": 0.3,
         "max_drop": 100.0, "max_steps": 1, "batch_size": 8, "seed": 3,
     }  # fmt: skip
     return Recipe.make("test", data=str(data), **{**values, **changes})

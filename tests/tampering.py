@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from prunedge.seals import KEY
+from prunedge.utils.checksums import KEY
 
 
 def flip(file: Path, place: int, mask: int = 0xFF) -> None:

@@ -11,16 +11,16 @@ import pytest
 
 import prunedge as pe
 from prunedge import data as pictures
-from prunedge import job
 from prunedge.cli.prune import prune
 from prunedge.cli.study import Common
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
+from prunedge.config import Recipe
 from prunedge.latency import Timer
-from prunedge.loop import Aids, Rule
-from prunedge.plan import Limits, Ranking
-from prunedge.recipe import Recipe
-from prunedge.resumption import rule_of
+from prunedge.pruning.loop import Aids, Rule
+from prunedge.pruning.select import Limits, Ranking
+from prunedge.runs import session
+from prunedge.runs.resumption import rule_of
 from prunedge.study.grid import OURS, START_KEYS, Grid, trials
 from prunedge.train import FitRecipe, make_engine
 
@@ -155,24 +155,24 @@ OTHER = {
 
 
 def test_a_recipe_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = Recipe.make("test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, **OTHER)
+    recipe = Recipe.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
     rule = rule_of(recipe)
     for one in dataclasses.fields(Rule):
         assert getattr(rule, one.name) == getattr(recipe, one.name), one.name
         assert one.name == "metric" or getattr(rule, one.name) != one.default
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
-    teacher = pe.build("tests.test_runs:small", 2, "none")
-    shop = job._workshop(recipe, data, make_engine("32"), job.Watch(), teacher=teacher)
+    teacher = pe.build("tests.runs.test_run:small", 2, "none")
+    shop = session._workshop(recipe, data, make_engine("32"), session.Watch(), teacher=teacher)
     assert shop.limits == Limits(("conv1",), 3, 4, 0.7)
     assert shop.ranking == Ranking("rank")
     assert (shop.aids.compensate, shop.aids.regularise, shop.aids.strength, shop.aids.teacher) == ("mean", "bn-l1", 0.2, teacher)
     fit = shop.finetune
     assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (0.003, 4, "none", 0.25, 1 - 2 / 10)
     assert (shop.extra_rounds, shop.criterion, shop.epochs, shop.seed) == (3, "fisher", 2, 5)
-    by_layer = Recipe.make("test", data="d", model="tests.test_runs:small", weights="none", per_layer=True, macs_penalty=0.5)
-    assert job._workshop(by_layer, data, make_engine("32"), job.Watch()).ranking == Ranking("l2", True, 0.5, False)
-    per_mac = Recipe.make("test", data="d", model="tests.test_runs:small", weights="none", per_mac=True)
-    assert job._workshop(per_mac, data, make_engine("32"), job.Watch()).ranking.per_mac
+    by_layer = Recipe.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_layer=True, macs_penalty=0.5)
+    assert session._workshop(by_layer, data, make_engine("32"), session.Watch()).ranking == Ranking("l2", True, 0.5, False)
+    per_mac = Recipe.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True)
+    assert session._workshop(per_mac, data, make_engine("32"), session.Watch()).ranking.per_mac
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.audit import Asked, audit
+from prunedge.config import read_toml
 from prunedge.data import load
 from prunedge.edge.bundle import open_bundle
-from prunedge.edge.runtime import open_session
 from prunedge.edge.runtimes import missing
+from prunedge.edge.session import open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, MachineError
+from prunedge.importance.audit import Asked, audit
 from prunedge.models import build
-from prunedge.recipe import read_toml
 from tests.edge.made_bundles import write_convolutional
 
 
@@ -90,6 +90,6 @@ def test_what_an_audit_has_measured_so_far(tiny_data: Path, tmp_path: Path, monk
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     (tmp_path / "partial.safetensors").write_bytes(b"x")
-    monkeypatch.setattr("prunedge.audit.safe_open", unreadable)
+    monkeypatch.setattr("prunedge.importance.audit.safe_open", unreadable)
     with pytest.raises(MachineError, match=r"Permission denied.*partial\.safetensors"):
-        audit(build("tests.test_runs:small", pictures.classes, "none"), pictures, tmp_path, asked, model="small")
+        audit(build("tests.runs.test_run:small", pictures.classes, "none"), pictures, tmp_path, asked, model="small")

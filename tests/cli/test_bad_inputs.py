@@ -26,12 +26,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from prunedge import job, trust
 from prunedge.cli.app import main
+from prunedge.config import Recipe
 from prunedge.errors import PrunedgeError
-from prunedge.library import export_bundle
-from prunedge.recipe import Recipe
-from prunedge.shown import shown
+from prunedge.report.library import export_bundle
+from prunedge.runs import session
+from prunedge.utils import trust
+from prunedge.utils.sanitize import shown
 from tests.edge.agent.conftest import altered
 from tests.edge.made_bundles import write_convolutional
 from tests.tiny_pictures import write_tiny
@@ -92,7 +93,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
         "test", data=str(data), model="tests.networks:tiny", weights="none", size=16, train_epochs=1, precision="32", lr=0.02,
         batch_size=8,
     )  # fmt: skip
-    run = job.train(recipe, root / "run").path
+    run = session.train(recipe, root / "run").path
     from prunedge.data import load_folder
     from prunedge.models import build
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.cli.app import _how_to_go_on, _once_mended, _one_line
-from prunedge.trouble import machine_error, machine_trouble
+from prunedge.utils.machine import machine_error, machine_trouble
 
 SO_FAR = "what was finished is kept"
 

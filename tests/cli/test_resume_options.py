@@ -10,14 +10,14 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from prunedge import job
 from prunedge.cli.app import main
 from prunedge.cli.given import ASIDE
 from prunedge.cli.prune import prune
 from prunedge.cli.train import train
-from prunedge.recipe import Recipe
-from prunedge.resumption import CHANGEABLE
-from prunedge.runs import open_run
+from prunedge.config import Recipe
+from prunedge.runs import session
+from prunedge.runs.resumption import CHANGEABLE
+from prunedge.runs.run import open_run
 from tests.tiny_pictures import write_tiny
 
 VERBS = {"prune": prune, "train": train}
@@ -31,10 +31,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each verb that has ended."""
     root = tmp_path_factory.mktemp("runs")
     recipe = Recipe.make(
-        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.test_runs:small", weights="none", size=16, train_epochs=3,
+        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3,
         precision="32", step=0.3, max_drop=60.0, max_steps=1, batch_size=8,
     )  # fmt: skip
-    return {"prune": job.prune(recipe, root / "pruned").path, "train": job.train(recipe, root / "trained").path}
+    return {"prune": session.prune(recipe, root / "pruned").path, "train": session.train(recipe, root / "trained").path}
 
 
 def options(verb: str) -> list[tuple[str, str]]:

@@ -16,10 +16,10 @@ from PIL import Image
 from prunedge.data import check, load_folder
 from prunedge.data import decode as module
 from prunedge.data.decode import at_once, try_picture
-from prunedge.edge.inspect.photo import open_photo
-from prunedge.edge.pictures import read_picture
+from prunedge.edge.image.photograph import open_photo
+from prunedge.edge.image.read import read_picture
 from prunedge.errors import DataError, MachineError
-from prunedge.trouble import machine_trouble
+from prunedge.utils.machine import machine_trouble
 from tests.scarce import ERROR, exit_code_without_memory
 from tests.tiny_pictures import write_tiny
 
@@ -139,7 +139,7 @@ def test_a_picture_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_pa
 
 def test_without_memory_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     # It would die before it begins, and Python would wait for it for ever.
-    monkeypatch.setattr("prunedge.trouble.is_scarce", lambda: True)
+    monkeypatch.setattr("prunedge.utils.machine.is_scarce", lambda: True)
     with pytest.raises(MemoryError):
         list(at_once(len, ["ab", "c"], 2))
 

@@ -11,8 +11,8 @@ from PIL import ExifTags, Image
 
 from prunedge.data.masks import read_photo
 from prunedge.data.patches import _storable
-from prunedge.edge.inspect.photo import open_photo
-from prunedge.edge.pictures import Greys, read_picture
+from prunedge.edge.image.photograph import open_photo
+from prunedge.edge.image.read import Greys, read_picture
 
 WIDTH, HEIGHT, SIZE = 48, 32, 16
 BOX = (8, 4, 8 + SIZE, 4 + SIZE)

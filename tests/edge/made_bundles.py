@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from prunedge.edge.bundle import ExportCheck, Form, write_manifest
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, normalise
 
 OPSET = 18
 OPTIONAL = ("model.safetensors", "plan.json")

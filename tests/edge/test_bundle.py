@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from prunedge.edge import Contestant, bench, open_bundle
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_picture
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_picture
 from prunedge.errors import BundleError, DataError
 from tests.edge.made_bundles import write_convolutional
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from prunedge.cli.app import main
 from prunedge.edge.agent.broker import is_here, parse_broker
-from prunedge.edge.agent.lines import MOST, Repeats
 from prunedge.edge.agent.watch import Folder, stamp_of
 from prunedge.edge.inspect.sources import file_stamp, open_source, printable, shown_path
-from prunedge.shown import Lines, shown
+from prunedge.edge.logs import MOST, Repeats
+from prunedge.utils.sanitize import Lines, shown
 from tests.edge.made_bundles import write_convolutional
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07"  # clears a terminal and names its window

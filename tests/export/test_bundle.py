@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from prunedge.edge import open_bundle
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD
-from prunedge.edge.runtime import open_session
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.session import open_session
 from prunedge.errors import ExportError
 from prunedge.export import export_bundle
 from prunedge.graph import trace
-from prunedge.plan import random_plan
-from prunedge.surgery import remove
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import remove
 from tests.networks import Mobile, randomise
 
 PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))

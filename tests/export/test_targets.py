@@ -16,7 +16,7 @@ from torch import nn
 
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bundle import SELFTEST, sha256
-from prunedge.edge.runtime import compare, open_session
+from prunedge.edge.session import compare, open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, ExportError, ExtraMissing
 from prunedge.export import Judge, export_bundle

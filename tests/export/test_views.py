@@ -12,14 +12,14 @@ from PIL import Image
 from torch import nn
 
 from prunedge.data import Dataset, cut_patches, load
-from prunedge.deliver import _view
 from prunedge.edge import Bundle, open_bundle
 from prunedge.edge.bundle import GreyRange, View, view_of
 from prunedge.edge.inspect import Settings, inspect_picture
 from prunedge.edge.inspect.inspection import parse_patch
-from prunedge.edge.runtime import open_session
+from prunedge.edge.session import open_session
 from prunedge.errors import BundleError, DataError
 from prunedge.export import export_bundle
+from prunedge.runs.export import _view
 from tests.deep_pictures import save, scene
 from tests.edge.inspect.conftest import SIZE
 from tests.edge.made_bundles import write_darkest

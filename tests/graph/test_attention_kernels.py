@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import trace
-from prunedge.plan import random_plan
-from prunedge.proof import masked_outputs
-from prunedge.surgery import operate
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import operate
+from prunedge.surgery.verify import masked_outputs
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 WIDTH = 12

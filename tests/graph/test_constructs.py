@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from prunedge.graph import call, trace
+from prunedge.graph.plan import Plan
 from prunedge.models import cost
-from prunedge.plan import Plan, random_plan
-from prunedge.surgery import adopt, operate, sizes_of
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import adopt, operate, sizes_of
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

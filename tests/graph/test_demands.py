@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import cost
-from prunedge.plan import Limits, choose
-from prunedge.surgery import operate
+from prunedge.pruning.select import Limits, choose
+from prunedge.surgery.slicing import operate
 from tests.graph.test_constructs import Between, Does
 from tests.networks import randomise
 

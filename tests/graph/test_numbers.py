@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import trace
-from prunedge.plan import Plan, random_plan
-from prunedge.proof import Proof
-from prunedge.surgery import adopt, operate, sizes_of
+from prunedge.graph.plan import Plan
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import adopt, operate, sizes_of
+from prunedge.surgery.verify import Proof
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
 from tests.networks import randomise

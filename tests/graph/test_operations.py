@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, roi_align, roi_pool
 
 from prunedge.graph import follow, trace
+from prunedge.graph.plan import Plan
 from prunedge.models import cost
-from prunedge.plan import Plan, random_plan
-from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
-from tests.graph.test_follow import assert_same
+from tests.graph.test_derive import assert_same
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -15,8 +15,8 @@ from torch import nn
 from prunedge.errors import GraphError
 from prunedge.graph import trace
 from prunedge.graph.outputs import tensors_in
-from prunedge.plan import Plan
-from prunedge.surgery import operate
+from prunedge.graph.plan import Plan
+from prunedge.surgery.slicing import operate
 
 PICTURE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Pair = namedtuple("Pair", "first second")

@@ -12,10 +12,10 @@ from torch import nn
 
 from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
-from prunedge.graph.zeroed import zeroed
-from prunedge.plan import Plan
-from prunedge.proof import _slices, masked_outputs
-from prunedge.surgery import adopt, operate, restore_network, save_network, sizes_of
+from prunedge.graph.masking import zeroed
+from prunedge.graph.plan import Plan
+from prunedge.surgery.slicing import adopt, operate, restore_network, save_network, sizes_of
+from prunedge.surgery.verify import _slices, masked_outputs
 from tests.networks import Baked, randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

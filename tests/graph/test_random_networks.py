@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import follow, trace
-from prunedge.plan import random_plan
-from prunedge.surgery import TOLERANCE, operate
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import TOLERANCE, operate
 from tests.graph.test_constructs import Attention, channel_attention, rms, shuffle, spatial_attention, squeeze_excite
-from tests.graph.test_follow import assert_same
+from tests.graph.test_derive import assert_same
 from tests.networks import randomise
 
 EXAMPLE = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))

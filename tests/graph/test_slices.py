@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from prunedge.errors import GraphError
 from prunedge.graph import trace
-from prunedge.graph.concepts import ChannelGraph
+from prunedge.graph.channels import ChannelGraph
+from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
-from prunedge.plan import Limits, Plan, choose
-from prunedge.proof import masked_outputs
-from prunedge.surgery import adopt, operate, sizes_of
+from prunedge.pruning.select import Limits, choose
+from prunedge.surgery.slicing import adopt, operate, sizes_of
+from prunedge.surgery.verify import masked_outputs
 from tests.graph.test_constructs import Between, Does
 from tests.networks import randomise
 

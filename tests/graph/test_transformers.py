@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from prunedge.graph import trace
-from prunedge.plan import random_plan
-from prunedge.surgery import TOLERANCE, masked_outputs, operate
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import TOLERANCE, masked_outputs, operate
 from tests.networks import randomise
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import trace
-from prunedge.surgery import operate, sizes_of
+from prunedge.surgery.slicing import operate, sizes_of
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
 from tests.networks import randomise

@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunedge.edge.probe import time_files
+from prunedge.edge.bench.probe import time_files
 from prunedge.errors import BundleError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.latency import Steering, Timer, steer
+from prunedge.latency.layer_files import write_probe
 from prunedge.latency.layers import Shape, layers_of, shapes_after
-from prunedge.latency.probes import write_probe
 from prunedge.latency.steering import Fit
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed
-from prunedge.plan import random_plan
-from prunedge.surgery import remove
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import remove
 from tests.networks import Dense, Mobile, randomise
 
 EXAMPLE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

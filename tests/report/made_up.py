@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from prunedge.recipe import Recipe
-from prunedge.report.study_page import Findings
+from prunedge.config import Recipe
+from prunedge.report.study.page import Findings
 from prunedge.study import Counts
 from prunedge.study.grid import data_name
 

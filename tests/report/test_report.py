@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from prunedge import job
-from prunedge.edge.profile import Call, profile_of
-from prunedge.profile import summed
-from prunedge.recipe import Recipe
+from prunedge.config import Recipe
+from prunedge.edge.bench.breakdown import Call, profile_of
 from prunedge.report import write_report
-from prunedge.report.page import command
-from prunedge.runs import Run, open_run
+from prunedge.report.run.page import command
+from prunedge.runs import session
+from prunedge.runs.profile import summed
+from prunedge.runs.run import Run, open_run
 from tests.needs import program
 from tests.tampering import as_older
 
@@ -38,10 +38,10 @@ BENCH = {
 @pytest.fixture(scope="module")
 def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = Recipe.make(
-        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
         max_drop=60.0, max_steps=2, batch_size=8,
     )  # fmt: skip
-    return job.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
+    return session.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
 
 
 def put_profiles(run: Path) -> None:

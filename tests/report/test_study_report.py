@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunedge import job
 from prunedge.cli.report import report
 from prunedge.errors import RunError
-from prunedge.report import study_page
-from prunedge.report.study_figures import curves, ends
-from prunedge.report.study_numbers import Place, curve, front, groups, mean_places, shares, step_places, time_ratios, views
-from prunedge.report.study_page import Findings, page
-from prunedge.report.study_sections import sections
-from prunedge.report.study_tables import fraction_tables, paired_tables, summary_table, verdict
+from prunedge.report.study import page as study_page
+from prunedge.report.study.figures import curves, ends
+from prunedge.report.study.numbers import Place, curve, front, groups, mean_places, shares, step_places, time_ratios, views
+from prunedge.report.study.page import Findings, page
+from prunedge.report.study.sections import sections
+from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table, verdict
+from prunedge.runs import session
 from prunedge.study import Grid, create
+from prunedge.study.results import to_csv
 from prunedge.study.statistics import Comparison
 from prunedge.study.summary import axes_of
-from prunedge.study.table import to_csv
 from tests.needs import program
 from tests.report.made_up import study
 from tests.report.test_report import QUIET
@@ -206,12 +206,12 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
 def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three tiny trials, of which one is done."""
     values = {
-        "data": str(tiny_data), "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 3, "precision": "32",
+        "data": str(tiny_data), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 3, "precision": "32",
         "step": 0.3, "max_drop": 60.0, "max_steps": 1, "batch_size": 8, "criterion": ["random", "weight", "taylor"],
     }  # fmt: skip
     book = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
-    book.perform(book.starts[0], job.Watch())
-    book.perform(book.trials[0], job.Watch())
+    book.perform(book.starts[0], session.Watch())
+    book.perform(book.trials[0], session.Watch())
     book.fail(book.trials[1], "the disk is full")
     return book.path
 

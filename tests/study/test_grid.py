@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.errors import PrunedgeError
-from prunedge.study import Grid, ready, trials
+from prunedge.study import Grid, presets, trials
 
 VALUES = {"data": "/pictures/cracks", "model": "resnet18", "weights": "none"}
 
@@ -76,14 +76,14 @@ def test_a_file_says_the_same_when_it_is_written_again(tmp_path: Path) -> None:
 
 def test_ready_made_questions() -> None:
     both = ("/a", "/b"), ("vgg16", "resnet18")
-    assert len(trials(ready.crossval(*both, 5, {}))) == 20
-    assert len(trials(ready.epochs(*both, (1, 2, 5, 10), {}))) == 16
-    named = ready.criteria(("/a",), ("vgg16",), ("taylor",), {})
+    assert len(trials(presets.crossval(*both, 5, {}))) == 20
+    assert len(trials(presets.epochs(*both, (1, 2, 5, 10), {}))) == 16
+    named = presets.criteria(("/a",), ("vgg16",), ("taylor",), {})
     assert [trial.recipe.criterion for trial in trials(named)] == ["taylor", "random"]
     assert all(trial.recipe.control == ["scratch"] for trial in trials(named))
-    networks = ready.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
+    networks = presets.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
     assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
-    talk = ready.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(ready.TALK_EPOCHS)})
+    talk = presets.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(presets.TALK_EPOCHS)})
     assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8
 
 

@@ -56,7 +56,7 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
         "train",
         tiny_data,
         "--model",
-        "tests.test_runs:small",
+        "tests.runs.test_run:small",
         "--epochs",
         3,
         *common,
@@ -94,7 +94,7 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
     report = Path(prunedge("report", run).stdout.strip()).read_text(encoding="utf-8")
     assert "Which criterion is right" in report and "Where each criterion is right" in report
     other = prunedge(
-        "audit", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--channels", "all", "--out",
+        "audit", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--channels", "all", "--out",
         tmp_path / "audit", "--json",
     )  # fmt: skip
     assert other.returncode == 0, other.stderr
@@ -103,7 +103,7 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
 
 def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> None:
     trained = prunedge(
-        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise",
+        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise",
         "group-lasso", "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
@@ -140,7 +140,7 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p").is_dir()
 
 
-NORMLESS = ("DATA", "--model", "tests.test_runs:normless", "--weights", "none", "--size", "16", "--out", "OUT")
+NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "none", "--size", "16", "--out", "OUT")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_auroc_without_a_class_is_refused_before_any_training(tiny_data: Path, t
             table.append(f"{file},{folder.name},{'test' if place < 2 and folder.name == 'crack' else 'val' if place < 6 else 'train'}")
     (tmp_path / "m.csv").write_text("\n".join(table) + "\n")
     done = prunedge(
-        "prune", tmp_path / "m.csv", "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--metric", "auroc", "--out",
+        "prune", tmp_path / "m.csv", "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--metric", "auroc", "--out",
         tmp_path / "r",
     )  # fmt: skip
     assert done.returncode == 2 and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
@@ -206,7 +206,7 @@ def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, 
         "prune",
         tiny_data,
         "--model",
-        "tests.test_runs:small",
+        "tests.runs.test_run:small",
         "--weights",
         "none",
         "--size",

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from prunedge import job
+from prunedge.config import Recipe
 from prunedge.data import cut_patches
-from prunedge.deliver import write_bundle
-from prunedge.files import is_ours
-from prunedge.recipe import Recipe
-from prunedge.runs import open_run
-from prunedge.study import Grid, create, run
+from prunedge.runs import session
+from prunedge.runs.export import write_bundle
+from prunedge.runs.run import open_run
+from prunedge.study import Grid, create, execute
+from prunedge.utils.files import is_ours
 from tests.data.test_patches import mask, photo
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -76,14 +76,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def recipe(tiny_data: Path) -> Recipe:
     return Recipe.make(
-        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
         max_drop=60.0, max_steps=2, batch_size=8, control=["random"],
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return job.prune(recipe, tmp_path_factory.mktemp("whole") / "run").path
+    return session.prune(recipe, tmp_path_factory.mktemp("whole") / "run").path
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
@@ -95,7 +95,7 @@ def test_a_pruning(kills: int, recipe: Recipe, whole: Path, tmp_path: Path, monk
         number += 1
 
         def work(out: Path = out) -> object:
-            return job.resume(out) if (out / "recipe.toml").exists() else job.prune(recipe, out)
+            return session.resume(out) if (out / "recipe.toml").exists() else session.prune(recipe, out)
 
         # Each time a few writes further on than the run has come, from the decoded pictures to the last result.
         while killed(chance.randint(1, 6), chance, work):
@@ -134,7 +134,7 @@ def test_patches(kills: int, tmp_path: Path) -> None:
 def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
     grid = Grid(
         {
-            "data": str(tiny_data), "model": "tests.test_runs:small", "weights": "none", "size": 16, "train_epochs": 3, "batch_size": 8,
+            "data": str(tiny_data), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 3, "batch_size": 8,
             "precision": "32", "criterion": ["weight-l1", "weight-l2"], "max_steps": 1, "max_drop": 60.0,
         }
     )  # fmt: skip
@@ -153,6 +153,6 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
         while killed(chance.randint(1, 8), chance, work):
             count += 1
         work()
-        run.run(book, run.Engine(workers=1, threads=1), run.Watch(told=lambda line: None))
+        execute.run(book, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None))
         assert contents(book.path) == contents(alone.path)
         assert left_over(tmp_path) == []

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.runs import open_run
+from prunedge.runs.run import open_run
 from tests.data.test_patches import mask, photo
 from tests.system.test_forked_kills import contents, left_over
 
 SHIM = Path(__file__).parent / "trouble" / "sitecustomize.py"
 CAUSES = {"full": "File too large", "readonly": "Read-only file system", "memory": "there is not enough memory"}
-TINY = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+TINY = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
 PATIENCE_S = 300  # for a command; what waits for ever says where
 PRUNE = (*TINY, "--train-epochs", 3, "--step", 0.3, "--max-drop", 60, "--max-steps", 2)
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from prunedge.runs import open_run
+from prunedge.runs.run import open_run
 from tests.commands import Started, prunedge
 from tests.small_runs import essence
 from tests.system.test_forked_kills import left_over
 
-TRAIN = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+TRAIN = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
 
 
 def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     out, chance, kills = tmp_path / "killed", random.Random(7), 0
     start = [
-        "prune", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3,
+        "prune", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3,
         "--max-drop", 60, "--max-steps", 2, "--batch-size", 8, "--precision", "32", "--out", out,
     ]  # fmt: skip
     while kills < 4:

@@ -16,7 +16,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures (56 x 40, deep), a run that learned them and one that pruned it, and a bundle."""
     folder = tmp_path_factory.mktemp("deep")
     write_deep(folder / "d", 60, shape=(40, 56))
-    common = ("--model", "tests.test_runs:small", "--weights", "none", "--size", 32, "--batch-size", 16, "--precision", "32")
+    common = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 32, "--batch-size", 16, "--precision", "32")
     done = prunedge("train", folder / "d", *common, "--epochs", 6, "--out", folder / "run")
     assert done.returncode == 0 and "greys of more than eight bits: black to white is 10" in done.stdout, done.stderr
     more = ("--max-steps", 1, "--step", 0.2, "--max-drop", 50, "--precision", "32")
@@ -59,6 +59,6 @@ def test_a_network_that_ends_in_a_softmax_is_refused_before_anything_is_made(tra
 def softened(num_classes: int):  # type: ignore[no-untyped-def]
     from torch import nn
 
-    from tests.test_runs import small
+    from tests.runs.test_run import small
 
     return nn.Sequential(small(num_classes), nn.Softmax(1))

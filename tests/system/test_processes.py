@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge.runs import open_run
+from prunedge.runs.run import open_run
 from tests.commands import prunedge
 from tests.processes import TIMEOUT_S, launch, torchrun
 from tests.small_runs import essence
 
 # Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
-    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 2, "--step", 0.3, "--max-drop", 99,
+    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 2, "--step", 0.3, "--max-drop", 99,
     "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--regularise", "bn-l1", "--control", "random",
 )  # fmt: skip
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from prunedge.cli.app import make_app
-from prunedge.profile import profile_of
-from prunedge.spans import is_recording
+from prunedge.runs.profile import profile_of
+from prunedge.utils.tracing import is_recording
 from tests.commands import Started, prunedge
-from tests.test_profile import check_trace
+from tests.runs.test_profile import check_trace
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "profiling.md").read_text(encoding="utf-8")
 COMMON = (
-    "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3, "--max-drop", 99,
+    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3, "--max-drop", 99,
     "--max-steps", 1, "--batch-size", 8, "--precision", "32",
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_the_guide_s_commands_are_understood(line: str) -> None:
 
 def test_the_guide_s_program_runs(tiny_data: Path) -> None:
     import prunedge as pe
-    from tests.test_runs import small
+    from tests.runs.test_run import small
 
     program = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert program is not None

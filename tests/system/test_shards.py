@@ -12,13 +12,13 @@ import fsspec
 import pytest
 import torch
 
-from prunedge import job
-from prunedge.data import shards
-from prunedge.deliver import write_bundle
-from prunedge.loop import Step
-from prunedge.recipe import Recipe
-from prunedge.report.page import thumbnails
-from prunedge.runs import open_run
+from prunedge.config import Recipe
+from prunedge.data.webdataset import shards
+from prunedge.pruning.loop import Step
+from prunedge.report.run.page import thumbnails
+from prunedge.runs import session
+from prunedge.runs.export import write_bundle
+from prunedge.runs.run import open_run
 from tests.commands import prunedge
 from tests.data.shards import tar_bytes, write_shard, write_shards
 from tests.tiny_pictures import write_tiny
@@ -58,7 +58,7 @@ def test_train_from_a_relative_pattern_then_prune_from_the_run(tmp_path: Path) -
     pattern = os.path.relpath(tmp_path / "s") + "/{000..003}.tar"
     common = (
         "--model",
-        "tests.test_runs:small",
+        "tests.runs.test_run:small",
         "--weights",
         "none",
         "--size",
@@ -83,7 +83,7 @@ def test_train_from_a_relative_pattern_then_prune_from_the_run(tmp_path: Path) -
 
 def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) -> None:
     recipe = Recipe.make(
-        "test", data=memory, model="tests.test_runs:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+        "test", data=memory, model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
         max_drop=60.0, max_steps=2, batch_size=8, seed=3,
     )  # fmt: skip
 
@@ -91,11 +91,11 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
         if step.index == 1:
             raise KeyboardInterrupt
 
-    whole = job.prune(recipe, tmp_path / "whole")
+    whole = session.prune(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        job.prune(recipe, tmp_path / "cut", job.Watch(on_step=cut))
+        session.prune(recipe, tmp_path / "cut", session.Watch(on_step=cut))
     shards._open.clear()  # as another process
-    job.resume(tmp_path / "cut")
+    session.resume(tmp_path / "cut")
     resumed = open_run(tmp_path / "cut")
     assert resumed.recipe["data"] == memory and resumed.test() == whole.test()
     for name, value in whole.load().state_dict().items():

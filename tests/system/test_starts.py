@@ -35,7 +35,7 @@ def test_weights_rate_and_majority_are_told_and_stand_in_run_and_report(tiny_dat
     state = {f"encoder.{name}": tensor for name, tensor in Residual().state_dict().items()}
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "ssl.ckpt")
     here = Path(__file__).parents[2]
-    how = ("--model", "tests.test_runs:small", "--weights", tmp_path / "ssl.ckpt", "--epochs", 3, *HOW)
+    how = ("--model", "tests.runs.test_run:small", "--weights", tmp_path / "ssl.ckpt", "--epochs", 3, *HOW)
     done = prunedge("train", tiny_data, *how, "--out", tmp_path / "run", cwd=here)
     assert done.returncode == 0, done.stderr
     weights, rate = (next(line for line in done.stderr.splitlines() if line.startswith(word)) for word in ("weights:", "learning rate"))
@@ -72,7 +72,7 @@ def test_weights_that_do_not_fit_are_one_line(verb: str, tiny_data: Path, tmp_pa
     torch.save({name: tensor.to(torch.int8) if tensor.ndim > 1 else tensor for name, tensor in state.items()}, tmp_path / "int8.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
     for file, said in (("int8.pth", "not of floating point"), ("whole.pt", "python -c")):
-        how = ("--model", "tests.test_runs:small", "--weights", tmp_path / file, *HOW)
+        how = ("--model", "tests.runs.test_run:small", "--weights", tmp_path / file, *HOW)
         done = prunedge(verb, tiny_data, *how, "--out", tmp_path / "run", cwd=Path(__file__).parents[2])
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.runs import open_run
+from prunedge.runs.run import open_run
 from tests.system.conftest import prunedge
 from tests.system.test_forked_kills import left_over
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="th
 @pytest.mark.parametrize(("kind", "at"), [("full", 3), pytest.param("readonly", 5, marks=pytest.mark.slow)])
 def test_a_study_in_trouble_says_so_and_the_same_command_ends_it(kind: str, at: int, tiny_data: Path, tmp_path: Path) -> None:
     study = (
-        "study", "criteria", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--batch-size", 8,
+        "study", "criteria", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8,
         "--train-epochs", 2, "--criterion", "weight-l1", "--max-steps", 1, "--workers", 1, "--out", tmp_path / "study",
     )  # fmt: skip
     # The trials' own processes get into it as well.

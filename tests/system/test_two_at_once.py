@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from prunedge import job
-from prunedge.audit import Asked, audit
 from prunedge.cli.app import main
+from prunedge.config import Recipe
 from prunedge.data import load
-from prunedge.deliver import write_bundle
-from prunedge.files import WRITER, InUse, is_ours
-from prunedge.loop import Step
-from prunedge.recipe import Recipe
+from prunedge.importance.audit import Asked, audit
+from prunedge.pruning.loop import Step
 from prunedge.report import write_report
-from prunedge.runs import create, open_run
+from prunedge.runs import session
+from prunedge.runs.export import write_bundle
+from prunedge.runs.run import create, open_run
 from prunedge.study import create as create_study
 from prunedge.study.grid import Grid
+from prunedge.utils.files import WRITER, InUse, is_ours
 
 HOLDER = """
 import sys
 from pathlib import Path
-from prunedge.runs import writing
+from prunedge.runs.run import writing
 with writing(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.readline()
@@ -38,7 +38,7 @@ with writing(Path(sys.argv[1])):
 @pytest.fixture
 def recipe(tiny_data: Path) -> Recipe:
     return Recipe.make(
-        "test", data=str(tiny_data), model="tests.test_runs:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
         max_drop=60.0, max_steps=2, batch_size=8,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def recipe(tiny_data: Path) -> Recipe:
 @pytest.fixture
 def writer(recipe: Recipe, tmp_path: Path):
     """A run, and another process that writes it."""
-    path = job.train(recipe, tmp_path / "run").path
+    path = session.train(recipe, tmp_path / "run").path
     with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         yield process, path
@@ -69,12 +69,12 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
         assert ended.value.code == 2
         assert said.startswith(f"error: process {process.pid} (since ") and f"is writing this run ({path}): wait until it has ended" in said
     with pytest.raises(InUse):
-        job.resume(path)
+        session.resume(path)
     assert tree(path) == before
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (path / WRITER).exists()
-    job.resume_training(path)
+    session.resume_training(path)
     assert not (path / WRITER).exists()
 
 
@@ -87,7 +87,7 @@ def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[
     opened.summary()
     write_bundle(opened, tmp_path / "bundle")
     audit(opened.load(), load(recipe.data, size=16), tmp_path / "audit", Asked(("weight-l1",), 2, 8), model="small")
-    pruned = job.prune(recipe.model_copy(update={"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
+    pruned = session.prune(recipe.model_copy(update={"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
     assert len(pruned.steps()) == 2
     assert tree(path) == before
     write_report(opened)
@@ -107,8 +107,8 @@ def test_every_reading_verb_while_checkpoints_are_written(recipe: Recipe, tmp_pa
         write_report(opened)
         seen.append(step.index)
 
-    run = job.prune(recipe, tmp_path / "run", job.Watch(on_step=on_step))
-    alone = job.prune(recipe, tmp_path / "alone")
+    run = session.prune(recipe, tmp_path / "run", session.Watch(on_step=on_step))
+    alone = session.prune(recipe, tmp_path / "alone")
     assert seen == [0, 1, 2]
     for step in (0, 1, 2):
         assert (run.network_file(step)).read_bytes() == alone.network_file(step).read_bytes()
@@ -120,7 +120,7 @@ def test_one_target_of_an_export_and_of_patches_and_one_study(
     program = """
 import sys
 from pathlib import Path
-from prunedge.files import held, written_folder
+from prunedge.utils.files import held, written_folder
 root = Path(sys.argv[1])
 (root / "study").mkdir()
 with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
@@ -160,7 +160,7 @@ def test_two_resume_one_run_at_once(recipe: Recipe, tmp_path: Path, run: Path) -
     """Whichever is first ends it; the others are refused or find it done: six tries."""
     for number in range(6):
         out = tmp_path / str(number)
-        started = job.train(recipe.model_copy(update={"max_steps": 2}), tmp_path / f"{number}-trained").path
+        started = session.train(recipe.model_copy(update={"max_steps": 2}), tmp_path / f"{number}-trained").path
         shutil.copytree(started, out)
         create_again = [sys.executable, "-m", "prunedge", "prune", "--from", str(started), "--out", str(out / "pruned"), "--max-steps", "2"]
         both = [subprocess.Popen(create_again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

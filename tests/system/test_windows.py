@@ -49,7 +49,7 @@ def test_the_emulation_takes_away_what_windows_lacks(tmp_path: Path) -> None:
 
 def test_a_training_reaches_the_disk(tiny_data: Path, tmp_path: Path) -> None:
     prunedge(
-        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 1,
+        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 1,
         "--batch-size", 8, "--precision", "32", "--out", tmp_path / "run",
     )  # fmt: skip
     assert json.loads(prunedge("show", tmp_path / "run", "--json").stdout)["best"]["accuracy"] > 0
@@ -71,7 +71,7 @@ def test_a_bench_tells_its_memory_and_can_t_limit_it(tmp_path: Path) -> None:
 def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
     run, pruned, bundle = tmp_path / "run", tmp_path / "pruned", tmp_path / "bundle"
     prunedge(
-        "train", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--epochs", 3,
+        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3,
         "--batch-size", 8, "--precision", "32", "--out", run,
     )  # fmt: skip
     prunedge("check", tiny_data)
@@ -80,7 +80,7 @@ def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
     prunedge("export", pruned, "--out", bundle)
     assert Path(prunedge("report", pruned).stdout.strip()).is_file()
     prunedge(
-        "study", "criteria", tiny_data, "--model", "tests.test_runs:small", "--weights", "none", "--size", 16, "--train-epochs", 3,
+        "study", "criteria", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3,
         "--criterion", "weight-l1,random", "--max-steps", 1, "--batch-size", 8, "--workers", 1, "--out", tmp_path / "study",
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
 def test_the_agent_keeps_its_store_and_says_that_nothing_locks_it(tmp_path: Path) -> None:
     program = """
 import pathlib, sys
-from prunedge.edge.agent.store import Store
+from prunedge.edge.agent.database import Store
 Store(pathlib.Path(sys.argv[1])).close()
 """
     done = on_windows("-c", program, tmp_path / "state")

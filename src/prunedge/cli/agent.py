@@ -123,11 +123,11 @@ def agent(
         The form of the network to run; without it the bundle's first.
     """
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
-    from prunedge.edge.agent.announcement import parse_origins
+    from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.inspection import parse_patch
-    from prunedge.edge.pictures import parse_range
-    from prunedge.systems import limit_memory_to_machine
+    from prunedge.edge.update.announcement import parse_origins
+    from prunedge.utils.systems import limit_memory_to_machine
 
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     inspection = Settings(
@@ -170,8 +170,8 @@ def _end_on_signals(stop: Event) -> list[int]:
 @contextmanager
 def _lines_on_stderr() -> Iterator[None]:
     """Show what the agent tells, with the time; the journal notes that itself."""
-    from prunedge.edge.agent.lines import Repeats, log
-    from prunedge.shown import Lines
+    from prunedge.edge.logs import Repeats, log
+    from prunedge.utils.sanitize import Lines
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
-from prunedge import __version__, ranks
-from prunedge.advice import command, speaking
+from prunedge import __version__
 from prunedge.errors import ExtraMissing, MachineError, PrunedgeError
-from prunedge.shown import Lines, shown
-from prunedge.trouble import is_scarce, machine_error
+from prunedge.utils import distributed
+from prunedge.utils.advice import command, speaking
+from prunedge.utils.machine import is_scarce, machine_error
+from prunedge.utils.sanitize import Lines, shown
 
 if TYPE_CHECKING:
     # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
@@ -115,13 +116,13 @@ def _obey(tokens: list[str]) -> None:
     """Run the verb that the command line names."""
     from cyclopts import CycloptsError
 
-    is_first = ranks.rank() == 0
+    is_first = distributed.rank() == 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
     if not is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
-    if ranks.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
+    if distributed.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
     if unsound := next((token for token in tokens if "\0" in token), None):
         _fail(f"an argument holds a NUL character, which no name may: {unsound}", "leave it out")
@@ -252,10 +253,10 @@ def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:
     place = ""
-    if ranks.rank():
+    if distributed.rank():
         # Nearly always the first process fails in the same way, says so, and torchrun ends this one while it waits.
         time.sleep(REPORT_AFTER_S)
-        place = f"process {ranks.rank()}: "
+        place = f"process {distributed.rank()}: "
     with suppress(OSError):  # nobody listens
         sys.stderr.write(shown(f"error: {place}{what}" + (f": {remedy}" if remedy else "")) + "\n")
         sys.stderr.flush()

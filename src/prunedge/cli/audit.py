@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from prunedge.audit import Audit
+    from prunedge.importance.audit import Audit
 
 
 def audit(
@@ -77,14 +77,14 @@ def audit(
     import torch
 
     from prunedge import data as sets
-    from prunedge import trust
-    from prunedge.audit import Asked
-    from prunedge.audit import audit as start
     from prunedge.cli.console import print_json, progress
+    from prunedge.config import LARGEST_SEED, PICTURE_KEYS
     from prunedge.errors import PrunedgeError
+    from prunedge.importance.audit import Asked
+    from prunedge.importance.audit import audit as start
     from prunedge.models import build
-    from prunedge.recipe import LARGEST_SEED, PICTURE_KEYS
-    from prunedge.runs import open_run
+    from prunedge.runs.run import open_run
+    from prunedge.utils import trust
 
     if model is not None and (run is None) == (data is None):
         raise PrunedgeError("no pictures, or two sets of them", remedy="prunedge audit DATA --model NAME --weights FILE --out DIR")

@@ -90,7 +90,7 @@ def bench(
         run = None
         if out is not None:
             # Before the measuring, which is lost when the run folder is not one, is in use, or needs what a device does not have.
-            from prunedge.runs import open_run, writing
+            from prunedge.runs.run import open_run, writing
 
             run = open_run(out)
             stack.enter_context(writing(out))
@@ -120,7 +120,7 @@ def _here(
     from prunedge.cli.console import progress
     from prunedge.edge import Contestant
     from prunedge.edge import bench as measure
-    from prunedge.edge.bench import Limits
+    from prunedge.edge.bench.measure import Limits
 
     contestants = [Contestant(bundle, target) for bundle in bundles for target in runtimes]
     limits = Limits(numbers["cpus"], numbers["memory"])
@@ -136,7 +136,7 @@ def _there(
 ) -> BenchResult:
     from prunedge.cli.console import say
     from prunedge.edge import BenchResult
-    from prunedge.edge.ssh import Host, files_of
+    from prunedge.edge.bench.ssh import Host, files_of
     from prunedge.errors import BundleError
 
     host = Host.parse(device)
@@ -164,7 +164,7 @@ def _table(result: BenchResult) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
-    from prunedge.edge.speeds import speed_of
+    from prunedge.edge.bench.ratios import speed_of
 
     limits = {"cpus": "limited to {} processor(s)", "memory_mb": "limited to {} MB of data"}
     about = ", ".join([f"{result.device['cores']} core(s)", *(limits[key].format(value) for key, value in result.limits.items())])

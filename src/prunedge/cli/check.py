@@ -66,7 +66,7 @@ def _show(report: CheckReport) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
-    from prunedge.shown import shown
+    from prunedge.utils.sanitize import shown
 
     table = Table(*("class", *report.counts, "all"), box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from prunedge.ranks import rank
-from prunedge.shown import shown
+from prunedge.utils.distributed import rank
+from prunedge.utils.sanitize import shown
 
 Advance = Callable[[int, int, str], None]
 

@@ -29,12 +29,12 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     """
     from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.cli.prune import sentence, watch
+    from prunedge.config import Recipe
     from prunedge.data import write_elpv
-    from prunedge.deliver import time_bundles
-    from prunedge.edge.speeds import speed_of
-    from prunedge.job import prune, resume
-    from prunedge.recipe import Recipe
+    from prunedge.edge.bench.ratios import speed_of
     from prunedge.report import write_report
+    from prunedge.runs.export import time_bundles
+    from prunedge.runs.session import prune, resume
 
     with progress("demo", quiet=json) as advance:
         if (out / "recipe.toml").exists():

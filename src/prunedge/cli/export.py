@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from prunedge.advice import command
 from prunedge.cli.console import split
+from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
     from prunedge.edge import Form
@@ -53,11 +53,11 @@ def export(
     json
         Print the manifest as JSON.
     """
-    from prunedge import trust
     from prunedge.cli.console import print_json, tell
-    from prunedge.deliver import write_bundle
     from prunedge.errors import PrunedgeError
-    from prunedge.runs import open_run
+    from prunedge.runs.export import write_bundle
+    from prunedge.runs.run import open_run
+    from prunedge.utils import trust
 
     if baseline and step is not None:
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")

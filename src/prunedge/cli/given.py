@@ -7,12 +7,12 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prunedge.advice import command
+from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prunedge.runs import Run
+    from prunedge.runs.run import Run
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -34,7 +34,7 @@ def tells_given(verb: Verb) -> Verb:
 def opened_to_resume(resume: Path, out: Path | None, verb: str) -> Run:
     """The run to go on with; PrunedgeError where another verb made it, or `--out` names another folder."""
     from prunedge.errors import RunError
-    from prunedge.runs import open_run
+    from prunedge.runs.run import open_run
 
     run = open_run(resume)
     if out is not None and out.resolve() != resume.resolve():

@@ -47,15 +47,15 @@ def groups(
     """
     import torch
 
-    from prunedge import trust
     from prunedge.cli.console import print_json, say
     from prunedge.errors import PrunedgeError
-    from prunedge.files import write_text
     from prunedge.graph import trace
     from prunedge.models import build
     from prunedge.report.diagram import diagram
-    from prunedge.runs import open_run
-    from prunedge.trouble import unwritable
+    from prunedge.runs.run import open_run
+    from prunedge.utils import trust
+    from prunedge.utils.files import write_text
+    from prunedge.utils.machine import unwritable
 
     if (model is None) == (start is None):
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")

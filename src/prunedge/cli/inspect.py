@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from prunedge.edge.inspect.run import Outcome
+    from prunedge.edge.inspect.runner import Outcome
 
 SHOWN = 15
 
@@ -77,16 +77,16 @@ def inspect(
     """
     from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.edge import open_bundle
-    from prunedge.edge.device import device
+    from prunedge.edge.bench.hardware import device
+    from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.inspection import parse_patch
     from prunedge.edge.inspect.results import open_results, pictures_per_second
-    from prunedge.edge.inspect.run import describe, inspect_source
+    from prunedge.edge.inspect.runner import describe, inspect_source
     from prunedge.edge.inspect.sources import open_source
-    from prunedge.edge.pictures import parse_range
-    from prunedge.edge.runtime import open_session
+    from prunedge.edge.session import open_session
     from prunedge.errors import DataError
-    from prunedge.systems import limit_memory_to_machine
+    from prunedge.utils.systems import limit_memory_to_machine
 
     if threads is not None and threads < 1:
         raise DataError("--threads must be at least 1", remedy="mend this value")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from prunedge.advice import command
+from prunedge.utils.advice import command
 
 
 def patches(

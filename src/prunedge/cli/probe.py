@@ -18,6 +18,6 @@ def probe(folder: Path, *, runtime: str = "onnx", threads: int = 1) -> None:
         Threads that one inference may use.
     """
     from prunedge.cli.console import print_json
-    from prunedge.edge.probe import time_files
+    from prunedge.edge.bench.probe import time_files
 
     print_json(time_files(folder, target=runtime, threads=threads))

@@ -16,7 +16,7 @@ def print_profile(run: Path) -> None:
     from rich.table import Table
 
     from prunedge.cli.console import out
-    from prunedge.profile import FOLDER, OTHER, profile_of
+    from prunedge.runs.profile import FOLDER, OTHER, profile_of
 
     found = profile_of(run)
     if found is None:
@@ -41,16 +41,16 @@ def print_profile(run: Path) -> None:
 
 def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
-    from prunedge import seals
-    from prunedge.edge.profile import trace_of
-    from prunedge.files import write_text
-    from prunedge.spans import trace_json
-    from prunedge.trouble import unwritable
+    from prunedge.edge.bench.breakdown import trace_of
+    from prunedge.utils import checksums
+    from prunedge.utils.files import write_text
+    from prunedge.utils.machine import unwritable
+    from prunedge.utils.tracing import trace_json
 
     trace = folder / "bench-trace.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "bench.json", json.dumps(seals.sealed(profiles, "profile/bench.json")))
+        write_text(folder / "bench.json", json.dumps(checksums.sealed(profiles, "profile/bench.json")))
         write_text(trace, json.dumps(trace_json(trace_of(profiles))))
     except OSError as error:
         raise unwritable(error, folder, "can't write the profile") from None

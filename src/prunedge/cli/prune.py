@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from prunedge.advice import command
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
+from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
-    from prunedge.chain import Reference
     from prunedge.cli.console import Advance
-    from prunedge.job import Watch
-    from prunedge.loop import Step
-    from prunedge.recipe import Recipe
-    from prunedge.runs import Run
+    from prunedge.config import Recipe
+    from prunedge.pruning.loop import Step
+    from prunedge.runs.chain import Reference
+    from prunedge.runs.run import Run
+    from prunedge.runs.session import Watch
 
 
 @tells_given
@@ -207,14 +207,14 @@ def prune(
     json
         Print the result as JSON.
     """
-    from prunedge import trust
     from prunedge.cli.console import print_json, progress, tell
     from prunedge.cli.profile import print_profile
-    from prunedge.data.places import absolute
+    from prunedge.data.paths import absolute
     from prunedge.errors import PrunedgeError
-    from prunedge.job import prune as start_job
-    from prunedge.job import resume as resume_job
-    from prunedge.resumption import changes_of
+    from prunedge.runs.resumption import changes_of
+    from prunedge.runs.session import prune as start_job
+    from prunedge.runs.session import resume as resume_job
+    from prunedge.utils import trust
 
     pictures = {
         "metric": metric, "seed": seed, "size": size, "batch_size": batch_size, "group_by": group_by, "folds": folds, "fold": fold,
@@ -262,7 +262,7 @@ def prune(
 
 
 def _profiled(run: Path | None) -> AbstractContextManager[Any]:
-    from prunedge.profile import profiled
+    from prunedge.runs.profile import profiled
 
     return nullcontext() if run is None else profiled(run)
 
@@ -280,7 +280,7 @@ def milliseconds(text: str) -> float:
 def sentence(run: Run) -> str:
     """The before/after line of a finished run, and what to do next."""
     from prunedge.cli.train import one_class
-    from prunedge.runs import SEEN
+    from prunedge.runs.run import SEEN
 
     steps, best = run.steps(), run.best()
     stop = run.stopped()
@@ -337,7 +337,7 @@ def _origin(run: Run) -> list[str]:
 
 def _faster(first: Step, best: Step) -> list[str]:
     """What the device that steered says."""
-    from prunedge.edge.speeds import in_words
+    from prunedge.edge.bench.ratios import in_words
 
     before, after = first.latency_ms, best.latency_ms
     if not before or not after or first == best:
@@ -385,7 +385,7 @@ def _warning(run: Run) -> list[str]:
 def watch(advance: Advance, quiet: bool) -> Watch:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
-    from prunedge.job import Watch
+    from prunedge.runs.session import Watch
 
     def on_step(step: Step) -> None:
         if not quiet:
@@ -400,9 +400,9 @@ def watch(advance: Advance, quiet: bool) -> Watch:
 
 
 def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict[str, Any]) -> Recipe:
+    from prunedge.config import TRAINING_KEYS, Recipe
     from prunedge.errors import PrunedgeError
-    from prunedge.recipe import TRAINING_KEYS, Recipe
-    from prunedge.runs import open_run
+    from prunedge.runs.run import open_run
 
     if model is not None:
         raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own network")
@@ -415,8 +415,8 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
 
 
 def _from_model(model: str | None, data: str | None, values: dict[str, Any]) -> Recipe:
+    from prunedge.config import Recipe
     from prunedge.errors import PrunedgeError
-    from prunedge.recipe import Recipe
 
     if model is None or data is None:
         missing = "pictures" if data is None else "network"

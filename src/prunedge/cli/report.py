@@ -23,9 +23,9 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
         Print the page's path as JSON.
     """
     from prunedge.cli.console import print_json, tell
-    from prunedge.data.places import is_url
+    from prunedge.data.paths import is_url
     from prunedge.report import write_report, write_study_report
-    from prunedge.runs import open_run
+    from prunedge.runs.run import open_run
     from prunedge.study import open_book
 
     if is_url(folder) or (Path(folder) / "study.toml").is_file():

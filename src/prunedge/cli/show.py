@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from prunedge.loop import Step
-    from prunedge.runs import Run
+    from prunedge.pruning.loop import Step
+    from prunedge.runs.run import Run
 
 
 def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -29,8 +29,8 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     from prunedge.cli.console import print_json, tell
     from prunedge.cli.prune import sentence
     from prunedge.cli.train import trained
-    from prunedge.runs import open_run
-    from prunedge.shown import by_kind
+    from prunedge.runs.run import open_run
+    from prunedge.utils.sanitize import by_kind
 
     opened = open_run(run)
     if json:

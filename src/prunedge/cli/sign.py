@@ -52,12 +52,12 @@ def sign(
     from pydantic import ValidationError
 
     from prunedge.edge import open_bundle
-    from prunedge.edge.agent.announcement import parse_address, parse_announcement
     from prunedge.edge.agent.messages import topic_problem
-    from prunedge.edge.agent.statement import Release, load_signer, sign
     from prunedge.edge.bundle import MANIFEST, sha256
+    from prunedge.edge.update.announcement import parse_address, parse_announcement
+    from prunedge.edge.update.statement import Release, load_signer, sign
     from prunedge.errors import AgentError
-    from prunedge.shown import shown
+    from prunedge.utils.sanitize import shown
 
     if not 0 < days <= 36_500:
         raise AgentError(f"{days:g} days", where="--days", remedy="give more than 0, and at most 36,500")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from prunedge.advice import command, speak
 from prunedge.cli.console import split
-from prunedge.shown import by_kind, kinds
+from prunedge.utils.advice import command, speak
+from prunedge.utils.sanitize import by_kind, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from prunedge.study import Book, Counts, Grid
+    from prunedge.study.results import Row
     from prunedge.study.summary import Line
-    from prunedge.study.table import Row
 
 study = App(
     name="study",
@@ -247,11 +247,11 @@ def crossval(data: str, *, model: Models, common: Common | None = None, where: W
     model
         A network, or several with commas between them.
     """
-    from prunedge.study import ready
+    from prunedge.study import presets
 
     values = _values(common)
-    folds = values.pop("folds", ready.FOLDS)
-    _run(ready.crossval(_paths(data), model, folds, values), where)
+    folds = values.pop("folds", presets.FOLDS)
+    _run(presets.crossval(_paths(data), model, folds, values), where)
 
 
 @study.command
@@ -267,11 +267,11 @@ def epochs(data: str, *, model: Models, common: Common | None = None, where: Whe
     model
         A network, or several with commas between them.
     """
-    from prunedge.study import ready
+    from prunedge.study import presets
 
     values = _values(common)
     counts = values.pop("epochs")
-    _run(ready.epochs(_paths(data), model, counts if len(counts) > 1 else ready.EPOCHS, values), where)
+    _run(presets.epochs(_paths(data), model, counts if len(counts) > 1 else presets.EPOCHS, values), where)
 
 
 @study.command
@@ -287,11 +287,11 @@ def criteria(data: str, *, model: Models, common: Common | None = None, where: W
     model
         A network, or several with commas between them.
     """
-    from prunedge.study import ready
+    from prunedge.study import presets
 
     values = _values(common)
     names = values.pop("criterion")
-    _run(ready.criteria(_paths(data), model, names if names != ["taylor"] else (), values), where)
+    _run(presets.criteria(_paths(data), model, names if names != ["taylor"] else (), values), where)
 
 
 @study.command
@@ -307,9 +307,9 @@ def networks(data: str, *, model: Models, common: Common | None = None, where: W
     model
         A network, or several with commas between them.
     """
-    from prunedge.study import ready
+    from prunedge.study import presets
 
-    _run(ready.networks(_paths(data), model, _values(common)), where)
+    _run(presets.networks(_paths(data), model, _values(common)), where)
 
 
 @study.command
@@ -327,14 +327,14 @@ def talk(cracks: str, corrosion: str, *, model: Models | None = None, common: Co
     model
         A network, or several with commas between them (vgg16,resnet18).
     """
-    from prunedge.study import ready
+    from prunedge.study import presets
 
     values = _values(common)
-    folds = values.pop("folds", ready.FOLDS)
+    folds = values.pop("folds", presets.FOLDS)
     if len(values["epochs"]) == 1:
-        values["epochs"] = list(ready.TALK_EPOCHS)
+        values["epochs"] = list(presets.TALK_EPOCHS)
     first, second = _paths(cracks, corrosion)
-    _run(ready.talk(first, second, model or ["vgg16", "resnet18"], folds, values), where)
+    _run(presets.talk(first, second, model or ["vgg16", "resnet18"], folds, values), where)
 
 
 @study.command
@@ -376,22 +376,22 @@ def said(counts: Counts) -> str:
 def _run(grid: Grid, where: Where) -> None:
     from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.errors import PrunedgeError
-    from prunedge.study import create, run
-    from prunedge.study.check import check
-    from prunedge.study.local import NOT_NOTED
+    from prunedge.study import create, execute
+    from prunedge.study.engines.local import NOT_NOTED
+    from prunedge.study.validate import check
 
-    engine = run.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
+    engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
     check(grid, here=engine.name == "local")
     book = create(where.out, grid)
     if not where.json:
         say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
     with progress("study", quiet=where.json) as advance:
         total = len(book.trials) + len(book.starts)
-        watch = run.Watch(
+        watch = execute.Watch(
             told=(lambda line: None) if where.json else say,
             looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
         )
-        counts, rows = run.run(book, engine, watch)
+        counts, rows = execute.run(book, engine, watch)
     axes, lines = _summary(book, rows)
     if where.json:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
@@ -419,7 +419,7 @@ def _values(common: Common | None) -> dict[str, Any]:
 
 
 def _paths(*data: str) -> list[str]:
-    from prunedge.data.places import absolute
+    from prunedge.data.paths import absolute
 
     return [absolute(one) for one in data]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from prunedge.advice import command
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
+from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
-    from prunedge.loop import Step
-    from prunedge.runs import Run
+    from prunedge.pruning.loop import Step
+    from prunedge.runs.run import Run
 
 
 @tells_given
@@ -101,14 +101,14 @@ def train(
     json
         Print the result as JSON.
     """
-    from prunedge import trust
     from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.data.places import absolute
+    from prunedge.config import Recipe
+    from prunedge.data.paths import absolute
     from prunedge.errors import PrunedgeError
-    from prunedge.job import Watch, resume_training
-    from prunedge.job import train as do_train
-    from prunedge.recipe import Recipe
-    from prunedge.resumption import changes_of
+    from prunedge.runs.resumption import changes_of
+    from prunedge.runs.session import Watch, resume_training
+    from prunedge.runs.session import train as do_train
+    from prunedge.utils import trust
 
     values = {
         "data": None if data is None else absolute(data),
@@ -162,8 +162,8 @@ def beside_majority(run: Run, step: Step) -> str:
 
 def one_class(run: Run, step: Step) -> str | None:
     """What to say of a network that answers one class alone."""
-    from prunedge.rates import taught
-    from prunedge.train.oneclass import told_of_one_class
+    from prunedge.runs.training import taught
+    from prunedge.train.collapse import told_of_one_class
 
     if step.only is None:
         return None

@@ -28,13 +28,13 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
 from prunedge.data.decode import Look, Progress, at_once, look_at, try_looking
-from prunedge.data.places import cache_folder
-from prunedge.data.shards import drop_copies, fetch_all, stamp_of
-from prunedge.edge.pictures import Greys
+from prunedge.data.paths import cache_folder
+from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
+from prunedge.edge.image.read import Greys
 from prunedge.errors import DataError
-from prunedge.files import clear_leftovers, written
-from prunedge.systems import lock_shared, locked_against_readers
-from prunedge.trouble import unusable_cache
+from prunedge.utils.files import clear_leftovers, written
+from prunedge.utils.machine import unusable_cache
+from prunedge.utils.systems import lock_shared, locked_against_readers
 
 if TYPE_CHECKING:
     from prunedge.data.dataset import Split

@@ -15,12 +15,12 @@ import numpy as np
 from prunedge.data.cache import looks_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_picture
-from prunedge.data.greys import MixedGreys, levels_in, levels_of
-from prunedge.data.labels import REMEDY, doubt
+from prunedge.data.duplicates import Twin, find_twins
+from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
+from prunedge.data.label_kinds import REMEDY, doubt
 from prunedge.data.load import load
-from prunedge.data.places import written
-from prunedge.data.twins import Twin, find_twins
-from prunedge.edge.pictures import COLOURS, Depth
+from prunedge.data.paths import written
+from prunedge.edge.image.read import COLOURS, Depth
 from prunedge.errors import DataError
 
 SHOWN = 64  # training pictures whose grey levels are counted

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from prunedge.data.splits import portions
-from prunedge.edge.pictures import Greys
+from prunedge.edge.image.read import Greys
 from prunedge.errors import DataError
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and listing or checking pictures needs none of it.
     from torch import Tensor
 
-    from prunedge.data.batches import Batches
+    from prunedge.data.loader import Batches
 
 # `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little brightness and contrast.
 Augment = Literal["none", "flips", "full"]
@@ -70,7 +70,7 @@ class Split:
         batch size nor on torch's global random state, so an epoch that is run again is the same. It can be iterated
         over more than once. Raises ValueError for a batch size below 1.
         """
-        from prunedge.data.batches import Batches
+        from prunedge.data.loader import Batches
 
         return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last)
 

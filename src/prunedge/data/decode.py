@@ -1,4 +1,4 @@
-"""Files to pixels, several at once. Pixels are those that the device sees: `prunedge.edge.pictures` decodes for both."""
+"""Files to pixels, several at once. Pixels are those that the device sees: `prunedge.edge.image.read` decodes for both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from prunedge.data.shards import read_member
-from prunedge.edge.pictures import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
+from prunedge.data.webdataset.shards import read_member
+from prunedge.edge.image.read import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError, MachineError
-from prunedge.trouble import pass_on_reading, require_memory
+from prunedge.utils.machine import pass_on_reading, require_memory
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prunedge.errors import ExtraMissing
-from prunedge.files import write_text, written
-from prunedge.trouble import unwritable
+from prunedge.utils.files import write_text, written
+from prunedge.utils.machine import unwritable
 
 
 def write_elpv(out: Path | str) -> Path:

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from prunedge.advice import command
 from prunedge.data.decode import Progress
-from prunedge.data.places import is_url, written
-from prunedge.data.rows import LAYOUT, SPLIT_NAMES, Listing, Row, finish
-from prunedge.data.shard_listing import are_shards, list_shards, shards_in
+from prunedge.data.paths import is_url, written
+from prunedge.data.records import LAYOUT, SPLIT_NAMES, Listing, Row, finish
+from prunedge.data.webdataset.shard_records import are_shards, list_shards, shards_in
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.pictures import SUFFIXES
+from prunedge.edge.image.read import SUFFIXES
 from prunedge.errors import DataError, MachineError
-from prunedge.kinds import TEXT, kind_of_file, kind_of_folder
-from prunedge.trouble import pass_on_reading
+from prunedge.utils.advice import command
+from prunedge.utils.filetypes import TEXT, kind_of_file, kind_of_folder
+from prunedge.utils.machine import pass_on_reading
 
 log = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from prunedge.advice import option
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.decode import Progress
-from prunedge.data.greys import Shade, choose_range, known_survey, refuse_idle_range, survey
+from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
+from prunedge.data.groups import group_ids, sources
 from prunedge.data.listing import list_data, list_folder, list_manifest
-from prunedge.data.rows import SPLITS, Listing
-from prunedge.data.sources import group_ids, sources
+from prunedge.data.records import SPLITS, Listing
 from prunedge.data.splits import assign
-from prunedge.edge.pictures import COLOURS, DeepGreys, parse_range
+from prunedge.edge.image.read import COLOURS, DeepGreys, parse_range
 from prunedge.errors import DataError
+from prunedge.utils.advice import option
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ def load(
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them, or an fsspec URL of any of these.
 
     Pictures are stretched to size x size pixels. Greys of more than eight bits become eight: `range` (`LOW:HIGH`,
-    or two numbers) are the values that become black and white, or else what the training pictures need (`prunedge.data.greys`), the same
+    or two numbers) are the values that become black and white, or else what the training pictures need (`prunedge.data.gray_range`), the same
     for all pictures.
 
     `val` and `test` are the shares of those splits where the data doesn't come split; a missing val or test is cut
     out of train. Splits are stratified, grouped by source
-    (`group_by`: see `prunedge.data.sources`), and depend on `seed` alone. With `folds` all pictures are shared out anew, whatever split
+    (`group_by`: see `prunedge.data.groups`), and depend on `seed` alone. With `folds` all pictures are shared out anew, whatever split
     they come with: number `fold` (from 0) of so many equal parts is the test split, and `val` is cut out of the rest.
     `progress(done, total, what)` is called while pictures are decoded. Raises DataError for whatever can't be used: all unreadable
     pictures are named at once, unless `skip_unreadable`.

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from prunedge.data.listing import find_pictures
-from prunedge.edge.inspect.photo import Photo, open_photo
-from prunedge.edge.pictures import TURN, is_deep, orientation_of, settled, upright, upright_size
+from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.image.read import TURN, is_deep, orientation_of, settled, upright, upright_size
 from prunedge.errors import DataError
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)

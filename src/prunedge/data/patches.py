@@ -15,10 +15,10 @@ from PIL import Image
 
 from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
-from prunedge.edge.pictures import is_deep
+from prunedge.edge.image.read import is_deep
 from prunedge.errors import DataError
-from prunedge.files import written_folder
-from prunedge.trouble import pass_on_reading
+from prunedge.utils.files import written_folder
+from prunedge.utils.machine import pass_on_reading
 
 Unmasked = Literal["error", "skip", "intact"]
 

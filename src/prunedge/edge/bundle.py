@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prunedge import seals
-from prunedge.advice import command
-from prunedge.edge.pictures import Greys
+from prunedge.edge.image.read import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
-from prunedge.kinds import instead
-from prunedge.shown import shown
-from prunedge.systems import sync_open_file
-from prunedge.trouble import pass_on_reading
+from prunedge.utils import checksums
+from prunedge.utils.advice import command
+from prunedge.utils.filetypes import instead
+from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.sanitize import shown
+from prunedge.utils.systems import sync_open_file
 
 MANIFEST = "manifest.json"
 SELFTEST = "selftest.npz"
@@ -98,7 +98,7 @@ def view_of(sizes: Sequence[tuple[int, int]]) -> View:
 
 
 class GreyRange(BaseModel):
-    """The stored values that are black and white in greys of more than eight bits (`prunedge.edge.pictures.Greys`)."""
+    """The stored values that are black and white in greys of more than eight bits (`prunedge.edge.image.read.Greys`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -120,7 +120,7 @@ class Manifest(BaseModel):
     when the network was trained on eight-bit pictures.
 
     `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
-    `sha256` is the checksum of all the rest (`prunedge.seals`), empty where there is none.
+    `sha256` is the checksum of all the rest (`prunedge.utils.checksums`), empty where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -214,7 +214,7 @@ def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (
         name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, needed=name not in optional) for name in names
     }
     manifest = Manifest(files=files, **values)
-    text = json.dumps(seals.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST), indent=1)
+    text = json.dumps(checksums.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST), indent=1)
     with (folder / MANIFEST).open("w", encoding="utf-8") as opened:
         opened.write(text)
         sync_open_file(opened)
@@ -223,7 +223,7 @@ def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (
 
 def sha256(file: Path) -> str:
     """The file's SHA-256 in hexadecimal."""
-    return seals.file_digest(file)
+    return checksums.file_digest(file)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -250,7 +250,7 @@ def _manifest(folder: Path) -> Manifest:
 def _check_seal(file: Path) -> None:
     """BundleError where a manifest is not what was written. (Whether that was by whom it should be, a signature says.)"""
     try:
-        seals.opened(json.loads(file.read_bytes()), MANIFEST)
+        checksums.opened(json.loads(file.read_bytes()), MANIFEST)
     except ValueError as error:
         raise BundleError(f"the manifest is damaged ({error})", where=file, remedy="export or copy the bundle again") from None
 

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge.advice import option
 from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, GreyRange, View, open_bundle, write_manifest
-from prunedge.edge.pictures import IMAGENET_MEAN, IMAGENET_STD, Greys
-from prunedge.edge.runtime import TOLERANCE, compare
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
 from prunedge.edge.runtimes import Network, missing, runtime_of
+from prunedge.edge.session import TOLERANCE, compare
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
-from prunedge.files import written_folder
 from prunedge.graph import copied
-from prunedge.models.outputs import refuse_probabilities
-from prunedge.surgery import save_network
+from prunedge.models.final_activation import refuse_probabilities
+from prunedge.surgery.slicing import save_network
+from prunedge.utils.advice import option
+from prunedge.utils.files import written_folder
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_PICTURES = 4

@@ -14,7 +14,7 @@ from torch import nn
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 OPSET = 18
 

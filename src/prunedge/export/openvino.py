@@ -7,7 +7,7 @@ from typing import Any
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.source import Source
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 
 def write(source: Source) -> list[str]:

@@ -10,7 +10,7 @@ from prunedge.edge.targets import TARGETS
 from prunedge.errors import ExportError
 from prunedge.export.openvino import model, save
 from prunedge.export.source import Source
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 
 def write(source: Source) -> list[str]:

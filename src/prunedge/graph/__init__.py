@@ -1,9 +1,9 @@
 """A network in, out comes which of its channels can leave together: `trace(network, example) -> ChannelGraph`."""
 
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
-from prunedge.graph.follow import follow
+from prunedge.graph.channels import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
+from prunedge.graph.derive import follow
+from prunedge.graph.preserve import copied
 from prunedge.graph.rules.norms import norm_by_blocks
 from prunedge.graph.trace import call, trace
-from prunedge.graph.undisturbed import copied
 
 __all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "copied", "follow", "norm_by_blocks", "trace"]

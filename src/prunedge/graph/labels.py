@@ -35,10 +35,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from prunedge.graph.calls import Call, SizedCalls
-from prunedge.graph.concepts import Operation, Role
-from prunedge.graph.examples import tensors_of
-from prunedge.graph.picks import Picked, Positions
+from prunedge.graph.channels import Operation, Role
+from prunedge.graph.indexing import Picked, Positions
+from prunedge.graph.inputs import tensors_of
+from prunedge.graph.size_calls import Call, SizedCalls
 
 Labels = torch.Tensor
 

@@ -12,18 +12,18 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from prunedge.errors import GraphError
-from prunedge.graph.calls import SizedCalls
-from prunedge.graph.concepts import ChannelGraph, Frozen, Group, Layout, Operation, Read, Reshape, Resize, Role, Slice, Statistic
-from prunedge.graph.examples import batch_of, brought_to, others, tensors_of
-from prunedge.graph.foreign import check_plain
-from prunedge.graph.fused import FusedAttention
+from prunedge.graph.branches import OUTPUT, Aside, Beside, batched, goes_by_mode, look_aside, methods_beside, watching
+from prunedge.graph.channels import ChannelGraph, Frozen, Group, Layout, Operation, Read, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.fused_attention import FusedAttention
+from prunedge.graph.inputs import batch_of, brought_to, others, tensors_of
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
+from prunedge.graph.preserve import refresh, undisturbed
 from prunedge.graph.rules import REGULAR, rule_for
-from prunedge.graph.undisturbed import refresh, undisturbed
-from prunedge.graph.ways import OUTPUT, Aside, Beside, batched, goes_by_mode, look_aside, methods_beside, watching
-from prunedge.spans import timed
-from prunedge.trouble import pass_on
+from prunedge.graph.size_calls import SizedCalls
+from prunedge.graph.unsupported import check_plain
+from prunedge.utils.machine import pass_on
+from prunedge.utils.tracing import timed
 
 Attention = Literal["heads", "width"]
 Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has

@@ -11,9 +11,9 @@ from torch import nn
 
 from prunedge.errors import GraphError, PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph
+from prunedge.importance.observe import Reading, Watch
+from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, checked, finished
-from prunedge.importance.settling import settle
-from prunedge.importance.watch import Reading, Watch
 from prunedge.models.classification import class_logits, cross_entropy
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero itself.
@@ -27,7 +27,7 @@ PART = 2**22  # numbers of contingency tables at a time: 32 MB
 class ActivationCollector:
     """Adds up what a criterion needs from the channels' values at the inputs of their consumers; nothing grows with the pictures.
 
-    Where a group has several consumers (a residual sum), the score is the mean over those that are seen (`prunedge.importance.watch`).
+    Where a group has several consumers (a residual sum), the score is the mean over those that are seen (`prunedge.importance.observe`).
     Groups of which none is seen have no score, and stay whole.
     """
 

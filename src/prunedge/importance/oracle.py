@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group, call
-from prunedge.graph.examples import brought_to
-from prunedge.graph.zeroed import zeroed
-from prunedge.importance import examples
+from prunedge.graph.inputs import brought_to
+from prunedge.graph.masking import zeroed
+from prunedge.importance import batch as examples
+from prunedge.importance.consumers import consumer
 from prunedge.importance.replay import Instead, Replay
-from prunedge.importance.taps import consumer
 from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.cost import evaluating
-from prunedge.models.rounding import full_float32
+from prunedge.models.tf32 import full_float32
 
 Progress = Callable[[int, int, str], None]
 

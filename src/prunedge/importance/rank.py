@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 import prunedge.importance.weight  # noqa: F401  registers its criteria
-from prunedge import ranks
 from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph, call
-from prunedge.graph.examples import brought_to
-from prunedge.importance import examples
+from prunedge.graph.inputs import brought_to
+from prunedge.importance import batch as examples
+from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
 from prunedge.importance.scores import Scores, finished
-from prunedge.importance.taps import refuse_without_norms
 from prunedge.models.classification import Loss, cross_entropy
-from prunedge.models.rounding import full_float32
-from prunedge.spans import timed
+from prunedge.models.tf32 import full_float32
+from prunedge.utils import distributed
+from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def rank(
     (n, h, w) for logits of each place. What the network gives is read by `prunedge.models.classification.logits_of`, its loss is the
     cross-entropy. With `loss`, called as `loss(network, batch)` for the mean over the batch's examples, a batch is whatever `batches`
     yields, and so are the network's answers. How many examples it holds is told by the first dimension of its first tensor
-    (`prunedge.importance.examples.count`). Criteria that read activations need neither loss nor labels (but `mutual-information`): inputs
+    (`prunedge.importance.batch.count`). Criteria that read activations need neither loss nor labels (but `mutual-information`): inputs
     alone will do. Those that read the weights don't touch the batches.
 
     Scores do not depend on how the examples are divided into batches, wherever the network has them. Where it does not show which
@@ -132,10 +132,10 @@ def gather(
             for collector in collectors:
                 attached.enter_context(collector.attach(network))
             passing = _Passing(network, backward, forward, loss)
-            for batch in ranks.dealt(batches):
+            for batch in distributed.dealt(batches):
                 passing.take(brought_to(batch, network) if engine is None else examples.moved(batch, engine.picture))
         for collector in collectors:
-            ranks.join(collector)
+            distributed.join(collector)
     finally:
         for parameter, before, gradient in wanted:
             parameter.requires_grad_(before)

@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol, Self, cast, overload
 import torch
 from torch import nn
 
-from prunedge.advice import option
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.importance.activation import (
@@ -23,10 +22,11 @@ from prunedge.importance.activation import (
     MutualInformation,
     PredictionInformation,
 )  # fmt: skip
-from prunedge.importance.identity import function_digest
+from prunedge.importance.fingerprint import function_digest
 from prunedge.importance.scores import Scores
 from prunedge.importance.taylor import ScaleCollector, TaylorCollector
 from prunedge.models import working_directory_importable
+from prunedge.utils.advice import option
 
 Reads = Literal["weights", "activations", "gradients"]
 Values = dict[str, torch.Tensor]

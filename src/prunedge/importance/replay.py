@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunedge.importance.examples import moved, tensors
+from prunedge.importance.batch import moved, tensors
 
 T = TypeVar("T")
 Instead = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # a layer's input, and what it gave for it when it was recorded

@@ -9,16 +9,16 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from prunedge import ranks
 from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
-from prunedge.importance.examples import moved
+from prunedge.importance.batch import moved
+from prunedge.importance.consumers import refuse_without_norms, scales_of
+from prunedge.importance.observe import Reading, Watch
+from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, checked, finished
-from prunedge.importance.settling import settle
-from prunedge.importance.taps import refuse_without_norms, scales_of
-from prunedge.importance.watch import Reading, Watch
-from prunedge.spans import timed
+from prunedge.utils import distributed
+from prunedge.utils.tracing import timed
 
 CHUNK = 2**18  # numbers that are multiplied at once on a processor: 1 MB
 KINDS = ("taylor", "taylor-fo", "fisher", "signed")
@@ -52,7 +52,7 @@ class TaylorCollector:
     the gradient of the mean over the whole.
     Sums run in float64; memory does not grow with the number of pictures.
 
-    What belongs to which example is asked of the network itself (`prunedge.importance.watch`). Where a consumer is no layer that is
+    What belongs to which example is asked of the network itself (`prunedge.importance.observe`). Where a consumer is no layer that is
     called as such, nor a weight in torch's `linear` or attention, nobody sees its input: c_n is then read off the weight, sum of w * dC/dw,
     which is the sum over the batch. That is all that `taylor-fo` and `signed` need; the others need batches of one example.
     `undecided` says after each batch, and `result` raises, when the batch's examples can't be told apart.
@@ -197,7 +197,7 @@ class TaylorCollector:
             lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
             change = lines[indices.to(lines.device)].sum(1)  # (channels,)
             if self._is_divided:
-                change = ranks.total(change)
+                change = distributed.total(change)
             before = self._by_weight.get(group.name)
             self._by_weight[group.name] = change if before is None else before + change
 

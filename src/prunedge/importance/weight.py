@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from prunedge.graph import ChannelGraph, Group
+from prunedge.importance.consumers import refuse_without_norms, scales_of
 from prunedge.importance.registry import Values, criterion
-from prunedge.importance.taps import refuse_without_norms, scales_of
 
 
 @criterion("weight-l1")

@@ -15,18 +15,18 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
-from prunedge.data.cached import cached, keep_cached
-from prunedge.data.places import cache_folder
+from prunedge.data.paths import cache_folder
+from prunedge.data.records_cache import cached, keep_cached
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
-from prunedge.graph.concepts import Keeps
+from prunedge.graph.channels import Keeps
+from prunedge.graph.plan import Plan
 from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed, Timer
-from prunedge.plan import Plan
-from prunedge.spans import timed
-from prunedge.surgery import remove
+from prunedge.surgery.slicing import remove
+from prunedge.utils.tracing import timed
 
 # Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal
 # ones tell the time of computing, which lies in the first layers, from that of fetching weights, which lie in the last.

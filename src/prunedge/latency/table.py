@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from prunedge.errors import PrunedgeError
+from prunedge.latency.layer_files import write_probe
 from prunedge.latency.layers import Shape
-from prunedge.latency.probes import write_probe
 from prunedge.latency.staircase import step_of
 from prunedge.latency.timer import Timer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunedge.edge.ssh import Host
+from prunedge.edge.bench.ssh import Host
 from prunedge.errors import PrunedgeError
 
 LOCAL = "local"

@@ -2,7 +2,7 @@
 
 from prunedge.models.build import build, build_told, known_names, rebuild, refuse_unknown, working_directory_importable
 from prunedge.models.cost import Cost, cost
-from prunedge.models.start import has_normalisation, initialise
+from prunedge.models.init import has_normalisation, initialise
 from prunedge.models.weights import Loaded, load_weights, read_weights
 
 __all__ = [

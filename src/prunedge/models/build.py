@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prunedge import trust
-from prunedge.advice import option
 from prunedge.errors import ModelError, WeightsError
-from prunedge.models.opening import refuse_other_files
-from prunedge.models.start import calm_head, initialise
+from prunedge.models.init import calm_head, initialise
+from prunedge.models.weight_files import refuse_other_files
 from prunedge.models.weights import Loaded, load_file, load_weights
-from prunedge.spans import timed
-from prunedge.trouble import pass_on
+from prunedge.utils import trust
+from prunedge.utils.advice import option
+from prunedge.utils.machine import pass_on
+from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagen
 
 
 def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
-    """What `build` gives with random weights, for a name that a file tells: `prunedge.trust` must have been asked about it."""
+    """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust` must have been asked about it."""
     return build_told(name, classes, "none", seed=seed)[0]
 
 

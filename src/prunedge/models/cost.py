@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunedge.advice import option
 from prunedge.errors import ModelError
-from prunedge.trouble import pass_on
+from prunedge.utils.advice import option
+from prunedge.utils.machine import pass_on
 
 FLOAT32_BYTES = 4
 

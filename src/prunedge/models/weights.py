@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from prunedge.errors import WeightsError
-from prunedge.models.layouts import Shape, reshaped, translated
-from prunedge.models.matching import Match, Misfit, listed, match
-from prunedge.models.opening import State, open_weights
+from prunedge.models.key_layouts import Shape, reshaped, translated
+from prunedge.models.key_matching import Match, Misfit, listed, match
+from prunedge.models.weight_files import State, open_weights
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ def load_weights(
     """Copy `state` into `net` in place and tell what was taken from where.
 
     Names may differ by what wraps the network, in their separators, or wholly, where both sides agree in order, kind and shape and no
-    other assignment would be as good (`prunedge.models.matching`). Of a `model` that torchvision and timm both have, the file may be the
-    other library's (`prunedge.models.layouts`). `head()` names the tensors whose shape follows the number of classes:
+    other assignment would be as good (`prunedge.models.key_matching`). Of a `model` that torchvision and timm both have, the file may be the
+    other library's (`prunedge.models.key_layouts`). `head()` names the tensors whose shape follows the number of classes:
     these may be missing or of another shape, and so may whole modules behind all that is in the file; they stay random. Batch counters
     may be missing; heads, projectors and loss weights that the network doesn't have are left out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from prunedge.graph import ChannelGraph
-from prunedge.shown import shown
+from prunedge.utils.sanitize import shown
 
 _ROW, _TOP, _NAME, _BAR, _MARGIN = 22, 64, 300, 260, 16
 _INK, _BLUE, _PALE, _GREY = "#1c2733", "#2563a8", "#9db8d6", "#8a8f98"

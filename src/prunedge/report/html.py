@@ -11,11 +11,11 @@ from markupsafe import Markup
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from prunedge import advice
-from prunedge.files import write_text
-from prunedge.report.figures import CONFIG
-from prunedge.shown import shown
-from prunedge.trouble import unwritable
+from prunedge.report.run.figures import CONFIG
+from prunedge.utils import advice
+from prunedge.utils.files import write_text
+from prunedge.utils.machine import unwritable
+from prunedge.utils.sanitize import shown
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,12 +1,26 @@
 """Experiments over many runs: a grid of recipes in, a folder of runs and one table out. On this machine or on a Ray cluster."""
 
-from prunedge.study import ready, run
-from prunedge.study.book import Book, Counts, create, open_book
+from prunedge.study import execute, presets
 from prunedge.study.grid import Grid, Trial, trials
+from prunedge.study.results import collect, write_table
 from prunedge.study.statistics import Comparison, Spread, at_fractions, compared, spread
-from prunedge.study.table import collect, write_table
+from prunedge.study.store import Book, Counts, create, open_book
 
 __all__ = [
-    "Book", "Comparison", "Counts", "Grid", "Spread", "Trial", "at_fractions", "collect", "compared", "create", "open_book", "ready", "run",
-    "spread", "trials", "write_table",
+    "Book",
+    "Comparison",
+    "Counts",
+    "Grid",
+    "Spread",
+    "Trial",
+    "at_fractions",
+    "collect",
+    "compared",
+    "create",
+    "execute",
+    "open_book",
+    "presets",
+    "spread",
+    "trials",
+    "write_table",
 ]  # fmt: skip

@@ -7,9 +7,9 @@ import os
 import sys
 
 from prunedge.errors import PrunedgeError
-from prunedge.job import Watch
-from prunedge.shown import Lines, shown
-from prunedge.study.book import Busy, open_book
+from prunedge.runs.session import Watch
+from prunedge.study.store import Busy, open_book
+from prunedge.utils.sanitize import Lines, shown
 
 FAILED, BUSY = 2, 75
 

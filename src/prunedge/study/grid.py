@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
-from prunedge.advice import speaking
-from prunedge.data.places import absolute, has_braces
+from prunedge.config import TRAINING_KEYS, Recipe, read_toml, toml_text
+from prunedge.data.paths import absolute, has_braces
 from prunedge.errors import PrunedgeError
-from prunedge.recipe import TRAINING_KEYS, Recipe, read_toml, toml_text
+from prunedge.utils.advice import speaking
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 

@@ -3,10 +3,10 @@
 from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
 from prunedge.train.fit import Collector, Epoch, FitResult, Halfway, Penalty, Progress, Snapshot, fit
-from prunedge.train.optimiser import OptimState, flattened, unflattened
-from prunedge.train.rate import Rate, find_rate
-from prunedge.train.recipe import FitRecipe
-from prunedge.train.regularise import STRENGTH, penalty
+from prunedge.train.learning_rate import Rate, find_rate
+from prunedge.train.optim import OptimState, flattened, unflattened
+from prunedge.train.schedule import FitRecipe
+from prunedge.train.sparsity import STRENGTH, penalty
 from prunedge.train.transfer import transfer, transfer_rate, transfer_recipe
 
 __all__ = [

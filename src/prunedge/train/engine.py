@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from prunedge import ranks
 from prunedge.errors import ModelError, TrainError
 from prunedge.graph import copied
 from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
-from prunedge.spans import is_recording, span, timed
-from prunedge.train.memory import keep_memory
-from prunedge.trouble import pass_on
+from prunedge.train.malloc import keep_memory
+from prunedge.utils import distributed
+from prunedge.utils.machine import pass_on
+from prunedge.utils.tracing import is_recording, span, timed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
@@ -101,7 +101,7 @@ class Engine:
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Record what happens inside (`prunedge.spans`), until the device has done it: a GPU works behind the program's back."""
+        """Record what happens inside (`prunedge.utils.tracing`), until the device has done it: a GPU works behind the program's back."""
         with span(name):
             yield
             if is_recording() and self.device.type == "cuda":
@@ -143,14 +143,14 @@ def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
 
     On a CPU the process keeps the memory that it frees from now on (`keep_memory`).
 
-    Under torchrun it computes together with the engines of the other processes, one device for each (`prunedge.ranks`).
+    Under torchrun it computes together with the engines of the other processes, one device for each (`prunedge.utils.distributed`).
     Raises TrainError for a name that isn't one of `32`, `32-channels-last` and `bf16`.
     """
     if name not in NAMES:
         raise TrainError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    made = Engine(name, ranks.fabric(NAMES[name][0]))
+    made = Engine(name, distributed.fabric(NAMES[name][0]))
     if made.device.type == "cpu":
         keep_memory()
     return made
@@ -176,7 +176,7 @@ def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = 
     key = (type(net).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
     if key not in _measured:
         # Every process races, under the load that training is; the first one's clock decides for all.
-        timings = ranks.from_first(_race(net, example))
+        timings = distributed.from_first(_race(net, example))
         rival = min(timings, key=lambda name: timings[name])
         name = rival if timings[rival] < WORTH * timings["32"] else "32"
         log.info("precision %s; ms a picture: %s", name, {one: round(ms, 2) for one, ms in timings.items()})

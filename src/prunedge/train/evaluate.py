@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge import ranks
-from prunedge.advice import option
 from prunedge.errors import TrainError
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
-from prunedge.models.rounding import full_float32
-from prunedge.spans import timed
-from prunedge.train.certainty import packed
+from prunedge.models.tf32 import full_float32
+from prunedge.train.bootstrap import packed
 from prunedge.train.engine import Engine
+from prunedge.utils import distributed
+from prunedge.utils.advice import option
+from prunedge.utils.tracing import timed
 
 METRICS = ("accuracy", "f1", "auroc")
 
@@ -86,7 +86,7 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
     if logits.shape[1] != count:
         what = f"the network has {logits.shape[1]} outputs for {count} classes"
         raise TrainError(what, remedy="build it with one output for each class")
-    return ranks.from_first(measure(logits, labels))
+    return distributed.from_first(measure(logits, labels))
 
 
 @timed("evaluate")
@@ -134,12 +134,12 @@ def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Ten
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     with evaluating(net), torch.no_grad(), full_float32():
-        for pictures, truth in ranks.dealt(batches):
+        for pictures, truth in distributed.dealt(batches):
             with engine.span("forward"):
                 logits.append(class_logits(net(engine.picture(pictures))).float())
             labels.append(truth.cpu())
     # In the end, since a GPU that is asked for an answer can't work ahead meanwhile.
-    logits, labels = ranks.collected([one.cpu() for one in logits]), ranks.collected(labels)
+    logits, labels = distributed.collected([one.cpu() for one in logits]), distributed.collected(labels)
     if not labels:
         raise TrainError("there is no picture to evaluate on", remedy="give this split some pictures")
     everything = torch.cat(logits)

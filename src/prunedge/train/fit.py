@@ -15,18 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunedge import ranks
-from prunedge.advice import option
 from prunedge.errors import TrainError, Undecided
 from prunedge.models.classification import class_logits, cross_entropy
 from prunedge.models.cost import evaluating
-from prunedge.ranks import Share
-from prunedge.spans import timed
 from prunedge.train.engine import Engine, same_bits
 from prunedge.train.evaluate import Metrics, measure, outputs
-from prunedge.train.optimiser import OptimState, make_optimiser, state_of
-from prunedge.train.recipe import FitRecipe, learning_rate
-from prunedge.train.whole import add_gradients, seeing_whole, start_alike
+from prunedge.train.optim import OptimState, make_optimiser, state_of
+from prunedge.train.schedule import FitRecipe, learning_rate
+from prunedge.train.sync import add_gradients, seeing_whole, start_alike
+from prunedge.utils import distributed
+from prunedge.utils.advice import option
+from prunedge.utils.distributed import Share
+from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def fit(
     epoch's number, and torch's global random state is left as it was: the same call on the same machine with as many
     threads gives the same weights (on a GPU as far as torch has algorithms that do; the log names those that may not).
     Modules whose parameters are all frozen stay in evaluation mode (`train_unfrozen`).
-    Several processes divide each batch and do the same mathematics as one (`prunedge.train.whole`).
+    Several processes divide each batch and do the same mathematics as one (`prunedge.train.sync`).
     Raises TrainError when the loss isn't finite, or `state` doesn't fit the network; ModelError before the first step when the network is
     no classifier of the labels (`prunedge.models.classification`).
     """
@@ -177,7 +177,7 @@ def fit(
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
     engine = engine.suited(net)
     data_train, val = _repeatable(data_train), None if val is None else _repeatable(val)
-    halfway = ranks.from_first(keeper.kept()) if keeper is not None else None
+    halfway = distributed.from_first(keeper.kept()) if keeper is not None else None
     history: list[Epoch] = list(halfway.history) if halfway else []
     best: Snapshot | None = halfway.best if halfway else None
     if recipe.distill and teacher is None:
@@ -187,7 +187,7 @@ def fit(
             net.load_state_dict(halfway.weights)
         optimiser = make_optimiser(net, recipe, halfway.state if halfway else state)
         # Fabric would wrap a network of several processes in DistributedDataParallel, which `add_gradients` says why not.
-        wrapped, driver = (net, optimiser) if ranks.size() > 1 else engine.fabric.setup(net, optimiser, move_to_device=False)
+        wrapped, driver = (net, optimiser) if distributed.size() > 1 else engine.fabric.setup(net, optimiser, move_to_device=False)
         start_alike(net, optimiser)
         taught = teacher if recipe.distill else None
         ours = _Training(net, wrapped, driver, recipe, engine, seed, epochs, collector, progress or _silent, taught, penalty)
@@ -228,7 +228,7 @@ def _train_epoch(ours: _Training, data: Any, epoch: int) -> tuple[float, Any]:
     if ours.collector:
         ours.collector.reset()
     with ours.collector.attach(ours.net) if ours.collector else contextlib.nullcontext():
-        for index, share in enumerate(ranks.shares(batches)):
+        for index, share in enumerate(distributed.shares(batches)):
             done = epoch * count + index
             rate, along = learning_rate(done, ours.epochs * count, ours.recipe), (done + 1) / (ours.epochs * count)
             loss = _train_batch(ours, share, rate, along)
@@ -245,7 +245,7 @@ def _collected(collector: Collector | None) -> Any:
     """What a collector has gathered in an epoch; None where its batches did not show what it needs."""
     if collector is None:
         return None
-    ranks.join(collector)
+    distributed.join(collector)
     try:
         return collector.result()
     except Undecided as error:
@@ -271,7 +271,7 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
     for group in ours.driver.param_groups:
         group["lr"] = lr
     if ours.collector:
-        ours.collector.start_batch(*((share.whole,) if ranks.size() == 1 else (share.whole, share.here)))
+        ours.collector.start_batch(*((share.whole,) if distributed.size() == 1 else (share.whole, share.here)))
     with ours.engine.span("forward"), seeing_whole(share, ours.engine):
         inputs = ours.engine.picture(share.pictures)
         truth = share.labels.to(ours.engine.device, non_blocking=True)
@@ -279,12 +279,12 @@ def _train_batch(ours: _Training, share: Share, lr: float, along: float) -> floa
     loss = cross_entropy(logits, truth, label_smoothing=ours.recipe.label_smoothing)
     if ours.teacher is not None:
         loss = (1 - ours.recipe.distill) * loss + ours.recipe.distill * _distance(ours, inputs, logits.float())
-    if ranks.size() > 1:
+    if distributed.size() > 1:
         loss = loss * (share.here / share.whole)  # its part of the mean over the whole batch
-    whole = ranks.total(loss.detach().clone())
+    whole = distributed.total(loss.detach().clone())
     with ours.engine.span("backward"):
         ours.engine.fabric.backward(loss)
-        if ranks.size() > 1:
+        if distributed.size() > 1:
             add_gradients(ours.net)
     with ours.engine.span("optimiser"):
         return _stepped(ours, whole, along)
@@ -336,7 +336,7 @@ def _repeatable(data: Any) -> Any:
 
 @timed("evaluate")
 def _measured(ours: _Training, val: Any) -> Metrics | None:
-    return None if val is None else ranks.from_first(measure(*outputs(ours.net, val, ours.engine)))
+    return None if val is None else distributed.from_first(measure(*outputs(ours.net, val, ours.engine)))
 
 
 def _rank(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, float]:

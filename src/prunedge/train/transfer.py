@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunedge.advice import option
 from prunedge.data.dataset import Augment
 from prunedge.models import has_normalisation
+from prunedge.train.collapse import only_answer
 from prunedge.train.engine import Engine
 from prunedge.train.fit import Collector, FitResult, Keeper, Penalty, Progress, fit
-from prunedge.train.oneclass import only_answer
-from prunedge.train.rate import Rate, find_rate
-from prunedge.train.recipe import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
+from prunedge.train.learning_rate import Rate, find_rate
+from prunedge.train.schedule import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, FitRecipe
+from prunedge.utils.advice import option
 
 if TYPE_CHECKING:
     from prunedge.data import Dataset

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.edge.agent.announcement import check_manifest, load_key, parse_announcement, stated
-from prunedge.edge.agent.statement import Asked, judge
+from prunedge.edge.update.announcement import check_manifest, load_key, parse_announcement, stated
+from prunedge.edge.update.statement import Asked, judge
 from tests.edge.made_bundles import write_convolutional
 from tests.needs import program
 

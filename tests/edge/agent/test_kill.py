@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunedge.edge.agent.store import FILE
+from prunedge.edge.agent.database import FILE
 from tests.edge.agent.conftest import TOPIC, digest, write_pictures
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 

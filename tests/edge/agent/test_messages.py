@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedge.edge.agent.lines import LONGEST, Repeats, one_line
 from prunedge.edge.agent.messages import REGIONS, Topics, failure, finding, message_id
+from prunedge.edge.logs import LONGEST, Repeats, one_line
 from prunedge.errors import AgentError
 
 TOPICS = Topics("site/b")

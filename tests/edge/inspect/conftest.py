@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from prunedge.edge import open_bundle
-from prunedge.edge.runtime import Session, open_session
+from prunedge.edge.session import Session, open_session
 from tests.edge.made_bundles import write_darkest
 
 SIZE = 16

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.inspect import Settings, inspect_picture
 from prunedge.edge.inspect.overlay import COLOURS, LEGEND, _round_length, draw_overlay, grey_map
-from prunedge.edge.inspect.photo import open_photo
-from prunedge.edge.runtime import Session
+from prunedge.edge.session import Session
 from tests.edge.inspect.conftest import wall
 
 

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from prunedge.cli.app import main
-from prunedge.files import is_ours
+from prunedge.utils.files import is_ours
+from tests.edge.image.test_photograph import gps, hostile
 from tests.edge.inspect.conftest import wall
-from tests.edge.inspect.test_photo import gps, hostile
 from tests.needs import program
 
 COMMAND = [sys.executable, "-m", "prunedge", "inspect"]

@@ -98,7 +98,7 @@ def test_ctrl_c_ends_a_camera_with_its_page(bundle: Path, stream: str, tmp_path:
     # A frame, then a long wait for the next: what a slow camera does.
     out, command = tmp_path / "out", [*COMMAND, str(bundle), stream, "--patch", "40", "--every", "0", "--out", str(tmp_path / "out")]
     code = (
-        "import sys, time\nfrom prunedge.edge.inspect import run\nopen_photo = run.open_photo\n"
+        "import sys, time\nfrom prunedge.edge.inspect import runner as run\nopen_photo = run.open_photo\n"
         "run.open_photo = lambda *given: (time.sleep(0.3), open_photo(*given))[1]\nfrom prunedge.cli.app import main\nmain(sys.argv[1:])"
     )
     process = subprocess.Popen([sys.executable, "-c", code, *command[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

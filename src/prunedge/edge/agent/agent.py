@@ -10,25 +10,25 @@ from time import monotonic
 from typing import Any
 
 from prunedge import __version__
-from prunedge.edge.agent.announcement import load_key
 from prunedge.edge.agent.broker import require_paho
-from prunedge.edge.agent.courier import Courier
+from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames, is_camera
-from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
+from prunedge.edge.agent.outbox import Courier
 from prunedge.edge.agent.reports import Reports
-from prunedge.edge.agent.service import notify
+from prunedge.edge.agent.retry import Culprit, Postponed
 from prunedge.edge.agent.settings import AgentSettings
-from prunedge.edge.agent.shelf import Shelf
-from prunedge.edge.agent.store import Store
-from prunedge.edge.agent.trouble import Culprit, Postponed
-from prunedge.edge.agent.updater import AGAIN_S, Updater
+from prunedge.edge.agent.systemd import notify
 from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
 from prunedge.edge.inspect import inspect_picture
 from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
+from prunedge.edge.logs import log, one_line
+from prunedge.edge.update.announcement import load_key
+from prunedge.edge.update.slots import Shelf
+from prunedge.edge.update.updater import AGAIN_S, Updater
 from prunedge.errors import AgentError, DataError, MachineError, PrunedgeError
-from prunedge.trouble import machine_trouble
+from prunedge.utils.machine import machine_trouble
 
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker

@@ -13,7 +13,7 @@ from threading import Event
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from prunedge.edge.agent.lines import one_line
+from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError, ExtraMissing
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}

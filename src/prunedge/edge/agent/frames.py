@@ -7,12 +7,12 @@ from threading import Event, Thread
 
 from PIL import Image
 
-from prunedge.edge.agent.lines import log, one_line
 from prunedge.edge.agent.watch import Arrival, Folder
 from prunedge.edge.inspect.sources import Item, open_source
+from prunedge.edge.logs import log, one_line
 from prunedge.errors import DataError, PrunedgeError
-from prunedge.files import clear_leftovers, written
-from prunedge.trouble import machine_error, require_memory
+from prunedge.utils.files import clear_leftovers, written
+from prunedge.utils.machine import machine_error, require_memory
 
 KEPT = 4  # frames that were worked off and stay, for the self-test of a new bundle
 MOST = 200  # frames that wait to be inspected

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prunedge.edge.agent.lines import one_line
+from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError
 
 REGIONS = 100  # regions that a message names; a broker may refuse a message that is too long

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from prunedge.edge.agent.lines import log, one_line
+from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.messages import Topics, failure, now
-from prunedge.edge.agent.store import Store
+from prunedge.edge.logs import log, one_line
 from prunedge.errors import AgentError, PrunedgeError
 
 GARBAGE_S = 10.0  # between two published reports of messages that are not ours

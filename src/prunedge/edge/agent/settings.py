@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-from prunedge.edge.agent.announcement import Origins
 from prunedge.edge.agent.broker import Broker
-from prunedge.edge.agent.courier import BACKOFF_S
-from prunedge.edge.agent.lines import one_line
 from prunedge.edge.agent.messages import topic_problem
-from prunedge.edge.agent.pace import DEADLINE_S
+from prunedge.edge.agent.outbox import BACKOFF_S
 from prunedge.edge.inspect import Settings
+from prunedge.edge.logs import one_line
+from prunedge.edge.update.announcement import Origins
+from prunedge.edge.update.pace import DEADLINE_S
 from prunedge.errors import AgentError
 
 

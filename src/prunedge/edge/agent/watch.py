@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 
-from prunedge.edge.agent.lines import log, one_line
-from prunedge.edge.agent.store import Stamp
+from prunedge.edge.agent.database import Stamp
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.inspect.photo import PHOTO_SUFFIXES
+from prunedge.edge.image.photograph import PHOTO_SUFFIXES
 from prunedge.edge.inspect.sources import shown_path
+from prunedge.edge.logs import log, one_line
 from prunedge.errors import DataError
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from prunedge.edge.bundle import MOST_PIXELS, Bundle, Manifest, View
+from prunedge.edge.image.gps import Position
+from prunedge.edge.image.photograph import Photo, open_photo
+from prunedge.edge.image.read import Greys
 from prunedge.edge.inspect.damage import damage_classes
 from prunedge.edge.inspect.grid import MOST_PATCHES, RIM, Grid
-from prunedge.edge.inspect.photo import Photo, open_photo
-from prunedge.edge.inspect.place import Position
 from prunedge.edge.inspect.regions import Region, find_regions
-from prunedge.edge.pictures import Greys
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map

@@ -8,8 +8,8 @@ from math import ceil, floor, log10
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
-from prunedge.edge.inspect.photo import Photo
 from prunedge.edge.inspect.regions import Region
 
 LONGEST, SMALLEST = 2000, 640  # pixels of the longer side; small photographs are enlarged

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
-from prunedge.shown import shown
+from prunedge.utils.sanitize import shown
 
 MOST_PICTURES = 200  # small pictures in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side

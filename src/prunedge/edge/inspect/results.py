@@ -13,14 +13,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
-from prunedge.edge.inspect.photo import Photo
 from prunedge.edge.inspect.sources import MARK, Item
 from prunedge.errors import DataError
-from prunedge.files import clear_below, write_bytes
-from prunedge.trouble import pass_on_reading
+from prunedge.utils.files import clear_below, write_bytes
+from prunedge.utils.machine import pass_on_reading
 
 Record = dict[str, Any]
 COLUMNS = (

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from prunedge.edge.folders import DEEPEST, walk
-from prunedge.edge.inspect.photo import PHOTO_SUFFIXES
+from prunedge.edge.image.photograph import PHOTO_SUFFIXES
 from prunedge.errors import DataError, MachineError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})

@@ -9,10 +9,10 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from prunedge.edge.profile import Call
+from prunedge.edge.bench.breakdown import Call
 from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 Network = Callable[[np.ndarray], np.ndarray]  # (n, 3, size, size) float32 to logits (n, classes) float32
 

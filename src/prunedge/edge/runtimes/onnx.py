@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.edge.profile import Call, calls_of
+from prunedge.edge.bench.breakdown import Call, calls_of
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 
 def version() -> str:

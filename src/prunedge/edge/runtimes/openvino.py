@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.edge.profile import Call
+from prunedge.edge.bench.breakdown import Call
 from prunedge.edge.runtimes import Network
 from prunedge.errors import BundleError
-from prunedge.trouble import pass_on
+from prunedge.utils.machine import pass_on
 
 
 def version() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prunedge.edge.profile import Call
+from prunedge.edge.bench.breakdown import Call
 from prunedge.edge.runtimes import Network
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from prunedge.graph.concepts import Operation
-from prunedge.graph.examples import tensors_of
+from prunedge.graph.channels import Operation
+from prunedge.graph.inputs import tensors_of
 from prunedge.graph.labels import Condition, Labeller, ParamView, compact
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from prunedge.graph.concepts import Operation
+from prunedge.graph.channels import Operation
 from prunedge.graph.labels import Labeller, ParamView, compact
 from prunedge.graph.rules.common import unknown, varying_dims
 from prunedge.graph.rules.products import contract

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from prunedge.graph.concepts import Operation
+from prunedge.graph.channels import Operation
 from prunedge.graph.labels import Labeller, compact
 from prunedge.graph.rules.common import outputs_of, unknown, varying_dims
 from prunedge.graph.rules.elementwise import pointwise

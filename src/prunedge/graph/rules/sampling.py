@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from prunedge.graph.indexing import line_along
 from prunedge.graph.labels import FILL, Labeller, compact
-from prunedge.graph.picks import line_along
 from prunedge.graph.rules.common import is_in_place, only_if_pruned, outputs_of, unknown, varying_dims
 from prunedge.graph.rules.contractions import dense, depthwise, shift
 

@@ -1,0 +1,184 @@
+"""Shards: tar files of pictures with their labels beside them (WebDataset), read at any place, in any order, by several threads.
+
+A shard is indexed once, headers and labels alone; the index is kept in the cache. A shard behind a URL is fetched whole, once, before its
+pictures are decoded; the copy is deleted when the decoded pictures are in the cache, and a single picture is asked for by its bytes.
+Nothing is unpacked onto the disk, and nothing unpickled: of a sample only the picture, `.cls` and `.json` are ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from prunedge.data.paths import SHARD, cache_folder, is_url, written
+from prunedge.data.records_cache import cached, keep_cached
+from prunedge.data.webdataset import remote
+from prunedge.data.webdataset.tar_index import Member, index
+from prunedge.errors import DataError
+from prunedge.utils import files
+from prunedge.utils.machine import unusable_cache
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of the index; a change makes old ones useless
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An indexed shard: its path or URL, a text that changes with its content, its pictures by name, and where a fetched copy lies."""
+
+    place: str
+    stamp: str
+    pictures: dict[str, Member]
+    copy: Path
+
+
+# The shards of this process by place: paths of pictures name their shard, but not its index.
+_open: dict[str, Shard] = {}
+
+
+def open_shard(place: str, home: Path | str | None = None) -> Shard:
+    """The shard at a path or URL as it is now; its index is made, or found in the cache folder `home`. Raises DataError, MachineError."""
+    size, version = remote.about(place) if is_url(place) else _about(place)
+    stamp = f"{os.path.abspath(place) if not is_url(place) else place}\t{version}"
+    folder = cache_folder(home) / "shards"
+    name = hashlib.sha256(f"{VERSION} {stamp}".encode(errors="surrogateescape")).hexdigest()[:32]
+    record, copy = folder / f"{name}.json", folder / f"{name}.tar"
+    known = _open.get(place)
+    if known is not None and (known.stamp, known.copy) == (stamp, copy):
+        return known
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):
+            found = cached(record)
+            if found is None:
+                pictures = _index(place, copy, size)
+                keep_cached(record, pictures)
+            else:
+                pictures = {one: Member(*values) for one, values in found.items()}
+    except OSError as error:
+        raise unusable_cache(error, folder) from None
+    _open[place] = Shard(place, stamp, pictures, copy)
+    return _open[place]
+
+
+def read_member(path: Path | str) -> bytes | None:
+    """The bytes of a picture in a shard, or None when this is the path of a file of its own.
+
+    Raises FileNotFoundError when the shard has no such picture, DataError when it has changed or can't be read any more.
+    """
+    if (found := _find(path)) is None:
+        return None
+    shard, name = found
+    if name not in shard.pictures:
+        raise FileNotFoundError(written(path))
+    offset, size = shard.pictures[name][:2]
+    try:
+        with open(shard.copy if is_url(shard.place) else shard.place, "rb") as file:
+            if not is_url(shard.place) and not shard.stamp.endswith("\t" + _version(os.fstat(file.fileno()))):
+                raise _changed(shard.place)
+            file.seek(offset)
+            return file.read(size)
+    except FileNotFoundError:
+        if not is_url(shard.place):
+            raise
+    return remote.read(shard.place, offset, offset + size) if size else b""
+
+
+def stamp_of(path: Path) -> str | None:
+    """What changes with a picture in a shard, or None when this is the path of a file of its own."""
+    if (found := _find(path)) is None:
+        return None
+    shard, name = found
+    return f"{shard.stamp}\t{name}\t{shard.pictures[name].offset if name in shard.pictures else 'missing'}"
+
+
+def fetch_all(paths: Iterable[Path]) -> None:
+    """Copy the shards of these pictures that lie behind URLs into the cache, each in one go, as far as there is room."""
+    for shard in _remote(paths):
+        with FileLock(shard.copy.with_suffix(".lock")):
+            size, version = remote.about(shard.place)
+            if not _is_whole(shard.copy, size):
+                if not shard.stamp.endswith(f"\t{version}"):
+                    raise _changed(shard.place)
+                _fetch(shard.place, shard.copy, size)
+
+
+def drop_copies(paths: Iterable[Path]) -> None:
+    """Delete what `fetch_all` fetched for these pictures."""
+    for shard in _remote(paths):
+        shard.copy.unlink(missing_ok=True)
+
+
+def _remote(paths: Iterable[Path]) -> list[Shard]:
+    found = (one[0] for path in paths if (one := _find(path)) is not None)
+    return list({shard.place: shard for shard in found if is_url(shard.place)}.values())
+
+
+def _find(path: Path | str) -> tuple[Shard, str] | None:
+    """The shard that a path leads into, and the rest of the path; None when no part of it is a shard."""
+    text = str(path)
+    if f"{SHARD}{os.sep}" not in text and f"{SHARD}/" not in text:
+        return None
+    text = written(path)
+    end = text.find(f"{SHARD}/")
+    while end >= 0:
+        place, name = text[: end + len(SHARD)], text[end + len(SHARD) + 1 :]
+        if place in _open:
+            return _open[place], name
+        if is_url(place) or Path(place).is_file():  # a folder may be called so, too
+            return open_shard(place), name
+        end = text.find(f"{SHARD}/", end + 1)
+    return None
+
+
+def _changed(place: str) -> DataError:
+    return DataError("the shard has changed since it was listed", where=place, remedy="load the data again")
+
+
+def _about(place: str) -> tuple[int, str]:
+    try:
+        found = os.stat(place)
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", where=place, remedy="check the path; every shard must be there") from None
+    return found.st_size, _version(found)
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}"
+
+
+def _index(place: str, copy: Path, size: int | None) -> dict[str, Member]:
+    """Of a shard behind a URL, the copy's, which stays for the decoding; without room for one it is read through for the index alone."""
+    if not is_url(place):
+        with open(place, "rb") as file:
+            return index(file, place)
+    if _is_whole(copy, size) or _fetch(place, copy, size):
+        with copy.open("rb") as file:
+            return index(file, place)
+    with remote.opened(place) as file:
+        return index(file, place)
+
+
+def _is_whole(copy: Path, size: int | None) -> bool:
+    """Whether there is a copy of a shard, as long as the shard."""
+    return copy.exists() and size in (None, copy.stat().st_size)
+
+
+def _fetch(place: str, copy: Path, size: int | None) -> bool:
+    """Copy a shard, whole or not at all; False when it would take more than half of what is free."""
+    free = shutil.disk_usage(copy.parent).free
+    if (size or 0) > free // 2:
+        text = "no room in %s for a copy of %s (%.1f GB): its pictures are asked for one by one"
+        log.warning(text, copy.parent, place, (size or 0) / 2**30)
+        return False
+    with files.written(copy) as temporary:
+        remote.fetch(place, temporary, size)
+    return True

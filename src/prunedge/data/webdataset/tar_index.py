@@ -1,0 +1,139 @@
+"""What is in a shard: its samples by the rules of WebDataset, from the headers of the tar file and the labels alone."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import IO, NamedTuple
+
+from prunedge.data.records import SPLIT_NAMES
+from prunedge.edge.image.read import SUFFIXES
+from prunedge.errors import DataError
+
+_TEXTS = {"cls": 1_000, "json": 1_000_000}  # what says something of a picture, with the bytes that it may have
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
+_SHOWN = 5
+
+
+class Member(NamedTuple):
+    """A picture in a shard: where its bytes begin, how many they are, and what the members of the same key say of it."""
+
+    offset: int
+    size: int
+    label: str
+    source: str | None
+    split: str | None
+
+
+def index(file: IO[bytes], where: str) -> dict[str, Member]:
+    """The pictures of a tar file by name, in its order. `file` can seek; `where` is its name for errors.
+
+    A sample is all members whose names are alike up to the first dot of their last part. Raises DataError for a tar file that is packed,
+    damaged or cut short, and with every sample (the first five by name) that lacks a picture or a label.
+    """
+    head = file.read(6)
+    for magic, kind in _PACKED.items():
+        if head.startswith(magic):
+            raise packed(where, kind)
+    pictures: dict[str, list[tuple[str, int, int]]] = {}
+    texts: dict[str, dict[str, bytes]] = {}
+    faults = []
+    try:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or it keeps 1 KB of each
+                name = PurePosixPath(member.name)
+                stem, _, kind = name.name.partition(".")
+                kind = kind.lower()
+                if not stem or member.isdir() or (kind not in _TEXTS and f".{kind}" not in SUFFIXES):
+                    continue
+                key = str(name.with_name(stem))
+                if not member.isreg() or member.issparse():
+                    faults.append(f"{name} is a link or a file with holes")
+                elif kind not in _TEXTS:
+                    pictures.setdefault(key, []).append((str(name), member.offset_data, member.size))
+                elif member.size > _TEXTS[kind]:
+                    faults.append(f"{name} has more than {_TEXTS[kind]:,} bytes")
+                else:
+                    file.seek(member.offset_data)
+                    texts.setdefault(key, {})[kind] = file.read(member.size)
+            file.seek(tar.offset)
+            end = file.read(tarfile.BLOCKSIZE)
+    except Exception as error:  # a damaged header can make tarfile raise anything, and so can a store
+        if isinstance(error, DataError):
+            raise
+        raise _broken(str(error) or type(error).__name__, where) from None
+    if end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE:  # tarfile takes a damaged header, or none, for the end
+        raise _broken(f"it has no end after {tar.offset:,} bytes", where)
+    found = {}
+    for key in {**pictures, **texts}:
+        try:
+            full, offset, size = _only(pictures.get(key, []))
+            found[full] = Member(offset, size, *_said(texts.get(key, {})))
+        except ValueError as error:
+            faults.append(f"{key}: {error}")
+    if faults:
+        more = f", and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        remedy = "each sample needs one picture and, of the same name, a .cls or a .json with `label`"
+        raise DataError(f"samples that can't be used: {'; '.join(faults[:_SHOWN])}{more}", where=where, remedy=remedy)
+    return found
+
+
+def packed(where: str, kind: str) -> DataError:
+    """The error for a compressed shard, in which no picture can be found without unpacking all before it."""
+    return DataError(f"the shard is compressed ({kind})", where=where, remedy="store it as a plain .tar; pictures are compressed already")
+
+
+def _broken(why: str, where: str) -> DataError:
+    return DataError(f"the tar file is damaged or was cut short: {why}", where=where, remedy="write or copy the shard again")
+
+
+def _only(pictures: list[tuple[str, int, int]]) -> tuple[str, int, int]:
+    if not pictures:
+        raise ValueError("no picture")
+    twice = [name for name, times in Counter(name for name, _, _ in pictures).items() if times > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice")
+    if len(pictures) > 1:
+        raise ValueError(f"several pictures ({', '.join(name for name, _, _ in pictures)})")
+    return pictures[0]
+
+
+def _said(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
+    """Label, source and split; `.cls` has the last word on the label. Raises ValueError."""
+    about = {}
+    if "json" in texts:
+        try:
+            about = json.loads(texts["json"])
+        except (ValueError, RecursionError) as error:  # a huge number; brackets in brackets
+            raise ValueError(f"its .json is damaged ({error})") from None
+        if not isinstance(about, dict):
+            raise ValueError("its .json is no object")
+    label = texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in texts else _label(about)
+    if not label:
+        raise ValueError("no label")
+    split = _text(about, "split")
+    if split and split.lower() not in SPLIT_NAMES:
+        raise ValueError(f"unknown split '{split}'")
+    return label, _text(about, "source"), SPLIT_NAMES[split.lower()] if split else None
+
+
+def _label(about: dict[str, object]) -> str | None:
+    key = "class" if about.get("label") in (None, "") else "label"
+    value = about.get(key)
+    if isinstance(value, float | list | dict):
+        kind = "a number to estimate" if isinstance(value, float) else "a list of labels"
+        raise ValueError(f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and prunedge tells one class a picture")
+    return _text(about, key)
+
+
+def _text(about: dict[str, object], key: str) -> str | None:
+    value = about.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"`{key}` in its .json is neither text nor an integer")
+    return str(value)

@@ -1,0 +1,1 @@
+"""Times, memory and energy of bundles on a device."""

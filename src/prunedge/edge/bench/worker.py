@@ -1,0 +1,105 @@
+"""The process that a network is measured in, so that its memory is its own. Commands come on stdin, answers go to stdout, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from prunedge.edge.bench.breakdown import WARMUP
+from prunedge.edge.bundle import open_bundle
+from prunedge.edge.image.read import normalise
+from prunedge.edge.runtimes import runtime_of
+from prunedge.edge.session import Session, open_session
+from prunedge.errors import PrunedgeError
+from prunedge.utils.machine import machine_error
+from prunedge.utils.systems import limit_memory, limit_memory_to_machine, limit_processors, peak_memory_bytes
+from prunedge.utils.tracing import Recorder, recording, span
+
+
+def main() -> None:
+    """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that stdin asks for."""
+    orders = json.loads(sys.argv[1])
+    try:
+        if orders["cpus"] is not None:
+            limit_processors(orders["cpus"])
+        limit_memory_to_machine()
+        if orders["memory_mb"] is not None:
+            limit_memory(orders["memory_mb"] * 10**6)
+        recorder = Recorder()
+        with recording(recorder):
+            started = perf_counter()
+            with span("load"):
+                bundle = open_bundle(orders["bundle"])
+                session = open_session(bundle, orders["threads"], orders["target"])
+            loaded = perf_counter() - started
+            with span("self-test"):
+                tested = asdict(session.self_test())
+            answer({"load_seconds": loaded, "runtime": session.runtime, "self_test": tested})
+            with span("pictures"):
+                pixels = _pool(Path(orders["pool"]) if orders["pool"] else None, bundle.manifest.input_size, orders["largest"])
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if asked["what"] == "profile":
+                answer(_profile(recorder, session, pixels[: asked["batch"]], asked["batches"]))
+                continue
+            # Not `recording`: what a picture passes through would be timed as well, and that takes time.
+            recorder.open(asked["what"])
+            seconds = _block(session, pixels, asked["batch"], asked["batches"])
+            recorder.close()
+            answer({"seconds": seconds, "peak_rss_mb": peak_memory_bytes() / 1e6})
+    except PrunedgeError as error:
+        answer({"error": [error.what, str(error.where), error.remedy]})
+    except MemoryError:
+        answer({"error": ["there is not enough memory for it", str(orders["bundle"]), "allow more with --memory"]})
+    except Exception as error:
+        trouble = machine_error(error, where=orders["bundle"])
+        if trouble is None:
+            raise
+        answer({"error": [trouble.what, str(trouble.where), trouble.remedy], "is_machines": True})
+
+
+def answer(value: Any) -> None:
+    """One line of JSON to the parent."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> list[float]:
+    """Seconds of each batch: preprocessing of decoded pixels, network, probabilities."""
+    seconds, places = [], max(1, len(pixels) - batch + 1)
+    for i in range(batches):
+        first = (i * batch) % places
+        started = perf_counter()
+        session.predict(pixels[first : first + batch])
+        seconds.append(perf_counter() - started)
+    return seconds
+
+
+def _profile(recorder: Recorder, session: Session, pixels: np.ndarray, passes: int) -> dict[str, Any]:
+    """All spans so far, and those of a few more batches: on the way through the network, and layer by layer."""
+    with recording(recorder), span("closer look"):
+        for _ in range(WARMUP + passes):
+            session.predict(pixels)
+    manifest, file = session.bundle.manifest, session.bundle.network(session.target.name)
+    inputs = normalise(pixels, manifest.mean, manifest.std)
+    with recording(recorder), span("layers"):
+        found = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
+    return {"spans": recorder.spans, "calls": found[WARMUP:]}
+
+
+def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
+    """Pictures to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed seed."""
+    if file is not None:
+        found = np.load(file, allow_pickle=False)
+        return np.concatenate([found] * -(-batch // len(found)))
+    return np.random.default_rng(0).integers(0, 256, (max(16, batch), size, size, 3), dtype=np.uint8)
+
+
+if __name__ == "__main__":
+    main()

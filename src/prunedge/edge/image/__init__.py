@@ -1,0 +1,1 @@
+"""Image files to pixels: the same code for training and for the device."""

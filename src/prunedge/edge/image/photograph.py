@@ -1,0 +1,273 @@
+"""A photograph file to upright crops of it, without ever copying a large one: hostile files give one clear error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from prunedge.edge.image.gps import Position, position_of
+from prunedge.edge.image.png import bands, exif_of, has_bands
+from prunedge.edge.image.read import (
+    COLOURS,
+    STRANGE_REMEDY,
+    SUFFIXES,
+    SWAPPED,
+    TURN,
+    UNKNOWN_FORMAT,
+    Greys,
+    depth_of,
+    is_deep,
+    orientation_of,
+    refuse_no_numbers,
+    rgb,
+    settled,
+    squared,
+    strange_numbers,
+)
+from prunedge.errors import DataError
+from prunedge.utils.machine import pass_on_reading
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
+Cut = Callable[[Box], Image.Image]  # a part of the stored picture
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # by content; others (EPS) would start programs of their own
+PHOTO_SUFFIXES = SUFFIXES | {".gif"}
+
+# Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's or PNG's brightness and its colours (at half size, as most
+# cameras store them in the first place) are kept apart: a byte and a half.
+SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
+BAND = 256  # rows; even, so that halves of them meet
+STRANGE = 0.25  # of a picture's greys, outside the range of the training pictures
+HALVED = "large: its colours (not its brightness) were read at half size"
+
+_MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photograph. `width` and `height` are the upright one's; `notes` say what was unusual; `position` is from its EXIF."""
+
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    position: Position | None
+    _orientation: int
+    _cut: Cut
+
+    def crop(self, box: Box) -> Image.Image:
+        """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file keeps them."""
+        part = self._cut(stored_box(box, self.width, self.height, self._orientation))
+        return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
+
+    def patch(self, box: Box, size: int) -> np.ndarray:
+        """A part as (size, size, 3) uint8: the pixels that `read_picture` gives for a file of that part."""
+        return squared(self.crop(box), size)
+
+    def resized(self, width: int, height: int) -> Image.Image:
+        """The whole photograph at another size, made band by band."""
+        found = Image.new("RGB", (width, height))
+        rows = max(1, BAND * height // max(self.height, self.width // 4))
+        for first in range(0, height, rows):
+            last = min(height, first + rows)
+            top = first * self.height // height
+            band = self.crop((0, top, self.width, max(top + 1, last * self.height // height)))
+            found.paste(
+                band.resize((width, last - first), Image.Resampling.BOX if width < self.width else Image.Resampling.BICUBIC), (0, first)
+            )
+        return found
+
+
+def open_photo(
+    picture: Path | Image.Image,
+    max_megapixels: float,
+    greys: Greys | None = None,
+    *,
+    as_stored: bool = False,
+) -> Photo:
+    """Decode a photograph (a file, or a Pillow picture).
+
+    `greys` says what greys of more than eight bits mean; `as_stored` leaves greys as they are.
+
+    Raises DataError when it has more pixels than allowed (found in its header, before anything is decoded), can't be decoded whole, holds
+    values that are no numbers, or is of another depth than `greys` tells; MachineError when the machine can't read it now.
+    """
+    where = picture if isinstance(picture, Path) else None
+    with _allowing(max_megapixels):
+        try:
+            if where is not None and not where.is_file():
+                raise DataError("not a file", where=where, remedy="name a picture")
+            opened = Image.open(picture, formats=FORMATS) if isinstance(picture, Path) else picture
+            _refuse_bombs(opened, max_megapixels, where)
+            return _decoded(opened, where, _Way(greys, as_stored))
+        except DataError as error:
+            raise DataError(error.what, where=error.where or where, remedy=error.remedy) from None
+        except Image.DecompressionBombError:
+            raise _too_large("the picture has", max_megapixels, where) from None
+        except UnidentifiedImageError:
+            if where is not None and (kind := strange_numbers(where)) is not None:
+                raise DataError(f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY) from None
+            raise DataError(UNKNOWN_FORMAT, where=where, remedy="replace or remove it") from None
+        except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
+            pass_on_reading(error, where)
+            why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
+            raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How `open_photo` was asked to decode."""
+
+    greys: Greys | None
+    as_stored: bool
+
+
+def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """Where a box of the upright photograph (width x height) lies in the stored one, which EXIF says to turn."""
+    left, top, right, bottom = box
+    if orientation in SWAPPED:
+        left, top, right, bottom = top, left, bottom, right
+        width, height = height, width
+    if orientation in _MIRRORED_X:
+        left, right = width - right, width - left
+    if orientation in _MIRRORED_Y:
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
+
+
+@contextmanager
+def _allowing(megapixels: float) -> Iterator[None]:
+    """Pillow's own limit is replaced by ours, here and nowhere else."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max(before or 0, int(megapixels * 1e6))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _refuse_bombs(picture: Image.Image, max_megapixels: float, where: Path | None) -> None:
+    found = picture.width * picture.height / 1e6
+    if found > max_megapixels:
+        raise _too_large(f"{picture.width} x {picture.height} pixels are", max_megapixels, where)
+    if not found:
+        raise DataError("the picture has no pixels", where=where, remedy="replace or remove it")
+
+
+def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataError:
+    remedy = "raise --max-megapixels if the picture is genuine"
+    return DataError(f"{what} more than {max_megapixels:g} megapixels", where=where, remedy=remedy)
+
+
+def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
+    notes = []
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":  # the second of an MPO is a preview of the first
+        notes.append("holds several frames or pages: only the first was inspected")
+    if depth_of(picture) == COLOURS:
+        notes.append("colours of sixteen bits: the upper eight were read, as in training")
+    cut, more = _reader(picture, where, way)(picture, where, way)
+    orientation = orientation_of(picture)
+    if orientation is None:
+        notes.append("its EXIF can't be read: not turned, no position")
+    elif orientation != 1:
+        notes.append("turned as its EXIF says")
+    cut((0, 0, 1, 1))  # modes that can't become RGB fail here, with the decoder's other errors
+    width, height = (picture.height, picture.width) if orientation in SWAPPED else picture.size
+    exif = _exif(picture)
+    return Photo(width, height, (*more, *notes), position_of(exif) if exif is not None else None, orientation or 1, cut)
+
+
+def _exif(picture: Image.Image) -> Image.Exif | None:
+    try:
+        return picture.getexif()
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
+        return None
+
+
+def _reader(picture: Image.Image, where: Path | None, way: _Way) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
+    """How to decode a picture: whole, unless that would take too much memory and there is another way."""
+    if way.greys is not None and not way.greys.mixed:
+        return _whole  # which refuses eight bits
+    pixels = picture.width * picture.height
+    if where is not None and picture.format in ("JPEG", "MPO") and _is_ycbcr(picture):
+        return _split_jpeg if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS) else _whole
+    if where is not None and picture.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
+        return _split_png
+    return _whole
+
+
+def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
+    picture = settled(picture)
+    notes: list[str] = []
+    outside = 0
+    for y in range(0, picture.height if is_deep(picture) else 0, BAND):
+        values = np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height))))
+        refuse_no_numbers(values)
+        if way.greys is not None:
+            outside += int(((values < way.greys.low) | (values > way.greys.high)).sum())
+    if way.as_stored and (is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)):
+        return picture.crop, notes
+    if is_deep(picture) and way.greys is not None:
+        notes = [f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"]
+        share = outside / (picture.width * picture.height)
+        if share > STRANGE:
+            notes.append(f"{share:.0%} of its greys lie outside that range: was it taken as the training pictures were?")
+    elif picture.mode == "CMYK":
+        notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
+    return lambda box: rgb(picture.crop(box), way.greys), notes
+
+
+def _is_ycbcr(picture: Any) -> bool:
+    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and blue."""
+    if picture.mode != "RGB" or picture.layers != 3 or picture.info.get("adobe_transform") == 0:
+        return False
+    return bytes(layer[0] for layer in picture.layer) != b"RGB"
+
+
+def _is_halved(picture: Any) -> bool:
+    return [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
+
+
+def _split_jpeg(picture: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
+    """Decoded twice: its colours at half size, its brightness alone."""
+    half: Any = Image.open(where, formats=FORMATS)
+    half.draft("YCbCr", (picture.width // 2, picture.height // 2))
+    blue, red = half.getchannel("Cb"), half.getchannel("Cr")
+    half.close()
+    del half
+    notes = [] if _is_halved(picture) else [HALVED]
+    picture.draft("L", picture.size)
+    picture.load()
+    return _joined(picture, blue, red), notes
+
+
+def _split_png(picture: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
+    light = Image.new("L", picture.size)
+    blue, red = (Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2))
+    for top, band in bands(where, BAND):
+        planes = rgb(band, way.greys).convert("YCbCr").split()
+        light.paste(planes[0], (0, top))
+        blue.paste(planes[1].reduce(2), (0, top // 2))
+        red.paste(planes[2].reduce(2), (0, top // 2))
+    picture.info["exif"] = exif_of(where)
+    return _joined(light, blue, red), [HALVED]
+
+
+def _joined(light: Image.Image, blue: Image.Image, red: Image.Image) -> Cut:
+    def cut(box: Box) -> Image.Image:
+        left, top, right, bottom = box
+        size, halved = (right - left, bottom - top), (left / 2, top / 2, right / 2, bottom / 2)
+        colours = [plane.resize(size, Image.Resampling.BILINEAR, box=halved) for plane in (blue, red)]
+        return Image.merge("YCbCr", (light.crop(box), *colours)).convert("RGB")
+
+    return cut

@@ -1,0 +1,240 @@
+"""Whose code is running, and the ways through a network's code that evaluation at one picture size does not take.
+
+Training, another size (anchors are made anew) and a method beside forward (`forward_split`, which exporters take) come to reshapes of
+their own, which a smaller network must know the sizes of, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from prunedge.graph.inputs import batch_of, tensors_of
+from prunedge.graph.labels import Ledger, Sized
+from prunedge.graph.size_calls import Call, Shape, SizedCalls, run_way, uncounted, ways
+from prunedge.utils.machine import pass_on
+
+Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
+Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
+OUTPUT = "is the network's output"
+NEAR = 1e-4  # relative to the largest value: two ways through a module are the same up to the order of summation
+
+
+@dataclass
+class Aside:
+    """What other ways came to: `resizes` by way, the places in the code that are theirs, and what could not be followed there."""
+
+    resizes: list[Sized] = field(default_factory=list)
+    reads: list[Sized] = field(default_factory=list)
+    turns: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    factors: dict[str, dict[Call, float]] = field(default_factory=dict)
+    shapes: dict[str, dict[Call, Shape]] = field(default_factory=dict)
+    lost: list[np.ndarray] = field(default_factory=list)
+
+
+def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
+    """For each module the methods that take what its forward takes and are not part of it: {path: names}."""
+    found = {}
+    for name, module in network.named_modules():
+        kind = type(module)
+        names = [one for one in ways(kind) if one != "forward"]
+        main = getattr(module.forward, "__func__", kind.forward)
+        if not names or not isinstance(main, FunctionType):
+            continue
+        takes = _takes(main)
+        parts = getattr(inspect.unwrap(main), "__code__", main.__code__).co_names
+        beside = [one for one in names if one not in (main.__name__, *parts) and _takes(getattr(kind, one)) == takes]
+        if main.__name__ != "forward" and _takes(kind.forward) == takes:
+            beside.append("forward")  # another one was put in its place
+        if beside:
+            found[name] = tuple(beside)
+    return found
+
+
+def goes_by_mode(network: nn.Module) -> bool:
+    """Whether code that is not torch's own asks whether it is training, so that training may come to reshapes of its own."""
+    for kind in {kind for module in network.modules() for kind in type(module).__mro__}:
+        if issubclass(kind, nn.Module) and not kind.__module__.startswith("torch.") and _asks(vars(kind).values()):
+            return True
+    return any(_asks(vars(module).values()) for module in network.modules())
+
+
+def _asks(members: Iterable[Any]) -> bool:
+    functions = [inspect.unwrap(one) for one in members if isinstance(one, FunctionType)]
+    waiting = [one.__code__ for one in functions if isinstance(one, FunctionType)]
+    while waiting:
+        code = waiting.pop()
+        if "training" in code.co_names:
+            return True
+        waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
+    return False
+
+
+def _takes(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside, trained: bool = False) -> Aside:
+    """Take the other ways, and note what they come to that `seen` did not.
+
+    `run(training, example, ledger, methods)` runs the network, with labels where a ledger is given, and gives nothing where it does
+    not run. Training is left out where it was `trained` already, with labels.
+    """
+    aside = Aside()
+    known = {one.module for one in (*ledger.resizes, *ledger.reads)}
+    for training, batch, methods in other_ways(example, beside):
+        if training and trained:
+            continue
+        plain = run(training, batch, None, methods)
+        if plain is None or not (_new(plain, seen, aside) or _reads_anew(plain, seen, known)):
+            continue
+        scratch = Ledger(ledger.shapes)
+        scratch.atoms = ledger.atoms
+        followed = run(training, batch, scratch, methods)
+        ledger.atoms = scratch.atoms
+        if followed is None:
+            continue
+        new = _new(followed, seen, aside)
+        aside.resizes += [one for one in scratch.resizes if (one.module, one.call.site) in new]
+        aside.reads += [one for one in scratch.reads if one.call.site not in seen.reads.get(one.module, ())]
+        lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
+        aside.lost += lost
+        if not lost:
+            _add(ledger, scratch)
+        for module, factors in followed.factors.items():
+            mine = {call: factor for call, factor in factors.items() if (module, call.site) in new}
+            aside.factors.setdefault(module, {}).update(mine)
+        for module, shapes in followed.shapes.items():
+            come_to = {call: shape for call, shape in shapes.items() if (module, call.site) in new}
+            aside.shapes.setdefault(module, {}).update(come_to)
+        aside.turns.update(new)
+    return aside
+
+
+def _add(ledger: Ledger, other: Ledger) -> None:
+    """What another way through the code ties, keeps or picks holds for the network, which must go that way when it is smaller, too."""
+    ledger.ties += other.ties
+    ledger.conditions += other.conditions
+    ledger.divisions += other.divisions
+    ledger.pieces += other.pieces
+    ledger.frozen += [(atoms, reason) for atoms, reason in other.frozen if reason != OUTPUT]
+
+
+def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:
+    """In which mode, on which example, and with which methods beside forward to run a network for its other ways."""
+    yield True, batched(example), {}
+    if (larger := taller(example)) is not None:
+        yield False, larger, {}
+    if beside:
+        yield False, example, beside
+
+
+def _new(found: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str], set[int]]:
+    """The places in modules' code that are not known yet, with how often they were passed."""
+    return {
+        (module, site): times
+        for module, sites in found.turns.items()
+        for site, times in sites.items()
+        if site not in seen.turns.get(module, {}) and (module, site) not in aside.turns
+    }
+
+
+def _reads_anew(found: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
+    """Whether the code of one of these modules, which has to do with channels, reads sizes at a place that is not known yet."""
+    return any(found.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
+
+
+def batched(example: Any) -> Any:
+    """An example of one input, twice: batch norm over single values does not train."""
+    if batch_of(example) != 1:
+        return example
+    return tree_map(lambda x: torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x, example)
+
+
+def taller(example: Any) -> Any:
+    """Pictures of twice the height; None where the example has none."""
+    if not any(x.dim() == 4 for x in tensors_of(example)):
+        return None
+    return tree_map(lambda x: torch.cat((x, x), -2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x, example)
+
+
+@contextmanager
+def watching(
+    network: nn.Module, sized: SizedCalls | None, beside: Beside | None = None, compare: bool = True
+) -> Iterator[dict[str, dict[str, str]]]:
+    """Tell `sized` whose forward is running; call methods beside it, too.
+
+    Gives for each module and method beside forward why it does not do what forward does: an empty text where it does.
+    """
+    beside = beside or {}
+    verdicts: dict[str, dict[str, str]] = {name: dict.fromkeys(methods, "") for name, methods in beside.items()}
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in beside}
+
+    def enter(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if sized is not None and name:
+                sized.enter(name)
+            if name in beside:
+                answers[name].append(_beside(module, args, kwargs, verdicts[name]))
+
+        return hook
+
+    def leave(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            if name in beside:
+                _compare(out, answers[name].pop() if compare else {}, verdicts[name])
+            if sized is not None and name:
+                sized.leave()
+
+        return hook
+
+    handles = []
+    for name, module in network.named_modules():
+        if name or name in beside:
+            handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
+            handles.append(module.register_forward_hook(leave(name), always_call=True))
+    try:
+        yield verdicts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _beside(module: nn.Module, args: Any, kwargs: Any, verdicts: dict[str, str]) -> dict[str, Any]:
+    """What the methods beside forward answer to the same input, which they get copies of."""
+    answers = {}
+    for method in verdicts:
+        mine = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
+        try:
+            answers[method] = run_way(getattr(module, method), *mine)
+        except Exception as error:  # whatever the user's code raises
+            pass_on(error)
+            verdicts[method] = f"{type(error).__name__}: {str(error)[:120]}"
+    return answers
+
+
+def _compare(out: Any, answers: dict[str, Any], verdicts: dict[str, str]) -> None:
+    with uncounted():
+        for method, answer in answers.items():
+            if not verdicts[method] and not _near(out, answer):
+                verdicts[method] = "its answer is another one"
+
+
+def _near(one: Any, other: Any) -> bool:
+    left, right = tensors_of(one), tensors_of(other)
+    if [x.shape for x in left] != [x.shape for x in right]:
+        return False
+    return all(
+        bool((a.detach().double() - b.detach().double()).abs().max() <= NEAR * a.detach().double().abs().max())
+        for a, b in zip(left, right, strict=True)
+        if a.numel()
+    )

@@ -1,0 +1,185 @@
+"""A network that is run and afterwards is as it was: modes, buffers, and whatever its modules keep on themselves.
+
+Modules remember things at their first forward (anchors, tables of positions, the last picture's size), count calls, or replace a
+buffer by another tensor.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge.errors import SurgeryError
+from prunedge.utils.machine import pass_on
+
+# What holds no state of a network's own.
+_LEAVES = (str, bytes, int, float, complex, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, np.ndarray, torch.dtype)
+# Loggers, locks, threads: objects of Python's own that others share; and pins, which note what they meet.
+_STRANGERS = (sys.stdlib_module_names | {"prunedge"}) - {"types", "collections"}
+
+
+@contextmanager
+def undisturbed(network: nn.Module) -> Iterator[None]:
+    """Inside, the network may be run and change itself; afterwards all is as before, and so are the random generators.
+
+    Attributes of its modules, buffers and tensors, dicts, lists and plain objects that they hold are put back; its parameters'
+    values are not looked after.
+    """
+    state = _State(network)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = {x.device.index for x in network.parameters() if x.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=sorted(devices)):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        state.restore()
+
+
+def refresh(network: nn.Module) -> None:
+    """Let modules make anew what they keep of their weights in evaluation mode (tables of biases); their modes stay what they are.
+
+    Such modules forget it when they are put into training mode, and make it when they are put back or at the next forward.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    training = network.training
+    network.train(True)
+    network.train(training)
+    for module, mode in modes:
+        module.training = mode
+
+
+def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+    """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept.
+
+    Results that modules keep from a forward with gradients, which torch refuses to copy, are copied without these. SurgeryError where
+    something in the network can't be copied.
+    """
+    memo: dict[int, Any] = dict(swapped or {})
+    for held in held_tensors(network):
+        if not held.is_leaf:
+            memo.setdefault(id(held), held.detach().clone())
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:  # whatever is in the user's modules
+        pass_on(error)
+        raise SurgeryError(
+            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
+            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
+        ) from error  # fmt: skip
+
+
+def held_tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors that its modules hold as plain attributes, or in dicts, lists and objects, beside parameters and buffers."""
+    known = {id(x) for x in (*network.parameters(), *network.buffers())}
+    return (x for x in _State(network, values=False).tensors if id(x) not in known)
+
+
+class _State:
+    """What can change in a network: its containers and their contents, and its tensors and their values."""
+
+    def __init__(self, network: nn.Module, values: bool = True) -> None:
+        self._restore: list[Callable[[], None]] = []
+        self.tensors: list[torch.Tensor] = []
+        self._values = values
+        seen: dict[int, Any] = {}
+        waiting: list[Any] = [network]
+        while waiting:
+            one = waiting.pop()
+            if id(one) in seen or one is None or isinstance(one, _LEAVES):
+                continue
+            seen[id(one)] = one  # kept alive, so that no other object gets its id
+            waiting += self._look(one)
+
+    def restore(self) -> None:
+        """Put everything back that has changed."""
+        for put_back in self._restore:
+            put_back()
+
+    def _look(self, one: Any) -> list[Any]:
+        """Remember what this holds; gives what to look into next."""
+        if isinstance(one, torch.Tensor):
+            if not isinstance(one, nn.Parameter):
+                self.tensors.append(one)
+                if self._values:
+                    self._restore.append(_tensor(one))
+            return []
+        if isinstance(one, dict):
+            self._restore.append(_dict(one))
+            return list(one.values())
+        if isinstance(one, (list, deque)):
+            self._restore.append(_list(one))
+            return list(one)
+        if isinstance(one, set):
+            self._restore.append(_set(one))
+            return []
+        if isinstance(one, tuple):
+            return list(one)
+        if type(one).__module__.partition(".")[0] in _STRANGERS:
+            return []
+        held = getattr(one, "__dict__", None)
+        return [held] if isinstance(held, dict) else []
+
+
+def _tensor(tensor: torch.Tensor) -> Callable[[], None]:
+    if tensor.device.type == "meta":
+        return lambda: None
+    before = tensor.detach().clone()
+
+    def put_back() -> None:
+        # Batch norm writes its statistics without counting them as a change.
+        if tensor.shape != before.shape:
+            tensor.data = before
+        elif not torch.equal(tensor.detach(), before):
+            with torch.no_grad():
+                tensor.copy_(before)
+
+    return put_back
+
+
+def _dict(one: dict[Any, Any]) -> Callable[[], None]:
+    before = list(one.items())
+
+    def put_back() -> None:
+        now = list(one.items())
+        if len(now) != len(before) or any(a is not b or x is not y for (a, x), (b, y) in zip(now, before, strict=True)):
+            one.clear()
+            one.update(before)
+
+    return put_back
+
+
+def _list(one: list[Any] | deque[Any]) -> Callable[[], None]:
+    before = list(one)
+
+    def put_back() -> None:
+        if len(one) != len(before) or any(a is not b for a, b in zip(one, before, strict=True)):
+            one.clear()
+            one.extend(before)
+
+    return put_back
+
+
+def _set(one: set[Any]) -> Callable[[], None]:
+    before = set(one)
+
+    def put_back() -> None:
+        if one != before:
+            one.clear()
+            one.update(before)
+
+    return put_back

@@ -1,0 +1,272 @@
+"""The audit: every criterion beside the oracle on one network and its pictures, in a folder of its own."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from prunedge.data import Dataset, Split
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.graph import ChannelGraph, trace
+from prunedge.importance import (
+    CRITERIA,
+    Agreement,
+    Partial,
+    Scores,
+    Truth,
+    agreement,
+    find,
+    gather,
+    oracle,
+    rank,
+    recommendation,
+    refuse_unjudged,
+    sample,
+)  # fmt: skip
+from prunedge.importance.fingerprint import tensors_digest
+from prunedge.importance.oracle import Progress
+from prunedge.importance.replay import Replay
+from prunedge.models.final_activation import refuse_probabilities
+from prunedge.utils import checksums
+from prunedge.utils.advice import command
+from prunedge.utils.files import held, is_ours, write_text, written
+from prunedge.utils.machine import pass_on_reading, unwritable
+from prunedge.utils.tensor_files import save_tensors, texts_of
+
+_MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
+_LARGEST = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an audit compares: criteria by name, channels of each group (all when None), pictures of each split, the seed of both draws."""
+
+    criteria: tuple[str, ...] = ()
+    channels: int | None = 64
+    pictures: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found: the oracle, and each criterion's agreement with its absolute and its signed changes.
+
+    `unjudged` names the criteria that can't judge this network, with the reason.
+    """
+
+    model: str
+    asked: Asked
+    truth: Truth
+    absolute: tuple[Agreement, ...]
+    signed: tuple[Agreement, ...]
+    unjudged: dict[str, str]
+    about: dict[str, Any]
+
+    @property
+    def recommendation(self) -> str:
+        """Which criterion to use, in words."""
+        return recommendation(list(self.absolute), self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of all but the channels' own numbers."""
+        truth = self.truth
+        return {
+            "model": self.model, "recommendation": self.recommendation, "criteria": list(self.asked.criteria), "seed": self.asked.seed,
+            "channels": truth.channels, "pictures": truth.examples, "loss": truth.loss, "seconds": truth.seconds,
+            "seconds_whole": truth.seconds_whole, "fraction_of_evaluation": truth.fraction,
+            "absolute": [one.to_json() for one in self.absolute], "signed": [one.to_json() for one in self.signed],
+            "unjudged": self.unjudged, **self.about,
+        }  # fmt: skip
+
+
+def audit(
+    network: nn.Module, data: Dataset, out: Path, asked: Asked, *, model: str, progress: Progress | None = None, device: str = "cpu"
+) -> Audit:
+    """Measure the oracle on validation pictures and every criterion on training pictures, compare, and write audit.json and two CSV files.
+
+    What is measured is kept in `out` as it goes: the same call again goes on from there. Raises RunError when `out` holds another audit.
+    """
+    asked = Asked(asked.criteria or tuple(sorted(CRITERIA)), asked.channels, asked.pictures, asked.seed)
+    for name in asked.criteria:
+        find(name)
+    network = network.to(device).eval()
+    refuse_probabilities(network, data.example(4), model)
+    graph = trace(network, data.example().to(device))
+    if not graph.groups:
+        raise PrunedgeError("this network has no channels that could be pruned", where=model, remedy=command("groups", "--model", model))
+    chosen = sample(graph, asked.channels, asked.seed)
+    print_ = _fingerprint(network, data, asked)
+    folder = _folder(out)
+    with held(folder, "audit"):
+        return _measured(network, graph, data, folder, asked, chosen, print_, model=model, progress=progress, device=device)
+
+
+def kept_audit(folder: Path) -> dict[str, Any] | None:
+    """What an audit has written into its folder, as plain JSON; None where there is none. RunError when it is damaged."""
+    file = folder / "audit.json"
+    if not file.exists():
+        return None
+    try:
+        found = checksums.read(file, file.name, must=False)
+        for key in ("recommendation", "absolute", "signed"):
+            found[key]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"damaged: {error}", where=file, remedy="delete it; the same `prunedge audit` writes it again") from None
+    return dict(found)
+
+
+def _measured(
+    network: nn.Module, graph: ChannelGraph, data: Dataset, folder: Path, asked: Asked, chosen: dict[str, Any], print_: str, *, model: str,
+    progress: Progress | None, device: str,
+) -> Audit:  # fmt: skip
+    val, train = data.val.take(asked.pictures, asked.seed), data.train.take(asked.pictures, asked.seed)
+    batches = _batches(network, val, device)
+    truth = oracle(
+        network,
+        graph,
+        batches,
+        chosen,
+        partial=_read(folder, print_),
+        keep=lambda partial: _write(folder, print_, partial),
+        progress=progress,
+    )
+    scores, unjudged = _scores(network, graph, _Moved(train, device), asked)
+    absolute, signed = (tuple(agreement(truth, one, absolute=way, seed=asked.seed) for one in scores) for way in (True, False))
+    found = Audit(
+        model, asked, truth, absolute, signed, unjudged,
+        {"pictures_criteria": len(train), "device": device, "threads": torch.get_num_threads(), "size": data.size},
+    )  # fmt: skip
+    write_text(folder / "channels.csv", _channels(truth, scores))
+    write_text(folder / "audit.csv", _rows(found))
+    write_text(folder / "audit.json", json.dumps(checksums.sealed(found.to_json(), "audit.json"), indent=1))
+    return found
+
+
+class _Moved:
+    """A split's batches on a device."""
+
+    def __init__(self, split: Split, device: str) -> None:
+        self._split, self._device = split, device
+
+    def __iter__(self) -> Any:
+        return ((pictures.to(self._device), labels.to(self._device)) for pictures, labels in self._split.batches(32))
+
+
+def _batches(network: nn.Module, split: Split, device: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches as large as the activations of all layers allow."""
+    pictures, _ = next(iter(split.batches(1)))
+    with torch.no_grad(), Replay(network).attached() as replay:
+        replay.record(lambda: network(pictures.to(device)))
+        size = max(1, min(_LARGEST, int(_MEMORY / max(1, replay.bytes))))
+    return [(pictures.to(device), labels.to(device)) for pictures, labels in split.batches(size)]
+
+
+def _scores(network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Asked) -> tuple[list[Scores], dict[str, str]]:
+    """The scores of each criterion, in one pass for all that read activations and one for all that read gradients."""
+    found: dict[str, Scores] = {}
+    unjudged: dict[str, str] = {}
+    collectors: dict[str, dict[str, Any]] = {"activations": {}, "gradients": {}}
+    for name in asked.criteria:
+        criterion = find(name)
+        try:
+            refuse_unjudged(network, graph, name)
+            if criterion.collect is None:
+                found[name] = rank(network, graph, [], name, seed=asked.seed)
+            else:
+                collectors[criterion.reads][name] = criterion.collect(graph)
+        except PrunedgeError as error:
+            unjudged[name] = str(error)
+    for several in collectors.values():
+        if several:
+            gather(network, batches, list(several.values()))
+        for name, collector in several.items():
+            try:
+                found[name] = collector.result()
+            except PrunedgeError as error:
+                unjudged[name] = str(error)
+    return [found[name] for name in asked.criteria if name in found], unjudged
+
+
+def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
+    digest = hashlib.sha256(f"{data.fingerprint} {asked.channels} {asked.pictures} {asked.seed}".encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
+    except OSError as error:
+        raise unwritable(error, out) from None
+    if strangers:
+        raise RunError(f"the folder holds other things ({strangers[0]})", where=out, remedy="choose another --out")
+    return out
+
+
+_RESULTS = ("audit.json", "audit.csv", "channels.csv", "partial.safetensors.new")
+
+
+def _write(folder: Path, fingerprint: str, partial: Partial) -> None:
+    """Keep what is known, whole or not at all."""
+    numbers = json.dumps({key: value for key, value in vars(partial).items() if key != "sums"})
+    about = {"fingerprint": fingerprint, "numbers": numbers, "sha256": tensors_digest(partial.sums, f"{fingerprint} {numbers}")}
+    with written(folder / "partial.safetensors") as temporary:
+        save_tensors(partial.sums, temporary, about)
+
+
+def _read(folder: Path, fingerprint: str) -> Partial | None:
+    file = folder / "partial.safetensors"
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            about = texts_of(opened.metadata())
+            sums = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
+        numbers = json.loads(about["numbers"])
+        if about.get("sha256", "") not in ("", tensors_digest(sums, f"{about.get('fingerprint')} {about['numbers']}")):
+            raise ValueError("it differs from its checksum")
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        pass_on_reading(error, file)
+        raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
+    if about.get("fingerprint") != fingerprint:
+        remedy = "choose another --out, or delete the folder"
+        raise RunError("this is the audit of another network, other pictures or other settings", where=folder, remedy=remedy)
+    return Partial(sums=sums, **numbers)
+
+
+def _channels(truth: Truth, scores: Sequence[Scores]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["group", "channel", "change", *(one.criterion for one in scores)])
+    for name, change in truth.changes.items():
+        for channel in (~torch.isnan(change)).nonzero().flatten().tolist():
+            values = [float(one.values[name][channel]) if name in one.values else "" for one in scores]
+            table.writerow([name, channel, float(change[channel]), *values])
+    return text.getvalue()
+
+
+def _rows(found: Audit) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["criterion", "oracle", "scope", "normalise", "rho", "low", "high", "channels"])
+    for kind, several in (("absolute", found.absolute), ("signed", found.signed)):
+        for one in several:
+            table.writerow([one.criterion, kind, "per layer", "", *vars(one.per_layer).values(), one.channels])
+            for how, value in one.overall.items():
+                table.writerow([one.criterion, kind, "all", how, *vars(value).values(), one.channels])
+            for layer, rho in one.layers.items():
+                table.writerow([one.criterion, kind, layer, "", rho, "", "", ""])
+    return text.getvalue()

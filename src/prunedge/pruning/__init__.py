@@ -1,0 +1,1 @@
+"""The loop: rank, remove, fine-tune, judge, again. Which channels go, and the controls beside it."""

@@ -1,0 +1,216 @@
+"""Which channels go: scores and a budget in, a `Plan` out. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import floor
+
+import torch
+
+from prunedge.errors import PrunedgeError
+from prunedge.graph import ChannelGraph, Group
+from prunedge.graph.plan import Plan
+from prunedge.importance import NORMALISERS, Scores, normalised
+from prunedge.utils.tracing import timed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan may do to a group.
+
+    `keep_out` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
+    least `least` channels, loses at most the share `cap` in one plan (a global ranking would otherwise empty a layer at one go), and
+    what it keeps is a multiple of `multiple` (8 or 16 suits many devices' vector units) wherever it loses any. Without a `cap`, `most`
+    follows from the share that the plan removes.
+    """
+
+    keep_out: tuple[str, ...] = ()
+    least: int = 2
+    multiple: int = 1
+    cap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.least < 1 or self.multiple < 1 or (self.cap is not None and not 0 < self.cap <= 1):
+            raise ValueError(f"least and multiple must be 1 or more and cap in (0, 1], not {self.least}, {self.multiple}, {self.cap}")
+
+    def most(self, remove: float) -> float:
+        """The largest share that a group may lose in a plan that removes the share `remove` of all channels.
+
+        Without a `cap` it is half, or twice the share where that is more, so that groups still compare; and a group keeps at least a
+        quarter of what it would keep if all lost alike. (A limit equal to the share would take that share of every group.)
+        """
+        if self.cap is not None:
+            return self.cap
+        return max(0.5, min(2 * remove, 1 - (1 - remove) / 4))
+
+    def excludes(self, group: Group) -> bool:
+        """Whether the group keeps all its channels."""
+        own = [part.tensor for part in group.slices if part.role != "in"]
+        names = {group.name, *own, *(tensor.rpartition(".")[0] for tensor in own)}
+        return any(fnmatchcase(name, pattern) for pattern in self.keep_out for name in names)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the scores of different groups compare.
+
+    They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the channels cost: `macs_penalty` (lambda)
+    takes lambda times a channel's share of the network's MACs off its score (Molchanov et al. 2017, section 2.3, FLOPs
+    regularisation), `per_mac` divides the score by that share. With `per_layer` groups are not compared at all: each loses the same share
+    of its own, its least important, and one at the least.
+    """
+
+    normalise: str = "l2"
+    per_layer: bool = False
+    macs_penalty: float = 0.0
+    per_mac: bool = False
+
+    def __post_init__(self) -> None:
+        if self.normalise not in NORMALISERS:
+            raise ValueError(f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}")
+        if not self.macs_penalty >= 0:
+            raise ValueError(f"macs_penalty must be 0 or more, not {self.macs_penalty}")
+        if self.macs_penalty and self.per_mac:
+            raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
+
+    def values(self, graph: ChannelGraph, scores: Scores, costs: Mapping[str, float] | None = None) -> dict[str, torch.Tensor]:
+        """The comparable scores of each group that the criterion has judged, (channels,) float64.
+
+        `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are divided by their shares.
+        """
+        found = normalised({group.name: scores.values[group.name] for group in graph.groups if group.name in scores.values}, self.normalise)
+        if costs is not None:
+            total = sum(costs[group.name] * group.size for group in graph.groups) or 1.0
+            return {name: value / max(costs[name] / total, 1e-12) for name, value in found.items()}
+        if not self.macs_penalty and not self.per_mac:
+            return found
+        total = max(1, graph.macs())
+        for group in graph.groups:
+            if group.name in found:
+                share = graph.macs_of(group) / group.size / total
+                value = found[group.name] - self.macs_penalty * share
+                found[group.name] = value / max(share, 1e-12) if self.per_mac else value
+        return found
+
+
+_Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
+
+
+@timed("choose")
+def choose(
+    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
+    ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,
+) -> Plan:  # fmt: skip
+    """Remove the share `remove` of the graph's channels that matter least, within the `limits`.
+
+    All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm), per unit of their `costs` if
+    these are given (milliseconds that a channel of each group takes on a device, say). Groups in `exclude`, and those
+    that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
+    in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
+    removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError
+    when the scores are those of a network of other widths.
+    """
+    if not 0 < remove < 1:
+        raise ValueError(f"remove must lie between 0 and 1, not {remove}")
+    limits = limits or Limits()
+    ranking = ranking or Ranking()
+    _fitting(graph, scores)
+    values = ranking.values(graph, scores, costs)
+    open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
+    most_of_a_group = limits.most(remove)
+    portions = [
+        (mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits, most_of_a_group)
+    ]
+    ordered = portions if ranking.per_layer else sorted(portions, key=lambda one: one[0])
+    total = sum(group.size for group in open_groups)
+
+    def plan(share: float) -> Plan:
+        gone = _same_share(ordered, share) if ranking.per_layer else _first(ordered, max(1, round(share * total)))
+        return Plan({group.name: _rest(group.size, gone[group.name]) for group in open_groups if group.name in gone})
+
+    most = plan(remove)
+    if enough is None or not enough(most):
+        return most
+    low, high = 0, max(1, round(remove * total))  # channels: the least that is enough lies above `low`, and at most at `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(plan(middle / total)) else (middle, high)
+    return plan(high / total)
+
+
+def at_limit(graph: ChannelGraph, plan: Plan, limits: Limits, remove: float) -> tuple[str, ...]:
+    """The groups that lose all that `Limits.most` lets them, though they could lose more: there the limit decides, and not the scores.
+
+    `plan` is what `choose` made with these limits, asked to remove the share `remove`.
+    """
+    found = []
+    for name, kept in plan.keep.items():
+        size = graph.group(name).size
+        lost = size - len(kept)
+        allowed = max(1, floor(limits.most(remove) * size))
+        if lost and allowed < lost + limits.multiple <= size - min(limits.least, size):
+            found.append(name)
+    return tuple(found)
+
+
+def _fitting(graph: ChannelGraph, scores: Scores) -> None:
+    """Refuse scores that have another number of channels than the graph: they would name the wrong ones."""
+    for group in graph.groups:
+        if group.name in scores.values and len(scores.values[group.name]) != group.size:
+            what = f"the group '{group.name}' has {group.size} channels, and there are {len(scores.values[group.name])} scores for it"
+            raise PrunedgeError(what, remedy="rank the network that the graph was traced from")
+
+
+def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[int]]:
+    """The share of each group, and a portion at the least."""
+    gone: dict[str, list[int]] = {}
+    for _, group, portion in portions:
+        out = gone.get(group.name, [])
+        if len(out) + len(portion) <= max(len(portion), round(share * group.size)):
+            gone[group.name] = out + portion
+    return gone
+
+
+def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
+    """The first portions, of so many channels in all; one at the least."""
+    gone: dict[str, list[int]] = {}
+    for _, group, portion in portions:
+        if wanted <= 0 or (gone and len(portion) > wanted):
+            break
+        gone.setdefault(group.name, []).extend(portion)
+        wanted -= len(portion)
+    return gone
+
+
+def _portions(values: Sequence[float], limits: Limits, cap: float) -> list[tuple[float, list[int]]]:
+    """What a group may lose, least important first, in portions after each of which its size is fine; (mean score, channels)."""
+    size = len(values)
+    order = sorted(range(size), key=lambda channel: (values[channel], channel))
+    most = min(size - min(limits.least, size), max(1, floor(cap * size)))
+    found: list[tuple[float, list[int]]] = []
+    start = 0
+    while start < size:
+        end = start + ((size - start) % limits.multiple or limits.multiple)
+        # One portion may exceed the cap where it is the least that a multiple allows.
+        if end > (most if found or limits.multiple == 1 else size - max(limits.least, limits.multiple)):
+            break
+        portion = order[start:end]
+        found.append((sum(values[channel] for channel in portion) / len(portion), portion))
+        start = end
+    return found
+
+
+def random_plan(graph: ChannelGraph, share: float, generator: torch.Generator, *, least: int = 1) -> Plan:
+    """Remove the share `share` of every group, drawn at random; every group keeps at least `least` channels (or all it has)."""
+    keep: dict[str, tuple[int, ...]] = {}
+    for group in graph.groups:
+        stay = min(group.size, max(least, round(group.size * (1 - share))))
+        if stay < group.size:
+            keep[group.name] = tuple(sorted(torch.randperm(group.size, generator=generator)[:stay].tolist()))
+    return Plan(keep)
+
+
+def _rest(size: int, out: Collection[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(range(size)) - set(out)))

@@ -1,0 +1,144 @@
+"""What a user of the library calls around the pruning: train, evaluate, export, report. A run folder is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prunedge.data import Dataset
+from prunedge.data.dataset import Augment
+from prunedge.edge import Bundle
+from prunedge.errors import ExportError, PrunedgeError
+from prunedge.graph import trace
+from prunedge.graph.plan import Plan
+from prunedge.models import build
+from prunedge.pruning.loop import Step, last_good
+from prunedge.report import write_loop_report
+from prunedge.runs.export import bundle_of
+from prunedge.runs.testing import on_test
+from prunedge.train import Engine, FitResult, Metrics, make_engine, measure, measure_engine, transfer
+from prunedge.train.evaluate import outputs
+from prunedge.train.fit import Progress
+from prunedge.utils import distributed
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+def fit(
+    net: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int = 10,
+    lr: float | None = None,
+    pretrained: bool = True,
+    batch_size: int = 32,
+    augment: Augment = "full",
+    metric: str = "accuracy",
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train all of `net` on `data.train`, in place, and leave it in the state of the epoch that was best on `data.val`.
+
+    `net` takes pictures (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how often every training picture is seen,
+    `lr` is the peak learning rate instead of the usual one, `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best.
+    `pretrained` says that the weights come from other pictures (`weights="imagenet"`), or that `net` was trained before, so that
+    gentle steps suffice; give False for random weights. The same `seed`, engine and number of threads give the same weights.
+    `engine` (`pe.make_engine("32")`) computes; without it the fastest here is measured. `progress(done, total, what)` hears of batches.
+
+    Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch. Raises TrainError when the
+    training goes astray or the labels don't fit the outputs.
+
+    Example: `pe.fit(net, data, epochs=10).val.accuracy`
+    """
+    return transfer(
+        net, data, epochs=epochs, lr=lr, engine=engine or measure_engine(net, data.example(8)), seed=seed, progress=progress,
+        pretrained=pretrained, batch_size=batch_size, metric=metric, augment=augment,
+    )  # fmt: skip
+
+
+def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) -> Metrics:
+    """How good `net` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S) float32, (N,) int64 labels).
+
+    In evaluation mode and float32, whatever it was trained in; `net` stays as it was. Gives `Metrics`: `accuracy`, `f1` and `auroc` are
+    shares from 0 to 1, `loss` is the mean cross-entropy, `confusion[true][predicted]` counts pictures. Raises TrainError when there
+    is no picture, the outputs aren't finite, or a label is beyond the outputs.
+
+    Example: `pe.evaluate(net, data.test).accuracy`
+    """
+    engine = engine or make_engine("32")
+    with engine.holding(net):
+        logits, labels = outputs(net, batches, engine)
+    return distributed.from_first(measure(logits, labels))
+
+
+def export_bundle(
+    net: nn.Module,
+    data: Dataset,
+    out: Path | str,
+    *,
+    model: str,
+    formats: Sequence[str] = ("onnx",),
+    plan: Plan | None = None,
+    metric: str = "accuracy",
+    max_int8_drop: float = 1.0,
+) -> Bundle:
+    """Write the bundle that a device needs into the new folder `out`: the network, labels, preprocessing, a self-test, checksums.
+
+    `model` is the name that `pe.build` made the network by, pruned since or not: `pe.load(out)` builds it again by that name. Every form
+    in `formats` (`onnx`, `onnx-int8`, `openvino`, `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with
+    torch on pictures of `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` points of `metric` on
+    `data.val`. `plan` says which channels stayed, counted in the unpruned network; without it the bundle doesn't say.
+
+    Raises ExportError when `out` holds something, a form differs or loses too much, or `model` is not this network's; ExtraMissing when
+    a runtime is not installed.
+
+    Example: `pe.export_bundle(net, data, "bundles/cracks", model="resnet18", formats=("onnx", "onnx-int8"))`
+    """
+    _is_of_this_name(net, model, data)
+    graph = trace(net, data.example())
+    metrics = {"validation": {metric: evaluate(net, data.val).value(metric)}}
+    return bundle_of(
+        net, data, Path(out), model=model, classes=data.classes, metric=metric, metrics=metrics, macs=graph.macs(), params=graph.params(),
+        formats=formats, max_int8_drop=max_int8_drop, plan=plan, about={"data_fingerprint": data.fingerprint}, seed=0,
+    )  # fmt: skip
+
+
+def write_report(
+    out: Path | str,
+    steps: Sequence[Step],
+    data: Dataset,
+    *,
+    networks: tuple[nn.Module, nn.Module] | None = None,
+    model: str = "network",
+    metric: str = "accuracy",
+    max_drop: float = 3.0,
+) -> Path:
+    """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
+
+    `steps` are those that the loop gave, the unpruned network's first. `networks` are the unpruned and the best network: they are measured
+    on `data.test`, which nothing should have looked at before, and the page shows what pruning got wrong. `metric` and `max_drop` are those
+    that the loop was called with. Raises PrunedgeError without steps, RunError when the page can't be written.
+
+    Example: `pe.write_report("report.html", steps, data, networks=(net, best), model="resnet18")`
+    """
+    if not steps:
+        raise PrunedgeError("there is no step to report", remedy="collect them: steps = [step for step, _ in pe.prune(net, data)]")
+    test = None
+    if networks is not None:
+        first, best = networks
+        test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
+    recipe = {"model": model, "classes": list(data.classes), "metric": metric, "max_drop": max_drop, "size": data.size}
+    return write_loop_report(Path(out), list(steps), last_good(steps), recipe, test)
+
+
+def _is_of_this_name(net: nn.Module, model: str, data: Dataset) -> None:
+    """ExportError when the network of that name has other tensors: `pe.load` could not build it again."""
+    named = build(model, data.classes, "none").state_dict()
+    mine = net.state_dict()
+    if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):
+        what = f"'{model}' is another network than the one that is exported"
+        raise ExportError(what, where="model=", remedy="give the name that pe.build made it by")

@@ -1,0 +1,110 @@
+"""The first training on disk while it goes on: one file in the run folder, written whole or not at all, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from prunedge.utils.files import written
+from prunedge.importance import Scores
+from prunedge.importance.fingerprint import tensors_digest
+from prunedge.utils.distributed import by_first, from_first
+from prunedge.utils.tracing import timed
+from prunedge.utils.tensor_files import save_tensors, texts_of
+from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
+
+log = logging.getLogger(__name__)
+
+NAME = "training.safetensors"
+EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing more often would cost more than it saves
+
+
+@dataclass
+class RunKeeper:
+    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the way, `sign` which run it is."""
+
+    folder: Path
+    gathers: str = ""
+    sign: str = ""
+    _last: float = field(default_factory=time.monotonic, repr=False)
+
+    def kept(self) -> Halfway | None:
+        """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result)."""
+        file = self.folder / NAME
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, "pt") as opened:
+                found = texts_of(opened.metadata())
+                about = json.loads(found["about"])
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
+            if "sha256" in found and found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
+                raise ValueError("it differs from its checksum")
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged, or of another run (%s): the training begins anew", file, error)
+            return None
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition("|")
+            parts.setdefault(part, {})[name] = tensor
+        best = about["best"]
+        # Scores that were gathered by another criterion, or otherwise, are not what the end of this training would say they are.
+        fits = best["scores"] and about.get("gathers", "") == self.gathers
+        scores = Scores(parts.get("scores", {}), *best["scores"]) if fits else None
+        snapshot = Snapshot(
+            best["epoch"],
+            tuple(best["rank"]),
+            _metrics(best["val"]),
+            scores,
+            parts.get("best", {}),
+            unflattened(parts.get("best momentum", {})),
+        )
+        history = tuple(Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"]) for one in about["history"])
+        return Halfway(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
+
+    @timed("keep")
+    def keep(self, halfway: Halfway) -> None:
+        """Keep it, unless the last time is short ago."""
+        if from_first(time.monotonic() - self._last) < EVERY_S:
+            return
+        self._last = time.monotonic()
+        _write(self.folder / NAME, halfway, self.gathers, self.sign)
+
+    def forget(self) -> None:
+        """The training has ended."""
+        (self.folder / NAME).unlink(missing_ok=True)
+
+
+@by_first
+def _write(file: Path, halfway: Halfway, gathers: str, sign: str) -> None:
+    best, scores = halfway.best, halfway.best.collected
+    parts: dict[str, dict[str, torch.Tensor]] = {
+        "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),
+        "scores": dict(scores.values) if scores else {},
+    }  # fmt: skip
+    # A copy of each: shared weights have one memory, which the format does not allow.
+    tensors = {
+        f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
+    }
+    told = {
+        "epochs": halfway.epochs, "gathers": gathers,
+        "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
+        "best": {
+            "epoch": best.epoch, "rank": best.rank, "val": best.val.to_json() if best.val else None,
+            "scores": [scores.criterion, scores.examples] if scores else None,
+        },
+    }  # fmt: skip
+    about = json.dumps(told)
+    with written(file) as temporary:
+        save_tensors(tensors, temporary, {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")})
+
+
+def _metrics(found: dict[str, Any] | None) -> Metrics | None:
+    return None if found is None else Metrics(**{**found, "confusion": tuple(tuple(row) for row in found["confusion"])})

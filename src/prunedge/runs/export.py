@@ -1,0 +1,127 @@
+"""From a run to the device: its networks as bundles, and their time here beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunedge import data as pictures
+from prunedge.data.cache import looks_of
+from prunedge.edge import Bundle, Contestant, bench, open_bundle
+from prunedge.edge.bench.measure import BenchResult
+from prunedge.edge.bundle import View, view_of
+from prunedge.edge.runtimes import Network
+from prunedge.export import Judge, export_bundle
+from prunedge.pruning.loop import Step
+from prunedge.graph.plan import Plan
+from prunedge.config import PICTURE_KEYS
+from prunedge.runs.run import Run, writing
+from prunedge.train import measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prunedge.data import Dataset
+
+CHECKED = 32  # validation pictures on which a bundle is compared with torch
+CALIBRATED = 128  # training pictures that show which numbers eight-bit integers must hold
+
+
+def write_bundle(
+    run: Run, out: Path, step: int | None = None, formats: Sequence[str] = ("onnx",), max_int8_drop: float = 1.0, *, baseline: bool = False
+) -> Bundle:
+    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned network of its chain.
+
+    A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
+    """
+    chosen = _first_of(run) if baseline else _step_of(run, step)
+    recipe = run.recipe
+    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
+    metrics = {"validation": {recipe["metric"]: chosen.step.metric_after}}
+    if chosen.test:
+        metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
+    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": recipe["data_fingerprint"]}
+    return bundle_of(
+        chosen.network, data, out, model=recipe["model"], classes=recipe["classes"], metric=recipe["metric"], metrics=metrics,
+        macs=chosen.step.macs, params=chosen.step.params, formats=formats, max_int8_drop=max_int8_drop, plan=chosen.plan, about=about,
+        seed=recipe["seed"],
+    )  # fmt: skip
+
+
+def bundle_of(
+    network: nn.Module, data: Dataset, out: Path, *, model: str, classes: Sequence[str], metric: str, metrics: Mapping[str, Any], macs: int,
+    params: int, formats: Sequence[str], max_int8_drop: float, plan: Plan | None, about: Mapping[str, Any], seed: int,
+) -> Bundle:  # fmt: skip
+    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by `seed`), judged on validation data."""
+    return export_bundle(
+        network, out, model=model, classes=classes, size=data.size, pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
+        macs=macs, params=params, formats=formats,
+        calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
+        judge=Judge(metric, partial(_score, data, metric), max_int8_drop), plan=None if plan is None else plan.keep,
+        about=about, metrics=metrics, view=_view(data), greys=data.greys,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A network of a run, with what the run knows about it. `number` is the step in this run, None where it is none of its own."""
+
+    name: str
+    network: nn.Module
+    plan: Plan
+    step: Step
+    number: int | None
+    test: Mapping[str, Any] | None
+
+
+def _first_of(run: Run) -> _Chosen:
+    first, chain = run.first(), run.chain()
+    number = 0 if chain is None or chain.first is None else None
+    return _Chosen(run.references()[0].name, run.load_first(), Plan({}), first, number, (run.test() or {}).get("baseline"))
+
+
+def _step_of(run: Run, step: int | None) -> _Chosen:
+    best = run.best().index
+    wanted = best if step is None else step
+    checkpoint = run.checkpoint(wanted)
+    chosen = next(one for one in run.steps() if one.index == wanted)
+    tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
+    test = (run.test() or {}).get(tested) if tested else None
+    name = run.references()[-1].name if wanted == 0 else f"step {wanted}"
+    return _Chosen(name, checkpoint.network, checkpoint.plan, chosen, wanted, test)
+
+
+def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndarray]:
+    """The metric of an exported network on the validation split, and its labels."""
+    batches = [(torch.from_numpy(network(inputs.numpy())), labels) for inputs, labels in data.val.batches(32)]
+    outputs, labels = torch.cat([one for one, _ in batches]), torch.cat([one for _, one in batches])
+    return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
+
+
+def _view(data: Dataset) -> View:
+    """What the training pictures showed."""
+    looks = looks_of(data.train)
+    return view_of([(look.width, look.height) for look in looks])
+
+
+def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:
+    """Export the unpruned and the best network into the run (what is there is kept), time both interleaved, and note it as its bench."""
+    with writing(run.path):
+        return _timed(run, patches, progress)
+
+
+def _timed(run: Run, patches: int, progress: Callable[[int, int, str], None] | None) -> BenchResult:
+    bundles = []
+    for name, is_baseline in (("bundle-unpruned", True), ("bundle", False)):
+        if not (run.path / name / "manifest.json").exists():
+            write_bundle(run, run.path / name, baseline=is_baseline)
+        bundles.append(Contestant(open_bundle(run.path / name)))
+    measured = bench(bundles, patches=patches, progress=progress)
+    run.write("bench.json", measured.to_json())
+    return measured

@@ -1,0 +1,95 @@
+"""Whether a run would judge by pictures that the network it starts from was taught with: its figures would be too good, silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prunedge import data as pictures
+from prunedge.utils.advice import option
+from prunedge.data import Dataset, Split
+from prunedge.data.cache import digests_of
+from prunedge.errors import PrunedgeError
+from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.runs.run import Run, open_run
+
+# What decides on which side a picture lies.
+SIDES = ("data", "seed", "folds", "fold", "group_by")
+
+
+def refuse_seen(recipe: Recipe, data: Dataset) -> list[str]:
+    """PrunedgeError where test or validation pictures of this run taught the network that it starts from, by `start` or `weights`.
+
+    A picture teaches as a training picture, and, to the test split, as a validation picture that chose the network. Pictures are
+    the same by their pixels, wherever they lie. All runs are looked at that the start goes back to, as far as they are still there.
+    Gives a line for each of which nobody can tell any more what it was taught with.
+    """
+    unknown = []
+    for run in _taught_by(recipe):
+        if run.recipe["data_fingerprint"] == data.fingerprint:
+            continue  # the same pictures on the same sides
+        theirs, why = _data_of(run.recipe)
+        if theirs is None or theirs.fingerprint != run.recipe["data_fingerprint"]:
+            why = why or "its pictures are no longer what they were"
+            unknown.append(f"what {run.path} was taught with can't be told ({why}): test pictures may be among it")
+            continue
+        _refuse_common(recipe, run, theirs, _alike(recipe, data, theirs))
+    return unknown
+
+
+def _taught_by(recipe: Recipe) -> Iterator[Run]:
+    """The runs whose training made the network that this one starts from, the last first, as far as they are there."""
+    before: Mapping[str, Any] = recipe.model_dump()
+    passed: set[Path] = set()
+    while True:
+        folder = Path(before["start"] or before["weights"])
+        if folder in passed or not (folder / "recipe.toml").is_file():
+            return
+        passed.add(folder)
+        run = open_run(folder)
+        yield run
+        before = run.recipe
+
+
+def _data_of(recipe: Mapping[str, Any]) -> tuple[Dataset | None, str]:
+    """The pictures of a run as they are now; or None, and why they can't be had."""
+    try:
+        return pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS}), ""
+    except PrunedgeError as error:
+        return None, error.what
+
+
+def _alike(recipe: Recipe, data: Dataset, theirs: Dataset) -> Dataset:
+    """This run's pictures, on their own sides, in the size and range of another's: equal pictures have equal pixels then."""
+    if data.size == theirs.size and data.greys == theirs.greys:
+        return data
+    span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
+    resized = pictures.load(recipe.data, **{**{key: getattr(recipe, key) for key in PICTURE_KEYS}, "size": theirs.size, "range": span})
+    where: dict[Path, tuple[Split, int]] = {}
+    for split in resized.splits().values():
+        where |= {sample.path: (split, place) for place, sample in enumerate(split.samples)}
+
+    def moved(split: Split) -> Split:
+        rows = tuple(found.rows[place] for sample in split.samples for found, place in (where[sample.path],) if found.rows)
+        return replace(split, size=theirs.size, cache=resized.train.cache, rows=rows, greys=resized.greys)
+
+    return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
+
+
+def _refuse_common(recipe: Recipe, run: Run, theirs: Dataset, ours: Dataset) -> None:
+    trained = set(digests_of(theirs.train))
+    chosen = trained | set(digests_of(theirs.val))
+    tested = sum(digest in chosen for digest in digests_of(ours.test))
+    validated = sum(digest in trained for digest in digests_of(ours.val))
+    if not tested and not validated:
+        return
+    what = (
+        f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation pictures taught the network that this "
+        f"run starts from, so that its figures would be too good"
+    )
+    others = ["DATA" if key == "data" else option(key) for key in SIDES if getattr(recipe, key) != run.recipe[key]]
+    keep = f"keep the split of that run, without {', '.join(others)}; or" if others else "put its pictures back as they were; or"
+    taken = option("start" if recipe.start else "weights")
+    raise PrunedgeError(what, where=run.path, remedy=f"{keep} train anew on this split, without {taken}")

@@ -1,0 +1,181 @@
+"""Where a run's time went: what a recorder collected, by part and by step, kept in the run and read from there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from prunedge.utils import checksums
+from prunedge.errors import RunError
+from prunedge.utils.files import write_text
+from prunedge.utils.distributed import rank
+from prunedge.utils.tracing import MAIN, Recorder, recording, trace_events, trace_json
+from prunedge.utils.machine import unwritable
+
+FOLDER = "profile"
+OTHER = "other"
+
+# Spans that stand alone where they are a part of something larger.
+_PARTS = {"trace": "surgery", "follow": "surgery", "slice state": "surgery", "metrics": "evaluate"}
+
+
+@contextmanager
+def profiled(run: Path | str) -> Iterator[Recorder]:
+    """Record where the time goes while inside, and write it into the run folder, also when what is inside is cut off.
+
+    `profile/profile.json` holds the sums and `profile/trace.json` every span, for Perfetto. Files that are there stay: the next are
+    `profile-2.json` and `trace-2.json`. Nothing is written where no run folder was made, or nothing was recorded.
+    Of several processes, the first one's time is written. MachineError when it can't be.
+    """
+    folder, recorder, started = Path(run), Recorder(), perf_counter_ns()
+    try:
+        with recording(recorder):
+            yield recorder
+    finally:
+        wall_ns = perf_counter_ns() - started
+        # Not `by_first`: after an interruption the processes no longer wait for each other.
+        if recorder.spans and rank() == 0 and (folder / "recipe.toml").exists():
+            _write(folder, recorder, started, wall_ns)
+
+
+def profile_of(run: Path) -> dict[str, Any] | None:
+    """What all profiles in a run folder say together; None where there is none. RunError when one is damaged."""
+    found = []
+    for file in sorted((run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)):
+        try:
+            found.append(checksums.read(file, f"{FOLDER}/{file.name}", must=False))
+        except ValueError as error:
+            raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
+    if not found:
+        return None
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in (row for one in found for row in one["rows"]):
+        mine = rows.setdefault((row["thread"], row["chapter"], row["path"]), {**row, "count": 0, "self_s": 0.0, "total_s": 0.0})
+        for key in ("count", "self_s", "total_s"):
+            mine[key] += row[key]
+    last = {key: found[-1][key] for key in ("machine", "threads", "precision")}
+    spans = {key: sum(one[key] for one in found) for key in ("spans", "spans_left_out")}
+    return {**summed(list(rows.values()), sum(one["wall_s"] for one in found)), **spans, **last, "recordings": len(found)}
+
+
+def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
+    """What `bench --profile` saw of each bundle; None where there is none. RunError when it is damaged."""
+    file = run / FOLDER / "bench.json"
+    try:
+        return checksums.read(file, f"{FOLDER}/{file.name}", must=False)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
+
+
+def rows_of(recorder: Recorder) -> list[dict[str, Any]]:
+    """A recorder's sums as plain records; `path` has a span's name behind those of the spans around it, `/` between them."""
+    return [
+        {
+            "thread": place.thread, "chapter": place.chapter, "path": "/".join(place.path), "count": total.count,
+            "self_s": total.self_ns / 1e9, "total_s": total.total_ns / 1e9,
+        }
+        for place, total in recorder.totals.items()
+    ]  # fmt: skip
+
+
+def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
+    """The rows with what follows from them: seconds by part and by chapter, and what no span accounts for.
+
+    The parts are of the main thread and exclude each other: with `unaccounted_s` they are the wall-clock time.
+    """
+    main = [row for row in rows if row["thread"] == MAIN]
+    known = [row for row in main if row["path"]]
+    unaccounted = wall_s - sum(row["self_s"] for row in known)
+    chapters = []
+    for name in dict.fromkeys(row["chapter"] for row in main if row["chapter"]):
+        seconds = sum(row["total_s"] for row in main if row["chapter"] == name and not row["path"])
+        parts = _by_part(row for row in known if row["chapter"] == name)
+        chapters.append({"chapter": name, "seconds": seconds, "parts": {**parts, OTHER: max(0.0, seconds - sum(parts.values()))}})
+    parts = _by_part(known)
+    return {
+        "wall_s": wall_s, "unaccounted_s": unaccounted, "unaccounted_share": unaccounted / wall_s if wall_s else 0.0,
+        "parts": [
+            {"part": part, "seconds": seconds, "share": seconds / wall_s, "within": _within(known, part)}
+            for part, seconds in sorted(parts.items(), key=lambda one: -one[1])
+        ],
+        "chapters": sorted(chapters, key=lambda one: _order(one["chapter"])),
+        "background": [
+            {"thread": row["thread"], "part": row["path"], "seconds": row["self_s"], "count": row["count"]}
+            for row in _merged(row for row in rows if row["thread"] != MAIN)
+        ],
+        "rows": list(rows),
+    }  # fmt: skip
+
+
+def part_of(path: str) -> str:
+    """What a span's own time counts to: the outermost span around it, but that waiting for pictures and ranking are counted wherever."""
+    names = path.split("/")
+    return next((name for name in ("data", "rank") if name in names), _PARTS.get(names[0], names[0]))
+
+
+def _by_part(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for row in rows:
+        part = part_of(row["path"])
+        found[part] = found.get(part, 0.0) + row["self_s"]
+    return found
+
+
+def _within(rows: Iterable[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+    """The places whose own time makes up a part, the largest first."""
+    found = _merged(row for row in rows if part_of(row["path"]) == part)
+    return [{"path": row["path"], "seconds": row["self_s"], "count": row["count"]} for row in found]
+
+
+def _merged(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of all chapters together, the largest first."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        mine = found.setdefault((row["thread"], row["path"]), {**row, "count": 0, "self_s": 0.0})
+        mine["count"] += row["count"]
+        mine["self_s"] += row["self_s"]
+    return sorted(found.values(), key=lambda row: -row["self_s"])
+
+
+def _order(chapter: str) -> tuple[int, int]:
+    """Chapters in the order of a run, whichever recording saw them first."""
+    name, _, number = chapter.partition(" ")
+    places = ("start", "train", "step", "controls", "test")
+    return places.index(name) if name in places else len(places), int(number) if number.isdigit() else 0
+
+
+def _write(folder: Path, recorder: Recorder, started_ns: int, wall_ns: int) -> None:
+    number = 1
+    while any((folder / FOLDER / f"{name}{_suffix(number)}.json").exists() for name in ("profile", "trace")):
+        number += 1
+    about = {"spans": len(recorder.spans), "spans_left_out": recorder.left_out, **_about(folder)}
+    events = trace_events(recorder.spans, recorder.tracks, started_ns, f"prunedge {folder.name}", os.getpid())
+    try:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        name = f"profile{_suffix(number)}.json"
+        sums = {**summed(rows_of(recorder), wall_ns / 1e9), **about}
+        write_text(folder / FOLDER / name, json.dumps(checksums.sealed(sums, f"{FOLDER}/{name}"), indent=1))
+        write_text(folder / FOLDER / f"trace{_suffix(number)}.json", json.dumps(trace_json(events)))
+    except OSError as error:
+        raise unwritable(error, folder, "can't write the profile") from None
+
+
+def _suffix(number: int) -> str:
+    return "" if number == 1 else f"-{number}"
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What the run says of the machine; it may have been cut off before it knew."""
+    found: dict[str, Any] = {}
+    for name in ("environment.json", "engine.json"):
+        # Which network the run is of is told elsewhere; a damaged file only makes the profile say less.
+        with suppress(OSError, ValueError):
+            found |= json.loads((folder / name).read_text(encoding="utf-8"))
+    return {"machine": found.get("device"), "threads": found.get("threads"), "precision": found.get("precision")}

@@ -1,0 +1,178 @@
+"""Going on with a run under other orders: which of them may change once it has begun, and what that does to what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunedge import data as pictures
+from prunedge.utils.advice import command, option
+from prunedge.errors import RunError
+from prunedge.pruning.loop import NOTHING_LEFT, Go, Rule, decide
+from prunedge.utils.distributed import by_first, from_first
+from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_recipe
+from prunedge.utils.systems import replace
+
+# What decides when a run ends, and where its pictures lie. Everything else has shaped its networks already.
+RULE_KEYS = ("max_drop", "confidence", "extra_rounds", "max_steps", "target_macs", "target_params", "target_latency")
+CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
+# What was measured of the network that was the result until then.
+RESULTS = ("test.json", "stop.json", "controls.json", "controls", "bench.json", "bundle")
+
+Told = Callable[[str], None]
+
+
+def rule_of(recipe: Recipe) -> Rule:
+    """The rule that a recipe asks for."""
+    return Rule(
+        max_drop=recipe.max_drop,
+        step=recipe.step,
+        metric=recipe.metric,
+        target_macs=recipe.target_macs,
+        target_params=recipe.target_params,
+        max_steps=recipe.max_steps,
+        confidence=recipe.confidence,
+        target_latency=recipe.target_latency,
+        judged_from=recipe.judged_from,
+    )
+
+
+def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
+    """Those of the `given` values of a recipe that differ from the run's; RunError that names all that can't change any more."""
+    different = {key: value for key, value in given.items() if value != run.recipe[key]}
+    fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
+    if fixed:
+        remedy = f"start a new run with {command('prune', '--from', run.path)}" if verb == "prune" else "start a new run"
+        raise RunError(f"{', '.join(fixed)} can't change in a run that has begun", where=run.path, remedy=remedy)
+    return different
+
+
+def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
+    """Give a run these other values of its recipe, and say so.
+
+    A run that has ended and that these let go on is made ready for it: what was measured of its result is put aside. RunError
+    where other pictures lie in the new place, or where the changed rule speaks against what the run has done.
+    """
+    recipe = Recipe.make(str(run.path), **{**run.recipe, **changes})
+    steps = run.steps()
+    data = _loaded(run, recipe) if "data" in changes or recipe.confidence is not None else None
+    sources = [sample.source for sample in data.val.samples] if data is not None else []
+    if steps:
+        _agrees(run, recipe, changes, sources)
+        if _is_looser(run.recipe, changes):
+            recipe = recipe.model_copy(update={"judged_from": len(steps)})
+    move = decide(steps, rule_of(recipe), run.first()) if steps else None
+    has_ended = run.test() is not None
+    goes_on = isinstance(move, Go) and not _is_exhausted(run)
+    record = {key: [run.recipe[key], value] for key, value in changes.items()}
+    _apply(run, recipe, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
+    for key, (old, new) in record.items():
+        told(f"{key.replace('_', ' ')}: {_said(new)} instead of {_said(old)}")
+    if has_ended and goes_on:
+        told("the run goes on from its last good step; its test split has been looked at before, and the new result will say so")
+    elif has_ended and set(changes) & set(RULE_KEYS):
+        why = (run.stopped() or "") if move is None or isinstance(move, Go) else move.reason
+        told(f"there is nothing more to do: {why}")
+    return open_run(run.path)
+
+
+def note_computing(run: Run, threads: int, processes: int, accelerator: str | None = None) -> list[str]:
+    """Note in the run that it goes on with other threads or processes than before; gives what is to be said.
+
+    So it is with another `accelerator`, the GPU's name, or None for the processor.
+    """
+    began = run.engine() or {}
+    # As the first process finds them: it may have noted the change before another looks.
+    noted = from_first([entry["changes"] for entry in run.resumptions()])
+    said, record = [], {}
+    for name, now in (("threads", threads), ("processes", processes)):
+        first = began.get(name, 1)
+        before = [first, *(changes[name][1] for changes in noted if name in changes)][-1]
+        if now != first:
+            said.append(f"this run began with {first} {name}; with {now} the result may differ: another number gives other weights")
+        if now != before:
+            record[name] = [before, now]
+    # Runs of 0.1 do not say where they computed.
+    if "accelerator" in began and began["accelerator"] != accelerator:
+        before_it, here = (name or "the processor" for name in (began["accelerator"], accelerator))
+        said.append(f"this run began on {before_it}; on {here} the result may differ: another device gives other weights")
+    if record:
+        _note(run, record, after=len(run.steps()) - 1)
+    return said
+
+
+def _loaded(run: Run, recipe: Recipe) -> pictures.Dataset:
+    data = pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+    began = run.engine()
+    if began is not None and began["fingerprint"] != data.fingerprint:
+        what = f"the pictures in {recipe.data} are not those that this run began with"
+        raise RunError(what, where=run.path, remedy="name the place where those lie now, or start a new run")
+    return data
+
+
+def _agrees(run: Run, recipe: Recipe, changes: Mapping[str, Any], sources: Sequence[str | None]) -> None:
+    """RunError where the changed rule speaks against what the run has done."""
+    remedy = f"start a new run with {command('prune', '--from', run.path)}, which may take back what this one has kept"
+    done = len(run.steps()) - 1
+    if recipe.max_steps is not None and "max_steps" in changes and recipe.max_steps < done:
+        what = f"{option('max_steps', recipe.max_steps)}: {done} steps are done already"
+        raise RunError(what, where=run.path, remedy="give more, or none")
+    if not {"max_drop", "confidence"} & set(changes):
+        return
+    for step in run.steps()[1:]:
+        keeps, said = rule_of(recipe).judged(run.first(), step, sources)
+        if step.accepted and not keeps:
+            raise RunError(f"step {step.index}, which this run has kept, breaks the changed rule ({said})", where=run.path, remedy=remedy)
+
+
+def _is_looser(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether what was taken back may be allowed now: then the halvings that it led to count no more."""
+    more = [key for key in ("max_drop", "extra_rounds") if changes.get(key, recipe[key]) > recipe[key]]
+    before, now = recipe["confidence"], changes.get("confidence", recipe["confidence"])
+    return bool(more) or (now is not None and (before is None or now > before))
+
+
+def _is_exhausted(run: Run) -> bool:
+    """Whether the run ended since nothing could be removed any more, which no rule changes."""
+    return (run.stopped() or "").startswith(NOTHING_LEFT)
+
+
+@by_first
+def _apply(run: Run, recipe: Recipe, record: Mapping[str, Any], *, puts_aside: bool, after: int) -> None:
+    # The recipe comes last: cut off before, the run is as it was, and is tested again as it was.
+    if puts_aside:
+        number = 1 + len(list((run.path / EARLIER).glob("*")))
+        folder = run.path / EARLIER / str(number)
+        folder.mkdir(parents=True)
+        for name in RESULTS:
+            if (run.path / name).exists():
+                replace(run.path / name, folder / name)
+    if "data" in record and (test := run.test()) is not None:
+        run.write("test.json", {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]})
+    entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
+    run.write(RESUMED, entries)
+    write_recipe(run, recipe)
+
+
+@by_first
+def _note(run: Run, record: Mapping[str, Any], *, after: int) -> None:
+    run.write(RESUMED, [*run.resumptions(), {"after_step": after, "changes": dict(record)}])
+
+
+def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The same mistake with its picture in the new place, where the old one says where that is."""
+    was, now = (Path(place).parent if place.endswith(".csv") else Path(place) for place in (old, new))
+    path = Path(mistake["path"])
+    return {**mistake, "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"]}
+
+
+def _flag(key: str, verb: str) -> str:
+    """How an option is called on the command line."""
+    names = {"start": "--from", "train_epochs": "--epochs" if verb == "train" else "--train-epochs"}
+    return names.get(key, f"--{key.replace('_', '-')}")
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,438 @@
+"""The main job on a run folder: train, prune, test. Whatever is cut off goes on from its last step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunedge import data as pictures
+from prunedge.runs import origin
+from prunedge.utils import distributed, trust
+from prunedge.utils.advice import command, option
+from prunedge.runs.chain import Reference
+from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.data import Dataset
+from prunedge.edge.bench.hardware import processor
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.utils.files import written
+from prunedge.graph import ChannelGraph, trace
+from prunedge.runs.checkpoint import RunKeeper
+from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
+from prunedge.importance.registry import OF_NORMS
+from prunedge.latency import Steering, Timer, steer
+from prunedge.pruning.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
+from prunedge.models import Loaded, build_told, rebuild
+from prunedge.models.final_activation import refuse_probabilities
+from prunedge.pruning.select import Limits, Ranking
+from prunedge.runs.training import NAME as RATE
+from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
+from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.runs.resumption import change, note_computing, rule_of
+from prunedge.runs.run import SEEN, Run, create, open_run, writing
+from prunedge.utils.checksums import Broken, check, file_digest
+from prunedge.runs.leakage import refuse_seen
+from prunedge.utils.tracing import chapter, span, timed
+from prunedge.surgery.slicing import restore_network, save_network
+from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.runs.testing import metrics_of, on_test
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how the job goes: batches done of all with what is going on, each step when it is kept, and lines about the run."""
+
+    progress: Callable[[int, int, str], None] | None = None
+    on_step: Callable[[Step], None] | None = None
+    told: Callable[[str], None] | None = None
+
+    def tell(self, line: str) -> None:
+        """Say a line about the run."""
+        if self.told is not None:
+            self.told(line)
+
+
+def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
+    """Transfer learning alone: a run whose history is the unpruned network."""
+    watch = watch or Watch()
+    return resume_training(_start(recipe, out, watch, "train").path, watch)
+
+
+def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `train`.
+    """
+    watch = watch or Watch()
+    with _writing(path):
+        run = _opened(path, changes, watch)
+        if not run.steps():
+            _begin(run, *_setting(run, watch), watch)
+        return run
+
+
+def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
+    """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
+    _start(recipe, out, watch or Watch(), "prune")
+    return resume(out, watch)
+
+
+def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+    """Go on with a run from its last kept step, to the same result as if it had never been cut off.
+
+    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
+    let it.
+    """
+    watch = watch or Watch()
+    with _writing(path):
+        return _resumed(path, watch, changes)
+
+
+def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run:
+    run = _opened(path, changes, watch)
+    if run.test() is not None:
+        return run
+    data, engine = _setting(run, watch)
+    if not run.steps():
+        _begin(run, data, engine, watch)
+    recipe = Recipe(**run.recipe)
+    steps = run.steps()
+    refuse_one_class(steps[0], data.classes, taught(run))
+    rule = rule_of(recipe)
+    shop = replace(
+        _workshop(with_rate(recipe, run), data, engine, watch, teacher=run.load_first() if recipe.distill else None),
+        device=_device(run, data, watch), first=_first(run),
+    )  # fmt: skip
+    for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
+        with chapter(f"step {turn.step.index}"):
+            _keep(run, turn, watch)
+    controls = _controls(run, data, engine, shop, watch) if recipe.control else {}
+    run.write("test.json", _test(run, data, engine, controls))
+    return run
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Hold a run for writing until the block ends: the first process does, for all of them. RunError when it is none, or in use."""
+    open_run(path)
+    with ExitStack() as stack:
+        distributed.by_first(lambda: stack.enter_context(writing(path)))()
+        yield
+
+
+def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
+    run = open_run(path)
+    for name in (run.recipe["model"], run.recipe["criterion"]):
+        trust.check(name, path)
+    # As the first process finds them: it may have made them before another looks.
+    changes = distributed.from_first(changes)
+    return change(run, changes, watch.tell) if changes else run
+
+
+@timed("start", chapter)
+def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
+    """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
+    trust.give(recipe.criterion)
+    if not recipe.start:
+        trust.give(recipe.model)
+    find(recipe.criterion)
+    if recipe.device is not None:
+        _timer(recipe)
+    data = _pictures(recipe, watch)
+    _every_class(recipe, data)
+    unknown = refuse_seen(recipe, data)
+    start = recipe.start
+    loaded: Loaded | None = None
+    if start:
+        source = open_run(start)
+        origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
+        refuse_one_class(source.best(), data.classes, taught(source, start))
+        network = source.load()
+    else:
+        network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
+    refuse_probabilities(network, data.example(4), recipe.model)
+    _suited(recipe, network, data)
+    run = create(out, recipe.model_dump(), verb)
+    if unknown:
+        run.write(SEEN, unknown)
+        for line in unknown:
+            log.warning("%s", line)
+    if loaded is not None:
+        run.write("weights.json", loaded.to_json())
+        watch.tell(loaded.sentence())
+    return run
+
+
+def _every_class(recipe: Recipe, data: Dataset) -> None:
+    """AUROC is not defined where a class has no picture: better said before hours of training than after."""
+    for name, split in (("validation", data.val), ("test", data.test)):
+        absent = [label for place, label in enumerate(data.classes) if all(sample.label != place for sample in split.samples)]
+        if recipe.metric == "auroc" and absent:
+            remedy = f"use {option('metric', 'accuracy')}, or give it pictures of that class"
+            raise PrunedgeError(
+                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
+            )
+
+
+def _suited(recipe: Recipe, network: nn.Module, data: Dataset) -> None:
+    """What the recipe asks of the network's channels is there."""
+    reads_norms = recipe.criterion in OF_NORMS or recipe.regularise == "bn-l1"
+    if not recipe.keep_out and not reads_norms:
+        return
+    graph = trace(network, data.example())
+    if recipe.keep_out:
+        _matching(recipe, graph)
+    refuse_unjudged(network, graph, recipe.criterion)
+    if recipe.regularise == "bn-l1":
+        refuse_without_norms(network, graph, option("regularise", "bn-l1"), remedy="use another, such as group-lasso")
+
+
+def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
+    """A pattern that matches nothing is a typing error: what was to be kept out would be pruned."""
+    for pattern in recipe.keep_out:
+        if not any(Limits((pattern,)).excludes(group) for group in graph.groups):
+            remedy = f"`{command('groups', '--model', recipe.model)}` lists them"
+            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where=option("keep_out"), remedy=remedy)
+
+
+@timed("load")
+def _pictures(recipe: Recipe, watch: Watch) -> Dataset:
+    return pictures.load(recipe.data, progress=watch.progress, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+
+
+@timed("start", chapter)
+def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
+    """The pictures and the engine of a run: the same on every resumption."""
+    recipe = Recipe(**run.recipe)
+    data = _pictures(recipe, watch)
+    kept = run.engine()
+    if kept is None:
+        network = rebuild(recipe.model, data.classes, seed=recipe.seed)
+        engine = measure_engine(network, data.example(8), precision=recipe.precision)
+        kept = {
+            "precision": engine.name,
+            "threads": torch.get_num_threads(),
+            "processes": distributed.size(),
+            "processor": processor(),
+            "accelerator": engine.accelerator,
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "range": None if data.greys is None else str(data.greys),
+        }
+        run.write("engine.json", kept := distributed.from_first(kept))
+    else:
+        engine = make_engine(kept["precision"])
+    if kept["fingerprint"] != data.fingerprint:
+        remedy = "put the pictures back as they were, or start a new run"
+        raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
+    for line in note_computing(run, torch.get_num_threads(), distributed.size(), engine.accelerator):
+        log.warning("%s", line)
+    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
+    return data, engine
+
+
+@timed("train", chapter)
+def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
+    recipe = Recipe(**run.recipe)
+    shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
+    keeper = RunKeeper(run.path, str(gathering(shop)), run.sign)
+    if recipe.start is not None:
+        turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
+    else:
+        network = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)[0]
+        graph = trace(network, data.example())
+        collector = gathered_while_training(recipe.criterion, graph)
+        how = transfer_recipe(
+            network, pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment
+        )
+        rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
+        fitted = transfer(
+            network, data, epochs=recipe.train_epochs, rate=rate, engine=engine, seed=recipe.seed, progress=watch.progress,
+            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
+            collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            lowered=lambda lower: _lowered(run, lower, keeper, watch),
+        )  # fmt: skip
+        turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
+    _keep(run, turn, watch)
+    keeper.forget()
+    if recipe.start is not None:
+        source = origin.open_start(run)
+        inherit_rate(run, source)
+        run.share_network(source)
+
+
+def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
+    """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the one before, to the same result."""
+    keeper.forget()
+    run.write(RATE, rate.to_json())
+    watch.tell(rate.sentence())
+
+
+def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
+    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
+    source = origin.open_start(run)
+    best = source.best().index
+    chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
+    if checkpoint.plan.keep:
+        origin.keep_first(run, source)
+        first = _measured_first(run, replace(shop, first=None), rule)
+        chain = replace(chain, first=first, weights=distributed.by_first(file_digest)(run.first_file()))
+    run.write("chain.json", chain.to_json())
+    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
+    if chain.first is not None:
+        sources = [sample.source for sample in shop.data.val.samples]
+        keeps, said = rule.judged(chain.first, turn.step, sources)
+        if not keeps:
+            log.warning("the start breaks the rule already: %s", said)
+    return turn
+
+
+def _measured_first(run: Run, shop: Workshop, rule: Rule) -> Step:
+    """The first network of the chain on this run's validation pictures (and on the device that steers)."""
+    network = run.load_first()
+    step = baseline(replace(shop, device=None), network, rule).step
+    if shop.device is None:
+        return step
+    return replace(step, latency_ms=distributed.from_first(shop.device.measure(network, shop.data.example())))
+
+
+def _first(run: Run) -> Step | None:
+    """The first network of the run's chain, where that is not its step 0."""
+    chain = run.chain()
+    return None if chain is None else chain.first
+
+
+def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
+    finetune = transfer_recipe(
+        rebuild(recipe.model, data.classes), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
+        batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
+    )  # fmt: skip
+    finetune = replace(finetune, called="finetune_lr", distill=recipe.distill if teacher is not None else 0.0)
+    schedule = recipe.schedule_epochs or recipe.train_epochs
+    if recipe.rewind and schedule > recipe.epochs:
+        finetune = replace(finetune, start=1 - recipe.epochs / schedule)
+    return Workshop(
+        data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress,
+        limits=Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap), extra_rounds=recipe.extra_rounds,
+        ranking=Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac),
+        aids=Aids(recipe.compensate, regularise=recipe.regularise, strength=recipe.strength, teacher=teacher),
+    )  # fmt: skip
+
+
+def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
+    """The device that steers, if one does: what was measured of it when the run began is kept in the run."""
+    recipe = Recipe(**run.recipe)
+    if recipe.device is None:
+        return None
+    steering = run.read_as("latency.json", Steering.from_json)
+    if steering is None:
+        if watch.progress is not None:
+            watch.progress(0, 1, f"timing layers on {recipe.device}")
+        network = origin.open_start(run).load() if recipe.start else rebuild(recipe.model, data.classes, seed=recipe.seed)
+        with span("device"):
+            found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
+        run.write("latency.json", found := distributed.from_first(found))
+        steering = Steering.from_json(found)
+    return steering
+
+
+def _timer(recipe: Recipe) -> Timer:
+    assert recipe.device is not None
+    return Timer(recipe.device, recipe.runtime, recipe.device_threads)
+
+
+@timed("controls", chapter)
+def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
+    """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
+    recipe, best, chain = Recipe(**run.recipe), run.best().index, run.chain()
+    found: dict[str, nn.Module] = {}
+    for name in recipe.control:
+        network = rebuild(recipe.model, data.classes, seed=recipe.seed + 1)
+        file, records = _control_file(run, name), run.read("controls.json") or {}
+        if name in records:
+            found[name] = restore_network(network, control_file(run, name))
+            continue
+        steps = [step for step in run.steps()[: best + 1] if step.accepted and step.index]
+        seed = 20_000 * (recipe.seed + 1) + len(found)
+        if name == "scratch":
+            epochs = _epochs(run)
+            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
+            plan = run.plan(best)
+            fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
+        elif steps:
+            # From the first network on, over the removals of the runs before this one as well.
+            plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
+            plans += [(run.plan(step.index), step.rounds * recipe.epochs) for step in steps]
+            epochs = sum(count for _, count in plans)
+            fitted = random(
+                run.load_first(), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+            )
+        else:
+            continue  # nothing was pruned
+        assert fitted.val is not None
+        file.parent.mkdir(exist_ok=True)
+        digest = _keep_control(fitted.net, file)
+        about = {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json(), "sha256": digest}
+        run.write("controls.json", {**records, name: about})
+        found[name] = fitted.net
+    return found
+
+
+@distributed.by_first
+def _keep_control(network: nn.Module, file: Path) -> str:
+    """Write a control's network; gives the file's SHA-256."""
+    with written(file) as temporary:
+        save_network(network, temporary)
+        return file_digest(temporary)
+
+
+def control_file(run: Run, name: str) -> Path:
+    """The weights of a control, which are what was written; RunError where they are not."""
+    file, about = _control_file(run, name), (run.read("controls.json") or {}).get(name, {})
+    try:
+        if "sha256" in about and file.exists():
+            check(file, {file.name: about["sha256"]})
+    except Broken as error:
+        remedy = f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume makes the controls again"
+        raise RunError(f"damaged, or of another run: {error}", where=file, remedy=remedy) from None
+    return file
+
+
+def _control_file(run: Run, name: str) -> Path:
+    return run.path / "controls" / f"{name}.safetensors"
+
+
+def _epochs(run: Run) -> int:
+    """How many epochs the best network of a run has seen, in the runs that it began from as well."""
+    recipe, chain = Recipe(**run.recipe), run.chain()
+    before = recipe.train_epochs if chain is None else chain.epochs
+    if chain is None and recipe.start:  # begun by an older prunedge
+        before = _epochs(origin.open_start(run))
+    return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
+
+
+def _keep(run: Run, turn: Turn, watch: Watch) -> None:
+    run.commit(turn)
+    if watch.on_step is not None:
+        watch.on_step(turn.step)
+
+
+def _referred(run: Run, reference: Reference) -> nn.Module:
+    return run.load(0) if reference.tested == "start" or run.is_of_unknown_origin() else run.load_first()
+
+
+@timed("test", chapter)
+def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The networks, and the controls, on the test split: the one time that it is looked at, unless an ended run went on."""
+    networks = {reference.tested: _referred(run, reference) for reference in run.references()}
+    found = on_test({**networks, "best": run.load()}, data, engine)
+    tested = {name: metrics_of(*predict(network.eval(), data.test, engine)) for name, network in controls.items()}
+    return {**found, "controls": tested, "looks_before": run.looks_before()}

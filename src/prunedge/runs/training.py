@@ -1,0 +1,78 @@
+"""How a run was taught: its learning rate, found once and kept for the runs that go on from it, and whether it learned anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from prunedge.utils import distributed
+from prunedge.utils.advice import option
+from prunedge.data import Dataset
+from prunedge.errors import TrainError
+from prunedge.pruning.loop import Step
+from prunedge.config import Recipe
+from prunedge.runs.run import Run
+from prunedge.train import Engine, FitRecipe, Rate, transfer_rate
+from prunedge.train.fit import Progress
+from prunedge.train.collapse import Taught, told_of_one_class
+
+NAME = "lr.json"
+
+
+def kept_rate(run: Run) -> Rate | None:
+    """The rate that the run's network was trained with; None before it is known, and in runs of 0.1."""
+    return run.read_as(NAME, Rate.from_json)
+
+
+def rate_of(
+    run: Run, network: nn.Module, data: Dataset, how: FitRecipe, engine: Engine, *, progress: Progress | None, tell: Callable[[str], None]
+) -> Rate:
+    """The rate for training `network`: the user's, the one that was found before the run was cut off, or one that is found now."""
+    if (kept := kept_rate(run)) is not None:
+        return kept
+    recipe = Recipe(**run.recipe)
+    if recipe.lr is not None:
+        rate = Rate(recipe.lr, "as it was asked for")
+    elif not recipe.train_epochs:
+        rate = Rate(how.lr, "the usual one, since nothing was trained")
+    else:
+        pretrained = recipe.weights != "none"
+        found = transfer_rate(network, data, how, pretrained=pretrained, engine=engine, seed=recipe.seed, progress=progress)
+        rate = distributed.from_first(found)
+    run.write(NAME, rate.to_json())
+    tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
+    return rate
+
+
+def inherit_rate(run: Run, source: Run) -> None:
+    """Keep the rate of the run that this one goes on from, where that knows it."""
+    if (rate := kept_rate(source)) is not None:
+        run.write(NAME, rate.to_json())
+
+
+def with_rate(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe whose fine-tuning goes by the rate that the network was trained with, unless it names one itself.
+
+    What a pretrained network bears in the first training it bears afterwards; a network that learned from these pictures alone has no older
+    knowledge that bold steps could spoil.
+    """
+    rate = kept_rate(run)
+    if recipe.finetune_lr is not None or rate is None:
+        return recipe
+    return recipe.model_copy(update={"finetune_lr": rate.lr})
+
+
+def taught(run: Run, elsewhere: str | None = None) -> Taught:
+    """How a run's network was taught; `elsewhere` names the run where it is another that goes on from it."""
+    rate, recipe = kept_rate(run), run.recipe
+    epochs = recipe["schedule_epochs"] if recipe["start"] else recipe["train_epochs"]
+    fell = bool(rate and rate.silenced)
+    return Taught(epochs, recipe["weights"] != "none", rate.lr if rate else None, elsewhere or recipe["start"], fell)
+
+
+def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:
+    """Raise TrainError where the network of a step answers one class whatever it sees: its channels tell nothing of the task."""
+    if step.only is not None:
+        told, _, remedy = told_of_one_class(classes[step.only], how).partition(": ")
+        raise TrainError(told, remedy=remedy)

@@ -1,0 +1,114 @@
+"""The Ray engine: each trial is a task with its resources, on this machine or on a cluster whose nodes share the study's folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prunedge.errors import ExtraMissing, PrunedgeError
+from prunedge.study.engines.local import Failures
+from prunedge.study.grid import Start, Trial
+from prunedge.study.store import Book, Busy, open_book
+
+RETRIES = 3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
+_PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared disk
+
+Told = Callable[[str], None]
+
+
+def run_ray(book: Book, *, address: str | None, workers: int | None, threads: int, gpus: float, told: Told) -> None:
+    """Do all that is left of the study on Ray; `told` hears how each trial ends.
+
+    `address` is that of a running cluster (`auto` finds it), None starts one on this machine for `workers` trials at a time (a running
+    cluster has its own number: PrunedgeError). A trial's task takes its start's task as its argument: Ray runs it when, and not before, the
+    starting network is there. Each asks for `threads` CPUs and `gpus` of a GPU.
+    """
+    if address is not None and workers is not None:
+        raise PrunedgeError("--workers and --address exclude each other", remedy="a running cluster runs what its own resources allow")
+    try:
+        import ray
+    except ImportError:
+        raise ExtraMissing("the Ray engine needs ray", remedy="pip install 'prunedge[ray]'") from None
+    # Ray's workers import prunedge from where this process did.
+    path = os.pathsep.join(filter(None, (_home(), os.environ.get("PYTHONPATH"))))
+    environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}}
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            _knock(address)
+            ray.init(
+                address=address, num_cpus=workers * threads if workers is not None else None, runtime_env=environment, log_to_driver=False,
+                logging_level=logging.ERROR, include_dashboard=False,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise PrunedgeError(f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`") from None
+    try:
+        task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_perform)
+        starts = {start.name: task.remote(book.address, start.name, threads) for start in book.starts}
+        names: dict[Any, str] = {ref: name for name, ref in starts.items()}
+        for trial in book.trials:
+            if not book.is_done(trial):
+                names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = trial.name
+        waiting, said = list(names), Failures()
+        while waiting:
+            ended, waiting = ray.wait(waiting, num_returns=1)
+            _tell(book, names[ended[0]], ended[0], told, said)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray waits for minutes for a cluster that nobody answers for; OSError when that is so."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _tell(book: Book, name: str, reference: Any, told: Told, said: Failures) -> None:
+    import ray
+
+    try:
+        error = ray.get(reference)
+    except ray.exceptions.RayError as lost:
+        error = f"its worker was lost {RETRIES + 1} times: {type(lost).__name__}"
+        book.fail(book.find(name), error)
+    if error:
+        told(said.of(name, error))
+    elif isinstance(book.find(name), Trial):
+        told(f"{name}: done")
+
+
+def _perform(address: str, name: str, threads: int, start: str | None = None) -> str | None:
+    """In a worker: do the work; None when it is done, or what is wrong. `start` is what the starting network's task gave."""
+    import torch
+
+    torch.set_num_threads(threads)
+    book = open_book(address)
+    work: Start | Trial = book.find(name)
+    if start is not None:
+        error = f"its starting network failed: {start}"
+        book.fail(work, error)
+        return error
+    begun = time.monotonic()
+    while True:
+        try:
+            book.perform(work)
+            return None
+        except Busy as busy:
+            if time.monotonic() - begun > _PATIENCE:
+                return str(busy)
+            time.sleep(1.0)
+        except PrunedgeError as problem:
+            return str(problem)
+
+
+def _home() -> str:
+    import prunedge
+
+    return str(Path(prunedge.__file__).parents[1])

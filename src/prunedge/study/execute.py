@@ -1,0 +1,89 @@
+"""Do all that is left of a study on an engine, and write its table."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from prunedge.errors import PrunedgeError
+from prunedge.study.engines.local import divided, run_local
+from prunedge.study.results import Row, collect, write_table
+from prunedge.study.store import Book, Counts
+from prunedge.utils.files import clear_below, held
+from prunedge.utils.machine import require_memory
+
+LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store that answers slowly
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this machine).
+
+    `workers` trials at a time (local), `threads` for each, and with Ray a fraction of a GPU for each.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("threads", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):
+                raise PrunedgeError(f"{name} of {value}", where=f"--{name}", remedy=f"give at least {least}")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a study goes: `told` of each end, `looked` of the counts every few seconds."""
+
+    told: Callable[[str], None]
+    looked: Callable[[Counts], None] | None = None
+
+
+def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
+    """Do what is left; gives how it stands in the end, and the table, which is written also when it is cut off."""
+    with held(book.path, "study"):
+        clear_below(book.path)
+        return _run(book, engine, watch)
+
+
+def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
+    stop = threading.Event()
+    workers, threads = divided(engine.workers, engine.threads)
+    at_a_time = workers if engine.name == "local" else None  # a cluster's workers are counted as they run
+
+    def look() -> None:
+        while not stop.wait(LOOK if book.remote is None else LOOK_FAR):
+            # What can't be read now is looked at again, and told in the end.
+            with suppress(PrunedgeError, OSError):
+                if watch.looked is not None:
+                    watch.looked(book.counts(at_a_time))
+
+    require_memory(1)
+    thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
+    thread.start()
+    try:
+        if engine.name == "ray":
+            from prunedge.study.engines.ray import run_ray
+
+            # A running cluster has its own number of workers.
+            asked = engine.workers if engine.address else workers
+            run_ray(book, address=engine.address, workers=asked, threads=threads, gpus=engine.gpus, told=watch.told)
+        else:
+            run_local(book, workers=workers, threads=threads, told=watch.told)
+    finally:
+        stop.set()
+        thread.join()
+        if book.remote:
+            book.remote.pull_records()
+        rows = collect(book)
+        for file in write_table(book, rows):
+            if book.remote:
+                book.remote.push(file.name)
+    return book.counts(at_a_time), rows

@@ -1,0 +1,96 @@
+"""All steps of all trials as one table: study.parquet and study.csv, which pandas, polars and DuckDB read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunedge.errors import PrunedgeError
+from prunedge.runs.run import Run, open_run
+from prunedge.study.grid import OURS, Trial, data_name
+from prunedge.study.store import Book
+from prunedge.utils.files import write_text, written
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+def collect(book: Book) -> list[Row]:
+    """One row for each step of each trial that has any, in the grid's order; trials that are not done have `is_done` false.
+
+    Each row has the trial's recipe, the step's figures (as in the run's history), and those of the trial's end: the step that was
+    handed over (`best`), why it stopped, the test split's metrics of the unpruned and the best network and of the controls (None before
+    the end), and of a bench if there was one.
+    """
+    rows = [row for trial in book.trials for row in _rows(book, trial)]
+    old = {row["trial"] for row in rows if row["index"] and not row["scored"]}
+    if old and len({row["criterion"] for row in rows}) > 1:
+        log.warning(
+            "%d trials are of prunedge 0.1, whose first steps took the scores of the starting network's training whatever the "
+            "criterion: they don't compare criteria; do them again in a new folder (%s is one)", len(old), min(old),
+        )  # fmt: skip
+    return rows
+
+
+def write_table(book: Book, rows: list[Row]) -> tuple[Path, ...]:
+    """Write study.csv, and study.parquet where pyarrow is installed; gives what was written."""
+    write_text(book.path / "study.csv", to_csv(rows))
+    return (book.path / "study.csv", _parquet(book.path / "study.parquet", _flat(rows)))
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as CSV; what a cell can't hold (the channels of each layer) is JSON in it."""
+    flat = _flat(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [{key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in row.items()} for row in rows]
+
+
+def _parquet(file: Path, rows: list[Row]) -> Path:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise PrunedgeError("study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'") from None
+    with written(file) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+    return file
+
+
+def _rows(book: Book, trial: Trial) -> list[Row]:
+    folder = book.folder(trial)
+    if not (folder / "history.jsonl").exists():
+        return []
+    run = open_run(folder)
+    end = _end(run)
+    recipe = {key: value for key, value in trial.values.items() if key not in OURS}
+    about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(recipe["data"]), **recipe}
+    # The recipe's step is a share, the history's are numbered by `index`.
+    return [{**about, **step.to_json(), **end, "is_best": step.index == end["best"]} for step in run.steps()]
+
+
+def _end(run: Run) -> Row:
+    test, stop, bench, metric = run.test() or {}, run.stopped(), run.read("bench.json") or {}, run.recipe["metric"]
+    controls = test.get("controls") or {}
+    found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
+    for name in ("baseline", "best"):
+        found[f"test_{name}"] = test[name][metric] if test else None
+        found[f"test_accuracy_{name}"] = test[name]["accuracy"] if test else None
+    found["test_pictures"] = test["best"]["n"] if test else None
+    for name in ("scratch", "random"):
+        found[f"test_control_{name}"] = controls.get(name, {}).get(metric)
+    times = [one["latency_ms"]["median"] for one in bench.get("bundles", [])]
+    found["latency_ms_baseline"], found["latency_ms_best"] = (times[0], times[1]) if len(times) > 1 else (None, None)
+    return found

@@ -1,0 +1,84 @@
+"""Whether each value of a grid is one that there is: better said before the first trial than by every trial that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prunedge.config import Recipe
+from prunedge.data.listing import list_data
+from prunedge.data.paths import is_url
+from prunedge.errors import MachineError, PrunedgeError
+from prunedge.importance import find
+from prunedge.latency import Timer
+from prunedge.models import refuse_unknown
+from prunedge.study.grid import Grid, trials
+from prunedge.train.engine import NAMES
+from prunedge.utils import trust
+from prunedge.utils.advice import option
+
+
+def check(grid: Grid, *, here: bool = True) -> None:
+    """Raise PrunedgeError that names every value of the grid that no trial could be run with.
+
+    Pictures that can't be listed, networks, weights and criteria that nobody knows, precisions and devices. Where trials run on other
+    machines (`here` is false), files and the user's own modules are theirs to find.
+    """
+    recipes = [trial.recipe for trial in trials(grid)]
+    faults = [
+        *_of("data", {one.data for one in recipes if here and not is_url(one.data)}, list_data),
+        *_of("model", {one.model for one in recipes if here or ":" not in one.model}, _network),
+        *_weights(recipes, here),
+        *_of("criterion", {one.criterion for one in recipes if here or ":" not in one.criterion}, _criterion),
+        *_of("precision", {one.precision for one in recipes}, _precision),
+        *_of("device", {one.device for one in recipes if one.device is not None}, Timer),
+    ]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise PrunedgeError(f"{len(faults)} values of the grid are none: {'; '.join(map(str, faults))}", remedy="mend these")
+
+
+def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[PrunedgeError]:
+    """What is wrong with the values of a key."""
+    faults = []
+    for value in sorted(values):
+        try:
+            use(value)
+        except MachineError:
+            raise
+        except PrunedgeError as error:
+            where = error.where if error.where is not None else option(key, value)
+            faults.append(type(error)(error.what, where=where, remedy=error.remedy))
+    return faults
+
+
+def _weights(recipes: Iterable[Recipe], here: bool) -> list[PrunedgeError]:
+    """Weights are those of a network; what is wrong with a file is said once for all networks."""
+    found: dict[str, PrunedgeError] = {}
+    for model, weights in sorted({(one.model, one.weights) for one in recipes}):
+        if not here and weights != "imagenet":
+            continue
+        try:
+            refuse_unknown(model, weights)
+        except MachineError:
+            raise
+        except PrunedgeError as error:
+            # An unknown network was told already.
+            if not _of("model", [model], _network):
+                found.setdefault(error.what, error)
+    return list(found.values())
+
+
+def _network(name: str) -> None:
+    trust.give(name)  # the grid names it, which the user gave
+    refuse_unknown(name, "none")
+
+
+def _criterion(name: str) -> None:
+    trust.give(name)
+    find(name)
+
+
+def _precision(name: str) -> None:
+    if name != "auto" and name not in NAMES:
+        raise PrunedgeError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")

@@ -1,0 +1,1 @@
+"""Channels removed from a model, with the proof that nothing else changed."""

@@ -1,0 +1,131 @@
+"""What a device tells of itself, on file trees like those of real ones."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from prunedge.edge import Contestant, open_bundle, runtimes
+from prunedge.edge.bench import worker
+from prunedge.edge.bench.hardware import device, metered, processor, state
+from prunedge.edge.bench.measure import Limits, bench
+from prunedge.edge.targets import TARGETS
+from prunedge.errors import BundleError
+
+
+def put(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_raspberry_pi(tmp_path: Path) -> None:
+    root = put(
+        tmp_path,
+        {
+            "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
+            "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32\n",
+            "proc/meminfo": "MemTotal:        3884364 kB\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1500000\n",
+            "sys/class/thermal/thermal_zone0/temp": "81234\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "20002\n",
+        },
+    )
+    assert processor(root) == "Raspberry Pi 4 Model B Rev 1.4"
+    found = device(root)
+    assert found["features"] == ["asimd"] and found["governor"] == "ondemand" and found["memory_mb"] == 3978
+    assert state(root) == {"celsius": 81.234, "mhz": 1500.0, "throttled": 1.0}
+
+
+def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+    assert state(tmp_path) == {} and "governor" not in device(tmp_path)
+    with metered(tmp_path) as energy:
+        pass
+    assert energy.joules is None and energy.source is None
+
+
+def test_rapl_counts_packages_once_and_begins_anew(tmp_path: Path) -> None:
+    zone = "sys/class/powercap/intel-rapl:0"
+    root = put(
+        tmp_path,
+        {
+            f"{zone}/name": "package-0\n", f"{zone}/energy_uj": "999000000\n", f"{zone}/max_energy_range_uj": "999999999\n",
+            "sys/class/powercap/intel-rapl:0:0/name": "core\n", "sys/class/powercap/intel-rapl:0:0/energy_uj": "5\n",
+            "sys/class/powercap/intel-rapl:0:0/max_energy_range_uj": "999999999\n",
+        },
+    )  # fmt: skip
+    with metered(root) as energy:
+        (root / zone / "energy_uj").write_text("2000000\n")
+    assert energy.joules == pytest.approx(3.0) and energy.source == "RAPL, whole package"
+
+
+@pytest.mark.parametrize("kind", ["hwmon", "iio"])
+def test_a_jetsons_power_is_its_input_over_time(tmp_path: Path, kind: str) -> None:
+    if kind == "hwmon":
+        base = "sys/class/hwmon/hwmon3"
+        files = {
+            f"{base}/in1_label": "VDD_IN\n",
+            f"{base}/power1_input": "5000\n",
+            f"{base}/in2_label": "VDD_GPU\n",
+            f"{base}/power2_input": "900\n",
+        }
+    else:
+        base = "sys/bus/i2c/drivers/ina3221x/1-0040/iio:device0"
+        files = {
+            f"{base}/rail_name_0": "VDD_IN\n",
+            f"{base}/in_power0_input": "5000\n",
+            f"{base}/rail_name_1": "GPU\n",
+            f"{base}/in_power1_input": "9\n",
+        }
+    root = put(tmp_path, files)
+    began = time.perf_counter()
+    with metered(root) as energy:
+        time.sleep(0.2)
+    took = time.perf_counter() - began
+    assert energy.joules is not None and 5.0 * 0.2 <= energy.joules <= 5.0 * took
+    assert not [one for one in threading.enumerate() if one.name == "prunedge-energy"]
+
+
+def test_memory_is_the_workers_and_not_its_parents(bundle: Path) -> None:
+    held = bytearray(900_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert bench([Contestant(open_bundle(bundle))], patches=2).bundles[0]["peak_rss_mb"] < 500
+    assert len(held)
+
+
+def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -> None:
+    opened = Contestant(open_bundle(bundle))
+    assert bench([opened], patches=2, limits=Limits(cpus=1)).limits == {"cpus": 1}
+    with pytest.raises(BundleError, match="100000 processors of"):
+        bench([opened], patches=2, limits=Limits(cpus=100000))
+    assert bench([opened], patches=2, limits=Limits(memory_mb=2000)).bundles[0]["seconds_total"] > 0
+    with pytest.raises(BundleError, match="memory"):
+        bench([opened], patches=2, batches=[4000], limits=Limits(memory_mb=90))
+
+
+def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The profile of a runtime is a file, for which there may be no room."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/profile.json")
+
+    orders = {"bundle": str(bundle), "target": None, "threads": 1, "largest": 1, "pool": None, "cpus": None, "memory_mb": None}
+    monkeypatch.setattr(sys, "argv", ["worker", json.dumps(orders)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"what": "profile", "batch": 1, "batches": 1})))
+    monkeypatch.setattr(runtimes.runtime_of(TARGETS["onnx"]), "layers", full)
+    monkeypatch.setattr(worker, "limit_memory_to_machine", lambda: None)
+    worker.main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["error"] == ["No space left on device", "/tmp/profile.json", "free space there, or choose another place"]
+    assert said["is_machines"] is True

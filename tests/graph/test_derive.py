@@ -1,0 +1,97 @@
+"""The graph that is followed through a surgery is the one that tracing the smaller network finds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from prunedge.graph import ChannelGraph, follow, trace
+from prunedge.graph.channels import Read
+from prunedge.graph.plan import Plan
+from prunedge.pruning.select import random_plan
+from prunedge.surgery.slicing import operate
+from tests.networks import randomise
+
+EXAMPLE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def read_there(one: Read) -> tuple[object, ...]:
+    return one.module, one.site, one.aside, [(dim, x.names, x.number.tolist(), x.channel.tolist(), axis) for dim, x, axis in one.sizes]
+
+
+def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
+    """Two graphs are equal in everything, in the same order."""
+    assert [group.name for group in found.groups] == [group.name for group in wanted.groups]
+    for ours, theirs in zip(found.groups, wanted.groups, strict=True):
+        assert (ours.size, ours.positions) == (theirs.size, theirs.positions)
+        assert [(one.tensor, one.dim, one.role) for one in ours.slices] == [(one.tensor, one.dim, one.role) for one in theirs.slices]
+        for one, other in zip(ours.slices, theirs.slices, strict=True):
+            assert np.array_equal(one.indices, other.indices) and one.indices.dtype == other.indices.dtype
+    assert [read_there(one) for one in found.reads] == [read_there(one) for one in wanted.reads]
+    for field in fields(ChannelGraph):
+        if field.name not in ("groups", "example", "statistics", "reshapes", "resizes", "reads"):
+            assert getattr(found, field.name) == getattr(wanted, field.name), field.name
+
+
+NAMES = (
+    "resnet18", "vgg11_bn", "vgg11", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "googlenet", "squeezenet1_1", "regnet_y_400mf",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_followed_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = randomise(torchvision.models.get_model(name, num_classes=3))
+    graph = trace(network, EXAMPLE)
+    for seed in range(2):  # twice: what is followed can be followed again
+        surgery = operate(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed)))
+        wanted = trace(surgery.network, EXAMPLE)
+        if graph.regular:
+            with monkeypatch.context() as patched:
+                patched.setattr(sys.modules["prunedge.graph.derive"], "trace", lambda *_: pytest.fail("traced"))
+                graph = follow(graph, surgery.plan, surgery.network)
+        else:
+            graph = follow(graph, surgery.plan, surgery.network)
+        assert_same(graph, wanted)
+        network = surgery.network
+    assert graph.regular == (name != "regnet_y_400mf")
+
+
+def test_what_treats_its_channels_by_their_number_is_traced_anew() -> None:
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=4)
+            self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.second(self.first(x)).mean((2, 3))))
+
+    network = Grouped()
+    graph = trace(network, EXAMPLE)
+    assert not graph.regular
+    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+    assert surgery.plan.keep
+    assert_same(follow(graph, surgery.plan, surgery.network), trace(surgery.network, EXAMPLE))
+
+
+def test_a_single_channel_is_no_group_any_more() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    graph = trace(network, EXAMPLE)
+    assert graph.regular
+    surgery = operate(network, graph, Plan({"0": (2,)}))
+    found = follow(graph, surgery.plan, surgery.network)
+    assert [group.name for group in found.groups] == ["2"]
+    assert_same(found, trace(surgery.network, EXAMPLE))
+
+
+def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    graph = trace(network, EXAMPLE)
+    surgery = operate(network, graph, Plan({"0": (0, 1, 2)}))
+    assert_same(follow(graph, Plan({"0": (0, 1)}), surgery.network), trace(surgery.network, EXAMPLE))

@@ -1,0 +1,279 @@
+"""The loop's decisions, and whole loops on tiny pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from prunedge import data as pictures
+from prunedge.errors import PrunedgeError
+from prunedge.graph import ChannelGraph, trace
+from prunedge.graph.channels import Keeps
+from prunedge.pruning.loop import COLLAPSED, Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
+from prunedge.pruning.select import Limits
+from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
+from prunedge.train.bootstrap import packed
+from tests.importance.folded import SharedTable
+from tests.networks import Plain, Residual, randomise
+
+RULE = Rule(max_drop=3.0, step=0.4)
+START = Step(
+    index=0, removed=0, channels=100, accepted=True, reason="", fraction_asked=0.0, fraction_removed=0.0, accuracy_before=0.9,
+    accuracy_after=0.9, metric_before=0.9, metric_after=0.9, macs=1000, params=1000, size_mb=1.0, seconds_rank=0.0,
+    seconds_surgery=0.0, seconds_finetune=0.0, seconds_evaluate=0.0, kept={}, original={},
+)  # fmt: skip
+
+
+def history(*outcomes: bool, macs: int = 500) -> list[Step]:
+    later = [replace(START, index=i, accepted=good, macs=macs, params=macs) for i, good in enumerate(outcomes, 1)]
+    return [START, *later]
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule", "move"),
+    [
+        (history(), RULE, Go(0.4)),
+        (history(True, True), RULE, Go(0.4)),
+        (history(True, False), RULE, Go(0.2)),
+        (history(False, True, False, True), RULE, Go(0.1)),
+        (history(True, False, False, False), RULE, Go(0.05)),
+        (history(True), replace(RULE, target_macs=0.5), Stop("target reached: 50.0% of the MACs", 1)),
+        (history(True), replace(RULE, target_macs=0.4), Go(0.4)),
+        (history(False), replace(RULE, target_macs=0.5), Go(0.2)),  # what broke the rule reaches no target
+        (history(True, True), replace(RULE, target_params=0.6), Stop("target reached: 50.0% of the parameters", 2)),
+        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (max_steps=)", 1)),
+    ],
+)
+def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
+    assert decide(steps, rule) == move
+
+
+def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
+    stop = decide(history(True, False, False, True, False, False), RULE)
+    assert isinstance(stop, Stop) and stop.keep == 4 and "5.00%" in stop.reason
+
+
+def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
+    generous, collapsed = Rule(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
+    keeps, said = generous.judged(START, collapsed, [])
+    assert not keeps and COLLAPSED in said
+    # So does one that confidence would let pass, and the same as a training's metrics.
+    metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
+    assert not generous.judged(START, metrics, [])[0]
+    assert generous.judged(replace(START, only=1), collapsed, [])[0]
+    assert generous.judged(START, collapsed, [], replace(START, only=0))[0]
+
+
+def test_a_search_that_ends_in_one_answer_says_so() -> None:
+    broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
+    stop = decide([START, *broken], Rule(max_drop=100.0, step=0.4))
+    assert isinstance(stop, Stop) and COLLAPSED in stop.reason and "drops" not in stop.reason
+
+
+def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
+    import prunedge.pruning.loop
+
+    fit = prunedge.pruning.loop.fit
+
+    def silencing(net: nn.Module, train: object, **how: object) -> object:
+        fitted = fit(net, train, **{**how, "epochs": 0})
+        with torch.no_grad():
+            net.head.weight.zero_()
+            net.head.bias.copy_(torch.arange(len(net.head.bias)))
+        return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
+
+    monkeypatch.setattr(prunedge.pruning.loop, "fit", silencing)
+    network = randomise(Residual()).eval()
+    with torch.no_grad():  # so that half of the pictures get each answer
+        logits = torch.cat([network(pictures) for pictures, _ in data.val.batches(4)])
+        network.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    rules = {"step": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
+    assert steps[0].only is None
+    assert steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
+    from tests.tiny_pictures import write_tiny
+
+    root = write_tiny(tmp_path_factory.mktemp("pictures"))
+    return pictures.load(root, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictures.Dataset) -> None:
+    network = randomise(Residual())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = list(
+        prune(network, data, step=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
+    )
+    assert [step.index for step, _ in found] == [0, 1, 2, 3]
+    for (earlier, _), (step, small) in pairwise(found):
+        assert step.accepted and step.channels == earlier.channels - step.removed and step.macs < earlier.macs
+        assert step.params == sum(p.numel() for p in small.parameters())
+        assert step.kept["a"] == small.a.out_channels
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
+    right = [True] * 90 + [False] * 10
+    start = replace(START, metric_after=0.9, correct=packed(right))
+    for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
+        after = _metrics([False] * wrong_now + right[wrong_now:])
+        rule = Rule(max_drop=3.0, confidence=0.95)
+        assert replace(rule, confidence=None).judged(start, after, [None] * 100)[0] is plain
+        keeps, said = rule.judged(start, after, [None] * 100)
+        assert keeps is sure and "95% confidence" in said
+
+
+def _metrics(correct: list[bool]) -> Metrics:
+    share = sum(correct) / len(correct)
+    return Metrics(0.1, share, share, None, ((0, 0), (0, 0)), len(correct), packed(correct))
+
+
+def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
+    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step": 0.5}
+
+    def steps(**targets: float) -> list[Step]:
+        return [step for step, _ in prune(randomise(Residual()), data, criterion="random", **rules, **targets)]
+
+    whole, freely = steps(max_steps=1)
+    for name in ("macs", "params"):
+        least = getattr(freely, name) / getattr(whole, name)
+        target = (least + 1) / 2
+        found = steps(**{f"target_{name}": target})
+        assert len(found) == 2 and least < getattr(found[1], name) / getattr(whole, name) <= target
+
+
+def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
+    rule = Rule(max_drop=0.0, step=0.4)
+    start = baseline(shop, randomise(Residual()), rule)
+    perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
+    stops: list[Stop] = []
+    made = list(turns(shop, rule, (perfect,), start.checkpoint, stopped=stops.append))
+    assert [turn.step.fraction_asked for turn in made] == pytest.approx([0.4, 0.2, 0.1, 0.05])
+    assert not any(turn.step.accepted for turn in made)
+    assert all(turn.step.channels + turn.step.removed == start.step.channels for turn in made)
+    assert stops[0].keep == 0
+
+
+def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
+    rule = Rule(max_drop=1000.0, step=0.9)
+    start = baseline(shop, randomise(Residual()), rule)
+    stops: list[Stop] = []
+    made = list(turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
+    assert min(made[-1].step.kept.values()) == 2
+    assert stops == [Stop("no channel is left that may be removed", made[-1].step.index)]
+
+
+def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data: pictures.Dataset) -> None:
+    network = randomise(Residual())
+    (_, _), (step, small) = prune(network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32"))
+    assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(("a", "down"), "the criterion bn-scale can't judge it")
+    assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
+
+
+def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
+    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"aids": Aids(regularise="bn-l1")}):
+        with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
+            list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
+
+
+def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dataset) -> None:
+    kept = []
+    for name in ("bn-scale", "weight-l2", "random"):
+        (_, _), (step, _) = prune(
+            randomise(Residual()), data, criterion=name, step=0.5, max_steps=1, max_drop=100, engine=make_engine("32")
+        )
+        assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24)) and not step.limited
+        assert min(step.kept.values()) >= 1
+        kept.append(tuple(step.kept.values()))
+    assert len(set(kept)) == 3
+
+
+def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
+    (_, _), (step, _) = prune(randomise(Residual()), data, limits=Limits(cap=0.5), **rules)
+    assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
+    assert step.limited.startswith("the limit limits=Limits(cap=0.5) decides in 3 of 3 groups: they lose all that it lets them")
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
+    assert warned == [f"step 1: {step.limited}"]
+    caplog.clear()
+    (_, _), (step, _) = prune(randomise(Residual()), data, **rules)
+    assert not step.limited and "the limit" not in caplog.text
+
+
+class Board:
+    """A device on which only the channels of `costly` groups take time, in steps of four."""
+
+    multiple = 4
+
+    def __init__(self, costly: str, slow: int = 0) -> None:
+        self.costly, self.slow, self.asked = costly, slow, 0
+
+    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        return {group.name: float(group.name == self.costly) for group in graph.groups}
+
+    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+        kept = dict(plan.keep) if plan else {}
+        return 0.5 * len(kept.get(self.costly, range(graph.group(self.costly).size)))
+
+    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+        self.asked += 1
+        if 1 < self.asked <= 1 + self.slow:
+            return 1e9
+        graph = trace(network, example)
+        return 2 * self.predict(network, graph)
+
+
+def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Stop]]:
+    rule = Rule(max_drop=1000.0, step=0.2, target_latency=more.get("target_latency"))
+    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0, device=board, limits=Limits(cap=0.9))
+    start = baseline(shop, randomise(Residual()), rule)
+    stops: list[Stop] = []
+    made = [turn.step for turn in turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]
+    return [start.step, *made], stops
+
+
+def test_a_device_steers_to_its_own_target(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    widest = max(graph.groups, key=lambda group: group.size)
+    steps, stops = device_loop(data, Board(widest.name), target_latency=widest.size * 0.5)
+    assert steps[0].latency_ms == widest.size and steps[0].predicted_ms == widest.size / 2
+    assert stops[0].reason == f"target reached: {steps[-1].latency_ms:.3g} ms on the device"
+    assert all(after.latency_ms < before.latency_ms for before, after in pairwise(steps))  # type: ignore[operator]
+    # The channels that cost nothing stay, and it stops in time.
+    layer = next(name for name, width in steps[0].kept.items() if width == widest.size and steps[-1].kept[name] < width)
+    assert steps[-1].kept[layer] % 4 == 0 and steps[-1].latency_ms == pytest.approx(widest.size / 2, abs=4)
+
+
+def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    widest = max(graph.groups, key=lambda group: group.size)
+    board = Board(widest.name, slow=2)
+    steps, _ = device_loop(data, board, target_latency=widest.size - 1)
+    assert board.asked == 4 and steps[1].removed > 0 and steps[1].latency_ms < steps[0].latency_ms  # type: ignore[operator]
+
+
+def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset) -> None:
+    graph = trace(randomise(Residual()), data.example())
+    steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
+    assert len(steps) == 1 and stops == [Stop("no channel is left that makes it faster on the device", 0)]
+
+
+def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    network = SharedTable()
+    network.head = nn.Linear(8, 2)
+    with caplog.at_level("INFO"):
+        found = list(
+            prune(network, data, step=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=FitRecipe(batch_size=8))
+        )
+    assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][0].channels < found[0][0].channels
+    assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text

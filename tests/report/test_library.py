@@ -1,0 +1,121 @@
+"""The library alone: from pictures to a trained and pruned network, a bundle and a page. README's own example is what runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import prunedge as pe
+from prunedge import data as pictures
+from prunedge.errors import ExportError, PrunedgeError, TrainError
+from prunedge.train import make_engine
+from tests.networks import Residual
+from tests.tiny_pictures import write_tiny
+
+README = Path(__file__).parents[2] / "README.md"
+# The example on pictures that take seconds: a smaller network of random weights, since the test downloads nothing.
+SMALLER = {
+    "size=224": "size=32",
+    '"resnet18"': '"tests.runs.test_run:small"',
+    'weights="imagenet"': 'weights="none"',
+    "epochs=10)": "epochs=5, batch_size=8, pretrained=False)",
+    "max_drop=3.0": 'max_drop=3.0, max_steps=3, finetune=pe.FitRecipe(batch_size=8), engine=pe.make_engine("32")',
+}
+MAJORITY = 0.5
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
+    return pictures.load(tiny_data, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def example() -> str:
+    """README's library example, as it stands there."""
+    (found,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    return str(found)
+
+
+def test_the_readmes_example_trains_prunes_exports_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = example()
+    for words, smaller in SMALLER.items():
+        assert words in code
+        code = code.replace(words, smaller)
+    write_tiny(tmp_path / "cracks", count=100)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), names)  # our own text
+    data = names["data"]
+    assert pe.evaluate(names["net"], data.test).accuracy >= MAJORITY + 0.4, "trained"
+    assert pe.evaluate(names["small"], data.test).accuracy >= MAJORITY + 0.4, "pruned once"
+    assert pe.evaluate(names["best"], data.test).accuracy >= MAJORITY + 0.35, "pruned to the rule, from the bundle"
+    steps = names["steps"]
+    best = [step for step in steps if step.accepted][-1]
+    assert best.index > 0 and best.macs < 0.7 * steps[0].macs
+    assert sum(parameter.numel() for parameter in names["best"].parameters()) == best.params
+    assert len(printed.getvalue().splitlines()) == 2 + len(steps)
+    page = (tmp_path / "cracks.html").read_text(encoding="utf-8")
+    assert "measured once" in page and "Right and wrong on the test split" in page and 'src="http' not in page
+    assert "--resume" not in page and "prunedge prune" not in page, "there is no run to go on with"
+    assert f"{steps[0].macs / best.macs:.1f} × less" in page
+
+
+def test_training_is_repeatable_and_tells_its_epochs(data: pictures.Dataset) -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = Residual()
+        result = pe.fit(net, data, epochs=2, pretrained=False, batch_size=8, seed=4, engine=make_engine("32"))
+        assert result.net is net and len(result.history) == 2 and result.val is not None
+        assert pe.evaluate(net, data.val).accuracy == result.val.accuracy
+        found.append(net.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_evaluating_leaves_the_network_as_it_was_and_takes_any_batches(data: pictures.Dataset) -> None:
+    net = Residual().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    whole = pe.evaluate(net, data.test)
+    again = pe.evaluate(net, [(inputs, labels) for inputs, labels in data.test.batches(3)])
+    assert (whole.confusion, whole.correct) == (again.confusion, again.correct) and whole.loss == pytest.approx(again.loss)
+    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert whole.n == len(data.test) and sum(map(sum, whole.confusion)) == whole.n
+    with pytest.raises(TrainError, match="no picture"):
+        pe.evaluate(net, [])
+    with pytest.raises(TrainError, match="labels from 5 to 5 for 2 classes"):
+        pe.evaluate(net, [(torch.zeros(1, 3, 16, 16), torch.tensor([5]))])
+
+
+def test_a_bundle_holds_the_network_that_was_given(data: pictures.Dataset, tmp_path: Path) -> None:
+    net = pe.build("tests.runs.test_run:small", 2, "none").eval()
+    plan = pe.Plan({"a": (0, 2, 3)})
+    small = pe.remove(net, pe.trace(net, data.example()), plan).eval()
+    bundle = pe.export_bundle(small, data, tmp_path / "b", model="tests.runs.test_run:small", plan=plan)
+    inputs = torch.randn(2, 3, 16, 16)
+    assert torch.equal(pe.load(tmp_path / "b")(inputs), small(inputs))
+    assert bundle.manifest.classes == ["crack", "sound"] and bundle.manifest.input_size == 16
+    assert bundle.manifest.params == sum(parameter.numel() for parameter in small.parameters())
+    assert bundle.manifest.metrics["validation"]["accuracy"] == pe.evaluate(small, data.val).accuracy
+    assert json.loads((tmp_path / "b" / "plan.json").read_text()) == {"a": [0, 2, 3]}
+    pe.export_bundle(small, data, tmp_path / "c", model="tests.runs.test_run:small")
+    assert not (tmp_path / "c" / "plan.json").exists(), "nobody has said what stayed"
+    with pytest.raises(ExportError, match="'resnet18' is another network"):
+        pe.export_bundle(small, data, tmp_path / "d", model="resnet18")
+    with pytest.raises(ExportError, match="not empty"):
+        pe.export_bundle(small, data, tmp_path / "b", model="tests.runs.test_run:small")
+
+
+def test_a_report_needs_steps_and_says_what_was_not_measured(data: pictures.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(PrunedgeError, match="no step to report"):
+        pe.write_report(tmp_path / "page.html", [], data)
+    steps = [step for step, _ in pe.prune(Residual(), data, max_steps=0, engine=make_engine("32"))]
+    page = pe.write_report(tmp_path / "page.html", steps, data).read_text(encoding="utf-8")
+    assert "The test split is measured once, when the run ends" in page

@@ -1,0 +1,92 @@
+"""A first training that is cut off goes on from its last epoch, to the very same network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunedge import data as pictures
+from prunedge.runs import checkpoint as module
+from prunedge.graph import trace
+from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.importance import gathered_while_training
+from prunedge.train import FitRecipe, FitResult, fit, make_engine
+from tests.networks import Residual, randomise
+
+
+class Cut(Exception):
+    """The machine goes off."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
+    from tests.tiny_pictures import write_tiny
+
+    return pictures.load(write_tiny(tmp_path_factory.mktemp("pictures")), size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def train(data: pictures.Dataset, folder: Path | None, cut: int | None = None) -> FitResult:
+    """Five epochs; `cut` ends it in the middle of that epoch."""
+    network = randomise(Residual())
+    collector = gathered_while_training("taylor", trace(network, data.example()))
+    keeper = RunKeeper(folder) if folder else None
+
+    def progress(done: int, total: int, what: str) -> None:
+        if cut is not None and done > total * (cut + 0.5) / 5:
+            raise Cut
+
+    return fit(
+        network, data.train, epochs=5, recipe=FitRecipe(lr=0.05, batch_size=8), engine=make_engine("32"), seed=3, val=data.val,
+        collector=collector, progress=progress, keeper=keeper,
+    )  # fmt: skip
+
+
+def same(one: FitResult, other: FitResult) -> None:
+    for (name, a), (_, b) in zip(one.net.state_dict().items(), other.net.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    assert one.best_epoch == other.best_epoch and one.val == other.val
+    assert [replace(epoch, seconds=0, seconds_evaluate=0) for epoch in one.history] == [
+        replace(epoch, seconds=0, seconds_evaluate=0) for epoch in other.history
+    ]
+    assert all(torch.equal(one.collected.values[name], values) for name, values in other.collected.values.items())
+    assert all(torch.equal(one.state[name][key], value) for name, held in other.state.items() for key, value in held.items())
+
+
+@pytest.mark.parametrize("cuts", [(1,), (2, 4), (1, 2, 3, 4)])
+def test_a_training_goes_on_to_the_same_end(
+    data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    for cut in cuts:
+        with pytest.raises(Cut):
+            train(data, tmp_path, cut)
+        kept = RunKeeper(tmp_path).kept()
+        assert kept is not None and kept.epochs == cut and len(kept.history) == cut
+    same(train(data, tmp_path), train(data, None))
+
+
+def test_scores_that_were_gathered_otherwise_are_left(data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    with pytest.raises(Cut):
+        train(data, tmp_path, 2)
+    same, other = RunKeeper(tmp_path).kept(), RunKeeper(tmp_path, "another criterion").kept()
+    assert same is not None and same.best.collected is not None
+    assert other is not None and other.best.collected is None and other.epochs == same.epochs == 2
+
+
+def test_what_was_written_short_ago_is_not_written_again(data: pictures.Dataset, tmp_path: Path) -> None:
+    train(data, tmp_path)
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file of tensors", None])
+def test_what_cannot_be_read_begins_anew(data: pictures.Dataset, tmp_path: Path, content: Any) -> None:
+    if content is not None:
+        (tmp_path / NAME).write_bytes(content)
+    assert RunKeeper(tmp_path).kept() is None
+    RunKeeper(tmp_path).forget()
+    assert not (tmp_path / NAME).exists()

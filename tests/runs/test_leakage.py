@@ -1,0 +1,101 @@
+"""A run never judges by pictures that taught the network it starts from: it is refused, or said where nobody can tell."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunedge import data as pictures
+from prunedge.runs import session
+from prunedge.cli.prune import sentence
+from prunedge.errors import PrunedgeError
+from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.runs.run import Run, open_run
+from prunedge.runs.leakage import refuse_seen
+from tests.small_runs import small_recipe
+from tests.tampering import as_older
+from tests.tiny_pictures import write_tiny
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), train_epochs=3)
+    return session.train(recipe, tmp_path_factory.mktemp("runs") / "trained")
+
+
+def onward(run: Run, **changes: Any) -> Recipe:
+    """The recipe of a run that goes on from this one."""
+    kept = {key: value for key, value in run.recipe.items() if key not in ("classes", "data_fingerprint")}
+    return Recipe.make("test", **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes})
+
+
+def asked(recipe: Recipe) -> list[str]:
+    return refuse_seen(recipe, pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [({"seed": 4}, "seed="), ({"folds": 4, "fold": 2}, "folds=, fold="), ({"seed": 4, "size": 24}, "seed=")],
+)
+def test_another_split_of_the_same_pictures_is_refused(trained: Run, changes: Mapping[str, Any], option: str, tmp_path: Path) -> None:
+    with pytest.raises(PrunedgeError, match=r"test pictures and .* validation pictures taught the network") as raised:
+        session.prune(onward(trained, **changes), tmp_path / "run")
+    assert f"keep the split of that run, without {option};" in str(raised.value) and "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_are_known_again_wherever_they_lie(trained: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained.recipe["data"], tmp_path / "copy")
+    assert asked(onward(trained, data=str(copy))) == []  # moved, and on the same sides
+    with pytest.raises(PrunedgeError, match="taught the network"):
+        asked(onward(trained, data=str(copy), seed=4))
+
+
+def test_the_split_that_the_network_was_taught_on_and_pictures_of_their_own_are_fine(trained: Run, tmp_path: Path) -> None:
+    assert asked(onward(trained)) == []
+    assert asked(onward(trained, data=str(write_tiny(tmp_path / "others", seed=9)), seed=7)) == []
+
+
+def test_a_validation_picture_that_chose_the_network_does_not_test_it(trained: Run, tmp_path: Path) -> None:
+    """As many test pictures as it had validation pictures, and validation pictures that it has not seen."""
+    theirs = pictures.load(trained.recipe["data"], **{key: trained.recipe[key] for key in PICTURE_KEYS})
+    sides = {"train": theirs.train, "val": theirs.test, "test": theirs.val}
+    lines = [f"{sample.path},{theirs.classes[sample.label]},{side}" for side, split in sides.items() for sample in split.samples]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")
+    with pytest.raises(PrunedgeError, match=f"{len(theirs.val)} of {len(theirs.val)} test pictures and 0 of"):
+        asked(onward(trained, data=str(tmp_path / "manifest.csv")))
+
+
+def test_all_runs_of_a_chain_are_asked(trained: Run, tmp_path: Path) -> None:
+    """In between the network learned other pictures."""
+    others = write_tiny(tmp_path / "others", seed=9)
+    middle = session.prune(onward(trained, data=str(others)), tmp_path / "middle")
+    with pytest.raises(PrunedgeError, match=str(trained.path)):
+        asked(onward(middle, data=trained.recipe["data"], seed=4))
+
+
+def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> None:
+    recipe = onward(trained, start=None, weights=str(trained.path), seed=4, train_epochs=1)
+    with pytest.raises(PrunedgeError, match=r"taught the network .* without weights="):
+        session.train(recipe, tmp_path / "run")
+
+
+def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The folder has grown since: how it was split can't be found out any more."""
+    run = Run(Path(shutil.copytree(trained.path, tmp_path / "trained")), dict(trained.recipe))
+    as_older(run.path)
+    grown = Path(shutil.copytree(trained.recipe["data"], tmp_path / "pictures"))
+    recipe = (run.path / "recipe.toml").read_text().replace(trained.recipe["data"], str(grown))
+    (run.path / "recipe.toml").write_text(recipe)
+    shutil.copyfile(grown / "crack" / "000.png", grown / "crack" / "more.png")
+    with caplog.at_level(logging.WARNING):
+        pruned = session.prune(onward(open_run(run.path)), tmp_path / "run")
+    said = "can't be told (its pictures are no longer what they were): test pictures may be among it"
+    assert said in caplog.text and f"mind: what {run.path} was taught with {said}" in sentence(pruned)
+    shutil.rmtree(grown)
+    assert ["can't be told" in line for line in asked(onward(open_run(run.path), data=trained.recipe["data"], seed=4))] == [True]

@@ -1,0 +1,229 @@
+"""Going on with a run under other orders: applied where that means something, refused by name elsewhere, and never forgotten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunedge.runs import session
+from prunedge.cli.prune import sentence
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.pruning.loop import Go, Rule, Stop, decide
+from prunedge.config import Recipe
+from prunedge.report import write_report
+from prunedge.runs.resumption import changes_of, note_computing
+from prunedge.runs.run import create, open_run
+from prunedge.train import make_engine
+from tests.small_runs import essence, small_recipe
+from tests.tampering import as_older
+from tests.pruning.test_loop import history
+from tests.tiny_pictures import write_tiny
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
+
+
+@pytest.fixture(scope="module")
+def short(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return session.prune(recipe, tmp_path_factory.mktemp("runs") / "short").path
+
+
+@pytest.fixture
+def ended(short: Path, tmp_path: Path) -> Path:
+    """A run that has ended after one step, to be gone on with."""
+    return Path(shutil.copytree(short, tmp_path / "run"))
+
+
+class Heard(list[str]):
+    def watch(self) -> session.Watch:
+        return session.Watch(told=self.append)
+
+
+def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(ended: Path, recipe: Recipe, tmp_path: Path) -> None:
+    heard = Heard()
+    first_look = open_run(ended).test()
+    run = session.resume(ended, heard.watch(), {"max_steps": 3})
+    whole = session.prune(recipe.model_copy(update={"max_steps": 3}), tmp_path / "whole")
+    assert essence(run) == essence(whole) and len(run.steps()) == 4
+    for name, value in whole.load().state_dict().items():
+        assert torch.equal(run.load().state_dict()[name], value), name
+    test, once = run.test(), whole.test()
+    assert test is not None and once is not None
+    assert test["best"] == once["best"] and test["looks_before"] == 1 and once["looks_before"] == 0
+    assert Recipe.from_toml(ended / "recipe.toml").max_steps == 3
+    assert run.resumptions() == [{"after_step": 1, "changes": {"max_steps": [1, 3]}}]
+    assert run.looks_before() == 1 and run.summary()["test_looks_before"] == 1
+    assert open_run(ended).read("earlier/1/test.json") == first_look
+    assert heard[0] == "max steps: 3 instead of 1" and "has been looked at before" in heard[1]
+    assert "looked at 1 time(s) before" in sentence(run) and "max steps 1 -> 3" in sentence(run)
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "looked at 1 time(s) before the run went on" in page and "measured once" not in page
+
+
+def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -> None:
+    heard = Heard()
+    before = open_run(ended).test()
+    run = session.resume(ended, heard.watch(), {"max_drop": 100.5})
+    assert run.test() == before and run.looks_before() == 0
+    assert heard == ["max drop: 100.5 instead of 100.0", "there is nothing more to do: 1 steps done (max_steps=)"]
+
+
+def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: Recipe, tmp_path: Path) -> None:
+    """A run that gave up after three halvings goes on with its whole step when more may be lost."""
+    strict = recipe.model_copy(update={"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step": 0.8, "cap": 0.9})
+    run = session.prune(strict, tmp_path / "run")
+    assert "even a step of" in run.read("stop.json")["reason"]
+    done = len(run.steps())
+    again = session.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
+    assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done
+    assert len(again.steps()) == done + 1
+    assert again.steps()[-1].fraction_asked == 0.8
+    same = session.resume(run.path, None, {"max_steps": done + 1})
+    assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done and len(same.steps()) >= done + 1
+
+
+def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
+    steps = history(True, False, False, False, False)
+    assert isinstance(decide(steps, Rule(step=0.4)), Stop)
+    assert decide(steps, Rule(step=0.4, judged_from=6)) == Go(0.4)
+    assert decide(steps, Rule(step=0.4, judged_from=4)) == Go(0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_steps": 0}, "max_steps"),
+        ({"confidence": 2.0}, "confidence"),
+        ({"target_latency": 5.0}, "target_latency needs a device"),
+    ],
+)
+def test_orders_that_no_recipe_allows_are_refused(ended: Path, changes: dict[str, object], words: str) -> None:
+    before = (ended / "recipe.toml").read_text()
+    with pytest.raises(PrunedgeError, match=words):
+        session.resume(ended, None, changes)
+    assert (ended / "recipe.toml").read_text() == before and open_run(ended).test() is not None
+
+
+def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
+    run = session.resume(ended, None, {"max_steps": 2})
+    with pytest.raises(RunError, match=r"max_steps=1: 2 steps are done already"):
+        session.resume(ended, None, {"max_steps": 1})
+    run = open_run(as_older(ended))
+    lines = (ended / "history.jsonl").read_text().splitlines()
+    worse = run.steps()[1].to_json() | {"metric_after": run.steps()[0].metric_after - 0.2}
+    (ended / "history.jsonl").write_text("\n".join([lines[0], json.dumps(worse), *lines[2:]]) + "\n")
+    with pytest.raises(RunError, match=r"step 1, which this run has kept, breaks the changed rule .*-20.00 points"):
+        session.resume(ended, None, {"max_drop": 5.0})
+
+
+def test_several_fixed_values_are_named_at_once(ended: Path) -> None:
+    run = open_run(ended)
+    with pytest.raises(RunError, match=r"--criterion, --from can't change in a run that has begun .*prune --from"):
+        changes_of(run, {"criterion": "random", "start": "/elsewhere", "max_drop": 1.0}, "prune")
+    assert changes_of(run, {"criterion": "taylor", "max_steps": 5, "max_drop": 100.0}, "prune") == {"max_steps": 5}
+
+
+def test_pictures_that_moved_are_found_in_their_new_place(recipe: Recipe, tmp_path: Path) -> None:
+    class CutOff(Exception):
+        pass
+
+    def cut(step: object) -> None:
+        raise CutOff
+
+    old, new, other = tmp_path / "old", tmp_path / "new", tmp_path / "other"
+    shutil.copytree(recipe.data, old)
+    with pytest.raises(CutOff):
+        session.prune(recipe.model_copy(update={"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut))
+    old.rename(new)
+    write_tiny(other, seed=5)
+    with pytest.raises(RunError, match="are not those that this run began with"):
+        session.resume(tmp_path / "run", None, {"data": str(other)})
+    heard = Heard()
+    run = session.resume(tmp_path / "run", heard.watch(), {"data": str(new)})
+    assert run.recipe["data"] == str(new) and len(run.steps()) == 2
+    assert heard[0] == f"data: {new} instead of {old}"
+    again = new.rename(tmp_path / "again")
+    run.write("test.json", {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", "p_best": 1.0}]})
+    moved = session.resume(tmp_path / "run", None, {"data": str(again)})
+    assert (moved.test() or {})["mistakes"][0]["path"] == f"{again}/crack/000.png"
+
+
+def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: Recipe, tmp_path: Path) -> None:
+    create(tmp_path / "run", recipe.model_dump())
+    run = session.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
+    assert len(run.steps()) == 3 and run.looks_before() == 0 and (run.test() or {})["looks_before"] == 0
+
+
+def test_controls_are_trained_anew_for_the_new_result(recipe: Recipe, tmp_path: Path) -> None:
+    run = session.prune(recipe.model_copy(update={"control": ["scratch"]}), tmp_path / "run")
+    before = run.read("controls.json")["scratch"]["epochs"]
+    again = session.resume(run.path, None, {"max_steps": 2})
+    assert again.read("controls.json")["scratch"]["epochs"] > before
+
+
+def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_was(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunedge.runs import resumption
+
+    class Killed(Exception):
+        pass
+
+    def killed(run: object, recipe: object) -> None:
+        raise Killed
+
+    before = open_run(ended).test()
+    assert before is not None
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(resumption, "write_recipe", killed)
+        session.resume(ended, None, {"max_steps": 3})
+    run = session.resume(ended)
+    test = run.test()
+    assert test is not None and len(run.steps()) == 2
+    assert test["best"] == before["best"] and test["looks_before"] == 1
+
+
+def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class CutOff(Exception):
+        pass
+
+    def cut(step: object) -> None:
+        raise CutOff
+
+    heard = Heard()
+    with pytest.raises(CutOff):
+        session.prune(recipe, tmp_path / "run", session.Watch(on_step=cut, told=heard.append))
+    run = open_run(tmp_path / "run")
+    assert heard == ["learning rate 0.02: the usual one from random weights"]  # the rest is said once, with the result
+    assert run.computed_with().startswith("computed with 1 thread, 1 process, precision 32, on ")
+    assert run.computed_with().endswith("another number of threads or processes, precision or processor gives other weights")
+    torch.set_num_threads(2)
+    try:
+        again = session.resume(tmp_path / "run")
+    finally:
+        torch.set_num_threads(1)
+    assert "began with 1 threads; with 2 the result may differ: another number gives other weights" in caplog.text
+    assert again.resumptions() == [{"after_step": 0, "changes": {"threads": [1, 2]}}]
+    assert again.computed_with().startswith("computed with 1 thread (2 threads after step 0), 1 process, ")
+    assert again.computed_with() in sentence(again)
+    assert again.computed_with() in write_report(again).read_text(encoding="utf-8")
+    computing = again.summary()["computing"]
+    assert (computing["threads"], computing["processes"], computing["precision"]) == (1, 1, "32") and computing["processor"]
+    assert computing["accelerator"] == make_engine("32").accelerator
+
+
+def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
+    run = create(tmp_path / "run", Recipe(data="pictures", model="resnet18").model_dump(), "train")
+    began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
+    began |= {"fingerprint": "0", "classes": ["crack", "sound"]}
+    run.write("engine.json", began)
+    assert ", on NVIDIA H200: " in run.computed_with()
+    assert note_computing(run, 1, 1, "NVIDIA H200") == []
+    (said,) = note_computing(run, 1, 1, None)
+    assert said == "this run began on NVIDIA H200; on the processor the result may differ: another device gives other weights"
+    run.write("engine.json", {key: value for key, value in began.items() if key != "accelerator"})  # a run of 0.1
+    assert note_computing(run, 1, 1, "NVIDIA H200") == [] and ", on Xeon: " in run.computed_with()

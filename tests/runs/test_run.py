@@ -1,0 +1,217 @@
+"""Run folders: what is kept comes back the same, and whatever is cut off goes on to the same end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunedge.runs import session
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.pruning.loop import Step
+from prunedge.config import Recipe
+from prunedge.runs.run import create, open_run
+from tests.small_runs import essence, small_recipe
+from tests.tiny_pictures import write_tiny
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), max_drop=60.0, max_steps=3)
+
+
+def small(num_classes: int) -> torch.nn.Module:
+    from tests.networks import Residual
+
+    assert num_classes == 2
+    return Residual()
+
+
+def normless(num_classes: int) -> torch.nn.Module:
+    from tests.networks import Plain
+
+    assert num_classes == 2
+    return Plain()
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    session.prune(recipe, out)
+    return out
+
+
+def test_the_history_tells_what_happened(finished: Path) -> None:
+    run = open_run(finished)
+    steps = run.steps()
+    assert [step.index for step in steps] == [0, 1, 2, 3]
+    summary = run.summary()
+    assert set(summary["baseline"]) == {"accuracy", "macs", "params", "size_mb"}
+    assert summary["best"]["macs"] < summary["baseline"]["macs"]
+    assert set(summary["test"]) == {"baseline", "best"} and summary["test"]["best"]["n"] == 12
+    assert summary["stop"] == "3 steps done (max_steps=)"
+    wanted = {
+        "removed",
+        "channels",
+        "accuracy_before",
+        "accuracy_after",
+        "macs",
+        "params",
+        "seconds_rank",
+        "seconds_finetune",
+        "kept",
+        "accepted",
+    }
+    assert wanted <= set(summary["steps"][1])
+    json.dumps(summary)
+
+
+def test_networks_come_back_with_their_sizes(finished: Path) -> None:
+    run = open_run(finished)
+    for step in run.steps():
+        network = run.load(step.index)
+        assert sum(p.numel() for p in network.parameters()) == step.params
+        assert not network.training
+    with pytest.raises(RunError, match="steps with a network: 0, 1, 2, 3"):
+        run.load(9)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_run_cut_off_after_a_step_ends_the_same(
+    finished: Path, recipe: Recipe, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    def cut(step: Step) -> None:
+        if step.index == after:
+            raise CutOff
+
+    out = tmp_path / "cut"
+    with pytest.raises(CutOff):
+        session.prune(recipe, out, session.Watch(on_step=cut))
+    assert len(open_run(out).steps()) == after + 1
+    session.resume(out)
+    assert essence(out) == essence(finished)
+    for name, value in open_run(finished).load().state_dict().items():
+        assert torch.equal(open_run(out).load().state_dict()[name], value), name
+    assert open_run(out).test() == open_run(finished).test()
+
+
+def test_a_checkpoint_without_its_line_is_made_again(
+    finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunedge.runs import run as runs
+
+    class CutOff(Exception):
+        pass
+
+    write = runs.write_text
+
+    def torn(file: Path, text: str) -> None:
+        if file.name == "history.jsonl" and len(text.splitlines()) == 3:
+            raise CutOff
+        write(file, text)
+
+    out = tmp_path / "torn"
+    with monkeypatch.context() as patched, pytest.raises(CutOff):
+        patched.setattr(runs, "write_text", torn)
+        session.prune(recipe, out)
+    assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
+    session.resume(out)
+    assert essence(out) == essence(finished)
+
+
+def test_a_finished_run_is_not_run_again(finished: Path) -> None:
+    before = (finished / "history.jsonl").stat().st_mtime_ns
+    session.resume(finished)
+    assert (finished / "history.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_run_can_start_from_another(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    more = recipe.model_copy(update={"start": str(finished), "max_steps": 1})
+    run = session.prune(more, tmp_path / "more")
+    assert run.steps()[0].params == open_run(finished).best().params
+    assert run.best().params < run.steps()[0].params
+    composed = run.checkpoint(1).plan
+    assert max(composed.keep["a"]) <= 5  # indices of the very first network
+
+
+def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from prunedge.cli.show import show
+    from prunedge.report import write_report
+
+    session.prune(recipe.model_copy(update={"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
+    line = "the limit limits=Limits(cap=0.5) decides in 3 of 3 groups"
+    show(tmp_path / "out")
+    assert f"step 1: {line}" in capsys.readouterr().out
+    assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
+
+
+def test_changed_pictures_are_noticed(recipe: Recipe, tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "pictures", seed=1)
+    out = tmp_path / "run"
+    session.train(recipe.model_copy(update={"data": str(root), "train_epochs": 1}), out)
+    shutil.copy(root / "crack" / "000.png", root / "crack" / "new.png")
+    with pytest.raises(RunError, match="have changed"):
+        session.resume(out)
+
+
+def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: Recipe) -> None:
+    with pytest.raises(RunError, match="not a run folder"):
+        open_run(tmp_path)
+    with pytest.raises(RunError, match="--resume"):
+        create(finished, recipe.model_dump())
+
+
+def test_a_recipe_lists_every_mistake_at_once() -> None:
+    with pytest.raises(PrunedgeError, match=r"step.*max_drop.*unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        Recipe.make("here", data="d", model="m", step=2, max_drop=-1, epoch=3)
+
+
+def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe
+
+
+ODD = [
+    "photos 📷/🧱", 'quo"te', "back\\slash", "tab\tand\nnewline", "del\x7f", "bell\x07", "\u2028", "é\u0301", "\U0010ffff", "C1 \x85\x9f",
+    "#", "'''",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_text_survives_a_recipe_and_its_checksum(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    asked = recipe.model_copy(update={"data": f"/{name}", "keep_out": [name], "group_by": name})
+    run = create(tmp_path / "run", asked.model_dump())
+    found = open_run(run.path)
+    assert (found.recipe["data"], found.recipe["keep_out"], found.recipe["group_by"]) == (f"/{name}", [name], name)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"max_drop": float("inf")}, r"max_drop=inf: input should be a finite number"),
+        ({"lr": float("inf")}, r"lr=.*finite"),
+        ({"lr": float("nan")}, r"lr=.*finite"),
+        ({"macs_penalty": float("inf")}, r"macs_penalty=.*finite"),
+        ({"step": float("nan")}, r"step=.*finite"),
+        ({"target_macs": float("-inf")}, r"target_macs=.*finite"),
+        ({"seed": 2**32}, r"seed=4294967296: .*less than or equal to 4294967295"),
+        ({"seed": -1}, r"seed=-1: .*greater than or equal to 0"),
+        ({"data": "bytes-\udcff"}, r"data is not UTF-8"),
+        ({"keep_out": ["\ud83d"]}, r"keep_out is not UTF-8"),
+    ],
+)
+def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: Recipe, values: dict[str, object], words: str) -> None:
+    with pytest.raises(PrunedgeError, match=words):
+        Recipe.make("here", **{**recipe.model_dump(), **values})
+
+
+def test_the_largest_seed_is_one(recipe: Recipe, tmp_path: Path) -> None:
+    asked = recipe.model_copy(update={"seed": 2**32 - 1, "control": ["random"], "train_epochs": 8, "max_steps": 1})
+    run = session.prune(asked, tmp_path / "run")
+    assert open_run(run.path).recipe["seed"] == 2**32 - 1 and run.test() is not None

@@ -1,0 +1,122 @@
+"""The learning rate of a run: found once, the same after a kill, and that of the pruning steps and of runs that go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunedge.runs import session
+from prunedge.data import Split
+from prunedge.errors import TrainError
+from prunedge.config import Recipe
+from prunedge.runs.run import open_run
+from prunedge.train import FitRecipe, Rate
+from tests.networks import Residual
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights as self-supervised training leaves it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Residual()
+    state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+    file = tmp_path_factory.mktemp("weights") / "ssl.pth"
+    torch.save({"state_dict": {**state, "projector.weight": torch.ones(2, 2)}}, file)
+    return file
+
+
+def recipe(data: Path, weights: Path | str, **more: object) -> Recipe:
+    values = {
+        "data": str(data), "model": "tests.runs.test_run:small", "weights": str(weights), "size": 16, "train_epochs": 8, "step": 0.3,
+        "max_drop": 60, "max_steps": 1, "batch_size": 8, "precision": "32", **more,
+    }  # fmt: skip
+    return Recipe.make("test", **values)
+
+
+@pytest.fixture(scope="module")
+def trained(pretrained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rates") / "run"
+    said: list[str] = []
+    session.train(recipe(tiny_data, pretrained), out, session.Watch(told=said.append))
+    assert any("1 of projector" in line or "projector" in line for line in said) and any("learning rate" in line for line in said)
+    return out
+
+
+def test_a_training_that_was_cut_off_goes_on_with_the_rate_that_was_found(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(trained, cut)
+    (cut / "history.jsonl").unlink()
+    shutil.rmtree(cut / "checkpoints")
+    monkeypatch.setattr("prunedge.runs.training.transfer_rate", lambda *args, **kwargs: pytest.fail("found a second time"))
+    session.resume_training(cut)
+    before, after = (open_run(path).load(0).state_dict() for path in (trained, cut))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(trained: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(trained, cut)
+    for name in ("history.jsonl", "lr.json"):
+        (cut / name).unlink()
+    shutil.rmtree(cut / "checkpoints")
+    session.resume_training(cut)
+    assert json.loads((cut / "lr.json").read_text()) == json.loads((trained / "lr.json").read_text())
+
+
+def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The peak learning rates that pruning steps are fine-tuned with from now on."""
+    import prunedge.pruning.loop
+
+    seen: list[float] = []
+    fit = prunedge.pruning.loop.fit
+
+    def watched(net: torch.nn.Module, train: Split, *, recipe: FitRecipe, **how: object) -> object:
+        seen.append(recipe.lr)
+        return fit(net, train, recipe=recipe, **how)
+
+    monkeypatch.setattr(prunedge.pruning.loop, "fit", watched)
+    return seen
+
+
+def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
+    trained: Path, pretrained: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Rate.from_json(open_run(trained).read("lr.json"))
+    assert (found.curve and found.lr != 0.01) or found.why
+    seen = rates_of_steps(monkeypatch)
+    start = {"start": str(trained), "train_epochs": 0}
+    run = session.prune(recipe(tiny_data, pretrained, **start), tmp_path / "on")
+    assert set(seen) == {found.lr} and Rate.from_json(run.read("lr.json")) == found
+    seen.clear()
+    session.prune(recipe(tiny_data, pretrained, **start, finetune_lr=0.004), tmp_path / "own")
+    assert set(seen) == {0.004}
+
+
+def test_a_rate_that_is_given_is_that_of_the_steps_too(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = rates_of_steps(monkeypatch)
+    run = session.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
+    assert set(seen) == {0.03} and run.read("lr.json")["why"] == "as it was asked for"
+
+
+def test_random_weights_keep_the_usual_rate(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = rates_of_steps(monkeypatch)
+    run = session.prune(recipe(tiny_data, "none"), tmp_path / "random")
+    assert run.read("lr.json")["lr"] == 0.02 and set(seen) == {0.02}
+
+
+def test_a_run_of_a_network_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
+    run = session.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
+    step = run.steps()[0]
+    assert step.only is not None and step.majority == pytest.approx(step.metric_after, abs=0.2)
+    with pytest.raises(TrainError, match=r"answers '.*' for every validation picture"):
+        session.prune(recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on")
+    assert not (tmp_path / "on").exists()
+    with pytest.raises(TrainError, match="nothing in it to prune"):
+        session.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "whole")
