@@ -16,7 +16,8 @@ from PIL import Image
 from prunedge.cli.app import main
 from prunedge.edge.agent.broker import is_here, parse_broker
 from prunedge.edge.agent.watch import Folder, stamp_of
-from prunedge.edge.inspect.sources import file_stamp, open_source, printable, shown_path
+from prunedge.edge.inspect.items import file_stamp, printable, shown_path
+from prunedge.edge.inspect.sources import open_source
 from prunedge.edge.logs import MOST, Repeats
 from prunedge.utils.sanitize import Lines, shown
 from tests.edge.made_bundles import write_convolutional

@@ -21,13 +21,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Look, Progress, at_once, look_at, try_looking
+from prunedge.data.decode import Look, Progress, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.image.read import Greys
@@ -35,9 +35,6 @@ from prunedge.errors import DataError
 from prunedge.utils.files import clear_leftovers, written
 from prunedge.utils.machine import unusable_cache
 from prunedge.utils.systems import lock_shared, locked_against_readers
-
-if TYPE_CHECKING:
-    from prunedge.data.dataset import Split
 
 log = logging.getLogger(__name__)
 
@@ -118,21 +115,9 @@ class _Array:
 _open: dict[Path, _Array] = {}
 
 
-def looks_of(split: Split) -> list[Look]:
-    """How each picture of a split is stored, as the cache remembers it; without a cache from the pictures' headers."""
-    if split.cache is None:
-        return list(at_once(look_at, [sample.path for sample in split.samples]))
-    known = _opened(split.cache).notes[2]
-    return [look for row in split.rows if (look := known[row]) is not None]
-
-
-def digests_of(split: Split) -> list[str]:
-    """What stands for the pixels of each picture of a split, at its size; without a cache they are decoded for it."""
-    if split.cache is not None:
-        known = _opened(split.cache).notes[0]
-        return [known[row] for row in split.rows]
-    work = _decoder(split.size, split.greys)
-    return [digest for _, digest, _ in at_once(work, [sample.path for sample in split.samples])]
+def notes_of(cache: Path) -> Notes:
+    """What the cache remembers of its images, by row."""
+    return _opened(cache).notes
 
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -293,7 +278,7 @@ def _write(target: Path, paths: Sequence[Path], size: int, greys: Greys | None, 
 def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> Notes:
     """Decode all, into `file` if there is one; digests, the reasons of those that can't be read, and how each is stored."""
     digests, unreadable, looks = [], {}, []
-    for i, (picture, digest, look) in enumerate(at_once(_decoder(size, greys), paths)):
+    for i, (picture, digest, look) in enumerate(at_once(decoder(size, greys), paths)):
         if isinstance(picture, str):
             unreadable[i] = picture
             picture = np.zeros((size, size, 3), np.uint8)
@@ -306,7 +291,7 @@ def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys
     return tuple(digests), unreadable, tuple(looks)
 
 
-def _decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+def decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
         found = try_looking(path, size, greys)
         if isinstance(found, str):

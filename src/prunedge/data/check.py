@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from prunedge.data.cache import looks_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_picture
 from prunedge.data.duplicates import Twin, find_twins
@@ -20,6 +19,7 @@ from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
 from prunedge.data.label_kinds import REMEDY, doubt
 from prunedge.data.load import load
 from prunedge.data.paths import written
+from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
 from prunedge.errors import DataError
 

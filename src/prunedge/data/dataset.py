@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunedge.data.loader import Batches
-
-# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little brightness and contrast.
-Augment = Literal["none", "flips", "full"]
+    from prunedge.data.transforms import Augment
 
 
 @dataclass(frozen=True)

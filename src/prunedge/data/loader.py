@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prunedge.data.dataset import Augment, Split
-from prunedge.data.transforms import augment, draw
+from prunedge.data.transforms import Augment, augment, draw
 from prunedge.edge.image.read import normalise, normalise_planes
 from prunedge.utils.distributed import Share, part
 from prunedge.utils.machine import require_memory
@@ -30,11 +29,24 @@ _AHEAD = 4  # batches that may wait
 _MOST_MAKERS = 4
 
 
+class Images(Protocol):
+    """Labelled images of one size, read by their places: a `Split`."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def labels(self) -> np.ndarray:
+        """The class of each image: (n,) int64."""
+
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """These images: (len(indices), S, S, 3) uint8."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """The batches of one epoch; `len()` is their number. Made by `Split.batches`, which says what the fields mean."""
 
-    split: Split
+    split: Images
     batch_size: int = 32
     shuffle_seed: int | None = None
     augment: Augment = "none"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prunedge.data.dataset import Augment
+# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little brightness and contrast.
+Augment = Literal["none", "flips", "full"]
 
 BRIGHTNESS = 0.15
 CONTRAST = 0.15

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
-from prunedge.data.dataset import Augment
+from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
 from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace

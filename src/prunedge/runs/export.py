@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge.data.cache import looks_of
+from prunedge.data.stored import looks_of
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bundle import View, view_of

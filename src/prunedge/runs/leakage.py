@@ -10,7 +10,7 @@ from typing import Any
 from prunedge import data as pictures
 from prunedge.utils.advice import option
 from prunedge.data import Dataset, Split
-from prunedge.data.cache import digests_of
+from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
 from prunedge.config import PICTURE_KEYS, Recipe
 from prunedge.runs.run import Run, open_run

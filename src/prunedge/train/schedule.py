@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
-from prunedge.data.dataset import Augment
+from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
 from prunedge.train.evaluate import METRICS
 

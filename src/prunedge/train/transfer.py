@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunedge.data.dataset import Augment
+from prunedge.data.transforms import Augment
 from prunedge.models import has_normalisation
 from prunedge.train.collapse import only_answer
 from prunedge.train.engine import Engine

@@ -8,7 +8,8 @@ from threading import Event, Thread
 from PIL import Image
 
 from prunedge.edge.agent.watch import Arrival, Folder
-from prunedge.edge.inspect.sources import Item, open_source
+from prunedge.edge.inspect.items import Item
+from prunedge.edge.inspect.sources import open_source
 from prunedge.edge.logs import log, one_line
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.utils.files import clear_leftovers, written

@@ -12,7 +12,7 @@ from time import monotonic, time
 from prunedge.edge.agent.database import Stamp
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.image.photograph import PHOTO_SUFFIXES
-from prunedge.edge.inspect.sources import shown_path
+from prunedge.edge.inspect.items import shown_path
 from prunedge.edge.logs import log, one_line
 from prunedge.errors import DataError
 

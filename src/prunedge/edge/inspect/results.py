@@ -15,9 +15,10 @@ from typing import Any
 
 from prunedge.edge.image.photograph import Photo
 from prunedge.edge.inspect.inspection import Inspection
+from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
-from prunedge.edge.inspect.sources import MARK, Item
+from prunedge.edge.inspect.sources import MARK
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, write_bytes
 from prunedge.utils.machine import pass_on_reading

@@ -13,8 +13,8 @@ from prunedge import __version__
 from prunedge.edge.bundle import MANIFEST, Bundle, sha256
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.inspection import Classifier, Inspection, Settings, inspect_photo, settings_to_json
+from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
-from prunedge.edge.inspect.sources import Item, Source
 from prunedge.errors import DataError, MachineError
 
 REFRESH_S = 30.0  # someone may be looking at the page while the rest goes on

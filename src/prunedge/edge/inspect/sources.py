@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-
-from PIL import Image
 
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.image.photograph import PHOTO_SUFFIXES
+from prunedge.edge.inspect.items import Item, Source, file_stamp, printable, shown_path
+from prunedge.edge.inspect.video import open_camera, open_video
 from prunedge.errors import DataError, MachineError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 MARK = "inspection.json"  # a folder that holds it is what an inspection left behind
-LONGEST_PATH = 2000  # bytes of a path below a folder; systems allow 4,096, with the folder of the results before it
-LONGEST_NAME = 200  # bytes; file systems allow 255, and the results' names are longer
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture to inspect. `name` is unique and printable; `stamp` changes when the picture does; `about` is noted with its results."""
-
-    name: str
-    picture: Path | Image.Image
-    stamp: str
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Pictures to inspect, one after the other.
-
-    `total` is how many, as far as that is known; `problems` are names and reasons of what can't be inspected, and grow while the items
-    come; `is_live`: it only ends when it is interrupted.
-    """
-
-    title: str
-    items: Iterable[Item]
-    total: int | None
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    is_live: bool = False
 
 
 def open_source(text: str, *, out: Path | None = None, every: float | None = None, frames: int | None = None) -> Source:
@@ -55,8 +23,6 @@ def open_source(text: str, *, out: Path | None = None, every: float | None = Non
     Results that lie inside the folder are no pictures to inspect. Raises DataError when there is nothing, ExtraMissing without OpenCV.
     """
     if (camera := _camera(text)) is not None or Path(text).suffix.lower() in VIDEO_SUFFIXES:
-        from prunedge.edge.inspect.video import open_camera, open_video
-
         seconds = 1.0 if every is None else every
         if not 0 <= seconds < float("inf") or (frames is not None and frames < 1):
             raise DataError("--every must be at least 0 seconds, --frames at least 1", remedy="mend these values")
@@ -67,45 +33,6 @@ def open_source(text: str, *, out: Path | None = None, every: float | None = Non
     if not path.exists():
         raise DataError("no such picture, folder, video or camera", where=text, remedy="check the name; a camera is camera:0")
     return _folder(path, out) if path.is_dir() else Source(printable(path.name), [_item(path, path.name)], 1)
-
-
-def printable(name: str) -> str:
-    """A name that can be printed, written into any file and used for one: no line breaks, no bytes that are no text, not too long.
-
-    Two different names never give the same, nor two that look the same: what can't be printed is written as Python writes it (`\\x1b`), a
-    backslash twice, and a name that Unicode's composition (NFC) would change, as the ü of some systems (u and two dots), without letters
-    beyond ASCII.
-    """
-    is_composed = unicodedata.is_normalized("NFC", name)
-    shown = "".join(c if c != "\\" and c.isprintable() and (is_composed or c.isascii()) else _escaped(c) for c in name)
-    return _shortened(shown, LONGEST_NAME, name)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-def _shortened(shown: str, longest: int, name: str) -> str:
-    """At most so many bytes, with a digest of the whole name for what is cut off. No whole name ends so: a backslash is never alone."""
-    if len(shown.encode()) <= longest:
-        return shown
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    return f"{shown.encode()[: longest - 18].decode(errors='ignore')}\\~{digest}"
-
-
-def shown_path(path: str) -> str:
-    """A path below a folder, each of its names `printable`."""
-    shown = "/".join(printable(part) for part in path.replace(os.sep, "/").split("/"))
-    return _shortened(shown, LONGEST_PATH, path)
-
-
-def file_stamp(path: Path) -> str:
-    """What tells one state of a file from another, without reading it: who copies may set the second time, but nobody the third."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ""
-    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
 
 
 def _camera(text: str) -> tuple[int | str, str, str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from prunedge.edge.inspect.sources import Item, Source, file_stamp, printable
+from prunedge.edge.inspect.items import Item, Source, file_stamp, printable
 from prunedge.errors import DataError, ExtraMissing
 
 PATIENCE_MS = 10_000  # for a network camera to answer
