@@ -13,7 +13,7 @@ from torch import nn
 
 from prunedge import data as pictures
 from prunedge.runs import session
-from prunedge.cli.prune import sentence
+from prunedge.report.text import pruned
 from prunedge.runs.export import write_bundle
 from prunedge.errors import RunError
 from prunedge.pruning.loop import Rule, Stop, decide
@@ -131,7 +131,7 @@ def test_controls_go_the_whole_way_from_the_first_network(chain: Path) -> None:
 def test_words_page_and_json_show_both_references(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(chain)
     c = open_run(chain / "c")
-    said = sentence(c)
+    said = pruned(c)
     page = write_report(c).read_text(encoding="utf-8")
     for name in ("the first network (a, step 0)", "the start (b, step 1)"):
         assert f"against {name}" in said
@@ -143,7 +143,7 @@ def test_words_page_and_json_show_both_references(chain: Path, monkeypatch: pyte
     assert [one["tested_as"] for one in told["references"]] == ["baseline", "start"]
     assert told["baseline"]["macs"] == whole.macs and told["references"][1]["step"]["macs"] == c.steps()[0].macs
     json.dumps(told)
-    assert "against" not in sentence(open_run(chain / "a")).split("stopped")[0]
+    assert "against" not in pruned(open_run(chain / "a")).split("stopped")[0]
 
 
 def test_the_exported_baseline_is_the_first_network(chain: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_run_of_an_older_prunedge_says_what_it_does_not_hold(chain: Path, reci
     recipe_file = tmp_path / "b" / "recipe.toml"
     recipe_file.write_text(recipe_file.read_text().replace(str(chain / "a"), str(tmp_path / "a")))
     b = older(tmp_path / "b")
-    assert "does not hold the first network" in sentence(b)
+    assert "does not hold the first network" in pruned(b)
     assert "does not hold the first one" in write_report(b).read_text(encoding="utf-8")
     with pytest.raises(RunError, match="does not hold the first one"):
         write_bundle(b, tmp_path / "bundle", baseline=True)
@@ -232,7 +232,7 @@ def test_a_start_that_breaks_the_rule_already_is_said(
     assert "the start breaks the rule already" in caplog.text
     start = run.steps()[0]
     assert start.metric_after < 0.5 and ": more than 0 below" in start.reason
-    assert run.best().index == 0 and "no network kept the rule; the start itself lies" in sentence(run)
+    assert run.best().index == 0 and "no network kept the rule; the start itself lies" in pruned(run)
 
 
 def test_weights_of_a_chained_run_are_its_first_network(chain: Path) -> None:

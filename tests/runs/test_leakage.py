@@ -12,7 +12,7 @@ import pytest
 
 from prunedge import data as pictures
 from prunedge.runs import session
-from prunedge.cli.prune import sentence
+from prunedge.report.text import pruned
 from prunedge.errors import PrunedgeError
 from prunedge.config import PICTURE_KEYS, Recipe
 from prunedge.runs.run import Run, open_run
@@ -96,6 +96,6 @@ def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         pruned = session.prune(onward(open_run(run.path)), tmp_path / "run")
     said = "can't be told (its pictures are no longer what they were): test pictures may be among it"
-    assert said in caplog.text and f"mind: what {run.path} was taught with {said}" in sentence(pruned)
+    assert said in caplog.text and f"mind: what {run.path} was taught with {said}" in pruned(pruned)
     shutil.rmtree(grown)
     assert ["can't be told" in line for line in asked(onward(open_run(run.path), data=trained.recipe["data"], seed=4))] == [True]

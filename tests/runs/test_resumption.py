@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prunedge.runs import session
-from prunedge.cli.prune import sentence
+from prunedge.report.text import pruned
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.loop import Go, Rule, Stop, decide
 from prunedge.config import Recipe
@@ -61,7 +61,7 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     assert run.looks_before() == 1 and run.summary()["test_looks_before"] == 1
     assert open_run(ended).read("earlier/1/test.json") == first_look
     assert heard[0] == "max steps: 3 instead of 1" and "has been looked at before" in heard[1]
-    assert "looked at 1 time(s) before" in sentence(run) and "max steps 1 -> 3" in sentence(run)
+    assert "looked at 1 time(s) before" in pruned(run) and "max steps 1 -> 3" in pruned(run)
     page = write_report(run).read_text(encoding="utf-8")
     assert "looked at 1 time(s) before the run went on" in page and "measured once" not in page
 
@@ -209,7 +209,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
     assert "began with 1 threads; with 2 the result may differ: another number gives other weights" in caplog.text
     assert again.resumptions() == [{"after_step": 0, "changes": {"threads": [1, 2]}}]
     assert again.computed_with().startswith("computed with 1 thread (2 threads after step 0), 1 process, ")
-    assert again.computed_with() in sentence(again)
+    assert again.computed_with() in pruned(again)
     assert again.computed_with() in write_report(again).read_text(encoding="utf-8")
     computing = again.summary()["computing"]
     assert (computing["threads"], computing["processes"], computing["precision"]) == (1, 1, "32") and computing["processor"]

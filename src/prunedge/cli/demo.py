@@ -28,11 +28,12 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.cli.prune import sentence, watch
+    from prunedge.cli.prune import watch
     from prunedge.config import Recipe
     from prunedge.data import write_elpv
     from prunedge.edge.bench.ratios import speed_of
     from prunedge.report import write_report
+    from prunedge.report.text import pruned
     from prunedge.runs.export import time_bundles
     from prunedge.runs.session import prune, resume
 
@@ -55,7 +56,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         print_json({**run.summary(), "report": str(page)})
         return
     speed = speed_of(measured.to_json())
-    tell(sentence(run).rsplit("\n", 1)[0])
+    tell(pruned(run).rsplit("\n", 1)[0])
     tell(f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> {speed.after_ms:.2f} ms for a picture ({speed.said()})")
     tell(f"report: {page}")
 

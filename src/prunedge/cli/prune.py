@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
-from prunedge.utils.advice import command
 
 if TYPE_CHECKING:
     from prunedge.cli.console import Advance
     from prunedge.config import Recipe
     from prunedge.pruning.loop import Step
-    from prunedge.runs.chain import Reference
-    from prunedge.runs.run import Run
     from prunedge.runs.session import Watch
 
 
@@ -211,6 +208,7 @@ def prune(
     from prunedge.cli.profile import print_profile
     from prunedge.data.paths import absolute
     from prunedge.errors import PrunedgeError
+    from prunedge.report.text import pruned
     from prunedge.runs.resumption import changes_of
     from prunedge.runs.session import prune as start_job
     from prunedge.runs.session import resume as resume_job
@@ -256,7 +254,7 @@ def prune(
     if json:
         print_json(run.summary())
     else:
-        tell(sentence(run))
+        tell(pruned(run))
         if profile:
             print_profile(run.path)
 
@@ -275,111 +273,6 @@ def milliseconds(text: str) -> float:
     if found is None or not (value := float(found[1])):
         raise PrunedgeError(f"not a time: {text}", where="--target-latency", remedy="write it as 5ms")
     return value * (1000 if found[2] == "s" else 1)
-
-
-def sentence(run: Run) -> str:
-    """The before/after line of a finished run, and what to do next."""
-    from prunedge.cli.train import one_class
-    from prunedge.runs.run import SEEN
-
-    steps, best = run.steps(), run.best()
-    stop = run.stopped()
-    references = run.references()
-    title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
-    lines = [title] if len(references) > 1 else []
-    for reference in references:
-        lines += _against(run, reference, f"against {reference.name}" if len(references) > 1 else title)
-    lines += [
-        *(f"mind: {line}" for line in run.read(SEEN) or []),
-        *_origin(run),
-        *_controls(run),
-        *filter(None, [one_class(run, best)]),
-        *_warning(run),
-        *_resumed(run),
-        *([f"stopped: {stop}"] if stop else []),
-        *([run.computed_with()] if run.computed_with() else []),
-        f"next: {command('export', run.path, '--out', run.path / 'bundle')}; {command('report', run.path)}",
-    ]
-    return "\n".join(lines)
-
-
-def _against(run: Run, reference: Reference, title: str) -> list[str]:
-    """What the best network has over another."""
-    from prunedge.cli.train import beside_majority
-
-    first, best, metric = reference.step, run.best(), run.recipe["metric"]
-    said = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}{beside_majority(run, first)}"
-    test = run.test()
-    if test:
-        said += f", on test data {test[reference.tested][metric]:.1%} -> {test['best'][metric]:.1%}"
-    return [
-        f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
-        f"({first.macs / best.macs:.1f} x fewer), parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
-        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)",
-        *_faster(first, best),
-        said,
-    ]
-
-
-def _origin(run: Run) -> list[str]:
-    """What is to be said about a start that was pruned before."""
-    if run.is_of_unknown_origin():
-        return ["mind: the start was pruned before, and this run does not hold the first network: all figures are against the start"]
-    best = run.best()
-    lost = 100 * (run.first().metric_after - best.metric_after)
-    if best.index or lost <= run.recipe["max_drop"] or run.recipe["confidence"]:
-        return []
-    return [
-        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
-        f"more than the {run.recipe['max_drop']:g} that the rule allows"
-    ]
-
-
-def _faster(first: Step, best: Step) -> list[str]:
-    """What the device that steered says."""
-    from prunedge.edge.bench.ratios import in_words
-
-    before, after = first.latency_ms, best.latency_ms
-    if not before or not after or first == best:
-        return []
-    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({in_words(before / after)})"]
-
-
-def _resumed(run: Run) -> list[str]:
-    """What changed when the run was gone on with, and what that does to the test split's word."""
-    lines = []
-    for entry in run.resumptions():
-        said = ", ".join(f"{key.replace('_', ' ')} {old} -> {new}" for key, (old, new) in entry["changes"].items())
-        lines.append(f"gone on with after step {max(0, entry['after_step'])}: {said}")
-    if run.looks_before():
-        lines.append(
-            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run went on, which its result may have "
-            f"decided: {run.path}/earlier"
-        )
-    return lines
-
-
-def _controls(run: Run) -> list[str]:
-    """What the controls gave on the test split."""
-    said = {"scratch": "the same shape from random weights", "random": "as many channels at random"}
-    metric, found = run.recipe["metric"], (run.test() or {}).get("controls") or {}
-    figures = ", ".join(f"{said[name]} {one[metric]:.1%}" for name, one in found.items())
-    return [f"controls on test data: {figures}"] if found else []
-
-
-def _warning(run: Run) -> list[str]:
-    """What the test split says against the validation split, if it does."""
-    test, allowed = run.test(), run.recipe["max_drop"]
-    if not test:
-        return []
-    metric = run.recipe["metric"]
-    lost = 100 * (test["baseline"][metric] - test["best"][metric])
-    if lost <= allowed:
-        return []
-    return [
-        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on validation data. Few "
-        "validation pictures let the loop go too far: give it more, or stop it earlier (--target-macs, --max-steps)"
-    ]
 
 
 def watch(advance: Advance, quiet: bool) -> Watch:

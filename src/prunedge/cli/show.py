@@ -27,8 +27,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         Print everything as JSON.
     """
     from prunedge.cli.console import print_json, tell
-    from prunedge.cli.prune import sentence
-    from prunedge.cli.train import trained
+    from prunedge.report.text import pruned, trained
     from prunedge.runs.run import open_run
     from prunedge.utils.sanitize import by_kind
 
@@ -50,7 +49,7 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     for line in by_kind({one["name"]: one["reason"] for one in opened.steps()[-1].frozen}):
         tell(f"left whole: {line}")
     _told(opened)
-    tell(sentence(opened))
+    tell(pruned(opened))
     if opened.test() is None:
         tell(f"this run has not ended: unless a process works on it, go on with {opened.how_to_go_on()}")
 

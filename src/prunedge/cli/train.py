@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from prunedge.cli.given import ASIDE, opened_to_resume, tells_given
-from prunedge.utils.advice import command
-
-if TYPE_CHECKING:
-    from prunedge.pruning.loop import Step
-    from prunedge.runs.run import Run
 
 
 @tells_given
@@ -105,6 +100,7 @@ def train(
     from prunedge.config import Recipe
     from prunedge.data.paths import absolute
     from prunedge.errors import PrunedgeError
+    from prunedge.report.text import trained
     from prunedge.runs.resumption import changes_of
     from prunedge.runs.session import Watch, resume_training
     from prunedge.runs.session import train as do_train
@@ -151,35 +147,3 @@ def train(
         print_json(run.summary())
     else:
         tell(trained(run))
-
-
-def beside_majority(run: Run, step: Step) -> str:
-    """What always answering the largest class would score."""
-    if step.majority is None or step.largest is None:
-        return ""
-    return f" (always answering '{run.recipe['classes'][step.largest]}' scores {step.majority:.1%})"
-
-
-def one_class(run: Run, step: Step) -> str | None:
-    """What to say of a network that answers one class alone."""
-    from prunedge.runs.training import taught
-    from prunedge.train.collapse import told_of_one_class
-
-    if step.only is None:
-        return None
-    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], taught(run))}"
-
-
-def trained(run: Run) -> str:
-    """The result of a training, and what to do next."""
-    step, metric = run.steps()[0], run.recipe["metric"]
-    size = f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, {step.size_mb:.1f} MB"
-    span = run.recipe["range"]
-    lines = [f"greys of more than eight bits: black to white is {span} (--range)"] if span else []
-    lines += [
-        f"{run.recipe['model']}: {metric} {step.metric_after:.1%} on validation data{beside_majority(run, step)}, {size}",
-        run.computed_with(),
-    ]
-    if (mind := one_class(run, step)) is not None:
-        return "\n".join([*lines, mind])
-    return "\n".join([*lines, f"next: {command('prune', '--from', run.path, '--out', f'{run.path}-pruned')}"])

@@ -1,0 +1,169 @@
+"""A run in sentences, which the command line and the pages share."""
+
+from __future__ import annotations
+
+from prunedge.edge.bench.ratios import in_words
+from prunedge.pruning.loop import Step
+from prunedge.runs.chain import Reference
+from prunedge.runs.run import SEEN, Run
+from prunedge.runs.training import taught
+from prunedge.train.collapse import told_of_one_class
+from prunedge.utils.advice import command
+
+
+def trained(run: Run) -> str:
+    """The result of a training, and what to do next."""
+    step = run.steps()[0]
+    name = run.recipe["model"]
+    metric = run.recipe["metric"]
+    gray_range = run.recipe["range"]
+
+    lines = []
+    if gray_range:
+        lines.append(f"greys of more than eight bits: black to white is {gray_range} (--range)")
+    lines.append(
+        f"{name}: {metric} {step.metric_after:.1%} on validation data{beside_majority(run, step)}, "
+        f"{step.params / 1e6:.2f} million parameters, {step.macs / 1e9:.2f} GMACs, "
+        f"{step.size_mb:.1f} MB"
+    )
+    lines.append(run.computed_with())
+    warning = one_class(run, step)
+    if warning is not None:
+        lines.append(warning)
+    else:
+        lines.append(f"next: {command('prune', '--from', run.path, '--out', f'{run.path}-pruned')}")
+    return "\n".join(lines)
+
+
+def pruned(run: Run) -> str:
+    """What a run of `prune` has over the model that it began with, what to mind, and what to do next."""
+    steps = run.steps()
+    best = run.best()
+    references = run.references()
+    title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
+
+    if len(references) > 1:
+        lines = [title]
+        for reference in references:
+            lines += _against(run, reference, f"against {reference.name}")
+    else:
+        lines = _against(run, references[0], title)
+
+    lines += [f"mind: {line}" for line in run.read(SEEN) or []]
+    lines += _origin(run)
+    lines += _baselines(run)
+    warning = one_class(run, best)
+    if warning is not None:
+        lines.append(warning)
+    lines += _lost_on_test_data(run)
+    lines += _resumptions(run)
+    reason = run.stopped()
+    if reason:
+        lines.append(f"stopped: {reason}")
+    if run.computed_with():
+        lines.append(run.computed_with())
+    lines.append(f"next: {command('export', run.path, '--out', run.path / 'bundle')}; {command('report', run.path)}")
+    return "\n".join(lines)
+
+
+def beside_majority(run: Run, step: Step) -> str:
+    """What always answering the largest class would score."""
+    if step.majority is None or step.largest is None:
+        return ""
+    largest = run.recipe["classes"][step.largest]
+    return f" (always answering '{largest}' scores {step.majority:.1%})"
+
+
+def one_class(run: Run, step: Step) -> str | None:
+    """The warning about a model that answers one class alone; None for others."""
+    if step.only is None:
+        return None
+    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], taught(run))}"
+
+
+def _against(run: Run, reference: Reference, title: str) -> list[str]:
+    """What the best model has over another."""
+    first = reference.step
+    best = run.best()
+    metric = run.recipe["metric"]
+
+    costs = (
+        f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
+        f"({first.macs / best.macs:.1f} x fewer), "
+        f"parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
+        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)"
+    )
+    quality = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}{beside_majority(run, first)}"
+    test = run.test()
+    if test:
+        before = test[reference.tested][metric]
+        after = test["best"][metric]
+        quality += f", on test data {before:.1%} -> {after:.1%}"
+    return [costs, *_latency(first, best), quality]
+
+
+def _latency(first: Step, best: Step) -> list[str]:
+    """What the device that steered says."""
+    before = first.latency_ms
+    after = best.latency_ms
+    if not before or not after or first == best:
+        return []
+    ratio = in_words(before / after)
+    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({ratio})"]
+
+
+def _origin(run: Run) -> list[str]:
+    """What is to be said about a start that was pruned before."""
+    if run.is_of_unknown_origin():
+        return ["mind: the start was pruned before, and this run does not hold the first network: all figures are against the start"]
+    best = run.best()
+    allowed = run.recipe["max_drop"]
+    lost = 100 * (run.first().metric_after - best.metric_after)
+    if best.index or lost <= allowed or run.recipe["confidence"]:
+        return []
+    return [
+        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
+        f"more than the {allowed:g} that the rule allows"
+    ]
+
+
+def _baselines(run: Run) -> list[str]:
+    """What the baselines gave on the test split."""
+    titles = {"scratch": "the same shape from random weights", "random": "as many channels at random"}
+    metric = run.recipe["metric"]
+    baselines = (run.test() or {}).get("controls") or {}
+    if not baselines:
+        return []
+    figures = [f"{titles[name]} {metrics[metric]:.1%}" for name, metrics in baselines.items()]
+    return [f"controls on test data: {', '.join(figures)}"]
+
+
+def _lost_on_test_data(run: Run) -> list[str]:
+    """What the test split says against the validation split, if it does."""
+    test = run.test()
+    if not test:
+        return []
+    metric = run.recipe["metric"]
+    allowed = run.recipe["max_drop"]
+    lost = 100 * (test["baseline"][metric] - test["best"][metric])
+    if lost <= allowed:
+        return []
+    return [
+        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on "
+        "validation data. Few validation pictures let the loop go too far: give it more, or stop it earlier "
+        "(--target-macs, --max-steps)"
+    ]
+
+
+def _resumptions(run: Run) -> list[str]:
+    """What changed when the run was gone on with, and what that does to the test split's word."""
+    lines = []
+    for entry in run.resumptions():
+        changes = [f"{key.replace('_', ' ')} {old} -> {new}" for key, (old, new) in entry["changes"].items()]
+        lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
+    if run.looks_before():
+        lines.append(
+            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run went on, "
+            f"which its result may have decided: {run.path}/earlier"
+        )
+    return lines
