@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prunedge.edge.image.read import parse_range
 from prunedge.errors import DataError, PrunedgeError
+from prunedge.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.machine import pass_on_reading
 
@@ -137,13 +138,15 @@ class Recipe(BaseModel):
 
     @classmethod
     def from_toml(cls, path: Path) -> Recipe:
-        """The recipe in a file; PrunedgeError when it is no recipe."""
+        """The recipe in a run's file; PrunedgeError when it is no recipe, or one of another format."""
+        values = read_toml(path, "recipe")
+        refuse_other(values.pop(KEY, None), "run", path.parent)
         with speaking("study"):  # a file's keys, not options
-            return cls.make(str(path), **read_toml(path, "recipe"))
+            return cls.make(str(path), **values)
 
     def to_toml(self) -> str:
-        """TOML text: one key a line; what is not set is left out."""
-        return toml_text(self.model_dump())
+        """TOML text: the format, then one key a line; what is not set is left out."""
+        return toml_text({KEY: FORMAT, **self.model_dump()})
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -174,8 +174,7 @@ def test_the_view_in_words(tmp_path: Path, bundle: Path) -> None:
     assert "share" not in Settings(patch=(9, 5), overlap=0.25).fitted(old).looked(old)
     new = bundle_of(load(write_set(tmp_path / "d", "whole"), size=SIZE), bundle).manifest
     assert Settings().fitted(new).looked(new) == "each photograph whole, as in training"
-    view = Settings().fitted(old.model_copy(update={"about": {"patch_size": 40}})).view
-    assert view == View(kind="patch", width=40, height=40)
+    assert Settings().fitted(old).view == View(kind="patch", width=SIZE, height=SIZE)
 
 
 @pytest.mark.parametrize(("text", "found"), [("224", 224), ("96x48", (96, 48)), ("whole", "whole")])
@@ -204,7 +203,7 @@ def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
 
 def test_a_bundle_whose_network_gives_probabilities_is_told(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_session(open_bundle(bundle)).warning() is None
-    monkeypatch.setattr("prunedge.export.bundle.refuse_probabilities", lambda *_: None)  # as an older prunedge had it
+    monkeypatch.setattr("prunedge.export.bundle.refuse_probabilities", lambda *_: None)  # as somebody else may export
     pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     uneven = torch.nn.Linear(2, 2)  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
     torch.nn.init.constant_(uneven.weight, 0.1)

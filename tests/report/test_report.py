@@ -16,8 +16,9 @@ from prunedge.report.run.page import command
 from prunedge.runs import session
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
+from prunedge.utils.checksums import sealed
 from tests.needs import program
-from tests.tampering import as_older
+from tests.tampering import edited, rewrite_history
 
 QUIET = [
     "--no-sandbox",
@@ -30,7 +31,7 @@ QUIET = [
 ]
 BENCH = {
     "bundles": [{"latency_ms": {"median": ms, "p95": ms + 1}, "runtime": "onnxruntime"} for ms in (9.0, 1.5)],
-    "ratios": [{"speedup": {"median": 6.0, "low": 5.5, "high": 6.4}}], "device": {"processor": "a board"},
+    "ratios": [{"speedup": {"median": 6.0, "low": 5.5, "high": 6.4, "blocks": 12}}], "device": {"processor": "a board"},
     "threads": 1, "batch": 1, "patches": 3720,
 }  # fmt: skip
 
@@ -56,8 +57,8 @@ def put_profiles(run: Path) -> None:
     calls = [Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6), Call("relu", "Relu", "", 0, 0, 10**5)]
     layers = profile_of({"bundle": "/b/small", "target": "onnx", "runtime": "onnxruntime 1, CPU"}, spans, [calls])
     (run / "profile").mkdir()
-    (run / "profile" / "profile.json").write_text(json.dumps({**summed(rows, 12.0), **about}))
-    (run / "profile" / "bench.json").write_text(json.dumps([layers]))
+    for name, value in (("profile.json", {**summed(rows, 12.0), **about}), ("bench.json", [layers])):
+        (run / "profile" / name).write_text(json.dumps(sealed(value, f"profile/{name}")))
 
 
 def test_where_the_time_went(run: Run, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
 
 def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, copy := tmp_path / "run")
-    ratio = {"speedup": {"median": 1.3, "low": 0.9, "high": 1.6}}
+    ratio = {"speedup": {"median": 1.3, "low": 0.9, "high": 1.6, "blocks": 12}}
     bundles = [{"latency_ms": {"median": ms}, "runtime": "onnxruntime"} for ms in (2.32, 2.40)]
     open_run(copy).write("bench.json", {**BENCH, "bundles": bundles, "ratios": [ratio]})
     text = write_report(open_run(copy)).read_text(encoding="utf-8")
@@ -138,15 +139,12 @@ def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width:
 def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
-    as_older(copy)
-    lines = [json.loads(line) for line in (copy / "history.jsonl").read_text().splitlines()]
-    for line in lines:
-        line |= {"latency_ms": 10.0 / (line["index"] + 1), "predicted_ms": 12.0 / (line["index"] + 1)}
-    (copy / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     layer = {"kernel": [3, 3], "size": [8, 8]}
     stair = {"layer": layer, "axis": "outputs", "channels": [15, 16, 17], "ms": [0.1, 0.1, 0.2], "step": 16}
     table = {"staircases": [stair], "device": {"processor": "a board"}, "runtime": "onnxruntime 1, CPU", "threads": 1}
-    (copy / "latency.json").write_text(json.dumps({"address": "local", "table": table}))
+    with edited(copy):
+        rewrite_history(copy, lambda line: line | {"latency_ms": 10.0 / (line["index"] + 1), "predicted_ms": 12.0 / (line["index"] + 1)})
+        (copy / "latency.json").write_text(json.dumps({"address": "local", "table": table}))
     page = write_report(open_run(copy)).read_text(encoding="utf-8")
     assert "against time on the device" in page and "off by 20 % on average, 20 % at most" in page and "a board" in page
     assert "3x3 at 8x8, outputs: step 16" in page

@@ -18,7 +18,6 @@ from prunedge.runs.export import write_bundle
 from prunedge.errors import RunError
 from prunedge.pruning.loop import Rule, Stop, decide
 from prunedge.models import build
-from prunedge.runs.origin import chain_to
 from prunedge.config import Recipe
 from prunedge.report import write_report
 from prunedge.runs.load import load
@@ -26,7 +25,7 @@ from prunedge.runs.run import Run, create, open_run
 from prunedge.surgery.slicing import save_network
 from prunedge.train import evaluate, make_engine
 from tests.small_runs import onward, small_recipe
-from tests.tampering import as_older
+from tests.tampering import edited
 from tests.pruning.test_loop import START, history
 from tests.tiny_pictures import write_tiny
 
@@ -190,44 +189,17 @@ def test_from_a_trained_run_step_0_is_the_unpruned_network(recipe: Recipe, tmp_p
     assert not run.first_file().exists() and same(run.load_first(), trained.load())
 
 
-def older(run: Path) -> Run:
-    """A run as prunedge 0.1 left it: without a chain."""
-    (run / "chain.json").unlink()
-    shutil.rmtree(run / "first", ignore_errors=True)
-    return open_run(run)
-
-
-def test_a_run_of_an_older_prunedge_says_what_it_does_not_hold(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
-    for name in "ab":
-        shutil.copytree(chain / name, tmp_path / name)
-        as_older(tmp_path / name)
-    recipe_file = tmp_path / "b" / "recipe.toml"
-    recipe_file.write_text(recipe_file.read_text().replace(str(chain / "a"), str(tmp_path / "a")))
-    b = older(tmp_path / "b")
-    assert "does not hold the first network" in pruned(b)
-    assert "does not hold the first one" in write_report(b).read_text(encoding="utf-8")
-    with pytest.raises(RunError, match="does not hold the first one"):
-        write_bundle(b, tmp_path / "bundle", baseline=True)
-    links = chain_to(b, b.best().index).links
-    assert [(Path(link.run).name, link.step) for link in links] == [("a", 0), ("a", 1), ("b", 1)], "found while a is there"
-    c = session.prune(onward(recipe, b.path), tmp_path / "c")
-    assert same(c.load_first(), open_run(chain / "a").load(0))
-    shutil.rmtree(tmp_path / "a")
-    with pytest.raises(RunError, match=r"the first network of this run's chain is not known: it began from .* which is gone"):
-        session.prune(onward(recipe, b.path), tmp_path / "d")
-    assert not (tmp_path / "d").exists()
-
-
 def test_a_start_that_breaks_the_rule_already_is_said(
     chain: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = tmp_path / "b"
     shutil.copytree(chain / "b", copy)
-    spoilt = open_run(as_older(copy)).load()
+    spoilt, file = open_run(copy).load(), open_run(copy).network_file(1)
     with torch.no_grad():
         spoilt.head.weight.neg_()  # type: ignore[operator,union-attr]
         spoilt.head.bias.neg_()  # type: ignore[operator,union-attr]
-    save_network(spoilt, open_run(copy).network_file(1))
+    with edited(copy):
+        save_network(spoilt, file)
     run = session.prune(onward(recipe, copy, max_drop=0.0, epochs=1, extra_rounds=0, finetune_lr=1e-9), tmp_path / "run")
     assert "the start breaks the rule already" in caplog.text
     start = run.steps()[0]

@@ -23,7 +23,7 @@ from prunedge.runs.run import open_run, write_recipe
 from prunedge.surgery.slicing import restore_network, save_network
 from prunedge.utils.tensor_files import texts_of
 from prunedge.train import make_engine
-from tests.tampering import as_older
+from tests.tampering import edited
 from tests.tiny_pictures import write_tiny
 
 KEPT, PASS = "while training", "in a pass"
@@ -116,13 +116,14 @@ def test_two_seeds_draw_two_random_rankings(recipe: Recipe, start: Path, tmp_pat
 
 
 def test_scores_of_another_network_are_not_used(recipe: Recipe, start: Path, tmp_path: Path) -> None:
-    other = as_older(shutil.copytree(start, tmp_path / "start"))
+    other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "model.safetensors"
     network = restore_network(open_run(start).load(0), file)
     with torch.no_grad():
         network.head.weight.add_(0.5)
     file.unlink()
-    save_network(network, file)
+    with edited(other):
+        save_network(network, file)
     pruned(recipe, other, tmp_path / "out")
     assert scored(tmp_path / "out") == PASS
 
@@ -130,14 +131,13 @@ def test_scores_of_another_network_are_not_used(recipe: Recipe, start: Path, tmp
 @pytest.mark.parametrize(
     "about", [None, {"criterion": "taylor", "examples": "56"}, {"criterion": "taylor", "provenance": "[1]"}, {"x": "y"}]
 )
-def test_scores_that_do_not_say_what_they_are_are_not_used(
-    recipe: Recipe, start: Path, tmp_path: Path, about: dict[str, str] | None
-) -> None:
-    other = as_older(shutil.copytree(start, tmp_path / "start"))
+def test_scores_that_do_not_say_what_they_are_are_refused(start: Path, tmp_path: Path, about: dict[str, str] | None) -> None:
+    other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "scores.safetensors"
-    save_file(load_file(file), file, about)
-    pruned(recipe, other, tmp_path / "out")
-    assert scored(tmp_path / "out") == PASS
+    with edited(other):
+        save_file(load_file(file), file, about)
+    with pytest.raises(RunError, match=r"it does not say what the scores are of .*scores\.safetensors"):
+        open_run(other).checkpoint(0)
 
 
 def test_damaged_scores_are_one_line(start: Path, tmp_path: Path) -> None:

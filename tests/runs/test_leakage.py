@@ -12,13 +12,13 @@ import pytest
 
 from prunedge import data as pictures
 from prunedge.runs import session
-from prunedge.report.text import pruned
+from prunedge.report import text
 from prunedge.errors import PrunedgeError
 from prunedge.config import PICTURE_KEYS, Recipe
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.leakage import refuse_seen
 from tests.small_runs import small_recipe
-from tests.tampering import as_older
+from tests.tampering import edited
 from tests.tiny_pictures import write_tiny
 
 
@@ -87,15 +87,15 @@ def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> Non
 
 def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The folder has grown since: how it was split can't be found out any more."""
-    run = Run(Path(shutil.copytree(trained.path, tmp_path / "trained")), dict(trained.recipe))
-    as_older(run.path)
+    run = Path(shutil.copytree(trained.path, tmp_path / "trained"))
     grown = Path(shutil.copytree(trained.recipe["data"], tmp_path / "pictures"))
-    recipe = (run.path / "recipe.toml").read_text().replace(trained.recipe["data"], str(grown))
-    (run.path / "recipe.toml").write_text(recipe)
+    with edited(run):
+        recipe = (run / "recipe.toml").read_text().replace(trained.recipe["data"], str(grown))
+        (run / "recipe.toml").write_text(recipe)
     shutil.copyfile(grown / "crack" / "000.png", grown / "crack" / "more.png")
     with caplog.at_level(logging.WARNING):
-        pruned = session.prune(onward(open_run(run.path)), tmp_path / "run")
+        pruned = session.prune(onward(open_run(run)), tmp_path / "run")
     said = "can't be told (its pictures are no longer what they were): test pictures may be among it"
-    assert said in caplog.text and f"mind: what {run.path} was taught with {said}" in pruned(pruned)
+    assert said in caplog.text and f"mind: what {run} was taught with {said}" in text.pruned(pruned)
     shutil.rmtree(grown)
-    assert ["can't be told" in line for line in asked(onward(open_run(run.path), data=trained.recipe["data"], seed=4))] == [True]
+    assert ["can't be told" in line for line in asked(onward(open_run(run), data=trained.recipe["data"], seed=4))] == [True]

@@ -19,7 +19,6 @@ from prunedge.runs.run import open_run
 from prunedge.study import Grid, collect, create, open_book, presets
 from prunedge.study.engines.local import divided, run_local
 from tests.commands import Started, prunedge
-from tests.tampering import as_older
 
 
 def figures(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -75,23 +74,6 @@ def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, obj
     plans = {(book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text() for trial in book.trials}
     assert len(plans) == 4
     assert len({json.dumps(row["kept"]) for row in rows}) > 1  # layers, too, are compared by each in its own way
-
-
-def test_trials_that_did_not_compare_criteria_are_told(values: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    book = create(tmp_path / "out", Grid({**values, "train_epochs": 3, "max_steps": 1, "criterion": ["weight-l2", "random"]}))
-    for one in book.work:
-        book.perform(one)
-    collect(book)
-    assert not caplog.records
-    old = book.trials[1]
-    as_older(book.folder(old))
-    file = book.folder(old) / "history.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    for line in lines:
-        del line["scored"], line["limited"]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    collect(book)
-    assert "1 trials are of prunedge 0.1" in caplog.text and old.name in caplog.text
 
 
 def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(whole: tuple[Path, Path]) -> None:

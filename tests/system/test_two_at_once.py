@@ -80,7 +80,7 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
 
 def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[str], Path], recipe: Recipe, tmp_path: Path) -> None:
     process, path = writer
-    (path / "checkpoints" / ".writing-abc").mkdir()  # of an older prunedge that is still at work
+    (path / "checkpoints" / ".writing-abc").mkdir()  # whoever put it there
     (path / "checkpoints" / ".writing-abc" / "model.safetensors").write_bytes(b"half")
     before = tree(path)
     opened = open_run(path)

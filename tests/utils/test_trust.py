@@ -17,7 +17,7 @@ from prunedge.cli.app import main
 from prunedge.data import load_folder
 from prunedge.errors import PrunedgeError
 from prunedge.utils import trust
-from tests.tampering import as_older
+from tests.tampering import edited
 
 ROOT = Path(__file__).parents[2]
 NETWORK = """
@@ -133,12 +133,13 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     opened: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, mark = opened
-    run = as_older(shutil.copytree(folder / "run", tmp_path / "run"))
-    recipe = (run / "recipe.toml").read_text()
-    kept = [line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))]
-    (run / "recipe.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")
-    environment = json.loads((run / "environment.json").read_text())
-    (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    with edited(run):
+        recipe = (run / "recipe.toml").read_text()
+        kept = [line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))]
+        (run / "recipe.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")
+        environment = json.loads((run / "environment.json").read_text())
+        (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
     assert here("prune", "--resume", run) == 2 and not mark.exists()
     assert "--trust-code" in capsys.readouterr().err
 

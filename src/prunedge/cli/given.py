@@ -39,7 +39,7 @@ def opened_to_resume(resume: Path, out: Path | None, verb: str) -> Run:
     run = open_run(resume)
     if out is not None and out.resolve() != resume.resolve():
         raise RunError("--out and --resume name two folders", where=out, remedy="a run goes on in its own folder: leave --out away")
-    made_by = run.verb() or verb
+    made_by = run.verb()
     if made_by == verb:
         return run
     remedy = run.how_to_go_on()

@@ -302,7 +302,7 @@ def _from_run(start: Path, model: str | None, given: dict[str, Any], knobs: dict
     source = open_run(start)
     source.best()
     kept = {key: source.recipe[key] for key in TRAINING_KEYS}
-    schedule = source.recipe["train_epochs"] or source.recipe.get("schedule_epochs", 0)
+    schedule = source.recipe["train_epochs"] or source.recipe["schedule_epochs"]
     ours = {"start": str(start.resolve()), "train_epochs": 0, "schedule_epochs": schedule}
     return Recipe.make("prunedge prune", **{**kept, **given, **knobs, **ours})
 

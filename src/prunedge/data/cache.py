@@ -324,10 +324,6 @@ def _make_room(home: Path, limit: int) -> None:
     """Delete what killed runs left, then copies of shards, then unused arrays, the least lately used first, until `limit` bytes remain."""
     with FileLock(home / "room.lock"):
         clear_leftovers(home)
-        for path in home.glob("*.tmp*"):  # of an older prunedge
-            with _unused(path.with_suffix(".npy")) as free:
-                if free:
-                    path.unlink(missing_ok=True)
         for path in _copies(home):
             if _used(home) > limit:
                 path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def cached(file: Path) -> Any:
     """The record; None where there is none, or it is not what was written: it has to be made anew."""
     try:
-        return checksums.read(file, file.name, must=True)
+        return checksums.read(file, file.name)
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prunedge.edge.image.read import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
+from prunedge.formats import UPDATE, of_0_1
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.filetypes import instead
@@ -120,12 +121,12 @@ class Manifest(BaseModel):
     when the network was trained on eight-bit pictures.
 
     `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
-    `sha256` is the checksum of all the rest (`prunedge.utils.checksums`), empty where there is none.
+    `sha256` is the checksum of all the rest (`prunedge.utils.checksums`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = FORMAT
+    format: Literal[2]
     model: str
     classes: list[str] = Field(min_length=1)
     input_size: int = Field(ge=1, le=8192)
@@ -140,7 +141,7 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     about: dict[str, Any] = {}
     files: dict[str, FileEntry]
-    sha256: str = ""
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,12 @@ def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (
     files = {
         name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, needed=name not in optional) for name in names
     }
-    manifest = Manifest(files=files, **values)
-    text = json.dumps(checksums.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST), indent=1)
+    manifest = Manifest(format=FORMAT, files=files, sha256="", **values)
+    told = checksums.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST)
     with (folder / MANIFEST).open("w", encoding="utf-8") as opened:
-        opened.write(text)
+        opened.write(json.dumps(told, indent=1))
         sync_open_file(opened)
-    return manifest
+    return manifest.model_copy(update={"sha256": told[checksums.KEY]})
 
 
 def sha256(file: Path) -> str:
@@ -237,14 +238,44 @@ def _manifest(folder: Path) -> Manifest:
         if file.stat().st_size > LARGEST_MANIFEST:
             raise BundleError("the manifest is too large to be one", where=file, remedy="don't trust this bundle")
         text = file.read_bytes()
-        if re.match(rb'\{\s*"format":\s*1\b', text):
-            raise BundleError("an older prunedge made this bundle", where=folder, remedy="export it again")
+        if (other := other_format(text)) is not None:
+            raise BundleError(other[0], where=folder, remedy=other[1])
         return Manifest.model_validate_json(text)
     except (OSError, ValidationError) as error:
         pass_on_reading(error, file)
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None
+
+
+def other_format(text: bytes) -> tuple[str, str] | None:
+    """Why a manifest of another format is not read, and the remedy; None for one of ours, and for what is no manifest at all.
+
+    To be asked first: what another version wrote has other fields, perhaps another kind of checksum, and is not damaged.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    number = found.get("format") if isinstance(found, dict) else None
+    if type(number) is not int:
+        return None
+    if number == FORMAT:
+        # A damaged key would be one that is not known.
+        is_unsealed = checksums.KEY not in found and found.keys() <= Manifest.model_fields.keys()
+        return (of_0_1("bundle"), "export it again") if is_unsealed else None
+    what = f"this bundle is of format {number}; this prunedge reads format {FORMAT}"
+    version = _version_of(found)
+    if number > FORMAT:
+        return what, f"update prunedge ({f'pip install prunedge=={version}' if version else UPDATE}), or export it again with this one"
+    return what, "export it again" + (f", or use the prunedge that made it (pip install prunedge=={version})" if version else "")
+
+
+def _version_of(manifest: dict[str, Any]) -> str | None:
+    """The version of prunedge that made a bundle, as its manifest says; None where that is no version that pip could be asked for."""
+    versions = manifest.get("versions")
+    said = versions.get("prunedge") if isinstance(versions, dict) else None
+    return said if isinstance(said, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9a-z]{1,12}){1,5}", said) else None
 
 
 def _check_seal(file: Path) -> None:

@@ -60,7 +60,7 @@ class Session:
     def warning(self) -> str | None:
         """What is wrong with its probabilities, if the network's answers to the bundle's own pictures are probabilities already.
 
-        Export refuses such networks; bundles of an older prunedge, or made by others, may hold one.
+        Export refuses such networks; bundles that others made may hold one.
         """
         pixels, outputs = _read_selftest(self.bundle)
         inputs = normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std)

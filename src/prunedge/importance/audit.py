@@ -17,6 +17,7 @@ from torch import nn
 
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import (
     CRITERIA,
@@ -45,6 +46,7 @@ from prunedge.utils.tensor_files import save_tensors, texts_of
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
 _LARGEST = 64
+AGAIN = "make it again in a new folder"
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,26 @@ def audit(
 
 
 def kept_audit(folder: Path) -> dict[str, Any] | None:
-    """What an audit has written into its folder, as plain JSON; None where there is none. RunError when it is damaged."""
+    """What an audit has written into its folder, as plain JSON; None where there is none.
+
+    RunError when it is damaged, or of another format.
+    """
     file = folder / "audit.json"
     if not file.exists():
         return None
     try:
-        found = checksums.read(file, file.name, must=False)
+        record = json.loads(file.read_bytes())
+        version = dict(record).get(KEY)
+        refuse_newer(version, "audit", folder)
+        if version is None and checksums.KEY not in record:
+            refuse_other(None, "audit", folder, AGAIN)
+        found = checksums.opened(record, file.name)
         for key in ("recommendation", "absolute", "signed"):
             found[key]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"damaged: {error}", where=file, remedy="delete it; the same `prunedge audit` writes it again") from None
-    return dict(found)
+    refuse_other(version, "audit", folder, AGAIN)
+    return {key: value for key, value in found.items() if key != KEY}
 
 
 def _measured(
@@ -148,7 +159,7 @@ def _measured(
     )  # fmt: skip
     write_text(folder / "channels.csv", _channels(truth, scores))
     write_text(folder / "audit.csv", _rows(found))
-    write_text(folder / "audit.json", json.dumps(checksums.sealed(found.to_json(), "audit.json"), indent=1))
+    write_text(folder / "audit.json", json.dumps(checksums.sealed({KEY: FORMAT, **found.to_json()}, "audit.json"), indent=1))
     return found
 
 
@@ -222,7 +233,8 @@ _RESULTS = ("audit.json", "audit.csv", "channels.csv", "partial.safetensors.new"
 def _write(folder: Path, fingerprint: str, partial: Partial) -> None:
     """Keep what is known, whole or not at all."""
     numbers = json.dumps({key: value for key, value in vars(partial).items() if key != "sums"})
-    about = {"fingerprint": fingerprint, "numbers": numbers, "sha256": tensors_digest(partial.sums, f"{fingerprint} {numbers}")}
+    digest = tensors_digest(partial.sums, f"{fingerprint} {numbers}")
+    about = {KEY: str(FORMAT), "fingerprint": fingerprint, "numbers": numbers, "sha256": digest}
     with written(folder / "partial.safetensors") as temporary:
         save_tensors(partial.sums, temporary, about)
 
@@ -234,14 +246,19 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
     try:
         with safe_open(file, "pt") as opened:
             about = texts_of(opened.metadata())
+            version = json.loads(about.get(KEY, "null"))
+            refuse_newer(version, "audit", folder)
             sums = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict
         numbers = json.loads(about["numbers"])
-        if about.get("sha256", "") not in ("", tensors_digest(sums, f"{about.get('fingerprint')} {about['numbers']}")):
+        if version is None and not about.get("sha256"):
+            refuse_other(None, "audit", folder, AGAIN)
+        if about["sha256"] != tensors_digest(sums, f"{about['fingerprint']} {about['numbers']}"):
             raise ValueError("it differs from its checksum")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         pass_on_reading(error, file)
         raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
-    if about.get("fingerprint") != fingerprint:
+    refuse_other(version, "audit", folder, AGAIN)
+    if about["fingerprint"] != fingerprint:
         remedy = "choose another --out, or delete the folder"
         raise RunError("this is the audit of another network, other pictures or other settings", where=folder, remedy=remedy)
     return Partial(sums=sums, **numbers)

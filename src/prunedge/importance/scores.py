@@ -32,13 +32,9 @@ class Provenance:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | None) -> Provenance | None:
-        """What `to_json` wrote; None for anything else, which proves nothing."""
-        try:
-            found = cls(**json.loads(text or "null"))
-        except (ValueError, TypeError):
-            return None
-        return found
+    def from_json(cls, text: str) -> Provenance:
+        """The inverse of `to_json`; ValueError or TypeError for anything else, which proves nothing."""
+        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)

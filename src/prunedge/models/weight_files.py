@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-from prunedge.errors import WeightsError
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, other_format
+from prunedge.errors import RunError, WeightsError
+from prunedge.signs import RECIPE, sign_of
 from prunedge.utils.filetypes import MISNAMED, PACKED, kind_of_file
 from prunedge.utils.machine import pass_on, pass_on_reading
 
@@ -105,6 +107,7 @@ def refuse_other_files(path: str | Path) -> None:
 
 def _file_in(path: Path) -> Path:
     if path.is_dir():
+        _refuse_other_format(path)
         for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):
             if (path / inside).is_file():
                 return path / inside
@@ -113,6 +116,19 @@ def _file_in(path: Path) -> Path:
     if not path.is_file():
         raise WeightsError("there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists")
     return path
+
+
+def _refuse_other_format(folder: Path) -> None:
+    """WeightsError where another version of prunedge made the run or bundle in a folder."""
+    try:
+        if (folder / RECIPE).is_file():
+            sign_of(folder)
+    except RunError as error:
+        raise WeightsError(error.what, where=error.where, remedy=error.remedy) from None
+    manifest = folder / MANIFEST
+    other = other_format(manifest.read_bytes()) if manifest.is_file() and manifest.stat().st_size <= LARGEST_MANIFEST else None
+    if other is not None:
+        raise WeightsError(other[0], where=folder, remedy=other[1])
 
 
 def _safetensors(file: Path) -> State:

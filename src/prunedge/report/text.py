@@ -114,8 +114,6 @@ def _latency(first: Step, best: Step) -> list[str]:
 
 def _origin(run: Run) -> list[str]:
     """What is to be said about a start that was pruned before."""
-    if run.is_of_unknown_origin():
-        return ["mind: the start was pruned before, and this run does not hold the first network: all figures are against the start"]
     best = run.best()
     allowed = run.recipe["max_drop"]
     lost = 100 * (run.first().metric_after - best.metric_after)

@@ -42,7 +42,7 @@ class Chain:
     `links` begin with the first network and end with the start. `epochs` counts what the start has seen in all, `cuts` are the
     removals on the way to it. `first` is the first network as this run measured it on its own validation pictures (networks are
     never compared across splits); None where the start is that network. `weights` is the SHA-256 of that network's file in this run; None
-    where it keeps none, or an older prunedge began the run.
+    where it keeps none.
     """
 
     links: tuple[Link, ...]

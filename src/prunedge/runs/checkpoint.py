@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from prunedge.utils.files import written
+from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.utils.distributed import by_first, from_first
@@ -36,20 +37,25 @@ class RunKeeper:
     _last: float = field(default_factory=time.monotonic, repr=False)
 
     def kept(self) -> Halfway | None:
-        """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result)."""
+        """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result).
+
+        RunError when it is of another format.
+        """
         file = self.folder / NAME
         if not file.exists():
             return None
         try:
             with safe_open(file, "pt") as opened:
                 found = texts_of(opened.metadata())
-                about = json.loads(found["about"])
+                about = dict(json.loads(found["about"]))
+                refuse_newer(about.get(KEY), "training", file)
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
-            if "sha256" in found and found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
+            if found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
                 raise ValueError("it differs from its checksum")
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged, or of another run (%s): the training begins anew", file, error)
             return None
+        refuse_other(about.get(KEY), "training", file, "delete it and begin anew")
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in tensors.items():
             part, _, name = key.partition("|")
@@ -94,7 +100,7 @@ def _write(file: Path, halfway: Halfway, gathers: str, sign: str) -> None:
         f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
     }
     told = {
-        "epochs": halfway.epochs, "gathers": gathers,
+        KEY: FORMAT, "epochs": halfway.epochs, "gathers": gathers,
         "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
         "best": {
             "epoch": best.epoch, "rank": best.rank, "val": best.val.to_json() if best.val else None,

@@ -24,15 +24,11 @@ def open_start(run: Run) -> Run:
 
 
 def chain_to(source: Run, step: int) -> Chain:
-    """The chain that ends with this step of `source`.
-
-    RunError where the first network is not to be found: `source` was made by an older prunedge, which kept nothing of the run that
-    it began from, and that run is gone or has changed.
-    """
+    """The chain that ends with this step of `source`."""
     before = source.chain()
     if before is None:
-        before = _of_older(source) if source.recipe["start"] else _begun_by(source)
-        if step == 0 and not source.recipe["start"]:
+        before = Chain((Link(str(source.path.resolve()), 0),), source.recipe["train_epochs"])
+        if step == 0:
             return before
     epochs = source.recipe["epochs"]
     passed = [one for one in source.steps() if one.accepted and 0 < one.index <= step]
@@ -55,35 +51,5 @@ def keep_first(run: Run, source: Run) -> None:
 
 
 def first_file_of(source: Run) -> Path:
-    """The weights of the first network, where `source` or the run that it began from has them."""
-    if source.first_file().is_file():
-        return source.checked_first_file()
-    if source.is_of_unknown_origin():
-        return first_file_of(_start_of_older(source))
-    return source.network_file(0)
-
-
-def _begun_by(source: Run) -> Chain:
-    return Chain((Link(str(source.path.resolve()), 0),), source.recipe["train_epochs"])
-
-
-def _of_older(source: Run) -> Chain:
-    """The chain of a run that keeps none: the step of its start that it began with is known by its plan."""
-    start = _start_of_older(source)
-    wanted = source.plan(0)
-    same = [one.index for one in start.steps() if one.accepted and start.plan(one.index) == wanted]
-    if not same:
-        raise _unknown(source, f"no step of {start.path} is what it began with")
-    return chain_to(start, same[-1])
-
-
-def _start_of_older(source: Run) -> Run:
-    start = Path(source.recipe["start"])
-    if not (start / "recipe.toml").is_file():
-        raise _unknown(source, f"it began from {start}, which is gone")
-    return open_run(start)
-
-
-def _unknown(source: Run, why: str) -> RunError:
-    what = f"the first network of this run's chain is not known: {why}"
-    return RunError(what, where=source.path, remedy="put that run back, or go on from a run that holds its first network")
+    """The weights of the first network of the chain that `source` belongs to."""
+    return source.checked_first_file() if source.first_file().is_file() else source.network_file(0)

@@ -48,7 +48,7 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     found = []
     for file in sorted((run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)):
         try:
-            found.append(checksums.read(file, f"{FOLDER}/{file.name}", must=False))
+            found.append(checksums.read(file, f"{FOLDER}/{file.name}"))
         except ValueError as error:
             raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
     if not found:
@@ -67,7 +67,7 @@ def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
     """What `bench --profile` saw of each bundle; None where there is none. RunError when it is damaged."""
     file = run / FOLDER / "bench.json"
     try:
-        return checksums.read(file, f"{FOLDER}/{file.name}", must=False)
+        return checksums.read(file, f"{FOLDER}/{file.name}")
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

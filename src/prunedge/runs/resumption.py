@@ -83,19 +83,19 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
 
     So it is with another `accelerator`, the GPU's name, or None for the processor.
     """
-    began = run.engine() or {}
+    began = run.engine()
+    assert began is not None  # it is written before anything is computed
     # As the first process finds them: it may have noted the change before another looks.
     noted = from_first([entry["changes"] for entry in run.resumptions()])
     said, record = [], {}
     for name, now in (("threads", threads), ("processes", processes)):
-        first = began.get(name, 1)
+        first = began[name]
         before = [first, *(changes[name][1] for changes in noted if name in changes)][-1]
         if now != first:
             said.append(f"this run began with {first} {name}; with {now} the result may differ: another number gives other weights")
         if now != before:
             record[name] = [before, now]
-    # Runs of 0.1 do not say where they computed.
-    if "accelerator" in began and began["accelerator"] != accelerator:
+    if began["accelerator"] != accelerator:
         before_it, here = (name or "the processor" for name in (began["accelerator"], accelerator))
         said.append(f"this run began on {before_it}; on {here} the result may differ: another device gives other weights")
     if record:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import json
-import logging
 import os
 import platform
-import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
 from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
+from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Provenance, Scores
 from prunedge.utils.filetypes import instead
 from prunedge.pruning.loop import Checkpoint, Step, Stop, Turn, last_good
@@ -36,6 +34,7 @@ from prunedge.graph.plan import Plan
 from prunedge.runs.profile import profile_of
 from prunedge.utils.distributed import by_first
 from prunedge.config import Recipe
+from prunedge.signs import RECIPE, sign_of, signed
 from prunedge.utils.tracing import timed
 from prunedge.surgery.slicing import restore_network, save_network
 from prunedge.utils.tensor_files import save_tensors, texts_of
@@ -50,30 +49,28 @@ REPEATED = {
 }  # fmt: skip
 # What a file of that name always holds: what lacks it was damaged, or written by something else.
 HOLDS = {
-    "engine.json": ("precision", "fingerprint", "classes"), "test.json": ("baseline", "best"), "stop.json": ("reason",),
+    "environment.json": ("verb",),
+    "engine.json": ("precision", "fingerprint", "classes"),
+    "test.json": ("baseline", "best"),
+    "stop.json": ("reason",),
     "bench.json": ("bundles", "ratios"),
-}  # fmt: skip
+}
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
-_SEAL = re.compile(r"# run ([0-9a-f]{16}) sha256 ([0-9a-f]{64})\n\Z")  # the last line of a recipe
-_said_unsealed: set[Path] = set()  # runs of which it has been said that they have no checksums
-
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
     """A run folder. `recipe` is what it was asked to do, as a plain dict.
 
-    `sign` stands for this run in the checksums of its files, so that a file of another run is told from its own. It is empty in runs of
-    an older prunedge, whose files have no checksums.
+    `sign` stands for this run in the checksums of its files, so that a file of another run is told from its own.
     """
 
     path: Path
     recipe: dict[str, Any]
-    sign: str = ""
+    sign: str
 
     def steps(self) -> list[Step]:
         """The history: step 0 is the network that pruning starts from; empty before that is trained."""
@@ -98,7 +95,7 @@ class Run:
         if not file.exists():
             return None
         try:
-            found = checksums.read(file, self.about(name), must=bool(self.sign))
+            found = checksums.read(file, self.about(name))
             for key in HOLDS.get(name, ()):
                 found[key]
         except (ValueError, RecursionError, KeyError, TypeError) as error:
@@ -138,8 +135,6 @@ class Run:
 
     def plan(self, step: int) -> Plan:
         """What led from the first, unpruned network to that of an accepted step."""
-        if not self._folder(step).exists():
-            raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {self._known()}")
         file = self._needed(step, "plan.json")
         try:
             return Plan.from_json(file.read_text(encoding="utf-8"))
@@ -156,15 +151,25 @@ class Run:
 
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
-        return self.read_as(RECORD, Chain.from_json)
+        found = self.read_as(RECORD, Chain.from_json)
+        if found is None and self.recipe["start"] and self.steps():
+            raise self._missing(RECORD)
+        return found
 
-    def verb(self) -> str | None:
-        """What made the run, `train` or `prune`; None where it was an older prunedge, which did not note it."""
-        return (self.read("environment.json") or {}).get("verb")
+    def verb(self) -> str:
+        """What made the run, `train` or `prune`."""
+        return str(self.environment()["verb"])
+
+    def environment(self) -> dict[str, Any]:
+        """What the run was made by and on: the verb, the versions of packages, the machine."""
+        found = self.read("environment.json")
+        if found is None:
+            raise self._missing("environment.json")
+        return dict(found)
 
     def how_to_go_on(self) -> str:
         """The command that goes on with the run."""
-        return command(self.verb() or "prune", "--resume", self.path)
+        return command(self.verb(), "--resume", self.path)
 
     def resumptions(self) -> list[dict[str, Any]]:
         """What changed when the run was gone on with: after which step, and each key with its old and new value."""
@@ -177,17 +182,14 @@ class Run:
             return ""
         parts = []
         for name, one in (("threads", "thread"), ("processes", "process")):
-            part = _counted(began.get(name, 1), one)
+            part = _counted(began[name], one)
             for entry in self.resumptions():
                 if name in entry["changes"]:
                     part += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
             parts.append(part)
         said = f"computed with {', '.join(parts)}"
         said += f", precision {began['precision']}"
-        if accelerator := began.get("accelerator"):
-            said += f", on {accelerator}"
-        elif "processor" in began:
-            said += f", on {began['processor']}"
+        said += f", on {began['accelerator'] or began['processor']}"
         return f"{said}: another number of threads or processes, precision or processor gives other weights"
 
     def engine(self) -> dict[str, Any] | None:
@@ -209,13 +211,7 @@ class Run:
         return self.steps()[0] if chain is None or chain.first is None else chain.first
 
     def load_first(self, device: str = "cpu") -> nn.Module:
-        """The first, unpruned network of the chain, in evaluation mode.
-
-        RunError where the run starts from a pruned network and, made by an older prunedge, holds no other.
-        """
-        if self.is_of_unknown_origin():
-            what = "the run starts from a pruned network and does not hold the first one: it was made by an older prunedge"
-            raise RunError(what, where=self.path, remedy=f"take it from the run that this one began from, {self.recipe['start']}")
+        """The first, unpruned network of the chain, in evaluation mode."""
         if not self.first_file().is_file():
             return self.load(0, device)
         return restore_network(self._untrained(), self.checked_first_file()).to(device).eval()
@@ -230,16 +226,11 @@ class Run:
             raise self._damaged_step(file, str(error)) from None
         return file
 
-    def is_of_unknown_origin(self) -> bool:
-        """Whether the run starts from a network that was pruned before and kept nothing of the first one."""
-        return bool(self.recipe["start"]) and self.chain() is None and bool(self.steps()) and bool(self.plan(0).keep)
-
     def references(self) -> list[Reference]:
         """What the result is compared with: the first network, and the one that the run starts from where that is another."""
         chain, start = self.chain(), self.steps()[0]
         if chain is None:
-            name = "the start, which was pruned before" if self.is_of_unknown_origin() else "the unpruned network"
-            return [Reference(name, start, "baseline")]
+            return [Reference("the unpruned network", start, "baseline")]
         if chain.first is None:
             return [Reference(f"the unpruned network ({chain.links[0]})", start, "baseline")]
         return [
@@ -298,7 +289,7 @@ class Run:
             "weights_loaded": self.read("weights.json"),
             "bench": self.read("bench.json"),
             "profile": profile_of(self.path),
-            **(self.read("environment.json") or {}),
+            **self.environment(),
         }
 
     def _test(self) -> dict[str, Any] | None:
@@ -337,7 +328,7 @@ class Run:
             return {file.name: checksums.file_digest(file) for file in sorted(folder.iterdir())}
 
     def _history(self) -> list[tuple[Step, dict[str, str]]]:
-        """Each step, with the SHA-256 of each file of its checkpoint (none in runs of an older prunedge)."""
+        """Each step, with the SHA-256 of each file of its checkpoint (none where it was taken back)."""
         file = self.path / "history.jsonl"
         if not file.exists():
             # Between its checkpoint and its line in the history a step 0 can be alone; nothing that comes later can.
@@ -348,9 +339,10 @@ class Run:
         lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
         for number, line in enumerate(lines):
             try:
-                record, is_sealed = checksums.opened(json.loads(line), self.about(file.name))
-                if self.sign and not is_sealed:
-                    raise checksums.Broken("it has no checksum")
+                sealed = dict(json.loads(line))
+                refuse_newer(sealed.get(KEY), "history", file)
+                record = checksums.opened(sealed, self.about(file.name))
+                refuse_other(record.pop(KEY, None), "history", file)
                 files = record.pop("files", {})
                 step = Step(**record)
                 if step.index != number:
@@ -362,7 +354,8 @@ class Run:
         return found
 
     def _line(self, step: Step, files: Mapping[str, str]) -> str:
-        return json.dumps(checksums.sealed({**step.to_json(), **({"files": files} if files else {})}, self.about("history.jsonl")))
+        record = {KEY: FORMAT, **step.to_json(), **({"files": files} if files else {})}
+        return json.dumps(checksums.sealed(record, self.about("history.jsonl")))
 
     def _known(self, but: int | None = None) -> str:
         """The steps whose networks are kept, in words."""
@@ -371,10 +364,9 @@ class Run:
     def _checked(self, step: int, name: str) -> Path | None:
         """A file of a step's checkpoint, which is what was written; None where there is none. RunError where it is another."""
         file, history = self._folder(step) / name, self._history()
-        files = history[step][1] if step < len(history) else {}
+        files = history[step][1] if 0 <= step < len(history) else {}
         if not files:
-            self._say_unsealed()
-            return file if file.exists() else None
+            raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {self._known()}")
         if not file.exists():
             # Scores and momentum are kept of the last good step alone: only that is gone on from.
             is_due = name in files and step == last_good([one for one, _ in history]).index
@@ -399,10 +391,8 @@ class Run:
             )  # fmt: skip
         return file
 
-    def _say_unsealed(self) -> None:
-        if self.path not in _said_unsealed:
-            _said_unsealed.add(self.path)
-            log.warning("%s: an older prunedge made this run, without checksums: damage in its files may go unnoticed", self.path)
+    def _missing(self, name: str) -> RunError:
+        return RunError("a file of the run is missing", where=self.path / name, remedy="bring it back from a copy, or begin the run anew")
 
     def _damaged_step(self, file: Path, why: str) -> RunError:
         step = next((step.index for step in self.steps() if self._folder(step.index) == file.parent), None)
@@ -415,17 +405,18 @@ class Run:
         return RunError(f"damaged, or of another run: {why}", where=self.path / name, remedy=f"bring it back from a copy, or {again}")
 
     def _scores(self, step: int) -> Scores | None:
-        """The scores that were kept; None where there are none, or nothing says what they are of (runs of 0.1 kept only a name)."""
+        """The scores that were kept; None where there are none."""
         file = self._checked(step, "scores.safetensors")
         if file is None:
             return None
         values = _tensors(file)
-        with safe_open(file, "pt") as opened:
-            about = texts_of(opened.metadata())
-        provenance = Provenance.from_json(about.get("provenance"))
-        if provenance is None:
-            return None
-        return Scores(values, about.get("criterion", ""), int(about.get("examples", 0)), provenance)
+        try:
+            with safe_open(file, "pt") as opened:
+                about = texts_of(opened.metadata())
+            provenance = Provenance.from_json(about["provenance"])
+            return Scores(values, about["criterion"], int(about["examples"]), provenance)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged_step(file, f"it does not say what the scores are of ({error})") from None
 
 
 @contextmanager
@@ -433,9 +424,6 @@ def writing(path: Path) -> Iterator[None]:
     """Hold a run for writing until the block ends; what killed processes left in it is removed. InUse when another process holds it."""
     with held(path, "run"):
         clear_below(path)
-        # Of an older prunedge, which held nothing.
-        for left in (*(path / "checkpoints").glob(".writing-*"), *path.glob(".training.safetensors-*")):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         yield
 
 
@@ -459,20 +447,18 @@ def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> 
 
 
 def write_recipe(run: Run, recipe: Recipe) -> None:
-    """Write what a run is asked to do, with the run's sign and a checksum in the last line, unless an older prunedge began the run."""
-    text = recipe.to_toml()
-    seal = f"# run {run.sign} sha256 {_seal_of(text, run.sign)}\n" if run.sign else ""
-    write_text(run.path / "recipe.toml", text + seal)
+    """Write what a run is asked to do, with the run's sign and a checksum in the last line."""
+    write_text(run.path / RECIPE, signed(recipe.to_toml(), run.sign))
 
 
 def open_run(path: Path | str) -> Run:
-    """The run in a folder; RunError when there is none."""
+    """The run in a folder; RunError when there is none, or one of another format."""
     folder = Path(path)
-    if not (folder / "recipe.toml").is_file():
-        why, remedy = instead(folder, "recipe.toml", "name the folder that --out made")
+    if not (folder / RECIPE).is_file():
+        why, remedy = instead(folder, RECIPE, "name the folder that --out made")
         raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
-    sign = _sign_of(folder / "recipe.toml")
-    run = Run(folder, Recipe.from_toml(folder / "recipe.toml").model_dump(), sign)
+    sign = sign_of(folder)
+    run = Run(folder, Recipe.from_toml(folder / RECIPE).model_dump(), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
     engine = run.engine() or {"classes": run.recipe["classes"], "fingerprint": run.recipe["data_fingerprint"]}
     span = engine.get("range") or run.recipe["range"]
@@ -480,43 +466,17 @@ def open_run(path: Path | str) -> Run:
     return run
 
 
-def sign_in(recipe: str) -> str:
-    """The sign that the text of a run's recipe holds; empty where it holds none."""
-    found = _SEAL.search(recipe)
-    return found[1] if found else ""
-
-
 def _refuse_full(folder: Path) -> None:
     """RunError where a folder holds something, but for what a killed process that began a run there has left."""
     if not folder.exists():
         return
-    begun = {"environment.json"} if not (folder / "recipe.toml").exists() else set()
+    begun = {"environment.json"} if not (folder / RECIPE).exists() else set()
     if folder.is_dir() and all(is_ours(one.name) or one.name in begun for one in folder.iterdir()):
         return
     remedy = "choose another --out"
-    if (folder / "recipe.toml").exists():
+    if (folder / RECIPE).exists():
         remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
     raise RunError("the folder is not empty", where=folder, remedy=remedy)
-
-
-def _seal_of(text: str, sign: str) -> str:
-    return checksums.digest(text, f"{sign} recipe.toml")
-
-
-def _sign_of(file: Path) -> str:
-    """The sign of the run that a recipe is of, empty where an older prunedge wrote it. RunError where it is not what was written."""
-    try:
-        # Not read_text: it would take other ends of lines for those that were written.
-        text = file.read_bytes().decode()
-        found = _SEAL.search(text)
-        if found is None and text.rstrip().rpartition("\n")[2].startswith("#"):
-            raise checksums.Broken("its last line is no checksum")
-        if found is not None and found[2] != _seal_of(text[: found.start()], found[1]):
-            raise checksums.Broken("it differs from its checksum")
-    except ValueError as error:
-        remedy = "bring it back from a copy; where you have edited it, change the run with --resume instead"
-        raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
-    return "" if found is None else found[1]
 
 
 def _environment() -> dict[str, Any]:

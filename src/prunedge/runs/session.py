@@ -153,7 +153,6 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     loaded: Loaded | None = None
     if start:
         source = open_run(start)
-        origin.chain_to(source, source.best().index)  # where its first network is not known, better said before anything is made
         refuse_one_class(source.best(), data.classes, taught(source, start))
         network = source.load()
     else:
@@ -396,9 +395,9 @@ def _keep_control(network: nn.Module, file: Path) -> str:
 
 def control_file(run: Run, name: str) -> Path:
     """The weights of a control, which are what was written; RunError where they are not."""
-    file, about = _control_file(run, name), (run.read("controls.json") or {}).get(name, {})
+    file, about = _control_file(run, name), run.read("controls.json")[name]
     try:
-        if "sha256" in about and file.exists():
+        if file.exists():
             check(file, {file.name: about["sha256"]})
     except Broken as error:
         remedy = f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume makes the controls again"
@@ -414,8 +413,6 @@ def _epochs(run: Run) -> int:
     """How many epochs the best network of a run has seen, in the runs that it began from as well."""
     recipe, chain = Recipe(**run.recipe), run.chain()
     before = recipe.train_epochs if chain is None else chain.epochs
-    if chain is None and recipe.start:  # begun by an older prunedge
-        before = _epochs(origin.open_start(run))
     return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
 
 
@@ -426,7 +423,7 @@ def _keep(run: Run, turn: Turn, watch: Watch) -> None:
 
 
 def _referred(run: Run, reference: Reference) -> nn.Module:
-    return run.load(0) if reference.tested == "start" or run.is_of_unknown_origin() else run.load_first()
+    return run.load(0) if reference.tested == "start" else run.load_first()
 
 
 @timed("test", chapter)

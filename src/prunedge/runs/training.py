@@ -21,7 +21,7 @@ NAME = "lr.json"
 
 
 def kept_rate(run: Run) -> Rate | None:
-    """The rate that the run's network was trained with; None before it is known, and in runs of 0.1."""
+    """The rate that the run's network was trained with; None before it is known."""
     return run.read_as(NAME, Rate.from_json)
 
 

@@ -14,6 +14,7 @@ from typing import Any, get_origin
 from prunedge.config import TRAINING_KEYS, Recipe, read_toml, toml_text
 from prunedge.data.paths import absolute, has_braces
 from prunedge.errors import PrunedgeError
+from prunedge.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.advice import speaking
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
@@ -65,8 +66,12 @@ class Grid:
 
     @classmethod
     def from_toml(cls, file: Path) -> Grid:
-        """Read a study's file; PrunedgeError when it is none. Paths of pictures are relative to it."""
+        """Read a study's file; PrunedgeError when it is none. Paths of pictures are relative to it.
+
+        A file that somebody wrote may name no format; one that names another is refused.
+        """
         values = read_toml(file, "study")
+        refuse_other(values.pop(KEY, FORMAT), "study", file)
         kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
         if kind not in KINDS:
             raise PrunedgeError(f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}")
@@ -87,7 +92,7 @@ class Grid:
 
     def to_toml(self) -> str:
         """The text of such a file."""
-        return toml_text({"kind": self.kind, "bench": self.bench or None, **self.values})
+        return toml_text({KEY: FORMAT, "kind": self.kind, "bench": self.bench or None, **self.values})
 
 
 def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:

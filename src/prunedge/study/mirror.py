@@ -11,7 +11,7 @@ from typing import Any
 
 from prunedge.data.paths import cache_folder
 from prunedge.errors import ExtraMissing, RunError
-from prunedge.runs.run import sign_in
+from prunedge.signs import sign_in
 from prunedge.utils.files import is_ours, written
 
 # What a table and the state of a study need of a run: no weights.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from prunedge.runs.run import Run, open_run
 from prunedge.study.grid import OURS, Trial, data_name
 from prunedge.study.store import Book
 from prunedge.utils.files import write_text, written
-
-log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -28,14 +25,7 @@ def collect(book: Book) -> list[Row]:
     handed over (`best`), why it stopped, the test split's metrics of the unpruned and the best network and of the controls (None before
     the end), and of a bench if there was one.
     """
-    rows = [row for trial in book.trials for row in _rows(book, trial)]
-    old = {row["trial"] for row in rows if row["index"] and not row["scored"]}
-    if old and len({row["criterion"] for row in rows}) > 1:
-        log.warning(
-            "%d trials are of prunedge 0.1, whose first steps took the scores of the starting network's training whatever the "
-            "criterion: they don't compare criteria; do them again in a new folder (%s is one)", len(old), min(old),
-        )  # fmt: skip
-    return rows
+    return [row for trial in book.trials for row in _rows(book, trial)]
 
 
 def write_table(book: Book, rows: list[Row]) -> tuple[Path, ...]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunedge.config import Recipe
+from prunedge.config import Recipe, read_toml
 from prunedge.data.paths import is_url
 from prunedge.errors import PrunedgeError, RunError
+from prunedge.formats import FORMAT, KEY, refuse_other
 from prunedge.pruning.loop import Step
 from prunedge.runs import session
 from prunedge.runs.export import time_bundles
@@ -154,7 +155,7 @@ class Book:
     def _record(self, file: Path, key: str) -> Any:
         """What a small record of the study's says; None where there is none, RunError where it is damaged."""
         try:
-            return checksums.read(file, file.name, must=False)[key]
+            return checksums.read(file, file.name)[key]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -250,11 +251,16 @@ class Busy(RunError):
 
 
 def create(path: Path | str, grid: Grid) -> Book:
-    """A study's folder, new or with a changed grid: trials that are done stay done. RunError when it holds anything else."""
+    """A study's folder, new or with a changed grid: trials that are done stay done.
+
+    RunError when it holds anything else, or a study of another format.
+    """
     trials(grid)  # what can't be run is said before it is written
     remote, folder = _place(path)
     if folder.exists() and not (folder.is_dir() and (_is_new(folder) or (folder / "study.toml").exists())):
         raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
+    if (folder / "study.toml").exists():
+        _refuse_other_format(folder, path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder, "study"):
@@ -267,12 +273,21 @@ def create(path: Path | str, grid: Grid) -> Book:
 
 
 def open_book(path: Path | str) -> Book:
-    """The study in a folder; RunError when there is none."""
+    """The study in a folder; RunError when there is none, or one of another format."""
     remote, folder = _place(path)
     if not (folder / "study.toml").is_file():
         why, remedy = instead(folder, "study.toml", "name the folder that --out made")
         raise RunError(f"not a study's folder ({why})", where=path, remedy=remedy)
+    _refuse_other_format(folder, path)
     return Book(folder, Grid.from_toml(folder / "study.toml"), remote)
+
+
+def _refuse_other_format(folder: Path, where: Path | str) -> None:
+    """RunError where another version of prunedge has begun the study in a folder."""
+    # Where nothing has been run, the file may be one that somebody wrote, who need not name a format.
+    has_begun = (folder / "starts").exists() or (folder / "trials").exists()
+    found = read_toml(folder / "study.toml", "study").get(KEY, None if has_begun else FORMAT)
+    refuse_other(found, "study", where, "run its grid again in a new folder")
 
 
 def _is_new(folder: Path) -> bool:

@@ -803,11 +803,6 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
             if name not in dict(small.named_modules()):
                 remedy = "is it the network of that name, and has its code changed since?"
                 raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module", remedy=remedy)
-            if "places" not in found:
-                raise WeightsError(
-                    "the network was saved by prunedge 0.1, which knew the calls that it had pinned by their numbers", where=name,
-                    remedy="prune it again with this version",
-                )  # fmt: skip
             turns = {site: frozenset(times) for site, times in found["places"].items()}
             calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
             factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}

@@ -34,26 +34,23 @@ def sealed(value: Any, about: str) -> Any:
     return {**plain, **mark} if isinstance(plain, dict) else [*plain, mark]
 
 
-def opened(found: Any, about: str) -> tuple[Any, bool]:
-    """What was read without its seal, and whether it had one; Broken where the seal is not that of the rest."""
+def opened(found: Any, about: str) -> Any:
+    """What was read without its seal; Broken where it has none, or one that is not that of the rest."""
     if isinstance(found, dict) and KEY in found:
         value: Any = {key: one for key, one in found.items() if key != KEY}
         seal = found[KEY]
     elif isinstance(found, list) and found and isinstance(found[-1], dict) and list(found[-1]) == [KEY]:
         value, seal = found[:-1], found[-1][KEY]
     else:
-        return found, False
+        raise Broken("it has no checksum")
     if seal != digest(value, about):
         raise Broken("it differs from its checksum")
-    return value, True
-
-
-def read(file: Path, about: str, *, must: bool) -> Any:
-    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged, or `must` have a seal and has none."""
-    value, is_sealed = opened(json.loads(file.read_bytes()), about)
-    if must and not is_sealed:
-        raise Broken("it has no checksum")
     return value
+
+
+def read(file: Path, about: str) -> Any:
+    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged."""
+    return opened(json.loads(file.read_bytes()), about)
 
 
 def file_digest(file: Path) -> str:

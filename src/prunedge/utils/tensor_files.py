@@ -28,7 +28,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping
 
 
 def texts_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; older files hold several as they are.
+    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; other programs write several as they are.
 
     Raises ValueError where they are damaged.
     """

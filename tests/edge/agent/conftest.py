@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +23,7 @@ from prunedge.edge.agent import Agent, AgentSettings, parse_broker
 from prunedge.edge.inspect import Settings
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber
 from tests.edge.made_bundles import write_convolutional
+from tests.tampering import reseal_bundle
 
 CLASSES = ["crack", "sound", "other"]
 TOPIC = "site/bridge-7"
@@ -56,13 +56,7 @@ def altered(bundle: Path, target: Path, change: Callable[[Path], None] = lambda 
     """A copy of a bundle, changed, whose manifest fits the changed files: one that lies about nothing but is not right."""
     shutil.copytree(bundle, target)
     change(target)
-    told = json.loads((target / "manifest.json").read_text()) | manifest
-    told.pop("sha256", None)
-    for name, entry in told["files"].items():
-        if (target / name).is_file():
-            text = (target / name).read_bytes()
-            entry |= {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
-    (target / "manifest.json").write_text(json.dumps(told))
+    reseal_bundle(target, lambda told: told.update(manifest))
     return target
 
 

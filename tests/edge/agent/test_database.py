@@ -153,34 +153,16 @@ def test_what_is_no_queue_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match=FILE):
         Store(tmp_path)
     assert (tmp_path / FILE).read_bytes().startswith(b"something else")
-    (tmp_path / "newer").mkdir()
-    with sqlite3.connect(tmp_path / "newer" / FILE) as base:
-        base.execute("PRAGMA user_version = 99")
-    with pytest.raises(AgentError, match="another version"):
-        Store(tmp_path / "newer")
+    for number in (1, 99):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with sqlite3.connect(folder / FILE) as base:
+            base.execute(f"PRAGMA user_version = {number}")
+        with pytest.raises(AgentError, match=rf"is of format {number}; this prunedge reads format 2 .*: run the agent of the version"):
+            Store(folder)
 
 
 def test_a_place_that_can_t_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AgentError, match="--state"):
         Store(tmp_path / "file" / "below")
-
-
-def test_a_queue_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
-    """Its pictures are known by content, and read once more; its messages wait on."""
-    old = sqlite3.connect(tmp_path / FILE, isolation_level=None)
-    old.executescript(
-        "CREATE TABLE seen (name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,"
-        " PRIMARY KEY (name, sha256)) WITHOUT ROWID;"
-        "CREATE TABLE outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL,"
-        " payload TEXT NOT NULL);"
-        "INSERT INTO seen VALUES ('a', 'c', 5, 1); INSERT INTO outbox (id, topic, payload) VALUES ('1', 't', 'p'); PRAGMA user_version = 1;"
-    )
-    old.close()
-    for _ in range(2):
-        store = Store(tmp_path)
-        assert store.waiting() == 1
-        store.close()
-    store, now = Store(tmp_path), Stamp("a", 5, 1, 7)
-    assert not store.knows(now) and store.knows_content(now, "c") and store.knows(now)
-    store.close()

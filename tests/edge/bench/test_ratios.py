@@ -35,8 +35,6 @@ def test_blocks_that_disagree_are_not_told_apart() -> None:
         ({"median": 4.0, "low": 3.5, "high": 4.4, "blocks": 12}, "4.0 x faster"),
         # One block of each: nothing says how much they vary.
         ({"median": 4.0, "low": 4.0, "high": 4.0, "blocks": 1}, UNTOLD),
-        # An older prunedge's: by the totals. What is said is what stands beside it.
-        ({"median": 6.0, "low": 5.5, "high": 6.4}, "4.0 x faster"),
     ],
 )
 def test_what_is_said_goes_with_the_times_beside_it(record: dict[str, float], said: str) -> None:

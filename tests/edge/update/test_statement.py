@@ -138,7 +138,6 @@ def test_what_was_edited_after_signing_is_refused(name: str) -> None:
     ("changes", "words"),
     [
         ({"statement": None}, "not signed.*prunedge sign"),
-        ({"statement": None, "signature": "AA=="}, "old form.*prunedge sign BUNDLE --key"),
         ({"sha256": "b" * 64}, "sha256 is not that of its signed statement"),
         ({"classes": ["crack", "rust"]}, "classes is not that of its signed statement"),
         ({"statement": {**sign(SHA, release(), KEY.sign), "signatures": [{"sig": "?"}]}}, "not in Base64"),

@@ -19,11 +19,11 @@ from prunedge.errors import AgentError
 from prunedge.utils.systems import lock
 
 FILE = "agent.sqlite"
-VERSION = 2  # 1: without the time of the change
+VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
     name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, sha256)
+    ctime_ns INTEGER NOT NULL, PRIMARY KEY (name, sha256)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
     place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, payload TEXT NOT NULL
@@ -31,10 +31,6 @@ CREATE TABLE IF NOT EXISTS outbox (
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refused (key TEXT PRIMARY KEY);
-"""
-# Zero is no time of any file: each picture of before is read once more, and found to be known.
-FROM_1 = """
-BEGIN; ALTER TABLE seen ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;
 """
 
 
@@ -81,10 +77,9 @@ class Store:
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
             found = self._base.execute("PRAGMA user_version").fetchone()[0]
-            if found == 1:
-                self._base.executescript(FROM_1)
-            elif found not in (0, VERSION):
-                raise AgentError(f"written by another version of prunedge ({found})", where=self.file, remedy="install that version")
+            if found not in (0, VERSION):
+                what = f"the queue is of format {found}; this prunedge reads format {VERSION}"
+                raise AgentError(what, where=self.file, remedy="run the agent of the version that wrote it, or name another --state")
             self._base.executescript(SCHEMA)
             self._base.execute(f"PRAGMA user_version = {VERSION}")
 

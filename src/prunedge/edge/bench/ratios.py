@@ -50,14 +50,13 @@ def in_words(ratio: float, low: float | None = None, high: float | None = None, 
 def speed_of(bench: Mapping[str, Any], place: int = 1) -> Speed:
     """What the `place`-th bundle of a bench (as `bench.json` has it) has over its first.
 
-    The interval is that of the record, and holds the ratio of the medians (an older prunedge wrote the interval of another ratio). With too
-    few blocks it is open: they tell nothing apart.
+    The interval is that of the record. With too few blocks it is open: they tell nothing apart.
     """
     before, after = (bench["bundles"][one]["latency_ms"]["median"] for one in (0, place))
     record = bench["ratios"][place - 1]["speedup"]
-    if record.get("blocks", LEAST_BLOCKS) < LEAST_BLOCKS:
+    if record["blocks"] < LEAST_BLOCKS:
         return Speed(before, after, 0.0, math.inf)
-    return Speed(before, after, min(record["low"], before / after), max(record["high"], before / after))
+    return Speed(before, after, record["low"], record["high"])
 
 
 def speedup(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> dict[str, float]:

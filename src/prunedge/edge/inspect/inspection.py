@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from prunedge.edge.bundle import MOST_PIXELS, Bundle, Manifest, View
+from prunedge.edge.bundle import Bundle, Manifest, View
 from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.read import Greys
@@ -109,10 +109,8 @@ class Settings:
 
 
 def _guessed(manifest: Manifest) -> View:
-    """The view of a bundle that doesn't tell it: older ones have the mean side of a training picture."""
-    told = manifest.about.get("patch_size")
-    side = told if isinstance(told, int) and 1 <= told <= MOST_PIXELS else manifest.input_size
-    return View(kind="patch", width=side, height=side)
+    """The view of a bundle that doesn't tell it: patches as large as what the network takes."""
+    return View(kind="patch", width=manifest.input_size, height=manifest.input_size)
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,13 @@ HERE = ("localhost", "127.0.0.1", "::1")
 class Announcement(BaseModel):
     """A new bundle: where its folder is, the SHA-256 of its manifest.json, and a signed statement about it.
 
-    Without a statement `classes` names its classes if they are new. `signature` is that of prunedge 0.1, over the manifest alone, which
-    is known in order to say that it doesn't count any more.
+    Without a statement `classes` names its classes if they are new.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     bundle: str = Field(min_length=1, max_length=2000)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    signature: str | None = Field(default=None, max_length=200)
     statement: Envelope | None = None
     classes: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
 
@@ -133,14 +131,11 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
 def stated(announcement: Announcement, is_signed: Callable[[bytes, bytes], bool] | None) -> Statement | None:
     """The statement of an announcement, its signature verified where one is wanted (`is_signed`); None when there is none and needn't be.
 
-    AgentError when a signature is wanted and missing, wrong or of the old form, or when what stands beside the statement contradicts it.
+    AgentError when a signature is wanted and missing or wrong, or when what stands beside the statement contradicts it.
     """
     if announcement.statement is None:
         if is_signed is None:
             return None
-        if announcement.signature is not None:
-            what = "its signature is of the old form, which says nothing of version, devices, purpose and date"
-            raise AgentError(what, remedy=f"sign it anew: {ANEW}")
         raise AgentError("the announcement is not signed", remedy=f"sign it: {ANEW}")
     statement = open_envelope(announcement.statement, is_signed)
     beside = {"sha256": statement.sha256, "classes": announcement.classes and statement.release.classes}

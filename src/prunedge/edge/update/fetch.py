@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
@@ -77,6 +77,8 @@ def _fetch(source: _Source, into: Path, check: Callable[[bytes], None], largest:
 
 
 def _manifest(text: bytes) -> Manifest:
+    if (other := other_format(text)) is not None:
+        raise AgentError(other[0], remedy=other[1])
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -47,7 +47,7 @@ def write_report(run: Run) -> Path:
     recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
     page = render(
         "page.html.j2", run=run, recipe=recipe, first=first, best=best, steps=steps, test=test, references=references,
-        against=against(references, best, recipe["metric"], test), unknown=run.is_of_unknown_origin(),
+        against=against(references, best, recipe["metric"], test),
         named=_named(run), computed=run.computed_with(),
         resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
         bench=bench, metric=recipe["metric"],
@@ -57,7 +57,7 @@ def write_report(run: Run) -> Path:
         time=_time(run, steps), layers=_layers(run), taken_back=taken_back(steps), left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),
-        command=command(recipe, run.path, run.verb()), facts=_facts(recipe), machine=run.read("environment.json") or {},
+        command=command(recipe, run.path, run.verb()), facts=_facts(recipe), machine=run.environment(),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, run.path / "report.html")
@@ -68,7 +68,7 @@ def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapp
     first, metric = steps[0], recipe["metric"]
     time: dict[str, Any] = {"profile": None, "rows": [], "figure": drawn(figures.seconds(steps), "time") if len(steps) > 1 else None}
     page = render(
-        "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[], unknown=False,
+        "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[],
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
         trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
         figures=_figures(steps, best, recipe, None, None), time=time, layers=[], taken_back=taken_back(steps), left_whole=left_whole(steps),
@@ -168,7 +168,7 @@ def left_whole(steps: Sequence[Step]) -> list[str]:
 def _named(run: Run) -> list[tuple[str, Step]]:
     """Every row of the table of steps with its name."""
     references = run.references()
-    was_pruned = len(references) > 1 or run.is_of_unknown_origin()
+    was_pruned = len(references) > 1
     before = [("first, unpruned", one.step) for one in references[:-1]]
     start, *later = run.steps()
     return [*before, ("start" if was_pruned else "unpruned", start), *((str(step.index), step) for step in later)]

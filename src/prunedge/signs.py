@@ -1,0 +1,68 @@
+"""What the recipe of a run says of the run beside its settings: the format in its first line, the sign and a checksum in its last.
+
+The sign stands for the run in the checksums of all its files. No other module reads or writes these two lines, so that whoever takes
+anything from a run folder asks for its format by the same words.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunedge.errors import RunError
+from prunedge.formats import KEY, refuse_newer, refuse_other
+from prunedge.utils import checksums
+from prunedge.utils.machine import pass_on_reading
+
+RECIPE = "recipe.toml"
+_SEAL = re.compile(r"# run ([0-9a-f]{16}) sha256 ([0-9a-f]{64})\n\Z")
+
+
+def signed(text: str, sign: str) -> str:
+    """The text of a recipe with a last line that holds the run's sign and a checksum."""
+    return f"{text}# run {sign} sha256 {_digest(text, sign)}\n"
+
+
+def sign_in(text: str) -> str:
+    """The sign that the text of a run's recipe holds, whether it is right or not; empty where it holds none."""
+    found = _SEAL.search(text)
+    return found[1] if found else ""
+
+
+def sign_of(run: Path) -> str:
+    """The sign of the run in a folder that holds a recipe.
+
+    RunError where another version of prunedge wrote the recipe, or where it is not what was written. MachineError where it can't be
+    read now.
+    """
+    file = run / RECIPE
+    try:
+        # Not read_text: it would take other ends of lines for those that were written.
+        text = file.read_bytes().decode()
+        values = tomllib.loads(text)
+        version = values.get(KEY)
+        refuse_newer(version, "run", run)
+        found = _SEAL.search(text)
+        if found is not None and found[2] != _digest(text[: found.start()], found[1]):
+            raise checksums.Broken("it differs from its checksum")
+        if found is None and not (version is None and _is_unsealed(values, text)):
+            raise checksums.Broken("its last line is no checksum")
+    except (OSError, ValueError, RecursionError) as error:
+        pass_on_reading(error, file)
+        remedy = "bring it back from a copy; where you have edited it, change the run with --resume instead"
+        raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
+    refuse_other(version, "run", run)
+    return sign_in(text)
+
+
+def _is_unsealed(values: Mapping[str, Any], text: str) -> bool:
+    """Whether a recipe is one of those that prunedge 0.1 wrote before its files had checksums."""
+    last = text.rstrip().rpartition("\n")[2]
+    return {"data", "model"} <= values.keys() and not last.startswith("#")
+
+
+def _digest(text: str, sign: str) -> str:
+    return checksums.digest(text, f"{sign} {RECIPE}")
