@@ -51,11 +51,11 @@ class Starts:
 
         self.runs = {int(folder.name.rpartition("-")[2]): open_run(folder) for folder in folders}
         self.name = folders[0].name.rpartition("-")[0]
-        self.recipe = self.runs[0].recipe
+        self.config = self.runs[0].config
         self._first: dict[int, dict[str, Any]] = {}
-        self.engine = make_engine(self.recipe["precision"])
+        self.engine = make_engine(self.config.train.precision)
         self.sets = {
-            seed: pictures.load(run.recipe["data"], size=run.recipe["size"], seed=run.recipe["seed"]) for seed, run in self.runs.items()
+            seed: pictures.load(run.config.data.path, size=run.config.data.size, seed=run.config.data.seed) for seed, run in self.runs.items()
         }
 
     def at(self, seed: int) -> tuple[Any, Any]:
@@ -85,8 +85,8 @@ class Starts:
 
     def workshop(self, seed: int, criterion: str, **aids: Any) -> Any:
         """What every turn of the loop works with."""
-        from prunedge.pruning.loop import Aids, Workshop
-        from prunedge.pruning.select import Limits, Ranking
+        from prunedge.pruning.context import RecoveryConfig, PruneContext
+        from prunedge.pruning.select import PlanConstraints, ScoreScaling
         from prunedge.runs.training import kept_rate
         from prunedge.train import transfer_recipe
 
@@ -94,32 +94,34 @@ class Starts:
         ranking = {key: aids.pop(key) for key in ("per_mac", "normalise", "per_layer") if key in aids}
         rate = kept_rate(run)
         finetune = transfer_recipe(
-            run.load(0), pretrained=self.recipe["weights"] != "none", batch_size=self.recipe["batch_size"], lr=rate.lr if rate else None
+            run.load(0), pretrained=self.config.model.weights != "none", batch_size=self.config.train.batch_size, lr=rate.lr if rate else None
         )
         if aids.pop("rewind", False):
-            finetune = dataclasses.replace(finetune, start=1 - 1 / self.recipe["train_epochs"])
+            finetune = dataclasses.replace(finetune, start=1 - 1 / self.config.train.epochs)
         distill = aids.pop("distill", 0.0)
         finetune = dataclasses.replace(finetune, distill=distill)
         teacher = run.load(0) if distill else None
-        return Workshop(
-            data, self.engine, finetune, criterion, 1, seed, extra_rounds=0, ranking=Ranking(**ranking), aids=Aids(teacher=teacher, **aids),
-            limits=Limits(cap=CAP),
+        return PruneContext(
+            data, self.engine, finetune, criterion, 1, seed, extra_rounds=0, scaling=ScoreScaling(**ranking), recovery=RecoveryConfig(teacher=teacher, **aids),
+            constraints=PlanConstraints(max_ratio=CAP),
         )  # fmt: skip
 
 
 def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     """(level, turn) for each level of MACs; the unpruned network first, at level 1."""
-    from prunedge.pruning.loop import Rule, baseline, gathered, turns
+    from prunedge.pruning.gathered import gathered
+    from prunedge.pruning.loop import baseline, iterate
+    from prunedge.pruning.policy import StopPolicy
 
     run, _ = starts.at(shop.seed)
     network = run.load(0)
     scores = gathered(shop, network, starts.scores(shop.seed, shop.criterion))
-    turn = baseline(shop, network, Rule(), scores)
+    turn = baseline(shop, network, StopPolicy(), scores)
     history, good = [turn.step], turn.checkpoint
     yield 1.0, turn
     for level in LEVELS:
-        rule = Rule(max_drop=100.0, step=0.9, target_macs=level)
-        for turn in turns(shop, rule, history, good):
+        rule = StopPolicy(max_drop=100.0, step_ratio=0.9, target_macs=level)
+        for turn in iterate(shop, rule, history, good):
             history.append(turn.step)
             good = turn.checkpoint
         yield level, turn
@@ -184,9 +186,9 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
                 continue
             plans.append((turn.checkpoint.plan, 1))
             found.append({"control": "taylor", **figures(starts, shop, level, turn)})
-            fresh = build(run.recipe["model"], data.classes, "none", seed=seed + 1)
+            fresh = build(run.config.model.name, data.classes, "none", seed=seed + 1)
             bold = transfer_recipe(fresh, pretrained=False, batch_size=shop.finetune.batch_size)
-            epochs = run.recipe["train_epochs"] + turn.step.index
+            epochs = run.config.train.epochs + turn.step.index
             fits = {
                 "scratch": lambda fresh=fresh, bold=bold, epochs=epochs, plan=turn.checkpoint.plan: scratch(
                     fresh, plan, data, epochs=epochs, recipe=bold, engine=starts.engine, seed=seed + 50
@@ -209,7 +211,7 @@ def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], 
     """Accuracy right after the removal of shares of the channels by `taylor`, nothing trained."""
     from prunedge.surgery.compensate import compensate
     from prunedge.graph import trace
-    from prunedge.pruning.select import Limits, choose
+    from prunedge.pruning.select import PlanConstraints, choose
     from prunedge.surgery.slicing import operate
 
     def work() -> list[Row]:
@@ -220,7 +222,7 @@ def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], 
         calibration = data.train.take(256, seed)
         found = []
         for share in SHARES:
-            plan = choose(graph, scores, share, limits=Limits(cap=0.95))
+            plan = choose(graph, scores, share, constraints=PlanConstraints(max_ratio=0.95))
             for how in ("none", "mean", "lstsq"):
                 surgery = operate(network, graph, plan)
                 begun = time.perf_counter()

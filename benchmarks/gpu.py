@@ -46,10 +46,10 @@ from prunedge.train.optim import make_optimiser
 SIZE = 224
 # Few pictures and a fast machine: epochs that a processor would need minutes for.
 JOBS: dict[str, list[str]] = {
-    "resnet18": ["--train-epochs", "20", "--step", "0.5", "--epochs", "6", "--max-steps", "4"],
-    "vgg16": ["--train-epochs", "8", "--step", "0.5", "--epochs", "4", "--max-steps", "5"],
+    "resnet18": ["--train-epochs", "20", "--step-ratio", "0.5", "--epochs", "6", "--max-steps", "4"],
+    "vgg16": ["--train-epochs", "8", "--step-ratio", "0.5", "--epochs", "4", "--max-steps", "5"],
 }
-USUAL = ["--size", str(SIZE), "--multiple", "16", "--augment", "flips", "--max-drop", "4", "--json"]
+USUAL = ["--size", str(SIZE), "--round-to", "16", "--augment", "flips", "--max-drop", "4", "--json"]
 PICTURES = 640  # of an epoch whose speed is measured
 EPOCHS = 4  # of them, the first of which warms up
 BATCHES = (1, 64)
@@ -84,7 +84,7 @@ def main() -> None:
 def _job(given: argparse.Namespace, model: str, out: Path, result: dict[str, Any]) -> Run:
     """`prunedge prune`, as a user would call it."""
     weights = str(given.weights) if model == "vgg16" else "none"
-    options = ["--train-epochs", "6", "--epochs", "1", "--max-steps", "1", "--step", "0.5"] if given.smoke else JOBS[model]
+    options = ["--train-epochs", "6", "--epochs", "1", "--max-steps", "1", "--step-ratio", "0.5"] if given.smoke else JOBS[model]
     command = ["prune", given.data, "--model", model, "--weights", weights, "--out", str(out), *options, *USUAL]
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "prunedge", *command], capture_output=True, text=True, check=False)

@@ -26,7 +26,7 @@ from torch import nn
 
 from prunedge.graph import follow, trace
 from prunedge.importance import Scores
-from prunedge.pruning.select import Limits, choose
+from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery.slicing import operate
 
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
@@ -74,7 +74,7 @@ def _measure(width: int, layers: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(0)
         scores = Scores({group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}, "random")
         clock.append(perf_counter())
-        plan = choose(graph, scores, 0.1, limits=Limits())
+        plan = choose(graph, scores, 0.1, constraints=PlanConstraints())
         clock.append(perf_counter())
         surgery = operate(network, graph, plan)
         clock.append(perf_counter())

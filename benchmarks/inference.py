@@ -27,7 +27,7 @@ from prunedge.export import Judge, export_bundle
 from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import build, cost
-from prunedge.pruning.select import Limits, choose
+from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery.slicing import operate
 
 TARGETS = ("onnx", "openvino", "executorch")
@@ -58,8 +58,8 @@ def _network(name: str, folder: Path, patches: int, peak: float) -> list[dict[st
     scores = Scores({group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}, "random")
     networks = {"unpruned": whole}
     for label, multiple in (("any number", 1), ("multiples of 16", 16)):
-        limits = Limits(multiple=multiple, cap=0.9)
-        plan = choose(graph, scores, 0.95, limits=limits, enough=lambda plan: graph.macs(plan) <= LEFT * graph.macs())
+        limits = PlanConstraints(round_to=multiple, max_ratio=0.9)
+        plan = choose(graph, scores, 0.95, constraints=limits, enough=lambda plan: graph.macs(plan) <= LEFT * graph.macs())
         networks[label] = operate(whole, graph, plan).network
     bundles = {label: _bundle(network, folder / label.replace(" ", "-"), name, example) for label, network in networks.items()}
     contestants = [Contestant(one, target) for target in TARGETS for one in bundles.values()]

@@ -1,6 +1,6 @@
 """Is a network that latency steered faster on the device than one that MACs steered, at the same accuracy?
 
-    python benchmarks/latency_steering.py START [START ...] --out results.json [--steps 6 --step 0.3 --epochs 2]
+    python benchmarks/latency_steering.py START [START ...] --out results.json [--steps 6 --step-ratio 0.3 --epochs 2]
 
 START is a run folder of `prunedge train` (or a study's start). From each, three runs with the same schedule: channels ranked by Taylor
 divided by the MACs that they cost, by the milliseconds that they cost on this machine, and by neither. Every network of every run is then
@@ -22,7 +22,7 @@ from prunedge.edge.bench.hardware import device
 from prunedge.export.onnx import write_onnx
 from prunedge.runs.session import prune
 from prunedge.latency import Timer
-from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.config import PICTURE_KEYS, RunConfig
 from prunedge.runs.run import Run, open_run
 from prunedge.train import make_engine, measure, predict
 
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs; what is there is taken")
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--step", type=float, default=0.3)
+    parser.add_argument("--step-ratio", type=float, default=0.3)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--cap", type=float, default=0.5)
+    parser.add_argument("--max-ratio", type=float, default=0.5)
     given = parser.parse_args()
     points = []
     for place, start in enumerate(given.starts):
@@ -53,7 +53,7 @@ def main() -> None:
         for number, point in enumerate(points):
             name = f"n{number:03d}.onnx"
             run = open_run(given.runs / f"{point['start']}-{point['way']}")
-            write_onnx(run.load(point["step"]), Path(folder) / name, run.recipe["size"])
+            write_onnx(run.load(point["step"]), Path(folder) / name, run.config.data.size)
             files[name] = Path(folder) / name
         timed = Timer().time(files)
     for number, point in enumerate(points):
@@ -65,17 +65,17 @@ def main() -> None:
 
 
 def _run(source: Run, folder: Path, given: argparse.Namespace, more: dict[str, object]) -> None:
-    kept = {key: source.recipe[key] for key in ("data", "model", "weights", "metric", "batch_size", "precision", *PICTURE_KEYS)}
-    recipe = Recipe.make(
-        "benchmark", **kept, start=str(source.path.resolve()), train_epochs=0, schedule_epochs=source.recipe["train_epochs"], step=given.step,
-        epochs=given.epochs, max_drop=100.0, max_steps=given.steps, extra_rounds=0, cap=given.cap, **more,
+    kept = {key: source.config[key] for key in ("data", "model", "weights", "metric", "batch_size", "precision", *PICTURE_KEYS)}
+    recipe = RunConfig.make(
+        "benchmark", **kept, start=str(source.path.resolve()), train_epochs=0, schedule_epochs=source.config.train.epochs, step_ratio=given.step,
+        epochs=given.epochs, max_drop=100.0, max_steps=given.steps, extra_rounds=0, max_ratio=given.cap, **more,
     )  # fmt: skip
     prune(recipe, folder)
 
 
 def _points(run: Run, start: int, way: str) -> list[dict[str, object]]:
     """Accuracy of every network of a run on the test split."""
-    recipe = run.recipe
+    recipe = run.config
     data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
     engine = make_engine("32")
     found = []

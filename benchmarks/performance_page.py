@@ -220,7 +220,7 @@ def _gpu() -> str:
     return "\n".join([
         "## On a GPU", "",
         f"`benchmarks/gpu.py`: {machine['gpu']}, {machine['cores']} cores of {machine['processor']}, torch {versions['torch']}, cuDNN {found['cudnn']};",
-        "`make bench` leaves it out. Masonry at 224 px (1,224 training pictures), `--step 0.5 --multiple 16 --augment flips --max-drop 4`; ResNet18 from random weights",
+        "`make bench` leaves it out. Masonry at 224 px (1,224 training pictures), `--step 0.5 --round-to 16 --augment flips --max-drop 4`; ResNet18 from random weights",
         "(20 epochs, 4 steps of 6), VGG16 from ImageNet's convolutions (8 epochs, 5 steps of 4). One run each. Accuracies with the 95 % interval",
         "of so many pictures (Wilson). Seconds are of the whole command, with Python's start and imports from a cold disk.", "",
         columns, "| --- " * columns.count(" | ") + "| --- |", *jobs, "",

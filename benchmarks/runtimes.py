@@ -55,7 +55,7 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
     contestants = [Contestant(one, target) for one in (original, pruned) for target in one.manifest.forms]
     measured = bench(contestants, patches=patches).to_json()
     print(
-        f"\n{run.recipe['model']}, {original.manifest.input_size} px, {patches} patches, 1 thread, batch 1, {measured['device']['processor']}"
+        f"\n{run.config.model.name}, {original.manifest.input_size} px, {patches} patches, 1 thread, batch 1, {measured['device']['processor']}"
     )
     for place, (one, found) in enumerate(zip(contestants, measured["bundles"], strict=True)):
         found["which"] = "original" if one.bundle is original else "pruned"
@@ -68,11 +68,11 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
             + (f"  {found['test_accuracy']:.1%}" if accuracy else ""),
             flush=True,
         )
-    return {"run": run.path.name, "model": run.recipe["model"], "size": original.manifest.input_size, **measured}
+    return {"run": run.path.name, "model": run.config.model.name, "size": original.manifest.input_size, **measured}
 
 
 def _accuracy(run: Run, one: Contestant) -> float:
-    recipe = run.recipe
+    recipe = run.config
     data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
     session = open_session(one.bundle, 1, one.target)
     right = [(session.logits(inputs.numpy()).argmax(1) == labels.numpy()) for inputs, labels in data.test.batches(32)]
@@ -81,7 +81,7 @@ def _accuracy(run: Run, one: Contestant) -> float:
 
 def _resized(run: Run, step: int, out: Path, size: int) -> Bundle:
     chosen = next(one for one in run.steps() if one.index == step)
-    recipe = run.recipe
+    recipe = run.config
     data = pictures.load(recipe["data"], **{**{key: recipe[key] for key in PICTURE_KEYS}, "size": size})
     inputs = next(iter(data.val.take(8).batches(8)))[0]
     calibration = next(iter(data.train.take(CALIBRATED // 4, recipe["seed"]).batches(CALIBRATED // 4)))[0]

@@ -9,7 +9,7 @@ processor's vectors (`--multiple 16`), proves every surgery, evaluates before an
 its examples show it: float32, a DataLoader that decodes the pictures in every epoch. (b) `own-pass` trains in the same way, but ranks in
 a pass of its own over the whole training set, as Molchanov et al. (2017) do; its channel graph and surgery are prunedge's.
 All three see one seed, batch size, learning-rate schedule, number of epochs and kind of changed pictures (flips); (a) and (b) prune in each step to the MACs that prunedge
-came to. Every run is a process of its own, and the rivals take turns. Accuracy is on the test split, in float32.
+came to. Every run is a process of its own, and the rivals take iterate. Accuracy is on the test split, in float32.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ from prunedge.data import Split, load
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.pruning.loop import Rule, Workshop, baseline, gathered, turns
+from prunedge.pruning.context import PruneContext
+from prunedge.pruning.gathered import gathered
+from prunedge.pruning.loop import baseline, iterate
+from prunedge.pruning.policy import StopPolicy
 from prunedge.models import build
-from prunedge.pruning.select import Limits, choose
+from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery.slicing import operate, restore_network, save_network
 from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
 from prunedge.train.schedule import learning_rate
@@ -61,8 +64,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100_000, help="training pictures at most")
     parser.add_argument("--train-epochs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--step", type=float, default=0.35)
-    parser.add_argument("--multiple", type=int, default=16)
+    parser.add_argument("--step-ratio", type=float, default=0.35)
+    parser.add_argument("--round-to", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--start", type=Path, help="a folder for the network to start from, which is taken from there if it is there")
     parser.add_argument("--one", nargs=4, metavar=("RIVAL", "SEED", "START", "MACS"))
@@ -93,7 +96,7 @@ def _seed(given: argparse.Namespace, seed: int, start: Path) -> dict[str, Any]:
     for name in RIVALS:
         macs = found["prunedge"]["macs"] if found else []
         options = ["--model", given.model, "--size", str(given.size), "--pictures", str(given.pictures)]
-        options += ["--steps", str(given.steps), "--step", str(given.step), "--multiple", str(given.multiple)]
+        options += ["--steps", str(given.steps), "--step-ratio", str(given.step), "--round-to", str(given.multiple)]
         found[name] = in_process(__file__, given.data, *options, "--one", name, str(seed), str(start), json.dumps(macs))
         one = found[name]
         print(f"seed {seed} {name:14} {one['seconds']:7.1f} s  test {one['test']:.1%}  MACs {[round(m / 1e6, 1) for m in one['macs']]}  "
@@ -133,12 +136,12 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         data = load(given.data, size=given.size, cache_dir=cache)
         data = replace(data, train=data.train.take(given.pictures))
         engine = measure_engine(network, data.example())
-        shop = Workshop(data, engine, RECIPE, seed=seed, limits=Limits(multiple=given.multiple, cap=CAP), extra_rounds=0)
-        rule = Rule(max_drop=100.0, step=given.step, max_steps=given.steps)
+        shop = PruneContext(data, engine, RECIPE, seed=seed, constraints=PlanConstraints(round_to=given.multiple, max_ratio=CAP), extra_rounds=0)
+        rule = StopPolicy(max_drop=100.0, step_ratio=given.step, max_steps=given.steps)
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
         # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
         first = baseline(shop, network, rule, gathered(shop, network, scores))
-        done = [first, *turns(shop, rule, (first.step,), first.checkpoint)]
+        done = [first, *iterate(shop, rule, (first.step,), first.checkpoint)]
         parts = ("rank", "surgery", "finetune", "evaluate")
         return {
             "network": done[-1].checkpoint.network, "macs": [turn.step.macs for turn in done[1:]], "engine": engine.name,
@@ -179,8 +182,8 @@ def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
     for limit in macs:
         graph = trace(network, example)
         scores = rank(network, graph, train)
-        limits = Limits(cap=CAP)
-        plan = choose(graph, scores, 0.9, limits=limits, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
+        limits = PlanConstraints(max_ratio=CAP)
+        plan = choose(graph, scores, 0.9, constraints=limits, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
         network = operate(network, graph, plan).network
         reached.append(graph.macs(plan))
         _train(network, train)

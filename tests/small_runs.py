@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.runs.run import Run, open_run
 
 
-def small_recipe(data: Path, **changes: Any) -> Recipe:
+def small_recipe(data: Path, **changes: Any) -> RunConfig:
     """Two epochs of training, then one bold step that no rule takes back, on tiny pictures."""
     values = {
         "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "step": 0.3,
         "max_drop": 100.0, "max_steps": 1, "batch_size": 8, "seed": 3,
     }  # fmt: skip
-    return Recipe.make("test", data=str(data), **{**values, **changes})
+    return RunConfig.make("test", data=str(data), **{**values, **changes})
 
 
-def onward(recipe: Recipe, start: Path, **changes: Any) -> Recipe:
+def onward(recipe: RunConfig, start: Path, **changes: Any) -> RunConfig:
     """The recipe of a run that goes on from another, on its pictures."""
-    return recipe.model_copy(update={"start": str(start), "train_epochs": 0, "schedule_epochs": recipe.train_epochs, **changes})
+    return recipe.with_values(**{"start": str(start), "train_epochs": 0, "schedule_epochs": recipe.train.epochs, **changes})
 
 
 def essence(run: Run | Path) -> list[dict[str, object]]:

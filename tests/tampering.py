@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prunedge.signs import sign_in, signed
 from prunedge.utils import checksums
+from prunedge.utils.signs import sign_in, signed
 
 
 def flip(file: Path, place: int, mask: int = 0xFF) -> None:
@@ -23,7 +23,7 @@ def flip(file: Path, place: int, mask: int = 0xFF) -> None:
 @contextmanager
 def edited(run: Path) -> Iterator[Path]:
     """Let a test edit the files of a run: without checksums inside, and sealed again at the end as prunedge would seal them."""
-    sign = sign_in((run / "recipe.toml").read_text(encoding="utf-8"))
+    sign = sign_in((run / "config.toml").read_text(encoding="utf-8"))
     assert sign
     unsealed(run)
     yield run
@@ -32,10 +32,10 @@ def edited(run: Path) -> Iterator[Path]:
 
 def in_format(run: Path, number: int | None, *, is_sealed: bool = True) -> Path:
     """Make a run one of another format (None: of prunedge 0.1, which named none), with right checksums or without any."""
-    sign = sign_in((run / "recipe.toml").read_text(encoding="utf-8"))
+    sign = sign_in((run / "config.toml").read_text(encoding="utf-8"))
     unsealed(run)
     line = "" if number is None else f"format = {number}\n"
-    recipe = run / "recipe.toml"
+    recipe = run / "config.toml"
     recipe.write_text(re.sub(r"\Aformat = 1\n", line, recipe.read_text(encoding="utf-8")), encoding="utf-8")
     if (run / "history.jsonl").exists():
         rewrite_history(run, lambda record: _with_format(record, number))
@@ -53,7 +53,7 @@ def rewrite_history(run: Path, change: Callable[[dict[str, Any]], dict[str, Any]
 
 def unsealed(run: Path) -> None:
     """Take away every checksum that a run's recipe, records and history carry."""
-    recipe = run / "recipe.toml"
+    recipe = run / "config.toml"
     recipe.write_text(re.sub(r"# run .*\n\Z", "", recipe.read_text(encoding="utf-8")), encoding="utf-8")
     for file in run.glob("*.json"):
         file.write_text(json.dumps(_without_seal(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8")
@@ -94,7 +94,7 @@ def _seal(run: Path, sign: str) -> None:
         if file.name == "chain.json" and (run / "first" / "model.safetensors").exists():
             found["weights"] = checksums.file_digest(run / "first" / "model.safetensors")
         file.write_text(json.dumps(checksums.sealed(found, about)), encoding="utf-8")
-    recipe = run / "recipe.toml"
+    recipe = run / "config.toml"
     recipe.write_text(signed(recipe.read_text(encoding="utf-8"), sign), encoding="utf-8")
 
 

@@ -15,16 +15,17 @@ from prunedge.cli.prune import prune
 from prunedge.cli.study import Common
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.latency import Timer
-from prunedge.pruning.loop import Aids, Rule
-from prunedge.pruning.select import Limits, Ranking
+from prunedge.pruning.context import RecoveryConfig
+from prunedge.pruning.policy import StopPolicy
+from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.runs import session
-from prunedge.runs.resumption import rule_of
+from prunedge.runs.resumption import policy_of
 from prunedge.study.grid import OURS, START_KEYS, Grid, trials
 from prunedge.train import FitRecipe, make_engine
 
-FIELDS = {name: field.get_default(call_default_factory=True) for name, field in Recipe.model_fields.items()}
+FIELDS = {name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()}
 # What a run finds out, or is given by how it began: nobody asks for it.
 FOUND_OUT = {"classes", "data_fingerprint", "schedule_epochs", "judged_from"}
 ASKED = set(FIELDS) - FOUND_OUT
@@ -35,13 +36,13 @@ REQUIRED = {"data", "model"}
 # Where `pe.prune` has each field of a recipe: an argument, or a field of one.
 IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     **{
-        key: (Rule, key)
+        key: (StopPolicy, key)
         for key in ("max_drop", "step", "metric", "target_macs", "target_params", "max_steps", "confidence", "target_latency")
     },
     **{key: (None, key) for key in ("criterion", "epochs", "seed", "extra_rounds")},
-    **{key: (Limits, key) for key in ("keep_out", "least", "multiple", "cap")},
-    **{key: (Ranking, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
-    **{key: (Aids, key) for key in ("compensate", "regularise", "strength")},
+    **{key: (PlanConstraints, key) for key in ("keep_out", "least", "multiple", "cap")},
+    **{key: (ScoreScaling, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
+    **{key: (RecoveryConfig, key) for key in ("compensate", "regularise", "strength")},
     **{key: (FitRecipe, key) for key in ("batch_size", "augment", "distill")},
     "finetune_lr": (FitRecipe, "lr"),
     "rewind": (FitRecipe, "start"),
@@ -115,34 +116,34 @@ def test_the_settings_of_a_study_reach_its_trials() -> None:
         skip_unreadable=True, folds=3, fold=[1, 2],
     )  # fmt: skip
     found = trials(Grid({**common.values(), "data": "/pictures/cracks", "model": "resnet18"}))
-    assert [trial.recipe.fold for trial in found] == [1, 2]
+    assert [trial.config.data.fold for trial in found] == [1, 2]
     for one in dataclasses.fields(Common):
         value = getattr(common, one.name)
         if one.name not in ("criterion", "epochs", "seed", "fold") and value is not None:
-            assert getattr(found[0].recipe, one.name) == value, one.name
+            assert getattr(found[0].config, one.name) == value, one.name
     # What trains the start otherwise starts from another network; what only prunes otherwise does not.
-    assert (found[0].start.recipe.augment, found[0].start.recipe.regularise) == ("none", "growing")
-    assert found[0].start.recipe.normalise == "l2"
+    assert (found[0].start.config.train.augment, found[0].start.config.train.sparsity) == ("none", "growing")
+    assert found[0].start.config.prune.normalise == "l2"
     timed = trials(Grid({**Common(target_latency="0.2s").values(), "data": "/pictures/cracks", "model": "resnet18"}))
-    assert (timed[0].recipe.target_latency, timed[0].recipe.device) == (200.0, "local")
+    assert (timed[0].config.stop.target_latency, timed[0].config.device.address) == (200.0, "local")
 
 
 def test_the_library_has_every_setting_with_the_recipes_default() -> None:
     assert set(IN_THE_LIBRARY) | set(ELSEWHERE_IN_THE_LIBRARY) == ASKED
     found = parameters(pe.prune)
     for key, (kind, name) in IN_THE_LIBRARY.items():
-        if kind is None or kind is Rule:
+        if kind is None or kind is StopPolicy:
             assert name in found, key
             default = found[name]
         else:
             default = next(one.default for one in dataclasses.fields(kind) if one.name == name)
         if key not in OWN_DEFAULTS:
             assert (list(default) if isinstance(default, tuple) else default) == FIELDS[key], key
-    rule = {one.name for one in dataclasses.fields(Rule)} - FOUND_OUT
-    assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is Rule} == rule
-    for kind in (Limits, Ranking):
+    rule = {one.name for one in dataclasses.fields(StopPolicy)} - FOUND_OUT
+    assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
+    for kind in (PlanConstraints, ScoreScaling):
         assert {one.name for one in dataclasses.fields(kind)} == {key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind}
-    for kind in (Limits, Ranking, Aids, FitRecipe, Timer):
+    for kind in (PlanConstraints, ScoreScaling, RecoveryConfig, FitRecipe, Timer):
         assert getattr(pe, kind.__name__) is kind, "reachable by a user of the library"
 
 
@@ -155,23 +156,23 @@ OTHER = {
 
 
 def test_a_recipe_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = Recipe.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
-    rule = rule_of(recipe)
-    for one in dataclasses.fields(Rule):
+    recipe = RunConfig.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
+    rule = policy_of(recipe)
+    for one in dataclasses.fields(StopPolicy):
         assert getattr(rule, one.name) == getattr(recipe, one.name), one.name
         assert one.name == "metric" or getattr(rule, one.name) != one.default
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
     shop = session._workshop(recipe, data, make_engine("32"), session.Watch(), teacher=teacher)
-    assert shop.limits == Limits(("conv1",), 3, 4, 0.7)
-    assert shop.ranking == Ranking("rank")
+    assert shop.limits == PlanConstraints(("conv1",), 3, 4, 0.7)
+    assert shop.ranking == ScoreScaling("rank")
     assert (shop.aids.compensate, shop.aids.regularise, shop.aids.strength, shop.aids.teacher) == ("mean", "bn-l1", 0.2, teacher)
     fit = shop.finetune
     assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (0.003, 4, "none", 0.25, 1 - 2 / 10)
     assert (shop.extra_rounds, shop.criterion, shop.epochs, shop.seed) == (3, "fisher", 2, 5)
-    by_layer = Recipe.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_layer=True, macs_penalty=0.5)
-    assert session._workshop(by_layer, data, make_engine("32"), session.Watch()).ranking == Ranking("l2", True, 0.5, False)
-    per_mac = Recipe.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True)
+    by_layer = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_layer=True, macs_penalty=0.5)
+    assert session._workshop(by_layer, data, make_engine("32"), session.Watch()).ranking == ScoreScaling("l2", True, 0.5, False)
+    per_mac = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True)
     assert session._workshop(per_mac, data, make_engine("32"), session.Watch()).ranking.per_mac
 
 
@@ -181,7 +182,7 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     network = randomise(Residual())
     finetune = FitRecipe(lr=1e-9, batch_size=8)
-    found = pe.prune(network, data, confidence=0.95, step=0.3, max_steps=1, engine=make_engine("32"), finetune=finetune)
+    found = pe.prune(network, data, confidence=0.95, step_ratio=0.3, max_steps=1, engine=make_engine("32"), finetune=finetune)
     assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):
         with pytest.raises(ValueError, match="confidence"):

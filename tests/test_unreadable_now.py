@@ -51,10 +51,10 @@ def test_a_manifest(number: int, bundle: Path, refuse: Callable[[str, int], None
 
 
 def test_a_recipe(tmp_path: Path, refuse: Callable[[str, int], None]) -> None:
-    (tmp_path / "recipe.toml").write_text("")
-    refuse("recipe.toml", errno.EACCES)
+    (tmp_path / "config.toml").write_text("")
+    refuse("config.toml", errno.EACCES)
     with pytest.raises(MachineError, match=r"Permission denied.*recipe\.toml"):
-        read_toml(tmp_path / "recipe.toml", "recipe")
+        read_toml(tmp_path / "config.toml", "recipe")
 
 
 def test_a_network_whose_runtime_gets_no_memory(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from prunedge.cli.app import main
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError
 from prunedge.report.library import export_bundle
 from prunedge.runs import session
@@ -89,7 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
 
     root = tmp_path_factory.mktemp("shared")
     data = write_tiny(root / "data", 20, 16)
-    recipe = Recipe.make(
+    recipe = RunConfig.make(
         "test", data=str(data), model="tests.networks:tiny", weights="none", size=16, train_epochs=1, precision="32", lr=0.02,
         batch_size=8,
     )  # fmt: skip
@@ -796,7 +796,7 @@ def grid(text: str) -> Line:
 
 
 def recipe(text: str | bytes) -> Callable[[World], Path]:
-    return lambda w: w.write("r/recipe.toml", text).parent
+    return lambda w: w.write("r/config.toml", text).parent
 
 
 RECIPES: dict[str, str | bytes] = {
@@ -856,7 +856,7 @@ JOBS = [
     Case("groups of nothing", lambda w: ["groups"], "--model"),
     Case("groups of two", lambda w: ["groups", "--model", "resnet18", "--from", w.run], "--model"),
     Case("bench of nothing", lambda w: ["bench"], "bundle"),
-    Case("export both", lambda w: ["export", w.run, "--out", w.here / "out", "--step", 0, "--baseline"], "--step"),
+    Case("export both", lambda w: ["export", w.run, "--out", w.here / "out", "--step-ratio", 0, "--baseline"], "--step-ratio"),
     Case("resume by another verb", lambda w: ["prune", "--resume", w.run], "run"),
     Case("resume as another network", lambda w: ["train", "--resume", w.run, "--model", "resnet18"], "model"),
     Case("resume into another folder", lambda w: ["train", "--resume", w.run, "--out", w.here / "out"], "--out"),

@@ -17,7 +17,7 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(tmp_path: Path) -> 
     asked = ["train", "cracks", "--out", str(out)]
     assert SO_FAR not in _how_to_go_on(asked)
     out.mkdir()
-    (out / "recipe.toml").touch()
+    (out / "config.toml").touch()
     assert SO_FAR not in _how_to_go_on(asked) and _how_to_go_on(asked).endswith(f"go on with prunedge train --resume {out}")
     (out / "history.jsonl").touch()
     assert SO_FAR in _how_to_go_on(asked)
@@ -38,7 +38,7 @@ def test_what_goes_on_with_the_same_command_says_so_once_it_has_begun(tmp_path: 
 def test_what_to_do_then_is_said_once(make: object, error: Exception, tmp_path: Path) -> None:
     said = str(make(error, where="x.png")) + _once_mended(["check", "cracks"])  # type: ignore[operator]
     assert said.count("again") == 1 and said.endswith("and give the same command again")
-    (tmp_path / "recipe.toml").touch()
+    (tmp_path / "config.toml").touch()
     said = str(make(error, where="x.png")) + _once_mended(["prune", "--resume", str(tmp_path)])  # type: ignore[operator]
     assert "again" not in said and said.endswith(f"; go on with prunedge prune --resume {tmp_path}")
 

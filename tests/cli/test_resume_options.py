@@ -14,7 +14,7 @@ from prunedge.cli.app import main
 from prunedge.cli.given import ASIDE
 from prunedge.cli.prune import prune
 from prunedge.cli.train import train
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.runs import session
 from prunedge.runs.resumption import CHANGEABLE
 from prunedge.runs.run import open_run
@@ -30,9 +30,9 @@ NUMBERS = {"fold": "1", "folds": "3"}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each verb that has ended."""
     root = tmp_path_factory.mktemp("runs")
-    recipe = Recipe.make(
+    recipe = RunConfig.make(
         "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3,
-        precision="32", step=0.3, max_drop=60.0, max_steps=1, batch_size=8,
+        precision="32", step_ratio=0.3, max_drop=60.0, max_steps=1, batch_size=8,
     )  # fmt: skip
     return {"prune": session.prune(recipe, root / "pruned").path, "train": session.train(recipe, root / "trained").path}
 
@@ -81,9 +81,9 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
 ) -> None:
     folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
     key = KEYS.get(name, name) if verb == "train" else name
-    before = open_run(folder).recipe[key]
+    before = open_run(folder).config[key]
     code, said = call([verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys)
-    after = open_run(folder).recipe[key]
+    after = open_run(folder).config[key]
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     if key not in CHANGEABLE[verb]:
         assert code == 2 and len(lines) == 1 and f"{flag} can't change in a run that has begun" in lines[0], said
@@ -102,7 +102,7 @@ def test_the_options_that_the_run_began_with_may_be_given_again(
     verb: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = open_run(runs[verb])
-    same = ["--model", run.recipe["model"], "--weights", "none", "--size", "16", "--data", run.recipe["data"], "--out", str(run.path)]
+    same = ["--model", run.config.model.name, "--weights", "none", "--size", "16", "--data", run.config.data.path, "--out", str(run.path)]
     code, said = call([verb, "--resume", str(run.path), *same], capsys)
     assert code == 0 and "instead of" not in said, said
 
@@ -121,9 +121,9 @@ def test_each_verb_goes_on_with_its_own_runs(runs: dict[str, Path], capsys: pyte
 
 def test_pictures_that_moved_may_be_named_to_a_training(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(runs["train"], tmp_path / "run"))
-    moved = Path(shutil.copytree(open_run(folder).recipe["data"], tmp_path / "pictures")).resolve()
+    moved = Path(shutil.copytree(open_run(folder).config.data.path, tmp_path / "pictures")).resolve()
     code, said = call(["train", str(moved), "--resume", str(folder)], capsys)
-    assert code == 0 and open_run(folder).recipe["data"] == str(moved), said
+    assert code == 0 and open_run(folder).config.data.path == str(moved), said
 
 
 def test_training_without_pictures_or_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

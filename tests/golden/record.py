@@ -44,7 +44,7 @@ TRAINING = (
 )  # fmt: skip
 # `auto`, the default, times both memory formats and takes the faster one: other roundings from run to run.
 PRUNING = (
-    "--precision", "32", "--step", "0.5", "--max-drop", "5", "--epochs", "1", "--extra-rounds", "0",
+    "--precision", "32", "--step-ratio", "0.5", "--max-drop", "5", "--epochs", "1", "--extra-rounds", "0",
 )  # fmt: skip
 STUDY = """
 data = "{data}"

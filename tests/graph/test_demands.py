@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import cost
-from prunedge.pruning.select import Limits, choose
+from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery.slicing import operate
 from tests.graph.test_constructs import Between, Does
 from tests.networks import randomise
@@ -152,7 +152,7 @@ def test_whatever_is_chosen_can_be_carried_out(demand: str, seed: int) -> None:
     graph = trace(network, PICTURE)
     generator = torch.Generator().manual_seed(seed)
     scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
-    plan = choose(graph, Scores(scores, "random"), 0.3, limits=Limits(cap=0.7))
+    plan = choose(graph, Scores(scores, "random"), 0.3, constraints=PlanConstraints(max_ratio=0.7))
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
     found = cost(surgery.network, PICTURE)

@@ -16,7 +16,7 @@ from prunedge.graph import trace
 from prunedge.graph.channels import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
-from prunedge.pruning.select import Limits, choose
+from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery.slicing import adopt, operate, sizes_of
 from prunedge.surgery.verify import masked_outputs
 from tests.graph.test_constructs import Between, Does
@@ -204,7 +204,7 @@ SLICES: dict[str, nn.Module] = {
 def chosen(graph: ChannelGraph, share: float, seed: int) -> Plan:
     generator = torch.Generator().manual_seed(seed)
     scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
-    return choose(graph, Scores(scores, "random"), share, limits=Limits(cap=0.9))
+    return choose(graph, Scores(scores, "random"), share, constraints=PlanConstraints(max_ratio=0.9))
 
 
 @pytest.mark.parametrize("seed", range(3))

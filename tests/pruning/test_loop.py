@@ -13,14 +13,17 @@ from prunedge import data as pictures
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.channels import Keeps
-from prunedge.pruning.loop import COLLAPSED, Aids, Go, Rule, Step, Stop, Workshop, baseline, decide, prune, turns
-from prunedge.pruning.select import Limits
+from prunedge.pruning.context import RecoveryConfig, PruneContext
+from prunedge.pruning.loop import baseline, prune, iterate
+from prunedge.pruning.policy import COLLAPSED, Continue, StopPolicy, Finished
+from prunedge.pruning.steps import Step
+from prunedge.pruning.select import PlanConstraints
 from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
 from prunedge.train.bootstrap import packed
 from tests.importance.folded import SharedTable
 from tests.networks import Plain, Residual, randomise
 
-RULE = Rule(max_drop=3.0, step=0.4)
+RULE = StopPolicy(max_drop=3.0, step_ratio=0.4)
 START = Step(
     index=0, removed=0, channels=100, accepted=True, reason="", fraction_asked=0.0, fraction_removed=0.0, accuracy_before=0.9,
     accuracy_after=0.9, metric_before=0.9, metric_after=0.9, macs=1000, params=1000, size_mb=1.0, seconds_rank=0.0,
@@ -36,29 +39,29 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
 @pytest.mark.parametrize(
     ("steps", "rule", "move"),
     [
-        (history(), RULE, Go(0.4)),
-        (history(True, True), RULE, Go(0.4)),
-        (history(True, False), RULE, Go(0.2)),
-        (history(False, True, False, True), RULE, Go(0.1)),
-        (history(True, False, False, False), RULE, Go(0.05)),
-        (history(True), replace(RULE, target_macs=0.5), Stop("target reached: 50.0% of the MACs", 1)),
-        (history(True), replace(RULE, target_macs=0.4), Go(0.4)),
-        (history(False), replace(RULE, target_macs=0.5), Go(0.2)),  # what broke the rule reaches no target
-        (history(True, True), replace(RULE, target_params=0.6), Stop("target reached: 50.0% of the parameters", 2)),
-        (history(True, False), replace(RULE, max_steps=2), Stop("2 steps done (max_steps=)", 1)),
+        (history(), RULE, Continue(0.4)),
+        (history(True, True), RULE, Continue(0.4)),
+        (history(True, False), RULE, Continue(0.2)),
+        (history(False, True, False, True), RULE, Continue(0.1)),
+        (history(True, False, False, False), RULE, Continue(0.05)),
+        (history(True), replace(RULE, target_macs=0.5), Finished("target reached: 50.0% of the MACs", 1)),
+        (history(True), replace(RULE, target_macs=0.4), Continue(0.4)),
+        (history(False), replace(RULE, target_macs=0.5), Continue(0.2)),  # what broke the rule reaches no target
+        (history(True, True), replace(RULE, target_params=0.6), Finished("target reached: 50.0% of the parameters", 2)),
+        (history(True, False), replace(RULE, max_steps=2), Finished("2 steps done (max_steps=)", 1)),
     ],
 )
-def test_decisions(steps: list[Step], rule: Rule, move: Go | Stop) -> None:
-    assert decide(steps, rule) == move
+def test_decisions(steps: list[Step], rule: StopPolicy, move: Continue | Finished) -> None:
+    assert rule.next_action(steps) == move
 
 
 def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> None:
-    stop = decide(history(True, False, False, True, False, False), RULE)
-    assert isinstance(stop, Stop) and stop.keep == 4 and "5.00%" in stop.reason
+    stop = RULE.next_action(history(True, False, False, True, False, False))
+    assert isinstance(stop, Finished) and stop.keep == 4 and "5.00%" in stop.reason
 
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
-    generous, collapsed = Rule(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
+    generous, collapsed = StopPolicy(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
     keeps, said = generous.judged(START, collapsed, [])
     assert not keeps and COLLAPSED in said
     # So does one that confidence would let pass, and the same as a training's metrics.
@@ -70,8 +73,8 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
 
 def test_a_search_that_ends_in_one_answer_says_so() -> None:
     broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
-    stop = decide([START, *broken], Rule(max_drop=100.0, step=0.4))
-    assert isinstance(stop, Stop) and COLLAPSED in stop.reason and "drops" not in stop.reason
+    stop = *broken].next_action([START, StopPolicy(max_drop=100.0, step_ratio=0.4))
+    assert isinstance(stop, Finished) and COLLAPSED in stop.reason and "drops" not in stop.reason
 
 
 def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +113,7 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
     network = randomise(Residual())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = list(
-        prune(network, data, step=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
+        prune(network, data, step_ratio=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
     for (earlier, _), (step, small) in pairwise(found):
@@ -125,7 +128,7 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
     start = replace(START, metric_after=0.9, correct=packed(right))
     for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
-        rule = Rule(max_drop=3.0, confidence=0.95)
+        rule = StopPolicy(max_drop=3.0, confidence=0.95)
         assert replace(rule, confidence=None).judged(start, after, [None] * 100)[0] is plain
         keeps, said = rule.judged(start, after, [None] * 100)
         assert keeps is sure and "95% confidence" in said
@@ -151,12 +154,12 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictu
 
 
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
-    rule = Rule(max_drop=0.0, step=0.4)
+    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
+    rule = StopPolicy(max_drop=0.0, step_ratio=0.4)
     start = baseline(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
-    stops: list[Stop] = []
-    made = list(turns(shop, rule, (perfect,), start.checkpoint, stopped=stops.append))
+    stops: list[Finished] = []
+    made = list(iterate(shop, rule, (perfect,), start.checkpoint, stopped=stops.append))
     assert [turn.step.fraction_asked for turn in made] == pytest.approx([0.4, 0.2, 0.1, 0.05])
     assert not any(turn.step.accepted for turn in made)
     assert all(turn.step.channels + turn.step.removed == start.step.channels for turn in made)
@@ -164,13 +167,13 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dat
 
 
 def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
-    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
-    rule = Rule(max_drop=1000.0, step=0.9)
+    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
+    rule = StopPolicy(max_drop=1000.0, step_ratio=0.9)
     start = baseline(shop, randomise(Residual()), rule)
-    stops: list[Stop] = []
-    made = list(turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
+    stops: list[Finished] = []
+    made = list(iterate(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
     assert min(made[-1].step.kept.values()) == 2
-    assert stops == [Stop("no channel is left that may be removed", made[-1].step.index)]
+    assert stops == [Finished("no channel is left that may be removed", made[-1].step.index)]
 
 
 def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data: pictures.Dataset) -> None:
@@ -181,7 +184,7 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data
 
 
 def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
-    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"aids": Aids(regularise="bn-l1")}):
+    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"aids": RecoveryConfig(sparsity="bn-l1")}):
         with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
             list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
 
@@ -190,7 +193,7 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
     kept = []
     for name in ("bn-scale", "weight-l2", "random"):
         (_, _), (step, _) = prune(
-            randomise(Residual()), data, criterion=name, step=0.5, max_steps=1, max_drop=100, engine=make_engine("32")
+            randomise(Residual()), data, criterion=name, step_ratio=0.5, max_steps=1, max_drop=100, engine=make_engine("32")
         )
         assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24)) and not step.limited
         assert min(step.kept.values()) >= 1
@@ -200,9 +203,9 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
 
 def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
     rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
-    (_, _), (step, _) = prune(randomise(Residual()), data, limits=Limits(cap=0.5), **rules)
+    (_, _), (step, _) = prune(randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules)
     assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
-    assert step.limited.startswith("the limit limits=Limits(cap=0.5) decides in 3 of 3 groups: they lose all that it lets them")
+    assert step.limited.startswith("the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups: they lose all that it lets them")
     warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()
@@ -233,12 +236,12 @@ class Board:
         return 2 * self.predict(network, graph)
 
 
-def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Stop]]:
-    rule = Rule(max_drop=1000.0, step=0.2, target_latency=more.get("target_latency"))
-    shop = Workshop(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0, device=board, limits=Limits(cap=0.9))
+def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Finished]]:
+    rule = StopPolicy(max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency"))
+    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0, device=board, constraints=PlanConstraints(max_ratio=0.9))
     start = baseline(shop, randomise(Residual()), rule)
-    stops: list[Stop] = []
-    made = [turn.step for turn in turns(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]
+    stops: list[Finished] = []
+    made = [turn.step for turn in iterate(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]
     return [start.step, *made], stops
 
 
@@ -265,7 +268,7 @@ def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Datase
 def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
-    assert len(steps) == 1 and stops == [Stop("no channel is left that makes it faster on the device", 0)]
+    assert len(steps) == 1 and stops == [Finished("no channel is left that makes it faster on the device", 0)]
 
 
 def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +276,7 @@ def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pi
     network.head = nn.Linear(8, 2)
     with caplog.at_level("INFO"):
         found = list(
-            prune(network, data, step=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=FitRecipe(batch_size=8))
+            prune(network, data, step_ratio=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=FitRecipe(batch_size=8))
         )
     assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][0].channels < found[0][0].channels
     assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text

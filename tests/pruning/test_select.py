@@ -13,7 +13,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
-from prunedge.pruning.select import Limits, Ranking, at_limit, choose
+from prunedge.pruning.select import PlanConstraints, ScoreScaling, at_limit, choose
 from tests.networks import Plain
 
 GRAPH = trace(Plain(), torch.randn(1, 3, 12, 12))  # features.0: 6, features.3: 8, classifier.0: 16
@@ -47,16 +47,18 @@ def test_groups_are_compared_after_normalisation() -> None:
 
 
 def test_excluded_groups_and_least_channels_are_kept() -> None:
-    plan = choose(GRAPH, scores(features_0=[0, 1, 2, 3, 4]), 0.9, exclude={"classifier.0"}, limits=Limits(least=5, cap=1.0))
+    plan = choose(
+        GRAPH, scores(features_0=[0, 1, 2, 3, 4]), 0.9, exclude={"classifier.0"}, constraints=PlanConstraints(min_channels=5, max_ratio=1.0)
+    )
     assert {name: len(kept) for name, kept in plan.keep.items()} == {"features.0": 5, "features.3": 5}
-    assert choose(GRAPH, scores(), 0.5, limits=Limits(least=99)) == Plan({})
+    assert choose(GRAPH, scores(), 0.5, constraints=PlanConstraints(min_channels=99)) == Plan({})
 
 
 @given(st.integers(0, 99), st.floats(0.05, 0.95), st.sampled_from([2, 3, 4, 8]))
 def test_what_a_group_keeps_is_a_multiple(seed: int, remove: float, multiple: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
-    plan = choose(GRAPH, Scores(values, "x"), remove, limits=Limits(multiple=multiple))
+    plan = choose(GRAPH, Scores(values, "x"), remove, constraints=PlanConstraints(round_to=multiple))
     assert plan.keep  # some group always has room for a portion
     for name, kept in plan.keep.items():
         assert len(kept) % multiple == 0
@@ -65,7 +67,7 @@ def test_what_a_group_keeps_is_a_multiple(seed: int, remove: float, multiple: in
 
 @pytest.mark.parametrize("pattern", ["features.3", "features.3*", "*.3.weight"])
 def test_layers_can_be_kept_out_by_pattern(pattern: str) -> None:
-    plan = choose(GRAPH, scores(), 0.5, limits=Limits(keep_out=(pattern,)))
+    plan = choose(GRAPH, scores(), 0.5, constraints=PlanConstraints(ignore=(pattern,)))
     assert plan.keep and "features.3" not in plan.keep
 
 
@@ -74,7 +76,7 @@ def test_a_plan_removes_what_was_asked_and_keeps_its_limits(seed: int, remove: f
     generator = torch.Generator().manual_seed(seed)
     values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
     plan = choose(GRAPH, Scores(values, "x"), remove)
-    cap = Limits().most(remove)
+    cap = PlanConstraints().most(remove)
     for name, kept in plan.keep.items():
         assert len(kept) >= max(2, NAMES[name] * (1 - cap))
         worst_kept = max(0, *(float(values[name][list(kept)].min()),))
@@ -111,9 +113,9 @@ def test_groups_that_the_criterion_has_not_judged_stay_whole() -> None:
 
 
 def test_each_layer_loses_the_same_share() -> None:
-    plan = choose(GRAPH, scores(features_0=[0, 1, 2]), 0.25, ranking=Ranking(per_layer=True))
+    plan = choose(GRAPH, scores(features_0=[0, 1, 2]), 0.25, scaling=ScoreScaling(per_layer=True))
     assert {name: NAMES[name] - len(kept) for name, kept in plan.keep.items()} == {"features.0": 2, "features.3": 2, "classifier.0": 4}
-    small = choose(GRAPH, scores(), 0.01, ranking=Ranking(per_layer=True))
+    small = choose(GRAPH, scores(), 0.01, scaling=ScoreScaling(per_layer=True))
     assert {name: NAMES[name] - len(kept) for name, kept in small.keep.items()} == dict.fromkeys(NAMES, 1)
 
 
@@ -121,25 +123,25 @@ def test_costly_channels_go_first_when_costs_count() -> None:
     share = {group.name: GRAPH.macs_of(group) / group.size / GRAPH.macs() for group in GRAPH.groups}
     costly = max(share, key=share.__getitem__)
     same = Scores({name: torch.ones(size, dtype=torch.float64) for name, size in NAMES.items()}, "x")
-    assert set(choose(GRAPH, same, 0.1, ranking=Ranking("none", per_mac=True)).keep) == {costly}
-    assert set(choose(GRAPH, same, 0.1, ranking=Ranking("none", macs_penalty=1.0)).keep) == {costly}
-    values = Ranking("none", macs_penalty=2.0).values(GRAPH, same)
+    assert set(choose(GRAPH, same, 0.1, scaling=ScoreScaling("none", per_mac=True)).keep) == {costly}
+    assert set(choose(GRAPH, same, 0.1, scaling=ScoreScaling("none", macs_penalty=1.0)).keep) == {costly}
+    values = ScoreScaling("none", macs_penalty=2.0).values(GRAPH, same)
     assert {name: pytest.approx(1 - 2 * one) for name, one in share.items()} == {name: float(value[0]) for name, value in values.items()}
-    for name, value in Ranking("none", per_mac=True).values(GRAPH, same).items():
+    for name, value in ScoreScaling("none", per_mac=True).values(GRAPH, same).items():
         assert float(value[0]) == pytest.approx(1 / share[name])
 
 
 @pytest.mark.parametrize("wrong", [{"normalise": "l3"}, {"macs_penalty": -1.0}, {"macs_penalty": 1.0, "per_mac": True}])
 def test_impossible_rankings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"normalise|macs_penalty"):
-        Ranking(**wrong)  # type: ignore[arg-type]
+        ScoreScaling(**wrong)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 99), st.floats(0.05, 0.95), st.floats(0.1, 0.99), st.sampled_from([1, 4]), st.booleans())
 def test_no_more_leaves_than_is_enough(seed: int, remove: float, share: float, multiple: int, per_layer: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = Scores({name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}, "x")
-    rules = {"limits": Limits(multiple=multiple), "ranking": Ranking(per_layer=per_layer)}
+    rules = {"limits": PlanConstraints(round_to=multiple), "ranking": ScoreScaling(per_layer=per_layer)}
 
     def enough(plan: Plan) -> bool:
         return GRAPH.macs(plan) <= share * GRAPH.macs()
@@ -160,7 +162,7 @@ def test_a_bold_step_compares_layers() -> None:
     for spared in ("features.0", "features.3"):
         values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
         values[spared] += 10
-        plan = choose(GRAPH, Scores(values, "x"), 0.5, ranking=Ranking("none"))
+        plan = choose(GRAPH, Scores(values, "x"), 0.5, scaling=ScoreScaling("none"))
         assert plan.removes(GRAPH) == 15 and spared not in plan.keep
         sparing.append({name: len(kept) for name, kept in plan.keep.items()})
     assert sparing[0] != sparing[1]
@@ -168,16 +170,16 @@ def test_a_bold_step_compares_layers() -> None:
 
 @given(st.floats(0.001, 0.999))
 def test_the_usual_limit_lies_well_above_the_step(remove: float) -> None:
-    cap = Limits().most(remove)
+    cap = PlanConstraints().most(remove)
     assert cap >= 0.5
     # What a layer keeps at the least, as a share of what it would keep if all lost alike: a quarter, or more where the step is timid.
     assert 0.25 - 1e-9 <= (1 - cap) / (1 - remove) <= 0.8
 
 
 def test_timid_steps_take_no_more_than_half_of_a_layer() -> None:
-    assert [Limits().most(remove) for remove in (0.01, 0.1, 0.25)] == [0.5] * 3
-    assert Limits().most(0.5) == 0.875
-    assert Limits(cap=0.3).most(0.9) == 0.3
+    assert [PlanConstraints().most(remove) for remove in (0.01, 0.1, 0.25)] == [0.5] * 3
+    assert PlanConstraints().most(0.5) == 0.875
+    assert PlanConstraints(max_ratio=0.3).most(0.9) == 0.3
 
 
 @given(
@@ -193,8 +195,8 @@ def test_no_layer_is_emptied_however_skewed_the_scores_are(
         name: torch.rand(size, generator=generator, dtype=torch.float64) * 10**skew
         for (name, size), skew in zip(NAMES.items(), skews, strict=True)
     }
-    limits = Limits(least=least, multiple=multiple, cap=cap)
-    plan = choose(GRAPH, Scores(values, "x"), remove, limits=limits, ranking=Ranking(normalise))
+    limits = PlanConstraints(min_channels=least, round_to=multiple, max_ratio=cap)
+    plan = choose(GRAPH, Scores(values, "x"), remove, constraints=limits, scaling=ScoreScaling(normalise))
     for name, kept in plan.keep.items():
         assert len(kept) >= least
         # A single portion may go further where the multiple leaves no other.
@@ -207,7 +209,7 @@ def test_no_layer_is_emptied_however_skewed_the_scores_are(
 def test_a_limit_that_was_asked_for_holds(cap: float, remove: float, per_layer: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
-    plan = choose(GRAPH, Scores(values, "x"), remove, limits=Limits(cap=cap), ranking=Ranking(per_layer=per_layer))
+    plan = choose(GRAPH, Scores(values, "x"), remove, constraints=PlanConstraints(max_ratio=cap), scaling=ScoreScaling(per_layer=per_layer))
     for name, kept in plan.keep.items():
         assert NAMES[name] - len(kept) <= max(1, NAMES[name] * cap)
 
@@ -217,14 +219,14 @@ def test_the_groups_in_which_the_limit_decides_are_told() -> None:
     values = {name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}
     values["features.3"] += 10
     for limits, remove, bound in (
-        (Limits(cap=0.5), 0.5, {"features.0", "features.3", "classifier.0"}),  # nothing is left to compare
-        (Limits(cap=0.5), 0.3, {"classifier.0"}),
-        (Limits(), 0.05, set()),
-        (Limits(), 0.7, set()),  # two keep their `least` two channels, which is another limit
-        (Limits(cap=0.5, keep_out=("classifier.0",)), 0.9, {"features.0", "features.3"}),
+        (PlanConstraints(max_ratio=0.5), 0.5, {"features.0", "features.3", "classifier.0"}),  # nothing is left to compare
+        (PlanConstraints(max_ratio=0.5), 0.3, {"classifier.0"}),
+        (PlanConstraints(), 0.05, set()),
+        (PlanConstraints(), 0.7, set()),  # two keep their `least` two channels, which is another limit
+        (PlanConstraints(max_ratio=0.5, ignore=("classifier.0",)), 0.9, {"features.0", "features.3"}),
     ):
         scores = Scores(values, "x")
-        plan = choose(GRAPH, scores, remove, limits=limits, ranking=Ranking("none"))
+        plan = choose(GRAPH, scores, remove, constraints=limits, scaling=ScoreScaling("none"))
         assert set(at_limit(GRAPH, plan, limits, remove)) == bound, (limits, remove, plan)
 
 

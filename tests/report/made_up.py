@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.report.study.page import Findings
 from prunedge.study import Counts
 from prunedge.study.grid import data_name
@@ -41,7 +41,7 @@ def trial(name: str, values: Mapping[str, Any], *, is_done: bool, timed: bool) -
     """All steps of one: channels go by a tenth of what is left, the metric falls slowly, the last step broke the rule."""
     chance = random.Random(f"{name}{sorted(values.items())}")
     given = {"data": "/pictures/cracks", "model": "resnet18", "folds": 5, "fold": 0, **values}
-    recipe = {key: value for key, value in Recipe.make("made up", **given).model_dump().items() if key not in ("start", "classes")}
+    recipe = {key: value for key, value in RunConfig.make("made up", **given).flat().items() if key not in ("start", "classes")}
     layers, start, skill = (
         LAYERS[recipe["model"]],
         0.93 + 0.02 * chance.random(),

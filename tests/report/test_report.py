@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.edge.bench.breakdown import Call, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.page import command
@@ -38,8 +38,8 @@ BENCH = {
 
 @pytest.fixture(scope="module")
 def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    recipe = Recipe.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+    recipe = RunConfig.make(
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step_ratio=0.3,
         max_drop=60.0, max_steps=2, batch_size=8,
     )  # fmt: skip
     return session.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
@@ -93,17 +93,21 @@ def test_nothing_comes_from_elsewhere(run: Run) -> None:
 
 
 def test_the_command_repeats_the_run(run: Run) -> None:
-    words = command(run.recipe, run.path).split()
-    assert words[:2] == ["prunedge", "prune"] and words[words.index("--step") + 1] == "0.3" and words[words.index("--max-steps") + 1] == "2"
+    words = command(run.config, run.path).split()
+    assert (
+        words[:2] == ["prunedge", "prune"]
+        and words[words.index("--step-ratio") + 1] == "0.3"
+        and words[words.index("--max-steps") + 1] == "2"
+    )
     from prunedge.cli.app import make_app
 
     make_app(words[1]).parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:
-    assert "--keep-out" not in command(run.recipe, run.path)
-    words = command({**run.recipe, "keep_out": ["stem.*", "head"]}, run.path).split()
-    assert [words[place + 1] for place, word in enumerate(words) if word == "--keep-out"] == ["'stem.*'", "head"]
+    assert "--ignore" not in command(run.config, run.path)
+    words = command({**run.config, "keep_out": ["stem.*", "head"]}, run.path).split()
+    assert [words[place + 1] for place, word in enumerate(words) if word == "--ignore"] == ["'stem.*'", "head"]
 
 
 @pytest.mark.parametrize(("width", "height", "is_profiled"), [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)])

@@ -39,6 +39,6 @@ def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
 def test_the_command_repeats_the_training(trained: Run) -> None:
     import shlex
 
-    words = shlex.split(command(trained.recipe, trained.path, "train"))
-    assert words[:2] == ["prunedge", "train"] and words[words.index("--epochs") + 1] == "2" and "--step" not in words
+    words = shlex.split(command(trained.config, trained.path, "train"))
+    assert words[:2] == ["prunedge", "train"] and words[words.index("--epochs") + 1] == "2" and "--step-ratio" not in words
     make_app("train").parse_args(words[1:], exit_on_error=False, print_error=False)

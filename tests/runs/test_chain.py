@@ -16,9 +16,9 @@ from prunedge.runs import session
 from prunedge.report.text import pruned
 from prunedge.runs.export import write_bundle
 from prunedge.errors import RunError
-from prunedge.pruning.loop import Rule, Stop, decide
+from prunedge.pruning.policy import StopPolicy, Finished
 from prunedge.models import build
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.report import write_report
 from prunedge.runs.load import load
 from prunedge.runs.run import Run, create, open_run
@@ -31,12 +31,12 @@ from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
 
 
 @pytest.fixture(scope="module")
-def chain(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs: a is trained and pruned, b goes on from a, c from b with everything that refers to the first network."""
     root = tmp_path_factory.mktemp("runs")
     session.prune(recipe, root / "a")
@@ -51,8 +51,8 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def data_of(run: Run, **changes: object) -> pictures.Dataset:
-    values = {key: run.recipe[key] for key in ("size", "seed", "folds", "fold")}
-    return pictures.load(run.recipe["data"], **{**values, **changes})
+    values = {key: run.config[key] for key in ("size", "seed", "folds", "fold")}
+    return pictures.load(run.config.data.path, **{**values, **changes})
 
 
 def test_the_first_network_of_a_chain_of_three_is_kept_in_each(chain: Path) -> None:
@@ -80,7 +80,7 @@ def test_every_share_and_the_rule_refer_to_the_first_network(chain: Path) -> Non
     assert str(chain) not in (chain / "c" / "history.jsonl").read_text(), "a history is the same wherever its runs lie"
 
 
-def test_targets_count_from_the_first_network(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_targets_count_from_the_first_network(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     b = open_run(chain / "b")
     share = b.best().macs / b.first().macs
     run = session.prune(onward(recipe, chain / "b", target_macs=share * 1.01, max_steps=None), tmp_path / "run")
@@ -88,19 +88,19 @@ def test_targets_count_from_the_first_network(chain: Path, recipe: Recipe, tmp_p
     assert "target reached" in run.read("stop.json")["reason"]
 
 
-def test_the_rule_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
+def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     first = replace(START, metric_after=0.95)
     start = replace(START, metric_after=0.93)
-    rule = Rule(max_drop=3.0)
+    rule = StopPolicy(max_drop=3.0)
     keeps, said = rule.judged(first, replace(START, metric_after=0.91), [], start)
     assert not keeps and "-4.00 points against the unpruned network's, -2.00 against the start's" in said
     assert rule.judged(start, replace(START, metric_after=0.91), [])[0]
     half = replace(rule, target_macs=0.5)
-    assert isinstance(decide(history(macs=600), half, replace(first, macs=1200)), Stop) is False
-    assert isinstance(decide([replace(START, macs=600)], half, replace(first, macs=1200)), Stop)
+    assert isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished) is False
+    assert isinstance(decide([replace(START, macs=600)], half, replace(first, macs=1200)), Finished)
 
 
-def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     """What another run noted of the first network on its own pictures is not compared with."""
     others = write_tiny(tmp_path / "others", count=52, seed=9)
     run = session.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
@@ -159,7 +159,7 @@ def test_the_exported_baseline_is_the_first_network(chain: Path, tmp_path: Path)
     assert json.loads((tmp_path / "start" / "plan.json").read_text()) != {}
 
 
-def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     for name in "abc":
         shutil.copytree(chain / name, tmp_path / name)
     b = session.prune(onward(recipe, tmp_path / "a"), tmp_path / "b2")
@@ -172,15 +172,15 @@ def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: Recipe, 
     write_report(d)
 
 
-def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(chain: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     shutil.copytree(chain / "a", tmp_path / "a")
-    create(tmp_path / "b", onward(recipe, tmp_path / "a").model_dump())
+    create(tmp_path / "b", onward(recipe, tmp_path / "a").flat())
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(RunError, match="the run that this one was to go on from is gone"):
         session.resume(tmp_path / "b")
 
 
-def test_from_a_trained_run_step_0_is_the_unpruned_network(recipe: Recipe, tmp_path: Path) -> None:
+def test_from_a_trained_run_step_0_is_the_unpruned_network(recipe: RunConfig, tmp_path: Path) -> None:
     trained = session.train(recipe, tmp_path / "trained")
     run = session.prune(onward(recipe, trained.path), tmp_path / "run")
     assert run.steps()[0].reason == "the unpruned network"
@@ -190,7 +190,7 @@ def test_from_a_trained_run_step_0_is_the_unpruned_network(recipe: Recipe, tmp_p
 
 
 def test_a_start_that_breaks_the_rule_already_is_said(
-    chain: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    chain: Path, recipe: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = tmp_path / "b"
     shutil.copytree(chain / "b", copy)

@@ -23,7 +23,7 @@ from prunedge.edge import open_bundle
 from prunedge.errors import DataError, PrunedgeError, RunError
 from prunedge.runs.checkpoint import NAME, RunKeeper
 from prunedge.runs.profile import profile_of, profiled
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.report import write_report
 from prunedge.runs.run import open_run
 from prunedge.train import FitRecipe, fit, make_engine
@@ -47,13 +47,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with every file that a run may have, but for what a device brings."""
     root = tmp_path_factory.mktemp("runs")
-    recipe = Recipe.make(
-        "test", data=str(pictures), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+    recipe = RunConfig.make(
+        "test", data=str(pictures), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
         max_drop=90.0, max_steps=1, batch_size=8, seed=3,
     )  # fmt: skip
     start = session.prune(recipe, root / "start")
     out = root / "run"
-    onward = recipe.model_copy(update={"start": str(start.path), "train_epochs": 0, "control": ["random"]})
+    onward = recipe.with_values(**{"start": str(start.path), "train_epochs": 0, "control": ["random"]})
     with profiled(out):
         session.prune(onward, out)
     session.resume(out, None, {"max_steps": 2})
@@ -68,7 +68,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the same network on the same pictures, with another seed."""
-    recipe = Recipe(**open_run(run.parent / "start").recipe).model_copy(update={"seed": 4})
+    recipe = RunConfig(**open_run(run.parent / "start").config).model_copy(update={"seed": 4})
     return session.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
 
 
@@ -83,7 +83,7 @@ def read_all(path: Path) -> None:
     kept_audit(path / "audit")
     profile_of(path)
     open_bundle(path / "bundle")
-    if opened.recipe["control"]:
+    if opened.config.prune.baseline:
         for name in opened.read("controls.json"):
             session.control_file(opened, name)
 
@@ -118,14 +118,14 @@ def unnoticed(folder: Path, read: Callable[[], object]) -> list[str]:
 def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: Path) -> None:
     names = {str(file.relative_to(run)) for file in files_of(run)}
     assert {
-        "recipe.toml", "history.jsonl", "engine.json", "environment.json", "chain.json", "test.json", "stop.json", "lr.json",
+        "config.toml", "history.jsonl", "engine.json", "environment.json", "chain.json", "test.json", "stop.json", "lr.json",
         "resumed.json", "controls.json", "controls/random.safetensors", "first/model.safetensors", "checkpoints/step-000/plan.json",
         "checkpoints/step-002/scores.safetensors", "checkpoints/step-002/momentum.safetensors", "audit/audit.json", "profile/profile.json",
         "bundle/manifest.json", "bundle/model.onnx", "bundle/model.safetensors", "bundle/plan.json", "bundle/selftest.npz", "bench.json",
         "audit/partial.safetensors",
     } <= names  # fmt: skip
     asked = Asked(("weight-l1",), 2, 8)
-    data = load(Path(open_run(run).recipe["data"]), size=16)
+    data = load(Path(open_run(run).config.data.path), size=16)
     network = open_run(run).load()
 
     def read() -> None:
@@ -137,7 +137,7 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
 
 def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path) -> None:
     names = [str(file.relative_to(run)) for file in files_of(run) if (other / file.relative_to(run)).exists()]
-    assert {"recipe.toml", "history.jsonl", "engine.json", "test.json", "checkpoints/step-001/plan.json"} <= set(names)
+    assert {"config.toml", "history.jsonl", "engine.json", "test.json", "checkpoints/step-001/plan.json"} <= set(names)
     for name in names:
         if (run / name).read_bytes() == (other / name).read_bytes():
             continue  # such as a plan that keeps the same channels
@@ -194,7 +194,7 @@ def test_every_verb_that_reads_a_network_says_it_in_a_line(run: Path, tmp_path: 
 
 
 DAMAGED = {
-    "recipe.toml": b"data = [",
+    "config.toml": b"data = [",
     "history.jsonl": b'{"index": 0}\n',
     "engine.json": b"[]",
     "chain.json": b'{"links": 3}',

@@ -18,8 +18,8 @@ from prunedge.runs import session
 from prunedge.pruning import loop
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
-from prunedge.config import PICTURE_KEYS, Recipe
-from prunedge.runs.run import open_run, write_recipe
+from prunedge.config import IMAGE_KEYS, RunConfig
+from prunedge.runs.run import open_run, write_config
 from prunedge.surgery.slicing import restore_network, save_network
 from prunedge.utils.tensor_files import texts_of
 from prunedge.train import make_engine
@@ -30,9 +30,9 @@ KEPT, PASS = "while training", "in a pass"
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_data: Path) -> Recipe:
-    return Recipe.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step=0.4,
+def recipe(tiny_data: Path) -> RunConfig:
+    return RunConfig.make(
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step_ratio=0.4,
         max_drop=99.0, max_steps=1, batch_size=8, augment="flips",
     )  # fmt: skip
 
@@ -41,30 +41,30 @@ pytestmark = pytest.mark.usefixtures("own_criteria")
 
 
 @pytest.fixture(scope="module")
-def start(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that gathered `taylor` while it was trained."""
     out = tmp_path_factory.mktemp("start") / "run"
     session.train(recipe, out)
     return out
 
 
-def pruned(recipe: Recipe, start: Path, out: Path, **more: Any) -> pe.Plan:
+def pruned(recipe: RunConfig, start: Path, out: Path, **more: Any) -> pe.Plan:
     """What the first step from there keeps."""
-    values = {**recipe.model_dump(), "start": str(start), "train_epochs": 0, **more}
-    return session.prune(Recipe.make("test", **values), out).checkpoint(1).plan
+    values = {**recipe.flat(), "start": str(start), "train_epochs": 0, **more}
+    return session.prune(RunConfig.make("test", **values), out).checkpoint(1).plan
 
 
 def scored(out: Path, step: int = 1) -> str:
     return open_run(out).steps()[step].scored
 
 
-def test_each_criterion_ranks_the_start_itself(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+def test_each_criterion_ranks_the_start_itself(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     found = {name: pruned(recipe, start, tmp_path / name, criterion=name) for name in sorted(CRITERIA)}
     # Not all of them: weight-l1 and weight-l2, taylor and fisher may well agree on so small a network.
     apart = ("taylor", "random", "weight-l2", "activation-mean", "bn-scale")
     assert len({found[name].to_json() for name in apart}) == len(apart)
     run = open_run(start)
-    data = pictures.load(run.recipe["data"], **{key: run.recipe[key] for key in PICTURE_KEYS})
+    data = pictures.load(run.config.data.path, **{key: run.config[key] for key in IMAGE_KEYS})
     for name in sorted(CRITERIA.keys() - {"taylor"}):
         network = run.load(0)
         graph = pe.trace(network, data.example())
@@ -75,7 +75,7 @@ def test_each_criterion_ranks_the_start_itself(recipe: Recipe, start: Path, tmp_
     assert pe.choose(graph, run.checkpoint(0).scores, remove=0.4) == found["taylor"]
 
 
-def test_the_starts_own_criterion_takes_no_pass(recipe: Recipe, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_starts_own_criterion_takes_no_pass(recipe: RunConfig, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: Any, **more: Any) -> None:
         raise AssertionError("ranked anew")
 
@@ -93,21 +93,21 @@ def test_the_starts_own_criterion_takes_no_pass(recipe: Recipe, start: Path, tmp
     [{"augment": "none"}, {"batch_size": 16}, {"size": 24}],
     ids=lambda more: next(iter(more)),
 )
-def test_pictures_that_come_otherwise_are_ranked_on(recipe: Recipe, start: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+def test_pictures_that_come_otherwise_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     pruned(recipe, start, tmp_path / "out", **more)
     assert scored(tmp_path / "out") == PASS
 
 
-def test_other_pictures_are_ranked_on(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+def test_other_pictures_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     others = write_tiny(tmp_path / "others", seed=9)
     for name, more in (("same", {}), ("seed", {"seed": 1}), ("folds", {"folds": 4, "fold": 1})):
         pruned(recipe, start, tmp_path / name, data=str(others), **more)
         assert scored(tmp_path / name) == PASS
 
 
-def test_two_seeds_draw_two_random_rankings(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     """Of pictures that come split, so that the seed decides nothing of that."""
-    data = pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+    data = pictures.load(recipe.data.path, **{key: getattr(recipe, key) for key in IMAGE_KEYS})
     rows = [f"{sample.path},{data.classes[sample.label]},{side}" for side, split in data.splits().items() for sample in split.samples]
     split = tmp_path / "split.csv"
     split.write_text("\n".join(["path,label,split", *rows]) + "\n")
@@ -115,7 +115,7 @@ def test_two_seeds_draw_two_random_rankings(recipe: Recipe, start: Path, tmp_pat
     assert plans[0] != plans[1]
 
 
-def test_scores_of_another_network_are_not_used(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+def test_scores_of_another_network_are_not_used(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "model.safetensors"
     network = restore_network(open_run(start).load(0), file)
@@ -151,9 +151,9 @@ def power(exponent: float) -> Any:
     return lambda change: change.abs() ** exponent
 
 
-def test_another_function_under_the_same_name_ranks_anew(recipe: Recipe, tmp_path: Path) -> None:
+def test_another_function_under_the_same_name_ranks_anew(recipe: RunConfig, tmp_path: Path) -> None:
     pe.criterion("mine", reads="gradients")(power(1))
-    session.train(recipe.model_copy(update={"criterion": "mine"}), tmp_path / "start")
+    session.train(recipe.with_values(**{"criterion": "mine"}), tmp_path / "start")
     pruned(recipe, tmp_path / "start", tmp_path / "same", criterion="mine")
     pe.criterion("mine", reads="gradients")(power(-1))
     reverse = pruned(recipe, tmp_path / "start", tmp_path / "other", criterion="mine")
@@ -161,14 +161,14 @@ def test_another_function_under_the_same_name_ranks_anew(recipe: Recipe, tmp_pat
     assert reverse != open_run(tmp_path / "same").checkpoint(1).plan
 
 
-def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(recipe: RunConfig, tmp_path: Path) -> None:
     held = object()
     pe.criterion("mine", reads="gradients")(lambda change: change.abs() if held else change)
-    session.prune(recipe.model_copy(update={"criterion": "mine", "max_steps": 2}), tmp_path / "out")
+    session.prune(recipe.with_values(**{"criterion": "mine", "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [PASS, PASS]
 
 
-def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: Recipe, start: Path, tmp_path: Path) -> None:
+def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     pruned(recipe, start, tmp_path / "distilled", distill=0.5, max_steps=2)
     assert [scored(tmp_path / "distilled", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, start, tmp_path / "plain")
@@ -180,8 +180,8 @@ def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: Recip
 
 
 @pytest.mark.parametrize("regularise", ["growing", "bn-l1"])
-def test_penalties_change_the_weights_and_not_the_scores_of_them(recipe: Recipe, tmp_path: Path, regularise: str) -> None:
-    session.prune(recipe.model_copy(update={"regularise": regularise, "max_steps": 2}), tmp_path / "out")
+def test_penalties_change_the_weights_and_not_the_scores_of_them(recipe: RunConfig, tmp_path: Path, regularise: str) -> None:
+    session.prune(recipe.with_values(**{"regularise": regularise, "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, tmp_path / "out", tmp_path / "next")
     assert scored(tmp_path / "next") == KEPT
@@ -191,20 +191,20 @@ class Cut(Exception):
     """The machine goes off."""
 
 
-def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(recipe: RunConfig, tmp_path: Path) -> None:
     def cut(step: loop.Step) -> None:
         raise Cut
 
     out = tmp_path / "out"
     with pytest.raises(Cut):
         session.prune(recipe, out, session.Watch(on_step=cut))
-    write_recipe(open_run(out), recipe.model_copy(update={"criterion": "fisher"}))
+    write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
     session.resume(out)
     assert scored(out) == PASS
 
 
 def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_left(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prunedge.runs import checkpoint
 
@@ -216,7 +216,7 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
     out = tmp_path / "out"
     with pytest.raises(Cut):
         session.train(recipe, out, session.Watch(progress=cut))
-    write_recipe(open_run(out), recipe.model_copy(update={"criterion": "fisher"}))
+    write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
     session.resume_training(out)
     scores = open_run(out).checkpoint(0).scores
     # None where the first epoch was the best one.
@@ -232,12 +232,12 @@ def test_what_is_kept_says_what_it_is(start: Path) -> None:
     assert json.loads(about["settings"])["augment"] == "flips"
 
 
-def test_pruning_without_a_run_ranks_by_what_was_asked(recipe: Recipe, start: Path) -> None:
+def test_pruning_without_a_run_ranks_by_what_was_asked(recipe: RunConfig, start: Path) -> None:
     run = open_run(start)
-    data = pictures.load(run.recipe["data"], **{key: run.recipe[key] for key in PICTURE_KEYS})
+    data = pictures.load(run.config.data.path, **{key: run.config[key] for key in IMAGE_KEYS})
     kept = {}
     for name in ("taylor", "random", "weight-l2"):
-        steps = list(pe.prune(run.load(0), data, criterion=name, step=0.4, max_steps=1, max_drop=99, engine=make_engine("32")))
+        steps = list(pe.prune(run.load(0), data, criterion=name, step_ratio=0.4, max_steps=1, max_drop=99, engine=make_engine("32")))
         assert steps[1][0].scored == PASS
         kept[name] = tuple(steps[1][0].kept.items()), tuple(one.sum().item() for one in steps[1][1].parameters())
     assert len(set(kept.values())) == 3

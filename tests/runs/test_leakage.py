@@ -14,7 +14,7 @@ from prunedge import data as pictures
 from prunedge.runs import session
 from prunedge.report import text
 from prunedge.errors import PrunedgeError
-from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.config import IMAGE_KEYS, RunConfig
 from prunedge.runs.run import Run, open_run
 from prunedge.runs.leakage import refuse_seen
 from tests.small_runs import small_recipe
@@ -28,14 +28,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return session.train(recipe, tmp_path_factory.mktemp("runs") / "trained")
 
 
-def onward(run: Run, **changes: Any) -> Recipe:
+def onward(run: Run, **changes: Any) -> RunConfig:
     """The recipe of a run that goes on from this one."""
-    kept = {key: value for key, value in run.recipe.items() if key not in ("classes", "data_fingerprint")}
-    return Recipe.make("test", **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes})
+    kept = {key: value for key, value in run.config.items() if key not in ("classes", "data_fingerprint")}
+    return RunConfig.make("test", **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes})
 
 
-def asked(recipe: Recipe) -> list[str]:
-    return refuse_seen(recipe, pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS}))
+def asked(recipe: RunConfig) -> list[str]:
+    return refuse_seen(recipe, pictures.load(recipe.data.path, **{key: getattr(recipe, key) for key in IMAGE_KEYS}))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_another_split_of_the_same_pictures_is_refused(trained: Run, changes: Ma
 
 
 def test_pictures_are_known_again_wherever_they_lie(trained: Run, tmp_path: Path) -> None:
-    copy = shutil.copytree(trained.recipe["data"], tmp_path / "copy")
+    copy = shutil.copytree(trained.config.data.path, tmp_path / "copy")
     assert asked(onward(trained, data=str(copy))) == []  # moved, and on the same sides
     with pytest.raises(PrunedgeError, match="taught the network"):
         asked(onward(trained, data=str(copy), seed=4))
@@ -63,7 +63,7 @@ def test_the_split_that_the_network_was_taught_on_and_pictures_of_their_own_are_
 
 def test_a_validation_picture_that_chose_the_network_does_not_test_it(trained: Run, tmp_path: Path) -> None:
     """As many test pictures as it had validation pictures, and validation pictures that it has not seen."""
-    theirs = pictures.load(trained.recipe["data"], **{key: trained.recipe[key] for key in PICTURE_KEYS})
+    theirs = pictures.load(trained.config.data.path, **{key: trained.config[key] for key in IMAGE_KEYS})
     sides = {"train": theirs.train, "val": theirs.test, "test": theirs.val}
     lines = [f"{sample.path},{theirs.classes[sample.label]},{side}" for side, split in sides.items() for sample in split.samples]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")
@@ -76,7 +76,7 @@ def test_all_runs_of_a_chain_are_asked(trained: Run, tmp_path: Path) -> None:
     others = write_tiny(tmp_path / "others", seed=9)
     middle = session.prune(onward(trained, data=str(others)), tmp_path / "middle")
     with pytest.raises(PrunedgeError, match=str(trained.path)):
-        asked(onward(middle, data=trained.recipe["data"], seed=4))
+        asked(onward(middle, data=trained.config.data.path, seed=4))
 
 
 def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> Non
 def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The folder has grown since: how it was split can't be found out any more."""
     run = Path(shutil.copytree(trained.path, tmp_path / "trained"))
-    grown = Path(shutil.copytree(trained.recipe["data"], tmp_path / "pictures"))
+    grown = Path(shutil.copytree(trained.config.data.path, tmp_path / "pictures"))
     with edited(run):
-        recipe = (run / "recipe.toml").read_text().replace(trained.recipe["data"], str(grown))
-        (run / "recipe.toml").write_text(recipe)
+        recipe = (run / "config.toml").read_text().replace(trained.config.data.path, str(grown))
+        (run / "config.toml").write_text(recipe)
     shutil.copyfile(grown / "crack" / "000.png", grown / "crack" / "more.png")
     with caplog.at_level(logging.WARNING):
         pruned = session.prune(onward(open_run(run)), tmp_path / "run")
     said = "can't be told (its pictures are no longer what they were): test pictures may be among it"
     assert said in caplog.text and f"mind: what {run} was taught with {said}" in text.pruned(pruned)
     shutil.rmtree(grown)
-    assert ["can't be told" in line for line in asked(onward(open_run(run), data=trained.recipe["data"], seed=4))] == [True]
+    assert ["can't be told" in line for line in asked(onward(open_run(run), data=trained.config.data.path, seed=4))] == [True]

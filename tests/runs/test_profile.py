@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from prunedge.runs import session
 from prunedge.errors import RunError
 from prunedge.runs.profile import OTHER, part_of, profile_of, profiled, summed
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.runs.run import open_run
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_data: Path) -> Recipe:
-    return Recipe.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+def recipe(tiny_data: Path) -> RunConfig:
+    return RunConfig.make(
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
         max_drop=100.0, max_steps=2, batch_size=8, seed=3,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def watched(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def watched(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "watched"
     with profiled(out):
         session.prune(recipe, out)
@@ -52,9 +52,9 @@ def check_trace(file: Path) -> list[dict[str, Any]]:
     return spans
 
 
-def test_being_watched_changes_nothing(recipe: Recipe, watched: Path, tmp_path: Path) -> None:
+def test_being_watched_changes_nothing(recipe: RunConfig, watched: Path, tmp_path: Path) -> None:
     alone, seen = session.prune(recipe, tmp_path / "alone"), open_run(watched)
-    assert "profile" not in (watched / "recipe.toml").read_text() and alone.recipe == seen.recipe
+    assert "profile" not in (watched / "config.toml").read_text() and alone.config == seen.config
     for step in alone.steps():
         weights = seen.load(step.index).state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in alone.load(step.index).state_dict().items())
@@ -95,7 +95,7 @@ def test_the_trace_can_be_nested(watched: Path) -> None:
     assert {"forward", "backward", "optimiser", "evaluate", "surgery", "prove", "data"} <= inside
 
 
-def test_a_second_recording_stands_beside_the_first(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with profiled(out):
         session.train(recipe, out)
@@ -114,7 +114,7 @@ def test_a_second_recording_stands_beside_the_first(recipe: Recipe, tmp_path: Pa
     assert not (out / "profile" / "profile-3.json").exists()
 
 
-def test_what_is_cut_off_is_written(recipe: Recipe, tmp_path: Path) -> None:
+def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
 
     def stop(step: object) -> None:
@@ -127,9 +127,9 @@ def test_what_is_cut_off_is_written(recipe: Recipe, tmp_path: Path) -> None:
     assert found is not None and "train" in {one["chapter"] for one in found["chapters"]}
 
 
-def test_a_run_that_never_began_leaves_nothing(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_that_never_began_leaves_nothing(recipe: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"), profiled(tmp_path / "out"):
-        session.prune(recipe.model_copy(update={"data": "/nowhere"}), tmp_path / "out")
+        session.prune(recipe.with_values(**{"data": "/nowhere"}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

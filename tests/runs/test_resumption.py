@@ -11,8 +11,8 @@ import torch
 from prunedge.runs import session
 from prunedge.report.text import pruned
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.loop import Go, Rule, Stop, decide
-from prunedge.config import Recipe
+from prunedge.pruning.policy import Continue, StopPolicy, Finished
+from prunedge.config import RunConfig
 from prunedge.report import write_report
 from prunedge.runs.resumption import changes_of, note_computing
 from prunedge.runs.run import create, open_run
@@ -24,12 +24,12 @@ from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
 
 
 @pytest.fixture(scope="module")
-def short(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return session.prune(recipe, tmp_path_factory.mktemp("runs") / "short").path
 
 
@@ -44,18 +44,18 @@ class Heard(list[str]):
         return session.Watch(told=self.append)
 
 
-def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(ended: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(ended: Path, recipe: RunConfig, tmp_path: Path) -> None:
     heard = Heard()
     first_look = open_run(ended).test()
     run = session.resume(ended, heard.watch(), {"max_steps": 3})
-    whole = session.prune(recipe.model_copy(update={"max_steps": 3}), tmp_path / "whole")
+    whole = session.prune(recipe.with_values(**{"max_steps": 3}), tmp_path / "whole")
     assert essence(run) == essence(whole) and len(run.steps()) == 4
     for name, value in whole.load().state_dict().items():
         assert torch.equal(run.load().state_dict()[name], value), name
     test, once = run.test(), whole.test()
     assert test is not None and once is not None
     assert test["best"] == once["best"] and test["looks_before"] == 1 and once["looks_before"] == 0
-    assert Recipe.from_toml(ended / "recipe.toml").max_steps == 3
+    assert RunConfig.from_toml(ended / "config.toml").max_steps == 3
     assert run.resumptions() == [{"after_step": 1, "changes": {"max_steps": [1, 3]}}]
     assert run.looks_before() == 1 and run.summary()["test_looks_before"] == 1
     assert open_run(ended).read("earlier/1/test.json") == first_look
@@ -73,25 +73,25 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
     assert heard == ["max drop: 100.5 instead of 100.0", "there is nothing more to do: 1 steps done (max_steps=)"]
 
 
-def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: Recipe, tmp_path: Path) -> None:
+def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: RunConfig, tmp_path: Path) -> None:
     """A run that gave up after three halvings goes on with its whole step when more may be lost."""
-    strict = recipe.model_copy(update={"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step": 0.8, "cap": 0.9})
+    strict = recipe.with_values(**{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step": 0.8, "cap": 0.9})
     run = session.prune(strict, tmp_path / "run")
     assert "even a step of" in run.read("stop.json")["reason"]
     done = len(run.steps())
     again = session.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
-    assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done
+    assert RunConfig.from_toml(run.path / "config.toml").judged_from == done
     assert len(again.steps()) == done + 1
     assert again.steps()[-1].fraction_asked == 0.8
     same = session.resume(run.path, None, {"max_steps": done + 1})
-    assert Recipe.from_toml(run.path / "recipe.toml").judged_from == done and len(same.steps()) >= done + 1
+    assert RunConfig.from_toml(run.path / "config.toml").judged_from == done and len(same.steps()) >= done + 1
 
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
     steps = history(True, False, False, False, False)
-    assert isinstance(decide(steps, Rule(step=0.4)), Stop)
-    assert decide(steps, Rule(step=0.4, judged_from=6)) == Go(0.4)
-    assert decide(steps, Rule(step=0.4, judged_from=4)) == Go(0.1)
+    assert isinstance(StopPolicy(step_ratio=0.4).next_action(steps), Finished)
+    assert StopPolicy(step_ratio=0.4, judged_from=6).next_action(steps) == Continue(0.4)
+    assert StopPolicy(step_ratio=0.4, judged_from=4).next_action(steps) == Continue(0.1)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
     ],
 )
 def test_orders_that_no_recipe_allows_are_refused(ended: Path, changes: dict[str, object], words: str) -> None:
-    before = (ended / "recipe.toml").read_text()
+    before = (ended / "config.toml").read_text()
     with pytest.raises(PrunedgeError, match=words):
         session.resume(ended, None, changes)
-    assert (ended / "recipe.toml").read_text() == before and open_run(ended).test() is not None
+    assert (ended / "config.toml").read_text() == before and open_run(ended).test() is not None
 
 
 def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
@@ -127,7 +127,7 @@ def test_several_fixed_values_are_named_at_once(ended: Path) -> None:
     assert changes_of(run, {"criterion": "taylor", "max_steps": 5, "max_drop": 100.0}, "prune") == {"max_steps": 5}
 
 
-def test_pictures_that_moved_are_found_in_their_new_place(recipe: Recipe, tmp_path: Path) -> None:
+def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_path: Path) -> None:
     class CutOff(Exception):
         pass
 
@@ -135,16 +135,16 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: Recipe, tmp_pa
         raise CutOff
 
     old, new, other = tmp_path / "old", tmp_path / "new", tmp_path / "other"
-    shutil.copytree(recipe.data, old)
+    shutil.copytree(recipe.data.path, old)
     with pytest.raises(CutOff):
-        session.prune(recipe.model_copy(update={"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut))
+        session.prune(recipe.with_values(**{"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut))
     old.rename(new)
     write_tiny(other, seed=5)
     with pytest.raises(RunError, match="are not those that this run began with"):
         session.resume(tmp_path / "run", None, {"data": str(other)})
     heard = Heard()
     run = session.resume(tmp_path / "run", heard.watch(), {"data": str(new)})
-    assert run.recipe["data"] == str(new) and len(run.steps()) == 2
+    assert run.config.data.path == str(new) and len(run.steps()) == 2
     assert heard[0] == f"data: {new} instead of {old}"
     again = new.rename(tmp_path / "again")
     run.write("test.json", {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", "p_best": 1.0}]})
@@ -152,14 +152,14 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: Recipe, tmp_pa
     assert (moved.test() or {})["mistakes"][0]["path"] == f"{again}/crack/000.png"
 
 
-def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: Recipe, tmp_path: Path) -> None:
-    create(tmp_path / "run", recipe.model_dump())
+def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:
+    create(tmp_path / "run", recipe.flat())
     run = session.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
     assert len(run.steps()) == 3 and run.looks_before() == 0 and (run.test() or {})["looks_before"] == 0
 
 
-def test_controls_are_trained_anew_for_the_new_result(recipe: Recipe, tmp_path: Path) -> None:
-    run = session.prune(recipe.model_copy(update={"control": ["scratch"]}), tmp_path / "run")
+def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
+    run = session.prune(recipe.with_values(**{"control": ["scratch"]}), tmp_path / "run")
     before = run.read("controls.json")["scratch"]["epochs"]
     again = session.resume(run.path, None, {"max_steps": 2})
     assert again.read("controls.json")["scratch"]["epochs"] > before
@@ -177,7 +177,7 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
     before = open_run(ended).test()
     assert before is not None
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(resumption, "write_recipe", killed)
+        patched.setattr(resumption, "write_config", killed)
         session.resume(ended, None, {"max_steps": 3})
     run = session.resume(ended)
     test = run.test()
@@ -185,7 +185,7 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
     assert test["best"] == before["best"] and test["looks_before"] == 1
 
 
-def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_number_of_threads_is_said_and_noted(recipe: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class CutOff(Exception):
         pass
 
@@ -215,7 +215,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: Recipe, tmp_path: P
 
 
 def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", Recipe(data="pictures", model="resnet18").model_dump(), "train")
+    run = create(tmp_path / "run", RunConfig(data="pictures", model="resnet18").flat(), "train")
     began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
     began |= {"fingerprint": "0", "classes": ["crack", "sound"]}
     run.write("engine.json", began)

@@ -11,15 +11,15 @@ import torch
 
 from prunedge.runs import session
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.loop import Step
-from prunedge.config import Recipe
+from prunedge.pruning.steps import Step
+from prunedge.config import RunConfig
 from prunedge.runs.run import create, open_run
 from tests.small_runs import essence, small_recipe
 from tests.tiny_pictures import write_tiny
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), max_drop=60.0, max_steps=3)
 
 
@@ -38,7 +38,7 @@ def normless(num_classes: int) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     session.prune(recipe, out)
     return out
@@ -81,7 +81,7 @@ def test_networks_come_back_with_their_sizes(finished: Path) -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_run_cut_off_after_a_step_ends_the_same(
-    finished: Path, recipe: Recipe, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, recipe: RunConfig, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class CutOff(Exception):
         pass
@@ -102,7 +102,7 @@ def test_a_run_cut_off_after_a_step_ends_the_same(
 
 
 def test_a_checkpoint_without_its_line_is_made_again(
-    finished: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, recipe: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prunedge.runs import run as runs
 
@@ -131,8 +131,8 @@ def test_a_finished_run_is_not_run_again(finished: Path) -> None:
     assert (finished / "history.jsonl").stat().st_mtime_ns == before
 
 
-def test_a_run_can_start_from_another(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
-    more = recipe.model_copy(update={"start": str(finished), "max_steps": 1})
+def test_a_run_can_start_from_another(finished: Path, recipe: RunConfig, tmp_path: Path) -> None:
+    more = recipe.with_values(**{"start": str(finished), "max_steps": 1})
     run = session.prune(more, tmp_path / "more")
     assert run.steps()[0].params == open_run(finished).best().params
     assert run.best().params < run.steps()[0].params
@@ -140,41 +140,41 @@ def test_a_run_can_start_from_another(finished: Path, recipe: Recipe, tmp_path: 
     assert max(composed.keep["a"]) <= 5  # indices of the very first network
 
 
-def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from prunedge.cli.show import show
     from prunedge.report import write_report
 
-    session.prune(recipe.model_copy(update={"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
+    session.prune(recipe.with_values(**{"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
     line = "the limit limits=Limits(cap=0.5) decides in 3 of 3 groups"
     show(tmp_path / "out")
     assert f"step 1: {line}" in capsys.readouterr().out
     assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
 
 
-def test_changed_pictures_are_noticed(recipe: Recipe, tmp_path: Path) -> None:
+def test_changed_pictures_are_noticed(recipe: RunConfig, tmp_path: Path) -> None:
     root = write_tiny(tmp_path / "pictures", seed=1)
     out = tmp_path / "run"
-    session.train(recipe.model_copy(update={"data": str(root), "train_epochs": 1}), out)
+    session.train(recipe.with_values(**{"data": str(root), "train_epochs": 1}), out)
     shutil.copy(root / "crack" / "000.png", root / "crack" / "new.png")
     with pytest.raises(RunError, match="have changed"):
         session.resume(out)
 
 
-def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: Recipe) -> None:
+def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: RunConfig) -> None:
     with pytest.raises(RunError, match="not a run folder"):
         open_run(tmp_path)
     with pytest.raises(RunError, match="--resume"):
-        create(finished, recipe.model_dump())
+        create(finished, recipe.flat())
 
 
 def test_a_recipe_lists_every_mistake_at_once() -> None:
     with pytest.raises(PrunedgeError, match=r"step.*max_drop.*unknown key 'epoch' \(did you mean 'epochs'\?\)"):
-        Recipe.make("here", data="d", model="m", step=2, max_drop=-1, epoch=3)
+        RunConfig.make("here", data="d", model="m", step_ratio=2, max_drop=-1, epoch=3)
 
 
-def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe
+def test_a_recipe_survives_its_file(recipe: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(recipe.to_toml())
+    assert RunConfig.from_toml(tmp_path / "config.toml") == recipe
 
 
 ODD = [
@@ -184,11 +184,11 @@ ODD = [
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_any_text_survives_a_recipe_and_its_checksum(recipe: Recipe, tmp_path: Path, name: str) -> None:
+def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path: Path, name: str) -> None:
     asked = recipe.model_copy(update={"data": f"/{name}", "keep_out": [name], "group_by": name})
-    run = create(tmp_path / "run", asked.model_dump())
+    run = create(tmp_path / "run", asked.flat())
     found = open_run(run.path)
-    assert (found.recipe["data"], found.recipe["keep_out"], found.recipe["group_by"]) == (f"/{name}", [name], name)
+    assert (found.config.data.path, found.config.prune.ignore, found.config.data.group_by) == (f"/{name}", [name], name)
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_any_text_survives_a_recipe_and_its_checksum(recipe: Recipe, tmp_path: P
         ({"keep_out": ["\ud83d"]}, r"keep_out is not UTF-8"),
     ],
 )
-def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: Recipe, values: dict[str, object], words: str) -> None:
+def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: RunConfig, values: dict[str, object], words: str) -> None:
     with pytest.raises(PrunedgeError, match=words):
-        Recipe.make("here", **{**recipe.model_dump(), **values})
+        RunConfig.make("here", **{**recipe.flat(), **values})
 
 
-def test_the_largest_seed_is_one(recipe: Recipe, tmp_path: Path) -> None:
-    asked = recipe.model_copy(update={"seed": 2**32 - 1, "control": ["random"], "train_epochs": 8, "max_steps": 1})
+def test_the_largest_seed_is_one(recipe: RunConfig, tmp_path: Path) -> None:
+    asked = recipe.with_values(**{"seed": 2**32 - 1, "control": ["random"], "train_epochs": 8, "max_steps": 1})
     run = session.prune(asked, tmp_path / "run")
-    assert open_run(run.path).recipe["seed"] == 2**32 - 1 and run.test() is not None
+    assert open_run(run.path).config.data.seed == 2**32 - 1 and run.test() is not None

@@ -12,7 +12,7 @@ import torch
 from prunedge.runs import session
 from prunedge.data import Split
 from prunedge.errors import TrainError
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.runs.run import open_run
 from prunedge.train import FitRecipe, Rate
 from tests.networks import Residual
@@ -30,12 +30,12 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def recipe(data: Path, weights: Path | str, **more: object) -> Recipe:
+def recipe(data: Path, weights: Path | str, **more: object) -> RunConfig:
     values = {
         "data": str(data), "model": "tests.runs.test_run:small", "weights": str(weights), "size": 16, "train_epochs": 8, "step": 0.3,
         "max_drop": 60, "max_steps": 1, "batch_size": 8, "precision": "32", **more,
     }  # fmt: skip
-    return Recipe.make("test", **values)
+    return RunConfig.make("test", **values)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     fit = prunedge.pruning.loop.fit
 
     def watched(net: torch.nn.Module, train: Split, *, recipe: FitRecipe, **how: object) -> object:
-        seen.append(recipe.lr)
+        seen.append(recipe.train.lr)
         return fit(net, train, recipe=recipe, **how)
 
     monkeypatch.setattr(prunedge.pruning.loop, "fit", watched)

@@ -17,21 +17,21 @@ VALUES = {"data": "/pictures/cracks", "model": "resnet18", "weights": "none"}
 def test_every_combination_and_every_fold() -> None:
     found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2, 5], "folds": 4, "control": ["scratch"]}))
     assert len(found) == len({trial.name for trial in found}) == 24
-    assert {(t.recipe.criterion, t.recipe.epochs, t.recipe.fold) for t in found} == {
+    assert {(t.config.prune.criterion, t.config.recover.epochs, t.config.data.fold) for t in found} == {
         (criterion, epochs, fold) for criterion in ("taylor", "random") for epochs in (1, 2, 5) for fold in range(4)
     }
-    assert all(trial.recipe.control == ["scratch"] and trial.recipe.folds == 4 for trial in found)
+    assert all(trial.config.prune.baseline == ["scratch"] and trial.config.data.folds == 4 for trial in found)
 
 
 def test_trials_share_a_starting_network_where_training_is_the_same() -> None:
     found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2], "seed": [0, 1], "lr": [0.1, 0.2]}))
     starts = {trial.start.name: trial.start for trial in found}
     assert len(found) == 16 and len(starts) == 4
-    assert {(start.recipe.seed, start.recipe.lr) for start in starts.values()} == {(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)}
+    assert {(start.config.data.seed, start.config.train.lr) for start in starts.values()} == {(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)}
     for trial in found:
-        assert (trial.start.recipe.seed, trial.start.recipe.lr) == (trial.recipe.seed, trial.recipe.lr)
+        assert (trial.start.config.data.seed, trial.start.config.train.lr) == (trial.config.data.seed, trial.config.train.lr)
     flipped = trials(Grid({**VALUES, "augment": ["full", "flips"]}))
-    assert [trial.start.recipe.augment for trial in flipped] == ["full", "flips"]
+    assert [trial.start.config.train.augment for trial in flipped] == ["full", "flips"]
 
 
 @given(st.permutations([0, 1, 2, 3]), st.permutations(["taylor", "random", "fisher"]), st.integers(1, 3), st.integers(1, 2))
@@ -43,7 +43,7 @@ def test_a_trial_keeps_its_name_when_the_grid_grows(seeds: list[int], criteria: 
 
 def test_lists_of_lists_vary_what_is_a_list_itself() -> None:
     found = trials(Grid({**VALUES, "keep_out": [[], ["conv1"], ["conv1", "layer1.*"]]}))
-    assert [trial.recipe.keep_out for trial in found] == [[], ["conv1"], ["conv1", "layer1.*"]]
+    assert [trial.config.prune.ignore for trial in found] == [[], ["conv1"], ["conv1", "layer1.*"]]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_ready_made_questions() -> None:
     assert len(trials(presets.crossval(*both, 5, {}))) == 20
     assert len(trials(presets.epochs(*both, (1, 2, 5, 10), {}))) == 16
     named = presets.criteria(("/a",), ("vgg16",), ("taylor",), {})
-    assert [trial.recipe.criterion for trial in trials(named)] == ["taylor", "random"]
-    assert all(trial.recipe.control == ["scratch"] for trial in trials(named))
+    assert [trial.config.prune.criterion for trial in trials(named)] == ["taylor", "random"]
+    assert all(trial.config.prune.baseline == ["scratch"] for trial in trials(named))
     networks = presets.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
     assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
     talk = presets.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(presets.TALK_EPOCHS)})
@@ -90,7 +90,7 @@ def test_ready_made_questions() -> None:
 def test_some_of_the_folds() -> None:
     found = trials(Grid({**VALUES, "folds": 5, "fold": [0, 3]}))
     every = trials(Grid({**VALUES, "folds": 5}))
-    assert [trial.recipe.fold for trial in found] == [0, 3] and {trial.name for trial in found} < {trial.name for trial in every}
+    assert [trial.config.data.fold for trial in found] == [0, 3] and {trial.name for trial in found} < {trial.name for trial in every}
     with pytest.raises(PrunedgeError, match="fold 7 of 5"):
         trials(Grid({**VALUES, "folds": 5, "fold": [7]}))
 

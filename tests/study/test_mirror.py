@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.errors import RunError
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.runs.session import Watch
 from prunedge.study import Grid, collect, create, open_book
 from prunedge.study.results import Row

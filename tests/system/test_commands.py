@@ -68,11 +68,11 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
     )
     assert json.loads(done.stdout)["best"]["step"] == 0, done.stderr
     done = prunedge(
-        "prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json"
+        "prune", "--from", tmp_path / "a", "--step-ratio", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json"
     )
     told = json.loads(done.stdout)
     assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
-    assert 'augment = "flips"' in (tmp_path / "b" / "recipe.toml").read_text(), "as the run that it goes on from"
+    assert 'augment = "flips"' in (tmp_path / "b" / "config.toml").read_text(), "as the run that it goes on from"
 
 
 def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
@@ -103,14 +103,14 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
 
 def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> None:
     trained = prunedge(
-        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3, "--regularise",
+        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3, "--sparsity",
         "group-lasso", "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     done = prunedge(
         "prune", "--from", tmp_path / "trained", "--criterion", "fisher", "--normalise", "mean", "--per-layer", "--compensate", "lstsq",
-        "--rewind", "--distill", 0.5, "--regularise", "growing", "--strength", 0.05, "--control", "scratch", "--control", "random",
-        "--max-drop", 90, "--max-steps", 2, "--step", 0.3, "--precision", "32", "--out", tmp_path / "run",
+        "--rewind", "--distill", 0.5, "--sparsity", "growing", "--sparsity-strength", 0.05, "--baseline", "scratch", "--baseline", "random",
+        "--max-drop", 90, "--max-steps", 2, "--step-ratio", 0.3, "--precision", "32", "--out", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "controls on test data: the same shape from random weights" in done.stdout and "as many channels at random" in done.stdout
@@ -149,7 +149,7 @@ NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "non
         (("prune", "/nowhere", "--model", "resnet18", "--out", "OUT"), "/nowhere"),
         (("prune", "DATA", "--model", "resnet81", "--weights", "none", "--out", "OUT"), "resnet81"),
         (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--criterion", "tailor", "--out", "OUT"), "taylor"),
-        (("prune", "DATA", "--model", "resnet18", "--step", "3", "--out", "OUT"), "step"),
+        (("prune", "DATA", "--model", "resnet18", "--step-ratio", "3", "--out", "OUT"), "step"),
         (("prune", "DATA", "--model", "resnet18"), "--out"),
         (("prune", "DATA", "--out", "OUT"), "--model"),
         (("prune", "--resume", "/nowhere"), "not a run"),
@@ -157,11 +157,11 @@ NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "non
         (("show", "/nowhere"), "not a run"),
         (("report", "/nowhere"), "not a run"),
         (("export", "/nowhere", "--out", "OUT"), "not a run"),
-        (("export", "RUN", "--step", "9", "--out", "OUT"), "steps with a network"),
+        (("export", "RUN", "--step-ratio", "9", "--out", "OUT"), "steps with a network"),
         (("bench", "/nowhere"), "not a bundle"),
         (("check", "/nowhere"), "/nowhere"),
         (("prune", "--modle", "x"), "--model"),
-        (("prune", "--from", "RUN", "--keep-out", "layer9.*", "--out", "OUT"), "layer9.*"),
+        (("prune", "--from", "RUN", "--ignore", "layer9.*", "--out", "OUT"), "layer9.*"),
         (("audit",), "prunedge audit RUN"),
         (("audit", "/nowhere"), "not a run"),
         (("audit", "RUN", "--criterion", "tailor", "--out", "OUT"), "taylor"),
@@ -171,7 +171,7 @@ NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "non
         (("prune", "DATA", "--model", "resnet18", "--macs-penalty", "1", "--per-mac", "--out", "OUT"), "exclude each other"),
         (("prune", *NORMLESS, "--criterion", "taylor-bn"), "the criterion 'taylor-bn' reads batch norms, and this network has none"),
         (("prune", *NORMLESS, "--criterion", "bn-scale"), "the criterion 'bn-scale' reads batch norms, and this network has none"),
-        (("train", *NORMLESS, "--regularise", "bn-l1"), "--regularise bn-l1 reads batch norms, and this network has none"),
+        (("train", *NORMLESS, "--sparsity", "bn-l1"), "--sparsity bn-l1 reads batch norms, and this network has none"),
         (("groups",), "--model"),
         (("groups", "--model", "resnet81"), "resnet81"),
         (("frobnicate",), "frobnicate"),
@@ -218,7 +218,7 @@ def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, 
         "--precision",
         "32",
     ]
-    done = prunedge(*common, "--device", "local", "--max-steps", 1, "--step", 0.4, "--max-drop", 100, "--out", tmp_path / "run")
+    done = prunedge(*common, "--device", "local", "--max-steps", 1, "--step-ratio", 0.4, "--max-drop", 100, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     steps = (
         json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1]),

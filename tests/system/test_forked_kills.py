@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.data import cut_patches
 from prunedge.runs import session
 from prunedge.runs.export import write_bundle
@@ -74,20 +74,20 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_data: Path) -> Recipe:
-    return Recipe.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
-        max_drop=60.0, max_steps=2, batch_size=8, control=["random"],
+def recipe(tiny_data: Path) -> RunConfig:
+    return RunConfig.make(
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
+        max_drop=60.0, max_steps=2, batch_size=8, baseline=["random"],
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return session.prune(recipe, tmp_path_factory.mktemp("whole") / "run").path
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_pruning(kills: int, recipe: Recipe, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pruning(kills: int, recipe: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance, count, number = random.Random(1), 0, 0
     while count < kills:
         out = tmp_path / str(number)
@@ -95,7 +95,7 @@ def test_a_pruning(kills: int, recipe: Recipe, whole: Path, tmp_path: Path, monk
         number += 1
 
         def work(out: Path = out) -> object:
-            return session.resume(out) if (out / "recipe.toml").exists() else session.prune(recipe, out)
+            return session.resume(out) if (out / "config.toml").exists() else session.prune(recipe, out)
 
         # Each time a few writes further on than the run has come, from the decoded pictures to the last result.
         while killed(chance.randint(1, 6), chance, work):

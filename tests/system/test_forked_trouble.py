@@ -28,7 +28,7 @@ SHIM = Path(__file__).parent / "trouble" / "sitecustomize.py"
 CAUSES = {"full": "File too large", "readonly": "Read-only file system", "memory": "there is not enough memory"}
 TINY = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
 PATIENCE_S = 300  # for a command; what waits for ever says where
-PRUNE = (*TINY, "--train-epochs", 3, "--step", 0.3, "--max-drop", 60, "--max-steps", 2)
+PRUNE = (*TINY, "--train-epochs", 3, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 2)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
 
@@ -114,11 +114,11 @@ def test_a_run_goes_on_to_the_same_networks(verb: str, kind: str, count: int, ti
         root.mkdir()
         trouble = {"TROUBLE": f"{kind}:{at}", "TROUBLE_ROOT": str(root), "PRUNEDGE_CACHE": str(root / "cache")}
         troubles += told(kind, root, *forked(*new, root / "run", **trouble))
-        begun = (root / "run" / "recipe.toml").exists()
+        begun = (root / "run" / "config.toml").exists()
         # A second trouble on the way, and then none.
         again = (verb, "--resume", root / "run") if begun else (*new, root / "run")
         told(kind, root, *forked(*again, **{**trouble, "TROUBLE": f"{kind}:{at // 2 + 1}"}))
-        begun = (root / "run" / "recipe.toml").exists()
+        begun = (root / "run" / "config.toml").exists()
         code, said = forked(*((verb, "--resume", root / "run") if begun else (*new, root / "run")), PRUNEDGE_CACHE=str(root / "cache"))
         assert code == 0, said
         if verb == "prune":

@@ -21,11 +21,11 @@ TRAIN = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 
 def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     out, chance, kills = tmp_path / "killed", random.Random(7), 0
     start = [
-        "prune", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3,
+        "prune", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step-ratio", 0.3,
         "--max-drop", 60, "--max-steps", 2, "--batch-size", 8, "--precision", "32", "--out", out,
     ]  # fmt: skip
     while kills < 4:
-        arguments = ["prune", "--resume", out] if (out / "recipe.toml").exists() else start
+        arguments = ["prune", "--resume", out] if (out / "config.toml").exists() else start
         process = Started(*arguments)
         _wait_for_change(out, process)
         time.sleep(chance.uniform(0, 0.4))

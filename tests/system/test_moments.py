@@ -83,7 +83,20 @@ VERBS = (
     Verb("train", lambda root: ("train", *small(root), "--epochs", 2, "--out", root / "out")),
     Verb(
         "prune",
-        lambda root: ("prune", *small(root), "--train-epochs", 2, "--step", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", root / "out"),
+        lambda root: (
+            "prune",
+            *small(root),
+            "--train-epochs",
+            2,
+            "--step-ratio",
+            0.3,
+            "--max-drop",
+            60,
+            "--max-steps",
+            1,
+            "--out",
+            root / "out",
+        ),
     ),
     Verb(
         "audit",
@@ -119,7 +132,7 @@ def given(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_convolutional(root / "bundle", model="small", classes=["crack", "sound"])
     (root / "study.toml").write_text(STUDY.format(root=root), encoding="utf-8")
     (root / "signing.pem").write_bytes(signing_key())
-    command = ("prune", *small(root), "--train-epochs", 2, "--step", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", root / "run")
+    command = ("prune", *small(root), "--train-epochs", 2, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", root / "run")
     code, said = forked(*command, PRUNEDGE_CACHE=str(root / "cache"))
     assert code == 0, said
     book = create(root / "study", Grid.from_toml(root / "study.toml"))

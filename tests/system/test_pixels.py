@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 32, "--batch-size", 16, "--precision", "32")
     done = prunedge("train", folder / "d", *common, "--epochs", 6, "--out", folder / "run")
     assert done.returncode == 0 and "greys of more than eight bits: black to white is 10" in done.stdout, done.stderr
-    more = ("--max-steps", 1, "--step", 0.2, "--max-drop", 50, "--precision", "32")
+    more = ("--max-steps", 1, "--step-ratio", 0.2, "--max-drop", 50, "--precision", "32")
     assert prunedge("prune", "--from", folder / "run", *more, "--out", folder / "pruned").returncode == 0
     assert prunedge("export", folder / "pruned", "--out", folder / "bundle").returncode == 0
     return folder
@@ -44,7 +44,7 @@ def test_the_device_answers_as_training_did(trained: Path) -> None:
 
 def test_the_run_keeps_the_range_and_goes_on_with_it(trained: Path) -> None:
     engine = json.loads((trained / "run" / "engine.json").read_text())
-    assert f'range = "{engine["range"]}"' in (trained / "pruned" / "recipe.toml").read_text()
+    assert f'range = "{engine["range"]}"' in (trained / "pruned" / "config.toml").read_text()
     page = Path(prunedge("report", trained / "pruned").stdout.strip())
     assert f"--range {engine['range']}" in page.read_text(encoding="utf-8")
 

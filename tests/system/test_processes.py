@@ -19,8 +19,8 @@ from tests.small_runs import essence
 
 # Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
-    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 2, "--step", 0.3, "--max-drop", 99,
-    "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--regularise", "bn-l1", "--control", "random",
+    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 2, "--step-ratio", 0.3, "--max-drop", 99,
+    "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--sparsity", "bn-l1", "--baseline", "random",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from tests.runs.test_profile import check_trace
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "profiling.md").read_text(encoding="utf-8")
 COMMON = (
-    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step", 0.3, "--max-drop", 99,
+    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step-ratio", 0.3, "--max-drop", 99,
     "--max-steps", 1, "--batch-size", 8, "--precision", "32",
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_prune_prints_where_the_time_went(watched: tuple[Path, str]) -> None:
     for part in ("forward", "backward", "optimiser", "data", "rank", "surgery", "evaluate", "other"):
         assert re.search(rf"│ {part} ", said), part
     check_trace(out / "profile" / "trace.json")
-    assert "profile" not in (out / "recipe.toml").read_text()
+    assert "profile" not in (out / "config.toml").read_text()
 
 
 def test_show_and_json_have_the_profile(watched: tuple[Path, str], run: Path) -> None:

@@ -12,9 +12,9 @@ import fsspec
 import pytest
 import torch
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.data.webdataset import shards
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.report.run.page import thumbnails
 from prunedge.runs import session
 from prunedge.runs.export import write_bundle
@@ -74,16 +74,16 @@ def test_train_from_a_relative_pattern_then_prune_from_the_run(tmp_path: Path) -
     )
     done = prunedge("train", pattern, *common, "--out", tmp_path / "a")
     assert done.returncode == 0, done.stderr
-    assert open_run(tmp_path / "a").recipe["data"] == f"{tmp_path}/s/{{000..003}}.tar"
-    done = prunedge("prune", "--from", tmp_path / "a", "--step", 0.3, "--max-drop", 99, "--max-steps", 1, "--out", tmp_path / "b")
+    assert open_run(tmp_path / "a").config.data.path == f"{tmp_path}/s/{{000..003}}.tar"
+    done = prunedge("prune", "--from", tmp_path / "a", "--step-ratio", 0.3, "--max-drop", 99, "--max-steps", 1, "--out", tmp_path / "b")
     assert done.returncode == 0, done.stderr
     done = prunedge("report", tmp_path / "b")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) -> None:
-    recipe = Recipe.make(
-        "test", data=memory, model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step=0.3,
+    recipe = RunConfig.make(
+        "test", data=memory, model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step_ratio=0.3,
         max_drop=60.0, max_steps=2, batch_size=8, seed=3,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
     shards._open.clear()  # as another process
     session.resume(tmp_path / "cut")
     resumed = open_run(tmp_path / "cut")
-    assert resumed.recipe["data"] == memory and resumed.test() == whole.test()
+    assert resumed.config.data.path == memory and resumed.test() == whole.test()
     for name, value in whole.load().state_dict().items():
         assert torch.equal(resumed.load().state_dict()[name], value), name
     assert write_bundle(whole, tmp_path / "bundle").manifest.view.width == 32

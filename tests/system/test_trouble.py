@@ -41,7 +41,7 @@ READING: list[tuple[str, Callable[[Path], tuple[object, ...]]]] = [
     ("show", lambda run: ("show", run)),
     ("show --json", lambda run: ("show", run, "--json")),
     ("groups", lambda run: ("groups", "--from", run)),
-    ("check", lambda run: ("check", open_run(run).recipe["data"])),
+    ("check", lambda run: ("check", open_run(run).config.data.path)),
 ]
 
 

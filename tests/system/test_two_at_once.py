@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.data import load
 from prunedge.importance.audit import Asked, audit
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.report import write_report
 from prunedge.runs import session
 from prunedge.runs.export import write_bundle
@@ -36,15 +36,15 @@ with writing(Path(sys.argv[1])):
 
 
 @pytest.fixture
-def recipe(tiny_data: Path) -> Recipe:
-    return Recipe.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step=0.3,
+def recipe(tiny_data: Path) -> RunConfig:
+    return RunConfig.make(
+        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
         max_drop=60.0, max_steps=2, batch_size=8,
     )  # fmt: skip
 
 
 @pytest.fixture
-def writer(recipe: Recipe, tmp_path: Path):
+def writer(recipe: RunConfig, tmp_path: Path):
     """A run, and another process that writes it."""
     path = session.train(recipe, tmp_path / "run").path
     with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -58,11 +58,11 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
-    writer: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str], recipe: Recipe
+    writer: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str], recipe: RunConfig
 ) -> None:
     process, path = writer
     before = tree(path)
-    for arguments in (["train", "--resume", str(path)], ["train", "--resume", str(path), recipe.data]):
+    for arguments in (["train", "--resume", str(path)], ["train", "--resume", str(path), recipe.data.path]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         said = capsys.readouterr().err.splitlines()[-1]
@@ -78,7 +78,7 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
     assert not (path / WRITER).exists()
 
 
-def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[str], Path], recipe: Recipe, tmp_path: Path) -> None:
+def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[str], Path], recipe: RunConfig, tmp_path: Path) -> None:
     process, path = writer
     (path / "checkpoints" / ".writing-abc").mkdir()  # whoever put it there
     (path / "checkpoints" / ".writing-abc" / "model.safetensors").write_bytes(b"half")
@@ -86,8 +86,8 @@ def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[
     opened = open_run(path)
     opened.summary()
     write_bundle(opened, tmp_path / "bundle")
-    audit(opened.load(), load(recipe.data, size=16), tmp_path / "audit", Asked(("weight-l1",), 2, 8), model="small")
-    pruned = session.prune(recipe.model_copy(update={"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
+    audit(opened.load(), load(recipe.data.path, size=16), tmp_path / "audit", Asked(("weight-l1",), 2, 8), model="small")
+    pruned = session.prune(recipe.with_values(**{"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
     assert len(pruned.steps()) == 2
     assert tree(path) == before
     write_report(opened)
@@ -96,7 +96,7 @@ def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[
     process.kill()
 
 
-def test_every_reading_verb_while_checkpoints_are_written(recipe: Recipe, tmp_path: Path) -> None:
+def test_every_reading_verb_while_checkpoints_are_written(recipe: RunConfig, tmp_path: Path) -> None:
     """A reader that comes between any two writes of a run finds it whole, and the run ends as it would have."""
     seen: list[int] = []
 
@@ -115,7 +115,7 @@ def test_every_reading_verb_while_checkpoints_are_written(recipe: Recipe, tmp_pa
 
 
 def test_one_target_of_an_export_and_of_patches_and_one_study(
-    writer: tuple[subprocess.Popen[str], Path], tmp_path: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    writer: tuple[subprocess.Popen[str], Path], tmp_path: Path, recipe: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = """
 import sys
@@ -131,7 +131,7 @@ with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
         assert other.stdout is not None and other.stdout.readline() == "ready\n"
         with pytest.raises(InUse, match=f"process {other.pid}.* is writing this bundle"):
             write_bundle(open_run(writer[1]), tmp_path / "bundle")
-        grid = Grid({"data": recipe.data, "model": recipe.model})
+        grid = Grid({"data": recipe.data.path, "model": recipe.model.name})
         with pytest.raises(InUse, match=f"process {other.pid}.* is writing this study"):
             create_study(tmp_path / "study", grid)
         assert not (tmp_path / "study" / "study.toml").exists()
@@ -143,24 +143,24 @@ with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
     assert not [name for name in os.listdir(tmp_path) if is_ours(name)]
 
 
-def test_two_that_begin_the_same_run(recipe: Recipe, tmp_path: Path) -> None:
+def test_two_that_begin_the_same_run(recipe: RunConfig, tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.mkdir()
     (path / ".prunedge-0123456789ab.lock").write_bytes(b"")
     (path / ".prunedge-0123456789ab.new").mkdir()
     (path / "environment.json").write_text("{}")  # begun, and killed before it was a run
-    create(path, recipe.model_dump())
-    assert sorted(os.listdir(path)) == ["environment.json", "recipe.toml"]
+    create(path, recipe.flat())
+    assert sorted(os.listdir(path)) == ["environment.json", "config.toml"]
     with pytest.raises(Exception, match="not empty"):
-        create(path, recipe.model_dump())
+        create(path, recipe.flat())
 
 
 @pytest.mark.slow
-def test_two_resume_one_run_at_once(recipe: Recipe, tmp_path: Path, run: Path) -> None:
+def test_two_resume_one_run_at_once(recipe: RunConfig, tmp_path: Path, run: Path) -> None:
     """Whichever is first ends it; the others are refused or find it done: six tries."""
     for number in range(6):
         out = tmp_path / str(number)
-        started = session.train(recipe.model_copy(update={"max_steps": 2}), tmp_path / f"{number}-trained").path
+        started = session.train(recipe.with_values(**{"max_steps": 2}), tmp_path / f"{number}-trained").path
         shutil.copytree(started, out)
         create_again = [sys.executable, "-m", "prunedge", "prune", "--from", str(started), "--out", str(out / "pruned"), "--max-steps", "2"]
         both = [subprocess.Popen(create_again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

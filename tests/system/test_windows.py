@@ -75,7 +75,7 @@ def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
         "--batch-size", 8, "--precision", "32", "--out", run,
     )  # fmt: skip
     prunedge("check", tiny_data)
-    prunedge("prune", "--from", run, "--step", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", pruned)
+    prunedge("prune", "--from", run, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", pruned)
     prunedge("audit", pruned, "--pictures", 16)
     prunedge("export", pruned, "--out", bundle)
     assert Path(prunedge("report", pruned).stdout.strip()).is_file()

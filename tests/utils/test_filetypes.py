@@ -49,7 +49,7 @@ def made(tmp_path: Path, kind: str) -> Path:
     folder = tmp_path / f"my {kind}"
     folder.mkdir()
     name, text = {
-        "run": ("recipe.toml", "x = 1"), "study": ("study.toml", "x = 1"), "bundle": ("manifest.json", '{"forms": {}}'),
+        "run": ("config.toml", "x = 1"), "study": ("study.toml", "x = 1"), "bundle": ("manifest.json", '{"forms": {}}'),
         "inspection": ("inspection.json", "{}"),
     }[kind]  # fmt: skip
     (folder / name).write_text(text)

@@ -135,9 +135,9 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     folder, mark = opened
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     with edited(run):
-        recipe = (run / "recipe.toml").read_text()
+        recipe = (run / "config.toml").read_text()
         kept = [line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))]
-        (run / "recipe.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")
+        (run / "config.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")
         environment = json.loads((run / "environment.json").read_text())
         (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
     assert here("prune", "--resume", run) == 2 and not mark.exists()

@@ -209,7 +209,7 @@ def _to_resume(tokens: Sequence[str]) -> str | None:
     """The command that goes on with the run that was being written; None where there is none yet."""
     verb = tokens[0] if tokens else ""
     folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out")
-    if verb not in DIVIDED or folder is None or not os.path.isfile(os.path.join(folder, "recipe.toml")):
+    if verb not in DIVIDED or folder is None or not os.path.isfile(os.path.join(folder, "config.toml")):
         return None
     return command(verb, "--resume", folder)
 

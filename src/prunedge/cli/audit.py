@@ -78,7 +78,7 @@ def audit(
 
     from prunedge import data as sets
     from prunedge.cli.console import print_json, progress
-    from prunedge.config import LARGEST_SEED, PICTURE_KEYS
+    from prunedge.config import LARGEST_SEED
     from prunedge.errors import PrunedgeError
     from prunedge.importance.audit import Asked
     from prunedge.importance.audit import audit as start
@@ -102,9 +102,9 @@ def audit(
         if model is None:
             assert run is not None
             opened = open_run(run)
-            recipe, name, target = opened.recipe, opened.recipe["model"], out or run / "audit"
-            settings: dict[str, Any] = {key: recipe[key] for key in PICTURE_KEYS}
-            source = data or Path(recipe["data"])
+            config, name, target = opened.config, opened.config.model.name, out or run / "audit"
+            settings: dict[str, Any] = config.image_settings()
+            source = data or Path(config.data.path)
             network = opened.load(step)
         else:
             if out is None:

@@ -29,7 +29,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     """
     from prunedge.cli.console import print_json, progress, say, tell
     from prunedge.cli.prune import watch
-    from prunedge.config import Recipe
+    from prunedge.config import RunConfig
     from prunedge.data import write_elpv
     from prunedge.edge.bench.ratios import speed_of
     from prunedge.report import write_report
@@ -38,18 +38,18 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     from prunedge.runs.session import prune, resume
 
     with progress("demo", quiet=json) as advance:
-        if (out / "recipe.toml").exists():
+        if (out / "config.toml").exists():
             run = resume(out, watch(advance, json))
         else:
             pictures = write_elpv(out.with_name(f"{out.name}-pictures"))
             epochs = _affordable_epochs()
-            recipe = Recipe.make(
+            config = RunConfig.make(
                 "prunedge demo", data=str(pictures.resolve()), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
                 step=STEP, max_steps=MAX_STEPS, max_drop=3.0,
             )  # fmt: skip
             if not json:
                 say(f"training ResNet18 from random weights for {epochs} epochs on photographs of solar cells, then pruning")
-            run = prune(recipe, out, watch(advance, json))
+            run = prune(config, out, watch(advance, json))
         measured = time_bundles(run, PATCHES, advance)
     page = write_report(run)
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from prunedge.pruning.loop import Step
+    from prunedge.pruning.steps import Step
     from prunedge.runs.run import Run
 
 
@@ -71,8 +71,10 @@ def _table(opened: Run, best: Step) -> None:
 
     from prunedge.cli.console import out
 
-    metric = opened.recipe["metric"]
-    table = Table(title=f"{opened.recipe['model']}, {opened.recipe['criterion']}; {metric} on validation data before and after fine-tuning")
+    metric = opened.config.task.metric
+    table = Table(
+        title=f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric} on validation data before and after fine-tuning"
+    )
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
     references = opened.references()

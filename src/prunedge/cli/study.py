@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from prunedge.cli.console import split
+from prunedge.cli.settings import steered, with_settings
+from prunedge.config import asked
 from prunedge.utils.advice import command, speak
 from prunedge.utils.sanitize import by_kind, kinds
 
@@ -29,160 +31,13 @@ study = App(
 )
 
 
-Words = Annotated[list[str], Parameter(converter=split, negative="")]
-Numbers = Annotated[list[int], Parameter(converter=split, negative="")]
 Models = Annotated[list[str], Parameter(name=("--model", "--models"), converter=split, negative="")]
 
+# Several values of these make several trials.
+SEVERAL = ("criterion", "epochs", "seed", "fold")
+SETTINGS = set(asked()) - {"data", "model", "start"}
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Common:
-    """What every trial has.
-
-    Parameters
-    ----------
-    weights
-        imagenet, none, or a file.
-    train_epochs
-        Epochs of the transfer learning, once for each starting network.
-    criterion
-        How channels are ranked; several make several trials.
-    normalise
-        What each layer's scores are divided by before layers are compared: their Euclidean norm (l2), their mean, nothing (none), or
-        their ranks are compared instead.
-    per_layer
-        Don't compare layers: each loses the same share.
-    macs_penalty
-        Takes this much times a channel's share of the network's MACs off its score, so that costly channels go first.
-    per_mac
-        Divide scores by the MACs that the channel costs.
-    step
-        Share of the remaining channels that a step removes.
-    epochs
-        Epochs of fine-tuning in each step; several make several trials.
-    max_drop
-        The rule: percentage points that the metric may lose on validation data.
-    confidence
-        Call the rule broken only when accuracy has dropped by more with this confidence (0.95).
-    max_steps
-        Stop after this many steps.
-    target_macs
-        Stop at this share of the unpruned network's MACs.
-    target_params
-        Stop at this share of the unpruned network's parameters.
-    target_latency
-        Stop when the network takes this long for a picture on the --device: 5ms, 0.8ms.
-    device
-        What channels cost is the time that they take on this device: local, or ssh://user@host with prunedge installed there.
-    runtime
-        The runtime that the device will use: onnx, openvino, tensorrt.
-    device_threads
-        Threads that one inference may use there.
-    extra_rounds
-        How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.
-    compensate
-        Hand what the removed channels gave on average to their consumers' biases (mean), or solve the consumers' weights anew for the
-        least squared difference (lstsq), before fine-tuning.
-    rewind
-        Fine-tune with the last --epochs of the training's learning-rate schedule, instead of a whole schedule of its own.
-    distill
-        Weight (0 to 1) of the unpruned network's answers in the loss of the fine-tuning.
-    regularise
-        Draw channels to zero while training: L1 on the scales of batch norms, group lasso over all weights of a channel, or a
-        penalty that grows for --epochs on those that are about to leave.
-    strength
-        Of --regularise, instead of its usual one.
-    control
-        Also train the pruned shape from random weights for as many epochs (scratch), or prune as many channels at random (random), and
-        compare on test data; may be repeated (`study criteria`: scratch, unless another is given).
-    keep_out
-        A pattern of layer or group names that keep all their channels; may be repeated.
-    least
-        Every group keeps at least this many channels.
-    multiple
-        Groups that lose channels keep a multiple of this many.
-    cap
-        The largest share that a group may lose in one step (half, or twice the step where that is more; see `prunedge prune --help`).
-    metric
-        What the rule watches.
-    seed
-        Of the split, the random weights and the order of the pictures; several make several trials.
-    size
-        Pictures are stretched to size x size pixels.
-    batch_size
-        Pictures in a training step.
-    augment
-        How training pictures are changed in every epoch: full, flips, or none.
-    lr
-        Peak learning rate of the transfer learning.
-    finetune_lr
-        Peak learning rate of the fine-tuning.
-    folds
-        Cross-validation: parts that all pictures are shared out into; each is the test split once (`study crossval` and `study talk`: 5).
-    fold
-        These of the folds alone, from 0.
-    group_by
-        `parent`, or a regular expression on each path: pictures of one group stay on one side.
-    skip_unreadable
-        Go on without pictures that can't be read.
-    range
-        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits.
-    precision
-        auto measures which is fastest here.
-    """
-
-    weights: str = "imagenet"
-    train_epochs: int = 10
-    criterion: Words = field(default_factory=lambda: ["taylor"])
-    normalise: Literal["none", "l2", "mean", "rank"] = "l2"
-    per_layer: bool = False
-    macs_penalty: float = 0.0
-    per_mac: bool = False
-    step: float = 0.1
-    epochs: Numbers = field(default_factory=lambda: [1])
-    max_drop: float = 3.0
-    confidence: float | None = None
-    max_steps: int | None = None
-    target_macs: float | None = None
-    target_params: float | None = None
-    target_latency: str | None = None
-    device: str | None = None
-    runtime: Literal["onnx", "openvino", "tensorrt"] = "onnx"
-    device_threads: int = 1
-    extra_rounds: int = 1
-    compensate: Literal["none", "mean", "lstsq"] = "none"
-    rewind: bool = False
-    distill: float = 0.0
-    regularise: Literal["none", "bn-l1", "group-lasso", "growing"] = "none"
-    strength: float | None = None
-    control: list[Literal["scratch", "random"]] | None = None
-    keep_out: list[str] | None = None
-    least: int = 2
-    multiple: int = 1
-    cap: float | None = None
-    metric: Literal["accuracy", "f1", "auroc"] = "accuracy"
-    seed: Numbers = field(default_factory=lambda: [0])
-    size: int = 224
-    batch_size: int = 32
-    augment: Literal["none", "flips", "full"] = "full"
-    lr: float | None = None
-    finetune_lr: float | None = None
-    folds: int | None = None
-    fold: Annotated[list[int] | None, Parameter(converter=split, negative="")] = None
-    group_by: str | None = None
-    skip_unreadable: bool = False
-    range: str | None = None
-    precision: Literal["auto", "32", "32-channels-last", "bf16"] = "auto"
-
-    def values(self) -> dict[str, Any]:
-        """As a study's file has them."""
-        from prunedge.cli.prune import milliseconds
-
-        found = {key: value for key, value in vars(self).items() if value is not None}
-        if self.target_latency is not None:
-            found["target_latency"] = milliseconds(self.target_latency)
-            found.setdefault("device", "local")
-        return found
+with_trial_settings = with_settings(SETTINGS, several=SEVERAL)
 
 
 @Parameter(name="*")
@@ -219,7 +74,7 @@ class Where:
 
 @study.default
 def grid(file: Path, *, where: Where) -> None:
-    """Run the grid of a TOML file: keys of a recipe, each with a value or a list of values; `folds = 5` runs every fold.
+    """Run the grid of a TOML file: keys of a config, each with a value or a list of values; `folds = 5` runs every fold.
 
     Example: `prunedge study criteria.toml --out studies/criteria`
 
@@ -235,7 +90,8 @@ def grid(file: Path, *, where: Where) -> None:
 
 
 @study.command
-def crossval(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
+@with_trial_settings
+def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
     """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
@@ -249,13 +105,13 @@ def crossval(data: str, *, model: Models, common: Common | None = None, where: W
     """
     from prunedge.study import presets
 
-    values = _values(common)
     folds = values.pop("folds", presets.FOLDS)
-    _run(presets.crossval(_paths(data), model, folds, values), where)
+    _run(presets.crossval(_paths(data), model, folds, steered(values)), where)
 
 
 @study.command
-def epochs(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
+@with_trial_settings
+def epochs(data: str, *, model: Models, where: Where, **values: Any) -> None:
     """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each number, and the pruning time of each.
 
     Example: `prunedge study epochs cracks/ --model vgg16_bn --epochs 1,2,5,10 --out studies/epochs`
@@ -269,13 +125,15 @@ def epochs(data: str, *, model: Models, common: Common | None = None, where: Whe
     """
     from prunedge.study import presets
 
-    values = _values(common)
-    counts = values.pop("epochs")
-    _run(presets.epochs(_paths(data), model, counts if len(counts) > 1 else presets.EPOCHS, values), where)
+    counts = values.pop("epochs", [])
+    if len(counts) < 2:
+        counts = presets.EPOCHS
+    _run(presets.epochs(_paths(data), model, counts, steered(values)), where)
 
 
 @study.command
-def criteria(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
+@with_trial_settings
+def criteria(data: str, *, model: Models, where: Where, **values: Any) -> None:
     """Which criterion? All of them (or those of --criterion) from the same starting network, with the controls.
 
     Example: `prunedge study criteria cracks/ --model resnet18 --seed 0,1,2 --out studies/criteria`
@@ -289,13 +147,13 @@ def criteria(data: str, *, model: Models, common: Common | None = None, where: W
     """
     from prunedge.study import presets
 
-    values = _values(common)
-    names = values.pop("criterion")
-    _run(presets.criteria(_paths(data), model, names if names != ["taylor"] else (), values), where)
+    names = values.pop("criterion", [])
+    _run(presets.criteria(_paths(data), model, names, steered(values)), where)
 
 
 @study.command
-def networks(data: str, *, model: Models, common: Common | None = None, where: Where) -> None:
+@with_trial_settings
+def networks(data: str, *, model: Models, where: Where, **values: Any) -> None:
     """Which network? Filters left in each layer, time, size, MACs and accuracy side by side.
 
     Example: `prunedge study networks cracks/ --models vgg16_bn,resnet18 --out studies/networks`
@@ -309,11 +167,12 @@ def networks(data: str, *, model: Models, common: Common | None = None, where: W
     """
     from prunedge.study import presets
 
-    _run(presets.networks(_paths(data), model, _values(common)), where)
+    _run(presets.networks(_paths(data), model, steered(values)), where)
 
 
 @study.command
-def talk(cracks: str, corrosion: str, *, model: Models | None = None, common: Common | None = None, where: Where) -> None:
+@with_trial_settings
+def talk(cracks: str, corrosion: str, *, model: Models | None = None, where: Where, **values: Any) -> None:
     """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
@@ -329,12 +188,12 @@ def talk(cracks: str, corrosion: str, *, model: Models | None = None, common: Co
     """
     from prunedge.study import presets
 
-    values = _values(common)
     folds = values.pop("folds", presets.FOLDS)
-    if len(values["epochs"]) == 1:
+    if len(values.get("epochs", [])) < 2:
         values["epochs"] = list(presets.TALK_EPOCHS)
     first, second = _paths(cracks, corrosion)
-    _run(presets.talk(first, second, model or ["vgg16", "resnet18"], folds, values), where)
+    models = model or ["vgg16", "resnet18"]
+    _run(presets.talk(first, second, models, folds, steered(values)), where)
 
 
 @study.command
@@ -412,10 +271,6 @@ def _failures(failed: Mapping[str, str], out: str) -> str:
     (why,) = by_kind({name: failed[name] for name in alike})
     rest = f"; {count - len(alike)} for other reasons, see {command('study', 'status', out)}" if count > len(alike) else ""
     return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
-
-
-def _values(common: Common | None) -> dict[str, Any]:
-    return (common or Common()).values()
 
 
 def _paths(*data: str) -> list[str]:

@@ -292,6 +292,8 @@ def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys
 
 
 def decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+    """What decodes a file to pixels (or the reason why not), their digest, and how the image is stored."""
+
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
         found = try_looking(path, size, greys)
         if isinstance(found, str):

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prunedge.edge.image.read import Greys
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
-from prunedge.formats import UPDATE, of_0_1
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.filetypes import instead
+from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.sanitize import shown
 from prunedge.utils.systems import sync_open_file
@@ -231,7 +231,7 @@ def _manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
-        if (folder / "recipe.toml").is_file():
+        if (folder / "config.toml").is_file():
             remedy = f"{command('export', folder, '--out', 'BUNDLE')} makes one of it"
         raise BundleError(f"not a bundle ({why})", where=folder, remedy=remedy)
     try:

@@ -17,7 +17,6 @@ from torch import nn
 
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import (
     CRITERIA,
@@ -41,6 +40,7 @@ from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
 from prunedge.utils.files import held, is_ours, write_text, written
+from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.tensor_files import save_tensors, texts_of
 

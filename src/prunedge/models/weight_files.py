@@ -14,9 +14,9 @@ import torch
 
 from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, other_format
 from prunedge.errors import RunError, WeightsError
-from prunedge.signs import RECIPE, sign_of
 from prunedge.utils.filetypes import MISNAMED, PACKED, kind_of_file
 from prunedge.utils.machine import pass_on, pass_on_reading
+from prunedge.utils.signs import CONFIG, sign_of
 
 State = dict[str, torch.Tensor]
 
@@ -121,7 +121,7 @@ def _file_in(path: Path) -> Path:
 def _refuse_other_format(folder: Path) -> None:
     """WeightsError where another version of prunedge made the run or bundle in a folder."""
     try:
-        if (folder / RECIPE).is_file():
+        if (folder / CONFIG).is_file():
             sign_of(folder)
     except RunError as error:
         raise WeightsError(error.what, where=error.where, remedy=error.remedy) from None

@@ -11,7 +11,7 @@ from torch import nn
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.surgery.slicing import operate
 from prunedge.train import Engine, FitRecipe, FitResult, fit
 

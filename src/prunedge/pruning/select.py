@@ -17,43 +17,45 @@ from prunedge.utils.tracing import timed
 
 
 @dataclass(frozen=True)
-class Limits:
+class PlanConstraints:
     """What a plan may do to a group.
 
-    `keep_out` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
-    least `least` channels, loses at most the share `cap` in one plan (a global ranking would otherwise empty a layer at one go), and
-    what it keeps is a multiple of `multiple` (8 or 16 suits many devices' vector units) wherever it loses any. Without a `cap`, `most`
+    `ignore` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
+    least `min_channels` channels, loses at most the share `max_ratio` in one plan (a global ranking would otherwise empty a layer at one go), and
+    what it keeps is a multiple of `round_to` (8 or 16 suits many devices' vector units) wherever it loses any. Without a `max_ratio`, `most`
     follows from the share that the plan removes.
     """
 
-    keep_out: tuple[str, ...] = ()
-    least: int = 2
-    multiple: int = 1
-    cap: float | None = None
+    ignore: tuple[str, ...] = ()
+    min_channels: int = 2
+    round_to: int = 1
+    max_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if self.least < 1 or self.multiple < 1 or (self.cap is not None and not 0 < self.cap <= 1):
-            raise ValueError(f"least and multiple must be 1 or more and cap in (0, 1], not {self.least}, {self.multiple}, {self.cap}")
+        if self.min_channels < 1 or self.round_to < 1 or (self.max_ratio is not None and not 0 < self.max_ratio <= 1):
+            raise ValueError(
+                f"min_channels and round_to must be 1 or more and max_ratio in (0, 1], not {self.min_channels}, {self.round_to}, {self.max_ratio}"
+            )
 
     def most(self, remove: float) -> float:
         """The largest share that a group may lose in a plan that removes the share `remove` of all channels.
 
-        Without a `cap` it is half, or twice the share where that is more, so that groups still compare; and a group keeps at least a
+        Without a `max_ratio` it is half, or twice the share where that is more, so that groups still compare; and a group keeps at least a
         quarter of what it would keep if all lost alike. (A limit equal to the share would take that share of every group.)
         """
-        if self.cap is not None:
-            return self.cap
+        if self.max_ratio is not None:
+            return self.max_ratio
         return max(0.5, min(2 * remove, 1 - (1 - remove) / 4))
 
     def excludes(self, group: Group) -> bool:
         """Whether the group keeps all its channels."""
         own = [part.tensor for part in group.slices if part.role != "in"]
         names = {group.name, *own, *(tensor.rpartition(".")[0] for tensor in own)}
-        return any(fnmatchcase(name, pattern) for pattern in self.keep_out for name in names)
+        return any(fnmatchcase(name, pattern) for pattern in self.ignore for name in names)
 
 
 @dataclass(frozen=True)
-class Ranking:
+class ScoreScaling:
     """How the scores of different groups compare.
 
     They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the channels cost: `macs_penalty` (lambda)
@@ -100,12 +102,12 @@ _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of
 
 @timed("choose")
 def choose(
-    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, limits: Limits | None = None, exclude: Collection[str] = (),
-    ranking: Ranking | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,
+    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, constraints: PlanConstraints | None = None, exclude: Collection[str] = (),
+    scaling: ScoreScaling | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,
 ) -> Plan:  # fmt: skip
-    """Remove the share `remove` of the graph's channels that matter least, within the `limits`.
+    """Remove the share `remove` of the graph's channels that matter least, within the `constraints`.
 
-    All groups are compared at once, as the `ranking` says (by default each divided by its Euclidean norm), per unit of their `costs` if
+    All groups are compared at once, as the `scaling` says (by default each divided by its Euclidean norm), per unit of their `costs` if
     these are given (milliseconds that a channel of each group takes on a device, say). Groups in `exclude`, and those
     that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
     in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
@@ -114,20 +116,24 @@ def choose(
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
-    limits = limits or Limits()
-    ranking = ranking or Ranking()
+    constraints = constraints or PlanConstraints()
+    scaling = scaling or ScoreScaling()
     _fitting(graph, scores)
-    values = ranking.values(graph, scores, costs)
-    open_groups = [group for group in graph.groups if group.name in values and group.name not in exclude and not limits.excludes(group)]
-    most_of_a_group = limits.most(remove)
-    portions = [
-        (mean, group, portion) for group in open_groups for mean, portion in _portions(values[group.name].tolist(), limits, most_of_a_group)
+    values = scaling.values(graph, scores, costs)
+    open_groups = [
+        group for group in graph.groups if group.name in values and group.name not in exclude and not constraints.excludes(group)
     ]
-    ordered = portions if ranking.per_layer else sorted(portions, key=lambda one: one[0])
+    most_of_a_group = constraints.most(remove)
+    portions = [
+        (mean, group, portion)
+        for group in open_groups
+        for mean, portion in _portions(values[group.name].tolist(), constraints, most_of_a_group)
+    ]
+    ordered = portions if scaling.per_layer else sorted(portions, key=lambda one: one[0])
     total = sum(group.size for group in open_groups)
 
     def plan(share: float) -> Plan:
-        gone = _same_share(ordered, share) if ranking.per_layer else _first(ordered, max(1, round(share * total)))
+        gone = _same_share(ordered, share) if scaling.per_layer else _first(ordered, max(1, round(share * total)))
         return Plan({group.name: _rest(group.size, gone[group.name]) for group in open_groups if group.name in gone})
 
     most = plan(remove)
@@ -140,17 +146,17 @@ def choose(
     return plan(high / total)
 
 
-def at_limit(graph: ChannelGraph, plan: Plan, limits: Limits, remove: float) -> tuple[str, ...]:
-    """The groups that lose all that `Limits.most` lets them, though they could lose more: there the limit decides, and not the scores.
+def at_limit(graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, remove: float) -> tuple[str, ...]:
+    """The groups that lose all that `PlanConstraints.most` lets them, though they could lose more: there the limit decides, and not the scores.
 
-    `plan` is what `choose` made with these limits, asked to remove the share `remove`.
+    `plan` is what `choose` made with these constraints, asked to remove the share `remove`.
     """
     found = []
     for name, kept in plan.keep.items():
         size = graph.group(name).size
         lost = size - len(kept)
-        allowed = max(1, floor(limits.most(remove) * size))
-        if lost and allowed < lost + limits.multiple <= size - min(limits.least, size):
+        allowed = max(1, floor(constraints.most(remove) * size))
+        if lost and allowed < lost + constraints.round_to <= size - min(constraints.min_channels, size):
             found.append(name)
     return tuple(found)
 
@@ -184,17 +190,17 @@ def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
     return gone
 
 
-def _portions(values: Sequence[float], limits: Limits, cap: float) -> list[tuple[float, list[int]]]:
+def _portions(values: Sequence[float], constraints: PlanConstraints, max_ratio: float) -> list[tuple[float, list[int]]]:
     """What a group may lose, least important first, in portions after each of which its size is fine; (mean score, channels)."""
     size = len(values)
     order = sorted(range(size), key=lambda channel: (values[channel], channel))
-    most = min(size - min(limits.least, size), max(1, floor(cap * size)))
+    most = min(size - min(constraints.min_channels, size), max(1, floor(max_ratio * size)))
     found: list[tuple[float, list[int]]] = []
     start = 0
     while start < size:
-        end = start + ((size - start) % limits.multiple or limits.multiple)
-        # One portion may exceed the cap where it is the least that a multiple allows.
-        if end > (most if found or limits.multiple == 1 else size - max(limits.least, limits.multiple)):
+        end = start + ((size - start) % constraints.round_to or constraints.round_to)
+        # One portion may exceed the largest share where it is the least that a multiple allows.
+        if end > (most if found or constraints.round_to == 1 else size - max(constraints.min_channels, constraints.round_to)):
             break
         portion = order[start:end]
         found.append((sum(values[channel] for channel in portion) / len(portion), portion))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
@@ -15,7 +16,7 @@ from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.models import build
-from prunedge.pruning.loop import Step, last_good
+from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
@@ -131,8 +132,10 @@ def write_report(
     if networks is not None:
         first, best = networks
         test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
-    recipe = {"model": model, "classes": list(data.classes), "metric": metric, "max_drop": max_drop, "size": data.size}
-    return write_loop_report(Path(out), list(steps), last_good(steps), recipe, test)
+    config = RunConfig.make(
+        "write_report", data=str(data.root), model=model, classes=list(data.classes), metric=metric, max_drop=max_drop, size=data.size
+    )
+    return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
 
 
 def _is_of_this_name(net: nn.Module, model: str, data: Dataset) -> None:

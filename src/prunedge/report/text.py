@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunedge.edge.bench.ratios import in_words
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.runs.chain import Reference
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.training import taught
@@ -14,9 +14,9 @@ from prunedge.utils.advice import command
 def trained(run: Run) -> str:
     """The result of a training, and what to do next."""
     step = run.steps()[0]
-    name = run.recipe["model"]
-    metric = run.recipe["metric"]
-    gray_range = run.recipe["range"]
+    name = run.config.model.name
+    metric = run.config.task.metric
+    gray_range = run.config.data.range
 
     lines = []
     if gray_range:
@@ -40,7 +40,7 @@ def pruned(run: Run) -> str:
     steps = run.steps()
     best = run.best()
     references = run.references()
-    title = f"{run.recipe['model']}, step {best.index} of {len(steps) - 1}"
+    title = f"{run.config.model.name}, step {best.index} of {len(steps) - 1}"
 
     if len(references) > 1:
         lines = [title]
@@ -70,7 +70,7 @@ def beside_majority(run: Run, step: Step) -> str:
     """What always answering the largest class would score."""
     if step.majority is None or step.largest is None:
         return ""
-    largest = run.recipe["classes"][step.largest]
+    largest = run.config.data.classes[step.largest]
     return f" (always answering '{largest}' scores {step.majority:.1%})"
 
 
@@ -78,14 +78,14 @@ def one_class(run: Run, step: Step) -> str | None:
     """The warning about a model that answers one class alone; None for others."""
     if step.only is None:
         return None
-    return f"mind: {told_of_one_class(run.recipe['classes'][step.only], taught(run))}"
+    return f"mind: {told_of_one_class(run.config.data.classes[step.only], taught(run))}"
 
 
 def _against(run: Run, reference: Reference, title: str) -> list[str]:
     """What the best model has over another."""
     first = reference.step
     best = run.best()
-    metric = run.recipe["metric"]
+    metric = run.config.task.metric
 
     costs = (
         f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
@@ -115,9 +115,9 @@ def _latency(first: Step, best: Step) -> list[str]:
 def _origin(run: Run) -> list[str]:
     """What is to be said about a start that was pruned before."""
     best = run.best()
-    allowed = run.recipe["max_drop"]
+    allowed = run.config.stop.max_drop
     lost = 100 * (run.first().metric_after - best.metric_after)
-    if best.index or lost <= allowed or run.recipe["confidence"]:
+    if best.index or lost <= allowed or run.config.stop.confidence:
         return []
     return [
         f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
@@ -128,7 +128,7 @@ def _origin(run: Run) -> list[str]:
 def _baselines(run: Run) -> list[str]:
     """What the baselines gave on the test split."""
     titles = {"scratch": "the same shape from random weights", "random": "as many channels at random"}
-    metric = run.recipe["metric"]
+    metric = run.config.task.metric
     baselines = (run.test() or {}).get("controls") or {}
     if not baselines:
         return []
@@ -141,8 +141,8 @@ def _lost_on_test_data(run: Run) -> list[str]:
     test = run.test()
     if not test:
         return []
-    metric = run.recipe["metric"]
-    allowed = run.recipe["max_drop"]
+    metric = run.config.task.metric
+    allowed = run.config.stop.max_drop
     lost = 100 * (test["baseline"][metric] - test["best"][metric])
     if lost <= allowed:
         return []

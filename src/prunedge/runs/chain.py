@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.graph.plan import Plan
 
 RECORD = "chain.json"

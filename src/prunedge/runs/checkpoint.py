@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from prunedge.utils.files import written
-from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
+from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.utils.distributed import by_first, from_first

@@ -18,9 +18,9 @@ from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.graph.plan import Plan
-from prunedge.config import PICTURE_KEYS
+from prunedge.config import IMAGE_KEYS
 from prunedge.runs.run import Run, writing
 from prunedge.train import measure
 
@@ -41,16 +41,16 @@ def write_bundle(
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
     """
     chosen = _first_of(run) if baseline else _step_of(run, step)
-    recipe = run.recipe
-    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
-    metrics = {"validation": {recipe["metric"]: chosen.step.metric_after}}
+    config = run.config
+    data = pictures.load(config.data.path, **config.image_settings())
+    metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
-    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": recipe["data_fingerprint"]}
+    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": config.data.fingerprint}
     return bundle_of(
-        chosen.network, data, out, model=recipe["model"], classes=recipe["classes"], metric=recipe["metric"], metrics=metrics,
+        chosen.network, data, out, model=config.model.name, classes=config.data.classes, metric=config.task.metric, metrics=metrics,
         macs=chosen.step.macs, params=chosen.step.params, formats=formats, max_int8_drop=max_int8_drop, plan=chosen.plan, about=about,
-        seed=recipe["seed"],
+        seed=config.data.seed,
     )  # fmt: skip
 
 
@@ -89,12 +89,12 @@ def _first_of(run: Run) -> _Chosen:
 def _step_of(run: Run, step: int | None) -> _Chosen:
     best = run.best().index
     wanted = best if step is None else step
-    checkpoint = run.checkpoint(wanted)
+    state = run.state(wanted)
     chosen = next(one for one in run.steps() if one.index == wanted)
     tested = {0: run.references()[-1].tested, best: "best"}.get(wanted)
     test = (run.test() or {}).get(tested) if tested else None
     name = run.references()[-1].name if wanted == 0 else f"step {wanted}"
-    return _Chosen(name, checkpoint.network, checkpoint.plan, chosen, wanted, test)
+    return _Chosen(name, state.model, state.plan, chosen, wanted, test)
 
 
 def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndarray]:

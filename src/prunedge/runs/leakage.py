@@ -12,14 +12,14 @@ from prunedge.utils.advice import option
 from prunedge.data import Dataset, Split
 from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
-from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.config import RunConfig
 from prunedge.runs.run import Run, open_run
 
 # What decides on which side a picture lies.
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
-def refuse_seen(recipe: Recipe, data: Dataset) -> list[str]:
+def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
     """PrunedgeError where test or validation pictures of this run taught the network that it starts from, by `start` or `weights`.
 
     A picture teaches as a training picture, and, to the test split, as a validation picture that chose the network. Pictures are
@@ -27,46 +27,46 @@ def refuse_seen(recipe: Recipe, data: Dataset) -> list[str]:
     Gives a line for each of which nobody can tell any more what it was taught with.
     """
     unknown = []
-    for run in _taught_by(recipe):
-        if run.recipe["data_fingerprint"] == data.fingerprint:
+    for run in _taught_by(config):
+        if run.config.data.fingerprint == data.fingerprint:
             continue  # the same pictures on the same sides
-        theirs, why = _data_of(run.recipe)
-        if theirs is None or theirs.fingerprint != run.recipe["data_fingerprint"]:
+        theirs, why = _data_of(run.config)
+        if theirs is None or theirs.fingerprint != run.config.data.fingerprint:
             why = why or "its pictures are no longer what they were"
             unknown.append(f"what {run.path} was taught with can't be told ({why}): test pictures may be among it")
             continue
-        _refuse_common(recipe, run, theirs, _alike(recipe, data, theirs))
+        _refuse_common(config, run, theirs, _alike(config, data, theirs))
     return unknown
 
 
-def _taught_by(recipe: Recipe) -> Iterator[Run]:
+def _taught_by(config: RunConfig) -> Iterator[Run]:
     """The runs whose training made the network that this one starts from, the last first, as far as they are there."""
-    before: Mapping[str, Any] = recipe.model_dump()
+    before = config
     passed: set[Path] = set()
     while True:
-        folder = Path(before["start"] or before["weights"])
-        if folder in passed or not (folder / "recipe.toml").is_file():
+        folder = Path(before.model.start or before.model.weights)
+        if folder in passed or not (folder / "config.toml").is_file():
             return
         passed.add(folder)
         run = open_run(folder)
         yield run
-        before = run.recipe
+        before = run.config
 
 
-def _data_of(recipe: Mapping[str, Any]) -> tuple[Dataset | None, str]:
+def _data_of(config: RunConfig) -> tuple[Dataset | None, str]:
     """The pictures of a run as they are now; or None, and why they can't be had."""
     try:
-        return pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS}), ""
+        return pictures.load(config.data.path, **config.image_settings()), ""
     except PrunedgeError as error:
         return None, error.what
 
 
-def _alike(recipe: Recipe, data: Dataset, theirs: Dataset) -> Dataset:
+def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
     """This run's pictures, on their own sides, in the size and range of another's: equal pictures have equal pixels then."""
     if data.size == theirs.size and data.greys == theirs.greys:
         return data
     span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
-    resized = pictures.load(recipe.data, **{**{key: getattr(recipe, key) for key in PICTURE_KEYS}, "size": theirs.size, "range": span})
+    resized = pictures.load(config.data.path, **{**config.image_settings(), "size": theirs.size, "range": span})
     where: dict[Path, tuple[Split, int]] = {}
     for split in resized.splits().values():
         where |= {sample.path: (split, place) for place, sample in enumerate(split.samples)}
@@ -78,7 +78,7 @@ def _alike(recipe: Recipe, data: Dataset, theirs: Dataset) -> Dataset:
     return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
 
 
-def _refuse_common(recipe: Recipe, run: Run, theirs: Dataset, ours: Dataset) -> None:
+def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) -> None:
     trained = set(digests_of(theirs.train))
     chosen = trained | set(digests_of(theirs.val))
     tested = sum(digest in chosen for digest in digests_of(ours.test))
@@ -89,7 +89,9 @@ def _refuse_common(recipe: Recipe, run: Run, theirs: Dataset, ours: Dataset) -> 
         f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation pictures taught the network that this "
         f"run starts from, so that its figures would be too good"
     )
-    others = ["DATA" if key == "data" else option(key) for key in SIDES if getattr(recipe, key) != run.recipe[key]]
+    mine = config.flat()
+    begun = run.config.flat()
+    others = ["DATA" if key == "data" else option(key) for key in SIDES if mine[key] != begun[key]]
     keep = f"keep the split of that run, without {', '.join(others)}; or" if others else "put its pictures back as they were; or"
-    taken = option("start" if recipe.start else "weights")
+    taken = option("start" if config.model.start else "weights")
     raise PrunedgeError(what, where=run.path, remedy=f"{keep} train anew on this split, without {taken}")

@@ -26,7 +26,7 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
     """
     trust.trust_everything(trust_code)
     folder = Path(path)
-    if (folder / "recipe.toml").is_file():
+    if (folder / "config.toml").is_file():
         return open_run(folder).load(device=device)
     bundle = open_bundle(folder)
     if not (bundle.path / WEIGHTS).exists():

@@ -16,8 +16,9 @@ from prunedge.runs.run import Run, open_run
 
 def open_start(run: Run) -> Run:
     """The run that this one goes on from; RunError when it is gone before this one has begun."""
-    start = Path(run.recipe["start"])
-    if not (start / "recipe.toml").is_file():
+    assert run.config.model.start is not None
+    start = Path(run.config.model.start)
+    if not (start / "config.toml").is_file():
         remedy = f"put it back, or begin anew from another run: {command('prune', '--from', 'RUN', '--out', f'{run.path}-again')}"
         raise RunError(f"the run that this one was to go on from is gone: {start}", where=run.path, remedy=remedy)
     return open_run(start)
@@ -27,10 +28,10 @@ def chain_to(source: Run, step: int) -> Chain:
     """The chain that ends with this step of `source`."""
     before = source.chain()
     if before is None:
-        before = Chain((Link(str(source.path.resolve()), 0),), source.recipe["train_epochs"])
+        before = Chain((Link(str(source.path.resolve()), 0),), source.config.train.epochs)
         if step == 0:
             return before
-    epochs = source.recipe["epochs"]
+    epochs = source.config.recover.epochs
     passed = [one for one in source.steps() if one.accepted and 0 < one.index <= step]
     cuts = tuple(Cut(source.plan(one.index), one.rounds * epochs) for one in passed)
     return before.then(Link(str(source.path.resolve()), step), cuts)

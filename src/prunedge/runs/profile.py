@@ -39,7 +39,7 @@ def profiled(run: Path | str) -> Iterator[Recorder]:
     finally:
         wall_ns = perf_counter_ns() - started
         # Not `by_first`: after an interruption the processes no longer wait for each other.
-        if recorder.spans and rank() == 0 and (folder / "recipe.toml").exists():
+        if recorder.spans and rank() == 0 and (folder / "config.toml").exists():
             _write(folder, recorder, started, wall_ns)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from prunedge import data as pictures
 from prunedge.utils.advice import command, option
 from prunedge.errors import RunError
-from prunedge.pruning.loop import NOTHING_LEFT, Go, Rule, decide
+from prunedge.pruning.loop import NOTHING_LEFT
+from prunedge.pruning.policy import Continue, Outcome, StopPolicy
 from prunedge.utils.distributed import by_first, from_first
-from prunedge.config import PICTURE_KEYS, Recipe
-from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_recipe
+from prunedge.config import RunConfig
+from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_config
 from prunedge.utils.systems import replace
 
 # What decides when a run ends, and where its pictures lie. Everything else has shaped its networks already.
@@ -24,24 +25,25 @@ RESULTS = ("test.json", "stop.json", "controls.json", "controls", "bench.json", 
 Told = Callable[[str], None]
 
 
-def rule_of(recipe: Recipe) -> Rule:
-    """The rule that a recipe asks for."""
-    return Rule(
-        max_drop=recipe.max_drop,
-        step=recipe.step,
-        metric=recipe.metric,
-        target_macs=recipe.target_macs,
-        target_params=recipe.target_params,
-        max_steps=recipe.max_steps,
-        confidence=recipe.confidence,
-        target_latency=recipe.target_latency,
-        judged_from=recipe.judged_from,
+def policy_of(config: RunConfig) -> StopPolicy:
+    """The rule that a config asks for."""
+    return StopPolicy(
+        max_drop=config.stop.max_drop,
+        step_ratio=config.prune.step_ratio,
+        metric=config.task.metric,
+        target_macs=config.stop.target_macs,
+        target_params=config.stop.target_params,
+        max_steps=config.stop.max_steps,
+        confidence=config.stop.confidence,
+        target_latency=config.stop.target_latency,
+        judged_from=config.stop.judged_from,
     )
 
 
 def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """Those of the `given` values of a recipe that differ from the run's; RunError that names all that can't change any more."""
-    different = {key: value for key, value in given.items() if value != run.recipe[key]}
+    """Those of the `given` values of a config that differ from the run's; RunError that names all that can't change any more."""
+    begun = run.config.flat()
+    different = {key: value for key, value in given.items() if value != begun[key]}
     fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
         remedy = f"start a new run with {command('prune', '--from', run.path)}" if verb == "prune" else "start a new run"
@@ -50,30 +52,31 @@ def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
 
 
 def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
-    """Give a run these other values of its recipe, and say so.
+    """Give a run these other values of its config, and say so.
 
     A run that has ended and that these let go on is made ready for it: what was measured of its result is put aside. RunError
     where other pictures lie in the new place, or where the changed rule speaks against what the run has done.
     """
-    recipe = Recipe.make(str(run.path), **{**run.recipe, **changes})
+    begun = run.config.flat()
+    config = RunConfig.make(str(run.path), **{**begun, **changes})
     steps = run.steps()
-    data = _loaded(run, recipe) if "data" in changes or recipe.confidence is not None else None
+    data = _loaded(run, config) if "data" in changes or config.stop.confidence is not None else None
     sources = [sample.source for sample in data.val.samples] if data is not None else []
     if steps:
-        _agrees(run, recipe, changes, sources)
-        if _is_looser(run.recipe, changes):
-            recipe = recipe.model_copy(update={"judged_from": len(steps)})
-    move = decide(steps, rule_of(recipe), run.first()) if steps else None
+        _agrees(run, config, changes, sources)
+        if _is_looser(begun, changes):
+            config = config.with_values(judged_from=len(steps))
+    move = policy_of(config).next_action(steps, run.first()) if steps else None
     has_ended = run.test() is not None
-    goes_on = isinstance(move, Go) and not _is_exhausted(run)
-    record = {key: [run.recipe[key], value] for key, value in changes.items()}
-    _apply(run, recipe, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
+    goes_on = isinstance(move, Continue) and not _is_exhausted(run)
+    record = {key: [begun[key], value] for key, value in changes.items()}
+    _apply(run, config, record, puts_aside=has_ended and goes_on, after=len(steps) - 1)
     for key, (old, new) in record.items():
         told(f"{key.replace('_', ' ')}: {_said(new)} instead of {_said(old)}")
     if has_ended and goes_on:
         told("the run goes on from its last good step; its test split has been looked at before, and the new result will say so")
     elif has_ended and set(changes) & set(RULE_KEYS):
-        why = (run.stopped() or "") if move is None or isinstance(move, Go) else move.reason
+        why = (run.stopped() or "") if move is None or isinstance(move, Continue) else move.reason
         told(f"there is nothing more to do: {why}")
     return open_run(run.path)
 
@@ -103,34 +106,34 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
     return said
 
 
-def _loaded(run: Run, recipe: Recipe) -> pictures.Dataset:
-    data = pictures.load(recipe.data, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+def _loaded(run: Run, config: RunConfig) -> pictures.Dataset:
+    data = pictures.load(config.data.path, **config.image_settings())
     began = run.engine()
     if began is not None and began["fingerprint"] != data.fingerprint:
-        what = f"the pictures in {recipe.data} are not those that this run began with"
+        what = f"the pictures in {config.data.path} are not those that this run began with"
         raise RunError(what, where=run.path, remedy="name the place where those lie now, or start a new run")
     return data
 
 
-def _agrees(run: Run, recipe: Recipe, changes: Mapping[str, Any], sources: Sequence[str | None]) -> None:
+def _agrees(run: Run, config: RunConfig, changes: Mapping[str, Any], sources: Sequence[str | None]) -> None:
     """RunError where the changed rule speaks against what the run has done."""
     remedy = f"start a new run with {command('prune', '--from', run.path)}, which may take back what this one has kept"
     done = len(run.steps()) - 1
-    if recipe.max_steps is not None and "max_steps" in changes and recipe.max_steps < done:
-        what = f"{option('max_steps', recipe.max_steps)}: {done} steps are done already"
+    if config.stop.max_steps is not None and "max_steps" in changes and config.stop.max_steps < done:
+        what = f"{option('max_steps', config.stop.max_steps)}: {done} steps are done already"
         raise RunError(what, where=run.path, remedy="give more, or none")
     if not {"max_drop", "confidence"} & set(changes):
         return
     for step in run.steps()[1:]:
-        keeps, said = rule_of(recipe).judged(run.first(), step, sources)
+        keeps, said = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
         if step.accepted and not keeps:
             raise RunError(f"step {step.index}, which this run has kept, breaks the changed rule ({said})", where=run.path, remedy=remedy)
 
 
-def _is_looser(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+def _is_looser(begun: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
     """Whether what was taken back may be allowed now: then the halvings that it led to count no more."""
-    more = [key for key in ("max_drop", "extra_rounds") if changes.get(key, recipe[key]) > recipe[key]]
-    before, now = recipe["confidence"], changes.get("confidence", recipe["confidence"])
+    more = [key for key in ("max_drop", "extra_rounds") if changes.get(key, begun[key]) > begun[key]]
+    before, now = begun["confidence"], changes.get("confidence", begun["confidence"])
     return bool(more) or (now is not None and (before is None or now > before))
 
 
@@ -140,8 +143,8 @@ def _is_exhausted(run: Run) -> bool:
 
 
 @by_first
-def _apply(run: Run, recipe: Recipe, record: Mapping[str, Any], *, puts_aside: bool, after: int) -> None:
-    # The recipe comes last: cut off before, the run is as it was, and is tested again as it was.
+def _apply(run: Run, config: RunConfig, record: Mapping[str, Any], *, puts_aside: bool, after: int) -> None:
+    # The config comes last: cut off before, the run is as it was, and is tested again as it was.
     if puts_aside:
         number = 1 + len(list((run.path / EARLIER).glob("*")))
         folder = run.path / EARLIER / str(number)
@@ -153,7 +156,7 @@ def _apply(run: Run, recipe: Recipe, record: Mapping[str, Any], *, puts_aside: b
         run.write("test.json", {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]})
     entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
     run.write(RESUMED, entries)
-    write_recipe(run, recipe)
+    write_config(run, config)
 
 
 @by_first

@@ -1,4 +1,4 @@
-"""The run folder: recipe, history, checkpoints and what was measured. Every write is atomic, nothing is pickled."""
+"""The run folder: config, history, checkpoints and what was measured. Every write is atomic, nothing is pickled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,16 +25,17 @@ from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
 from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
-from prunedge.formats import FORMAT, KEY, refuse_newer, refuse_other
+from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Provenance, Scores
 from prunedge.utils.filetypes import instead
-from prunedge.pruning.loop import Checkpoint, Step, Stop, Turn, last_good
+from prunedge.pruning.policy import Finished
+from prunedge.pruning.steps import State, Step, Iteration, last_good
 from prunedge.models import rebuild
 from prunedge.graph.plan import Plan
 from prunedge.runs.profile import profile_of
 from prunedge.utils.distributed import by_first
-from prunedge.config import Recipe
-from prunedge.signs import RECIPE, sign_of, signed
+from prunedge.config import RunConfig
+from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tracing import timed
 from prunedge.surgery.slicing import restore_network, save_network
 from prunedge.utils.tensor_files import save_tensors, texts_of
@@ -63,13 +64,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `recipe` is what it was asked to do, as a plain dict.
+    """A run folder. `config` is what it was asked to do.
 
     `sign` stands for this run in the checksums of its files, so that a file of another run is told from its own.
     """
 
     path: Path
-    recipe: dict[str, Any]
+    config: RunConfig
     sign: str
 
     def steps(self) -> list[Step]:
@@ -121,17 +122,26 @@ class Run:
         # Where it lies is not its own affair: a result that is put aside stays what it is.
         return f"{self.sign} {Path(name).name}"
 
+    def of_images(self, engine: Mapping[str, Any]) -> Run:
+        """The run with what only the images could tell: their classes and fingerprint, and the range of deep greys."""
+        config = self.config.with_values(
+            classes=engine["classes"],
+            data_fingerprint=engine["fingerprint"],
+            range=engine.get("range") or self.config.data.range,
+        )
+        return replace(self, config=config)
+
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
         """The network after a step (None: the best; 0: unpruned), in evaluation mode."""
-        return self.checkpoint(self.best().index if step is None else step).network.to(device).eval()
+        return self.state(self.best().index if step is None else step).model.to(device).eval()
 
     @timed("load network")
-    def checkpoint(self, step: int) -> Checkpoint:
+    def state(self, step: int) -> State:
         """Everything that was kept of an accepted step."""
         plan = self.plan(step)
         network = restore_network(self._untrained(), self.network_file(step))
         momentum = self._checked(step, "momentum.safetensors")
-        return Checkpoint(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
+        return State(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
 
     def plan(self, step: int) -> Plan:
         """What led from the first, unpruned network to that of an accepted step."""
@@ -152,7 +162,7 @@ class Run:
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
         found = self.read_as(RECORD, Chain.from_json)
-        if found is None and self.recipe["start"] and self.steps():
+        if found is None and self.config.model.start and self.steps():
             raise self._missing(RECORD)
         return found
 
@@ -176,7 +186,7 @@ class Run:
         return self.read(RESUMED) or []
 
     def computed_with(self) -> str:
-        """What the weights depend on beside the recipe, in a sentence; empty before the run has begun."""
+        """What the weights depend on beside the config, in a sentence; empty before the run has begun."""
         began = self.engine()
         if began is None:
             return ""
@@ -239,19 +249,19 @@ class Run:
         ]
 
     def _untrained(self) -> nn.Module:
-        trust.check(self.recipe["model"], self.path)
-        return rebuild(self.recipe["model"], self.recipe["classes"], seed=self.recipe["seed"])
+        trust.check(self.config.model.name, self.path)
+        return rebuild(self.config.model.name, self.config.data.classes, seed=self.config.data.seed)
 
     @timed("keep")
     @by_first
-    def commit(self, turn: Turn) -> None:
-        """Keep a turn: its checkpoint first (if the step was accepted), then its line in the history."""
+    def commit(self, iteration: Iteration) -> None:
+        """Keep an iteration: its state first (if the step was accepted), then its line in the history."""
         before = self._history()
-        files = self._keep(turn) if turn.step.accepted else {}
+        files = self._keep(iteration) if iteration.step.accepted else {}
         steps = [step for step, _ in before]
-        lines = [self._line(step, its) for step, its in (*before, (turn.step, files))]
+        lines = [self._line(step, its) for step, its in (*before, (iteration.step, files))]
         write_text(self.path / "history.jsonl", "\n".join(lines) + "\n")
-        if turn.step.accepted and turn.step.index:
+        if iteration.step.accepted and iteration.step.index:
             # Only the last good step is ever resumed from; the others keep their network alone.
             for name in ("momentum.safetensors", "scores.safetensors"):
                 (self._folder(last_good(steps).index) / name).unlink(missing_ok=True)
@@ -267,15 +277,15 @@ class Run:
         except OSError:
             return  # another disk, or one without links: it stays a copy
 
-    def finish(self, stop: Stop) -> None:
+    def finish(self, stop: Finished) -> None:
         """Note why the loop ended."""
         self.write("stop.json", {"reason": stop.reason, "keep": stop.keep})
 
     def summary(self) -> dict[str, Any]:
         """What `prunedge show --json` prints."""
-        steps, recipe, best = self.steps(), self.recipe, self.best()
+        steps, config, best = self.steps(), self.config.flat(), self.best()
         return {
-            **{key: recipe[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
+            **{key: config[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
             "baseline": _figures(self.first()),
             "references": [{"name": one.name, "step": one.step.to_json(), "tested_as": one.tested} for one in self.references()],
             "best": {**_figures(best), "step": best.index, "channels": best.channels},
@@ -306,12 +316,13 @@ class Run:
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:03d}"
 
-    def _keep(self, turn: Turn) -> dict[str, str]:
-        """Write the checkpoint of a turn; gives the SHA-256 of each file."""
-        final, kept = self._folder(turn.step.index), turn.checkpoint
+    def _keep(self, iteration: Iteration) -> dict[str, str]:
+        """Write the state after an iteration; gives the SHA-256 of each file."""
+        final = self._folder(iteration.step.index)
+        kept = iteration.state
         # A checkpoint that is there already was cut off before its line in the history: it was never used.
         with written_folder(final, "checkpoint") as folder:
-            save_network(kept.network, folder / "model.safetensors")
+            save_network(kept.model, folder / "model.safetensors")
             (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
             if kept.scores is not None and kept.scores.provenance is not None:
                 about = {
@@ -320,8 +331,8 @@ class Run:
                     "provenance": kept.scores.provenance.to_json(),
                 }
                 save_tensors({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
-            if kept.state:
-                save_tensors(flattened(kept.state), folder / "momentum.safetensors")
+            if kept.momentum:
+                save_tensors(flattened(kept.momentum), folder / "momentum.safetensors")
             for file in folder.iterdir():
                 file.chmod(0o644)
             folder.chmod(0o755)
@@ -428,53 +439,50 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @by_first
-def create(path: Path | str, recipe: Mapping[str, Any], verb: str = "prune") -> Run:
+def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
     _refuse_full(folder)
-    checked = Recipe.make("recipe", **recipe)
-    run = Run(folder, checked.model_dump(), secrets.token_hex(8))
+    run = Run(folder, config, secrets.token_hex(8))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder, "run"):
             _refuse_full(folder)  # another process may have been faster
-            # The recipe comes last: a folder without one is no run yet, and can be begun again.
+            # The config comes last: a folder without one is no run yet, and can be begun again.
             run.write("environment.json", {"verb": verb, **_environment()})
-            write_recipe(run, checked)
+            write_config(run, config)
     except OSError as error:
         raise unwritable(error, folder) from None
     return run
 
 
-def write_recipe(run: Run, recipe: Recipe) -> None:
+def write_config(run: Run, config: RunConfig) -> None:
     """Write what a run is asked to do, with the run's sign and a checksum in the last line."""
-    write_text(run.path / RECIPE, signed(recipe.to_toml(), run.sign))
+    write_text(run.path / CONFIG, signed(config.to_toml(), run.sign))
 
 
 def open_run(path: Path | str) -> Run:
     """The run in a folder; RunError when there is none, or one of another format."""
     folder = Path(path)
-    if not (folder / RECIPE).is_file():
-        why, remedy = instead(folder, RECIPE, "name the folder that --out made")
+    if not (folder / CONFIG).is_file():
+        why, remedy = instead(folder, CONFIG, "name the folder that --out made")
         raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
     sign = sign_of(folder)
-    run = Run(folder, Recipe.from_toml(folder / RECIPE).model_dump(), sign)
+    run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
-    engine = run.engine() or {"classes": run.recipe["classes"], "fingerprint": run.recipe["data_fingerprint"]}
-    span = engine.get("range") or run.recipe["range"]
-    run.recipe.update(classes=engine["classes"], data_fingerprint=engine["fingerprint"], range=span)
-    return run
+    engine = run.engine()
+    return run if engine is None else run.of_images(engine)
 
 
 def _refuse_full(folder: Path) -> None:
     """RunError where a folder holds something, but for what a killed process that began a run there has left."""
     if not folder.exists():
         return
-    begun = {"environment.json"} if not (folder / RECIPE).exists() else set()
+    begun = {"environment.json"} if not (folder / CONFIG).exists() else set()
     if folder.is_dir() and all(is_ours(one.name) or one.name in begun for one in folder.iterdir()):
         return
     remedy = "choose another --out"
-    if (folder / RECIPE).exists():
+    if (folder / CONFIG).exists():
         remedy = f"go on with {open_run(folder).how_to_go_on()}, or {remedy}"
     raise RunError("the folder is not empty", where=folder, remedy=remedy)
 

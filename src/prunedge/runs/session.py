@@ -27,14 +27,18 @@ from prunedge.runs.checkpoint import RunKeeper
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
 from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
-from prunedge.pruning.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
+from prunedge.pruning.context import RecoveryConfig, PruneContext
+from prunedge.pruning.gathered import gathered, gathering
+from prunedge.pruning.loop import baseline, iterate
+from prunedge.pruning.policy import Outcome, StopPolicy
+from prunedge.pruning.steps import Step, Iteration
 from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.final_activation import refuse_probabilities
-from prunedge.pruning.select import Limits, Ranking
+from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.runs.training import NAME as RATE
 from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
-from prunedge.config import PICTURE_KEYS, Recipe
-from prunedge.runs.resumption import change, note_computing, rule_of
+from prunedge.config import RunConfig
+from prunedge.runs.resumption import change, note_computing, policy_of
 from prunedge.runs.run import SEEN, Run, create, open_run, writing
 from prunedge.utils.checksums import Broken, check, file_digest
 from prunedge.runs.leakage import refuse_seen
@@ -60,35 +64,35 @@ class Watch:
             self.told(line)
 
 
-def train(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
+def train(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
     """Transfer learning alone: a run whose history is the unpruned network."""
     watch = watch or Watch()
-    return resume_training(_start(recipe, out, watch, "train").path, watch)
+    return resume_training(_start(config, out, watch, "train").path, watch)
 
 
 def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
     """Go on with a training from its last kept epoch, to the same result as if it had never been cut off.
 
-    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `train`.
+    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `train`.
     """
     watch = watch or Watch()
     with _writing(path):
         run = _opened(path, changes, watch)
         if not run.steps():
-            _begin(run, *_setting(run, watch), watch)
+            _begin(*_setting(run, watch), watch)
         return run
 
 
-def prune(recipe: Recipe, out: Path, watch: Watch | None = None) -> Run:
-    """The whole job in a new run folder: train (or take over `recipe.start`), prune until the rule speaks, test once."""
-    _start(recipe, out, watch or Watch(), "prune")
+def prune(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
+    """The whole job in a new run folder: train (or take over `config.model.start`), prune until the rule speaks, test once."""
+    _start(config, out, watch or Watch(), "prune")
     return resume(out, watch)
 
 
 def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
     """Go on with a run from its last kept step, to the same result as if it had never been cut off.
 
-    `changes` are other values of the recipe's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
+    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
     let it.
     """
     watch = watch or Watch()
@@ -100,21 +104,21 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
     run = _opened(path, changes, watch)
     if run.test() is not None:
         return run
-    data, engine = _setting(run, watch)
+    run, data, engine = _setting(run, watch)
     if not run.steps():
         _begin(run, data, engine, watch)
-    recipe = Recipe(**run.recipe)
+    config = run.config
     steps = run.steps()
     refuse_one_class(steps[0], data.classes, taught(run))
-    rule = rule_of(recipe)
-    shop = replace(
-        _workshop(with_rate(recipe, run), data, engine, watch, teacher=run.load_first() if recipe.distill else None),
+    policy = policy_of(config)
+    context = replace(
+        _context(with_rate(config, run), data, engine, watch, teacher=run.load_first() if config.recover.distill else None),
         device=_device(run, data, watch), first=_first(run),
     )  # fmt: skip
-    for turn in turns(shop, rule, steps, run.checkpoint(run.best().index), stopped=run.finish):
-        with chapter(f"step {turn.step.index}"):
-            _keep(run, turn, watch)
-    controls = _controls(run, data, engine, shop, watch) if recipe.control else {}
+    for iteration in iterate(context, policy, steps, run.state(run.best().index), finished=run.finish):
+        with chapter(f"step {iteration.step.index}"):
+            _keep(run, iteration, watch)
+    controls = _controls(run, data, engine, context, watch) if config.prune.baseline else {}
     run.write("test.json", _test(run, data, engine, controls))
     return run
 
@@ -130,7 +134,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
     run = open_run(path)
-    for name in (run.recipe["model"], run.recipe["criterion"]):
+    for name in (run.config.model.name, run.config.prune.criterion):
         trust.check(name, path)
     # As the first process finds them: it may have made them before another looks.
     changes = distributed.from_first(changes)
@@ -138,28 +142,28 @@ def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
 
 
 @timed("start", chapter)
-def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
+def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
-    trust.give(recipe.criterion)
-    if not recipe.start:
-        trust.give(recipe.model)
-    find(recipe.criterion)
-    if recipe.device is not None:
-        _timer(recipe)
-    data = _pictures(recipe, watch)
-    _every_class(recipe, data)
-    unknown = refuse_seen(recipe, data)
-    start = recipe.start
+    trust.give(config.prune.criterion)
+    if not config.model.start:
+        trust.give(config.model.name)
+    find(config.prune.criterion)
+    if config.device.address is not None:
+        _timer(config)
+    data = _pictures(config, watch)
+    _every_class(config, data)
+    unknown = refuse_seen(config, data)
+    start = config.model.start
     loaded: Loaded | None = None
     if start:
         source = open_run(start)
         refuse_one_class(source.best(), data.classes, taught(source, start))
         network = source.load()
     else:
-        network, loaded = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)
-    refuse_probabilities(network, data.example(4), recipe.model)
-    _suited(recipe, network, data)
-    run = create(out, recipe.model_dump(), verb)
+        network, loaded = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)
+    refuse_probabilities(network, data.example(4), config.model.name)
+    _suited(config, network, data)
+    run = create(out, config, verb)
     if unknown:
         run.write(SEEN, unknown)
         for line in unknown:
@@ -170,52 +174,52 @@ def _start(recipe: Recipe, out: Path, watch: Watch, verb: str) -> Run:
     return run
 
 
-def _every_class(recipe: Recipe, data: Dataset) -> None:
+def _every_class(config: RunConfig, data: Dataset) -> None:
     """AUROC is not defined where a class has no picture: better said before hours of training than after."""
     for name, split in (("validation", data.val), ("test", data.test)):
         absent = [label for place, label in enumerate(data.classes) if all(sample.label != place for sample in split.samples)]
-        if recipe.metric == "auroc" and absent:
+        if config.task.metric == "auroc" and absent:
             remedy = f"use {option('metric', 'accuracy')}, or give it pictures of that class"
             raise PrunedgeError(
-                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=recipe.data, remedy=remedy
+                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=config.data.path, remedy=remedy
             )
 
 
-def _suited(recipe: Recipe, network: nn.Module, data: Dataset) -> None:
-    """What the recipe asks of the network's channels is there."""
-    reads_norms = recipe.criterion in OF_NORMS or recipe.regularise == "bn-l1"
-    if not recipe.keep_out and not reads_norms:
+def _suited(config: RunConfig, network: nn.Module, data: Dataset) -> None:
+    """What the config asks of the network's channels is there."""
+    reads_norms = config.prune.criterion in OF_NORMS or config.train.sparsity == "bn-l1"
+    if not config.prune.ignore and not reads_norms:
         return
     graph = trace(network, data.example())
-    if recipe.keep_out:
-        _matching(recipe, graph)
-    refuse_unjudged(network, graph, recipe.criterion)
-    if recipe.regularise == "bn-l1":
-        refuse_without_norms(network, graph, option("regularise", "bn-l1"), remedy="use another, such as group-lasso")
+    if config.prune.ignore:
+        _matching(config, graph)
+    refuse_unjudged(network, graph, config.prune.criterion)
+    if config.train.sparsity == "bn-l1":
+        refuse_without_norms(network, graph, option("sparsity", "bn-l1"), remedy="use another, such as group-lasso")
 
 
-def _matching(recipe: Recipe, graph: ChannelGraph) -> None:
+def _matching(config: RunConfig, graph: ChannelGraph) -> None:
     """A pattern that matches nothing is a typing error: what was to be kept out would be pruned."""
-    for pattern in recipe.keep_out:
-        if not any(Limits((pattern,)).excludes(group) for group in graph.groups):
-            remedy = f"`{command('groups', '--model', recipe.model)}` lists them"
-            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where=option("keep_out"), remedy=remedy)
+    for pattern in config.prune.ignore:
+        if not any(PlanConstraints((pattern,)).excludes(group) for group in graph.groups):
+            remedy = f"`{command('groups', '--model', config.model.name)}` lists them"
+            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where=option("ignore"), remedy=remedy)
 
 
 @timed("load")
-def _pictures(recipe: Recipe, watch: Watch) -> Dataset:
-    return pictures.load(recipe.data, progress=watch.progress, **{key: getattr(recipe, key) for key in PICTURE_KEYS})
+def _pictures(config: RunConfig, watch: Watch) -> Dataset:
+    return pictures.load(config.data.path, progress=watch.progress, **config.image_settings())
 
 
 @timed("start", chapter)
-def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
+def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
     """The pictures and the engine of a run: the same on every resumption."""
-    recipe = Recipe(**run.recipe)
-    data = _pictures(recipe, watch)
+    config = run.config
+    data = _pictures(config, watch)
     kept = run.engine()
     if kept is None:
-        network = rebuild(recipe.model, data.classes, seed=recipe.seed)
-        engine = measure_engine(network, data.example(8), precision=recipe.precision)
+        network = rebuild(config.model.name, data.classes, seed=config.data.seed)
+        engine = measure_engine(network, data.example(8), precision=config.train.precision)
         kept = {
             "precision": engine.name,
             "threads": torch.get_num_threads(),
@@ -231,38 +235,37 @@ def _setting(run: Run, watch: Watch) -> tuple[Dataset, Engine]:
         engine = make_engine(kept["precision"])
     if kept["fingerprint"] != data.fingerprint:
         remedy = "put the pictures back as they were, or start a new run"
-        raise RunError(f"the pictures in {recipe.data} have changed since this run began", where=run.path, remedy=remedy)
+        raise RunError(f"the pictures in {config.data.path} have changed since this run began", where=run.path, remedy=remedy)
     for line in note_computing(run, torch.get_num_threads(), distributed.size(), engine.accelerator):
         log.warning("%s", line)
-    run.recipe.update(classes=kept["classes"], data_fingerprint=kept["fingerprint"], range=kept.get("range"))
-    return data, engine
+    return run.of_images(kept), data, engine
 
 
 @timed("train", chapter)
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
-    recipe = Recipe(**run.recipe)
-    shop, rule = replace(_workshop(recipe, data, engine, watch), device=_device(run, data, watch)), Rule(metric=recipe.metric)
-    keeper = RunKeeper(run.path, str(gathering(shop)), run.sign)
-    if recipe.start is not None:
-        turn = _from_start(run, shop, Rule(recipe.max_drop, metric=recipe.metric, confidence=recipe.confidence))
+    config = run.config
+    context, policy = replace(_context(config, data, engine, watch), device=_device(run, data, watch)), StopPolicy(metric=config.task.metric)
+    keeper = RunKeeper(run.path, str(gathering(context)), run.sign)
+    if config.model.start is not None:
+        iteration = _from_start(run, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence))
     else:
-        network = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)[0]
+        network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
         graph = trace(network, data.example())
-        collector = gathered_while_training(recipe.criterion, graph)
+        collector = gathered_while_training(config.prune.criterion, graph)
         how = transfer_recipe(
-            network, pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment
+            network, pretrained=config.model.weights != "none", batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment
         )
         rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, rate=rate, engine=engine, seed=recipe.seed, progress=watch.progress,
-            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
-            collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            network, data, epochs=config.train.epochs, rate=rate, engine=engine, seed=config.data.seed, progress=watch.progress,
+            pretrained=config.model.weights != "none", batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment,
+            collector=collector, penalty=penalty(config.train.sparsity, graph, config.train.sparsity_strength), keeper=keeper,
             lowered=lambda lower: _lowered(run, lower, keeper, watch),
         )  # fmt: skip
-        turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
-    _keep(run, turn, watch)
+        iteration = baseline(context, fitted.net, policy, gathered(context, fitted.net, fitted.collected), fitted.state)
+    _keep(run, iteration, watch)
     keeper.forget()
-    if recipe.start is not None:
+    if config.model.start is not None:
         source = origin.open_start(run)
         inherit_rate(run, source)
         run.share_network(source)
@@ -275,32 +278,33 @@ def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
     watch.tell(rate.sentence())
 
 
-def _from_start(run: Run, shop: Workshop, rule: Rule) -> Turn:
+def _from_start(run: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
     """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
     source = origin.open_start(run)
     best = source.best().index
-    chain, checkpoint = origin.chain_to(source, best), source.checkpoint(best)
-    if checkpoint.plan.keep:
+    chain = origin.chain_to(source, best)
+    state = source.state(best)
+    if state.plan.keep:
         origin.keep_first(run, source)
-        first = _measured_first(run, replace(shop, first=None), rule)
+        first = _measured_first(run, replace(context, first=None), policy)
         chain = replace(chain, first=first, weights=distributed.by_first(file_digest)(run.first_file()))
     run.write("chain.json", chain.to_json())
-    turn = baseline(replace(shop, first=chain.first), checkpoint.network, rule, checkpoint.scores, plan=checkpoint.plan)
+    iteration = baseline(replace(context, first=chain.first), state.model, policy, state.scores, plan=state.plan)
     if chain.first is not None:
-        sources = [sample.source for sample in shop.data.val.samples]
-        keeps, said = rule.judged(chain.first, turn.step, sources)
-        if not keeps:
-            log.warning("the start breaks the rule already: %s", said)
-    return turn
+        outcome = Outcome.of_step(iteration.step)
+        accepted, reason = policy.accepts(chain.first, outcome, context.sources())
+        if not accepted:
+            log.warning("the start breaks the rule already: %s", reason)
+    return iteration
 
 
-def _measured_first(run: Run, shop: Workshop, rule: Rule) -> Step:
+def _measured_first(run: Run, context: PruneContext, policy: StopPolicy) -> Step:
     """The first network of the chain on this run's validation pictures (and on the device that steers)."""
     network = run.load_first()
-    step = baseline(replace(shop, device=None), network, rule).step
-    if shop.device is None:
+    step = baseline(replace(context, device=None), network, policy).step
+    if context.device is None:
         return step
-    return replace(step, latency_ms=distributed.from_first(shop.device.measure(network, shop.data.example())))
+    return replace(step, latency_ms=distributed.from_first(context.device.measure(network, context.data.example())))
 
 
 def _first(run: Run) -> Step | None:
@@ -309,70 +313,70 @@ def _first(run: Run) -> Step | None:
     return None if chain is None else chain.first
 
 
-def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
+def _context(config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> PruneContext:
     finetune = transfer_recipe(
-        rebuild(recipe.model, data.classes), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
-        batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
+        rebuild(config.model.name, data.classes), pretrained=config.model.weights != "none", lr=config.recover.lr,
+        batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment,
     )  # fmt: skip
-    finetune = replace(finetune, called="finetune_lr", distill=recipe.distill if teacher is not None else 0.0)
-    schedule = recipe.schedule_epochs or recipe.train_epochs
-    if recipe.rewind and schedule > recipe.epochs:
-        finetune = replace(finetune, start=1 - recipe.epochs / schedule)
-    return Workshop(
-        data, engine, finetune, recipe.criterion, recipe.epochs, recipe.seed, watch.progress,
-        limits=Limits(tuple(recipe.keep_out), recipe.least, recipe.multiple, recipe.cap), extra_rounds=recipe.extra_rounds,
-        ranking=Ranking(recipe.normalise, recipe.per_layer, recipe.macs_penalty, recipe.per_mac),
-        aids=Aids(recipe.compensate, regularise=recipe.regularise, strength=recipe.strength, teacher=teacher),
+    finetune = replace(finetune, called="finetune_lr", distill=config.recover.distill if teacher is not None else 0.0)
+    schedule = config.train.schedule_epochs or config.train.epochs
+    if config.recover.rewind and schedule > config.recover.epochs:
+        finetune = replace(finetune, start=1 - config.recover.epochs / schedule)
+    return PruneContext(
+        data, engine, finetune, config.prune.criterion, config.recover.epochs, config.data.seed, watch.progress,
+        constraints=PlanConstraints(tuple(config.prune.ignore), config.prune.min_channels, config.prune.round_to, config.prune.max_ratio), extra_rounds=config.recover.extra_rounds,
+        scaling=ScoreScaling(config.prune.normalise, config.prune.per_layer, config.prune.macs_penalty, config.prune.per_mac),
+        recovery=RecoveryConfig(config.recover.compensate, sparsity=config.train.sparsity, sparsity_strength=config.train.sparsity_strength, teacher=teacher),
     )  # fmt: skip
 
 
 def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     """The device that steers, if one does: what was measured of it when the run began is kept in the run."""
-    recipe = Recipe(**run.recipe)
-    if recipe.device is None:
+    config = run.config
+    if config.device.address is None:
         return None
     steering = run.read_as("latency.json", Steering.from_json)
     if steering is None:
         if watch.progress is not None:
-            watch.progress(0, 1, f"timing layers on {recipe.device}")
-        network = origin.open_start(run).load() if recipe.start else rebuild(recipe.model, data.classes, seed=recipe.seed)
+            watch.progress(0, 1, f"timing layers on {config.device.address}")
+        network = origin.open_start(run).load() if config.model.start else rebuild(config.model.name, data.classes, seed=config.data.seed)
         with span("device"):
-            found = steer(network.eval(), data.example(), _timer(recipe)).to_json()
+            found = steer(network.eval(), data.example(), _timer(config)).to_json()
         run.write("latency.json", found := distributed.from_first(found))
         steering = Steering.from_json(found)
     return steering
 
 
-def _timer(recipe: Recipe) -> Timer:
-    assert recipe.device is not None
-    return Timer(recipe.device, recipe.runtime, recipe.device_threads)
+def _timer(config: RunConfig) -> Timer:
+    assert config.device.address is not None
+    return Timer(config.device.address, config.device.runtime, config.device.threads)
 
 
 @timed("controls", chapter)
-def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Watch) -> dict[str, nn.Module]:
-    """The networks of the controls that the recipe asks for: trained, or as they were kept when the run was cut off."""
-    recipe, best, chain = Recipe(**run.recipe), run.best().index, run.chain()
+def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, watch: Watch) -> dict[str, nn.Module]:
+    """The networks of the controls that the config asks for: trained, or as they were kept when the run was cut off."""
+    config, best, chain = run.config, run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
-    for name in recipe.control:
-        network = rebuild(recipe.model, data.classes, seed=recipe.seed + 1)
+    for name in config.prune.baseline:
+        network = rebuild(config.model.name, data.classes, seed=config.data.seed + 1)
         file, records = _control_file(run, name), run.read("controls.json") or {}
         if name in records:
             found[name] = restore_network(network, control_file(run, name))
             continue
         steps = [step for step in run.steps()[: best + 1] if step.accepted and step.index]
-        seed = 20_000 * (recipe.seed + 1) + len(found)
+        seed = 20_000 * (config.data.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
-            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
+            bold = transfer_recipe(network, pretrained=False, batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment)
             plan = run.plan(best)
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:
             # From the first network on, over the removals of the runs before this one as well.
             plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
-            plans += [(run.plan(step.index), step.rounds * recipe.epochs) for step in steps]
+            plans += [(run.plan(step.index), step.rounds * config.recover.epochs) for step in steps]
             epochs = sum(count for _, count in plans)
             fitted = random(
-                run.load_first(), plans, data, recipe=replace(shop.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+                run.load_first(), plans, data, recipe=replace(context.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
             )
         else:
             continue  # nothing was pruned
@@ -411,15 +415,15 @@ def _control_file(run: Run, name: str) -> Path:
 
 def _epochs(run: Run) -> int:
     """How many epochs the best network of a run has seen, in the runs that it began from as well."""
-    recipe, chain = Recipe(**run.recipe), run.chain()
-    before = recipe.train_epochs if chain is None else chain.epochs
-    return epochs_of(run.steps(), run.best().index, before, recipe.epochs)
+    config, chain = run.config, run.chain()
+    before = config.train.epochs if chain is None else chain.epochs
+    return epochs_of(run.steps(), run.best().index, before, config.recover.epochs)
 
 
-def _keep(run: Run, turn: Turn, watch: Watch) -> None:
-    run.commit(turn)
+def _keep(run: Run, iteration: Iteration, watch: Watch) -> None:
+    run.commit(iteration)
     if watch.on_step is not None:
-        watch.on_step(turn.step)
+        watch.on_step(iteration.step)
 
 
 def _referred(run: Run, reference: Reference) -> nn.Module:

@@ -10,8 +10,8 @@ from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.data import Dataset
 from prunedge.errors import TrainError
-from prunedge.pruning.loop import Step
-from prunedge.config import Recipe
+from prunedge.pruning.steps import Step
+from prunedge.config import RunConfig
 from prunedge.runs.run import Run
 from prunedge.train import Engine, FitRecipe, Rate, transfer_rate
 from prunedge.train.fit import Progress
@@ -31,14 +31,14 @@ def rate_of(
     """The rate for training `network`: the user's, the one that was found before the run was cut off, or one that is found now."""
     if (kept := kept_rate(run)) is not None:
         return kept
-    recipe = Recipe(**run.recipe)
-    if recipe.lr is not None:
-        rate = Rate(recipe.lr, "as it was asked for")
-    elif not recipe.train_epochs:
+    config = run.config
+    if config.train.lr is not None:
+        rate = Rate(config.train.lr, "as it was asked for")
+    elif not config.train.epochs:
         rate = Rate(how.lr, "the usual one, since nothing was trained")
     else:
-        pretrained = recipe.weights != "none"
-        found = transfer_rate(network, data, how, pretrained=pretrained, engine=engine, seed=recipe.seed, progress=progress)
+        pretrained = config.model.weights != "none"
+        found = transfer_rate(network, data, how, pretrained=pretrained, engine=engine, seed=config.data.seed, progress=progress)
         rate = distributed.from_first(found)
     run.write(NAME, rate.to_json())
     tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
@@ -51,24 +51,24 @@ def inherit_rate(run: Run, source: Run) -> None:
         run.write(NAME, rate.to_json())
 
 
-def with_rate(recipe: Recipe, run: Run) -> Recipe:
-    """The recipe whose fine-tuning goes by the rate that the network was trained with, unless it names one itself.
+def with_rate(config: RunConfig, run: Run) -> RunConfig:
+    """The config whose fine-tuning goes by the rate that the network was trained with, unless it names one itself.
 
     What a pretrained network bears in the first training it bears afterwards; a network that learned from these pictures alone has no older
     knowledge that bold steps could spoil.
     """
     rate = kept_rate(run)
-    if recipe.finetune_lr is not None or rate is None:
-        return recipe
-    return recipe.model_copy(update={"finetune_lr": rate.lr})
+    if config.recover.lr is not None or rate is None:
+        return config
+    return config.with_values(finetune_lr=rate.lr)
 
 
 def taught(run: Run, elsewhere: str | None = None) -> Taught:
     """How a run's network was taught; `elsewhere` names the run where it is another that goes on from it."""
-    rate, recipe = kept_rate(run), run.recipe
-    epochs = recipe["schedule_epochs"] if recipe["start"] else recipe["train_epochs"]
+    rate, config = kept_rate(run), run.config
+    epochs = config.train.schedule_epochs if config.model.start else config.train.epochs
     fell = bool(rate and rate.silenced)
-    return Taught(epochs, recipe["weights"] != "none", rate.lr if rate else None, elsewhere or recipe["start"], fell)
+    return Taught(epochs, config.model.weights != "none", rate.lr if rate else None, elsewhere or config.model.start, fell)
 
 
 def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:

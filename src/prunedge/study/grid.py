@@ -11,45 +11,43 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
 
-from prunedge.config import TRAINING_KEYS, Recipe, read_toml, toml_text
+from prunedge.config import START_KEYS, RunConfig, flattened, read_toml, settings, toml_text
 from prunedge.data.paths import absolute, has_braces
 from prunedge.errors import PrunedgeError
-from prunedge.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.advice import speaking
+from prunedge.utils.formats import FORMAT, KEY, refuse_other
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 
-# What decides the transfer-learned network that trials share.
-START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "regularise", "strength")
 # What a run finds out or is given by what starts it: no study asks for it.
 OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "judged_from")
 
 
 @dataclass(frozen=True)
 class Start:
-    """A starting network: the run folder's name, and the recipe that trains it."""
+    """A starting network: the run folder's name, and the config that trains it."""
 
     name: str
-    recipe: Recipe
+    config: RunConfig
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a study: the run folder's name, the recipe (`start` is filled in where it runs), and the network that it starts from."""
+    """One run of a study: the run folder's name, the config (`start` is filled in where it runs), and the network that it starts from."""
 
     name: str
-    recipe: Recipe
+    config: RunConfig
     start: Start
 
     @property
     def values(self) -> dict[str, Any]:
-        """The recipe as a plain dict."""
-        return self.recipe.model_dump()
+        """The config as a plain dict."""
+        return self.config.flat()
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a study's file says: keys of a recipe, each with a value or a list of values.
+    """What a study's file says: keys of a config, each with a value or a list of values.
 
     `kind` says which question leads the report. With `bench`, the unpruned and the pruned network of one trial of each combination (the
     first fold and seed) are timed on so many patches.
@@ -70,7 +68,7 @@ class Grid:
 
         A file that somebody wrote may name no format; one that names another is refused.
         """
-        values = read_toml(file, "study")
+        values = flattened(read_toml(file, "study"))
         refuse_other(values.pop(KEY, FORMAT), "study", file)
         kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
         if kind not in KINDS:
@@ -88,7 +86,7 @@ class Grid:
     def is_timed(self, trial: Trial) -> bool:
         """Whether a trial is one whose networks are timed."""
         first = _listed(self.values).get("seed", [0])[0]
-        return self.bench > 0 and trial.recipe.fold == 0 and trial.recipe.seed == first
+        return self.bench > 0 and trial.config.data.fold == 0 and trial.config.data.seed == first
 
     def to_toml(self) -> str:
         """The text of such a file."""
@@ -98,15 +96,15 @@ class Grid:
 def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
     """Every combination, in the order of the file's keys (the last one varies fastest).
 
-    PrunedgeError that lists every mistake at once: keys that no recipe has, values out of range.
+    PrunedgeError that lists every mistake at once: keys that no config has, values out of range.
     """
     _check_keys(grid.values, where)
     listed = _listed(grid.values)
     found: dict[str, Trial] = {}
     for combination in itertools.product(*listed.values()):
         values = dict(zip(listed, combination, strict=True))
-        recipe = Recipe.make(where, **values)
-        found.setdefault((trial := _trial(recipe)).name, trial)
+        config = RunConfig.make(where, **values)
+        found.setdefault((trial := _trial(config)).name, trial)
     return tuple(found.values())
 
 
@@ -116,22 +114,22 @@ def data_name(path: str) -> str:
     return file.parent.name if file.name == "manifest.csv" or has_braces(path) else file.stem
 
 
-def _trial(recipe: Recipe) -> Trial:
-    asked = recipe.model_dump(exclude_defaults=True)
+def _trial(config: RunConfig) -> Trial:
+    asked = config.flat(only_asked=True)
     training = {key: value for key, value in asked.items() if key in START_KEYS}
-    said = [data_name(recipe.data) or "data", recipe.model.replace("/", "_").replace(":", ".")]
-    said += [f"f{recipe.fold}of{recipe.folds}"] if recipe.folds else []
-    said += [f"seed{recipe.seed}"]
-    start = Start("-".join([*said, _digest(training)]), Recipe.make("study", **training))
-    later = [recipe.criterion.replace(":", "."), f"e{recipe.epochs}", f"s{recipe.step:g}"]
-    return Trial("-".join([*said, *later, _digest(asked)]), recipe, start)
+    said = [data_name(config.data.path) or "data", config.model.name.replace("/", "_").replace(":", ".")]
+    said += [f"f{config.data.fold}of{config.data.folds}"] if config.data.folds else []
+    said += [f"seed{config.data.seed}"]
+    start = Start("-".join([*said, _digest(training)]), RunConfig.make("study", **training))
+    later = [config.prune.criterion.replace(":", "."), f"e{config.recover.epochs}", f"s{config.prune.step_ratio:g}"]
+    return Trial("-".join([*said, *later, _digest(asked)]), config, start)
 
 
 def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Each key with all its values."""
     listed = {}
     for key, value in values.items():
-        own_list = get_origin(Recipe.model_fields[key].annotation) is list
+        own_list = get_origin(settings()[key].kind) is list
         is_axis = isinstance(value, list) and (not own_list or any(isinstance(one, list) for one in value))
         listed[key] = list(value) if is_axis else [value]
         if key == "folds" and isinstance(value, int) and "fold" not in values:
@@ -142,8 +140,8 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_keys(values: Mapping[str, Any], where: str) -> None:
     problems = []
     for key, value in values.items():
-        if key not in Recipe.model_fields or key in OURS:
-            near = get_close_matches(key, set(Recipe.model_fields) - set(OURS), n=1)
+        if key not in settings() or key in OURS:
+            near = get_close_matches(key, set(settings()) - set(OURS), n=1)
             problems.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
         elif value == []:
             problems.append(f"{key}: an empty list leaves nothing to run")
@@ -151,7 +149,7 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
             problems.append("folds: give one number; every fold is run, or those of `fold`")
     problems += [f"{key} is missing" for key in ("data", "model") if key not in values]
     if problems:
-        raise PrunedgeError("; ".join(problems), where=where, remedy="mend these keys: a study has those of a recipe, with lists")
+        raise PrunedgeError("; ".join(problems), where=where, remedy="mend these keys: a study has those of a config, with lists")
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from prunedge.data.paths import cache_folder
 from prunedge.errors import ExtraMissing, RunError
-from prunedge.signs import sign_in
 from prunedge.utils.files import is_ours, written
+from prunedge.utils.signs import sign_in
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = (
-    "recipe.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json", "lr.json",
+    "config.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json", "lr.json",
     "weights.json",
 )  # fmt: skip
 # In the order in which a reader may rely on them: a history never names a checkpoint that is not there yet.
@@ -84,8 +84,8 @@ class Remote:
                 ) from None
 
     def _is_same_run(self, system: Any, root: str, part: str) -> bool:
-        """Whether the run there is that of the mirror: sizes don't tell two runs of one recipe apart, whose files are not each other's."""
-        mine, theirs = self.mirror / part / "recipe.toml", f"{root}/{part}/recipe.toml"
+        """Whether the run there is that of the mirror: sizes don't tell two runs of one config apart, whose files are not each other's."""
+        mine, theirs = self.mirror / part / "config.toml", f"{root}/{part}/config.toml"
         if not mine.exists() or not system.exists(theirs):
             return True
         return sign_in(mine.read_text(encoding="utf-8")) == sign_in(system.cat_file(theirs).decode(errors="replace"))

@@ -27,7 +27,7 @@ def epochs(data: Sequence[str], models: Sequence[str], counts: Sequence[int], va
 def criteria(data: Sequence[str], models: Sequence[str], names: Sequence[str], values: Mapping[str, Any]) -> Grid:
     """Which criterion? All from the same starting network; `random` is always among them, and the shape from random weights beside them."""
     chosen = list(dict.fromkeys([*(names or sorted(CRITERIA)), "random"]))
-    return Grid({"control": ["scratch"], **values, "data": list(data), "model": list(models), "criterion": chosen}, "criteria")
+    return Grid({"baseline": ["scratch"], **values, "data": list(data), "model": list(models), "criterion": chosen}, "criteria")
 
 
 def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 def collect(book: Book) -> list[Row]:
     """One row for each step of each trial that has any, in the grid's order; trials that are not done have `is_done` false.
 
-    Each row has the trial's recipe, the step's figures (as in the run's history), and those of the trial's end: the step that was
+    Each row has the trial's config, the step's figures (as in the run's history), and those of the trial's end: the step that was
     handed over (`best`), why it stopped, the test split's metrics of the unpruned and the best network and of the controls (None before
     the end), and of a bench if there was one.
     """
@@ -65,14 +65,14 @@ def _rows(book: Book, trial: Trial) -> list[Row]:
         return []
     run = open_run(folder)
     end = _end(run)
-    recipe = {key: value for key, value in trial.values.items() if key not in OURS}
-    about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(recipe["data"]), **recipe}
-    # The recipe's step is a share, the history's are numbered by `index`.
+    settings = {key: value for key, value in trial.values.items() if key not in OURS}
+    about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(trial.config.data.path), **settings}
+    # The config's step is a share, the history's are numbered by `index`.
     return [{**about, **step.to_json(), **end, "is_best": step.index == end["best"]} for step in run.steps()]
 
 
 def _end(run: Run) -> Row:
-    test, stop, bench, metric = run.test() or {}, run.stopped(), run.read("bench.json") or {}, run.recipe["metric"]
+    test, stop, bench, metric = run.test() or {}, run.stopped(), run.read("bench.json") or {}, run.config.task.metric
     controls = test.get("controls") or {}
     found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
     for name in ("baseline", "best"):

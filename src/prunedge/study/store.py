@@ -13,20 +13,20 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunedge.config import Recipe, read_toml
+from prunedge.config import RunConfig, read_toml
 from prunedge.data.paths import is_url
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.formats import FORMAT, KEY, refuse_other
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.runs import session
 from prunedge.runs.export import time_bundles
-from prunedge.runs.run import open_run, write_recipe
+from prunedge.runs.run import open_run, write_config
 from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.mirror import Remote
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command, speaking
 from prunedge.utils.files import InUse, held, is_ours, write_text
 from prunedge.utils.filetypes import instead
+from prunedge.utils.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.machine import machine_error, unwritable
 
 
@@ -122,8 +122,8 @@ class Book:
         another process has it. What PrunedgeError says is noted as its failure, and raised.
         """
         # The grid names them, which the user gave; on another machine that isn't remembered.
-        trust.give(one.recipe.model)
-        trust.give(one.recipe.criterion)
+        trust.give(one.config.model.name)
+        trust.give(one.config.prune.criterion)
         self._lock(one).parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._lock(one), timeout=0):
@@ -199,23 +199,23 @@ class Book:
 
     def _start(self, start: Start, watch: session.Watch | None) -> None:
         folder = self.folder(start)
-        if (folder / "recipe.toml").exists():
+        if (folder / "config.toml").exists():
             session.resume_training(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            session.train(start.recipe, folder, watch)
+            session.train(start.config, folder, watch)
 
     def _trial(self, trial: Trial, watch: session.Watch | None) -> None:
         folder, source = self.folder(trial), self.folder(trial.start)
-        if (folder / "recipe.toml").exists():
-            begun = Recipe.from_toml(folder / "recipe.toml")
-            if begun.start != str(source.resolve()):  # the study was moved, or began on another machine
-                write_recipe(open_run(folder), begun.model_copy(update={"start": str(source.resolve())}))
+        if (folder / "config.toml").exists():
+            begun = RunConfig.from_toml(folder / "config.toml")
+            if begun.model.start != str(source.resolve()):  # the study was moved, or began on another machine
+                write_config(open_run(folder), begun.with_values(start=str(source.resolve())))
             run = session.resume(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            ours = {"start": str(source.resolve()), "train_epochs": 0, "schedule_epochs": trial.recipe.train_epochs}
-            run = session.prune(Recipe.make(trial.name, **{**trial.values, **ours}), folder, watch)
+            ours = {"start": str(source.resolve()), "train_epochs": 0, "schedule_epochs": trial.config.train.epochs}
+            run = session.prune(RunConfig.make(trial.name, **{**trial.values, **ours}), folder, watch)
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
 

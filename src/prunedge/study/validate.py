@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.data.listing import list_data
 from prunedge.data.paths import is_url
 from prunedge.errors import MachineError, PrunedgeError
@@ -23,14 +23,14 @@ def check(grid: Grid, *, here: bool = True) -> None:
     Pictures that can't be listed, networks, weights and criteria that nobody knows, precisions and devices. Where trials run on other
     machines (`here` is false), files and the user's own modules are theirs to find.
     """
-    recipes = [trial.recipe for trial in trials(grid)]
+    configs = [trial.config for trial in trials(grid)]
     faults = [
-        *_of("data", {one.data for one in recipes if here and not is_url(one.data)}, list_data),
-        *_of("model", {one.model for one in recipes if here or ":" not in one.model}, _network),
-        *_weights(recipes, here),
-        *_of("criterion", {one.criterion for one in recipes if here or ":" not in one.criterion}, _criterion),
-        *_of("precision", {one.precision for one in recipes}, _precision),
-        *_of("device", {one.device for one in recipes if one.device is not None}, Timer),
+        *_of("data", {config.data.path for config in configs if here and not is_url(config.data.path)}, list_data),
+        *_of("model", {config.model.name for config in configs if here or ":" not in config.model.name}, _network),
+        *_weights(configs, here),
+        *_of("criterion", {config.prune.criterion for config in configs if here or ":" not in config.prune.criterion}, _criterion),
+        *_of("precision", {config.train.precision for config in configs}, _precision),
+        *_of("device", {config.device.address for config in configs if config.device.address is not None}, Timer),
     ]
     if len(faults) == 1:
         raise faults[0]
@@ -52,10 +52,10 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
     return faults
 
 
-def _weights(recipes: Iterable[Recipe], here: bool) -> list[PrunedgeError]:
+def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
     """Weights are those of a network; what is wrong with a file is said once for all networks."""
     found: dict[str, PrunedgeError] = {}
-    for model, weights in sorted({(one.model, one.weights) for one in recipes}):
+    for model, weights in sorted({(config.model.name, config.model.weights) for config in configs}):
         if not here and weights != "imagenet":
             continue
         try:

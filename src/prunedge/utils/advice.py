@@ -14,11 +14,15 @@ Place = Literal["python", "command", "study"]
 
 _place: Place = "python"
 _verb: str | None = None
-# Where an option of the command is not called as the recipe calls it: `train` has no other epochs.
+# Where an option of the command is not called as the config calls it: `train` has no other epochs.
 _OF_THE_COMMAND = {"start": "from"}
 _OF_TRAIN = {"train_epochs": "epochs"}
 # What a call in Python has no argument of that name for.
-_IN_PYTHON = {"finetune_lr": "finetune=FitRecipe(lr={})", "step": "step={}", "cap": "limits=Limits(cap={})"}
+_IN_PYTHON = {
+    "finetune_lr": "finetune=FitRecipe(lr={})",
+    "step_ratio": "step_ratio={}",
+    "max_ratio": "constraints=PlanConstraints(max_ratio={})",
+}
 
 
 def speak(place: Place, verb: str | None = None) -> None:
@@ -46,7 +50,7 @@ def place() -> Place:
 def option(key: str, value: Any = None) -> str:
     """How a setting is called where the user is: `--lr 0.002`, `lr = 0.002` in a study's file, `lr=0.002` in Python.
 
-    `key` is its name in a recipe (`finetune_lr`). Without a `value` it is the name alone: `--lr`, `` `lr` ``, `lr=`.
+    `key` is its key in a config (`finetune_lr`). Without a `value` it is the name alone: `--lr`, `` `lr` ``, `lr=`.
     """
     if _place == "command":
         key = {**_OF_THE_COMMAND, **(_OF_TRAIN if _verb == "train" else {})}.get(key, key)

@@ -63,7 +63,7 @@ def kind_of_folder(folder: Path) -> tuple[str, str] | None:
     """What prunedge made a folder as (`a run`), and the command that it is for; None where it made none of it."""
     if (folder / "study.toml").is_file():
         return "a study", command("study", "status", folder)
-    if (folder / "recipe.toml").is_file():
+    if (folder / "config.toml").is_file():
         return "a run", command("show", folder)
     if (folder / "inspection.json").is_file():
         return "an inspection", f"open {folder / 'inspection.html'}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 
 INK, MUTED, BEFORE, AFTER, BAD, GRID = "#1d2733", "#6b7785", "#c9822b", "#0b6e99", "#b3261e", "#e6eaee"
 PARTS = (AFTER, BEFORE, "#7fb2c8", "#8c6bb1", "#5b8c5a", "#c76b8f", "#b9a44c", "#4f6d8f")

@@ -11,13 +11,14 @@ from typing import Any
 
 from PIL import Image
 
+from prunedge.config import RunConfig
 from prunedge.data.decode import source_of
 from prunedge.edge.bench.ratios import speed_of
 from prunedge.edge.image.read import Greys, parse_range, read_picture
 from prunedge.errors import DataError
 from prunedge.importance.audit import kept_audit
 from prunedge.models import Loaded
-from prunedge.pruning.loop import Step
+from prunedge.pruning.steps import Step
 from prunedge.report.html import drawn, render, save
 from prunedge.report.run import figures
 from prunedge.runs.chain import Reference
@@ -44,37 +45,37 @@ def write_report(run: Run) -> Path:
     first, start = references[0].step, references[-1].step
     # The first network of the chain leads the steps of a run that started from a pruned one.
     told = [first, *steps] if first is not start else steps
-    recipe, test, bench = run.recipe, run.test(), run.read("bench.json")
+    config, test, bench = run.config, run.test(), run.read("bench.json")
     page = render(
-        "page.html.j2", run=run, recipe=recipe, first=first, best=best, steps=steps, test=test, references=references,
-        against=against(references, best, recipe["metric"], test),
+        "page.html.j2", run=run, config=config, first=first, best=best, steps=steps, test=test, references=references,
+        against=against(references, best, config.task.metric, test),
         named=_named(run), computed=run.computed_with(),
         resumptions=run.resumptions(), looks_before=run.looks_before(), trained_only=run.verb() == "train",
-        bench=bench, metric=recipe["metric"],
+        bench=bench, metric=config.task.metric,
         stop=run.stopped(),
-        cards=cards_of_training(first, recipe["metric"]) if run.verb() == "train" else cards(first, best, recipe["metric"], test, bench),
-        figures=_figures(told, best, recipe, kept_audit(run.path / "audit"), run.read("latency.json")),
+        cards=cards_of_training(first, config.task.metric) if run.verb() == "train" else cards(first, best, config.task.metric, test, bench),
+        figures=_figures(told, best, config, kept_audit(run.path / "audit"), run.read("latency.json")),
         time=_time(run, steps), layers=_layers(run), taken_back=taken_back(steps), left_whole=left_whole(steps),
-        mistakes=thumbnails((test or {}).get("mistakes", []), recipe["range"]), controls=_controls(run, test),
+        mistakes=thumbnails((test or {}).get("mistakes", []), config.data.range), controls=_controls(run, test),
         begun=_begun(run, steps[0], best),
-        command=command(recipe, run.path, run.verb()), facts=_facts(recipe), machine=run.environment(),
+        command=command(config, run.path, run.verb()), facts=_facts(config), machine=run.environment(),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, run.path / "report.html")
 
 
-def write_loop_report(out: Path, steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], test: Mapping[str, Any] | None) -> Path:
-    """The same page of a loop that left no run folder: `recipe` has its model, classes, metric, max_drop and size."""
-    first, metric = steps[0], recipe["metric"]
+def write_loop_report(out: Path, steps: Sequence[Step], best: Step, config: RunConfig, test: Mapping[str, Any] | None) -> Path:
+    """The same page of a loop that left no run folder: `config` says its model, classes, metric, max_drop and size."""
+    first, metric = steps[0], config.task.metric
     time: dict[str, Any] = {"profile": None, "rows": [], "figure": drawn(figures.seconds(steps), "time") if len(steps) > 1 else None}
     page = render(
-        "page.html.j2", run=None, recipe=recipe, first=first, best=best, steps=steps, test=test, references=[], against=[],
+        "page.html.j2", run=None, config=config, first=first, best=best, steps=steps, test=test, references=[], against=[],
         named=[("unpruned", first), *((str(step.index), step) for step in steps[1:])], computed="", resumptions=[], looks_before=0,
         trained_only=False, bench=None, metric=metric, stop=None, cards=cards(first, best, metric, test, None),
-        figures=_figures(steps, best, recipe, None, None), time=time, layers=[], taken_back=taken_back(steps), left_whole=left_whole(steps),
+        figures=_figures(steps, best, config, None, None), time=time, layers=[], taken_back=taken_back(steps), left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", [])),
         controls=[], begun={"weights": None, "rate": None, "majority": None, "one_class": []},
-        command="", facts=_facts(recipe), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        command="", facts=_facts(config), machine={}, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )  # fmt: skip
     return save(page, out)
 
@@ -185,9 +186,9 @@ def card(name: str, before: str, after: str, change: str, note: str) -> dict[str
 
 
 def _figures(
-    steps: Sequence[Step], best: Step, recipe: Mapping[str, Any], audit: Mapping[str, Any] | None, latency: Mapping[str, Any] | None
+    steps: Sequence[Step], best: Step, config: RunConfig, audit: Mapping[str, Any] | None, latency: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    metric, drop = recipe["metric"], recipe["max_drop"]
+    metric, drop = config.task.metric, config.stop.max_drop
     made = [
         (
             "Where the channels went",
@@ -268,7 +269,7 @@ def _layers(run: Run) -> list[dict[str, Any]]:
 
 def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The controls beside the result: what it is, epochs, and the metric on validation and test data."""
-    metric, records = run.recipe["metric"], run.read("controls.json") or {}
+    metric, records = run.config.task.metric, run.read("controls.json") or {}
     said = {"scratch": "the same shape, trained from random weights", "random": "as many channels of each group, drawn at random"}
     return [
         {
@@ -281,7 +282,7 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
     """What the network started from and how it was taught, and what to mind of its answers."""
-    classes, weights, rate = run.recipe["classes"], run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)
+    classes, weights, rate = run.config.data.classes, run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)
     only = first.only if best.only is None else best.only
     return {
         "weights": weights.sentence() if weights else None,
@@ -313,21 +314,21 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
 
 OF_TRAIN = (
     "size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range", "metric", "precision", "batch_size", "augment", "train_epochs",
-    "lr", "regularise", "strength",
+    "lr", "sparsity", "sparsity_strength",
 )  # fmt: skip
 
 
-def command(recipe: Mapping[str, Any], path: Path, verb: str | None = "prune") -> str:
+def command(config: RunConfig, path: Path, verb: str | None = "prune") -> str:
     """The command that repeats the run, which `train` or `prune` (`verb`) made."""
     is_training = verb == "train"
     words = [
         "train" if is_training else "prune",
-        recipe["data"],
-        *(["--from", recipe["start"]] if recipe["start"] else ["--model", recipe["model"], "--weights", recipe["weights"]]),
+        config.data.path,
+        *(["--from", config.model.start] if config.model.start else ["--model", config.model.name, "--weights", config.model.weights]),
     ]
     skipped = {"data", "model", "weights", "start", "classes", "data_fingerprint", "schedule_epochs", "judged_from"}
-    for key, value in recipe.items():
-        elsewhere = (recipe["start"] and key in ("train_epochs", "lr")) or (is_training and key not in OF_TRAIN)
+    for key, value in config.flat().items():
+        elsewhere = (config.model.start and key in ("train_epochs", "lr")) or (is_training and key not in OF_TRAIN)
         if key in skipped or elsewhere or value is None or value is False:
             continue
         flag = "--epochs" if is_training and key == "train_epochs" else f"--{key.replace('_', '-')}"
@@ -337,9 +338,9 @@ def command(recipe: Mapping[str, Any], path: Path, verb: str | None = "prune") -
     return advice.command(*words, "--out", f"{path.name}-again")
 
 
-def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(config: RunConfig) -> list[tuple[str, str]]:
     return [
         (key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
-        for key, value in recipe.items()
+        for key, value in config.flat().items()
         if value is not None
     ]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.errors import RunError
-from prunedge.formats import KEY, refuse_newer, refuse_other
 from prunedge.utils import checksums
+from prunedge.utils.formats import KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading
 
-RECIPE = "recipe.toml"
+CONFIG = "config.toml"
 _SEAL = re.compile(r"# run ([0-9a-f]{16}) sha256 ([0-9a-f]{64})\n\Z")
 
 
@@ -38,7 +38,7 @@ def sign_of(run: Path) -> str:
     RunError where another version of prunedge wrote the recipe, or where it is not what was written. MachineError where it can't be
     read now.
     """
-    file = run / RECIPE
+    file = run / CONFIG
     try:
         # Not read_text: it would take other ends of lines for those that were written.
         text = file.read_bytes().decode()
@@ -65,4 +65,4 @@ def _is_unsealed(values: Mapping[str, Any], text: str) -> bool:
 
 
 def _digest(text: str, sign: str) -> str:
-    return checksums.digest(text, f"{sign} {RECIPE}")
+    return checksums.digest(text, f"{sign} {CONFIG}")

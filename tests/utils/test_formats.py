@@ -12,12 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from prunedge import formats
-from prunedge.config import Recipe
+from prunedge.config import RunConfig
 from prunedge.data import load
 from prunedge.edge import open_bundle
 from prunedge.edge.update.fetch import _manifest
 from prunedge.errors import AgentError, BundleError, PrunedgeError, RunError
-from prunedge.formats import FORMAT
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.runs import checkpoint, session
@@ -26,6 +25,7 @@ from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from prunedge.study import Grid, collect, create, open_book
 from prunedge.utils import checksums
+from prunedge.utils.formats import FORMAT
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from tests.commands import prunedge
 from tests.small_runs import small_recipe
@@ -65,7 +65,7 @@ def refused(read: Callable[[], object], words: str, kind: type[PrunedgeError] = 
 
 
 def test_a_run_names_its_format_first(run: Path) -> None:
-    assert (run / "recipe.toml").read_text(encoding="utf-8").startswith(f"format = {FORMAT}\n")
+    assert (run / "config.toml").read_text(encoding="utf-8").startswith(f"format = {FORMAT}\n")
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["format"] for line in lines] == [FORMAT] * len(lines) and len(lines) == 2
     assert json.loads((run / "audit" / "audit.json").read_text(encoding="utf-8"))["format"] == FORMAT
@@ -74,7 +74,7 @@ def test_a_run_names_its_format_first(run: Path) -> None:
 
 
 def test_the_format_is_no_setting(pictures: Path, run: Path) -> None:
-    assert "format" not in Recipe.model_fields and "format" not in open_run(run).recipe
+    assert "format" not in RunConfig.model_fields and "format" not in open_run(run).config
     with pytest.raises(PrunedgeError, match="unknown key 'format'"):
         create(run / "study", Grid({"data": str(pictures), "model": "resnet18", "format": [1, 2]}))
 
@@ -91,7 +91,7 @@ def test_a_newer_run_is_refused_whatever_its_checksums(run: Path, is_sealed: boo
     in_format(run, 7, is_sealed=is_sealed)
     assert str(run) in refused(lambda: open_run(run), NEWER)
     # Sections, and another kind of seal.
-    (run / "recipe.toml").write_text('format = 7\n[data]\npath = "x"\n# run 1 blake3 2\n', encoding="utf-8")
+    (run / "config.toml").write_text('format = 7\n[data]\npath = "x"\n# run 1 blake3 2\n', encoding="utf-8")
     refused(lambda: open_run(run), NEWER)
 
 
@@ -109,13 +109,13 @@ def test_a_newer_run_is_refused_whatever_its_checksums(run: Path, is_sealed: boo
     ],
 )
 def test_what_is_no_recipe_of_any_version_is_damaged(run: Path, text: str, words: str) -> None:
-    (run / "recipe.toml").write_text(text, encoding="utf-8")
+    (run / "config.toml").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=words):
         open_run(run)
 
 
 def test_a_damaged_format_is_damage(run: Path) -> None:
-    flip(run / "recipe.toml", 0, 0x01)  # gormat = 1
+    flip(run / "config.toml", 0, 0x01)  # gormat = 1
     with pytest.raises(RunError, match="the recipe is damaged"):
         open_run(run)
 

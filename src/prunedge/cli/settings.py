@@ -1,0 +1,107 @@
+"""The settings of a run as options of a verb, made from `config`: each is typed there, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from inspect import Parameter as Argument
+from inspect import signature
+from typing import Annotated, Any, TypeVar, get_origin
+
+from cyclopts import Group, Parameter
+
+from prunedge.cli.console import split
+from prunedge.config import Setting, settings
+from prunedge.errors import PrunedgeError
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+BASIC = Group("Basic", sort_key=1)
+
+
+def with_settings(
+    keys: Collection[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    several: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> Callable[[Verb], Verb]:
+    """Give a verb an option for each of these settings, in groups by stage, with the help and the default of each.
+
+    The verb takes them as `**values`, which hold only what the command line names. `names` are other names of options
+    (`{"train_epochs": "--epochs"}`), `several` the settings that take several values with commas between them, and
+    `defaults` those that this verb shows instead of the config's.
+    """
+    chosen = [setting for key, setting in settings().items() if key in keys]
+    chosen.sort(key=lambda setting: not setting.notes.is_basic)
+
+    def decorate(verb: Verb) -> Verb:
+        own = signature(verb)
+        arguments = [argument for argument in own.parameters.values() if argument.kind is not Argument.VAR_KEYWORD]
+        for setting in chosen:
+            name = (names or {}).get(setting.key, f"--{setting.key.replace('_', '-')}")
+            default = (defaults or {}).get(setting.key, setting.default)
+            arguments.append(_argument(setting, name, default, takes_several=setting.key in several))
+
+        @wraps(verb)
+        def verb_with_settings(*args: Any, **kwargs: Any) -> None:
+            verb(*args, **kwargs)
+
+        verb_with_settings.__signature__ = own.replace(parameters=arguments)  # type: ignore[attr-defined]
+        return verb_with_settings  # type: ignore[return-value]
+
+    return decorate
+
+
+def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool) -> Argument:
+    """A setting as a keyword argument that cyclopts makes an option of."""
+    kind = setting.kind
+    converter: Callable[..., Any] | None = None
+    if setting.key == "target_latency":
+        kind = str
+    if takes_several:
+        kind = list.__class_getitem__(kind)
+        converter = split
+        default = [default]
+
+    is_list = get_origin(kind) is list
+    # An empty list, and what has no default, are told apart from what was given by None.
+    has_default = not setting.is_required and default not in (None, [])
+    option = Parameter(
+        name=name,
+        help=setting.help,
+        group=BASIC if setting.notes.is_basic else _group(setting.title),
+        converter=converter,
+        negative="" if is_list else None,
+        show_default=has_default and default is not False,
+    )
+    return Argument(
+        setting.key,
+        Argument.KEYWORD_ONLY,
+        default=default if has_default else None,
+        annotation=Annotated[kind if has_default else kind | None, option],
+    )
+
+
+def _group(title: str) -> Group:
+    """The options of one stage, in the order of the stages."""
+    titles = list(dict.fromkeys(setting.title for setting in settings().values()))
+    return Group(title, sort_key=2 + titles.index(title))
+
+
+def milliseconds(text: str) -> float:
+    """`5ms`, `0.2s` or a number of milliseconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip())
+    value = float(match[1]) if match else 0.0
+    if match is None or not value:
+        raise PrunedgeError(f"not a time: {text}", where="--target-latency", remedy="write it as 5ms")
+    return value * (1000 if match[2] == "s" else 1)
+
+
+def steered(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with a latency in milliseconds, which without a device is that of this machine."""
+    target = values.get("target_latency")
+    if target is None:
+        return values
+    return {"device": "local", **values, "target_latency": milliseconds(target)}

@@ -1,0 +1,85 @@
+"""What every step of the loop works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from prunedge.data import Dataset
+from prunedge.graph import ChannelGraph
+from prunedge.graph.channels import Keeps
+from prunedge.pruning.select import PlanConstraints, ScoreScaling
+from prunedge.pruning.steps import Step
+from prunedge.surgery.compensate import How
+from prunedge.train import Engine, FitRecipe
+from prunedge.train.sparsity import Kind
+
+
+@dataclass(frozen=True)
+class RecoveryConfig:
+    """What helps a model over a removal, beside fine-tuning.
+
+    `compensate` (with `calibration` training images) hands what the removed channels gave to their consumers.
+    `sparsity` draws channels to zero while training, with `sparsity_strength`; `growing` spends `epochs` before each
+    removal on the channels that are about to leave. `teacher` is the model that distillation asks.
+    """
+
+    compensate: How = "none"
+    calibration: int = 256
+    sparsity: Kind = "none"
+    sparsity_strength: float | None = None
+    teacher: nn.Module | None = None
+
+
+class Device(Protocol):
+    """A device that steers the pruning (`prunedge.latency`): milliseconds of one image on it."""
+
+    @property
+    def multiple(self) -> int:
+        """The numbers of channels that it likes are multiples of this."""
+
+    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+        """What one channel of each group costs."""
+
+    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+        """What the model would take after the plan."""
+
+    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+        """What the model takes."""
+
+
+@dataclass(frozen=True)
+class PruneContext:
+    """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan may do.
+
+    A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller model
+    trains faster than the one that a step back would return to. `device` is the one whose time is what channels cost.
+    `first` is the first, unpruned model as it does on the same validation images, where pruning starts from one that
+    was pruned before: the rule, the targets and every share refer to it.
+    """
+
+    data: Dataset
+    engine: Engine
+    finetune: FitRecipe
+    criterion: str = "taylor"
+    epochs: int = 1
+    seed: int = 0
+    progress: Callable[..., Any] | None = None
+    constraints: PlanConstraints = field(default_factory=PlanConstraints)
+    extra_rounds: int = 1
+    scaling: ScoreScaling = field(default_factory=ScoreScaling)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    device: Device | None = None
+    first: Step | None = None
+
+    def reference(self, history: Sequence[Step]) -> Step:
+        """The first, unpruned model: that of step 0 unless pruning starts from one that was pruned before."""
+        return self.first or history[0]
+
+    def sources(self) -> list[str | None]:
+        """Where each validation image comes from, as far as that is known."""
+        return [sample.source for sample in self.data.val.samples]

@@ -1,0 +1,122 @@
+"""Which channels go in one step: the scores, within what the constraints, the targets and the device allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import lcm
+
+from torch import nn
+
+from prunedge.graph import ChannelGraph
+from prunedge.graph.plan import Plan
+from prunedge.importance import Scores
+from prunedge.pruning.context import PruneContext
+from prunedge.pruning.policy import StopPolicy
+from prunedge.pruning.select import PlanConstraints, at_limit, choose
+from prunedge.pruning.steps import Step, last_good
+from prunedge.surgery.slicing import Surgery, operate
+from prunedge.utils import distributed
+from prunedge.utils.advice import option
+
+GROWTH = 1.5  # of the share that a step removes, where a device is no faster for it
+
+
+@dataclass(frozen=True)
+class StepPlanner:
+    """What one step knows when it chooses. `refused` maps groups that stay whole to the reason."""
+
+    context: PruneContext
+    policy: StopPolicy
+    history: Sequence[Step]
+    model: nn.Module
+    graph: ChannelGraph
+    scores: Scores
+    refused: Mapping[str, str]
+
+    def plan(self, ratio: float) -> Plan:
+        """The channels that matter least, this share of all; fewer where that reaches a target."""
+        device = self.context.device
+        costs = None
+        if device is not None:
+            costs = distributed.from_first(device.costs(self.model, self.graph))
+        return choose(
+            self.graph,
+            self.scores,
+            ratio,
+            constraints=self.constraints(),
+            exclude=self.refused,
+            scaling=self.context.scaling,
+            enough=self._is_enough(),
+            costs=costs,
+        )
+
+    def constraints(self) -> PlanConstraints:
+        """What a plan may do to a group; a device likes multiples of its own."""
+        constraints = self.context.constraints
+        device = self.context.device
+        if device is None:
+            return constraints
+        return replace(constraints, round_to=lcm(constraints.round_to, device.multiple))
+
+    def faster(self, model: nn.Module, surgery: Surgery, ratio: float) -> tuple[Surgery, float | None, float]:
+        """The removal, its milliseconds on the device, and its share.
+
+        A larger removal where that was no faster than the last good model; one that removes nothing where none is.
+        """
+        device = self.context.device
+        assert device is not None
+        accepted = [step for step in self.history if step.accepted]
+        limit = min(step.latency_ms for step in accepted if step.latency_ms is not None)
+        # More than a group may lose in a step of the share that was asked for is another step altogether.
+        most = self.context.constraints.most(ratio)
+
+        while surgery.plan.keep:
+            latency = device.measure(surgery.network, self.context.data.example())
+            latency = distributed.from_first(latency)
+            if latency < limit:
+                return surgery, latency, ratio
+            ratio *= GROWTH
+            if ratio >= most:
+                break
+            surgery = operate(model, self.graph, self.plan(ratio))
+        return replace(surgery, plan=Plan({})), None, ratio
+
+    def limited(self, plan: Plan, ratio: float) -> str:
+        """What is to be said of a plan in which the largest share decides in most groups; empty where it doesn't."""
+        constraints = self.constraints()
+        bound = at_limit(self.graph, plan, constraints, ratio)
+        free = [group for group in self.graph.groups if group.name not in self.refused and not constraints.excludes(group)]
+        if 2 * len(bound) <= len(free):
+            return ""
+
+        most = constraints.most(ratio)
+        named = option("max_ratio", float(f"{most:g}"))
+        limit = f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        if most <= ratio:
+            return (
+                f"{limit}, and no step of {ratio:g} can compare them; leave {option('max_ratio')} out, "
+                f"or set it well above {option('step_ratio')}"
+            )
+        return f"{limit}; a larger {option('max_ratio')} lets the scores decide, a smaller {option('step_ratio')} asks for less at once"
+
+    def _is_enough(self) -> Callable[[Plan], bool] | None:
+        """Whether a plan reaches any of the targets; None where there are none."""
+        first = self.context.reference(self.history)
+        reaches_target = self.policy.reaches_target(first, self.graph)
+        device = self.context.device
+        limit = self.policy.target_latency
+        if device is None or limit is None:
+            return reaches_target
+
+        # What it says of this model and what was measured differ by a factor; the plan's will differ by much the same.
+        measured = last_good(self.history).latency_ms
+        assert measured is not None
+        scale = measured / device.predict(self.model, self.graph)
+
+        def is_enough(plan: Plan) -> bool:
+            if reaches_target is not None and reaches_target(plan):
+                return True
+            return scale * device.predict(self.model, self.graph, plan) <= limit
+
+        return is_enough

@@ -1,0 +1,164 @@
+"""How far the pruning goes: which step is kept, and what to do next. Pure: the same history gives the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from prunedge.graph import ChannelGraph
+from prunedge.graph.plan import Plan
+from prunedge.pruning.steps import Step, last_good
+from prunedge.train import Metrics
+from prunedge.train.bootstrap import drop_bounds
+from prunedge.train.collapse import only_answer
+from prunedge.utils.advice import option
+
+HALVINGS = 3
+COLLAPSED = "every validation picture gets the same answer"
+
+
+@dataclass(frozen=True)
+class Continue:
+    """Remove this share of the channels, starting from the last good model."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The loop ends, and hands over the step `keep`."""
+
+    reason: str
+    keep: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model does on the validation split, as far as the rule asks.
+
+    `value` is the metric (0 to 1). `only` is the class that every image gets, None where answers differ. `correct` says
+    which images were answered right (`bootstrap.packed`).
+    """
+
+    value: float
+    only: int | None
+    correct: str
+
+    @classmethod
+    def of_step(cls, step: Step) -> Outcome:
+        """That of a step in the history."""
+        return cls(step.metric_after, step.only, step.correct)
+
+    @classmethod
+    def of_metrics(cls, metrics: Metrics, metric: str) -> Outcome:
+        """That of a model which was just measured."""
+        return cls(metrics.value(metric), only_answer(metrics), metrics.correct)
+
+
+@dataclass(frozen=True)
+class StopPolicy:
+    """How far to go: every step stays within `max_drop` points of the first, unpruned model, on validation data.
+
+    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence
+    (`drop_bounds`): a few images by chance don't end the search.
+
+    `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule,
+    at most `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned model's), `target_latency`
+    (milliseconds on the device) and `max_steps` end the loop earlier; the step that reaches a target removes no more
+    than it must. Steps before `judged_from` were judged by a stricter rule: that they were taken back halves nothing.
+    """
+
+    max_drop: float = 3.0
+    step_ratio: float = 0.1
+    metric: str = "accuracy"
+    target_macs: float | None = None
+    target_params: float | None = None
+    max_steps: int | None = None
+    confidence: float | None = None
+    target_latency: float | None = None
+    judged_from: int = 0
+
+    def accepts(
+        self,
+        first: Step,
+        outcome: Outcome,
+        sources: Sequence[str | None],
+        start: Step | None = None,
+    ) -> tuple[bool, str]:
+        """Whether a model keeps the rule, and what is to be said about it.
+
+        `first` is the unpruned model, `start` the one that the run began with where that is another; `sources` are
+        those of the validation images. A model that answers one class whatever it sees breaks every rule, unless one of
+        these did so already: nothing is left in it that could be pruned.
+        """
+        drop = 100 * (first.metric_after - outcome.value)
+        # 0.0 - drop: nobody wants to read -0.00
+        reason = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
+        if start is not None:
+            reason += f", {100 * (outcome.value - start.metric_after):+.2f} against the start's"
+
+        was_collapsed = first.only is not None or (start is not None and start.only is not None)
+        if outcome.only is not None and not was_collapsed:
+            return False, f"{reason}: {COLLAPSED}"
+
+        if self.confidence is None:
+            accepted = drop <= self.max_drop + 1e-9
+            surely = ""
+        else:
+            low, high = drop_bounds(first.correct, outcome.correct, self.confidence, sources)
+            accepted = low <= self.max_drop + 1e-9
+            reason += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
+            surely = "surely "
+        if accepted:
+            return True, reason
+        return False, f"{reason}: {surely}more than {self.max_drop:g} below"
+
+    def next_action(self, history: Sequence[Step], first: Step | None = None) -> Continue | Finished:
+        """What to do after these steps, step 0 first.
+
+        `first` is the unpruned model where step 0 is one that was pruned before.
+        """
+        good = last_good(history)
+        reached = self._target_reached(good, first or history[0])
+        if reached is not None:
+            return Finished(reached, good.index)
+        if self.max_steps is not None and len(history) - 1 >= self.max_steps:
+            return Finished(f"{self.max_steps} steps done ({option('max_steps')})", good.index)
+
+        taken_back = [step for step in history[self.judged_from :] if not step.accepted]
+        if len(taken_back) <= HALVINGS:
+            return Continue(self.step_ratio / 2 ** len(taken_back))
+
+        smallest = self.step_ratio / 2**HALVINGS
+        drops = f"drops {self.metric} by more than {self.max_drop:g} points"
+        if taken_back[-1].reason.endswith(COLLAPSED):
+            drops = f"leaves a network of which {COLLAPSED}"
+        return Finished(f"even a step of {smallest:.2%} of the channels {drops}", good.index)
+
+    def reaches_target(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
+        """Whether a plan for a model with this graph reaches a target of MACs or parameters; None without such targets.
+
+        `first` is the unpruned model, of which targets are shares.
+        """
+        limits: list[tuple[Callable[[Plan], int], float]] = []
+        if self.target_macs is not None:
+            limits.append((graph.macs, self.target_macs * first.macs))
+        if self.target_params is not None:
+            limits.append((graph.params, self.target_params * first.params))
+        if not limits:
+            return None
+        return lambda plan: any(count(plan) <= limit for count, limit in limits)
+
+    def _target_reached(self, good: Step, first: Step) -> str | None:
+        """Which target the last good model reaches, in words."""
+        macs = good.macs / first.macs
+        params = good.params / first.params
+        latency = good.latency_ms
+
+        if self.target_macs is not None and good.macs <= self.target_macs * first.macs:
+            return f"target reached: {macs:.1%} of the MACs"
+        if self.target_params is not None and good.params <= self.target_params * first.params:
+            return f"target reached: {params:.1%} of the parameters"
+        if self.target_latency is not None and latency is not None and latency <= self.target_latency:
+            return f"target reached: {latency:.3g} ms on the device"
+        return None

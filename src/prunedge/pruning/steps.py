@@ -1,0 +1,113 @@
+"""What the loop makes: steps for the history, and the state that it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+
+from prunedge.graph import ChannelGraph
+from prunedge.graph.plan import Plan
+from prunedge.importance import Scores
+from prunedge.surgery.slicing import OptimState
+
+PARTS = ("rank", "surgery", "finetune", "evaluate")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the loop, as it is kept in the history. Step 0 is the model that pruning starts from.
+
+    Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed` and `channels`
+    count prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the first, unpruned
+    model's, and `original` its channels: where pruning starts from a model that was pruned before, step 0 has lost some
+    already. `kept` and `original` count the channels that each prunable layer makes. `rounds` counts the fine-tunings:
+    more than 1 where the first broke the rule.
+
+    `correct` says which validation images were answered right (`bootstrap.packed`). `majority` is what always answering
+    the `largest` class scores by the metric; `only` is the class that the model gives every validation image, None
+    where its answers differ. Where a device steers, `latency_ms` was measured on it for one image, `predicted_ms`
+    predicted before. `scored` says where the scores came from: gathered `while training` the model that was cut, or
+    `in a pass` over it. `limited` is what is to be said where not the scores but the limit on what a group may lose
+    decides in most groups.
+    """
+
+    index: int
+    removed: int
+    channels: int
+    accepted: bool
+    reason: str
+    fraction_asked: float
+    fraction_removed: float
+    accuracy_before: float
+    accuracy_after: float
+    metric_before: float
+    metric_after: float
+    macs: int
+    params: int
+    size_mb: float
+    seconds_rank: float
+    seconds_surgery: float
+    seconds_finetune: float
+    seconds_evaluate: float
+    kept: dict[str, int]
+    original: dict[str, int]
+    rounds: int = 0
+    frozen: list[dict[str, Any]] = field(default_factory=list)
+    correct: str = ""
+    latency_ms: float | None = None
+    predicted_ms: float | None = None
+    scored: str = ""
+    limited: str = ""
+    majority: float | None = None
+    largest: int | None = None
+    only: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict of everything."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the loop needs to go on from a step: nothing random, nothing hidden.
+
+    `plan` leads from the unpruned model to this one. `scores` are None when they have to be measured first, `graph`
+    when it has to be traced; `momentum` is the optimizer's.
+    """
+
+    model: nn.Module
+    plan: Plan
+    scores: Scores | None = None
+    momentum: OptimState | None = None
+    graph: ChannelGraph | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one step made: its line in the history, and the state after it."""
+
+    step: Step
+    state: State
+
+
+class Clock:
+    """The seconds of each part of a step."""
+
+    def __init__(self) -> None:
+        self.seconds = {f"seconds_{part}": 0.0 for part in PARTS}
+        self._last = perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Add what went by since the last lap to a part."""
+        now = perf_counter()
+        self.seconds[f"seconds_{part}"] += now - self._last
+        self._last = now
+
+
+def last_good(history: Sequence[Step]) -> Step:
+    """The last step that kept the rule: the smallest model to hand over."""
+    return [step for step in history if step.accepted][-1]
