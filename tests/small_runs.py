@@ -12,7 +12,7 @@ from prunedge.runs.run import Run, open_run
 def small_recipe(data: Path, **changes: Any) -> RunConfig:
     """Two epochs of training, then one bold step that no rule takes back, on tiny pictures."""
     values = {
-        "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "step": 0.3,
+        "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "step_ratio": 0.3,
         "max_drop": 100.0, "max_steps": 1, "batch_size": 8, "seed": 3,
     }  # fmt: skip
     return RunConfig.make("test", data=str(data), **{**values, **changes})

@@ -1,4 +1,4 @@
-"""What decides a result can be said everywhere: the recipe, the verbs, studies and the library have the same settings and defaults."""
+"""What decides a result can be said everywhere: each setting is typed once, in the config, and reaches where it acts."""
 
 from __future__ import annotations
 
@@ -12,37 +12,31 @@ import pytest
 import prunedge as pe
 from prunedge import data as pictures
 from prunedge.cli.prune import prune
-from prunedge.cli.study import Common
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
-from prunedge.config import RunConfig
+from prunedge.config import START_KEYS, RunConfig, asked, settings
 from prunedge.latency import Timer
 from prunedge.pruning.context import RecoveryConfig
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.runs import session
 from prunedge.runs.resumption import policy_of
-from prunedge.study.grid import OURS, START_KEYS, Grid, trials
+from prunedge.study.grid import OURS, Grid, trials
 from prunedge.train import FitRecipe, make_engine
 
-FIELDS = {name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()}
-# What a run finds out, or is given by how it began: nobody asks for it.
-FOUND_OUT = {"classes", "data_fingerprint", "schedule_epochs", "judged_from"}
-ASKED = set(FIELDS) - FOUND_OUT
+DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
+ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
 
-ABOUT_THE_COMMAND = {"resume", "out", "profile", "json", "given", "trust_code"}
-REQUIRED = {"data", "model"}
-
-# Where `pe.prune` has each field of a recipe: an argument, or a field of one.
+# Where `pe.prune` has each setting: an argument, or a field of one.
 IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     **{
         key: (StopPolicy, key)
-        for key in ("max_drop", "step", "metric", "target_macs", "target_params", "max_steps", "confidence", "target_latency")
+        for key in ("max_drop", "step_ratio", "metric", "target_macs", "target_params", "max_steps", "confidence", "target_latency")
     },
     **{key: (None, key) for key in ("criterion", "epochs", "seed", "extra_rounds")},
-    **{key: (PlanConstraints, key) for key in ("keep_out", "least", "multiple", "cap")},
+    **{key: (PlanConstraints, key) for key in ("ignore", "min_channels", "round_to", "max_ratio")},
     **{key: (ScoreScaling, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
-    **{key: (RecoveryConfig, key) for key in ("compensate", "regularise", "strength")},
+    **{key: (RecoveryConfig, key) for key in ("compensate", "sparsity", "sparsity_strength")},
     **{key: (FitRecipe, key) for key in ("batch_size", "augment", "distill")},
     "finetune_lr": (FitRecipe, "lr"),
     "rewind": (FitRecipe, "start"),
@@ -55,11 +49,11 @@ ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
         ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"), "pe.load_folder and pe.load_manifest give `data`"
     ),
-    **dict.fromkeys(("model", "weights", "start"), "pe.build and pe.load give `network`"),
+    **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `network`"),
     **dict.fromkeys(("train_epochs", "lr"), "`network` has been trained (pe.fit)"),
-    "control": "prunes other networks beside this one, and decides nothing about it",
+    "baseline": "prunes other networks beside this one, and decides nothing about it",
 }
-# Not said by a plain value: None in the recipe leaves the choice to the network, False a whole schedule, None no device.
+# Not said by a plain value: None in the config leaves the choice to the network, False a whole schedule, None no device.
 OWN_DEFAULTS = {"finetune_lr", "rewind", "device", "precision"}
 
 
@@ -67,69 +61,69 @@ def parameters(function: Any) -> dict[str, Any]:
     return {name: one.default for name, one in inspect.signature(function).parameters.items()}
 
 
-def differs(default: Any, wanted: Any) -> bool:
-    """A verb's None stands for the recipe's default, an empty list or tuple for another."""
-    return default is not None and (list(default) if isinstance(default, tuple) else default) != wanted
-
-
-def test_prune_has_every_setting_with_the_recipes_default() -> None:
+def test_prune_has_an_option_for_every_setting_with_the_configs_default() -> None:
     found = parameters(prune)
-    assert set(found) - ABOUT_THE_COMMAND == ASKED
-    assert not {key for key in ASKED - REQUIRED if differs(found[key], FIELDS[key])}
+    assert set(found) - ABOUT_THE_COMMAND == set(asked())
+    assert {key: found[key] for key in DEFAULTS if key in found and key != "start"} == {
+        key: None if default == [] else default for key, default in DEFAULTS.items() if key in asked()
+    }
 
 
-def test_train_has_every_setting_that_decides_the_trained_network() -> None:
-    found = {"train_epochs" if key == "epochs" else key: default for key, default in parameters(train).items()}
+def test_train_has_an_option_for_what_decides_the_trained_model() -> None:
+    found = parameters(train)
     assert set(found) - ABOUT_THE_COMMAND == set(START_KEYS)
-    assert not {key for key in set(START_KEYS) - REQUIRED if differs(found[key], FIELDS[key])}
-
-
-def test_studies_have_every_setting_with_the_recipes_default() -> None:
-    """A study trains its starting networks itself: `start` alone is not asked for."""
-    common = Common()
-    found = {one.name: getattr(common, one.name) for one in dataclasses.fields(Common)}
-    assert set(found) | REQUIRED == ASKED - {"start"}
-    several = {"criterion", "epochs", "seed"}
-    assert not {key for key in found if differs(found[key], [FIELDS[key]] if key in several else FIELDS[key])}
-    assert set(FIELDS) - set(OURS) == ASKED - {"start"}, "a study's file"
+    names = inspect.signature(train).parameters["train_epochs"].annotation.__metadata__[0].name
+    assert names == ("--epochs",)
 
 
 @pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "networks", "talk"])
 def test_every_study_takes_all_settings(command: str) -> None:
-    function = study_app[command].default_command
-    assert {"common", "where"} <= set(parameters(function))
+    function: Any = study_app[command].default_command
+    assert set(asked()) - {"data", "model"} <= set(parameters(function))
+    several = {key for key, one in inspect.signature(function).parameters.items() if "split" in repr(one.annotation)}
+    assert {"criterion", "epochs", "seed", "fold"} <= several
 
 
-def test_a_study_without_more_settings_is_the_study_it_was() -> None:
-    """Names hold a digest of what is asked for: what 0.1 called its trials, so that what is done is not done again."""
-    values = {**Common().values(), "data": "/pictures/cracks", "model": "resnet18"}
-    (trial,) = trials(Grid(values))
-    assert (trial.name, trial.start.name) == ("cracks-resnet18-seed0-taylor-e1-s0.1-21c98ccc", "cracks-resnet18-seed0-21c98ccc")
-    (other,) = trials(Grid({"data": "/pictures/cracks", "model": "resnet18", "cap": 0.3, "keep_out": ["a"]}))
-    assert other.name == "cracks-resnet18-seed0-taylor-e1-s0.1-caaa4936"
+def test_a_study_s_file_takes_all_settings() -> None:
+    assert set(settings()) - set(OURS) == set(asked())
+
+
+def test_settings_of_a_file_stand_alone_or_in_the_tables_of_their_sections(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('data = "x"\nmodel = "resnet18"\nfinetune_lr = 0.1\nmax_drop = 2.0\n')
+    (tmp_path / "b.toml").write_text('[data]\npath = "x"\n[model]\nname = "resnet18"\n[recover]\nlr = 0.1\n[stop]\nmax_drop = 2.0\n')
+    first, second = (Grid.from_toml(tmp_path / name) for name in ("a.toml", "b.toml"))
+    assert trials(first) == trials(second)
+
+
+def test_a_config_survives_its_file(tmp_path: Path) -> None:
+    config = RunConfig.make("test", data="a \U0001f9f1", model="m", ignore=["a", "b.*"], folds=3, fold=2, target_macs=0.25)
+    (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert RunConfig.from_toml(tmp_path / "config.toml") == config
+
+
+def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
+    assert all(setting.help for setting in settings().values() if not setting.notes.is_found)
+    attributes = [(setting.section, setting.attribute) for setting in settings().values()]
+    assert len(set(attributes)) == len(attributes) == len(settings())
 
 
 def test_the_settings_of_a_study_reach_its_trials() -> None:
-    common = Common(
-        normalise="mean", per_layer=True, target_params=0.5, extra_rounds=0, compensate="lstsq", rewind=True, distill=0.5,
-        regularise="growing", strength=0.1, control=["random"], keep_out=["conv1"], least=8, multiple=4, metric="f1", augment="none",
-        skip_unreadable=True, folds=3, fold=[1, 2],
-    )  # fmt: skip
-    found = trials(Grid({**common.values(), "data": "/pictures/cracks", "model": "resnet18"}))
+    values = {
+        "normalise": "mean", "per_layer": True, "target_params": 0.5, "extra_rounds": 0, "compensate": "lstsq", "rewind": True,
+        "distill": 0.5, "sparsity": "growing", "sparsity_strength": 0.1, "baseline": ["random"], "ignore": ["conv1"],
+        "min_channels": 8, "round_to": 4, "metric": "f1", "augment": "none", "skip_unreadable": True,
+    }  # fmt: skip
+    found = trials(Grid({**values, "folds": 3, "fold": [1, 2], "data": "/pictures/cracks", "model": "resnet18"}))
     assert [trial.config.data.fold for trial in found] == [1, 2]
-    for one in dataclasses.fields(Common):
-        value = getattr(common, one.name)
-        if one.name not in ("criterion", "epochs", "seed", "fold") and value is not None:
-            assert getattr(found[0].config, one.name) == value, one.name
-    # What trains the start otherwise starts from another network; what only prunes otherwise does not.
-    assert (found[0].start.config.train.augment, found[0].start.config.train.sparsity) == ("none", "growing")
-    assert found[0].start.config.prune.normalise == "l2"
-    timed = trials(Grid({**Common(target_latency="0.2s").values(), "data": "/pictures/cracks", "model": "resnet18"}))
-    assert (timed[0].config.stop.target_latency, timed[0].config.device.address) == (200.0, "local")
+    reached = found[0].config.flat()
+    assert {key: reached[key] for key in values} == values
+    # What trains the start otherwise starts from another model; what only prunes otherwise does not.
+    start = found[0].start.config
+    assert (start.train.augment, start.train.sparsity, start.prune.normalise) == ("none", "growing", "l2")
 
 
-def test_the_library_has_every_setting_with_the_recipes_default() -> None:
-    assert set(IN_THE_LIBRARY) | set(ELSEWHERE_IN_THE_LIBRARY) == ASKED
+def test_the_library_has_every_setting_with_the_configs_default() -> None:
+    assert set(IN_THE_LIBRARY) | set(ELSEWHERE_IN_THE_LIBRARY) == set(asked())
     found = parameters(pe.prune)
     for key, (kind, name) in IN_THE_LIBRARY.items():
         if kind is None or kind is StopPolicy:
@@ -138,8 +132,8 @@ def test_the_library_has_every_setting_with_the_recipes_default() -> None:
         else:
             default = next(one.default for one in dataclasses.fields(kind) if one.name == name)
         if key not in OWN_DEFAULTS:
-            assert (list(default) if isinstance(default, tuple) else default) == FIELDS[key], key
-    rule = {one.name for one in dataclasses.fields(StopPolicy)} - FOUND_OUT
+            assert (list(default) if isinstance(default, tuple) else default) == DEFAULTS[key], key
+    rule = {one.name for one in dataclasses.fields(StopPolicy)} - {"judged_from"}
     assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
     for kind in (PlanConstraints, ScoreScaling):
         assert {one.name for one in dataclasses.fields(kind)} == {key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind}
@@ -148,32 +142,35 @@ def test_the_library_has_every_setting_with_the_recipes_default() -> None:
 
 
 OTHER = {
-    "max_drop": 7.0, "step": 0.3, "target_macs": 0.4, "target_params": 0.3, "max_steps": 4, "confidence": 0.9, "target_latency": 9.0,
-    "device": "local", "judged_from": 2, "keep_out": ["conv1"], "least": 3, "multiple": 4, "cap": 0.7, "normalise": "rank",
-    "compensate": "mean", "regularise": "bn-l1", "strength": 0.2, "batch_size": 4, "augment": "none", "finetune_lr": 0.003,
-    "distill": 0.25, "rewind": True, "extra_rounds": 3, "criterion": "fisher", "epochs": 2, "seed": 5,
+    "max_drop": 7.0, "step_ratio": 0.3, "target_macs": 0.4, "target_params": 0.3, "max_steps": 4, "confidence": 0.9,
+    "target_latency": 9.0, "device": "local", "judged_from": 2, "ignore": ["conv1"], "min_channels": 3, "round_to": 4,
+    "max_ratio": 0.7, "normalise": "rank", "compensate": "mean", "sparsity": "bn-l1", "sparsity_strength": 0.2, "batch_size": 4,
+    "augment": "none", "finetune_lr": 0.003, "distill": 0.25, "rewind": True, "extra_rounds": 3, "criterion": "fisher",
+    "epochs": 2, "seed": 5,
 }  # fmt: skip
 
 
-def test_a_recipe_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = RunConfig.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
-    rule = policy_of(recipe)
+def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Path) -> None:
+    config = RunConfig.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
+    policy = policy_of(config)
+    values = config.flat()
     for one in dataclasses.fields(StopPolicy):
-        assert getattr(rule, one.name) == getattr(recipe, one.name), one.name
-        assert one.name == "metric" or getattr(rule, one.name) != one.default
+        assert getattr(policy, one.name) == values[one.name], one.name
+        assert one.name == "metric" or getattr(policy, one.name) != one.default
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
-    shop = session._workshop(recipe, data, make_engine("32"), session.Watch(), teacher=teacher)
-    assert shop.limits == PlanConstraints(("conv1",), 3, 4, 0.7)
-    assert shop.ranking == ScoreScaling("rank")
-    assert (shop.aids.compensate, shop.aids.regularise, shop.aids.strength, shop.aids.teacher) == ("mean", "bn-l1", 0.2, teacher)
-    fit = shop.finetune
+    context = session._context(config, data, make_engine("32"), session.Watch(), teacher=teacher)
+    assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
+    assert context.scaling == ScoreScaling("rank")
+    recovery = context.recovery
+    assert (recovery.compensate, recovery.sparsity, recovery.sparsity_strength, recovery.teacher) == ("mean", "bn-l1", 0.2, teacher)
+    fit = context.finetune
     assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (0.003, 4, "none", 0.25, 1 - 2 / 10)
-    assert (shop.extra_rounds, shop.criterion, shop.epochs, shop.seed) == (3, "fisher", 2, 5)
+    assert (context.extra_rounds, context.criterion, context.epochs, context.seed) == (3, "fisher", 2, 5)
     by_layer = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_layer=True, macs_penalty=0.5)
-    assert session._workshop(by_layer, data, make_engine("32"), session.Watch()).ranking == ScoreScaling("l2", True, 0.5, False)
+    assert session._context(by_layer, data, make_engine("32"), session.Watch()).scaling == ScoreScaling("l2", True, 0.5, False)
     per_mac = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True)
-    assert session._workshop(per_mac, data, make_engine("32"), session.Watch()).ranking.per_mac
+    assert session._context(per_mac, data, make_engine("32"), session.Watch()).scaling.per_mac
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:

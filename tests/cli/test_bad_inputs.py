@@ -221,19 +221,21 @@ def signing(w: World) -> list[object]:
 NO_NUMBER = ("inf", "nan", "one", "")
 RATES = ("inf", "nan", "-1", "0", "one")
 OPTIONS = [
-    *options("train", training, lr=RATES, epochs=("-1", "1.5", "inf", "one"), size=("0", "-1", "3", "99999", "one"), strength=RATES),
+    *options(
+        "train", training, lr=RATES, epochs=("-1", "1.5", "inf", "one"), size=("0", "-1", "3", "99999", "one"), sparsity_strength=RATES
+    ),
     *options("train", training, seed=("-1", "1.5", "nan", str(2**64), "one"), batch_size=("0", "-1", "one"), folds=("0", "1", "-2")),
-    *options("train", training, metric=("loss", ""), augment=("all",), precision=("64",), regularise=("l2",), group_by=("(", "nothing")),
+    *options("train", training, metric=("loss", ""), augment=("all",), precision=("64",), sparsity=("l2",), group_by=("(", "nothing")),
     *options("train", training, range=("5", "9:5", "nan:1", "0:inf", "a:b", "0:255:3")),
-    *options("prune", pruning, step=(*RATES, "1", "2"), max_drop=("inf", "nan", "-1", "one"), confidence=("0.3", "1", "nan", "2")),
+    *options("prune", pruning, step_ratio=(*RATES, "1", "2"), max_drop=("inf", "nan", "-1", "one"), confidence=("0.3", "1", "nan", "2")),
     *options("prune", pruning, target_macs=("0", "-1", "2", "nan"), target_params=("0", "2", "inf"), max_steps=("0", "-1", "1.5", "1e3")),
     *options("prune", pruning, target_latency=("5 minutes", "-1ms", "nan", "0ms", "inf"), device=("pi@camera", "ssh://", "http://x")),
-    *options("prune", pruning, distill=("-1", "2", "nan"), least=("0", "-1"), multiple=("0", "-8"), cap=("0", "2", "nan")),
+    *options("prune", pruning, distill=("-1", "2", "nan"), min_channels=("0", "-1"), round_to=("0", "-8"), max_ratio=("0", "2", "nan")),
     *options(
         "prune", pruning, extra_rounds=("-1", "x"), control=("another",), normalise=("l3",), compensate=("all",), criterion=("talor",)
     ),
-    *options("prune", pruning, finetune_lr=RATES, train_epochs=("-1",), macs_penalty=("-1", "nan", "inf"), keep_out=("nothing.*",)),
-    *options("study", studying, epochs=("-1", "x"), seed=("-1", "x", str(2**64)), step=("0", "nan"), workers=("0", "-1", "x")),
+    *options("prune", pruning, finetune_lr=RATES, train_epochs=("-1",), macs_penalty=("-1", "nan", "inf"), ignore=("nothing.*",)),
+    *options("study", studying, epochs=("-1", "x"), seed=("-1", "x", str(2**64)), step_ratio=("0", "nan"), workers=("0", "-1", "x")),
     *options("study", studying, threads=("0", "-1"), gpus=("-1", "nan"), engine=("slurm",), max_drop=("nan", "-1"), folds=("1", "x")),
     *options("check", lambda w: ["check", w.data], size=("0", "-1", "x"), seed=("-1", "x"), max_distance=("-1", "99", "x")),
     *options("check", lambda w: ["check", w.data, "--size", 16], range=("5", "9:5"), group_by=("(", "nothing", "parent")),
@@ -819,7 +821,7 @@ JOBS = [
     Case("study: no model", grid('data = "x"'), "model"),
     Case("study: unknown key", grid('data = "x"\nmodel = "resnet18"\nmodle = 1'), "modle"),
     Case("study: an empty list", grid('data = "x"\nmodel = []'), "model"),
-    Case("study: nan", grid('data = "x"\nmodel = "resnet18"\nstep = nan'), "step"),
+    Case("study: nan", grid('data = "x"\nmodel = "resnet18"\nstep_ratio = nan'), "step"),
     Case("study: deep", grid("data = " + "[" * 5_000), "grid"),
     Case("study: too many", grid('data = "x"\nmodel = "resnet18"\nseed = [' + "0," * 3 + "]"), "/x"),
     Case("export into a folder that holds something", lambda w: ["export", w.run, "--out", w.write("o/x").parent], "o"),
@@ -836,8 +838,8 @@ JOBS = [
     Case("a run as a bundle", lambda w: ["bench", w.run], "run"),
     Case("pictures as a run", lambda w: ["export", w.data, "--out", w.here / "out"], "data"),
     Case("prune from a run and a network", lambda w: ["prune", "--from", w.run, "--model", "resnet18", "--out", w.here / "out"], "--model"),
-    Case("prune without a network", lambda w: ["prune", w.data, "--out", w.here / "out"], "network"),
-    Case("train without pictures", lambda w: ["train", "--out", w.here / "out"], "pictures"),
+    Case("prune without a network", lambda w: ["prune", w.data, "--out", w.here / "out"], "model"),
+    Case("train without pictures", lambda w: ["train", "--out", w.here / "out"], "images"),
     Case("train without a folder", lambda w: ["train", w.data], "--out"),
     Case("train an unknown network", lambda w: ["train", w.data, "--model", "resnt18", "--out", w.here / "out"], "resnet18"),
     Case("train a module that is none", lambda w: ["train", w.data, "--model", "no.such:net", "--out", w.here / "out"], "no.such"),

@@ -11,7 +11,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from prunedge.cli.app import main
-from prunedge.cli.given import ASIDE
 from prunedge.cli.prune import prune
 from prunedge.cli.train import train
 from prunedge.config import RunConfig
@@ -22,7 +21,9 @@ from tests.tiny_pictures import write_tiny
 
 VERBS = {"prune": prune, "train": train}
 NAMES = {"start": "--from"}  # as their parameters' annotations call them
-KEYS = {"epochs": "train_epochs"}  # of `train`, in the recipe
+FLAGS = {("train", "train_epochs"): "--epochs"}
+# Said of the command, not of the run.
+ASIDE = ("resume", "out", "profile", "trust_code", "json")
 NUMBERS = {"fold": "1", "folds": "3"}
 
 
@@ -38,14 +39,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def options(verb: str) -> list[tuple[str, str]]:
-    """Every option of a verb but those that say nothing about the run: its parameter and its flag."""
-    names = [name for name in inspect.signature(VERBS[verb]).parameters if name not in (*ASIDE, "given")]
-    return [(name, NAMES.get(name, f"--{name.replace('_', '-')}")) for name in names]
+    """Every option of a verb but those that say nothing about the run: its key and its flag."""
+    names = [name for name in inspect.signature(VERBS[verb]).parameters if name not in ASIDE]
+    flags = {**{name: f"--{name.replace('_', '-')}" for name in names}, **NAMES}
+    return [(name, FLAGS.get((verb, name), flags[name])) for name in names]
 
 
 def another(verb: Callable[..., None], name: str, now: Any) -> list[str]:
     """A value that the option may have and that the run has not."""
-    kind = get_type_hints(verb)[name]
+    parameter = inspect.signature(verb).parameters[name].annotation
+    kind = get_args(parameter)[0] if hasattr(parameter, "__metadata__") else get_type_hints(verb)[name]
     kinds = [one for one in (kind, *get_args(kind)) if one is not type(None)]
     choices = next((get_args(one) for one in kinds if get_args(one) and isinstance(get_args(one)[0], str)), ())
     listed = [get_args(one)[0] for one in kinds if getattr(one, "__origin__", None) is list]
@@ -80,10 +83,10 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     verb: str, name: str, flag: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
-    key = KEYS.get(name, name) if verb == "train" else name
-    before = open_run(folder).config[key]
+    key = name
+    before = open_run(folder).config.flat()[key]
     code, said = call([verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys)
-    after = open_run(folder).config[key]
+    after = open_run(folder).config.flat()[key]
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     if key not in CHANGEABLE[verb]:
         assert code == 2 and len(lines) == 1 and f"{flag} can't change in a run that has begun" in lines[0], said
@@ -127,5 +130,5 @@ def test_pictures_that_moved_may_be_named_to_a_training(runs: dict[str, Path], t
 
 
 def test_training_without_pictures_or_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no pictures to learn from" in call(["train", "--out", str(tmp_path / "x")], capsys)[1]
+    assert "no images to learn from" in call(["train", "--out", str(tmp_path / "x")], capsys)[1]
     assert "--out" in call(["train", str(tmp_path)], capsys)[1]

@@ -55,7 +55,7 @@ batch_size = 8
 precision = "32"
 train_epochs = 3
 criterion = ["taylor", "weight-l2"]
-step = [0.3, 0.5]
+step_ratio = [0.3, 0.5]
 max_drop = 50.0
 max_steps = 1
 """

@@ -13,11 +13,11 @@ from prunedge import data as pictures
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.channels import Keeps
-from prunedge.pruning.context import RecoveryConfig, PruneContext
-from prunedge.pruning.loop import baseline, prune, iterate
-from prunedge.pruning.policy import COLLAPSED, Continue, StopPolicy, Finished
-from prunedge.pruning.steps import Step
+from prunedge.pruning.context import PruneContext, RecoveryConfig
+from prunedge.pruning.loop import baseline, iterate, prune
+from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.select import PlanConstraints
+from prunedge.pruning.steps import Step
 from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
 from prunedge.train.bootstrap import packed
 from tests.importance.folded import SharedTable
@@ -62,18 +62,18 @@ def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> Non
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
     generous, collapsed = StopPolicy(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
-    keeps, said = generous.judged(START, collapsed, [])
+    keeps, said = generous.accepts(START, Outcome.of_step(collapsed), [])
     assert not keeps and COLLAPSED in said
     # So does one that confidence would let pass, and the same as a training's metrics.
     metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
-    assert not generous.judged(START, metrics, [])[0]
+    assert not generous.accepts(START, Outcome.of_metrics(metrics, "accuracy"), [])[0]
     assert generous.judged(replace(START, only=1), collapsed, [])[0]
-    assert generous.judged(START, collapsed, [], replace(START, only=0))[0]
+    assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0))[0]
 
 
 def test_a_search_that_ends_in_one_answer_says_so() -> None:
     broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
-    stop = *broken].next_action([START, StopPolicy(max_drop=100.0, step_ratio=0.4))
+    stop = StopPolicy(max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
     assert isinstance(stop, Finished) and COLLAPSED in stop.reason and "drops" not in stop.reason
 
 
@@ -113,7 +113,9 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
     network = randomise(Residual())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = list(
-        prune(network, data, step_ratio=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8))
+        prune(
+            network, data, step_ratio=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8)
+        )
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
     for (earlier, _), (step, small) in pairwise(found):
@@ -129,8 +131,8 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
     for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
         rule = StopPolicy(max_drop=3.0, confidence=0.95)
-        assert replace(rule, confidence=None).judged(start, after, [None] * 100)[0] is plain
-        keeps, said = rule.judged(start, after, [None] * 100)
+        assert replace(rule, confidence=None).accepts(start, Outcome.of_step(after), [None] * 100)[0] is plain
+        keeps, said = rule.accepts(start, Outcome.of_step(after), [None] * 100)
         assert keeps is sure and "95% confidence" in said
 
 
@@ -205,7 +207,9 @@ def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pi
     rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
     (_, _), (step, _) = prune(randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules)
     assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
-    assert step.limited.startswith("the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups: they lose all that it lets them")
+    assert step.limited.startswith(
+        "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups: they lose all that it lets them"
+    )
     warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()
@@ -238,7 +242,16 @@ class Board:
 
 def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Finished]]:
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency"))
-    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0, device=board, constraints=PlanConstraints(max_ratio=0.9))
+    shop = PruneContext(
+        data,
+        make_engine("32"),
+        FitRecipe(lr=1e-6, batch_size=8),
+        "weight-l2",
+        1,
+        0,
+        device=board,
+        constraints=PlanConstraints(max_ratio=0.9),
+    )
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
     made = [turn.step for turn in iterate(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]

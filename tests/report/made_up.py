@@ -72,8 +72,8 @@ def trial(name: str, values: Mapping[str, Any], *, is_done: bool, timed: bool) -
         "test_baseline": start if is_done else None, "test_best": best["metric_after"] - 0.005 if is_done else None,
         "test_accuracy_baseline": start if is_done else None, "test_accuracy_best": best["metric_after"] if is_done else None,
         "test_pictures": 400 if is_done else None,
-        "test_control_scratch": start - 0.05 + chance.gauss(0, 0.01) if is_done and "scratch" in recipe["control"] else None,
-        "test_control_random": start - 0.03 + chance.gauss(0, 0.01) if is_done and "random" in recipe["control"] else None,
+        "test_control_scratch": start - 0.05 + chance.gauss(0, 0.01) if is_done and "scratch" in recipe["baseline"] else None,
+        "test_control_random": start - 0.03 + chance.gauss(0, 0.01) if is_done and "random" in recipe["baseline"] else None,
         "latency_ms_baseline": 40.0 if timed and is_done and recipe["fold"] == 0 else None,
         "latency_ms_best": 8.0 + chance.random() if timed and is_done and recipe["fold"] == 0 else None,
     }  # fmt: skip
@@ -95,7 +95,7 @@ def bench() -> dict[str, Any]:
 FOLDS = list(range(5))
 BOTH = {"data": ["/pictures/cracks", "/pictures/corrosion"], "model": ["vgg16", "resnet18"], "fold": FOLDS}
 WIDE = {"data": [f"/pictures/set{place}" for place in range(4)], "model": ["vgg16", "resnet18"], "seed": list(range(7))}
-INNER = {"criterion": ["taylor", "weight", "random"], "normalise": ["none", "l2", "mean"], "step": [0.05, 0.1, 0.2, 0.3]}
+INNER = {"criterion": ["taylor", "weight", "random"], "normalise": ["none", "l2", "mean"], "step_ratio": [0.05, 0.1, 0.2, 0.3]}
 
 
 @cache
@@ -105,9 +105,9 @@ def study(name: str) -> Findings:
         case "two":
             return made_up("grid", {"criterion": ["taylor", "random"]})
         case "crossval":
-            return made_up("crossval", {"fold": FOLDS, "control": [["scratch", "random"]]})
+            return made_up("crossval", {"fold": FOLDS, "baseline": [["scratch", "random"]]})
         case "criteria":
-            return made_up("criteria", {"criterion": ["taylor", "weight", "apoz", "random"], "seed": [0, 1, 2], "control": [["scratch"]]})
+            return made_up("criteria", {"criterion": ["taylor", "weight", "apoz", "random"], "seed": [0, 1, 2], "baseline": [["scratch"]]})
         case "epochs":
             return made_up("epochs", {"epochs": [1, 2, 10], "fold": FOLDS}, failed=2, left=1)
         case "none":

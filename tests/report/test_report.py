@@ -106,7 +106,7 @@ def test_the_command_repeats_the_run(run: Run) -> None:
 
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:
     assert "--ignore" not in command(run.config, run.path)
-    words = command({**run.config, "keep_out": ["stem.*", "head"]}, run.path).split()
+    words = command(run.config.with_values(ignore=["stem.*", "head"]), run.path).split()
     assert [words[place + 1] for place, word in enumerate(words) if word == "--ignore"] == ["'stem.*'", "head"]
 
 

@@ -207,7 +207,7 @@ def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three tiny trials, of which one is done."""
     values = {
         "data": str(tiny_data), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 3, "precision": "32",
-        "step": 0.3, "max_drop": 60.0, "max_steps": 1, "batch_size": 8, "criterion": ["random", "weight", "taylor"],
+        "step_ratio": 0.3, "max_drop": 60.0, "max_steps": 1, "batch_size": 8, "criterion": ["random", "weight", "taylor"],
     }  # fmt: skip
     book = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
     book.perform(book.starts[0], session.Watch())

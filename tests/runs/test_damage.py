@@ -53,7 +53,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     start = session.prune(recipe, root / "start")
     out = root / "run"
-    onward = recipe.with_values(**{"start": str(start.path), "train_epochs": 0, "control": ["random"]})
+    onward = recipe.with_values(**{"start": str(start.path), "train_epochs": 0, "baseline": ["random"]})
     with profiled(out):
         session.prune(onward, out)
     session.resume(out, None, {"max_steps": 2})
@@ -68,7 +68,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the same network on the same pictures, with another seed."""
-    recipe = RunConfig(**open_run(run.parent / "start").config).model_copy(update={"seed": 4})
+    recipe = RunConfig(**open_run(run.parent / "start").config).with_values(**{"seed": 4})
     return session.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
 
 

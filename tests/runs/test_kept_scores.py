@@ -82,7 +82,7 @@ def test_the_starts_own_criterion_takes_no_pass(recipe: RunConfig, start: Path, 
     monkeypatch.setattr(loop, "rank", never)
     pruned(recipe, start, tmp_path / "again", max_steps=3, seed=0)
     # What shapes the steps, and not the scores.
-    other = {"epochs": 2, "step": 0.2, "finetune_lr": 0.001, "metric": "f1", "normalise": "mean", "distill": 0.5, "max_steps": 2}
+    other = {"epochs": 2, "step_ratio": 0.2, "finetune_lr": 0.001, "metric": "f1", "normalise": "mean", "distill": 0.5, "max_steps": 2}
     pruned(recipe, start, tmp_path / "other", **other)
     with pytest.raises(AssertionError, match="ranked anew"):
         pruned(recipe, start, tmp_path / "fisher", criterion="fisher")

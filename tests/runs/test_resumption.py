@@ -75,7 +75,7 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
 
 def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: RunConfig, tmp_path: Path) -> None:
     """A run that gave up after three halvings goes on with its whole step when more may be lost."""
-    strict = recipe.with_values(**{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step": 0.8, "cap": 0.9})
+    strict = recipe.with_values(**{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step_ratio": 0.8, "max_ratio": 0.9})
     run = session.prune(strict, tmp_path / "run")
     assert "even a step of" in run.read("stop.json")["reason"]
     done = len(run.steps())
@@ -159,7 +159,7 @@ def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_
 
 
 def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
-    run = session.prune(recipe.with_values(**{"control": ["scratch"]}), tmp_path / "run")
+    run = session.prune(recipe.with_values(**{"baseline": ["scratch"]}), tmp_path / "run")
     before = run.read("controls.json")["scratch"]["epochs"]
     again = session.resume(run.path, None, {"max_steps": 2})
     assert again.read("controls.json")["scratch"]["epochs"] > before

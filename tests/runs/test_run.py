@@ -144,8 +144,8 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: RunConfig, 
     from prunedge.cli.show import show
     from prunedge.report import write_report
 
-    session.prune(recipe.with_values(**{"step": 0.5, "cap": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
-    line = "the limit limits=Limits(cap=0.5) decides in 3 of 3 groups"
+    session.prune(recipe.with_values(**{"step_ratio": 0.5, "max_ratio": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
+    line = "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups"
     show(tmp_path / "out")
     assert f"step 1: {line}" in capsys.readouterr().out
     assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
@@ -185,7 +185,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path: Path, name: str) -> None:
-    asked = recipe.model_copy(update={"data": f"/{name}", "keep_out": [name], "group_by": name})
+    asked = recipe.model_copy(update={"data": f"/{name}", "ignore": [name], "group_by": name})
     run = create(tmp_path / "run", asked.flat())
     found = open_run(run.path)
     assert (found.config.data.path, found.config.prune.ignore, found.config.data.group_by) == (f"/{name}", [name], name)
@@ -198,12 +198,12 @@ def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path
         ({"lr": float("inf")}, r"lr=.*finite"),
         ({"lr": float("nan")}, r"lr=.*finite"),
         ({"macs_penalty": float("inf")}, r"macs_penalty=.*finite"),
-        ({"step": float("nan")}, r"step=.*finite"),
+        ({"step_ratio": float("nan")}, r"step_ratio=.*finite"),
         ({"target_macs": float("-inf")}, r"target_macs=.*finite"),
         ({"seed": 2**32}, r"seed=4294967296: .*less than or equal to 4294967295"),
         ({"seed": -1}, r"seed=-1: .*greater than or equal to 0"),
         ({"data": "bytes-\udcff"}, r"data is not UTF-8"),
-        ({"keep_out": ["\ud83d"]}, r"keep_out is not UTF-8"),
+        ({"ignore": ["\ud83d"]}, r"ignore is not UTF-8"),
     ],
 )
 def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: RunConfig, values: dict[str, object], words: str) -> None:
@@ -212,6 +212,6 @@ def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe
 
 
 def test_the_largest_seed_is_one(recipe: RunConfig, tmp_path: Path) -> None:
-    asked = recipe.with_values(**{"seed": 2**32 - 1, "control": ["random"], "train_epochs": 8, "max_steps": 1})
+    asked = recipe.with_values(**{"seed": 2**32 - 1, "baseline": ["random"], "train_epochs": 8, "max_steps": 1})
     run = session.prune(asked, tmp_path / "run")
     assert open_run(run.path).config.data.seed == 2**32 - 1 and run.test() is not None

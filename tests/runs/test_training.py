@@ -32,7 +32,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(data: Path, weights: Path | str, **more: object) -> RunConfig:
     values = {
-        "data": str(data), "model": "tests.runs.test_run:small", "weights": str(weights), "size": 16, "train_epochs": 8, "step": 0.3,
+        "data": str(data), "model": "tests.runs.test_run:small", "weights": str(weights), "size": 16, "train_epochs": 8, "step_ratio": 0.3,
         "max_drop": 60, "max_steps": 1, "batch_size": 8, "precision": "32", **more,
     }  # fmt: skip
     return RunConfig.make("test", **values)

@@ -15,7 +15,7 @@ VALUES = {"data": "/pictures/cracks", "model": "resnet18", "weights": "none"}
 
 
 def test_every_combination_and_every_fold() -> None:
-    found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2, 5], "folds": 4, "control": ["scratch"]}))
+    found = trials(Grid({**VALUES, "criterion": ["taylor", "random"], "epochs": [1, 2, 5], "folds": 4, "baseline": ["scratch"]}))
     assert len(found) == len({trial.name for trial in found}) == 24
     assert {(t.config.prune.criterion, t.config.recover.epochs, t.config.data.fold) for t in found} == {
         (criterion, epochs, fold) for criterion in ("taylor", "random") for epochs in (1, 2, 5) for fold in range(4)
@@ -42,7 +42,7 @@ def test_a_trial_keeps_its_name_when_the_grid_grows(seeds: list[int], criteria: 
 
 
 def test_lists_of_lists_vary_what_is_a_list_itself() -> None:
-    found = trials(Grid({**VALUES, "keep_out": [[], ["conv1"], ["conv1", "layer1.*"]]}))
+    found = trials(Grid({**VALUES, "ignore": [[], ["conv1"], ["conv1", "layer1.*"]]}))
     assert [trial.config.prune.ignore for trial in found] == [[], ["conv1"], ["conv1", "layer1.*"]]
 
 
@@ -65,9 +65,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, said: str) -> N
 
 
 def test_a_file_says_the_same_when_it_is_written_again(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text(
-        'kind = "epochs"\nbench = 20\ndata = "pictures"\nmodel = ["a", "b"]\nepochs = [1, 10]\nkeep_out = ["x"]'
-    )
+    (tmp_path / "a.toml").write_text('kind = "epochs"\nbench = 20\ndata = "pictures"\nmodel = ["a", "b"]\nepochs = [1, 10]\nignore = ["x"]')
     first = Grid.from_toml(tmp_path / "a.toml")
     assert first.values["data"] == str(tmp_path / "pictures")
     (tmp_path / "b.toml").write_text(first.to_toml())

@@ -42,7 +42,7 @@ def without_seconds(book: Book) -> list[dict[str, object]]:
 
 
 def test_a_worker_that_is_killed_costs_nothing_of_the_table(address: str, values: dict[str, object], tmp_path: Path) -> None:
-    grid = Grid({**values, "criterion": ["weight-l2", "random", "fpgm"], "max_steps": 4, "max_drop": 100, "step": 0.15})
+    grid = Grid({**values, "criterion": ["weight-l2", "random", "fpgm"], "max_steps": 4, "max_drop": 100, "step_ratio": 0.15})
     book, told = create(tmp_path / "ray", grid), list[str]()
     killed: list[int] = []
     killer = threading.Thread(target=_kill_in_mid_trial, args=(book, killed))

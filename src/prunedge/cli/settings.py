@@ -68,13 +68,16 @@ def _argument(setting: Setting, name: str, default: Any, *, takes_several: bool)
     is_list = get_origin(kind) is list
     # An empty list, and what has no default, are told apart from what was given by None.
     has_default = not setting.is_required and default not in (None, [])
+    # What is not said here is as for every option.
+    more: dict[str, Any] = {"converter": converter} if converter else {}
+    if is_list:
+        more["negative"] = ""
     option = Parameter(
         name=name,
         help=setting.help,
         group=BASIC if setting.notes.is_basic else _group(setting.title),
-        converter=converter,
-        negative="" if is_list else None,
         show_default=has_default and default is not False,
+        **more,
     )
     return Argument(
         setting.key,
