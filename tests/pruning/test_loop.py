@@ -67,7 +67,7 @@ def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already
     # So does one that confidence would let pass, and the same as a training's metrics.
     metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
     assert not generous.accepts(START, Outcome.of_metrics(metrics, "accuracy"), [])[0]
-    assert generous.judged(replace(START, only=1), collapsed, [])[0]
+    assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), [])[0]
     assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0))[0]
 
 
@@ -79,7 +79,7 @@ def test_a_search_that_ends_in_one_answer_says_so() -> None:
 
 def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
-    import prunedge.pruning.loop
+    import prunedge.pruning.recover
 
     fit = prunedge.pruning.loop.fit
 
@@ -90,12 +90,12 @@ def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictu
             net.head.bias.copy_(torch.arange(len(net.head.bias)))
         return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
 
-    monkeypatch.setattr(prunedge.pruning.loop, "fit", silencing)
+    monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
     network = randomise(Residual()).eval()
     with torch.no_grad():  # so that half of the pictures get each answer
         logits = torch.cat([network(pictures) for pictures, _ in data.val.batches(4)])
         network.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
-    rules = {"step": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
+    rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
     assert steps[0].only is None
     assert steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
@@ -142,7 +142,7 @@ def _metrics(correct: list[bool]) -> Metrics:
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
-    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step": 0.5}
+    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step_ratio": 0.5}
 
     def steps(**targets: float) -> list[Step]:
         return [step for step, _ in prune(randomise(Residual()), data, criterion="random", **rules, **targets)]
@@ -161,7 +161,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dat
     start = baseline(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
     stops: list[Finished] = []
-    made = list(iterate(shop, rule, (perfect,), start.checkpoint, stopped=stops.append))
+    made = list(iterate(shop, rule, (perfect,), start.state, finished=stops.append))
     assert [turn.step.fraction_asked for turn in made] == pytest.approx([0.4, 0.2, 0.1, 0.05])
     assert not any(turn.step.accepted for turn in made)
     assert all(turn.step.channels + turn.step.removed == start.step.channels for turn in made)
@@ -173,7 +173,7 @@ def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.9)
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
-    made = list(iterate(shop, rule, (start.step,), start.checkpoint, stopped=stops.append))
+    made = list(iterate(shop, rule, (start.step,), start.state, finished=stops.append))
     assert min(made[-1].step.kept.values()) == 2
     assert stops == [Finished("no channel is left that may be removed", made[-1].step.index)]
 
@@ -204,7 +204,7 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
 
 
 def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    rules = {"step": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
+    rules = {"step_ratio": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
     (_, _), (step, _) = prune(randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules)
     assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
     assert step.limited.startswith(
@@ -254,7 +254,7 @@ def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[li
     )
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
-    made = [turn.step for turn in iterate(shop, rule, (start.step,), start.checkpoint, stopped=stops.append)]
+    made = [turn.step for turn in iterate(shop, rule, (start.step,), start.state, finished=stops.append)]
     return [start.step, *made], stops
 
 

@@ -141,7 +141,9 @@ def test_impossible_rankings_are_refused(wrong: dict[str, object]) -> None:
 def test_no_more_leaves_than_is_enough(seed: int, remove: float, share: float, multiple: int, per_layer: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = Scores({name: torch.rand(size, generator=generator, dtype=torch.float64) for name, size in NAMES.items()}, "x")
-    rules = {"constraints": PlanConstraints(round_to=multiple), "scaling": ScoreScaling(per_layer=per_layer)}
+    # Without a limit of its own each plan would have one that follows from what it is asked to remove.
+    constraints = PlanConstraints(round_to=multiple, max_ratio=PlanConstraints().most(remove))
+    rules = {"constraints": constraints, "scaling": ScoreScaling(per_layer=per_layer)}
 
     def enough(plan: Plan) -> bool:
         return GRAPH.macs(plan) <= share * GRAPH.macs()

@@ -78,7 +78,7 @@ def read_all(path: Path) -> None:
     opened.summary()
     opened.resumptions()
     for step in opened.steps():
-        opened.checkpoint(step.index)
+        opened.state(step.index)
     opened.load_first()
     kept_audit(path / "audit")
     profile_of(path)
@@ -151,7 +151,7 @@ def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path
     shutil.rmtree(copy / "checkpoints/step-001")
     shutil.copytree(other / "checkpoints/step-001", copy / "checkpoints/step-001")
     with pytest.raises(RunError, match=r"another network.*step-001"):
-        open_run(copy).checkpoint(1)
+        open_run(copy).state(1)
 
 
 @pytest.mark.parametrize("name", ["momentum.safetensors", "scores.safetensors", "model.safetensors", "plan.json"])
@@ -160,7 +160,7 @@ def test_a_file_of_the_last_checkpoint_that_is_gone_is_missed(run: Path, tmp_pat
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "step-002" / name).unlink()
     with pytest.raises(RunError, match=rf"missing.*{name}.*network: 0, 1$"):
-        open_run(copy).checkpoint(2)
+        open_run(copy).state(2)
 
 
 def test_a_history_that_is_gone_is_missed(run: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_each_criterion_ranks_the_start_itself(recipe: RunConfig, start: Path, t
         assert pe.choose(graph, scores, remove=0.4) == found[name], name
         assert scored(tmp_path / name) == PASS
     assert scored(tmp_path / "taylor") == KEPT
-    assert pe.choose(graph, run.checkpoint(0).scores, remove=0.4) == found["taylor"]
+    assert pe.choose(graph, run.state(0).scores, remove=0.4) == found["taylor"]
 
 
 def test_the_starts_own_criterion_takes_no_pass(recipe: RunConfig, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,14 +137,14 @@ def test_scores_that_do_not_say_what_they_are_are_refused(start: Path, tmp_path:
     with edited(other):
         save_file(load_file(file), file, about)
     with pytest.raises(RunError, match=r"it does not say what the scores are of .*scores\.safetensors"):
-        open_run(other).checkpoint(0)
+        open_run(other).state(0)
 
 
 def test_damaged_scores_are_one_line(start: Path, tmp_path: Path) -> None:
     other = shutil.copytree(start, tmp_path / "start")
     (other / "checkpoints" / "step-000" / "scores.safetensors").write_bytes(b"x" * 40)
     with pytest.raises(RunError, match=r"scores\.safetensors"):
-        open_run(other).checkpoint(0)
+        open_run(other).state(0)
 
 
 def power(exponent: float) -> Any:
@@ -158,7 +158,7 @@ def test_another_function_under_the_same_name_ranks_anew(recipe: RunConfig, tmp_
     pe.criterion("mine", reads="gradients")(power(-1))
     reverse = pruned(recipe, tmp_path / "start", tmp_path / "other", criterion="mine")
     assert (scored(tmp_path / "same"), scored(tmp_path / "other")) == (KEPT, PASS)
-    assert reverse != open_run(tmp_path / "same").checkpoint(1).plan
+    assert reverse != open_run(tmp_path / "same").state(1).plan
 
 
 def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(recipe: RunConfig, tmp_path: Path) -> None:
@@ -218,13 +218,13 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
         session.train(recipe, out, session.Watch(progress=cut))
     write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
     session.resume_training(out)
-    scores = open_run(out).checkpoint(0).scores
+    scores = open_run(out).state(0).scores
     # None where the first epoch was the best one.
     assert scores is None or scores.criterion == "fisher"
 
 
 def test_what_is_kept_says_what_it_is(start: Path) -> None:
-    scores = open_run(start).checkpoint(0).scores
+    scores = open_run(start).state(0).scores
     assert scores is not None and scores.provenance is not None
     with safe_open(start / "checkpoints" / "step-000" / "scores.safetensors", "pt") as opened:
         about = json.loads(texts_of(opened.metadata())["provenance"])

@@ -136,7 +136,7 @@ def test_a_run_can_start_from_another(finished: Path, recipe: RunConfig, tmp_pat
     run = session.prune(more, tmp_path / "more")
     assert run.steps()[0].params == open_run(finished).best().params
     assert run.best().params < run.steps()[0].params
-    composed = run.checkpoint(1).plan
+    composed = run.state(1).plan
     assert max(composed.keep["a"]) <= 5  # indices of the very first network
 
 
@@ -168,7 +168,7 @@ def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: RunCon
 
 
 def test_a_recipe_lists_every_mistake_at_once() -> None:
-    with pytest.raises(PrunedgeError, match=r"step.*max_drop.*unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+    with pytest.raises(PrunedgeError, match=r"unknown key 'epoch' \(did you mean 'epochs'\?\); step_ratio.*max_drop"):
         RunConfig.make("here", data="d", model="m", step_ratio=2, max_drop=-1, epoch=3)
 
 
@@ -185,8 +185,8 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path: Path, name: str) -> None:
-    asked = recipe.model_copy(update={"data": f"/{name}", "ignore": [name], "group_by": name})
-    run = create(tmp_path / "run", asked.flat())
+    asked = recipe.with_values(data=f"/{name}", ignore=[name], group_by=name)
+    run = create(tmp_path / "run", asked)
     found = open_run(run.path)
     assert (found.config.data.path, found.config.prune.ignore, found.config.data.group_by) == (f"/{name}", [name], name)
 

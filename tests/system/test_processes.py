@@ -37,7 +37,7 @@ def is_same(one: Path, other: Path) -> None:
     assert essence(one) == essence(other)
     runs = open_run(one), open_run(other)
     for step in runs[0].steps():
-        a, b = (run.checkpoint(step.index) for run in runs)
+        a, b = (run.state(step.index) for run in runs)
         assert a.plan == b.plan
         torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(a.state, b.state, rtol=1e-3, atol=1e-5)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from prunedge.cli.settings import BASIC, steered, with_settings
+from prunedge.cli.settings import BASIC, in_milliseconds, steered, with_settings
 from prunedge.config import asked
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def prune(
     from prunedge.utils import trust
 
     trust.trust_everything(trust_code)
-    values = steered(values)
     if data is not None:
         values["data"] = absolute(data)
     if "baseline" in values:
@@ -79,11 +78,11 @@ def prune(
     if resume is not None:
         if start is not None:
             values["start"] = str(start.resolve())
-        changes = changes_to(resume, out, values, "prune")
+        changes = changes_to(resume, out, in_milliseconds(values), "prune")
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
             run = session.resume(resume, watch(advance, json), changes)
     else:
-        config, folder = _config(start, out, values)
+        config, folder = _config(start, out, steered(values))
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
             run = session.prune(config, folder, watch(advance, json))
 

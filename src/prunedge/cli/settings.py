@@ -102,9 +102,15 @@ def milliseconds(text: str) -> float:
     return value * (1000 if match[2] == "s" else 1)
 
 
-def steered(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a latency in milliseconds, which without a device is that of this machine."""
+def in_milliseconds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the target of latency as a number."""
     target = values.get("target_latency")
     if target is None:
-        return values
-    return {"device": "local", **values, "target_latency": milliseconds(target)}
+        return dict(values)
+    return {**values, "target_latency": milliseconds(target)}
+
+
+def steered(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, where a target of latency without a device is one of this machine."""
+    numbers = in_milliseconds(values)
+    return {"device": "local", **numbers} if "target_latency" in numbers else numbers
