@@ -26,19 +26,23 @@ such write on, that memory has labels of its own, one for each element, and ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
+from prunedge.graph.calls import Call
 from prunedge.graph.channels import Operation, Role
 from prunedge.graph.indexing import Picked, Positions
 from prunedge.graph.inputs import tensors_of
-from prunedge.graph.size_calls import Call, SizedCalls
+from prunedge.graph.size_calls import Call as Site
+from prunedge.graph.size_calls import SizedCalls
+
+if TYPE_CHECKING:
+    from prunedge.graph.rules.registry import Rule
 
 Labels = torch.Tensor
 
@@ -235,7 +239,7 @@ class Sized:
     """A call that names the sizes of channels, as it is seen while tracing: (place, labels, dimension) (see `concepts.Resize`)."""
 
     module: str
-    call: Call
+    call: Site
     sizes: tuple[tuple[int, torch.Tensor, int], ...]
     picked: tuple[Positions, ...] = ()
 
@@ -252,17 +256,14 @@ def _address(tensor: torch.Tensor) -> int:
         return -id(tensor)
 
 
-Rule = Callable[["Labeller", Any, tuple[Any, ...], dict[str, Any], Any], None]
-
-
 class Labeller(TorchDispatchMode):
     """Runs beside the network and labels each tensor that it makes; see the module's first lines."""
 
     def __init__(
-        self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False, regular: Collection[Rule] = ()
+        self, ledger: Ledger, rule_for: Callable[[Any], Rule], batch: int, *, by_width: bool = False
     ) -> None:
         super().__init__()
-        self.ledger, self.rule_for, self.batch, self.by_width, self.regular = ledger, rule_for, batch, by_width, regular
+        self.ledger, self.rule_for, self.batch, self.by_width = ledger, rule_for, batch, by_width
         self.sized = SizedCalls(self)
         self.calls: Counter[str] = Counter()
         self.states: dict[str, torch.Tensor] = {}  # the units of each recurrent layer's state, by its path
@@ -273,10 +274,10 @@ class Labeller(TorchDispatchMode):
         self._memories: dict[int, Memory] = {}
         self._owners: dict[int, torch.Tensor] = {}
         self._filled: set[int] = set()
-        self._made_at: dict[int, tuple[tuple[str, Call], torch.Size]] = {}  # where filled tensors were made, and of what size
+        self._made_at: dict[int, tuple[tuple[str, Site], torch.Size]] = {}  # where filled tensors were made, and of what size
         self._noise: set[int] = set()
         self._varying: set[int] = set()  # tensors that depend on the network's input, or on chance
-        self._picks: list[tuple[tuple[str, Call], torch.Tensor, dict[int, torch.Tensor], list[Picked]]] = []
+        self._picks: list[tuple[tuple[str, Site], torch.Tensor, dict[int, torch.Tensor], list[Picked]]] = []
         self._places_read: set[tuple[str, str, int]] = set()
         self._reads: dict[tuple[str, str, int, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor | ParamView]] = {}
         self._gaps: dict[int, tuple[torch.Tensor, int, Positions]] = {}  # views of every n-th channel: labels of all, dimension, places
@@ -285,12 +286,13 @@ class Labeller(TorchDispatchMode):
         kwargs = kwargs or {}
         # The labels of an in-place operation's target must be read before the operation.
         out = func(*args, **kwargs)
-        self._trail(func, args, kwargs, out)
+        call = Call.of(func, args, kwargs, out)
+        self._trail(call)
         rule = self.rule_for(func)
-        if rule not in self.regular and any(self.labels(x) is not None for x in self.tensors(args, kwargs)):
+        if not rule.is_regular and any(self.labels(x) is not None for x in call.tensors):
             self.ledger.irregular = True
-        rule(self, func, args, kwargs, out)
-        self.calls[str(func)] += 1
+        rule.label(self, call)
+        self.calls[call.signature.text] += 1
         return out
 
     def vary(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -303,16 +305,15 @@ class Labeller(TorchDispatchMode):
         """Whether this tensor holds other values each time: it depends on the network's input, or on chance."""
         return id(tensor) in self._varying
 
-    def _trail(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    def _trail(self, call: Call) -> None:
         """Note what depends on the input, and what is a view of every n-th channel."""
-        taken = [id(x) for x in self.tensors(args, kwargs)]
-        made = tensors_of(out)
-        if torch.Tag.nondeterministic_seeded in func.tags or any(one in self._varying for one in taken):
-            self.vary(made)
+        args = call.args
+        if torch.Tag.nondeterministic_seeded in call.func.tags or any(id(x) in self._varying for x in call.tensors):
+            self.vary(call.results)
         gaps = self._gaps.get(id(args[0])) if self._gaps and args else None
         if gaps is None:
             return
-        if func._schema.is_mutable:
+        if call.func._schema.is_mutable:
             labels, dim, positions = gaps
             step = positions[1] - positions[0]
             inside = labels.narrow(dim, positions[0], labels.shape[dim] - positions[0])
@@ -320,12 +321,12 @@ class Labeller(TorchDispatchMode):
                 # Only as long as all of a block leaves, every n-th is every n-th that stays: a view, which can be written to.
                 self.ledger.tie(block.narrow(dim, 0, 1), block, "lies between channels that are written to")
         else:
-            for x in made:
+            for x in call.results:
                 if x._is_view() and _address(x) == _address(args[0]):
                     self._gaps[id(x)] = gaps
                     self._alive.append(x)
 
-    def names(self, site: tuple[str, Call], x: torch.Tensor, places: Mapping[int, int]) -> None:
+    def names(self, site: tuple[str, Site], x: torch.Tensor, places: Mapping[int, int]) -> None:
         """A call names the sizes of these dimensions of a tensor; place among them -> dimension."""
         labels = self.labels(x)
         sizes = () if labels is None else tuple((place, labels, dim) for place, dim in places.items() if labels.shape[dim] > 1)
@@ -366,12 +367,12 @@ class Labeller(TorchDispatchMode):
                     known.add(key)
                     sizes.append((dim, labels, dim))
             if sizes:
-                self.ledger.reads.append(Sized(module, Call(site, 0), tuple(sizes)))
+                self.ledger.reads.append(Sized(module, Site(site, 0), tuple(sizes)))
 
-    def picks(self, site: tuple[str, Call], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
+    def picks(self, site: tuple[str, Site], x: torch.Tensor, found: list[Picked], beyond: str) -> None:
         """A call picks positions of this tensor by numbers: where they are channels, other positions when some of those have left."""
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
-            self.freeze_all((torch._C._functorch.get_unwrapped(x),), {}, "is picked inside of a vmap")
+            self.freeze_all(torch._C._functorch.get_unwrapped(x), "is picked inside of a vmap")
             return
         tag = self.tag(x)
         if tag is None and not self.is_filled(x):
@@ -412,7 +413,7 @@ class Labeller(TorchDispatchMode):
 
     def _settle_picks(self) -> None:
         """Which channels were picked is known for sure when all has been written into the tensors."""
-        same: dict[tuple[str, Call, int, tuple[int | None, ...]], tuple[torch.Tensor, Positions]] = {}
+        same: dict[tuple[str, Site, int, tuple[int | None, ...]], tuple[torch.Tensor, Positions]] = {}
         for (module, call), x, lines, found in self._picks:
             final = self.labels(x) if _address(x) in self._memories else None
             for one in found:
@@ -554,13 +555,14 @@ class Labeller(TorchDispatchMode):
         self._memories[_address(tensor)] = memory
         self._owners[_address(tensor)] = owner
 
-    def mixes(self, func: Any, rank: int, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
+    def mixes(self, call: Call, labels: Mapping[int, Iterable[torch.Tensor]]) -> None:
         """Note that this call mixes the channels along dimensions of its first argument: dim -> labels that live there."""
+        text = call.signature.text
         found = [(dim, one) for dim, several in labels.items() for one in several]
         if found:
             self.ledger.irregular = True
             dims, lines = zip(*found, strict=True)
-            self.ledger.mixings.append(Mixing(str(func), self.calls[str(func)], dims, lines))
+            self.ledger.mixings.append(Mixing(text, self.calls[text], dims, lines))
 
     def promote(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Labels of an activation, or of a parameter that stands in for one (a class token): its last dimension's atoms."""
@@ -607,21 +609,12 @@ class Labeller(TorchDispatchMode):
         found = self.tag(tensor)
         return found if isinstance(found, ParamView) else None
 
-    def tensors(self, args: Any, kwargs: Any) -> list[torch.Tensor]:
-        """Every tensor among the arguments."""
-        return tensors_of((args, kwargs))
-
-    def freeze_all(self, args: Any, kwargs: Any, reason: str) -> None:
-        """Freeze whatever these arguments carry."""
-        for tensor in self.tensors(args, kwargs):
+    def freeze_all(self, values: Any, reason: str) -> None:
+        """Freeze whatever the tensors among these values carry."""
+        for tensor in tensors_of(values):
             view = self.param(tensor)
             if view is not None:
                 self.ledger.used.add(view.name)
                 self.ledger.freeze_param(view, reason)
             else:
                 self.ledger.freeze(self.labels(tensor), reason)
-
-    def replay(self, func: Any, args: Any, kwargs: Any, pick: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-        """Do the operation to what `pick` gives for each tensor argument."""
-        swapped = tree_map(lambda x: pick(x) if isinstance(x, torch.Tensor) else x, (args, kwargs))
-        return func(*swapped[0], **swapped[1])

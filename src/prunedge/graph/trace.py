@@ -12,14 +12,35 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from prunedge.errors import GraphError
-from prunedge.graph.branches import OUTPUT, Aside, Beside, batched, goes_by_mode, look_aside, methods_beside, watching
-from prunedge.graph.channels import ChannelGraph, Frozen, Group, Layout, Operation, Read, Reshape, Resize, Role, Slice, Statistic
+from prunedge.graph.branches import (
+    OUTPUT,
+    Aside,
+    Beside,
+    batched,
+    goes_by_mode,
+    look_aside,
+    methods_beside,
+    watching,
+)
+from prunedge.graph.channels import (
+    ChannelGraph,
+    Frozen,
+    Group,
+    Layout,
+    Operation,
+    Read,
+    Reshape,
+    Resize,
+    Role,
+    Slice,
+    Statistic,
+)
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import batch_of, brought_to, others, tensors_of
 from prunedge.graph.labels import Condition, Labeller, Ledger, Mixing, ParamView, Sized
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.preserve import refresh, undisturbed
-from prunedge.graph.rules import REGULAR, rule_for
+from prunedge.graph.rules import rule_for
 from prunedge.graph.size_calls import SizedCalls
 from prunedge.graph.unsupported import check_plain
 from prunedge.utils.machine import pass_on
@@ -141,7 +162,7 @@ def _run(
     batch = batch_of(example)
     if not batch:
         raise GraphError("the example holds no tensor", remedy="give a batch of inputs, or a tuple or dict of them")
-    labeller = Labeller(ledger, rule_for, batch=batch, by_width=attention == "width", regular=REGULAR)
+    labeller = Labeller(ledger, rule_for, batch=batch, by_width=attention == "width")
     labeller.vary(tensors_of(example))
     for name, tensor in tensors.items():
         labeller.name(tensor, ParamView(name, _coordinates(tensor)) if tensor.dim() else None)
