@@ -22,7 +22,7 @@ from prunedge.graph.masking import in_blocks, zeroed
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied, held_tensors, undisturbed
-from prunedge.graph.size_calls import pinned_modules, pins_of
+from prunedge.graph.sizes import pinned_modules, pins_of
 from prunedge.models.tf32 import full_float32
 from prunedge.surgery.masking import OverWhatStays, without
 from prunedge.utils.machine import pass_on

@@ -5,7 +5,7 @@ the file of its family and register it there; a new file is imported here.
 """
 
 from prunedge.graph.calls import Call
-from prunedge.graph.rules import (  # noqa: F401: each registers its rules
+from prunedge.graph.rules import (
     contractions,
     creation,
     elementwise,
@@ -21,4 +21,23 @@ from prunedge.graph.rules import (  # noqa: F401: each registers its rules
 )
 from prunedge.graph.rules.registry import Kept, over, over_for, rule, rule_for
 
-__all__ = ["Call", "Kept", "over", "over_for", "rule", "rule_for"]
+__all__ = [
+    "Call",
+    "Kept",
+    "contractions",
+    "creation",
+    "elementwise",
+    "joins",
+    "moves",
+    "norms",
+    "over",
+    "over_for",
+    "picks",
+    "products",
+    "recurrent",
+    "reductions",
+    "rule",
+    "rule_for",
+    "sampling",
+    "shapes",
+]

@@ -11,7 +11,10 @@ from torch.utils.flop_counter import flop_registry
 
 from prunedge.graph.calls import Call
 from prunedge.graph.channels import Operation
-from prunedge.graph.labels import Condition, Labeller, ParamView, compact
+from prunedge.graph.label_tensors import compact, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.ledger import Condition
+from prunedge.graph.parameters import ParamView
 
 
 def unknown(labeller: Labeller, call: Call) -> None:
@@ -20,7 +23,7 @@ def unknown(labeller: Labeller, call: Call) -> None:
     labeller.freeze_all(call.tensors, reason)
     count_flops(labeller, call)
     if call.is_in_place:
-        labeller.write(call.input, None)
+        labeller.memory.write(call.input, None)
 
 
 def count_flops(labeller: Labeller, call: Call) -> None:
@@ -31,19 +34,9 @@ def count_flops(labeller: Labeller, call: Call) -> None:
         labeller.ledger.operations.append(Operation(None, macs // labeller.batch))
 
 
-def varying_dims(labels: torch.Tensor) -> list[int]:
-    """The dimensions along which (compact) labels vary."""
-    return [dim for dim, size in enumerate(labels.shape) if size > 1]
-
-
 def squash_all_but(labeller: Labeller, labels: torch.Tensor, dim: int) -> torch.Tensor:
     """The labels along one dimension, those along all others tied to them."""
     return labeller.ledger.squash(labels, [d for d in varying_dims(labels) if d != dim])
-
-
-def lying_along(line: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
-    """Labels (size,) as those of a tensor of so many dimensions that vary along one of them."""
-    return line.reshape([-1 if d == dim else 1 for d in range(rank)])
 
 
 def lines_along(
@@ -100,14 +93,6 @@ def only_if_pruned(
 def padded_shape(x: torch.Tensor, rank: int) -> list[int]:
     """The shape of an operand that is broadcast to that rank."""
     return [1] * (rank - x.dim()) + list(x.shape)
-
-
-def freeze_other_axes(labeller: Labeller, view: ParamView, axis: int) -> None:
-    """A parameter's channels lie along one of its dimensions; its places along others stay."""
-    for other, size in enumerate(labeller.ledger.shapes[view.name]):
-        if other != axis:
-            atoms = torch.arange(size) + labeller.ledger.base[view.name, other]
-            labeller.ledger.freeze(atoms, "are places of a table")
 
 
 def narrowed(x: torch.Tensor, kept: Mapping[int, torch.Tensor]) -> torch.Tensor:

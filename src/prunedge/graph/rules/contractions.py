@@ -9,15 +9,10 @@ import torch
 
 from prunedge.graph.calls import Call
 from prunedge.graph.channels import Operation
-from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import (
-    lying_along,
-    narrowed,
-    over_what_stays,
-    squash_all_but,
-    unknown,
-    varying_dims,
-)
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import narrowed, over_what_stays, squash_all_but, unknown
 from prunedge.graph.rules.products import contract
 from prunedge.graph.rules.registry import Kept, over, rule
 
@@ -159,7 +154,7 @@ def depthwise(
     if labels is not None and len(varying_dims(labels)) == 1:
         # Code that calls the convolution itself may have written down its number of groups.
         labeller.ledger.parts.append((labeller.module, labels))
-        labeller.resizes([(0, labels, 1)] if labels.shape[1] > 1 else [])
+        labeller.sizes.note([(0, labels, 1)] if labels.shape[1] > 1 else [])
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
         consume(labeller, source, 1, made)

@@ -50,5 +50,5 @@ def noise(labeller: Labeller, call: Call) -> None:
         return pointwise(labeller, call)
 
     for result in call.results:
-        labeller.write(result, None)
-        labeller.noise(result)
+        labeller.memory.write(result, None)
+        labeller.memory.randomise(result)

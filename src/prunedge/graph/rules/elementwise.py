@@ -5,15 +5,11 @@ from __future__ import annotations
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.labels import Condition, Labeller, ParamView, compact
-from prunedge.graph.rules.common import (
-    freeze_other_axes,
-    lying_along,
-    name_all,
-    only_if_pruned,
-    padded_shape,
-    varying_dims,
-)
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.ledger import Condition
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import name_all, only_if_pruned, padded_shape
 from prunedge.graph.rules.registry import rule
 
 
@@ -55,16 +51,16 @@ def pointwise(labeller: Labeller, call: Call) -> None:
 def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
     """Tie the channels of these operands, and give the call's results their labels."""
     target, is_in_place = operands[0], call.is_in_place
-    is_fresh = is_in_place and labeller.tag(target) is None and labeller.is_filled(target)
+    is_fresh = is_in_place and labeller.tag(target) is None and labeller.memory.is_filled(target)
     if is_fresh and any(labeller.param(x) is not None for x in operands):
         # A parameter that is written into a tensor stands for an activation from here on.
         labels = _written_parameters(labeller, operands[1:], call.result)
-        return labeller.write(call.result, labels)
+        return labeller.memory.write(call.result, labels)
 
     if all(labeller.labels(x) is None for x in operands):
         written = operands[1:] if is_in_place else []
-        if any(x.numel() > 1 and not labeller.is_filled(x) for x in written):
-            labeller.write(call.result, None)
+        if any(x.numel() > 1 and not labeller.memory.is_filled(x) for x in written):
+            labeller.memory.write(call.result, None)
         return meet_params(labeller, operands, call.results)
 
     held = labeller.tag(target) if is_in_place else None
@@ -74,9 +70,9 @@ def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
 
     labels = _meet_activations(labeller, call, operands, is_fresh)
     if is_fresh:
-        labeller.write(call.result, labels)
+        labeller.memory.write(call.result, labels)
     elif is_in_place and len(operands) > 1:
-        labeller.rewrite(call.result, labels)
+        labeller.memory.rewrite(call.result, labels)
     if not isinstance(held, ParamView):
         name_all(labeller, call.results, labels)
 
@@ -127,7 +123,7 @@ def _is_free(labeller: Labeller, call: Call, x: torch.Tensor) -> bool:
 
     Random values are, and one number that is written.
     """
-    return labeller.is_noise(x) or (call.name == "copy" and labeller.is_filled(x))
+    return labeller.memory.is_random(x) or (call.name == "copy" and labeller.memory.is_filled(x))
 
 
 def _written_parameters(
@@ -199,7 +195,7 @@ def _spread_param(
     if atoms is None or line is None:
         return None
 
-    freeze_other_axes(labeller, view, line[0])
+    labeller.ledger.freeze_other_axes(view, line[0])
     dim = channels[0] + result.dim() - x.dim()
     for other in others:
         place = dim - result.dim() + other.dim()

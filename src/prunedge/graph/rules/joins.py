@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional
 
 from prunedge.graph.calls import Call
-from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import lying_along, varying_dims
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
 from prunedge.graph.rules.registry import rule
 
 Parts = list[tuple[torch.Tensor, torch.Tensor | None]]  # tensors and their labels
@@ -31,7 +32,8 @@ def concatenate(labeller: Labeller, call: Call) -> None:
     parts: Parts = [(x, labeller.promote(x)) for x in call["tensors"] if x.numel()]
     if any(labels is not None and labels.shape[dim] > 1 for _, labels in parts):
         parts = [
-            (x, labeller.constants(x, dim) if labels is None else labels) for x, labels in parts
+            (x, labeller.sizes.constants(x, dim) if labels is None else labels)
+            for x, labels in parts
         ]
     _join(labeller, call, parts, dim)
 
@@ -125,7 +127,7 @@ def _pad_channels(
     off; where it can't be told which call that is, they stay.
     """
     ledger, whole = labeller.ledger, labels.shape[dim]
-    is_known = labeller.sized.site is not None
+    is_known = labeller.code.site is not None
     first, last = max(0, -before), max(0, -after)
     inner = labels.narrow(dim, first, whole - first - last)
 
@@ -134,17 +136,17 @@ def _pad_channels(
     if cut and not is_known:
         ledger.freeze(labels, "a fixed number of channels is cut off")
     elif cut:
-        labeller.resizes((place + side, piece, dim) for side, piece in cut.items())
+        labeller.sizes.note((place + side, piece, dim) for side, piece in cut.items())
         ledger.pieces += [inner, *cut.values()]
 
     added: dict[int, torch.Tensor] = {}
     for side, count in enumerate((before, after)):
         if count > 0 and is_known:
-            added[side] = labeller.places(labels, dim, count)
+            added[side] = ledger.places(count, dim, labels.dim())
         elif count > 0:
             sizes = [count if d == dim else 1 for d in range(labels.dim())]
             added[side] = torch.zeros(sizes, dtype=torch.int64)
-    labeller.resizes((place + side, piece, dim) for side, piece in added.items())
+    labeller.sizes.note((place + side, piece, dim) for side, piece in added.items())
 
     around = [added.get(0), inner, added.get(1)]
     shape = [-1 if d == dim else size for d, size in enumerate(inner.shape)]

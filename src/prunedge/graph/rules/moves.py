@@ -6,14 +6,10 @@ import torch
 
 from prunedge.graph.calls import Call
 from prunedge.graph.inputs import tensors_of
-from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import (
-    lying_along,
-    only_if_pruned,
-    squash_all_but,
-    unknown,
-    varying_dims,
-)
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import only_if_pruned, squash_all_but, unknown
 from prunedge.graph.rules.registry import rule
 
 SPLITS = ("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes")
@@ -78,7 +74,7 @@ def _move_param(labeller: Labeller, call: Call, view: ParamView) -> None:
         rank = call.result.dim()
         dim = call["dim"] % rank
         lines = [labeller.ledger.of(part, dim, None) for part in views]
-        labeller.resizes(
+        labeller.sizes.note(
             (place, lying_along(line, dim, rank), dim)
             for place, line in enumerate(lines)
             if line is not None
@@ -92,7 +88,7 @@ def _note_move(
     if call.name in SPLITS:
         _note_split(labeller, call, labels, parts)
     elif call.name == "expand":
-        labeller.resizes((dim, parts[0], dim) for dim in varying_dims(parts[0]))
+        labeller.sizes.note((dim, parts[0], dim) for dim in varying_dims(parts[0]))
     elif call.name in ("channel_shuffle", "native_channel_shuffle") and labels.shape[1] > 1:
         # The number of groups stays: each loses the same of its places.
         blocks = labels.unflatten(1, (call["groups"], -1))
@@ -133,7 +129,7 @@ def _note_split(
         shape = list(part.shape)
         shape[dim] = result.shape[dim]
         sizes.append((place, part.expand(shape), dim))
-    labeller.resizes(sizes)
+    labeller.sizes.note(sizes)
     if len(parts) > 1:
         ledger.pieces += parts
 

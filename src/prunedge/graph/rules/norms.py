@@ -8,16 +8,16 @@ import torch
 from torch.utils._pytree import tree_map
 
 from prunedge.graph.calls import Call
-from prunedge.graph.labels import Labeller, ParamView
+from prunedge.graph.label_tensors import lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
 from prunedge.graph.rules.common import (
-    lying_along,
     narrowed,
     only_if_pruned,
     over_what_stays,
     param_lines,
     restored,
     squash_all_but,
-    varying_dims,
 )
 from prunedge.graph.rules.elementwise import meet_params, scale_by
 from prunedge.graph.rules.registry import Kept, over, rule
@@ -94,7 +94,7 @@ def layer_norm(labeller: Labeller, call: Call) -> None:
     first = x.dim() - len(call["normalized_shape"])
     varying = varying_dims(labels)
     across = [dim for dim in varying if dim >= first]
-    labeller.resizes((dim - first, labels, dim) for dim in across)
+    labeller.sizes.note((dim - first, labels, dim) for dim in across)
     if len(across) == 1:
         # Of several dimensions of channels (heads, width) only one is pruned: the first head's
         # line stands for all.
@@ -154,7 +154,7 @@ def group_norm(labeller: Labeller, call: Call) -> None:
     blocks = line.reshape(groups, -1)
     if norm_by_blocks(groups, x.shape[1]):
         ledger.tie(blocks[:, :1], blocks)
-        labeller.resizes([(0, lying_along(blocks[:, 0], 1, x.dim()), 1)])
+        labeller.sizes.note([(0, lying_along(blocks[:, 0], 1, x.dim()), 1)])
     else:
         ledger.tie(blocks[:1], blocks)
         labeller.mixes(call, {1: [line]})

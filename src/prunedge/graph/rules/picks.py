@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.indexing import line_along
-from prunedge.graph.labels import FILL, Labeller, compact
-from prunedge.graph.rules.common import padded_shape, unknown, varying_dims
+from prunedge.graph.label_tensors import compact, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.memory import FILL
+from prunedge.graph.rules.common import padded_shape, unknown
 from prunedge.graph.rules.registry import rule
+from prunedge.graph.sizes.picks import line_along
 
 _FIXED = "meets values of a fixed size"
 _NO_CHANNELS = "meets values that are no channels"
@@ -56,7 +58,7 @@ def scatter_slice(labeller: Labeller, call: Call) -> None:
 def scatter(labeller: Labeller, call: Call) -> None:
     """Values put in by their number along one dimension, which holds no channels."""
     x, dim, index, source = call.input, _dim(call), call["index"], call.get("src")
-    is_fresh = labeller.tag(x) is None and labeller.is_filled(x)
+    is_fresh = labeller.tag(x) is None and labeller.memory.is_filled(x)
     held = labeller.labels(x)
     labels = held if held is not None else labeller.labels(source)
     if labels is None or any(labeller.param(operand) is not None for operand in (x, index, source)):
@@ -71,7 +73,7 @@ def scatter(labeller: Labeller, call: Call) -> None:
     if source is not None and held is not None:
         _put_in(labeller, held, source)
     if is_fresh:
-        labeller.write(call.result, labels)
+        labeller.memory.write(call.result, labels)
     else:
         _name_or_rewrite(labeller, call, labels)
 
@@ -102,7 +104,7 @@ def put_along(labeller: Labeller, call: Call) -> None:
 def put(labeller: Labeller, call: Call) -> None:
     """`x[indices] = values`, along dimensions without channels or among them by fixed numbers."""
     x, indices, values = call.input, call["indices"], call["values"]
-    labels, is_filled = labeller.labels(x), labeller.is_filled(x)
+    labels, is_filled = labeller.labels(x), labeller.memory.is_filled(x)
     if labeller.tag(x) is not None or is_filled:
         value_labels = labeller.promote(values)
     else:
@@ -111,7 +113,7 @@ def put(labeller: Labeller, call: Call) -> None:
     is_param = any(labeller.param(operand) is not None for operand in (x, values))
     if labels is None and value_labels is None and not is_param:
         if call.is_in_place and not (values.numel() == 1 and is_filled):
-            labeller.write(call.result, None)
+            labeller.memory.write(call.result, None)
         return
 
     is_fresh = labels is None and is_filled and call.is_in_place
@@ -126,7 +128,7 @@ def put(labeller: Labeller, call: Call) -> None:
         assert value_labels is not None
         whole = torch.full(x.shape, FILL)
         whole[where] = value_labels
-        return labeller.write(call.result, whole)
+        return labeller.memory.write(call.result, whole)
 
     is_fixed_line = len(picks) == 1 and picks[0].dim() <= 1 and not labeller.varies(picks[0])
     if _is_among_channels(labels, indices) and not is_fixed_line:
@@ -135,7 +137,7 @@ def put(labeller: Labeller, call: Call) -> None:
     held = compact(labels.expand(x.shape)[where])
     if value_labels is not None:
         labeller.ledger.tie(held, value_labels, _NO_CHANNELS)
-    elif not labeller.is_filled(values):
+    elif not labeller.memory.is_filled(values):
         sizes = padded_shape(values, held.dim())
         if any(sizes[dim] > 1 for dim in varying_dims(held)):
             labeller.ledger.freeze(held, _FIXED)
@@ -165,14 +167,16 @@ def _put_in(labeller: Labeller, held: torch.Tensor, source: torch.Tensor) -> Non
     labels = labeller.labels(source)
     if labels is not None:
         labeller.ledger.tie(held, labels, _NO_CHANNELS)
-    elif any(source.shape[d] > 1 for d in varying_dims(held)) and not labeller.is_filled(source):
+    elif any(source.shape[d] > 1 for d in varying_dims(held)) and not labeller.memory.is_filled(
+        source
+    ):
         labeller.ledger.freeze(held, _FIXED)
 
 
 def _name_or_rewrite(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
     """The result has these labels; in place, so has what it was written into."""
     if call.is_in_place:
-        labeller.rewrite(call.result, labels)
+        labeller.memory.rewrite(call.result, labels)
     else:
         labeller.name(call.result, labels)
 

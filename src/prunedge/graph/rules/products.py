@@ -9,8 +9,9 @@ import torch
 
 from prunedge.graph.calls import Call
 from prunedge.graph.channels import Operation
-from prunedge.graph.labels import Labeller, compact
-from prunedge.graph.rules.common import lying_along, squash_all_but, unknown, varying_dims
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.rules.common import squash_all_but, unknown
 from prunedge.graph.rules.elementwise import meet
 from prunedge.graph.rules.registry import Kept, over, rule
 

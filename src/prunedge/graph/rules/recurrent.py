@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from prunedge.graph.calls import Call
+from prunedge.graph.label_tensors import lying_along
 from prunedge.graph.labels import Labeller
-from prunedge.graph.rules.common import lying_along, unknown
+from prunedge.graph.rules.common import unknown
 from prunedge.graph.rules.contractions import consume
 from prunedge.graph.rules.registry import rule
 
@@ -48,7 +49,7 @@ def fused_layer(labeller: Labeller, call: Call) -> None:
         labels = labeller.promote(start)
         if labels is not None:
             ledger.tie(lying_along(units, start.dim() - 1, start.dim()), labels, _STATE)
-        elif not labeller.is_filled(start):
+        elif not labeller.memory.is_filled(start):
             reason = "is the state of a recurrent layer, which starts with values of a fixed size"
             ledger.freeze(units, reason)
 

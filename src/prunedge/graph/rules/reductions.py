@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from prunedge.graph.calls import Call
-from prunedge.graph.labels import Labeller, ParamView
+from prunedge.graph.label_tensors import varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
 from prunedge.graph.rules.common import (
     dims_of,
     lines_along,
@@ -14,7 +16,6 @@ from prunedge.graph.rules.common import (
     over_what_stays,
     param_lines,
     unknown,
-    varying_dims,
 )
 from prunedge.graph.rules.elementwise import pointwise
 from prunedge.graph.rules.registry import Kept, over, rule

@@ -5,15 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from prunedge.graph.calls import Call
+from prunedge.graph.label_tensors import lying_along, varying_dims
 from prunedge.graph.labels import Labeller
-from prunedge.graph.rules.common import (
-    lying_along,
-    name_all,
-    only_if_pruned,
-    squash_all_but,
-    unknown,
-    varying_dims,
-)
+from prunedge.graph.rules.common import name_all, only_if_pruned, squash_all_but, unknown
 from prunedge.graph.rules.contractions import dense, depthwise, shift
 from prunedge.graph.rules.registry import rule
 

@@ -7,8 +7,10 @@ from math import prod
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import lying_along, name_all, unknown, varying_dims
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import name_all, unknown
 from prunedge.graph.rules.registry import rule
 
 
@@ -52,7 +54,7 @@ def _reshape_param(labeller: Labeller, result: torch.Tensor, view: ParamView) ->
         atoms = labeller.ledger.of(after, dim, None) if size > 1 else None
         if atoms is not None:
             sizes.append((dim, lying_along(atoms, dim, len(shape)), dim))
-    labeller.resizes(sizes)
+    labeller.sizes.note(sizes)
     labeller.name(result, after)
 
 
@@ -72,7 +74,7 @@ def _reshape_activation(
     if len(several) > 1 and several != before:
         # Heads and their width, shuffled groups: in the end channels leave along one of these.
         ledger.divisions.append((labeller.module, after.reshape(several)))
-    labeller.resizes((dim, after, dim) for dim in varying_dims(after))
+    labeller.sizes.note((dim, after, dim) for dim in varying_dims(after))
     labeller.name(result, after)
 
 
