@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from prunedge.graph import trace
-from prunedge.graph.size_calls import pinned_modules
+from prunedge.graph.sizes import pinned_modules
 from prunedge.pruning.select import random_plan
 from prunedge.surgery.slicing import operate, sizes_of
 from tests.networks import randomise

@@ -18,7 +18,7 @@ from torch import nn
 
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
-from prunedge.graph.size_calls import pinned_modules
+from prunedge.graph.sizes import pinned_modules
 from prunedge.surgery.slicing import operate, sizes_of
 from tests.graph.test_pinned_sizes import EMBEDDING, HEADS, PICTURE, Around, FromWidth
 from tests.networks import randomise
@@ -181,7 +181,7 @@ else:
     assert "prunedge" not in sys.modules
     small, wanted = torch.load(file, weights_only=False)
     assert torch.equal(small(picture), wanted) and type(small).__name__ == "Attention" and isinstance(small, Attention)
-    assert "prunedge.graph.size_calls" in sys.modules
+    assert "prunedge.graph.sizes.pinned_modules" in sys.modules
 """
 
 

@@ -1,4 +1,4 @@
-"""A network in, out comes which of its channels can leave together: `trace(network, example) -> ChannelGraph`."""
+"""Which channels of a model can leave together: `trace(model, example) -> ChannelGraph`."""
 
 from prunedge.graph.channels import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
 from prunedge.graph.derive import follow
@@ -6,4 +6,16 @@ from prunedge.graph.preserve import copied
 from prunedge.graph.rules.norms import norm_by_blocks
 from prunedge.graph.trace import call, trace
 
-__all__ = ["ChannelGraph", "Frozen", "Group", "Operation", "Slice", "Statistic", "call", "copied", "follow", "norm_by_blocks", "trace"]
+__all__ = [
+    "ChannelGraph",
+    "Frozen",
+    "Group",
+    "Operation",
+    "Slice",
+    "Statistic",
+    "call",
+    "copied",
+    "follow",
+    "norm_by_blocks",
+    "trace",
+]

@@ -1,7 +1,8 @@
-"""Whose code is running, and the ways through a network's code that evaluation at one picture size does not take.
+"""Whose code is running, and the ways through it that evaluation at one size does not take.
 
-Training, another size (anchors are made anew) and a method beside forward (`forward_split`, which exporters take) come to reshapes of
-their own, which a smaller network must know the sizes of, too.
+Training, another size of the picture (anchors are made anew) and a method beside forward
+(`forward_split`, which exporters take) come to reshapes of their own, which a smaller network must
+know the sizes of, too.
 """
 
 from __future__ import annotations
@@ -19,30 +20,37 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from prunedge.graph.inputs import batch_of, tensors_of
-from prunedge.graph.labels import Ledger, Sized
-from prunedge.graph.size_calls import Call, Shape, SizedCalls, run_way, uncounted, ways
+from prunedge.graph.ledger import Ledger, Sized
+from prunedge.graph.sizes import CodeCall, Shape, SizedCalls, run_way, uncounted, ways
 from prunedge.utils.machine import pass_on
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
 Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
 OUTPUT = "is the network's output"
-NEAR = 1e-4  # relative to the largest value: two ways through a module are the same up to the order of summation
+# Relative to the largest value: two ways through a module are the same but for rounding.
+NEAR = 1e-4
 
 
 @dataclass
 class Aside:
-    """What other ways came to: `resizes` by way, the places in the code that are theirs, and what could not be followed there."""
+    """What other ways came to.
+
+    `resizes` by way, the places in the code that are theirs, and what could not be followed there.
+    """
 
     resizes: list[Sized] = field(default_factory=list)
     reads: list[Sized] = field(default_factory=list)
     turns: dict[tuple[str, str], set[int]] = field(default_factory=dict)
-    factors: dict[str, dict[Call, float]] = field(default_factory=dict)
-    shapes: dict[str, dict[Call, Shape]] = field(default_factory=dict)
+    factors: dict[str, dict[CodeCall, float]] = field(default_factory=dict)
+    shapes: dict[str, dict[CodeCall, Shape]] = field(default_factory=dict)
     lost: list[np.ndarray] = field(default_factory=list)
 
 
 def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
-    """For each module the methods that take what its forward takes and are not part of it: {path: names}."""
+    """For each module the methods that take what its forward takes and are not part of it: {path.
+
+    Names}.
+    """
     found = {}
     for name, module in network.named_modules():
         kind = type(module)
@@ -52,7 +60,11 @@ def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
             continue
         takes = _takes(main)
         parts = getattr(inspect.unwrap(main), "__code__", main.__code__).co_names
-        beside = [one for one in names if one not in (main.__name__, *parts) and _takes(getattr(kind, one)) == takes]
+        beside = [
+            one
+            for one in names
+            if one not in (main.__name__, *parts) and _takes(getattr(kind, one)) == takes
+        ]
         if main.__name__ != "forward" and _takes(kind.forward) == takes:
             beside.append("forward")  # another one was put in its place
         if beside:
@@ -61,9 +73,16 @@ def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def goes_by_mode(network: nn.Module) -> bool:
-    """Whether code that is not torch's own asks whether it is training, so that training may come to reshapes of its own."""
+    """Whether code that is not torch's own asks whether it is training.
+
+    Then training may come to reshapes of its own.
+    """
     for kind in {kind for module in network.modules() for kind in type(module).__mro__}:
-        if issubclass(kind, nn.Module) and not kind.__module__.startswith("torch.") and _asks(vars(kind).values()):
+        if (
+            issubclass(kind, nn.Module)
+            and not kind.__module__.startswith("torch.")
+            and _asks(vars(kind).values())
+        ):
             return True
     return any(_asks(vars(module).values()) for module in network.modules())
 
@@ -83,11 +102,14 @@ def _takes(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside, trained: bool = False) -> Aside:
+def look_aside(
+    example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside: Beside, trained: bool = False
+) -> Aside:
     """Take the other ways, and note what they come to that `seen` did not.
 
-    `run(training, example, ledger, methods)` runs the network, with labels where a ledger is given, and gives nothing where it does
-    not run. Training is left out where it was `trained` already, with labels.
+    `run(training, example, ledger, methods)` runs the network, with labels where a ledger is given,
+    and gives nothing where it does not run. Training is left out where it was `trained` already,
+    with labels.
     """
     aside = Aside()
     known = {one.module for one in (*ledger.resizes, *ledger.reads)}
@@ -105,7 +127,9 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
             continue
         new = _new(followed, seen, aside)
         aside.resizes += [one for one in scratch.resizes if (one.module, one.call.site) in new]
-        aside.reads += [one for one in scratch.reads if one.call.site not in seen.reads.get(one.module, ())]
+        aside.reads += [
+            one for one in scratch.reads if one.call.site not in seen.reads.get(one.module, ())
+        ]
         lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
         aside.lost += lost
         if not lost:
@@ -121,7 +145,10 @@ def look_aside(example: Any, ledger: Ledger, seen: SizedCalls, run: Run, beside:
 
 
 def _add(ledger: Ledger, other: Ledger) -> None:
-    """What another way through the code ties, keeps or picks holds for the network, which must go that way when it is smaller, too."""
+    """What another way through the code ties, keeps or picks holds for the network.
+
+    It must go that way when it is smaller, too.
+    """
     ledger.ties += other.ties
     ledger.conditions += other.conditions
     ledger.divisions += other.divisions
@@ -130,7 +157,10 @@ def _add(ledger: Ledger, other: Ledger) -> None:
 
 
 def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:
-    """In which mode, on which example, and with which methods beside forward to run a network for its other ways."""
+    """How to run a network for its other ways.
+
+    In which mode (true: training), on which example, and with which methods beside forward.
+    """
     yield True, batched(example), {}
     if (larger := taller(example)) is not None:
         yield False, larger, {}
@@ -149,7 +179,10 @@ def _new(found: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, s
 
 
 def _reads_anew(found: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
-    """Whether the code of one of these modules, which has to do with channels, reads sizes at a place that is not known yet."""
+    """Whether the code of one of these modules reads sizes at a place that is not known yet.
+
+    They have to do with channels.
+    """
     return any(found.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
 
 
@@ -157,14 +190,22 @@ def batched(example: Any) -> Any:
     """An example of one input, twice: batch norm over single values does not train."""
     if batch_of(example) != 1:
         return example
-    return tree_map(lambda x: torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x, example)
+    return tree_map(
+        lambda x: (
+            torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x
+        ),
+        example,
+    )
 
 
 def taller(example: Any) -> Any:
     """Pictures of twice the height; None where the example has none."""
     if not any(x.dim() == 4 for x in tensors_of(example)):
         return None
-    return tree_map(lambda x: torch.cat((x, x), -2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x, example)
+    return tree_map(
+        lambda x: torch.cat((x, x), -2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x,
+        example,
+    )
 
 
 @contextmanager
@@ -173,10 +214,13 @@ def watching(
 ) -> Iterator[dict[str, dict[str, str]]]:
     """Tell `sized` whose forward is running; call methods beside it, too.
 
-    Gives for each module and method beside forward why it does not do what forward does: an empty text where it does.
+    Gives for each module and method beside forward why it does not do what forward does: an empty
+    text where it does.
     """
     beside = beside or {}
-    verdicts: dict[str, dict[str, str]] = {name: dict.fromkeys(methods, "") for name, methods in beside.items()}
+    verdicts: dict[str, dict[str, str]] = {
+        name: dict.fromkeys(methods, "") for name, methods in beside.items()
+    }
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in beside}
 
     def enter(name: str):  # type: ignore[no-untyped-def]
@@ -234,7 +278,10 @@ def _near(one: Any, other: Any) -> bool:
     if [x.shape for x in left] != [x.shape for x in right]:
         return False
     return all(
-        bool((a.detach().double() - b.detach().double()).abs().max() <= NEAR * a.detach().double().abs().max())
+        bool(
+            (a.detach().double() - b.detach().double()).abs().max()
+            <= NEAR * a.detach().double().abs().max()
+        )
         for a, b in zip(left, right, strict=True)
         if a.numel()
     )

@@ -1,4 +1,4 @@
-"""Other inputs for a network, made from the one that was given: other values, another batch, another size of the picture."""
+"""Other inputs for a network than the one that was given: values, batches, sizes of the picture."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-_LARGE = 100  # pixels along an edge from which the second size is smaller, so that the proof stays cheap
+_LARGE = (
+    100  # pixels along an edge from which the second size is smaller, so that the proof stays cheap
+)
 
 
 def others(example: Any) -> Iterator[Any]:
-    """Inputs that a network of this example may take as well, the most telling first; whether it does has to be tried.
+    """Inputs that a network of this example may take as well, the most telling first.
 
-    Their values are drawn from those of the example, so that they keep its range, and numbers that stand for something (words, classes)
-    stay valid; where a tensor of real numbers is the same everywhere they are drawn anew around it. First come other sizes (pictures:
-    height and width by half larger or a third smaller, in the same steps of 32, 16 ... as before; sequences: their length) with another
-    batch, then another batch alone, then other values alone.
+    Whether it does has to be tried.
+
+    Their values are drawn from those of the example, so that they keep its range, and numbers that
+    stand for something (words, classes) stay valid; where a tensor of real numbers is the same
+    everywhere they are drawn anew around it. First come other sizes (pictures: height and width by
+    half larger or a third smaller, in the same steps of 32, 16 ... as before; sequences: their
+    length) with another batch, then another batch alone, then other values alone.
     """
     batch = batch_of(example) or 1
     other = 1 if batch == 2 and _rows_differ(example) else 2
@@ -28,8 +33,17 @@ def others(example: Any) -> Iterator[Any]:
     for number, (rows, resized) in enumerate(shapes):
         generator = torch.Generator().manual_seed(number)
 
-        def drawn(x: Any, rows: int = rows, resized: Callable[..., list[int]] = resized, generator: torch.Generator = generator) -> Any:
-            return _drawn(x, _shape(x, batch, rows, resized), generator) if isinstance(x, torch.Tensor) else x
+        def drawn(
+            x: Any,
+            rows: int = rows,
+            resized: Callable[..., list[int]] = resized,
+            generator: torch.Generator = generator,
+        ) -> Any:
+            return (
+                _drawn(x, _shape(x, batch, rows, resized), generator)
+                if isinstance(x, torch.Tensor)
+                else x
+            )
 
         found = tree_map(drawn, example)
         shape = tuple(x.shape for x in tensors_of(found))
@@ -39,9 +53,16 @@ def others(example: Any) -> Iterator[Any]:
 
 
 def brought_to(example: Any, network: nn.Module) -> Any:
-    """The example on the device that all of the network lies on; as it is where that is several, or none that computes."""
+    """The example on the device that all of the network lies on.
+
+    As it is where that is several, or none that computes.
+    """
     homes = {x.device for x in (*network.parameters(), *network.buffers())}
-    if len(homes) != 1 or torch.device("meta") in homes or all(x.device in homes for x in tensors_of(example)):
+    if (
+        len(homes) != 1
+        or torch.device("meta") in homes
+        or all(x.device in homes for x in tensors_of(example))
+    ):
         return example
     (home,) = homes
     return tree_map(lambda x: x.to(home) if isinstance(x, torch.Tensor) else x, example)
@@ -53,15 +74,21 @@ def tensors_of(example: Any) -> list[torch.Tensor]:
 
 
 def batch_of(example: Any) -> int:
-    """How many examples a batch holds: the first size of the first tensor that has one; 0 where none has."""
+    """How many examples a batch holds: the size of the first tensor that has one; 0 if none has."""
     return next((len(x) for x in tensors_of(example) if x.dim()), 0)
 
 
 def _rows_differ(example: Any) -> bool:
-    return any(x.dim() > 1 and len(x) > 1 and not torch.equal(x[0], x[1]) for x in tensors_of(example) if not x.is_sparse)
+    return any(
+        x.dim() > 1 and len(x) > 1 and not torch.equal(x[0], x[1])
+        for x in tensors_of(example)
+        if not x.is_sparse
+    )
 
 
-def _shape(x: torch.Tensor, batch: int, rows: int, resized: Callable[[torch.Tensor], list[int]]) -> list[int]:
+def _shape(
+    x: torch.Tensor, batch: int, rows: int, resized: Callable[[torch.Tensor], list[int]]
+) -> list[int]:
     if not x.dim():
         return []
     shape = resized(x)
@@ -82,7 +109,7 @@ def _pictures(x: torch.Tensor) -> list[int]:
 
 
 def _sequences(x: torch.Tensor) -> list[int]:
-    """(n, length, width) sequences of vectors beside (n, length) words and masks, pictures as they are."""
+    """(n, length, width) vectors beside (n, length) words and masks; pictures as they are."""
     if x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point()):
         return [x.shape[0], *_other_sizes([x.shape[1]]), *x.shape[2:]]
     return list(x.shape)

@@ -14,19 +14,33 @@ from torch import nn
 from prunedge.errors import GraphError
 
 # Nothing that a network says is in these, and some lead to half of the program.
-_CLOSED: tuple[type, ...] = (str, bytes, bytearray, int, float, complex, np.generic, np.ndarray, torch.dtype, torch.device)
+_CLOSED: tuple[type, ...] = (
+    str,
+    bytes,
+    bytearray,
+    int,
+    float,
+    complex,
+    np.generic,
+    np.ndarray,
+    torch.dtype,
+    torch.device,
+)
 _CLOSED += (type, ModuleType, FunctionType, MethodType, nn.Module)
 
 
 def tensors_in(value: Any) -> dict[str, torch.Tensor]:
-    """Every tensor in a network's answer, by the way to it (`.logits`, `[0]['boxes']`), in a fixed order.
+    """Every tensor in a network's answer by the way to it (`.logits`, `[0]['boxes']`).
 
-    A numpy array counts as a tensor. Looks into tuples and lists, mappings, dataclasses, the attributes of any other object
-    (`__slots__` as well) and whatever can be iterated over (a generator is used up). Each object is entered once, so that objects that
-    refer to each other end. Networks, functions and classes are not entered.
+    In a fixed order. A numpy array counts as a tensor. Looks into tuples and lists, mappings,
+    dataclasses, the attributes of any other object (`__slots__` as well) and whatever can be
+    iterated over (a generator is used up). Each object is entered once, so that objects that refer
+    to each other end. Networks, functions and classes are not entered.
     """
     found: dict[str, torch.Tensor] = {}
-    entered: dict[int, Any] = {}  # holds on to what was entered: Python uses the ids of the dead again
+    entered: dict[
+        int, Any
+    ] = {}  # holds on to what was entered: Python uses the ids of the dead again
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
         path, one = waiting.pop()
@@ -41,13 +55,18 @@ def tensors_in(value: Any) -> dict[str, torch.Tensor]:
 
 
 def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
-    """`tensors_in` the network's answer; GraphError where there is none, since nothing could be compared."""
+    """`tensors_in` the network's answer.
+
+    GraphError where there is none, since nothing could be compared.
+    """
     found = tensors_in(output)
     if not found:
         raise GraphError(
-            f"the network's answer ({type(output).__name__}) shows no tensor, so that nothing could be compared",
+            f"the network's answer ({type(output).__name__}) shows no tensor, so that nothing "
+            "could be compared",
             where=type(network).__name__,
-            remedy="wrap it in a module whose forward returns the tensors: alone, in a tuple, a dict, a dataclass or as attributes",
+            remedy="wrap it in a module whose forward returns the tensors: alone, in a tuple, a "
+            "dict, a dataclass or as attributes",
         )
     return found
 

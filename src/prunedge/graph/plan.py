@@ -11,23 +11,30 @@ from prunedge.graph.channels import ChannelGraph
 
 @dataclass(frozen=True)
 class Plan:
-    """For each group that loses channels, the sorted indices of those that stay. Groups not named keep all."""
+    """For each group that loses channels, the sorted indices of those that stay.
+
+    Groups not named keep all.
+    """
 
     keep: Mapping[str, tuple[int, ...]]
 
     def __post_init__(self) -> None:
         for name, kept in self.keep.items():
             if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0:
-                raise ValueError(f"plan for '{name}': kept channels must be a sorted, non-empty set of indices, not {kept}")
+                raise ValueError(
+                    f"plan for '{name}': kept channels must be a sorted, non-empty set of indices, "
+                    f"not {kept}"
+                )
 
     def then(self, second: Plan) -> Plan:
-        """The plan that does this one first and `second`, which counts in what this one left, afterwards."""
+        """The plan that does this one first, then `second`, which counts in what this one left."""
         keep = dict(self.keep)
         for name, kept in second.keep.items():
             first = keep.get(name)
             if first is not None and kept[-1] >= len(first):
                 raise ValueError(
-                    f"plans for '{name}' don't compose: the first leaves {len(first)} channels, the second keeps number {kept[-1]}"
+                    f"plans for '{name}' don't compose: the first leaves {len(first)} channels, "
+                    f"the second keeps number {kept[-1]}"
                 )
             keep[name] = kept if first is None else tuple(first[i] for i in kept)
         return Plan(keep)

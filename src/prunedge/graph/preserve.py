@@ -1,7 +1,7 @@
-"""A network that is run and afterwards is as it was: modes, buffers, and whatever its modules keep on themselves.
+"""A network that is run and afterwards is as it was: its modes, its buffers, what its modules keep.
 
-Modules remember things at their first forward (anchors, tables of positions, the last picture's size), count calls, or replace a
-buffer by another tensor.
+Modules remember things at their first forward (anchors, tables of positions, the last picture's
+size), count calls, or replace a buffer by another tensor.
 """
 
 from __future__ import annotations
@@ -23,17 +23,33 @@ from prunedge.errors import SurgeryError
 from prunedge.utils.machine import pass_on
 
 # What holds no state of a network's own.
-_LEAVES = (str, bytes, int, float, complex, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, np.ndarray, torch.dtype)
-# Loggers, locks, threads: objects of Python's own that others share; and pins, which note what they meet.
+_LEAVES = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type,
+    ModuleType,
+    FunctionType,
+    MethodType,
+    BuiltinFunctionType,
+    np.ndarray,
+    torch.dtype,
+)
+# Loggers, locks, threads: objects of Python's own that others share; and pins, which note what they
+# meet.
 _STRANGERS = (sys.stdlib_module_names | {"prunedge"}) - {"types", "collections"}
 
 
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Inside, the network may be run and change itself; afterwards all is as before, and so are the random generators.
+    """Inside, the network may be run and change itself.
 
-    Attributes of its modules, buffers and tensors, dicts, lists and plain objects that they hold are put back; its parameters'
-    values are not looked after.
+    Afterwards all is as before, and so are the random generators.
+
+    Attributes of its modules, buffers and tensors, dicts, lists and plain objects that they hold
+    are put back; its parameters' values are not looked after.
     """
     state = _State(network)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -51,9 +67,10 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 
 
 def refresh(network: nn.Module) -> None:
-    """Let modules make anew what they keep of their weights in evaluation mode (tables of biases); their modes stay what they are.
+    """Let modules make anew what they keep of their weights in evaluation mode (tables of biases).
 
-    Such modules forget it when they are put into training mode, and make it when they are put back or at the next forward.
+    Their modes stay what they are. Such modules forget it when they are put into training mode, and
+    make it when they are put back or at the next forward.
     """
     modes = [(module, module.training) for module in network.modules()]
     training = network.training
@@ -64,10 +81,11 @@ def refresh(network: nn.Module) -> None:
 
 
 def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
-    """A deep copy in which some tensors (by id) are replaced by others; sharing between modules is kept.
+    """A deep copy in which some tensors (by id) are replaced by others.
 
-    Results that modules keep from a forward with gradients, which torch refuses to copy, are copied without these. SurgeryError where
-    something in the network can't be copied.
+    Sharing between modules is kept. Results that modules keep from a forward with gradients, which
+    torch refuses to copy, are copied without these. SurgeryError where something in the network
+    can't be copied.
     """
     memo: dict[int, Any] = dict(swapped or {})
     for held in held_tensors(network):
@@ -78,19 +96,24 @@ def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None
     except Exception as error:  # whatever is in the user's modules
         pass_on(error)
         raise SurgeryError(
-            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})", where=type(network).__name__,
-            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, sparse weights or results of computations",
-        ) from error  # fmt: skip
+            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})",
+            where=type(network).__name__,
+            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, "
+            "sparse weights or results of computations",
+        ) from error
 
 
 def held_tensors(network: nn.Module) -> Iterator[torch.Tensor]:
-    """Tensors that its modules hold as plain attributes, or in dicts, lists and objects, beside parameters and buffers."""
+    """Tensors that its modules hold beside parameters and buffers.
+
+    As plain attributes, or in dicts, lists and objects.
+    """
     known = {id(x) for x in (*network.parameters(), *network.buffers())}
     return (x for x in _State(network, values=False).tensors if id(x) not in known)
 
 
 class _State:
-    """What can change in a network: its containers and their contents, and its tensors and their values."""
+    """What can change in a network: containers and their contents, tensors and their values."""
 
     def __init__(self, network: nn.Module, values: bool = True) -> None:
         self._restore: list[Callable[[], None]] = []
@@ -156,7 +179,9 @@ def _dict(one: dict[Any, Any]) -> Callable[[], None]:
 
     def put_back() -> None:
         now = list(one.items())
-        if len(now) != len(before) or any(a is not b or x is not y for (a, x), (b, y) in zip(now, before, strict=True)):
+        if len(now) != len(before) or any(
+            a is not b or x is not y for (a, x), (b, y) in zip(now, before, strict=True)
+        ):
             one.clear()
             one.update(before)
 

@@ -1,4 +1,4 @@
-"""Networks that are no plain module any more, or not yet: refused with one line that says what to do."""
+"""Networks that are no plain module any more, or not yet, are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -16,25 +16,38 @@ _WRAPPERS = (DataParallel, DistributedDataParallel)
 
 
 def check_plain(network: Any) -> None:
-    """GraphError with the remedy unless this is an `nn.Module` whose own Python code runs on weights of its own."""
-    if not isinstance(network, nn.Module):
-        program = type(network).__name__ == "ExportedProgram"
+    """GraphError with the remedy unless this is an `nn.Module` that is plain.
+
+    Its own Python code runs on weights of its own.
+    """
+    if type(network).__name__ == "ExportedProgram":
         raise GraphError(
-            "this is an exported program" if program else f"this is no nn.Module but a {type(network).__name__}",
-            remedy="prune the original nn.Module, and export what comes out" if program else "give the nn.Module itself",
+            "this is an exported program",
+            remedy="prune the original nn.Module, and export what comes out",
+        )
+    if not isinstance(network, nn.Module):
+        raise GraphError(
+            f"this is no nn.Module but a {type(network).__name__}",
+            remedy="give the nn.Module itself",
         )
     for name, module in network.named_modules():
         for applies, what, remedy in _KINDS:
             if applies(module):
-                raise GraphError(what, where=f"{name}: {type(module).__name__}".removeprefix(": "), remedy=remedy)
+                where = f"{name}: {type(module).__name__}".removeprefix(": ")
+                raise GraphError(what, where=where, remedy=remedy)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(tensor):
-            raise GraphError("a lazy layer does not know its size yet", where=name, remedy="run the network once on a batch, then trace it")
+            raise GraphError(
+                "a lazy layer does not know its size yet",
+                where=name,
+                remedy="run the network once on a batch, then trace it",
+            )
         if tensor.is_inference():
             raise GraphError(
-                "the network was made in inference mode, where its weights can't be changed", where=name,
+                "the network was made in inference mode, where its weights can't be changed",
+                where=name,
                 remedy="hand over copy.deepcopy(network), made outside torch.inference_mode()",
-            )  # fmt: skip
+            )
 
 
 def _scripted(module: nn.Module) -> bool:
@@ -54,15 +67,40 @@ def _observed(module: nn.Module) -> bool:
 
 def _quantized(module: nn.Module) -> bool:
     kind = f"{type(module).__module__}.{type(module).__name__}"
-    # Layers quantized as they run (dynamic) are skipped: they hold what they read whole, and others may be pruned around them.
+    # Layers quantized as they run (dynamic) are skipped: they hold what they read whole, and others
+    # may be pruned around them.
     fine = (".dynamic", ".qat", "PackedParams")
-    return kind.startswith("torch.ao.nn") and ".quantized" in kind and not any(word in kind for word in fine)
+    return (
+        kind.startswith("torch.ao.nn")
+        and ".quantized" in kind
+        and not any(word in kind for word in fine)
+    )
 
 
 _KINDS: tuple[tuple[Callable[[nn.Module], bool], str, str], ...] = (
-    (_scripted, "scripted modules can't be followed", "prune the original nn.Module before scripting"),
-    (_exported, "exported modules can't be followed", "prune the original nn.Module before exporting"),
-    (_observed, "the network is prepared for quantization, whose observers know their sizes", "prune before prepare or prepare_qat"),
-    (_quantized, "quantized layers hold no weights that could be cut", "prune the float network before converting it"),
-    (lambda module: isinstance(module, _WRAPPERS), "the network is wrapped", "give the module inside (.module), and wrap what comes out"),
+    (
+        _scripted,
+        "scripted modules can't be followed",
+        "prune the original nn.Module before scripting",
+    ),
+    (
+        _exported,
+        "exported modules can't be followed",
+        "prune the original nn.Module before exporting",
+    ),
+    (
+        _observed,
+        "the network is prepared for quantization, whose observers know their sizes",
+        "prune before prepare or prepare_qat",
+    ),
+    (
+        _quantized,
+        "quantized layers hold no weights that could be cut",
+        "prune the float network before converting it",
+    ),
+    (
+        lambda module: isinstance(module, _WRAPPERS),
+        "the network is wrapped",
+        "give the module inside (.module), and wrap what comes out",
+    ),
 )

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from prunedge.graph.size_calls import uncounted
+from prunedge.graph.sizes import uncounted
 
 
 class SlimMultiheadAttention(nn.MultiheadAttention):

@@ -27,7 +27,7 @@ from prunedge.graph.inputs import batch_of
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied, refresh, undisturbed
-from prunedge.graph.size_calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
+from prunedge.graph.sizes import CodeCall, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.surgery.attention import slim
 from prunedge.surgery.verify import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
 from prunedge.utils.machine import pass_on, pass_on_reading
@@ -545,14 +545,14 @@ def _mend_convolution(module: nn.modules.conv._ConvNd) -> None:
 def _pin_sizes(network: nn.Module, graph: ChannelGraph, plan: Plan, names: set[str], told: Collection[str] = ()) -> None:
     """Give the calls that name sizes in these modules those that are left of them; those of `told` read the widths from before."""
     reads = _read_anew(network, graph, plan, names, told)
-    pins: dict[str, dict[Call, dict[int, Pin]]] = {}
+    pins: dict[str, dict[CodeCall, dict[int, Pin]]] = {}
     picks = {name: _picks_before(network, graph, name) for name in names}
     for name in names:
         # Channels that have come down to one are none any more to the graph: a split keeps what it was pinned to.
         before, known = pins_of(network.get_submodule(name)), graph.sized_calls.get(name, {})
         pins[name] = {call: dict(sizes) for call, sizes in before.sizes.items() if call.site in known}
-    fresh: dict[tuple[str, Call, int], Pin] = {}
-    chosen: dict[tuple[str, Call, int, int], Pick] = {}
+    fresh: dict[tuple[str, CodeCall, int], Pin] = {}
+    chosen: dict[tuple[str, CodeCall, int, int], Pick] = {}
     for one in graph.resizes:
         if one.module not in pins:
             continue
@@ -610,7 +610,7 @@ def _read_anew(
     return found
 
 
-def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[Call, dict[tuple[int, int], Pick]]:
+def _picks_before(network: nn.Module, graph: ChannelGraph, name: str) -> dict[CodeCall, dict[tuple[int, int], Pick]]:
     """What a module's calls are pinned to pick already: where no channels are left to the graph, they go on with that."""
     met = {one.call for one in graph.resizes if one.module == name and one.picked}
     known = graph.sized_calls.get(name, {})
@@ -804,9 +804,9 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
                 remedy = "is it the network of that name, and has its code changed since?"
                 raise WeightsError("the saved sizes do not fit the network", where=f"{name}: no such module", remedy=remedy)
             turns = {site: frozenset(times) for site, times in found["places"].items()}
-            calls = {Call(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
-            factors = {Call(site, turn): float(factor) for site, turn, factor in found["factors"]}
-            picks = {Call(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
+            calls = {CodeCall(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
+            factors = {CodeCall(site, turn): float(factor) for site, turn, factor in found["factors"]}
+            picks = {CodeCall(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
             reads = {site: {(dim, now): own for dim, now, own in widths} for site, widths in found.get("reads", {}).items()}
             pin(small.get_submodule(name), Pinning(calls, turns, factors, picks, reads))
     _slim_attention(small)

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from prunedge.errors import GraphError, PrunedgeError
-from prunedge.graph import ChannelGraph, Statistic, call
+from prunedge.graph import ChannelGraph, call
 from prunedge.graph.channels import KeptIndices
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import others, tensors_of
@@ -23,8 +22,9 @@ from prunedge.graph.masking import in_blocks, zeroed
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied, held_tensors, undisturbed
-from prunedge.graph.size_calls import pinned_modules, pins_of
+from prunedge.graph.sizes import pinned_modules, pins_of
 from prunedge.models.tf32 import full_float32
+from prunedge.surgery.masking import OverWhatStays, without
 from prunedge.utils.machine import pass_on
 from prunedge.utils.tracing import timed
 
@@ -231,9 +231,9 @@ class Proof:
 
     def _masked(self, example: Any, plan: Plan, dtype: torch.dtype, loud: Answer) -> tuple[Answer, Counter[str]]:
         """The answer of the reference, whose slices are zero already, and how often it called each operation that mixes channels."""
-        mode = _OverWhatStays(self._graph.statistics, plan)
+        mode = OverWhatStays(self._graph.statistics, plan)
         removed = self._graph.removed(plan) if loud else {}
-        masked = {name: _without(values, removed.get(name, {})) for name, values in loud.items()}
+        masked = {name: without(values, removed.get(name, {})) for name, values in loud.items()}
         with _swapped(self._reference(dtype), masked), FusedAttention(), mode:
             wanted = answer(self._reference(dtype), example, dtype)
         return wanted, mode.counted
@@ -271,7 +271,7 @@ def masked_outputs(
     stay. Networks of less precision than `dtype` run in it. The network's weights are as before in the end.
     """
     reference = precise(network, dtype)
-    with zeroed(_slices(reference, graph, plan)), FusedAttention(), _OverWhatStays(graph.statistics, plan):
+    with zeroed(_slices(reference, graph, plan)), FusedAttention(), OverWhatStays(graph.statistics, plan):
         return list(answer(reference, graph.example if example is None else example, dtype).values())
 
 
@@ -316,92 +316,6 @@ def taken(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
         view, where = in_blocks(found, dim, indices)
         found = view.index_select(dim, where).reshape(*found.shape[:dim], len(indices), *found.shape[dim + 1 :])
     return found if dims else found.clone()
-
-
-class _OverWhatStays(TorchDispatchMode):
-    """Runs the calls that mix channels on the positions that stay, and puts the answer back in its place."""
-
-    def __init__(self, statistics: tuple[Statistic, ...], plan: Plan) -> None:
-        super().__init__()
-        self._kept: dict[tuple[str, int], dict[int, torch.Tensor]] = {}
-        self._calls: Counter[str] = Counter()
-        for one in statistics:
-            for dim, layout in one.layouts:
-                stays = torch.as_tensor(layout.mask(plan))
-                # None of it stays where a whole head leaves: what is mixed inside it no longer matters.
-                if stays.any() and not stays.all():
-                    before = self._kept.setdefault((one.op, one.call), {})
-                    before[dim] = stays & before[dim] if dim in before else stays
-        self._mixing = {one.op for one in statistics}
-
-    @property
-    def counted(self) -> Counter[str]:
-        """How often each operation that mixes channels somewhere was called."""
-        return self._calls
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name, kwargs = str(func), kwargs or {}
-        if name not in self._mixing:
-            return func(*args, **kwargs)
-        kept = self._kept.get((name, self._calls[name]))
-        self._calls[name] += 1
-        if "_weight_norm_interface" in name:
-            # A filter of zeros has no direction: 0 / 0.
-            out = func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
-            return tree_map(lambda x: x.nan_to_num(), out)
-        return func(*args, **kwargs) if kept is None else _over(func, args, kwargs, _places(kept))
-
-
-def _places(kept: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-    return {dim: stays.nonzero().flatten() for dim, stays in kept.items()}
-
-
-def _over(func: Any, args: Any, kwargs: Any, kept: dict[int, torch.Tensor]) -> Any:
-    base, x = func._schema.name.split("::")[1], args[0]
-    for dim, places in kept.items():
-        x = x.index_select(dim, places)
-    if base == "_weight_norm_interface":
-        return _restored(func(x, *args[1:], **kwargs), args[0].shape, kept)
-    if base == "native_layer_norm":
-        (dim, places), first = next(iter(kept.items())), args[0].dim() - len(args[1])
-        affine = [None if one is None else one.index_select(dim - first, places) for one in args[2:4]]
-        return _restored(func(x, list(x.shape[first:]), *affine, *args[4:], **kwargs), args[0].shape, kept)
-    if base == "native_group_norm":
-        affine = [None if one is None else one.index_select(0, kept[1]) for one in args[1:3]]
-        return _restored(func(x, *affine, args[3], len(kept[1]), *args[5:], **kwargs), args[0].shape, kept)
-    if base in ("mv", "dot", "vdot"):
-        return func(x, args[1].index_select(0, next(iter(kept.values()))))
-    if base.startswith("_scaled_dot_product"):
-        # Its default scale is the root of the width; zeros in the sums change nothing.
-        return func(*args, **{**kwargs, "scale": len(next(iter(kept.values()))) ** -0.5})
-    out = func(x, *args[1:], **kwargs)
-    return _restored(out, args[0].shape, kept) if any(word in base for word in ("softmax", "convolution", "batch_norm")) else out
-
-
-def _restored(out: Any, shape: torch.Size, kept: dict[int, torch.Tensor]) -> Any:
-    """Results that still have the shortened dimensions, at their full length with zeros where channels are removed."""
-    short = list(shape)
-    for dim, places in kept.items():
-        short[dim] = len(places)
-
-    def back(tensor: Any) -> Any:
-        if not isinstance(tensor, torch.Tensor) or list(tensor.shape) != short:
-            return tensor
-        for dim, places in kept.items():
-            size = list(tensor.shape)
-            size[dim] = shape[dim]
-            tensor = tensor.new_zeros(size).index_copy(dim, places, tensor)
-        return tensor
-
-    return tree_map(back, out)
-
-
-def _without(tensor: torch.Tensor, dims: Mapping[int, np.ndarray]) -> torch.Tensor:
-    """A copy of the tensor with zeros at these indices of each dimension."""
-    found = tensor.clone()
-    for dim, indices in dims.items():
-        found.index_fill_(dim, torch.as_tensor(indices, device=found.device), 0)
-    return found
 
 
 def precise_example(example: Any, dtype: torch.dtype) -> Any:

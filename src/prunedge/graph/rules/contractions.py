@@ -7,163 +7,248 @@ from typing import Any
 
 import torch
 
+from prunedge.graph.calls import Call
 from prunedge.graph.channels import Operation
-from prunedge.graph.labels import Labeller, ParamView, compact
-from prunedge.graph.rules.common import unknown, varying_dims
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import narrowed, over_what_stays, squash_all_but, unknown
 from prunedge.graph.rules.products import contract
+from prunedge.graph.rules.registry import Kept, over, rule
+
+CONVOLUTIONS = ("convolution", "_convolution")
 
 
-def consume(lab: Labeller, labels: torch.Tensor | None, dim: int, atoms: torch.Tensor | None) -> None:
-    """Tie the labels of a contraction's input along `dim` to the slices of the weight that meet them."""
-    if labels is None:
-        return lab.ledger.freeze(atoms, "consumes the picture or values that are no channels")
-    if atoms is None:
-        return lab.ledger.freeze(labels, "a layer consumes the channels in an order that can't be followed")
-    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != dim % labels.dim()])
-    lab.ledger.tie(line.reshape(-1), atoms)
+@rule("linear", is_regular=True)
+def linear(labeller: Labeller, call: Call) -> None:
+    """(..., k) times a weight of shape (m, k), transposed."""
+    _times_weight(labeller, call, call["input"], call["weight"], call["bias"], makes=0)
 
 
-def shift(lab: Labeller, bias: Any, atoms: torch.Tensor | None) -> None:
-    """Tie a bias to the channels that it shifts."""
-    view = lab.param(bias)
-    if view is not None:
-        lab.ledger.used.add(view.name)
-        shifts = lab.ledger.of(view, 0, "channel")
-        if shifts is not None and atoms is not None:
-            lab.ledger.tie(atoms, shifts)
-    elif isinstance(bias, torch.Tensor) and atoms is not None:
-        # A bias put together from several parameters carries their labels; any other is of a fixed size.
-        labels = lab.labels(bias)
-        lab.ledger.tie(atoms, torch.zeros(1, dtype=torch.int64) if labels is None else labels, "a computed bias meets the channels")
+@rule("mm", is_regular=True)
+def matrix(labeller: Labeller, call: Call) -> None:
+    """(n, k) times a weight of shape (k, m), or times another activation."""
+    _times_weight(labeller, call, call["self"], call["mat2"], None, makes=1)
 
 
-def matrix(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """(..., k) times a weight: consumes the last dimension and makes another."""
-    linear = func._schema.name == "aten::linear"
-    shifted = func._schema.name == "aten::addmm"
-    x, weight = (args[1], args[2]) if shifted else (args[0], args[1])
-    bias = args[0] if shifted else (args[2] if linear and len(args) > 2 else None)
-    view = lab.param(weight)
-    if view is None and lab.param(x) is None and bias is None and weight.dim() == 2:
-        return lab.name(out, contract(lab, x, weight, lab.labels(x), lab.labels(weight)))
+@rule("addmm", is_regular=True)
+def shifted_matrix(labeller: Labeller, call: Call) -> None:
+    """(n, k) times a weight of shape (k, m), plus a bias."""
+    if call.is_in_place:
+        return unknown(labeller, call)
+    _times_weight(labeller, call, call["mat1"], call["mat2"], call["self"], makes=1)
+
+
+def _times_weight(
+    labeller: Labeller, call: Call, x: torch.Tensor, weight: torch.Tensor, bias: Any, *, makes: int
+) -> None:
+    """Consumes the last dimension and makes another, the `makes`-th of the weight."""
+    out, ledger = call.result, labeller.ledger
+    view = labeller.param(weight)
     if view is None:
-        return unknown(lab, func, args, kwargs, out)
-    lab.ledger.used.add(view.name)
-    part = weight.numel() / prod(lab.ledger.shapes[view.name])
-    lab.ledger.operations.append(Operation(view.name, max(1, prod(x.shape[:-1]) // lab.batch) * part))
-    made = lab.ledger.of(view, 0 if linear else 1, "out")
-    consume(lab, lab.promote(x), x.dim() - 1, lab.ledger.of(view, 1 if linear else 0, "in"))
-    shift(lab, bias, made)
-    lab.ledger.positions.setdefault(view.name, prod(x.shape[1:-1]))
-    lab.name(out, None if made is None else made.reshape([1] * (out.dim() - 1) + [-1]))
+        if labeller.param(x) is None and bias is None and weight.dim() == 2:
+            made = contract(labeller, x, weight, labeller.labels(x), labeller.labels(weight))
+            return labeller.name(out, made)
+        return unknown(labeller, call)
+
+    ledger.used.add(view.name)
+    part = weight.numel() / prod(ledger.shapes[view.name])
+    places = max(1, prod(x.shape[:-1]) // labeller.batch)
+    ledger.operations.append(Operation(view.name, places * part))
+    ledger.positions.setdefault(view.name, prod(x.shape[1:-1]))
+
+    made = ledger.of(view, makes, "out")
+    consume(labeller, labeller.promote(x), x.dim() - 1, ledger.of(view, 1 - makes, "in"))
+    shift(labeller, bias, made)
+    labeller.name(out, None if made is None else lying_along(made, out.dim() - 1, out.dim()))
 
 
-def convolution(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Consumes the channels, dimension 1, and makes others; depthwise, each channel leaves with its own."""
-    x, weight, bias, transposed, groups = args[0], args[1], args[2], args[6], args[8]
-    view, labels = lab.param(weight), lab.labels(x)
-    if view is None or lab.param(x) is not None:
-        return unknown(lab, func, args, kwargs, out)
-    varying = [] if labels is None else varying_dims(labels)
-    slides = bool(varying) and 1 not in varying and all(x.shape[d] == out.shape[d] for d in varying)
-    if labels is not None and slides and weight.numel() == weight.shape[-1]:
-        return _slide(lab, func, labels, view, args, out)
-    lab.ledger.used.add(view.name)
-    places = prod((x if transposed else out).shape[2:])
-    lab.ledger.operations.append(Operation(view.name, places * x.shape[0] // lab.batch))
-    lab.ledger.positions.setdefault(view.name, prod(out.shape[2:]))
+def consume(
+    labeller: Labeller, labels: torch.Tensor | None, dim: int, atoms: torch.Tensor | None
+) -> None:
+    """Tie the labels of a contraction's input along `dim` to the weight's slices that meet them."""
+    ledger = labeller.ledger
+    if labels is None:
+        return ledger.freeze(atoms, "consumes the picture or values that are no channels")
+    if atoms is None:
+        reason = "a layer consumes the channels in an order that can't be followed"
+        return ledger.freeze(labels, reason)
+    line = squash_all_but(labeller, labels, dim % labels.dim())
+    ledger.tie(line.reshape(-1), atoms)
+
+
+def shift(labeller: Labeller, bias: Any, atoms: torch.Tensor | None) -> None:
+    """Tie a bias to the channels that it shifts."""
+    ledger = labeller.ledger
+    view = labeller.param(bias)
+    if view is not None:
+        ledger.used.add(view.name)
+        shifts = ledger.of(view, 0, "channel")
+        if shifts is not None and atoms is not None:
+            ledger.tie(atoms, shifts)
+    elif isinstance(bias, torch.Tensor) and atoms is not None:
+        # A bias put together from several parameters carries labels; another is of a fixed size.
+        labels = labeller.labels(bias)
+        if labels is None:
+            labels = torch.zeros(1, dtype=torch.int64)
+        ledger.tie(atoms, labels, "a computed bias meets the channels")
+
+
+@rule(*CONVOLUTIONS, is_regular=True)
+def convolution(labeller: Labeller, call: Call) -> None:
+    """Consumes the channels, dimension 1, and makes others; depthwise, each leaves with its own."""
+    x, out, ledger = call["input"], call.result, labeller.ledger
+    is_transposed, groups = call["transposed"], call["groups"]
+    view, labels = labeller.param(call["weight"]), labeller.labels(x)
+    if view is None or labeller.param(x) is not None:
+        return unknown(labeller, call)
+    if labels is not None and _slides_along_channels(call, labels):
+        return _slide(labeller, call, labels, view)
+
+    ledger.used.add(view.name)
+    places = prod((x if is_transposed else out).shape[2:])
+    ledger.operations.append(Operation(view.name, places * x.shape[0] // labeller.batch))
+    ledger.positions.setdefault(view.name, prod(out.shape[2:]))
+
     channels = out.shape[1]
-    if groups > 1 and groups == x.shape[1] and not transposed:
-        made = depthwise(lab, labels, view, groups, channels)
+    if groups > 1 and groups == x.shape[1] and not is_transposed:
+        made = depthwise(labeller, labels, view, groups, channels)
     else:
-        made = dense(lab, labels, view, transposed, groups, channels)
-    shift(lab, bias, made)
-    lab.name(out, None if made is None else made.reshape([1, -1] + [1] * (out.dim() - 2)))
+        made = dense(labeller, labels, view, is_transposed, groups, channels)
+    shift(labeller, call["bias"], made)
+    labeller.name(out, None if made is None else lying_along(made, 1, out.dim()))
 
 
-def _slide(lab: Labeller, func: Any, labels: torch.Tensor, view: ParamView, args: Any, out: Any) -> None:
-    """A small filter that slides along the channels (efficient channel attention): each meets the neighbours that stay."""
-    x = args[0]
-    lab.ledger.used.add(view.name)
-    lab.ledger.operations.append((prod(out.shape[2:]) * args[1].numel() // max(1, labels.numel()) * x.shape[0] // lab.batch, labels))
-    if len(varying_dims(labels)) == 1:
-        lab.mixes(func, x.dim(), {varying_dims(labels)[0]: [labels.reshape(-1)]})
-        lab.name(out, labels)
+def _slides_along_channels(call: Call, labels: torch.Tensor) -> bool:
+    """Whether a filter that is a single line slides along channels, which are no dimension 1."""
+    weight, varying = call["weight"], varying_dims(labels)
+    if not varying or 1 in varying or weight.numel() != weight.shape[-1]:
+        return False
+    return all(call["input"].shape[dim] == call.result.shape[dim] for dim in varying)
+
+
+def _slide(labeller: Labeller, call: Call, labels: torch.Tensor, view: ParamView) -> None:
+    """A small filter along the channels (efficient channel attention) meets those that stay."""
+    ledger = labeller.ledger
+    ledger.used.add(view.name)
+    macs = prod(call.result.shape[2:]) * call["weight"].numel()
+    places = macs // max(1, labels.numel()) * call["input"].shape[0] // labeller.batch
+    ledger.operations.append((places, labels))
+
+    varying = varying_dims(labels)
+    if len(varying) == 1:
+        labeller.mixes(call, {varying[0]: [labels.reshape(-1)]})
+        labeller.name(call.result, labels)
     else:
-        lab.ledger.freeze(labels, "a filter slides along channels in two directions")
+        ledger.freeze(labels, "a filter slides along channels in two directions")
 
 
-def depthwise(lab: Labeller, labels: torch.Tensor | None, view: ParamView, groups: int, channels: int) -> torch.Tensor | None:
+over(*CONVOLUTIONS)(over_what_stays)
+
+
+def depthwise(
+    labeller: Labeller, labels: torch.Tensor | None, view: ParamView, groups: int, channels: int
+) -> torch.Tensor | None:
     """Each input channel makes its own `channels // groups` outputs, and leaves with them."""
-    made = lab.ledger.of(view, 0, "channel")
+    made = labeller.ledger.of(view, 0, "channel")
     if labels is not None and len(varying_dims(labels)) == 1:
         # Code that calls the convolution itself may have written down its number of groups.
-        lab.ledger.parts.append((lab.module, labels))
-        lab.resizes([(0, labels, 1)] if labels.shape[1] > 1 else [])
+        labeller.ledger.parts.append((labeller.module, labels))
+        labeller.sizes.note([(0, labels, 1)] if labels.shape[1] > 1 else [])
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
-        consume(lab, source, 1, made)
+        consume(labeller, source, 1, made)
     return made
 
 
-def dense(lab: Labeller, labels: torch.Tensor | None, view: ParamView, transposed: bool, groups: int, channels: int) -> torch.Tensor | None:
-    """Every group of a grouped convolution loses the same channels: the j-th of each block are tied together."""
-    ins, outs = lab.ledger.of(view, 0 if transposed else 1, "in"), lab.ledger.of(view, 1 if transposed else 0, "out")
+def dense(
+    labeller: Labeller,
+    labels: torch.Tensor | None,
+    view: ParamView,
+    is_transposed: bool,
+    groups: int,
+    channels: int,
+) -> torch.Tensor | None:
+    """Every group of a grouped convolution loses the same channels.
+
+    The j-th of each block are tied together.
+    """
+    ledger = labeller.ledger
+    ins = ledger.of(view, 0 if is_transposed else 1, "in")
+    outs = ledger.of(view, 1 if is_transposed else 0, "out")
     if groups == 1:
-        consume(lab, labels, 1, ins)
+        consume(labeller, labels, 1, ins)
         return outs
+
     # Down to one channel a block it would be a depthwise one.
-    lab.ledger.irregular = True
-    if transposed or ins is None or outs is None or view.along(0) is None:
-        lab.ledger.freeze_param(view, "a grouped transposed convolution is not followed")
-        lab.ledger.freeze(labels, "a grouped transposed convolution is not followed")
+    ledger.irregular = True
+    if is_transposed or ins is None or outs is None or view.along(0) is None:
+        ledger.freeze_param(view, "a grouped transposed convolution is not followed")
+        ledger.freeze(labels, "a grouped transposed convolution is not followed")
         return outs if outs is not None and len(outs) == channels else None
-    consume(lab, labels, 1, ins.repeat(groups))
+
+    consume(labeller, labels, 1, ins.repeat(groups))
     blocks = outs.reshape(groups, -1)
-    lab.ledger.tie(blocks[:1], blocks)
+    ledger.tie(blocks[:1], blocks)
     return outs
 
 
-def weight_times_vector(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """A weight, flattened to a matrix, times a vector (the largest singular value, spectral norm): a sum over the columns that stay.
+@rule("mv")
+def weight_times_vector(labeller: Labeller, call: Call) -> None:
+    """A weight, flattened to a matrix, times a vector (the largest singular value, spectral norm).
 
-    The vector's places leave with the weight's columns; what is made varies along the weight's rows.
+    It is a sum over the columns that stay: the vector's places leave with the weight's columns;
+    what is made varies along the weight's rows.
     """
-    view, other = lab.param(args[0]), lab.param(args[1])
-    if view is None or other is None:
-        return unknown(lab, func, args, kwargs, out)
-    _meet_along(lab, func, view, other, 1)
+    view, vector = labeller.param(call["self"]), labeller.param(call["vec"])
+    if view is None or vector is None:
+        return unknown(labeller, call)
+    _meet_along(labeller, call, view, vector, 1)
     rows = tuple(c.narrow(1, 0, 1).squeeze(1) for c in view.coordinates)
-    lab.name(out, ParamView(view.name, rows))
+    labeller.name(call.result, ParamView(view.name, rows))
 
 
-def vector_times_vector(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@rule("dot", "vdot")
+def vector_times_vector(labeller: Labeller, call: Call) -> None:
     """The sum of the products of two parameters' elements: over those that stay."""
-    views = [lab.param(x) for x in args[:2]]
-    if views[0] is None or views[1] is None:
-        return unknown(lab, func, args, kwargs, out)
-    ours, theirs = sorted(views, key=lambda view: len(view.coordinates) if view is not None else 0, reverse=True)
-    assert ours is not None and theirs is not None
-    _meet_along(lab, func, ours, theirs, 0)
+    views = [view for view in map(labeller.param, call.tensors) if view is not None]
+    if len(views) < 2:
+        return unknown(labeller, call)
+    weight, vector = sorted(views, key=lambda view: len(view.coordinates), reverse=True)
+    _meet_along(labeller, call, weight, vector, 0)
 
 
-def _meet_along(lab: Labeller, func: Any, view: ParamView, vector: ParamView, dim: int) -> None:
-    """Tie a vector's places to the channels of a weight along one dimension of its view, over which they are summed up."""
-    for one in (view, vector):
-        lab.ledger.used.add(one.name)
-    theirs = lab.ledger.of(vector, 0, "channel")
-    lines = weight_lines(lab, view, dim)
-    if theirs is None or not lines:
-        for one in (view, vector):
-            lab.ledger.freeze_param(one, "parameters are multiplied in a way that can't be followed")
+@over("mv", "dot", "vdot")
+def vector_over(call: Call, kept: Kept) -> Any:
+    """The sum over the columns that stay."""
+    (places,) = kept.values()
+    _, vector = call.tensors
+    return call.func(narrowed(call.input, kept), vector.index_select(0, places))
+
+
+def _meet_along(
+    labeller: Labeller, call: Call, view: ParamView, vector: ParamView, dim: int
+) -> None:
+    """Tie a vector's places to a weight's channels along one dimension, which is summed over."""
+    ledger = labeller.ledger
+    ledger.used.update((view.name, vector.name))
+    places = ledger.of(vector, 0, "channel")
+    lines = _weight_lines(labeller, view, dim)
+    if places is None or not lines:
+        for parameter in (view, vector):
+            reason = "parameters are multiplied in a way that can't be followed"
+            ledger.freeze_param(parameter, reason)
         return
     for line in lines:
-        lab.ledger.tie(theirs, line)
-    lab.mixes(func, view.coordinates[0].dim(), {dim: lines})
+        ledger.tie(places, line)
+    labeller.mixes(call, {dim: lines})
 
 
-def weight_lines(lab: Labeller, view: ParamView, dim: int) -> list[torch.Tensor]:
-    """Atoms of a weight's channels along one dimension of its view, into which its kernel's places may be flattened, too."""
+def _weight_lines(labeller: Labeller, view: ParamView, dim: int) -> list[torch.Tensor]:
+    """Atoms of a weight's channels along one dimension of its view.
+
+    Its kernel's places may be flattened into that dimension, too.
+    """
     lines = []
     for axis, coordinate in enumerate(view.coordinates):
         small = compact(coordinate)
@@ -171,5 +256,5 @@ def weight_lines(lab: Labeller, view: ParamView, dim: int) -> list[torch.Tensor]
             continue
         if small.numel() != small.shape[dim] or bool((small < 0).any()):
             return []
-        lines.append(small.reshape(-1) + lab.ledger.base[view.name, axis])
+        lines.append(small.reshape(-1) + labeller.ledger.base[view.name, axis])
     return lines

@@ -2,175 +2,247 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from prunedge.graph.labels import Condition, Labeller, ParamView, compact
-from prunedge.graph.rules.common import base_name, is_in_place, only_if_pruned, outputs_of, padded_shape, varying_dims
+from prunedge.graph.calls import Call
+from prunedge.graph.label_tensors import compact, lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.ledger import Condition
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import name_all, only_if_pruned, padded_shape
+from prunedge.graph.rules.registry import rule
 
 
-def gate(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@rule("glu")
+def gate(labeller: Labeller, call: Call) -> None:
     """The first half of the channels times the sigmoid of the second."""
-    dim = (args[1] if len(args) > 1 else -1) % out.dim()
-    labels = lab.labels(args[0])
+    dim = call["dim"] % call.result.dim()
+    labels = labeller.labels(call.input)
     if labels is not None and labels.shape[dim] > 1:
         first, second = labels.chunk(2, dim)
-        lab.ledger.tie(first, second, "is gated by values that are no channels")
+        labeller.ledger.tie(first, second, "is gated by values that are no channels")
         labels = first
-    lab.name(out, labels)
+    labeller.name(call.result, labels)
 
 
-def pointwise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@rule(
+    "hardswish",
+    "selu",
+    "relu6",
+    "log_sigmoid_forward",
+    "leaky_relu",
+    "hardtanh",
+    "prelu",
+    "_prelu_kernel",
+    "masked_fill",
+    "rrelu_with_noise",
+    "clamp",
+    "fill",
+    "zero",
+    "copy",
+    tag=torch.Tag.pointwise,
+    is_regular=True,
+)
+def pointwise(labeller: Labeller, call: Call) -> None:
     """Operands that meet element by element leave together."""
-    tensors, made = list(lab.tensors(args, kwargs)), outputs_of(out)
-    written = is_in_place(func)
-    fresh = written and lab.tag(tensors[0]) is None and lab.is_filled(tensors[0])
-    if fresh and any(lab.param(x) is not None for x in tensors):
+    meet(labeller, call, call.tensors)
+
+
+def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
+    """Tie the channels of these operands, and give the call's results their labels."""
+    target, is_in_place = operands[0], call.is_in_place
+    is_fresh = is_in_place and labeller.tag(target) is None and labeller.memory.is_filled(target)
+    if is_fresh and any(labeller.param(x) is not None for x in operands):
         # A parameter that is written into a tensor stands for an activation from here on.
-        lab.write(made[0], _written_parameters(lab, tensors[1:], made[0]))
-        return
-    if all(lab.labels(x) is None for x in tensors):
-        if written and any(x.numel() > 1 and not lab.is_filled(x) for x in tensors[1:]):
-            lab.write(made[0], None)
-        return pointwise_params(lab, tensors, made)
-    held = lab.tag(tensors[0]) if written else None
-    if written and held is None and not fresh and tensors[0]._is_view():
-        return lab.freeze_all(args, kwargs, "written in place into part of another tensor, which holds no channels")
-    rank = made[0].dim()
-    acts = [(padded_shape(x, rank), labels.reshape(padded_shape(labels, rank))) for x in tensors if (labels := lab.labels(x)) is not None]
-    varying = sorted({d for _, labels in acts for d in varying_dims(labels)})
-    full = [labels for sizes, labels in acts if all(sizes[d] > 1 for d in varying)]
-    thin = [labels for sizes, labels in acts if any(sizes[d] == 1 for d in varying)]
+        labels = _written_parameters(labeller, operands[1:], call.result)
+        return labeller.memory.write(call.result, labels)
+
+    if all(labeller.labels(x) is None for x in operands):
+        written = operands[1:] if is_in_place else []
+        if any(x.numel() > 1 and not labeller.memory.is_filled(x) for x in written):
+            labeller.memory.write(call.result, None)
+        return meet_params(labeller, operands, call.results)
+
+    held = labeller.tag(target) if is_in_place else None
+    if is_in_place and held is None and not is_fresh and target._is_view():
+        reason = "written in place into part of another tensor, which holds no channels"
+        return labeller.freeze_all(call.tensors, reason)
+
+    labels = _meet_activations(labeller, call, operands, is_fresh)
+    if is_fresh:
+        labeller.memory.write(call.result, labels)
+    elif is_in_place and len(operands) > 1:
+        labeller.memory.rewrite(call.result, labels)
+    if not isinstance(held, ParamView):
+        name_all(labeller, call.results, labels)
+
+
+def _meet_activations(
+    labeller: Labeller, call: Call, operands: list[torch.Tensor], is_fresh: bool
+) -> torch.Tensor | None:
+    """Tie what meets; the labels of what comes out, None where all are spread over something wider.
+
+    `is_fresh`: the first operand is about to be filled by the others.
+    """
+    ledger, rank = labeller.ledger, call.result.dim()
+    activations = []
+    for x in operands:
+        labels = labeller.labels(x)
+        if labels is not None:
+            activations.append((padded_shape(x, rank), labels.reshape(padded_shape(labels, rank))))
+    varying = sorted({dim for _, labels in activations for dim in varying_dims(labels)})
+
+    full: list[torch.Tensor] = []
+    thin: list[torch.Tensor] = []
+    for sizes, labels in activations:
+        is_full = all(sizes[dim] > 1 for dim in varying)
+        (full if is_full else thin).append(labels)
     whole = full[0] if full else torch.zeros([1] * rank, dtype=torch.int64)
     for labels in full[1:]:
-        lab.ledger.tie(whole, labels, "meets channels that can't leave")
+        ledger.tie(whole, labels, "meets channels that can't leave")
     for labels in thin:
-        _spread(lab, whole, labels, varying)
-    for place, x in enumerate(tensors):
+        _spread(labeller, whole, labels)
+
+    for place, x in enumerate(operands):
         sizes = padded_shape(x, rank)
-        meets = [d for d in varying if sizes[d] > 1]
-        if lab.param(x) is not None:
-            scale_by(lab, x, whole, meets, varying, rank)
-        elif lab.tag(x) is None and not (fresh and place == 0) and not _is_free(lab, func, x):
-            # What was expanded is one value for all channels, as many as there are.
-            for d in [d for d in meets if x.stride(d - rank + x.dim()) > 0]:
-                only_if_pruned(lab, whole, d, varying, None, "meets values of a fixed size")
-    labels = compact(whole) if full else None
-    if fresh:
-        lab.write(made[0], labels)
-    elif written and len(tensors) > 1:
-        lab.rewrite(made[0], labels)
-    for tensor in made:
-        if not isinstance(held, ParamView):
-            lab.name(tensor, labels)
+        meets = [dim for dim in varying if sizes[dim] > 1]
+        is_target = is_fresh and place == 0
+        if labeller.param(x) is not None:
+            scale_by(labeller, x, whole, meets, varying)
+        elif labeller.tag(x) is None and not is_target and not _is_free(labeller, call, x):
+            for dim in meets:
+                # What was expanded is one value for all channels, as many as there are.
+                if x.stride(dim - rank + x.dim()) > 0:
+                    reason = "meets values of a fixed size"
+                    only_if_pruned(labeller, whole, dim, varying, None, reason)
+    return compact(whole) if full else None
 
 
-def _is_free(lab: Labeller, func: Any, x: torch.Tensor) -> bool:
-    """Whether an operand without labels is for each channel what it is for any other: random, or one number that is written."""
-    return lab.is_noise(x) or (base_name(func) == "copy" and lab.is_filled(x))
+def _is_free(labeller: Labeller, call: Call, x: torch.Tensor) -> bool:
+    """Whether an operand without labels is for each channel what it is for any other.
+
+    Random values are, and one number that is written.
+    """
+    return labeller.memory.is_random(x) or (call.name == "copy" and labeller.memory.is_filled(x))
 
 
-def noise(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Random values, drawn for each element by itself (the masks of dropout)."""
-    if any(lab.tag(x) is not None for x in lab.tensors(args, kwargs)):
-        return pointwise(lab, func, args, kwargs, out)
-    for made in outputs_of(out):
-        lab.write(made, None)
-        lab.noise(made)
-
-
-def _written_parameters(lab: Labeller, tensors: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor | None:
-    """Labels of what is written into a filled tensor: of one parameter alone, else all of it is frozen."""
-    labels = lab.promote(tensors[0]) if len(tensors) == 1 else None
-    if labels is None or tensors[0].dim() > target.dim():
-        lab.freeze_all(tensors, {}, "is written into a tensor in a way that can't be followed")
+def _written_parameters(
+    labeller: Labeller, operands: list[torch.Tensor], target: torch.Tensor
+) -> torch.Tensor | None:
+    """Labels of what is written into a filled tensor: of one parameter alone, else it is frozen."""
+    labels = labeller.promote(operands[0]) if len(operands) == 1 else None
+    if labels is None or operands[0].dim() > target.dim():
+        reason = "is written into a tensor in a way that can't be followed"
+        labeller.freeze_all(operands, reason)
         return None
     return labels
 
 
-def _spread(lab: Labeller, whole: torch.Tensor, labels: torch.Tensor, varying: list[int]) -> None:
+def _spread(labeller: Labeller, whole: torch.Tensor, labels: torch.Tensor) -> None:
     """Values with fewer channels than what they meet (a gate for each head or block)."""
+    reason = "one channel is spread over the others"
     if varying_dims(labels) and bool((whole != 0).any()):
-        lab.ledger.conditions.append(Condition(whole, -1, labels, "one channel is spread over the others"))
+        labeller.ledger.conditions.append(Condition(whole, -1, labels, reason))
     else:
-        lab.ledger.freeze(labels, "one channel is spread over the others")
+        labeller.ledger.freeze(labels, reason)
 
 
-def pointwise_params(lab: Labeller, tensors: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+def meet_params(
+    labeller: Labeller, operands: list[torch.Tensor], results: list[torch.Tensor]
+) -> None:
     """A parameter on its way to a layer: scaled, standardised, or summed with another."""
-    views = [(x, view) for x in tensors if (view := lab.param(x)) is not None]
+    views = [(x, view) for x in operands if (view := labeller.param(x)) is not None]
     if not views:
         return
     for _, view in views:
-        lab.ledger.used.add(view.name)
-    main, ours = max(views, key=lambda found: found[0].numel())
-    if len(views) == 1 and main.dim() > 0 and main.shape != made[0].shape:
-        labels = _spread_param(lab, main, ours, [x for x in tensors if x is not main], made[0])
+        labeller.ledger.used.add(view.name)
+
+    result = results[0]
+    main, main_view = max(views, key=lambda pair: pair[0].numel())
+    others = [x for x in operands if x is not main]
+    if len(views) == 1 and main.dim() > 0 and main.shape != result.shape:
+        labels = _spread_param(labeller, main, main_view, others, result)
         if labels is not None:
-            for tensor in made:
-                lab.name(tensor, labels)
-            return
-    if main.shape != made[0].shape or made[0].dim() == 0:
+            return name_all(labeller, results, labels)
+
+    if main.shape != result.shape or result.dim() == 0:
         for _, view in views:
-            lab.ledger.freeze_param(view, "parameters are combined in a way that can't be followed")
+            reason = "parameters are combined in a way that can't be followed"
+            labeller.ledger.freeze_param(view, reason)
         return
-    for x in tensors:
-        if x is not main:
-            _meet_param(lab, ours, main.dim(), x)
-    for tensor in made:
-        lab.name(tensor, ours if tensor.shape == main.shape else None)
+    for x in others:
+        _meet_param(labeller, main_view, main.dim(), x)
+    for tensor in results:
+        labeller.name(tensor, main_view if tensor.shape == main.shape else None)
 
 
-def _spread_param(lab: Labeller, x: torch.Tensor, view: ParamView, others: list[torch.Tensor], made: torch.Tensor) -> torch.Tensor | None:
-    """Labels of a parameter with one dimension of channels that is broadcast over values without any (windows, pictures)."""
-    channels = [d for d, size in enumerate(x.shape) if size > 1 and view.along(d) is not None]
-    atoms = lab.ledger.of(view, channels[0], "channel") if len(channels) == 1 else None
-    found = view.along(channels[0]) if len(channels) == 1 else None
-    if atoms is None or found is None:
+def _spread_param(
+    labeller: Labeller,
+    x: torch.Tensor,
+    view: ParamView,
+    others: list[torch.Tensor],
+    result: torch.Tensor,
+) -> torch.Tensor | None:
+    """Labels of a parameter that is broadcast over values without channels (windows, pictures).
+
+    None where not exactly one of its dimensions holds channels.
+    """
+    channels = [dim for dim, size in enumerate(x.shape) if size > 1 and view.along(dim) is not None]
+    if len(channels) != 1:
         return None
-    for axis, size in enumerate(lab.ledger.shapes[view.name]):
-        if axis != found[0]:
-            lab.ledger.freeze(torch.arange(size) + lab.ledger.base[view.name, axis], "are places of a table")
-    dim = channels[0] + made.dim() - x.dim()
+    atoms = labeller.ledger.of(view, channels[0], "channel")
+    line = view.along(channels[0])
+    if atoms is None or line is None:
+        return None
+
+    labeller.ledger.freeze_other_axes(view, line[0])
+    dim = channels[0] + result.dim() - x.dim()
     for other in others:
-        place = dim - made.dim() + other.dim()
+        place = dim - result.dim() + other.dim()
         if place >= 0 and other.shape[place] > 1 and other.stride(place) > 0:
-            lab.ledger.freeze(atoms, "a weight meets values of a fixed size")
-    return atoms.reshape([-1 if d == dim else 1 for d in range(made.dim())])
+            labeller.ledger.freeze(atoms, "a weight meets values of a fixed size")
+    return lying_along(atoms, dim, result.dim())
 
 
-def _meet_param(lab: Labeller, ours: ParamView, rank: int, x: torch.Tensor) -> None:
-    """Tie the positions of a parameter's view to those of another operand, dimension by dimension."""
-    theirs = lab.param(x)
+def _meet_param(labeller: Labeller, view: ParamView, rank: int, x: torch.Tensor) -> None:
+    """Tie a parameter's positions to those of another operand, dimension by dimension."""
+    ledger, other_view = labeller.ledger, labeller.param(x)
     for dim, size in enumerate(padded_shape(x, rank)):
         if size == 1:
             continue
-        mine = ours.along(dim)
-        if theirs is None:
-            if mine is not None and lab.tag(x) is None:
-                lab.ledger.freeze(mine[1] + lab.ledger.base[ours.name, mine[0]], "a weight meets values of a fixed size")
+        line = view.along(dim)
+        atoms = None if line is None else line[1] + ledger.base[view.name, line[0]]
+        if other_view is None:
+            if atoms is not None and labeller.tag(x) is None:
+                ledger.freeze(atoms, "a weight meets values of a fixed size")
             continue
-        other = theirs.along(dim - (rank - x.dim()))
-        if mine is not None and other is not None:
-            left, right = mine[1] + lab.ledger.base[ours.name, mine[0]], other[1] + lab.ledger.base[theirs.name, other[0]]
-            if not torch.equal(left, right):
-                lab.ledger.roles.setdefault((theirs.name, other[0]), "channel")
-                lab.ledger.tie(left, right)
-        elif theirs.name != ours.name:
-            for view in (ours, theirs):
-                lab.ledger.freeze_param(view, "parameters are combined in a way that can't be followed")
+
+        other_line = other_view.along(dim - (rank - x.dim()))
+        if atoms is not None and other_line is not None:
+            other_atoms = other_line[1] + ledger.base[other_view.name, other_line[0]]
+            if not torch.equal(atoms, other_atoms):
+                ledger.roles.setdefault((other_view.name, other_line[0]), "channel")
+                ledger.tie(atoms, other_atoms)
+        elif other_view.name != view.name:
+            for parameter in (view, other_view):
+                reason = "parameters are combined in a way that can't be followed"
+                ledger.freeze_param(parameter, reason)
 
 
-def scale_by(lab: Labeller, x: torch.Tensor, whole: torch.Tensor, meets: list[int], varying: list[int], rank: int) -> None:
-    """Tie a parameter that scales or shifts channels to them."""
-    view = lab.param(x)
+def scale_by(
+    labeller: Labeller, x: torch.Tensor, whole: torch.Tensor, meets: list[int], varying: list[int]
+) -> None:
+    """Tie a parameter that scales or shifts channels to those that it `meets`, by dimension."""
+    view, rank = labeller.param(x), whole.dim()
     assert view is not None
-    lab.ledger.used.add(view.name)
-    for d in meets:
-        atoms = lab.ledger.of(view, d - (rank - x.dim()), "channel")
+    labeller.ledger.used.add(view.name)
+    for dim in meets:
+        atoms = labeller.ledger.of(view, dim - (rank - x.dim()), "channel")
         if atoms is None:
-            only_if_pruned(lab, whole, d, varying, None, "meets a parameter in an order that can't be followed")
-            lab.ledger.freeze_param(view, "meets channels in an order that can't be followed")
+            reason = "meets a parameter in an order that can't be followed"
+            only_if_pruned(labeller, whole, dim, varying, None, reason)
+            reason = "meets channels in an order that can't be followed"
+            labeller.ledger.freeze_param(view, reason)
         else:
-            only_if_pruned(lab, whole, d, varying, atoms.reshape([-1 if i == d else 1 for i in range(rank)]), "scaled by a parameter")
+            partner = lying_along(atoms, dim, rank)
+            only_if_pruned(labeller, whole, dim, varying, partner, "scaled by a parameter")

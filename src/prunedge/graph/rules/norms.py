@@ -1,107 +1,196 @@
-"""Norms of activations and of weights."""
+"""Norms of activations and of weights, and how they run over the channels that stay."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
-from prunedge.graph.labels import Labeller, ParamView
-from prunedge.graph.rules.common import only_if_pruned, outputs_of, param_lines, varying_dims
-from prunedge.graph.rules.elementwise import pointwise_params, scale_by
+from prunedge.graph.calls import Call
+from prunedge.graph.label_tensors import lying_along, varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import (
+    narrowed,
+    only_if_pruned,
+    over_what_stays,
+    param_lines,
+    restored,
+    squash_all_but,
+)
+from prunedge.graph.rules.elementwise import meet_params, scale_by
+from prunedge.graph.rules.registry import Kept, over, rule
+
+BATCH_NORMS = (
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "_batch_norm_with_update",
+    "_batch_norm_no_update",
+    "cudnn_batch_norm",
+    "batch_norm",
+    "miopen_batch_norm",
+)
 
 
-def weight_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """w = g * v / |v|: a channel of v takes its length g along; an input channel leaves the norm."""
-    view = lab.param(args[0])
-    if view is not None:
-        lab.mixes(func, args[0].dim(), param_lines(lab, view, [d for d in range(args[0].dim()) if args[1].shape[d] == 1]))
-    pointwise_params(lab, [args[0], args[1]], outputs_of(out)[:1])
-
-
-def batch_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@rule(*BATCH_NORMS, is_regular=True)
+def batch_norm(labeller: Labeller, call: Call) -> None:
     """Each channel has its own scale, shift and statistics."""
-    labels, weight = lab.labels(args[0]), lab.param(args[0])
-    if weight is not None and args[3] is None:
-        return _standardise(lab, func, weight, args, out)
-    views = [view for view in (lab.param(x) for x in args[1:5]) if view is not None]
-    computed = any(isinstance(x, torch.Tensor) and lab.tag(x) is None for x in args[1:5])
+    x = call["input"]
+    names = ("weight", "bias", "running_mean", "running_var")
+    own = [call.get(name) for name in names]
+    weight = labeller.param(x)
+    if weight is not None and call.get("running_mean") is None:
+        return _standardise(labeller, call, weight)
+
+    labels = labeller.labels(x)
+    views = [view for view in map(labeller.param, own) if view is not None]
+    computed = any(isinstance(y, torch.Tensor) and labeller.tag(y) is None for y in own)
     if labels is None or computed:
-        return lab.freeze_all(args, kwargs, "batch norm of values that can't be followed")
-    labels = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != 1])
+        reason = "batch norm of values that can't be followed"
+        return labeller.freeze_all(call.tensors, reason)
+
+    labels = squash_all_but(labeller, labels, 1)
     for view in views:
-        lab.ledger.used.add(view.name)
-        atoms = lab.ledger.of(view, 0, "channel")
+        labeller.ledger.used.add(view.name)
+        atoms = labeller.ledger.of(view, 0, "channel")
         if atoms is not None:
-            lab.ledger.tie(labels.reshape(-1), atoms)
-    lab.name(outputs_of(out)[0], labels)
+            labeller.ledger.tie(labels.reshape(-1), atoms)
+    labeller.name(call.result, labels)
 
 
-def _standardise(lab: Labeller, func: Any, view: ParamView, args: Any, out: Any) -> None:
-    """Weight standardisation written as batch norm of a weight (1, filters, weights of a filter)."""
-    lab.ledger.used.add(view.name)
-    lab.mixes(func, args[0].dim(), param_lines(lab, view, [d for d in range(args[0].dim()) if d != 1]))
-    filters = lab.ledger.of(view, 1, "out")
-    for x in args[1:3]:
-        gain = lab.param(x)
-        if gain is not None:
-            lab.ledger.used.add(gain.name)
-            atoms = lab.ledger.of(gain, 0, "channel")
-            if atoms is not None and filters is not None:
-                lab.ledger.tie(filters, atoms)
-    lab.name(outputs_of(out)[0], view)
+def _standardise(labeller: Labeller, call: Call, view: ParamView) -> None:
+    """Weight standardisation as batch norm of a weight (1, filters, weights of a filter)."""
+    ledger = labeller.ledger
+    ledger.used.add(view.name)
+    dims = [dim for dim in range(call["input"].dim()) if dim != 1]
+    labeller.mixes(call, param_lines(labeller, view, dims))
+
+    filters = ledger.of(view, 1, "out")
+    for x in (call["weight"], call["bias"]):
+        gain = labeller.param(x)
+        if gain is None:
+            continue
+        ledger.used.add(gain.name)
+        atoms = ledger.of(gain, 0, "channel")
+        if atoms is not None and filters is not None:
+            ledger.tie(filters, atoms)
+    labeller.name(call.result, view)
 
 
-def layer_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+over(*BATCH_NORMS)(over_what_stays)
+
+
+@rule("native_layer_norm")
+def layer_norm(labeller: Labeller, call: Call) -> None:
     """Mixes the channels along the last dimensions; each has its own scale and shift."""
-    x, shape, labels = args[0], args[1], lab.promote(args[0])
+    x = call["input"]
+    labels = labeller.promote(x)
     if labels is None:
-        return lab.freeze_all(args, kwargs, "layer norm of values that can't be followed")
-    rank, first = x.dim(), x.dim() - len(shape)
+        reason = "layer norm of values that can't be followed"
+        return labeller.freeze_all(call.tensors, reason)
+
+    first = x.dim() - len(call["normalized_shape"])
     varying = varying_dims(labels)
-    across = [d for d in varying if d >= first]
-    lab.resizes((d - first, labels, d) for d in across)
+    across = [dim for dim in varying if dim >= first]
+    labeller.sizes.note((dim - first, labels, dim) for dim in across)
     if len(across) == 1:
-        # Of several dimensions of channels (heads, width) only one is pruned: the first head's line stands for all.
-        line = labels[tuple(slice(None) if d == across[0] else slice(0, 1) for d in range(rank))]
-        lab.mixes(func, rank, {across[0]: [line.reshape(-1)]})
+        # Of several dimensions of channels (heads, width) only one is pruned: the first head's
+        # line stands for all.
+        ends = tuple(slice(None) if d == across[0] else slice(0, 1) for d in range(x.dim()))
+        labeller.mixes(call, {across[0]: [labels[ends].reshape(-1)]})
     elif across:
-        lab.ledger.freeze(labels, "layer norm over several dimensions of channels")
-    for weight in args[2:4]:
-        if lab.param(weight) is not None:
-            scale_by(lab, weight, labels, [d for d in across if weight.shape[d - first] > 1], varying, rank)
-        elif isinstance(weight, torch.Tensor):
-            for d in across:
-                only_if_pruned(lab, labels, d, varying, None, "meets values of a fixed size")
-    lab.name(outputs_of(out)[0], labels)
+        labeller.ledger.freeze(labels, "layer norm over several dimensions of channels")
+
+    for affine in (call["weight"], call["bias"]):
+        if labeller.param(affine) is not None:
+            meets = [dim for dim in across if affine.shape[dim - first] > 1]
+            scale_by(labeller, affine, labels, meets, varying)
+        elif isinstance(affine, torch.Tensor):
+            for dim in across:
+                reason = "meets values of a fixed size"
+                only_if_pruned(labeller, labels, dim, varying, None, reason)
+    labeller.name(call.result, labels)
 
 
-def group_norm(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Mixes the channels of each group: whole groups leave where they are small, else the same channels of each."""
-    x, weight, bias, groups = args[0], args[1], args[2], args[6]
-    labels = lab.labels(x)
+@over("native_layer_norm")
+def layer_norm_over(call: Call, kept: Kept) -> Any:
+    """The mean and the variance of the channels that stay."""
+    x = narrowed(call["input"], kept)
+    first = x.dim() - len(call["normalized_shape"])
+    ((dim, places),) = kept.items()
+    weight, bias = (
+        None if affine is None else affine.index_select(dim - first, places)
+        for affine in (call["weight"], call["bias"])
+    )
+    out = call.func(x, list(x.shape[first:]), weight, bias, call["eps"])
+    return restored(out, call["input"].shape, kept)
+
+
+@rule("native_group_norm")
+def group_norm(labeller: Labeller, call: Call) -> None:
+    """Mixes the channels of each group.
+
+    Whole groups leave where they are small, else the same channels of each.
+    """
+    x, groups, ledger = call["input"], call["group"], labeller.ledger
+    labels = labeller.labels(x)
     if labels is None:
-        return lab.freeze_all(args, kwargs, "group norm of values that can't be followed")
-    line = lab.ledger.squash(labels, [d for d in varying_dims(labels) if d != 1]).reshape(-1).expand(x.shape[1])
-    for one in (weight, bias):
-        view = lab.param(one)
+        reason = "group norm of values that can't be followed"
+        return labeller.freeze_all(call.tensors, reason)
+
+    line = squash_all_but(labeller, labels, 1).reshape(-1).expand(x.shape[1])
+    for affine in (call["weight"], call["bias"]):
+        view = labeller.param(affine)
         if view is not None:
-            lab.ledger.used.add(view.name)
-            atoms = lab.ledger.of(view, 0, "channel")
+            ledger.used.add(view.name)
+            atoms = ledger.of(view, 0, "channel")
             if atoms is not None:
-                lab.ledger.tie(line, atoms)
-        elif isinstance(one, torch.Tensor):
-            lab.ledger.freeze(line, "meets values of a fixed size")
+                ledger.tie(line, atoms)
+        elif isinstance(affine, torch.Tensor):
+            ledger.freeze(line, "meets values of a fixed size")
+
     blocks = line.reshape(groups, -1)
     if norm_by_blocks(groups, x.shape[1]):
-        lab.ledger.tie(blocks[:, :1], blocks)
-        lab.resizes([(0, blocks[:, 0].reshape([1, -1] + [1] * (x.dim() - 2)), 1)])
+        ledger.tie(blocks[:, :1], blocks)
+        labeller.sizes.note([(0, lying_along(blocks[:, 0], 1, x.dim()), 1)])
     else:
-        lab.ledger.tie(blocks[:1], blocks)
-        lab.mixes(func, x.dim(), {1: [line]})
-    lab.name(outputs_of(out)[0], line.reshape([1, -1] + [1] * (x.dim() - 2)))
+        ledger.tie(blocks[:1], blocks)
+        labeller.mixes(call, {1: [line]})
+    labeller.name(call.result, lying_along(line, 1, x.dim()))
+
+
+@over("native_group_norm")
+def group_norm_over(call: Call, kept: Kept) -> Any:
+    """The mean and the variance of what stays of each group."""
+    x, places = narrowed(call["input"], kept), kept[1]
+    weight, bias = (
+        None if affine is None else affine.index_select(0, places)
+        for affine in (call["weight"], call["bias"])
+    )
+    sizes = (call["N"], len(places), call["HxW"])
+    out = call.func(x, weight, bias, *sizes, call["group"], call["eps"])
+    return restored(out, call["input"].shape, kept)
 
 
 def norm_by_blocks(groups: int, channels: int) -> bool:
-    """Whether a group norm loses whole groups (they are small), rather than the same channels of each."""
+    """Whether a group norm loses whole groups (they are small), not the same channels of each."""
     return channels // groups < 4
+
+
+@rule("_weight_norm_interface")
+def weight_norm(labeller: Labeller, call: Call) -> None:
+    """w = g * v / |v|: a channel of v takes its length g along; an input leaves the norm."""
+    v, g = call["v"], call["g"]
+    view = labeller.param(v)
+    if view is not None:
+        dims = [dim for dim in range(v.dim()) if g.shape[dim] == 1]
+        labeller.mixes(call, param_lines(labeller, view, dims))
+    meet_params(labeller, [v, g], call.results[:1])
+
+
+@over("_weight_norm_interface", always=True)
+def weight_norm_over(call: Call, kept: Kept) -> Any:
+    """The lengths of what stays; a filter of zeros has no direction (0 / 0), and stays zero."""
+    return tree_map(lambda x: x.nan_to_num(), over_what_stays(call, kept))

@@ -4,70 +4,144 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunedge.graph.labels import Labeller, ParamView
-from prunedge.graph.rules.common import base_name, dims_of, lines_along, outputs_of, param_lines, unknown, varying_dims
+from prunedge.graph.calls import Call
+from prunedge.graph.label_tensors import varying_dims
+from prunedge.graph.labels import Labeller
+from prunedge.graph.parameters import ParamView
+from prunedge.graph.rules.common import (
+    dims_of,
+    lines_along,
+    name_all,
+    narrowed,
+    over_what_stays,
+    param_lines,
+    unknown,
+)
 from prunedge.graph.rules.elementwise import pointwise
+from prunedge.graph.rules.registry import Kept, over, rule
+
+REDUCTIONS = (
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "var_mean",
+    "argmax",
+    "prod",
+    "logsumexp",
+    "any",
+    "all",
+    "norm",
+    "linalg_vector_norm",
+    "argmin",
+    "median",
+    "nanmedian",
+    "kthvalue",
+    "mode",
+    "nansum",
+    "count_nonzero",
+    "std_mean",
+)
+SOFTMAXES = ("_softmax", "_log_softmax", "_safe_softmax", "softmax")
 
 
-def pool(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@rule(
+    "max_pool*",
+    "avg_pool*",
+    "adaptive_avg_pool*",
+    "_adaptive_avg_pool*",
+    "adaptive_max_pool*",
+    "fractional_max_pool*",
+    "upsample*",
+    "_upsample*",
+    "reflection_pad*",
+    "replication_pad*",
+    "tril",
+    "triu",
+    is_regular=True,
+)
+def pool(labeller: Labeller, call: Call) -> None:
     """Mixes places, not channels."""
-    name = func._schema.name
-    places = next(int(d) for d in name if d.isdigit()) if any(d in name for d in "123") else 2
-    labels = lab.over_places(args[0], places)
+    ranks = [int(letter) for letter in call.name if letter.isdigit()]
+    places = ranks[0] if any(rank in (1, 2, 3) for rank in ranks) else 2
+    labels = labeller.over_places(call.input, places)
     if labels is None:
-        return unknown(lab, func, args, kwargs, out)
-    for made in outputs_of(out):
-        lab.name(made, labels)
+        return unknown(labeller, call)
+    name_all(labeller, call.results, labels)
 
 
-def reduce(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Over places each channel stays one; over channels the rest of them is what is left to reduce."""
-    source, labels, view = args[0], lab.labels(args[0]), lab.param(args[0])
-    others = [x for x in lab.tensors(args[1:], kwargs) if lab.tag(x) is not None]
-    if others:  # the binary max and min
-        return pointwise(lab, func, args, kwargs, out)
-    dims = dims_of(func, args, kwargs, source.dim())
+@rule(*REDUCTIONS, is_regular=True)
+def reduce(labeller: Labeller, call: Call) -> None:
+    """Over places each channel stays one; over channels the rest of them is left to reduce."""
+    if any(labeller.tag(x) is not None for x in call.tensors[1:]):  # the binary max and min
+        return pointwise(labeller, call)
+
+    source, ledger = call.input, labeller.ledger
+    dims = dims_of(call, source.dim())
+    view = labeller.param(source)
     if view is not None:
-        return _reduce_param(lab, func, view, dims, out)
+        return _reduce_param(labeller, call, view, dims)
+    labels = labeller.labels(source)
     if labels is None:
-        return unknown(lab, func, args, kwargs, out)
-    across = [d for d in varying_dims(labels) if d in dims]
-    if across and any(d not in dims for d in varying_dims(labels)):
-        # A sum over blocks (split attention) or over a head's width: what is summed up leaves together.
-        labels, across = lab.ledger.squash(labels, across), []
-    if across:
-        lab.mixes(func, source.dim(), lines_along(lab, labels, across))
-        return
-    for made in outputs_of(out):
-        kept = labels if made.dim() == source.dim() else labels.reshape([s for d, s in enumerate(labels.shape) if d not in dims])
-        lab.name(made, kept)
+        return unknown(labeller, call)
+
+    varying = varying_dims(labels)
+    across = [dim for dim in varying if dim in dims]
+    if across and len(across) == len(varying):
+        return labeller.mixes(call, lines_along(labeller, labels, across))
+
+    # A sum over blocks (split attention) or over a head's width: what is summed up leaves together.
+    labels = ledger.squash(labels, across)
+    remaining = [size for dim, size in enumerate(labels.shape) if dim not in dims]
+    for result in call.results:
+        keeps_dims = result.dim() == source.dim()
+        labeller.name(result, labels if keeps_dims else labels.reshape(remaining))
 
 
-def _reduce_param(lab: Labeller, func: Any, view: ParamView, dims: list[int], out: Any) -> None:
-    """The mean or norm of a weight over some of its dimensions (weight standardisation, weight norm)."""
-    lab.ledger.used.add(view.name)
-    lab.mixes(func, len(view.coordinates), param_lines(lab, view, dims))
-    for made in outputs_of(out):
-        keepdim = made.dim() == view.coordinates[0].dim()
-        smaller = [c[tuple(slice(0, 1) if d in dims else slice(None) for d in range(c.dim()))] for c in view.coordinates]
-        if not keepdim:
-            smaller = [c.reshape([size for d, size in enumerate(c.shape) if d not in dims]) for c in smaller]
-        lab.name(made, ParamView(view.name, tuple(smaller)) if made.dim() else None)
+def _reduce_param(labeller: Labeller, call: Call, view: ParamView, dims: list[int]) -> None:
+    """The mean or norm of a weight over some of its dimensions (standardised or normed weights)."""
+    labeller.ledger.used.add(view.name)
+    labeller.mixes(call, param_lines(labeller, view, dims))
+    rank = view.coordinates[0].dim()
+    ends = tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(rank))
+    smaller = [coordinate[ends] for coordinate in view.coordinates]
+    squeezed = [
+        coordinate.reshape([size for dim, size in enumerate(coordinate.shape) if dim not in dims])
+        for coordinate in smaller
+    ]
+    for result in call.results:
+        coordinates = smaller if result.dim() == rank else squeezed
+        labeller.name(result, ParamView(view.name, tuple(coordinates)) if result.dim() else None)
 
 
-def along(lab: Labeller, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+@over(*REDUCTIONS)
+def reduce_over(call: Call, kept: Kept) -> Any:
+    """The reduction of what stays."""
+    return call.again(narrowed(call.input, kept))
+
+
+@rule(*SOFTMAXES, "cumsum", "sort", "topk", "cumprod", "logcumsumexp", "cummax", "cummin")
+def along(labeller: Labeller, call: Call) -> None:
     """What runs along a dimension: each place depends on the others."""
-    labels, name = lab.labels(args[0]), base_name(func).strip("_")
-    if lab.param(args[0]) is not None:
-        return unknown(lab, func, args, kwargs, out)
-    across = [] if labels is None else [d for d in dims_of(func, args, kwargs, args[0].dim()) if labels.shape[d] > 1]
-    if across and "softmax" not in name:
-        lab.ledger.freeze(labels, f"{name} runs across the channels")
-    elif across and labels is not None:
-        if len(varying_dims(labels)) > 1:
+    x = call.input
+    if labeller.param(x) is not None:
+        return unknown(labeller, call)
+
+    labels = labeller.labels(x)
+    if labels is not None:
+        across = [dim for dim in dims_of(call, x.dim()) if labels.shape[dim] > 1]
+        if across and call.name not in SOFTMAXES:
+            labeller.ledger.freeze(labels, f"{call.name.strip('_')} runs across the channels")
+        elif across and len(varying_dims(labels)) > 1:
             # Softmax over the blocks (split attention): the blocks stay, their channels may go.
-            labels = lab.ledger.squash(labels, across).expand(labels.shape)
-        else:
-            lab.mixes(func, args[0].dim(), {across[0]: [labels.reshape(-1)]})
-    for made in outputs_of(out):
-        lab.name(made, labels)
+            labels = labeller.ledger.squash(labels, across).expand(labels.shape)
+        elif across:
+            labeller.mixes(call, {across[0]: [labels.reshape(-1)]})
+    name_all(labeller, call.results, labels)
+
+
+over(*SOFTMAXES)(over_what_stays)

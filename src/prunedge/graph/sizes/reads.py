@@ -1,16 +1,20 @@
 """Code that reads how wide a tensor is: `x.shape`, `x.size(1)`, `len(weight)`.
 
-Where code goes by such a number (a loop over `range(0, c, 4)`, an assertion, a table by width), it takes another way once channels
-have left. A pinned module can be told the width from before instead: then its code does what it did, call by call, and each call
-that names sizes or positions gets those of today.
+Where code goes by such a number (a loop over `range(0, c, 4)`, an assertion, a table by width), it
+takes another way once channels have left. A pinned module can be told the width from before
+instead: then its code does what it did, call by call, and each call that names sizes or positions
+gets those of today.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import torch
+
+from prunedge.graph.sizes.sites import is_torchs
 
 Widths = Mapping[tuple[int, int], int]  # (dimension, what it is now) -> what the code is told
 
@@ -18,7 +22,15 @@ Widths = Mapping[tuple[int, int], int]  # (dimension, what it is now) -> what th
 def is_read(func: Any) -> bool:
     """Whether this function tells sizes of a tensor."""
     name = getattr(func, "__name__", "")
-    return (name == "__get__" and func.__self__ is torch.Tensor.shape) or name in ("size", "__len__")
+    return (name == "__get__" and func.__self__ is torch.Tensor.shape) or name in (
+        "size",
+        "__len__",
+    )
+
+
+def is_own_read(func: Any, frame: FrameType) -> bool:
+    """Whether it is not torch's own code that reads the size; `len` always comes by way of it."""
+    return not is_torchs(frame) or func.__name__ == "__len__"
 
 
 def dims_read(func: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> tuple[int, ...]:
@@ -27,7 +39,9 @@ def dims_read(func: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) 
     return tuple(range(x.dim())) if dim is None else (dim % max(1, x.dim()),)
 
 
-def told(func: Any, out: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any], widths: Widths) -> Any:
+def widths_for_code(
+    func: Any, out: Any, x: torch.Tensor, args: Any, kwargs: Mapping[str, Any], widths: Widths
+) -> Any:
     """What the code is told in place of what the call gave."""
     dim = _dim(func, args, kwargs)
     if dim is not None:

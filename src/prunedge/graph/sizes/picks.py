@@ -1,7 +1,10 @@
-"""Calls that pick positions of a tensor by numbers: slices, `narrow`, `index_select`, `gather`, lists, and writes into such places.
+"""Calls that pick positions of a tensor by numbers.
 
-A number in the code (`y[:, :4]`) goes on meaning what it says when channels have left: other channels, then. What such a call
-picked is read off its arguments here, as positions along a dimension, and its arguments are written anew for other positions.
+Slices, `narrow`, `index_select`, `gather`, lists, and writes into such places.
+
+A number in the code (`y[:, :4]`) goes on meaning what it says when channels have left: other
+channels, then. What such a call picked is read off its arguments here, as positions along a
+dimension, and its arguments are written anew for other positions.
 """
 
 from __future__ import annotations
@@ -16,7 +19,15 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 _SUBSCRIPTS = {"__getitem__", "__setitem__"}
 _RANGES = {"narrow", "narrow_copy"}
-_LISTS = {"index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_"}
+_LISTS = {
+    "index_select",
+    "index_add",
+    "index_add_",
+    "index_copy",
+    "index_copy_",
+    "index_fill",
+    "index_fill_",
+}
 NAMES = _SUBSCRIPTS | _RANGES | _LISTS | {"select", "roll", "gather", "slice_scatter"}
 
 Positions = tuple[int, ...]
@@ -25,9 +36,10 @@ Positions = tuple[int, ...]
 class Picked(NamedTuple):
     """What a call picks along one dimension of its first tensor.
 
-    `how` is "range" (a slice, which is a view), "number" (the dimension goes) or "list" (a copy). `positions` count from 0; None
-    where they can't be told. `said` is what the code says, as numbers that are the same each time; None where it says a tensor.
-    `numbers` is the tensor of numbers that it says, if it does.
+    `how` is "range" (a slice, which is a view), "number" (the dimension goes) or "list" (a copy).
+    `positions` count from 0; None where they can't be told. `said` is what the code says, as
+    numbers that are the same each time; None where it says a tensor. `numbers` is the tensor of
+    numbers that it says, if it does.
     """
 
     dim: int
@@ -68,7 +80,11 @@ def _picked(name: str, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
         return _subscripted(x, args[1])
     if name == "roll":
         return _rolled(x, args, kwargs)
-    dim = _optional(args, kwargs, 2, "dim", 0) if name == "slice_scatter" else _argument(args, kwargs, 1, "dim")
+    dim = (
+        _optional(args, kwargs, 2, "dim", 0)
+        if name == "slice_scatter"
+        else _argument(args, kwargs, 1, "dim")
+    )
     if not isinstance(dim, int) or not x.dim():
         return []
     dim %= x.dim()
@@ -78,9 +94,15 @@ def _picked(name: str, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
     if name == "gather":
         index = _argument(args, kwargs, 2, "index")
         line = line_along(index, dim)
-        return [Picked(dim, "list", None, numbers=index) if line is None else _listed(dim, line, size)._replace(numbers=index)]
+        return [
+            Picked(dim, "list", None, numbers=index)
+            if line is None
+            else _listed(dim, line, size)._replace(numbers=index)
+        ]
     if name == "slice_scatter":
-        start, end, step = (_optional(args, kwargs, *where) for where in ((3, "start"), (4, "end"), (5, "step")))
+        start, end, step = (
+            _optional(args, kwargs, *where) for where in ((3, "start"), (4, "end"), (5, "step"))
+        )
         found = _sliced(dim, slice(start, end, step), size)
         # Every n-th may have to become a list, which is no slice.
         return [found if step in (None, 1) else found._replace(positions=None)]
@@ -93,16 +115,24 @@ def _picked(name: str, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
     return [Picked(dim, "range", tuple(range(first, first + length)), (start, length))]
 
 
-def repicked(func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, Positions]) -> tuple[Any, Any]:
-    """The arguments of the same call with these positions in place of those that it names; dim -> positions."""
+def repicked(
+    func: Any, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, Positions]
+) -> tuple[Any, Any]:
+    """The arguments of the same call with these positions in place of those that it names.
+
+    Dim -> positions.
+    """
     name = func.__name__
     x = tensor_of(args, kwargs)
     if name in _SUBSCRIPTS:
         return _subscript_anew(x, args, now), {}
     if name == "roll":
         shifts = _shifts(x, args, kwargs)
-        # Channels that are turned round are so still when some have left: by as many as there are before the first.
-        shifts.update({dim: positions.index(0) if 0 in positions else 0 for dim, positions in now.items()})
+        # Channels that are turned round are so still when some have left: by as many as there are
+        # before the first.
+        shifts.update(
+            {dim: positions.index(0) if 0 in positions else 0 for dim, positions in now.items()}
+        )
         return (x, list(shifts.values()), list(shifts)), {}
     ((dim, positions),) = now.items()
     if name in _LISTS:
@@ -126,13 +156,18 @@ def _rolled(x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> list[Picke
     found = []
     for dim, shift in _shifts(x, args, kwargs).items():
         size = x.shape[dim]
-        found.append(Picked(dim, "list", tuple((place - shift) % size for place in range(size)), (shift,)))
+        found.append(
+            Picked(dim, "list", tuple((place - shift) % size for place in range(size)), (shift,))
+        )
     return found
 
 
 def _shifts(x: torch.Tensor, args: Any, kwargs: Mapping[str, Any]) -> dict[int, int]:
     """By how much `roll` turns each dimension; nothing where it turns the flattened tensor."""
-    shifts, dims = _argument(args, kwargs, 1, "shifts"), args[2] if len(args) > 2 else kwargs.get("dims", ())
+    shifts, dims = (
+        _argument(args, kwargs, 1, "shifts"),
+        args[2] if len(args) > 2 else kwargs.get("dims", ()),
+    )
     several = (dims,) if isinstance(dims, int) else tuple(dims or ())
     amounts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     found: dict[int, int] = {}
@@ -156,12 +191,17 @@ def _argument(args: Any, kwargs: Mapping[str, Any], place: int, name: str) -> An
     return args[place] if len(args) > place else kwargs[name]
 
 
-def _optional(args: Any, kwargs: Mapping[str, Any], place: int, name: str, default: Any = None) -> Any:
+def _optional(
+    args: Any, kwargs: Mapping[str, Any], place: int, name: str, default: Any = None
+) -> Any:
     return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 def line_along(index: torch.Tensor, dim: int) -> torch.Tensor | None:
-    """The numbers of a table along one of its dimensions, (size,) int64; None where they differ along another."""
+    """The numbers of a table along one of its dimensions, (size,) int64.
+
+    None where they differ along another.
+    """
     if not index.numel():
         return None
     line = index[tuple(slice(None) if d == dim else slice(0, 1) for d in range(index.dim()))]
@@ -180,13 +220,21 @@ def _subscripted(x: torch.Tensor, index: Any) -> list[Picked]:
             if one != slice(None):
                 sliced = _sliced(dim, one, size)
                 # Every n-th may have to become a list, and several lists meet each other.
-                found.append(sliced if not lists or one.step in (None, 1) else sliced._replace(positions=None))
+                found.append(
+                    sliced
+                    if not lists or one.step in (None, 1)
+                    else sliced._replace(positions=None)
+                )
         elif not _is_list(one):
             number = operator.index(one)
             found.append(Picked(dim, "number", (number % max(1, size),), (number,)))
         elif lists > 1 or (isinstance(one, torch.Tensor) and one.dim() > 1):
             # Several lists meet each other, and tables of numbers make dimensions.
-            taken = one.dim() if isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) else 1
+            taken = (
+                one.dim()
+                if isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8)
+                else 1
+            )
             found += [Picked(dim + more, "list", None) for more in range(taken)]
         else:
             found.append(_listed(dim, one, size))
@@ -194,7 +242,10 @@ def _subscripted(x: torch.Tensor, index: Any) -> list[Picked]:
 
 
 def _entries(x: torch.Tensor, index: Any) -> list[tuple[int | None, Any]]:
-    """The parts of an index, each with the dimension that it is about; None for those that are about none."""
+    """The parts of an index, each with the dimension that it is about.
+
+    None for those that are about none.
+    """
     parts = list(index) if isinstance(index, tuple) else [index]
     consumed = [_consumes(one) for one in parts]
     found: list[tuple[int | None, Any]] = []
@@ -228,7 +279,10 @@ def _is_list(part: Any) -> bool:
 
 
 def _sliced(dim: int, one: slice, size: int) -> Picked:
-    bounds = tuple(None if bound is None else operator.index(bound) for bound in (one.start, one.stop, one.step))
+    bounds = tuple(
+        None if bound is None else operator.index(bound)
+        for bound in (one.start, one.stop, one.step)
+    )
     return Picked(dim, "range", tuple(range(*slice(*bounds).indices(size))), bounds)
 
 

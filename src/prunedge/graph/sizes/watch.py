@@ -1,0 +1,186 @@
+"""Finds the calls that name sizes, positions or factors, while the model runs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from prunedge.graph.sizes.kinds import (
+    factor_of,
+    is_by_whole_number,
+    makes_constants,
+    names_numbers,
+    names_sizes,
+    run_in_sizes,
+)
+from prunedge.graph.sizes.picks import Picked, is_pick, picked, tensor_of
+from prunedge.graph.sizes.pinning import CodeCall, Shape
+from prunedge.graph.sizes.reads import dims_read, is_own_read, is_read
+from prunedge.graph.sizes.sites import THREAD, beyond, site_of
+
+
+class Watcher(Protocol):
+    """Who hears of the calls that pick positions by numbers, before and after they are made."""
+
+    def picks(
+        self, site: tuple[str, CodeCall], x: torch.Tensor, picked: list[Picked], beyond: str
+    ) -> None:
+        """A module's call is about to pick this of a tensor.
+
+        `beyond` says why it can't be pinned, where it can't.
+        """
+        ...
+
+    def picked(self, x: torch.Tensor, picked: list[Picked], out: Any) -> None:
+        """And this came out."""
+        ...
+
+    def names(self, site: tuple[str, CodeCall], x: torch.Tensor, places: Mapping[int, int]) -> None:
+        """A module's call is about to name sizes of a tensor: place among them -> dimension."""
+        ...
+
+    def reads(self, site: tuple[str, str], x: torch.Tensor, dims: tuple[int, ...]) -> None:
+        """A module's code reads the sizes of these dimensions; `site`: the module and the place."""
+        ...
+
+
+class SizedCalls(TorchFunctionMode):
+    """Notes the calls that name sizes or factors in each module's code.
+
+    `site` is the module and the call that is under way. `turns` holds for each module and place in
+    its code how often its forwards have passed there; `factors` for each module the factors that
+    its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to:
+    None where that differed; `reads` where its code reads sizes, and `divisors` the whole numbers
+    that it multiplies or divides by.
+    """
+
+    def __init__(self, watcher: Watcher | None = None) -> None:
+        super().__init__()
+        self._watcher = watcher
+        self.site: tuple[str, CodeCall] | None = None
+        self.turns: dict[str, dict[str, set[int]]] = {}
+        self.factors: dict[str, dict[CodeCall, float]] = {}
+        self.shapes: dict[str, dict[CodeCall, Shape]] = {}
+        self.reads: dict[str, set[str]] = {}
+        self.divisors: dict[str, set[int]] = {}
+        self._running: list[tuple[str, Counter[str]]] = []
+        self.enter("")
+
+    @property
+    def module(self) -> str:
+        """The module whose forward is running."""
+        return self._running[-1][0]
+
+    def enter(self, module: str) -> None:
+        """This module's forward begins."""
+        self._running.append((module, Counter()))
+
+    def leave(self) -> None:
+        """The forward that began last ends."""
+        module, passed = self._running.pop()
+        turns = self.turns.setdefault(module, {})
+        for site, times in passed.items():
+            turns.setdefault(site, set()).add(times)
+
+    def add(self, other: SizedCalls) -> None:
+        """What another run has seen."""
+        for module, sites in other.turns.items():
+            turns = self.turns.setdefault(module, {})
+            for site, times in sites.items():
+                turns.setdefault(site, set()).update(times)
+        for module, factors in other.factors.items():
+            for call, factor in factors.items():
+                self._note_factor(module, call, factor)
+        for module, shapes in other.shapes.items():
+            self.shapes[module] = {**shapes, **self.shapes.get(module, {})}
+        for module, places in other.reads.items():
+            self.reads.setdefault(module, set()).update(places)
+        for module, divisors in other.divisors.items():
+            self.divisors.setdefault(module, set()).update(divisors)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_read(func):
+            self._note_read(func, args, kwargs, sys._getframe(1))
+            return func(*args, **kwargs)
+        if THREAD.uncounted:
+            return func(*args, **kwargs)
+        if is_by_whole_number(func, args):
+            self.divisors.setdefault(self.module, set()).add(args[1])
+
+        factor = factor_of(func, args)
+        is_number = names_numbers(func)
+        is_named = factor is not None or is_pick(func) or is_number
+        if not (is_named or names_sizes(func) or makes_constants(func)):
+            return func(*args, **kwargs)
+        site, _ = site_of(sys._getframe(1))
+        if is_number and not site:
+            return func(*args, **kwargs)  # in the code of torch's own layer
+
+        module, passed = self._running[-1]
+        call = CodeCall(site, passed[site])
+        passed[site] += 1
+        if factor is not None:
+            self._note_factor(module, call, factor)
+        if is_pick(func):
+            return self._watched(func, args, kwargs, (module, call))
+        if func.__name__ == "rms_norm" and self._watcher is not None:
+            self._note_norm(args, kwargs, (module, call))
+            return func(*args, **kwargs)
+
+        self.site = (module, call)
+        try:
+            out = run_in_sizes(func, args, kwargs)
+        finally:
+            self.site = None
+        if names_sizes(func) and isinstance(out, torch.Tensor):
+            self._note_shape(module, call, tuple(out.shape))
+        return out
+
+    def _watched(self, func: Any, args: Any, kwargs: Any, site: tuple[str, CodeCall]) -> Any:
+        """A call that picks positions, of which the watcher hears."""
+        if self._watcher is None:
+            return func(*args, **kwargs)
+        x = tensor_of(args, kwargs)
+        positions = picked(func, args, kwargs)
+        self._watcher.picks(site, x, positions, beyond(sys._getframe(2)) if positions else "")
+        out = func(*args, **kwargs)
+        self._watcher.picked(x, positions, out)
+        return out
+
+    def _note_norm(self, args: Any, kwargs: Any, site: tuple[str, CodeCall]) -> None:
+        """`rms_norm` falls apart into operations that name no sizes: it names them here."""
+        x, sizes = args[0], args[1] if len(args) > 1 else kwargs["normalized_shape"]
+        first = x.dim() - len(sizes)
+        assert self._watcher is not None
+        self._watcher.names(site, x, {place: first + place for place in range(len(sizes))})
+
+    def _note_read(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> None:
+        is_known = not THREAD.uncounted and is_own_read(func, frame)
+        site = site_of(frame)[0] if is_known else ""
+        if not site:
+            return
+        self.reads.setdefault(self.module, set()).add(site)
+        if self._watcher is not None:
+            dims = dims_read(func, args[0], args, kwargs)
+            self._watcher.reads((self.module, site), args[0], dims)
+
+    def _note_factor(self, module: str, call: CodeCall, factor: float) -> None:
+        factors = self.factors.setdefault(module, {})
+        factors[call] = factor if factors.get(call, factor) == factor else math.nan
+
+    def _note_shape(self, module: str, call: CodeCall, shape: Shape) -> None:
+        shapes = self.shapes.setdefault(module, {})
+        before = shapes.get(call, shape)
+        if len(before) != len(shape):
+            shapes[call] = ()
+            return
+        pairs = zip(before, shape, strict=True)
+        shapes[call] = tuple(old if old == new else None for old, new in pairs)
