@@ -170,8 +170,8 @@ def aids(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row
 
 def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """`taylor`'s shapes from random weights for as many epochs, and as many channels of each group at random."""
-    from prunedge.pruning.baselines import random, scratch
     from prunedge.models import build
+    from prunedge.pruning.baselines import random, scratch
     from prunedge.train import transfer_recipe
 
     def work() -> list[Row]:
@@ -207,10 +207,10 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
 
 def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """Accuracy right after the removal of shares of the channels by `taylor`, nothing trained."""
-    from prunedge.surgery.compensate import compensate
     from prunedge.graph import trace
     from prunedge.pruning.select import Limits, choose
-    from prunedge.surgery.slicing import operate
+    from prunedge.surgery import operate
+    from prunedge.surgery.compensate import compensate
 
     def work() -> list[Row]:
         run, data = starts.at(seed)
@@ -224,11 +224,11 @@ def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], 
             for how in ("none", "mean", "lstsq"):
                 surgery = operate(network, graph, plan)
                 begun = time.perf_counter()
-                compensate(network, graph, surgery.plan, surgery.network, calibration.batches(32), how)
+                compensate(network, graph, surgery.plan, surgery.model, calibration.batches(32), how)
                 seconds = time.perf_counter() - begun
                 found.append({
                     "share": share, "how": how, "seconds": seconds, "macs": graph.macs(surgery.plan) / graph.macs(),
-                    **{name: accuracy(surgery.network, split, starts) for name, split in (("val", data.val), ("test", data.test))},
+                    **{name: accuracy(surgery.model, split, starts) for name, split in (("val", data.val), ("test", data.test))},
                 })  # fmt: skip
         return found
 

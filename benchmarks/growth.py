@@ -27,7 +27,7 @@ from torch import nn
 from prunedge.graph import follow, trace
 from prunedge.importance import Scores
 from prunedge.pruning.select import Limits, choose
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
 PARTS = ("trace", "plan", "surgery", "follow")
@@ -78,7 +78,7 @@ def _measure(width: int, layers: int) -> dict[str, Any]:
         clock.append(perf_counter())
         surgery = operate(network, graph, plan)
         clock.append(perf_counter())
-        follow(graph, surgery.plan, surgery.network)
+        follow(graph, surgery.plan, surgery.model)
         clock.append(perf_counter())
         for part, place in zip(PARTS, (0, 2, 3, 4), strict=True):
             laps[part].append(clock[place + 1] - clock[place])

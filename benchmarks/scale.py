@@ -29,7 +29,7 @@ from prunedge.data import Split, load
 from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 from prunedge.train import FitRecipe, fit, make_engine
 
 SIZE, BATCHES, ROUNDS, PER_SHARD = 224, 20, 5, 1000
@@ -102,7 +102,7 @@ def _some(split: Split, turn: int) -> Split:
 def _rates(classes: Any, example: torch.Tensor, engine_name: str, pictures: Any) -> list[float]:
     network, engine = build("resnet18", classes, "none", seed=0), make_engine(engine_name)
     graph = trace(network, example)
-    network = operate(network, graph, random_plan(graph, 0.7, torch.Generator().manual_seed(0))).network
+    network = operate(network, graph, random_plan(graph, 0.7, torch.Generator().manual_seed(0))).model
     rates = []
     for turn in range(ROUNDS):
         batches = pictures(turn)

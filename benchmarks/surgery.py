@@ -22,7 +22,7 @@ from prunedge.graph import follow, trace
 from prunedge.importance import Scores
 from prunedge.models import build
 from prunedge.pruning.select import choose
-from prunedge.surgery.slicing import operate, slice_state
+from prunedge.surgery import operate, slice_state
 from prunedge.train import FitRecipe, fit, make_engine
 
 NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 224, 8), ("vgg16_bn", 64, 32), ("mobilenet_v2", 224, 16))
@@ -56,9 +56,9 @@ def main() -> None:
             surgery = operate(network, graph, choose(graph, scores, 0.1))
             slice_state(fitted["state"], graph, surgery.plan)
             if followed:
-                follow(graph, surgery.plan, surgery.network)
+                follow(graph, surgery.plan, surgery.model)
             else:
-                trace(surgery.network, graph.example)
+                trace(surgery.model, graph.example)
                 trace(network, graph.example)  # the next step began with a trace of its own
 
         took = turns({"epoch": epoch, "followed": lambda step=step: step(True), "traced anew": lambda step=step: step(False)}, given.rounds)

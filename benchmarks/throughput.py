@@ -23,7 +23,7 @@ from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.models.cost import cost, evaluating
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 from prunedge.train import FitRecipe, evaluate, fit, make_engine
 from prunedge.train.engine import Engine
 from prunedge.train.optim import make_optimiser
@@ -46,7 +46,7 @@ def main() -> None:
         network = build("resnet18", data.classes, "none", seed=0)
         if share:
             graph = trace(network, data.example())
-            network = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0))).network
+            network = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0))).model
         split = data.train.take(PICTURES[given.size])
         rivals = {
             "fine-tuning": (_fitted(network, split, engine, recipe), _bare_training(network, split, engine, recipe)),

@@ -38,10 +38,10 @@ from prunedge.data import Split, load
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
-from prunedge.pruning.loop import Rule, Workshop, baseline, gathered, turns
 from prunedge.models import build
+from prunedge.pruning.loop import Rule, Workshop, baseline, gathered, turns
 from prunedge.pruning.select import Limits, choose
-from prunedge.surgery.slicing import operate, restore_network, save_network
+from prunedge.surgery import operate, restore_network, save_network
 from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
 from prunedge.train.schedule import learning_rate
 
@@ -181,7 +181,7 @@ def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         scores = rank(network, graph, train)
         limits = Limits(cap=CAP)
         plan = choose(graph, scores, 0.9, limits=limits, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
-        network = operate(network, graph, plan).network
+        network = operate(network, graph, plan).model
         reached.append(graph.macs(plan))
         _train(network, train)
         _accuracy(network, val)

@@ -13,7 +13,7 @@ from prunedge import data as pictures
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.baselines import epochs_of, random, scratch
-from prunedge.surgery.slicing import remove
+from prunedge.surgery import remove
 from prunedge.train import FitRecipe, make_engine
 from tests.networks import Residual, randomise
 from tests.pruning.test_loop import START

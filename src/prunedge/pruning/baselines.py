@@ -12,7 +12,7 @@ from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.loop import Step
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 from prunedge.train import Engine, FitRecipe, FitResult, fit
 
 Control = Literal["scratch", "random"]
@@ -35,7 +35,7 @@ def scratch(
     """
     graph = trace(network, data.example())
     surgery = operate(network, graph, plan)
-    small = _rescaled(surgery.network, graph, surgery.plan)
+    small = _rescaled(surgery.model, graph, surgery.plan)
     return fit(small, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed, val=data.val, progress=progress)
 
 
@@ -53,7 +53,7 @@ def random(
         graph = trace(small, data.example())
         surgery = operate(small, graph, _as_many(graph, plan, generator))
         found = fit(
-            surgery.network, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed + number, val=data.val, progress=progress
+            surgery.model, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed + number, val=data.val, progress=progress
         )
         small = found.net
     if found is None:

@@ -20,8 +20,8 @@ from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, refuse_without_norms, weights_digest
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.select import Limits, Ranking, at_limit, choose
+from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.surgery.compensate import How, compensate
-from prunedge.surgery.slicing import OptimState, Surgery, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
 from prunedge.train.bootstrap import drop_bounds
 from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
@@ -389,7 +389,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     distributed.agree("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
         return None
-    small = surgery.network
+    small = surgery.model
     if shop.aids.compensate != "none":
         calibration = shop.data.train.take(shop.aids.calibration, shop.seed).batches(32)
         compensate(good.network, graph, surgery.plan, small, calibration, shop.aids.compensate)
@@ -515,7 +515,7 @@ class _Choosing:
         # More than a group may lose in a step of the share that was asked for is another step altogether.
         most = self.shop.limits.most(share)
         while surgery.plan.keep:
-            took = distributed.from_first(device.measure(surgery.network, self.shop.data.example()))
+            took = distributed.from_first(device.measure(surgery.model, self.shop.data.example()))
             if took < limit:
                 return surgery, took, share
             share *= GROWTH

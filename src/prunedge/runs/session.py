@@ -39,7 +39,7 @@ from prunedge.runs.run import SEEN, Run, create, open_run, writing
 from prunedge.utils.checksums import Broken, check, file_digest
 from prunedge.runs.leakage import refuse_seen
 from prunedge.utils.tracing import chapter, span, timed
-from prunedge.surgery.slicing import restore_network, save_network
+from prunedge.surgery import restore_network, save_network
 from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
 from prunedge.runs.testing import metrics_of, on_test
 
