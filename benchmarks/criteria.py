@@ -88,14 +88,17 @@ class Starts:
         from prunedge.pruning.loop import Aids, Workshop
         from prunedge.pruning.select import Limits, Ranking
         from prunedge.runs.training import kept_rate
-        from prunedge.train import transfer_recipe
+        from prunedge.train import TransferSettings
 
         run, data = self.at(seed)
         ranking = {key: aids.pop(key) for key in ("per_mac", "normalise", "per_layer") if key in aids}
         rate = kept_rate(run)
-        finetune = transfer_recipe(
-            run.load(0), pretrained=self.recipe["weights"] != "none", batch_size=self.recipe["batch_size"], lr=rate.lr if rate else None
+        settings = TransferSettings(
+            pretrained=self.recipe["weights"] != "none",
+            batch_size=self.recipe["batch_size"],
+            lr=rate.lr if rate else None,
         )
+        finetune = settings.config(run.load(0))
         if aids.pop("rewind", False):
             finetune = dataclasses.replace(finetune, start=1 - 1 / self.recipe["train_epochs"])
         distill = aids.pop("distill", 0.0)
@@ -172,7 +175,7 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
     """`taylor`'s shapes from random weights for as many epochs, and as many channels of each group at random."""
     from prunedge.models import build
     from prunedge.pruning.baselines import random, scratch
-    from prunedge.train import transfer_recipe
+    from prunedge.train import TransferSettings
 
     def work() -> list[Row]:
         shop = starts.workshop(seed, "taylor")
@@ -185,7 +188,7 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
             plans.append((turn.checkpoint.plan, 1))
             found.append({"control": "taylor", **figures(starts, shop, level, turn)})
             fresh = build(run.recipe["model"], data.classes, "none", seed=seed + 1)
-            bold = transfer_recipe(fresh, pretrained=False, batch_size=shop.finetune.batch_size)
+            bold = TransferSettings(pretrained=False, batch_size=shop.finetune.batch_size).config(fresh)
             epochs = run.recipe["train_epochs"] + turn.step.index
             fits = {
                 "scratch": lambda fresh=fresh, bold=bold, epochs=epochs, plan=turn.checkpoint.plan: scratch(
@@ -198,7 +201,7 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
                 assert fitted.val is not None
                 found.append({
                     "control": name, "level": level, "macs": turn.step.macs, "params": turn.step.params, "val": fitted.val.accuracy,
-                    "test": accuracy(fitted.net, data.test, starts), "epochs": epochs if name == "scratch" else len(plans),
+                    "test": accuracy(fitted.model, data.test, starts), "epochs": epochs if name == "scratch" else len(plans),
                 })  # fmt: skip
         return found
 

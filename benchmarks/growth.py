@@ -97,10 +97,10 @@ def _processes() -> list[dict[str, Any]]:
     """Pictures a second of one training, shared by one process for each core, each with one thread."""
     code = (
         "import json, sys, time, torch\nfrom prunedge.utils import distributed as ranks\nfrom prunedge.models import build\n"
-        "from prunedge.train import FitRecipe, fit, make_engine\n"
+        "from prunedge.train import TrainConfig, fit, make_engine\n"
         "torch.set_num_threads(1)\nsize = int(sys.argv[1])\nnet = build('resnet18', ['a', 'b'], 'none', seed=0)\nengine = make_engine('bf16')\n"
         "batches = [(torch.randn(32, 3, size, size), torch.arange(32) % 2) for _ in range(4)]\n"
-        "work = lambda: fit(net, batches, epochs=1, recipe=FitRecipe(lr=1e-4), engine=engine, seed=0)\nwork()\nrates = []\n"
+        "work = lambda: fit(net, batches, epochs=1, config=TrainConfig(lr=1e-4), engine=engine, seed=0)\nwork()\nrates = []\n"
         "for _ in range(9):\n    start = time.perf_counter(); work(); rates.append(128 / (time.perf_counter() - start))\n"
         "if ranks.rank() == 0: print(json.dumps(rates))\n"
     )

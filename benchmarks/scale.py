@@ -30,7 +30,7 @@ from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import operate
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.train import TrainConfig, fit, make_engine
 
 SIZE, BATCHES, ROUNDS, PER_SHARD = 224, 20, 5, 1000
 COUNTS = (1_000, 10_000, 100_000)
@@ -107,7 +107,7 @@ def _rates(classes: Any, example: torch.Tensor, engine_name: str, pictures: Any)
     for turn in range(ROUNDS):
         batches = pictures(turn)
         start = perf_counter()
-        fit(network, batches, epochs=1, recipe=replace(FitRecipe(), lr=1e-4), engine=engine, seed=turn)
+        fit(network, batches, epochs=1, config=replace(TrainConfig(), lr=1e-4), engine=engine, seed=turn)
         rates.append(32 * BATCHES / (perf_counter() - start))
     return rates[1:]
 

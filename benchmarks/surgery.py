@@ -23,7 +23,7 @@ from prunedge.importance import Scores
 from prunedge.models import build
 from prunedge.pruning.select import choose
 from prunedge.surgery import operate, slice_state
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 
 NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 224, 8), ("vgg16_bn", 64, 32), ("mobilenet_v2", 224, 16))
 PICTURES, BATCHES = 1224, 4
@@ -44,7 +44,7 @@ def main() -> None:
 
         def epoch(network=network, batches=batches, engine=engine, batch=batch, fitted=fitted) -> None:  # type: ignore[no-untyped-def]
             fitted["state"] = fit(
-                network, batches, epochs=1, recipe=FitRecipe(lr=1e-4, batch_size=batch), engine=engine, seed=0, state=fitted.get("state")
+                network, batches, epochs=1, config=TrainConfig(lr=1e-4, batch_size=batch), engine=engine, seed=0, extras=TrainExtras(state=fitted.get("state"))
             ).state
 
         epoch()

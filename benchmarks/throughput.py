@@ -24,9 +24,9 @@ from prunedge.models import build
 from prunedge.models.cost import cost, evaluating
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import operate
-from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from prunedge.train import TrainConfig, evaluate, fit, make_engine
 from prunedge.train.engine import Engine
-from prunedge.train.optim import make_optimiser
+from prunedge.train.optim import make_optimizer
 
 PICTURES = {224: 192, 64: 1224}  # small ones are soon done, and what a training begins and ends with is no part of their epochs
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     data = load(given.data, size=given.size)
-    engine, recipe = make_engine(given.engine), FitRecipe(lr=1e-4)
+    engine, recipe = make_engine(given.engine), TrainConfig(lr=1e-4)
     rows = []
     for share in (0.0, 0.7):
         network = build("resnet18", data.classes, "none", seed=0)
@@ -66,17 +66,17 @@ def main() -> None:
     save(f"throughput_{given.size}", {"target": 0.9, "rows": rows})
 
 
-def _fitted(network: nn.Module, split: Split, engine: Engine, recipe: FitRecipe) -> Callable[[], object]:
-    return lambda: fit(network, split, epochs=1, recipe=recipe, engine=engine, seed=0)
+def _fitted(network: nn.Module, split: Split, engine: Engine, recipe: TrainConfig) -> Callable[[], object]:
+    return lambda: fit(network, split, epochs=1, config=recipe, engine=engine, seed=0)
 
 
-def _bare_training(network: nn.Module, split: Split, engine: Engine, recipe: FitRecipe) -> Callable[[], None]:
-    batches = [(engine.picture(x), y.to(engine.device)) for x, y in split.batches(recipe.batch_size, shuffle_seed=0, augment="full")]
+def _bare_training(network: nn.Module, split: Split, engine: Engine, recipe: TrainConfig) -> Callable[[], None]:
+    batches = [(engine.to_device(x), y.to(engine.device)) for x, y in split.batches(recipe.batch_size, shuffle_seed=0, augment="full")]
 
     def work() -> None:
         network.train()
         with engine.holding(network):
-            optimiser = make_optimiser(network, recipe)
+            optimiser = make_optimizer(network, recipe)
             for x, y in batches:
                 with engine.fabric.autocast():
                     logits = network(x)
@@ -92,7 +92,7 @@ def _evaluated(network: nn.Module, split: Split, engine: Engine, classes: object
 
 
 def _bare_evaluation(network: nn.Module, split: Split, engine: Engine) -> Callable[[], None]:
-    batches = [engine.picture(x) for x, _ in split.batches(32)]
+    batches = [engine.to_device(x) for x, _ in split.batches(32)]
 
     def work() -> None:
         with engine.holding(network), evaluating(network), torch.no_grad():

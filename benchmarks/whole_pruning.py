@@ -42,14 +42,14 @@ from prunedge.models import build
 from prunedge.pruning.loop import Rule, Workshop, baseline, gathered, turns
 from prunedge.pruning.select import Limits, choose
 from prunedge.surgery import operate, restore_network, save_network
-from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
+from prunedge.train import TrainConfig, TrainExtras, TransferSettings, evaluate, make_engine, measure_engine, transfer
 from prunedge.train.schedule import learning_rate
 
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
 RANKED = 10  # batches from which Torch-Pruning's examples take the gradients
 SMALL_STEPS = 100  # of its pruner, until the MACs are reached
 CAP = 0.5  # of a layer, in a step
-RECIPE = FitRecipe(lr=0.01, augment="flips")
+RECIPE = TrainConfig(lr=0.01, augment="flips")
 
 
 def main() -> None:
@@ -108,9 +108,8 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     if file.exists():
         return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
-    fitted = transfer(
-        network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector
-    )
+    settings = TransferSettings(pretrained=False, epochs=given.train_epochs, augment=RECIPE.augment)
+    fitted = transfer(network, data, settings, engine=engine, seed=0, extras=TrainExtras(collector=collector))
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy

@@ -22,7 +22,7 @@ from prunedge.pruning.select import Limits, Ranking
 from prunedge.runs import session
 from prunedge.runs.resumption import rule_of
 from prunedge.study.grid import OURS, START_KEYS, Grid, trials
-from prunedge.train import FitRecipe, make_engine
+from prunedge.train import TrainConfig, make_engine
 
 FIELDS = {name: field.get_default(call_default_factory=True) for name, field in Recipe.model_fields.items()}
 # What a run finds out, or is given by how it began: nobody asks for it.
@@ -42,9 +42,9 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     **{key: (Limits, key) for key in ("keep_out", "least", "multiple", "cap")},
     **{key: (Ranking, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
     **{key: (Aids, key) for key in ("compensate", "regularise", "strength")},
-    **{key: (FitRecipe, key) for key in ("batch_size", "augment", "distill")},
-    "finetune_lr": (FitRecipe, "lr"),
-    "rewind": (FitRecipe, "start"),
+    **{key: (TrainConfig, key) for key in ("batch_size", "augment", "distill")},
+    "finetune_lr": (TrainConfig, "lr"),
+    "rewind": (TrainConfig, "start"),
     "runtime": (Timer, "target"),
     "device_threads": (Timer, "threads"),
     "device": (None, "device"),
@@ -142,7 +142,7 @@ def test_the_library_has_every_setting_with_the_recipes_default() -> None:
     assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is Rule} == rule
     for kind in (Limits, Ranking):
         assert {one.name for one in dataclasses.fields(kind)} == {key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind}
-    for kind in (Limits, Ranking, Aids, FitRecipe, Timer):
+    for kind in (Limits, Ranking, Aids, TrainConfig, Timer):
         assert getattr(pe, kind.__name__) is kind, "reachable by a user of the library"
 
 
@@ -180,7 +180,7 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
 
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     network = randomise(Residual())
-    finetune = FitRecipe(lr=1e-9, batch_size=8)
+    finetune = TrainConfig(lr=1e-9, batch_size=8)
     found = pe.prune(network, data, confidence=0.95, step=0.3, max_steps=1, engine=make_engine("32"), finetune=finetune)
     assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):

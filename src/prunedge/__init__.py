@@ -31,7 +31,7 @@ _HOMES = {
     "export_bundle": "prunedge.report.library",
     "write_report": "prunedge.report.library",
     "Aids": "prunedge.pruning.loop",
-    "FitRecipe": "prunedge.train",
+    "TrainConfig": "prunedge.train",
     "make_engine": "prunedge.train",
     "Timer": "prunedge.latency",
     "steer": "prunedge.latency",

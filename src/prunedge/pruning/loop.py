@@ -22,8 +22,8 @@ from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.select import Limits, Ranking, at_limit, choose
 from prunedge.surgery import OptimState, Surgery, operate, slice_state
 from prunedge.surgery.compensate import How, compensate
-from prunedge.train import Engine, FitRecipe, Metrics, Penalty, evaluate, fit, penalty
-from prunedge.train.bootstrap import drop_bounds
+from prunedge.train import Engine, Metrics, Penalty, TrainConfig, TrainExtras, evaluate, fit, penalty
+from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
 from prunedge.train.sparsity import Kind
 from prunedge.utils import distributed
@@ -42,8 +42,8 @@ GROWTH = 1.5  # of the share that a step removes, where a device is no faster fo
 class Rule:
     """How far to go: every step must stay within `max_drop` points of the first, unpruned network, on validation data.
 
-    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence (`drop_bounds`): a
-    few pictures by chance don't end the search.
+    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence
+    (`paired_drop_interval`): a few pictures by chance don't end the search.
 
     `step` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule, at most
     `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned network's), `target_latency` (milliseconds on the device)
@@ -79,7 +79,7 @@ class Rule:
         if self.confidence is None:
             keeps = drop <= self.max_drop + 1e-9
             return keeps, said if keeps else f"{said}: more than {self.max_drop:g} below"
-        low, high = drop_bounds(first.correct, after.correct, self.confidence, sources)
+        low, high = paired_drop_interval(first.correct, after.correct, self.confidence, sources)
         said += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
         keeps = low <= self.max_drop + 1e-9
         return keeps, said if keeps else f"{said}: surely more than {self.max_drop:g} below"
@@ -103,7 +103,7 @@ class Step:
     network's, and `original` its channels: where pruning starts from a network that was pruned before, step 0 has lost some already.
     `rounds` counts the fine-tunings: more than 1 where the first broke the rule.
     `kept` and `original` count the channels that each prunable layer makes. `correct` says which validation pictures were answered right
-    (`certainty.packed`). `majority` is what always answering the `largest` class scores by the metric; `only` is the class that the
+    (`bootstrap.packed`). `majority` is what always answering the `largest` class scores by the metric; `only` is the class that the
     network gives every validation picture, None where its answers differ. Where a device steers, `latency_ms` was measured on it for one
     picture, `predicted_ms` predicted before.
     `scored` says where the scores came from: gathered `while training` the network that was cut, or `in a pass` over it. `limited` is
@@ -229,7 +229,7 @@ class Workshop:
 
     data: Dataset
     engine: Engine
-    finetune: FitRecipe
+    finetune: TrainConfig
     criterion: str = "taylor"
     epochs: int = 1
     seed: int = 0
@@ -330,7 +330,7 @@ def baseline(
 def prune(
     network: nn.Module, data: Dataset, *, criterion: str = "taylor", max_drop: float = 3.0, step: float = 0.1, epochs: int = 1,
     target_macs: float | None = None, target_params: float | None = None, max_steps: int | None = None,
-    metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: FitRecipe | None = None,
+    metric: str = "accuracy", seed: int = 0, engine: Engine | None = None, finetune: TrainConfig | None = None,
     limits: Limits | None = None, extra_rounds: int = 1, ranking: Ranking | None = None, aids: Aids | None = None,
     device: Device | None = None, target_latency: float | None = None, confidence: float | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:  # fmt: skip
@@ -350,7 +350,7 @@ def prune(
         refuse_without_norms(network, trace(network, data.example()), "regularise='bn-l1'", remedy="use another, such as group-lasso")
     engine = engine or measure_engine(network, data.example())
     shop = Workshop(
-        data, engine, replace(finetune or FitRecipe(metric=metric), called="finetune_lr"), criterion, epochs, seed,
+        data, engine, replace(finetune or TrainConfig(metric=metric), called="finetune_lr"), criterion, epochs, seed,
         limits=limits or Limits(), extra_rounds=extra_rounds, ranking=ranking or Ranking(), aids=aids or Aids(), device=device,
     )  # fmt: skip
     rule = Rule(max_drop, step, metric, target_macs, target_params, max_steps, confidence, target_latency)
@@ -402,10 +402,21 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     rounds = 0
     while True:
         fitted = fit(
-            small, shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 5_000 * rounds,
-            val=shop.data.val, state=state, collector=collector, progress=shop.progress, teacher=shop.aids.teacher,
-            penalty=_penalty(shop, small_graph),
-        )  # fmt: skip
+            small,
+            shop.data.train,
+            epochs=shop.epochs,
+            config=shop.finetune,
+            engine=shop.engine,
+            seed=seed + 5_000 * rounds,
+            val=shop.data.val,
+            extras=TrainExtras(
+                state=state,
+                collector=collector,
+                progress=shop.progress,
+                teacher=shop.aids.teacher,
+                penalty=_penalty(shop, small_graph),
+            ),
+        )
         clock.lap("finetune")
         rounds += 1
         after, state = fitted.val, fitted.state
@@ -424,8 +435,8 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     )  # fmt: skip
     if shop.device is not None:
         step = replace(step, latency_ms=took, predicted_ms=shop.device.predict(good.network, graph, surgery.plan))
-    found = gathered(shop, fitted.net, fitted.collected, distill=shop.finetune.distill)
-    return Turn(step, Checkpoint(fitted.net, good.plan.then(surgery.plan), found, fitted.state, small_graph))
+    found = gathered(shop, fitted.model, fitted.collected, distill=shop.finetune.distill)
+    return Turn(step, Checkpoint(fitted.model, good.plan.then(surgery.plan), found, fitted.state, small_graph))
 
 
 def gathered(shop: Workshop, network: nn.Module, scores: Scores | None, *, distill: float = 0.0) -> Scores | None:
@@ -546,10 +557,15 @@ def _faded(shop: Workshop, good: Checkpoint, graph: ChannelGraph, plan: Plan, se
     leaving = {name: sorted(set(range(graph.group(name).size)) - set(kept)) for name, kept in plan.keep.items()}
     fading = penalty("growing", graph, shop.aids.strength, leaving)
     fitted = fit(
-        copied(good.network), shop.data.train, epochs=shop.epochs, recipe=shop.finetune, engine=shop.engine, seed=seed + 2_500,
-        state=good.state, progress=shop.progress, teacher=shop.aids.teacher, penalty=fading,
-    )  # fmt: skip
-    return replace(good, network=fitted.net, state=fitted.state)
+        copied(good.network),
+        shop.data.train,
+        epochs=shop.epochs,
+        config=shop.finetune,
+        engine=shop.engine,
+        seed=seed + 2_500,
+        extras=TrainExtras(state=good.state, progress=shop.progress, teacher=shop.aids.teacher, penalty=fading),
+    )
+    return replace(good, network=fitted.model, state=fitted.state)
 
 
 def _step(

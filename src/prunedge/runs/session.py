@@ -13,35 +13,45 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge.runs import origin
-from prunedge.utils import distributed, trust
-from prunedge.utils.advice import command, option
-from prunedge.runs.chain import Reference
-from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.config import PICTURE_KEYS, Recipe
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.utils.files import written
 from prunedge.graph import ChannelGraph, trace
-from prunedge.runs.checkpoint import RunKeeper
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
 from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
-from prunedge.pruning.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.final_activation import refuse_probabilities
+from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.pruning.loop import Aids, Rule, Step, Turn, Workshop, baseline, gathered, gathering, turns
 from prunedge.pruning.select import Limits, Ranking
-from prunedge.runs.training import NAME as RATE
-from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
-from prunedge.config import PICTURE_KEYS, Recipe
+from prunedge.runs import origin
+from prunedge.runs.chain import Reference
+from prunedge.runs.checkpoint import RunKeeper
+from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.resumption import change, note_computing, rule_of
 from prunedge.runs.run import SEEN, Run, create, open_run, writing
-from prunedge.utils.checksums import Broken, check, file_digest
-from prunedge.runs.leakage import refuse_seen
-from prunedge.utils.tracing import chapter, span, timed
-from prunedge.surgery import restore_network, save_network
-from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
 from prunedge.runs.testing import metrics_of, on_test
+from prunedge.runs.training import NAME as RATE
+from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
+from prunedge.surgery import restore_network, save_network
+from prunedge.train import (
+    Engine,
+    Rate,
+    TrainExtras,
+    TransferSettings,
+    make_engine,
+    measure_engine,
+    penalty,
+    predict,
+    transfer,
+)
+from prunedge.utils import distributed, trust
+from prunedge.utils.advice import command, option
+from prunedge.utils.checksums import Broken, check, file_digest
+from prunedge.utils.files import written
+from prunedge.utils.tracing import chapter, span, timed
 
 log = logging.getLogger(__name__)
 
@@ -250,17 +260,38 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         network = build_told(recipe.model, data.classes, recipe.weights, seed=recipe.seed)[0]
         graph = trace(network, data.example())
         collector = gathered_while_training(recipe.criterion, graph)
-        how = transfer_recipe(
-            network, pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment
+        settings = TransferSettings(
+            pretrained=recipe.weights != "none",
+            epochs=recipe.train_epochs,
+            batch_size=recipe.batch_size,
+            metric=recipe.metric,
+            augment=recipe.augment,
         )
-        rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
+        rate = rate_of(
+            run,
+            network,
+            data,
+            settings.config(network),
+            engine,
+            progress=watch.progress,
+            tell=watch.tell,
+        )
         fitted = transfer(
-            network, data, epochs=recipe.train_epochs, rate=rate, engine=engine, seed=recipe.seed, progress=watch.progress,
-            pretrained=recipe.weights != "none", batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
-            collector=collector, penalty=penalty(recipe.regularise, graph, recipe.strength), keeper=keeper,
+            network,
+            data,
+            settings,
+            engine=engine,
+            seed=recipe.seed,
+            rate=rate,
             lowered=lambda lower: _lowered(run, lower, keeper, watch),
-        )  # fmt: skip
-        turn = baseline(shop, fitted.net, rule, gathered(shop, fitted.net, fitted.collected), fitted.state)
+            extras=TrainExtras(
+                progress=watch.progress,
+                collector=collector,
+                penalty=penalty(recipe.regularise, graph, recipe.strength),
+                checkpointer=keeper,
+            ),
+        )
+        turn = baseline(shop, fitted.model, rule, gathered(shop, fitted.model, fitted.collected), fitted.state)
     _keep(run, turn, watch)
     keeper.forget()
     if recipe.start is not None:
@@ -311,10 +342,14 @@ def _first(run: Run) -> Step | None:
 
 
 def _workshop(recipe: Recipe, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> Workshop:
-    finetune = transfer_recipe(
-        rebuild(recipe.model, data.classes), pretrained=recipe.weights != "none", lr=recipe.finetune_lr,
-        batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment,
-    )  # fmt: skip
+    settings = TransferSettings(
+        pretrained=recipe.weights != "none",
+        lr=recipe.finetune_lr,
+        batch_size=recipe.batch_size,
+        metric=recipe.metric,
+        augment=recipe.augment,
+    )
+    finetune = settings.config(rebuild(recipe.model, data.classes))
     finetune = replace(finetune, called="finetune_lr", distill=recipe.distill if teacher is not None else 0.0)
     schedule = recipe.schedule_epochs or recipe.train_epochs
     if recipe.rewind and schedule > recipe.epochs:
@@ -364,7 +399,13 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
         seed = 20_000 * (recipe.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
-            bold = transfer_recipe(network, pretrained=False, batch_size=recipe.batch_size, metric=recipe.metric, augment=recipe.augment)
+            settings = TransferSettings(
+                pretrained=False,
+                batch_size=recipe.batch_size,
+                metric=recipe.metric,
+                augment=recipe.augment,
+            )
+            bold = settings.config(network)
             plan = run.plan(best)
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:
@@ -379,10 +420,10 @@ def _controls(run: Run, data: Dataset, engine: Engine, shop: Workshop, watch: Wa
             continue  # nothing was pruned
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
-        digest = _keep_control(fitted.net, file)
+        digest = _keep_control(fitted.model, file)
         about = {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json(), "sha256": digest}
         run.write("controls.json", {**records, name: about})
-        found[name] = fitted.net
+        found[name] = fitted.model
     return found
 
 

@@ -18,7 +18,7 @@ _verb: str | None = None
 _OF_THE_COMMAND = {"start": "from"}
 _OF_TRAIN = {"train_epochs": "epochs"}
 # What a call in Python has no argument of that name for.
-_IN_PYTHON = {"finetune_lr": "finetune=FitRecipe(lr={})", "step": "step={}", "cap": "limits=Limits(cap={})"}
+_IN_PYTHON = {"finetune_lr": "finetune=TrainConfig(lr={})", "step": "step={}", "cap": "limits=Limits(cap={})"}
 
 
 def speak(place: Place, verb: str | None = None) -> None:
