@@ -15,7 +15,7 @@ from torch.nn import functional
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
-from prunedge.importance.taylor import ScaleCollector
+from prunedge.importance.taylor_bn import ScaleCollector
 from prunedge.train import Metrics, TrainConfig, TrainExtras, evaluate, fit, make_engine, predict
 from prunedge.train.bootstrap import unpacked
 from prunedge.train.sync import SynchronizedBatch
