@@ -85,17 +85,20 @@ class Starts:
 
     def workshop(self, seed: int, criterion: str, **aids: Any) -> Any:
         """What every turn of the loop works with."""
-        from prunedge.pruning.context import RecoveryConfig, PruneContext
+        from prunedge.pruning.context import PruneContext, RecoveryConfig
         from prunedge.pruning.select import PlanConstraints, ScoreScaling
         from prunedge.runs.training import kept_rate
-        from prunedge.train import transfer_recipe
+        from prunedge.train import TransferSettings
 
         run, data = self.at(seed)
         ranking = {key: aids.pop(key) for key in ("per_mac", "normalise", "per_layer") if key in aids}
         rate = kept_rate(run)
-        finetune = transfer_recipe(
-            run.load(0), pretrained=self.config.model.weights != "none", batch_size=self.config.train.batch_size, lr=rate.lr if rate else None
+        settings = TransferSettings(
+            pretrained=self.config.model.weights != "none",
+            batch_size=self.config.train.batch_size,
+            lr=rate.lr if rate else None,
         )
+        finetune = settings.config(run.load(0))
         if aids.pop("rewind", False):
             finetune = dataclasses.replace(finetune, start=1 - 1 / self.config.train.epochs)
         distill = aids.pop("distill", 0.0)
@@ -172,9 +175,9 @@ def aids(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row
 
 def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """`taylor`'s shapes from random weights for as many epochs, and as many channels of each group at random."""
-    from prunedge.pruning.baselines import random, scratch
     from prunedge.models import build
-    from prunedge.train import transfer_recipe
+    from prunedge.pruning.baselines import random, scratch
+    from prunedge.train import TransferSettings
 
     def work() -> list[Row]:
         shop = starts.workshop(seed, "taylor")
@@ -187,7 +190,7 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
             plans.append((turn.checkpoint.plan, 1))
             found.append({"control": "taylor", **figures(starts, shop, level, turn)})
             fresh = build(run.config.model.name, data.classes, "none", seed=seed + 1)
-            bold = transfer_recipe(fresh, pretrained=False, batch_size=shop.finetune.batch_size)
+            bold = TransferSettings(pretrained=False, batch_size=shop.finetune.batch_size).config(fresh)
             epochs = run.config.train.epochs + turn.step.index
             fits = {
                 "scratch": lambda fresh=fresh, bold=bold, epochs=epochs, plan=turn.checkpoint.plan: scratch(
@@ -200,7 +203,7 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
                 assert fitted.val is not None
                 found.append({
                     "control": name, "level": level, "macs": turn.step.macs, "params": turn.step.params, "val": fitted.val.accuracy,
-                    "test": accuracy(fitted.net, data.test, starts), "epochs": epochs if name == "scratch" else len(plans),
+                    "test": accuracy(fitted.model, data.test, starts), "epochs": epochs if name == "scratch" else len(plans),
                 })  # fmt: skip
         return found
 
@@ -209,10 +212,10 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
 
 def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """Accuracy right after the removal of shares of the channels by `taylor`, nothing trained."""
-    from prunedge.surgery.compensate import compensate
     from prunedge.graph import trace
     from prunedge.pruning.select import PlanConstraints, choose
-    from prunedge.surgery.slicing import operate
+    from prunedge.surgery import operate
+    from prunedge.surgery.compensate import compensate
 
     def work() -> list[Row]:
         run, data = starts.at(seed)
@@ -226,11 +229,11 @@ def compensation(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], 
             for how in ("none", "mean", "lstsq"):
                 surgery = operate(network, graph, plan)
                 begun = time.perf_counter()
-                compensate(network, graph, surgery.plan, surgery.network, calibration.batches(32), how)
+                compensate(network, graph, surgery.plan, surgery.model, calibration.batches(32), how)
                 seconds = time.perf_counter() - begun
                 found.append({
                     "share": share, "how": how, "seconds": seconds, "macs": graph.macs(surgery.plan) / graph.macs(),
-                    **{name: accuracy(surgery.network, split, starts) for name, split in (("val", data.val), ("test", data.test))},
+                    **{name: accuracy(surgery.model, split, starts) for name, split in (("val", data.val), ("test", data.test))},
                 })  # fmt: skip
         return found
 

@@ -39,9 +39,9 @@ from prunedge.importance import gathered_while_training
 from prunedge.models.cost import cost
 from prunedge.models.tf32 import full_float32
 from prunedge.runs.run import Run, open_run
-from prunedge.train import Engine, FitRecipe, evaluate, fit, make_engine, measure_engine
-from prunedge.train.engine import same_bits
-from prunedge.train.optim import make_optimiser
+from prunedge.train import Engine, TrainConfig, TrainExtras, evaluate, fit, make_engine, measure_engine
+from prunedge.train.deterministic import same_bits
+from prunedge.train.optim import make_optimizer
 
 SIZE = 224
 # Few pictures and a fast machine: epochs that a processor would need minutes for.
@@ -118,16 +118,16 @@ def _training(given: argparse.Namespace, model: str, networks: dict[str, nn.Modu
     """Fine-tuning and evaluation beside the bare network; every measurement is an epoch that comes after another."""
     race = measure_engine(networks["unpruned"], data.example(8))
     print(f"{model}: race {race.name}, ms a picture {race.timings}", flush=True)
-    recipe = FitRecipe(lr=1e-4, augment="flips")
+    recipe = TrainConfig(lr=1e-4, augment="flips")
     epochs, train = 2 if given.smoke else EPOCHS, data.train.take(PICTURES)
     for which, network in networks.items():
         for name in dict.fromkeys((race.name, "32")):
             engine = make_engine(name)
             torch.cuda.reset_peak_memory_stats()
-            plain = fit(network, train, epochs=epochs, recipe=recipe, engine=engine, seed=0)
+            plain = fit(network, train, epochs=epochs, config=recipe, engine=engine, seed=0)
             memory = torch.cuda.max_memory_allocated() / 1e6
             collector = gathered_while_training("taylor", trace(network, data.example()))
-            scored = fit(network, train, epochs=epochs, recipe=recipe, engine=engine, seed=0, collector=collector)
+            scored = fit(network, train, epochs=epochs, config=recipe, engine=engine, seed=0, extras=TrainExtras(collector=collector))
             bare = _bare(network, train, engine, recipe, epochs)
             row: dict[str, Any] = {
                 "model": model, "network": which, "engine": name, "macs": cost(network, data.example()).macs, "peak_mb": memory,
@@ -164,9 +164,9 @@ def _evaluated(network: nn.Module, data: Dataset, engine: Engine, epochs: int) -
     return [_seconds(lambda: evaluate(network, data.val, engine, data.classes)) for _ in range(epochs)]
 
 
-def _bare(network: nn.Module, train: Split, engine: Engine, recipe: FitRecipe, epochs: int) -> list[float]:
+def _bare(network: nn.Module, train: Split, engine: Engine, recipe: TrainConfig, epochs: int) -> list[float]:
     """Seconds of epochs on batches in the GPU's memory: forward, backward, the optimiser's step, and nothing that waits."""
-    batches = [(engine.picture(x), y.to(engine.device)) for x, y in train.batches(recipe.batch_size, shuffle_seed=0)]
+    batches = [(engine.to_device(x), y.to(engine.device)) for x, y in train.batches(recipe.batch_size, shuffle_seed=0)]
     network.train()
 
     def epoch() -> None:
@@ -178,7 +178,7 @@ def _bare(network: nn.Module, train: Split, engine: Engine, recipe: FitRecipe, e
             optimiser.zero_grad(set_to_none=True)
 
     with engine.holding(network), same_bits(engine.device):
-        optimiser = make_optimiser(network, recipe)
+        optimiser = make_optimizer(network, recipe)
         return [_seconds(epoch) for _ in range(epochs)]
 
 

@@ -27,7 +27,7 @@ from torch import nn
 from prunedge.graph import follow, trace
 from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
 PARTS = ("trace", "plan", "surgery", "follow")
@@ -78,7 +78,7 @@ def _measure(width: int, layers: int) -> dict[str, Any]:
         clock.append(perf_counter())
         surgery = operate(network, graph, plan)
         clock.append(perf_counter())
-        follow(graph, surgery.plan, surgery.network)
+        follow(graph, surgery.plan, surgery.model)
         clock.append(perf_counter())
         for part, place in zip(PARTS, (0, 2, 3, 4), strict=True):
             laps[part].append(clock[place + 1] - clock[place])
@@ -97,10 +97,10 @@ def _processes() -> list[dict[str, Any]]:
     """Pictures a second of one training, shared by one process for each core, each with one thread."""
     code = (
         "import json, sys, time, torch\nfrom prunedge.utils import distributed as ranks\nfrom prunedge.models import build\n"
-        "from prunedge.train import FitRecipe, fit, make_engine\n"
+        "from prunedge.train import TrainConfig, fit, make_engine\n"
         "torch.set_num_threads(1)\nsize = int(sys.argv[1])\nnet = build('resnet18', ['a', 'b'], 'none', seed=0)\nengine = make_engine('bf16')\n"
         "batches = [(torch.randn(32, 3, size, size), torch.arange(32) % 2) for _ in range(4)]\n"
-        "work = lambda: fit(net, batches, epochs=1, recipe=FitRecipe(lr=1e-4), engine=engine, seed=0)\nwork()\nrates = []\n"
+        "work = lambda: fit(net, batches, epochs=1, config=TrainConfig(lr=1e-4), engine=engine, seed=0)\nwork()\nrates = []\n"
         "for _ in range(9):\n    start = time.perf_counter(); work(); rates.append(128 / (time.perf_counter() - start))\n"
         "if ranks.rank() == 0: print(json.dumps(rates))\n"
     )

@@ -28,7 +28,7 @@ from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import build, cost
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 
 TARGETS = ("onnx", "openvino", "executorch")
 LEFT, SIZE = 0.15, 224
@@ -60,7 +60,7 @@ def _network(name: str, folder: Path, patches: int, peak: float) -> list[dict[st
     for label, multiple in (("any number", 1), ("multiples of 16", 16)):
         limits = PlanConstraints(round_to=multiple, max_ratio=0.9)
         plan = choose(graph, scores, 0.95, constraints=limits, enough=lambda plan: graph.macs(plan) <= LEFT * graph.macs())
-        networks[label] = operate(whole, graph, plan).network
+        networks[label] = operate(whole, graph, plan).model
     bundles = {label: _bundle(network, folder / label.replace(" ", "-"), name, example) for label, network in networks.items()}
     contestants = [Contestant(one, target) for target in TARGETS for one in bundles.values()]
     labels = [(target, label) for target in TARGETS for label in bundles]

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from prunedge import data as pictures
+from prunedge.config import PICTURE_KEYS, RunConfig
 from prunedge.edge.bench.hardware import device
 from prunedge.export.onnx import write_onnx
-from prunedge.runs.session import prune
 from prunedge.latency import Timer
-from prunedge.config import PICTURE_KEYS, RunConfig
 from prunedge.runs.run import Run, open_run
+from prunedge.runs.session import prune
 from prunedge.train import make_engine, measure, predict
 
 WAYS = {"latency": {"device": "local"}, "macs": {"per_mac": True}, "score": {}}

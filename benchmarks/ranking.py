@@ -16,7 +16,7 @@ from common import in_process, peak_mb, ratio, save, told, turns
 from prunedge.graph import trace
 from prunedge.importance import gathered_while_training
 from prunedge.models import build
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 
 NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 96, 16), ("vgg16", 96, 16), ("mobilenet_v2", 128, 16))
 BATCHES = 4
@@ -60,8 +60,8 @@ def _epoch(model: str, size: int, batch: int, engine_name: str, *, collects: boo
     network, engine = build(model, ["a", "b"], "none", seed=0), make_engine(engine_name)
     batches = [(torch.randn(batch, 3, size, size), torch.arange(batch) % 2) for _ in range(BATCHES)]
     collector = gathered_while_training("taylor", trace(network, batches[0][0][:2])) if collects else None
-    recipe = FitRecipe(lr=1e-4, batch_size=batch)
-    return lambda: fit(network, batches, epochs=1, recipe=recipe, engine=engine, seed=0, collector=collector)
+    recipe = TrainConfig(lr=1e-4, batch_size=batch)
+    return lambda: fit(network, batches, epochs=1, config=recipe, engine=engine, seed=0, extras=TrainExtras(collector=collector))
 
 
 if __name__ == "__main__":

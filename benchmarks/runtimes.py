@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from prunedge import data as pictures
-from prunedge.runs.export import CALIBRATED, write_bundle
+from prunedge.config import PICTURE_KEYS
 from prunedge.edge import Bundle, Contestant, bench
 from prunedge.edge.session import open_session
 from prunedge.export import Judge, export_bundle
 from prunedge.models import cost
-from prunedge.config import PICTURE_KEYS
+from prunedge.runs.export import CALIBRATED, write_bundle
 from prunedge.runs.run import Run, open_run
 
 EXACT = ("onnx", "openvino", "executorch")

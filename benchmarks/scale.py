@@ -29,8 +29,8 @@ from prunedge.data import Split, load
 from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.surgery import operate
+from prunedge.train import TrainConfig, fit, make_engine
 
 SIZE, BATCHES, ROUNDS, PER_SHARD = 224, 20, 5, 1000
 COUNTS = (1_000, 10_000, 100_000)
@@ -102,12 +102,12 @@ def _some(split: Split, turn: int) -> Split:
 def _rates(classes: Any, example: torch.Tensor, engine_name: str, pictures: Any) -> list[float]:
     network, engine = build("resnet18", classes, "none", seed=0), make_engine(engine_name)
     graph = trace(network, example)
-    network = operate(network, graph, random_plan(graph, 0.7, torch.Generator().manual_seed(0))).network
+    network = operate(network, graph, random_plan(graph, 0.7, torch.Generator().manual_seed(0))).model
     rates = []
     for turn in range(ROUNDS):
         batches = pictures(turn)
         start = perf_counter()
-        fit(network, batches, epochs=1, recipe=replace(FitRecipe(), lr=1e-4), engine=engine, seed=turn)
+        fit(network, batches, epochs=1, config=replace(TrainConfig(), lr=1e-4), engine=engine, seed=turn)
         rates.append(32 * BATCHES / (perf_counter() - start))
     return rates[1:]
 

@@ -22,8 +22,8 @@ from prunedge.graph import follow, trace
 from prunedge.importance import Scores
 from prunedge.models import build
 from prunedge.pruning.select import choose
-from prunedge.surgery.slicing import operate, slice_state
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.surgery import operate, slice_state
+from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 
 NETWORKS = (("resnet18", 224, 16), ("resnet18", 64, 32), ("vgg16_bn", 224, 8), ("vgg16_bn", 64, 32), ("mobilenet_v2", 224, 16))
 PICTURES, BATCHES = 1224, 4
@@ -44,7 +44,7 @@ def main() -> None:
 
         def epoch(network=network, batches=batches, engine=engine, batch=batch, fitted=fitted) -> None:  # type: ignore[no-untyped-def]
             fitted["state"] = fit(
-                network, batches, epochs=1, recipe=FitRecipe(lr=1e-4, batch_size=batch), engine=engine, seed=0, state=fitted.get("state")
+                network, batches, epochs=1, config=TrainConfig(lr=1e-4, batch_size=batch), engine=engine, seed=0, extras=TrainExtras(state=fitted.get("state"))
             ).state
 
         epoch()
@@ -56,9 +56,9 @@ def main() -> None:
             surgery = operate(network, graph, choose(graph, scores, 0.1))
             slice_state(fitted["state"], graph, surgery.plan)
             if followed:
-                follow(graph, surgery.plan, surgery.network)
+                follow(graph, surgery.plan, surgery.model)
             else:
-                trace(surgery.network, graph.example)
+                trace(surgery.model, graph.example)
                 trace(network, graph.example)  # the next step began with a trace of its own
 
         took = turns({"epoch": epoch, "followed": lambda step=step: step(True), "traced anew": lambda step=step: step(False)}, given.rounds)

@@ -23,10 +23,10 @@ from prunedge.graph import trace
 from prunedge.models import build
 from prunedge.models.cost import cost, evaluating
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
-from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from prunedge.surgery import operate
+from prunedge.train import TrainConfig, evaluate, fit, make_engine
 from prunedge.train.engine import Engine
-from prunedge.train.optim import make_optimiser
+from prunedge.train.optim import make_optimizer
 
 PICTURES = {224: 192, 64: 1224}  # small ones are soon done, and what a training begins and ends with is no part of their epochs
 
@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     data = load(given.data, size=given.size)
-    engine, recipe = make_engine(given.engine), FitRecipe(lr=1e-4)
+    engine, recipe = make_engine(given.engine), TrainConfig(lr=1e-4)
     rows = []
     for share in (0.0, 0.7):
         network = build("resnet18", data.classes, "none", seed=0)
         if share:
             graph = trace(network, data.example())
-            network = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0))).network
+            network = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0))).model
         split = data.train.take(PICTURES[given.size])
         rivals = {
             "fine-tuning": (_fitted(network, split, engine, recipe), _bare_training(network, split, engine, recipe)),
@@ -66,17 +66,17 @@ def main() -> None:
     save(f"throughput_{given.size}", {"target": 0.9, "rows": rows})
 
 
-def _fitted(network: nn.Module, split: Split, engine: Engine, recipe: FitRecipe) -> Callable[[], object]:
-    return lambda: fit(network, split, epochs=1, recipe=recipe, engine=engine, seed=0)
+def _fitted(network: nn.Module, split: Split, engine: Engine, recipe: TrainConfig) -> Callable[[], object]:
+    return lambda: fit(network, split, epochs=1, config=recipe, engine=engine, seed=0)
 
 
-def _bare_training(network: nn.Module, split: Split, engine: Engine, recipe: FitRecipe) -> Callable[[], None]:
-    batches = [(engine.picture(x), y.to(engine.device)) for x, y in split.batches(recipe.batch_size, shuffle_seed=0, augment="full")]
+def _bare_training(network: nn.Module, split: Split, engine: Engine, recipe: TrainConfig) -> Callable[[], None]:
+    batches = [(engine.to_device(x), y.to(engine.device)) for x, y in split.batches(recipe.batch_size, shuffle_seed=0, augment="full")]
 
     def work() -> None:
         network.train()
         with engine.holding(network):
-            optimiser = make_optimiser(network, recipe)
+            optimiser = make_optimizer(network, recipe)
             for x, y in batches:
                 with engine.fabric.autocast():
                     logits = network(x)
@@ -92,7 +92,7 @@ def _evaluated(network: nn.Module, split: Split, engine: Engine, classes: object
 
 
 def _bare_evaluation(network: nn.Module, split: Split, engine: Engine) -> Callable[[], None]:
-    batches = [engine.picture(x) for x, _ in split.batches(32)]
+    batches = [engine.to_device(x) for x, _ in split.batches(32)]
 
     def work() -> None:
         with engine.holding(network), evaluating(network), torch.no_grad():

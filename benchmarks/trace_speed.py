@@ -32,7 +32,7 @@ def ours(name: str) -> dict[str, Any]:
     """Trace and surgery with its proof."""
     from prunedge.graph import trace
     from prunedge.pruning.select import random_plan
-    from prunedge.surgery.slicing import TOLERANCE, operate
+    from prunedge.surgery import TOLERANCE, operate
 
     net = _network(name)
     example = torch.randn(1, 3, 224, 224)
@@ -42,7 +42,7 @@ def ours(name: str) -> dict[str, Any]:
     surgery = operate(net, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(0)))
     return {
         "trace": traced - started, "cut": time.perf_counter() - traced, "right": surgery.difference <= TOLERANCE,
-        "params": sum(p.numel() for p in surgery.network.parameters()),
+        "params": sum(p.numel() for p in surgery.model.parameters()),
     }  # fmt: skip
 
 

@@ -38,21 +38,21 @@ from prunedge.data import Split, load
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.graph import trace
 from prunedge.importance import Scores, gathered_while_training, rank
+from prunedge.models import build
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.gathered import gathered
 from prunedge.pruning.loop import baseline, iterate
 from prunedge.pruning.policy import StopPolicy
-from prunedge.models import build
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery.slicing import operate, restore_network, save_network
-from prunedge.train import FitRecipe, evaluate, make_engine, measure_engine, transfer
+from prunedge.surgery import operate, restore_network, save_network
+from prunedge.train import TrainConfig, TrainExtras, TransferSettings, evaluate, make_engine, measure_engine, transfer
 from prunedge.train.schedule import learning_rate
 
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
 RANKED = 10  # batches from which Torch-Pruning's examples take the gradients
 SMALL_STEPS = 100  # of its pruner, until the MACs are reached
 CAP = 0.5  # of a layer, in a step
-RECIPE = FitRecipe(lr=0.01, augment="flips")
+RECIPE = TrainConfig(lr=0.01, augment="flips")
 
 
 def main() -> None:
@@ -111,9 +111,8 @@ def _start(given: argparse.Namespace, file: Path) -> float:
     if file.exists():
         return evaluate(restore_network(network, file), data.test, engine, data.classes).accuracy
     collector = gathered_while_training("taylor", trace(network, data.example()))
-    fitted = transfer(
-        network, data, epochs=given.train_epochs, engine=engine, seed=0, pretrained=False, augment=RECIPE.augment, collector=collector
-    )
+    settings = TransferSettings(pretrained=False, epochs=given.train_epochs, augment=RECIPE.augment)
+    fitted = transfer(network, data, settings, engine=engine, seed=0, extras=TrainExtras(collector=collector))
     save_network(network, file)
     save_file({name: value.contiguous() for name, value in fitted.collected.values.items()}, file.with_name("scores.safetensors"))
     return evaluate(network, data.test, engine, data.classes).accuracy
@@ -184,7 +183,7 @@ def _own_pass(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         scores = rank(network, graph, train)
         limits = PlanConstraints(max_ratio=CAP)
         plan = choose(graph, scores, 0.9, constraints=limits, enough=lambda plan, graph=graph, limit=limit: graph.macs(plan) <= limit)
-        network = operate(network, graph, plan).network
+        network = operate(network, graph, plan).model
         reached.append(graph.macs(plan))
         _train(network, train)
         _accuracy(network, val)

@@ -78,7 +78,7 @@ def examine(kind: str, name: str) -> dict[str, Any]:
     """One row of the table."""
     from prunedge.graph import trace
     from prunedge.pruning.select import random_plan
-    from prunedge.surgery.slicing import TOLERANCE, operate
+    from prunedge.surgery import TOLERANCE, operate
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -104,14 +104,14 @@ def examine(kind: str, name: str) -> dict[str, Any]:
         plan = random_plan(graph, share, torch.Generator().manual_seed(3))
         started = time.perf_counter()
         surgery = operate(net, graph, plan)
-        after = trace(surgery.network, example) if surgery.plan.keep else graph
+        after = trace(surgery.model, example) if surgery.plan.keep else graph
         row["cuts"][str(share)] = {
             "equal": surgery.difference <= TOLERANCE, "prunable": graph.prunable_share(surgery.refused),
             "difference": surgery.difference, "refused": dict(list(surgery.refused.items())[:4]),
             "refused_count": len(surgery.refused), "asked": len(plan.keep), "seconds": time.perf_counter() - started,
             "macs": after.macs(), "params": after.params(), "predicted": after.params() == graph.params(surgery.plan),
         }  # fmt: skip
-        small = surgery.network
+        small = surgery.model
     row["cuts"] = {str(share): row["cuts"][str(share)] for share in SHARES}
     row["size"] = _at_another_size(net, graph, surgery.plan, small, example)
     for check in (_second_round, _training_step, _pickle):
@@ -135,7 +135,7 @@ def _second_round(small: nn.Module, example: Any) -> str:
     """The pruned network loses another 30 % of every group."""
     from prunedge.graph import trace
     from prunedge.pruning.select import random_plan
-    from prunedge.surgery.slicing import operate
+    from prunedge.surgery import operate
 
     graph = trace(small, example)
     again = operate(small, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(5)))
@@ -190,7 +190,8 @@ def _at_another_size(net: nn.Module, graph: Any, plan: Any, small: nn.Module, ex
 
 def _gap(net: nn.Module, graph: Any, plan: Any, small: nn.Module, example: Any, dtype: torch.dtype) -> float:
     """The largest difference of an answer from the masked network's, through its largest value."""
-    from prunedge.surgery.verify import answer, masked_outputs, precise
+    from prunedge.surgery import masked_outputs
+    from prunedge.surgery.answers import answer, precise
 
     wanted = masked_outputs(net, graph, plan, dtype=dtype, example=example)
     found = answer(precise(small, dtype), example, dtype).values()

@@ -22,7 +22,7 @@ from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.runs import session
 from prunedge.runs.resumption import policy_of
 from prunedge.study.grid import OURS, Grid, trials
-from prunedge.train import FitRecipe, make_engine
+from prunedge.train import TrainConfig, make_engine
 
 DEFAULTS = {key: setting.default for key, setting in settings().items() if not setting.is_required}
 ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
@@ -37,9 +37,9 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     **{key: (PlanConstraints, key) for key in ("ignore", "min_channels", "round_to", "max_ratio")},
     **{key: (ScoreScaling, key) for key in ("normalise", "per_layer", "macs_penalty", "per_mac")},
     **{key: (RecoveryConfig, key) for key in ("compensate", "sparsity", "sparsity_strength")},
-    **{key: (FitRecipe, key) for key in ("batch_size", "augment", "distill")},
-    "finetune_lr": (FitRecipe, "lr"),
-    "rewind": (FitRecipe, "start"),
+    **{key: (TrainConfig, key) for key in ("batch_size", "augment", "distill")},
+    "finetune_lr": (TrainConfig, "lr"),
+    "rewind": (TrainConfig, "start"),
     "runtime": (Timer, "target"),
     "device_threads": (Timer, "threads"),
     "device": (None, "device"),
@@ -137,7 +137,7 @@ def test_the_library_has_every_setting_with_the_configs_default() -> None:
     assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
     for kind in (PlanConstraints, ScoreScaling):
         assert {one.name for one in dataclasses.fields(kind)} == {key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind}
-    for kind in (PlanConstraints, ScoreScaling, RecoveryConfig, FitRecipe, Timer):
+    for kind in (PlanConstraints, ScoreScaling, RecoveryConfig, TrainConfig, Timer):
         assert getattr(pe, kind.__name__) is kind, "reachable by a user of the library"
 
 
@@ -178,7 +178,7 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
 
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     network = randomise(Residual())
-    finetune = FitRecipe(lr=1e-9, batch_size=8)
+    finetune = TrainConfig(lr=1e-9, batch_size=8)
     found = pe.prune(network, data, confidence=0.95, step_ratio=0.3, max_steps=1, engine=make_engine("32"), finetune=finetune)
     assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):

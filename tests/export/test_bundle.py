@@ -17,7 +17,7 @@ from prunedge.errors import ExportError
 from prunedge.export import export_bundle
 from prunedge.graph import trace
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import remove
+from prunedge.surgery import remove
 from tests.networks import Mobile, randomise
 
 PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))

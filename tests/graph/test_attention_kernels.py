@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from prunedge.graph import trace
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
-from prunedge.surgery.verify import masked_outputs
+from prunedge.surgery import masked_outputs, operate
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 WIDTH = 12
@@ -71,7 +70,7 @@ def test_the_scale_is_that_of_the_channels_that_stay(attend: Attend) -> None:
         plan = random_plan(graph, 0.5, torch.Generator().manual_seed(seed))
         surgery = operate(network, graph, plan)
         assert not surgery.refused
-        small = surgery.network.double()
+        small = surgery.model.double()
         with torch.no_grad():
             found = small(example.double())
         wanted = masked_outputs(network, graph, plan, dtype=torch.float64)[0]

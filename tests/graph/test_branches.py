@@ -16,7 +16,7 @@ from prunedge.graph.branches import methods_beside
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import adopt, operate, sizes_of
+from prunedge.surgery import adopt, operate, sizes_of
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -94,8 +94,8 @@ def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
     surgery = operate(network, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
     assert surgery.refused == {} and surgery.difference < 1e-6
     assert network.cache["biases"] is kept and not network.training
-    again = adopt(network, surgery.network.state_dict(), sizes_of(surgery.network))
-    torch.testing.assert_close(again(PICTURE), surgery.network(PICTURE))
+    again = adopt(network, surgery.model.state_dict(), sizes_of(surgery.model))
+    torch.testing.assert_close(again(PICTURE), surgery.model(PICTURE))
 
 
 class AtLargePictures(nn.Module):
@@ -179,7 +179,7 @@ def test_what_other_ways_demand_of_channels_is_known_before_the_plan(kind: type[
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
     assert surgery.refused == {} and "a" in surgery.plan.keep
-    small = surgery.network
+    small = surgery.model
     assert small.eval()(torch.randn(1, 3, 16, 16)).shape == (1, 2, 16, 16)
     small.train()(PICTURE).square().mean().backward()
 
@@ -200,7 +200,7 @@ def test_ways_that_the_whole_network_does_not_take_are_not_asked_of_the_smaller_
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(1)))
     assert surgery.refused == {} and "a" in surgery.plan.keep
-    surgery.network.train()(PICTURE).square().mean().backward()
+    surgery.model.train()(PICTURE).square().mean().backward()
 
 
 class Written(Split):
@@ -221,7 +221,7 @@ def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> N
     network = randomise(kind())
     surgery = operate(network, trace(network, PICTURE), first_half(network))
     assert surgery.refused == {} and surgery.plan.keep
-    small = surgery.network.eval()
+    small = surgery.model.eval()
     torch.testing.assert_close(small.forward_split(PICTURE), small(PICTURE))
     small.forward = small.forward_split  # what ultralytics' exporter does
     again = copy.deepcopy(small)
@@ -232,9 +232,9 @@ def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> N
 
 
 def test_sizes_that_a_method_beside_forward_reads_are_mended_and_no_others() -> None:
-    small = operate(split := randomise(Split()), trace(split, PICTURE), first_half(split)).network
+    small = operate(split := randomise(Split()), trace(split, PICTURE), first_half(split)).model
     assert sizes_of(small) == {"c": small.a.out_channels // 2} and small.c < 6
-    small = operate(network := randomise(Sized()), trace(network, PICTURE), first_half(network)).network
+    small = operate(network := randomise(Sized()), trace(network, PICTURE), first_half(network)).model
     width = small.a.out_channels // 2
     assert (small.parts, small.window) == ([width, width], 6)
     again = adopt(Sized(), small.state_dict(), sizes_of(small)).eval()
@@ -246,9 +246,9 @@ def test_a_method_that_was_put_in_forward_s_place_is_pruned_and_pruned_again() -
     network.forward = network.forward_split
     surgery = operate(network, trace(network, PICTURE), first_half(network))
     assert surgery.refused == {}
-    second = operate(surgery.network, trace(surgery.network, PICTURE), first_half(surgery.network))
-    assert second.refused == {} and second.network.a.out_channels < surgery.network.a.out_channels
-    small = second.network.eval()
+    second = operate(surgery.model, trace(surgery.model, PICTURE), first_half(surgery.model))
+    assert second.refused == {} and second.model.a.out_channels < surgery.model.a.out_channels
+    small = second.model.eval()
     del small.forward
     torch.testing.assert_close(small(PICTURE), small.forward_split(PICTURE))
 
@@ -262,7 +262,7 @@ def test_a_function_bound_to_the_object_is_pinned_too() -> None:
     network.forward = other.__get__(network)
     surgery = operate(network, trace(network, PICTURE), first_half(network))
     assert surgery.refused == {}
-    assert copy.deepcopy(surgery.network).eval()(PICTURE).shape == (2, 2, 8, 8)
+    assert copy.deepcopy(surgery.model).eval()(PICTURE).shape == (2, 2, 8, 8)
 
 
 def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> None:
@@ -279,7 +279,7 @@ def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> 
 
     network = randomise(Parts())
     assert methods_beside(network) == {}
-    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 5)})).network.eval()
+    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 5)})).model.eval()
     torch.testing.assert_close(small.head(small.forward_features(PICTURE)), small(PICTURE))
 
 
@@ -321,7 +321,7 @@ def state(module: Forgetful) -> list[object]:
 @pytest.mark.parametrize("warm", [None, 8, 12])
 def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(warm: int | None) -> None:
     network = randomise(Forgetful())
-    cold = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)})).network
+    cold = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)})).model
     if warm:
         network.train()(torch.randn(2, 3, warm, warm))  # what it keeps hangs on gradients
         network.eval()
@@ -333,7 +333,7 @@ def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_i
     assert network.grid is grid
     for side in (8, 16, 12):
         picture = torch.randn(1, 3, side, side)
-        torch.testing.assert_close(surgery.network.eval()(picture), cold.eval()(picture))
+        torch.testing.assert_close(surgery.model.eval()(picture), cold.eval()(picture))
 
 
 def test_modes_and_random_generators_stay_as_they_were() -> None:

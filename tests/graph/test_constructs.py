@@ -16,7 +16,7 @@ from prunedge.graph import call, trace
 from prunedge.graph.plan import Plan
 from prunedge.models import cost
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import adopt, operate, sizes_of
+from prunedge.surgery import adopt, operate, sizes_of
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -169,10 +169,10 @@ def prune_and_compare(network: nn.Module, example: Any, **options: Any) -> None:
         surgery = operate(network, graph, plan)
         assert surgery.refused == {}
         assert surgery.difference <= 1e-4
-        after = call(surgery.network.eval(), example)
+        after = call(surgery.model.eval(), example)
         assert not torch.allclose(before, after, rtol=1e-3)  # what was removed mattered
-        again = trace(surgery.network, example, **options)
-        assert again.params() == graph.params(plan) == sum(p.numel() for p in surgery.network.parameters())
+        again = trace(surgery.model, example, **options)
+        assert again.params() == graph.params(plan) == sum(p.numel() for p in surgery.model.parameters())
         assert again.macs() == graph.macs(plan)
 
 
@@ -192,7 +192,7 @@ def test_attention_loses_heads_or_width(name: str, attention: str) -> None:
     network = randomise(CONSTRUCTS[name])
     graph = trace(network, PICTURE, attention=attention)
     assert graph.group("middle.qkv").size == (3 if attention == "heads" else 4)
-    small = operate(network, graph, Plan({"middle.qkv": (0, 2)})).network
+    small = operate(network, graph, Plan({"middle.qkv": (0, 2)})).model
     assert (small.middle.num_heads, small.middle.head_dim) == ((2, 4) if attention == "heads" else (3, 2))
     prune_and_compare(network, PICTURE, attention=attention)
 
@@ -219,7 +219,7 @@ def test_torchs_own_attention_loses_heads_and_embedding(layer: nn.Module, attent
     assert sizes["first"] == 12 and sizes[inner] == (3 if attention == "heads" else 4)
     prune_and_compare(network, PICTURE, attention=attention)
     graph = trace(network, PICTURE, attention=attention)
-    small = operate(network, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).network
+    small = operate(network, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).model
     again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
     torch.testing.assert_close(again(PICTURE), small.eval()(PICTURE))
 
@@ -249,7 +249,7 @@ def test_half_precision_is_proven_in_float32() -> None:
     graph = trace(network, PICTURE.bfloat16())
     surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert not surgery.refused
-    assert {p.dtype for p in surgery.network.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in surgery.model.parameters()} == {torch.bfloat16}
 
 
 def test_a_size_baked_into_code_is_reported_not_broken() -> None:
@@ -260,8 +260,8 @@ def test_a_size_baked_into_code_is_reported_not_broken() -> None:
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert "does not run" in surgery.refused["first"] or "differs" in surgery.refused["first"]
-    assert surgery.network.last.in_channels < 12 or surgery.network.last.out_channels < 8
-    torch.testing.assert_close(surgery.network.eval()(PICTURE).shape, network(PICTURE).shape)
+    assert surgery.model.last.in_channels < 12 or surgery.model.last.out_channels < 8
+    torch.testing.assert_close(surgery.model.eval()(PICTURE).shape, network(PICTURE).shape)
 
 
 def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> None:
@@ -278,5 +278,5 @@ def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> No
     network = randomise(Auxiliary())
     graph = trace(network, PICTURE[:1])
     assert {group.name: group.size for group in graph.groups} == {"a": 6, "extra.0": 9}
-    small = operate(network, graph, Plan({"a": (0, 3), "extra.0": (1, 2, 8)})).network.train()
+    small = operate(network, graph, Plan({"a": (0, 3), "extra.0": (1, 2, 8)})).model.train()
     assert [tuple(x.shape) for x in small(PICTURE)] == [(2, 2), (2, 2)]

@@ -11,7 +11,7 @@ from prunedge.graph import trace
 from prunedge.importance import Scores
 from prunedge.models import cost
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 from tests.graph.test_constructs import Between, Does
 from tests.networks import randomise
 
@@ -155,7 +155,7 @@ def test_whatever_is_chosen_can_be_carried_out(demand: str, seed: int) -> None:
     plan = choose(graph, Scores(scores, "random"), 0.3, constraints=PlanConstraints(max_ratio=0.7))
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
-    found = cost(surgery.network, PICTURE)
+    found = cost(surgery.model, PICTURE)
     assert (found.macs, found.params) == (graph.macs(plan), graph.params(plan))
 
 
@@ -169,7 +169,7 @@ def test_what_is_chosen_twice_can_be_carried_out_twice(middle: nn.Module) -> Non
         scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
         surgery = operate(network, graph, choose(graph, Scores(scores, "random"), 0.2))
         assert surgery.refused == {}
-        network = surgery.network.eval()
+        network = surgery.model.eval()
 
 
 class OneHead(nn.Module):

@@ -15,7 +15,7 @@ from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.channels import Read
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 from tests.networks import randomise
 
 EXAMPLE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -50,15 +50,15 @@ def test_a_followed_graph_is_the_traced_one(name: str, monkeypatch: pytest.Monke
     graph = trace(network, EXAMPLE)
     for seed in range(2):  # twice: what is followed can be followed again
         surgery = operate(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed)))
-        wanted = trace(surgery.network, EXAMPLE)
+        wanted = trace(surgery.model, EXAMPLE)
         if graph.regular:
             with monkeypatch.context() as patched:
                 patched.setattr(sys.modules["prunedge.graph.derive"], "trace", lambda *_: pytest.fail("traced"))
-                graph = follow(graph, surgery.plan, surgery.network)
+                graph = follow(graph, surgery.plan, surgery.model)
         else:
-            graph = follow(graph, surgery.plan, surgery.network)
+            graph = follow(graph, surgery.plan, surgery.model)
         assert_same(graph, wanted)
-        network = surgery.network
+        network = surgery.model
     assert graph.regular == (name != "regnet_y_400mf")
 
 
@@ -77,7 +77,7 @@ def test_what_treats_its_channels_by_their_number_is_traced_anew() -> None:
     assert not graph.regular
     surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert surgery.plan.keep
-    assert_same(follow(graph, surgery.plan, surgery.network), trace(surgery.network, EXAMPLE))
+    assert_same(follow(graph, surgery.plan, surgery.model), trace(surgery.model, EXAMPLE))
 
 
 def test_a_single_channel_is_no_group_any_more() -> None:
@@ -85,13 +85,13 @@ def test_a_single_channel_is_no_group_any_more() -> None:
     graph = trace(network, EXAMPLE)
     assert graph.regular
     surgery = operate(network, graph, Plan({"0": (2,)}))
-    found = follow(graph, surgery.plan, surgery.network)
+    found = follow(graph, surgery.plan, surgery.model)
     assert [group.name for group in found.groups] == ["2"]
-    assert_same(found, trace(surgery.network, EXAMPLE))
+    assert_same(found, trace(surgery.model, EXAMPLE))
 
 
 def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     graph = trace(network, EXAMPLE)
     surgery = operate(network, graph, Plan({"0": (0, 1, 2)}))
-    assert_same(follow(graph, Plan({"0": (0, 1)}), surgery.network), trace(surgery.network, EXAMPLE))
+    assert_same(follow(graph, Plan({"0": (0, 1)}), surgery.model), trace(surgery.model, EXAMPLE))

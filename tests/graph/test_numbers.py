@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import adopt, operate, sizes_of
+from prunedge.surgery import adopt, operate, sizes_of
 from prunedge.surgery.verify import Proof
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
@@ -119,7 +119,7 @@ def test_numbers_in_hooks_and_autograd_functions_keep_their_channels() -> None:
         assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
         small = operate(network, graph, chosen(graph, 0.5, 0))
         assert small.refused == {}
-        small.network.train()(PICTURE).square().mean().backward()
+        small.model.train()(PICTURE).square().mean().backward()
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -165,7 +165,7 @@ def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share
     assert "values" in {group.name for group in graph.groups}
     surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0)))
     assert surgery.refused == {}
-    assert [tuple(one.shape) for one in surgery.network.train()(PICTURE)] == [(2, 2, 8, 8), (2, 2, 1, 1)]
+    assert [tuple(one.shape) for one in surgery.model.train()(PICTURE)] == [(2, 2, 8, 8), (2, 2, 1, 1)]
 
 
 class Ranks(nn.Module):
@@ -224,9 +224,9 @@ def test_a_number_of_heads_that_is_compared_is_mended_beside_the_pins() -> None:
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, Plan({"first": (0, 1, 3, 4, 6, 8, 11), "middle.qkv": (0, 2)}))
     assert surgery.refused == {}
-    assert surgery.network.middle.num_heads == 2 and "middle()" in sizes_of(surgery.network)
-    again = adopt(network, surgery.network.state_dict(), sizes_of(surgery.network)).eval()
-    torch.testing.assert_close(again(PICTURE), surgery.network.eval()(PICTURE))
+    assert surgery.model.middle.num_heads == 2 and "middle()" in sizes_of(surgery.model)
+    again = adopt(network, surgery.model.state_dict(), sizes_of(surgery.model)).eval()
+    torch.testing.assert_close(again(PICTURE), surgery.model.eval()(PICTURE))
 
 
 def test_heads_that_meet_a_mask_of_a_fixed_number_stay() -> None:

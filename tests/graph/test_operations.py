@@ -17,7 +17,7 @@ from prunedge.graph import follow, trace
 from prunedge.graph.plan import Plan
 from prunedge.models import cost
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import TOLERANCE, adopt, masked_outputs, operate, sizes_of
+from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.graph.test_derive import assert_same
 from tests.networks import randomise
@@ -375,7 +375,7 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
         surgery = operate(network, graph, plan)
         assert surgery.refused == {}
         assert surgery.difference <= TOLERANCE
-        small = surgery.network.eval()
+        small = surgery.model.eval()
         for other in (LARGER, PICTURE[:1]):
             wanted = masked_outputs(network, replace(graph, example=other), plan)
             torch.testing.assert_close(small(other), wanted[0], rtol=1e-4, atol=1e-4 * float(wanted[0].abs().max()))
@@ -446,7 +446,7 @@ def test_constants_beside_channels_are_pinned_and_come_back_with_the_saved_sizes
     network = randomise(FOLLOWED["padded channels"][0]()).eval()
     graph = trace(network, PICTURE)
     plan = Plan({"first": (0, 3, 4, 7, 9), "middle.conv": (1, 2, 3)})
-    small = operate(network, graph, plan).network.eval()
+    small = operate(network, graph, plan).model.eval()
     assert (small.first.out_channels, small.middle.conv.out_channels) == (5, 8)
     again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
     torch.testing.assert_close(again(LARGER), small(LARGER))
@@ -460,7 +460,7 @@ def test_constants_are_known_by_their_place_where_another_call_comes_before_them
 
     network = randomise(Between(Does(padded, conv=nn.Conv2d(12, 16, 1)), 16)).eval()
     graph, plan = trace(network, PICTURE), Plan({"middle.conv": (1, 2, 3)})
-    small = operate(network, graph, plan).network.eval()
+    small = operate(network, graph, plan).model.eval()
     for picture in (PICTURE, LARGER):
         (wanted,) = masked_outputs(network, graph, plan, example=picture)
         torch.testing.assert_close(small(picture), wanted)
@@ -473,7 +473,7 @@ def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -
     assert parts["weight_ih_l0", 0][2].tolist() == [2, 8, 14, 20]
     assert parts["weight_hh_l1_reverse", 1][2].tolist() == [2]
     assert parts["weight_ih_l1", 1][2].tolist() == [2, 8]
-    small = operate(network, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).network
+    small = operate(network, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).model
     assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (3, 4)
     again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
     torch.testing.assert_close(again(LARGER), small.eval()(LARGER))

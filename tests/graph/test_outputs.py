@@ -16,7 +16,7 @@ from prunedge.errors import GraphError
 from prunedge.graph import trace
 from prunedge.graph.outputs import tensors_in
 from prunedge.graph.plan import Plan
-from prunedge.surgery.slicing import operate
+from prunedge.surgery import operate
 
 PICTURE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Pair = namedtuple("Pair", "first second")

@@ -14,8 +14,8 @@ from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
 from prunedge.graph.masking import zeroed
 from prunedge.graph.plan import Plan
-from prunedge.surgery.slicing import adopt, operate, restore_network, save_network, sizes_of
-from prunedge.surgery.verify import _slices, masked_outputs
+from prunedge.surgery import adopt, masked_outputs, operate, restore_network, save_network, sizes_of
+from prunedge.surgery.slicing import leaving_slices
 from tests.networks import Baked, randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -77,14 +77,14 @@ def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
     network = attention()
     surgery = operate(network, trace(network, PICTURE), plan)
     assert surgery.refused == {} and surgery.difference <= 1e-7
-    assert any(name == "middle()" for name in sizes_of(surgery.network))
+    assert any(name == "middle()" for name in sizes_of(surgery.model))
 
 
 def test_an_attribute_that_a_split_reads_is_mended() -> None:
     network = randomise(Around(Scales()))
     surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
     assert surgery.refused == {} and surgery.difference <= 1e-6
-    assert sizes_of(surgery.network) == {"middle.part": 2} and surgery.network.middle.part == 2
+    assert sizes_of(surgery.model) == {"middle.part": 2} and surgery.model.middle.part == 2
 
 
 def test_a_split_by_a_number_is_pinned() -> None:
@@ -95,13 +95,13 @@ def test_a_split_by_a_number_is_pinned() -> None:
 
     network = randomise(Around(Written()))
     surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
-    assert surgery.refused == {} and surgery.difference <= 1e-7 and list(sizes_of(surgery.network)) == ["middle()"]
+    assert surgery.refused == {} and surgery.difference <= 1e-7 and list(sizes_of(surgery.model)) == ["middle()"]
 
 
 def test_a_size_that_is_written_down_is_pinned() -> None:
     network = randomise(Baked())
     surgery = operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2), "b": (0, 1)}))
-    assert surgery.refused == {} and surgery.network.a.out_channels == 3
+    assert surgery.refused == {} and surgery.model.a.out_channels == 3
 
 
 class Scaled(nn.Module):
@@ -127,9 +127,9 @@ def test_a_scale_worked_out_from_a_width_is_pinned() -> None:
 
 def test_a_pinned_scale_follows_the_picture_s_size() -> None:
     network, plan = randomise(Around(Scaled(False))), Plan({"middle.a": (0, 2, 5)})
-    small = operate(network, trace(network, PICTURE), plan).network.eval()
+    small = operate(network, trace(network, PICTURE), plan).model.eval()
     other = torch.randn(2, 3, 12, 8)
-    again = operate(network, trace(network, other), plan).network.eval()
+    again = operate(network, trace(network, other), plan).model.eval()
     torch.testing.assert_close(small(other), again(other))
     ((_, turn, factor),) = sizes_of(small)["middle()"]["factors"]
     assert (turn, factor) == (0, pytest.approx((3 / 8) ** 0.5))
@@ -142,8 +142,8 @@ def test_a_scale_in_a_tensor_stays_what_it_was() -> None:
     assert surgery.refused == {} and surgery.difference <= 1e-7
     other = torch.randn(2, 3, 12, 8)
     (wanted,) = masked_outputs(network, graph, plan, example=other)
-    torch.testing.assert_close(surgery.network.eval()(other), wanted)
-    assert list(sizes_of(surgery.network)["middle()"]["reads"].values()) == [[[1, 3, 8]]] * 2
+    torch.testing.assert_close(surgery.model.eval()(other), wanted)
+    assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [[[1, 3, 8]]] * 2
 
 
 def test_a_scale_is_not_hidden_by_flat_attention() -> None:
@@ -164,41 +164,41 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
     surgery = operate(network, graph, EMBEDDING)
     assert surgery.refused == {}
     # The width of the embedding is what it was to the code: the scale, too.
-    assert list(sizes_of(surgery.network)["middle()"]["reads"].values()) == [[[2, len(EMBEDDING.keep["first"]), 12]]]
+    assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [[[2, len(EMBEDDING.keep["first"]), 12]]]
     assert operate(network, graph, HEADS).refused == {}
 
 
 def test_modules_whose_own_code_is_right_are_not_pinned() -> None:
     network = nn.Sequential(randomise(Around(FromWidth())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten())
-    small = operate(network, trace(network, PICTURE), Plan({"0.middle.qkv": (0, 2)})).network
+    small = operate(network, trace(network, PICTURE), Plan({"0.middle.qkv": (0, 2)})).model
     assert list(sizes_of(small)) == ["0.middle()"]
 
 
 def test_a_pinned_network_takes_other_batches_and_pictures() -> None:
     network = attention()
     graph = trace(network, PICTURE)
-    small = operate(network, graph, EMBEDDING).network.eval()
+    small = operate(network, graph, EMBEDDING).model.eval()
     for shape in [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 12, 16)]:
         other = torch.randn(shape)
-        again = operate(network, trace(network, other), EMBEDDING).network.eval()
+        again = operate(network, trace(network, other), EMBEDDING).model.eval()
         torch.testing.assert_close(small(other), again(other))
 
 
 def test_a_pinned_network_is_pruned_again() -> None:
     network = attention()
-    first = operate(network, trace(network, PICTURE), EMBEDDING).network
+    first = operate(network, trace(network, PICTURE), EMBEDDING).model
     graph = trace(first, PICTURE)
     assert graph.group("first").size == 7
     second = operate(first, graph, Plan({"first": (0, 2, 3, 6), "middle.qkv": (1,)}))
     assert second.refused == {}
     whole = Plan({"first": tuple(np.array(EMBEDDING.keep["first"])[[0, 2, 3, 6]].tolist()), "middle.qkv": (1,)})
-    direct = operate(network, trace(network, PICTURE), whole).network
-    torch.testing.assert_close(second.network.eval()(PICTURE), direct.eval()(PICTURE))
+    direct = operate(network, trace(network, PICTURE), whole).model
+    torch.testing.assert_close(second.model.eval()(PICTURE), direct.eval()(PICTURE))
 
 
 def test_a_pinned_network_is_saved_and_restored(tmp_path: Path) -> None:
     network = attention()
-    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).network.eval()
+    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
     save_network(small, tmp_path / "model.safetensors")
     again = restore_network(attention(), tmp_path / "model.safetensors").eval()
     assert torch.equal(again(PICTURE), small(PICTURE))
@@ -207,7 +207,7 @@ def test_a_pinned_network_is_saved_and_restored(tmp_path: Path) -> None:
 
 def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
     network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).network.eval()
+    small = operate(network, trace(network, PICTURE), EMBEDDING).model.eval()
     batch = {"x": {0: torch.export.Dim("batch")}}
     torch.onnx.export(small, (PICTURE,), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=batch, input_names=["x"])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -230,15 +230,15 @@ class Sometimes(FromWidth):
 
 def test_a_way_that_larger_pictures_take_is_known() -> None:
     network = randomise(Around(Sometimes(32)))
-    small = operate(network, trace(network, PICTURE), HEADS).network.eval()
+    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
     picture = torch.randn(2, 3, 8, 16)
-    again = operate(network, trace(network, picture), HEADS).network.eval()
+    again = operate(network, trace(network, picture), HEADS).model.eval()
     torch.testing.assert_close(small(picture), again(picture))
 
 
 def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
     network = randomise(Around(Sometimes(36)))
-    small = operate(network, trace(network, PICTURE), HEADS).network.eval()
+    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
     assert small(PICTURE).shape == (2, 2)
     with pytest.raises(GraphError, match="took a way"):
         small(torch.randn(2, 3, 12, 12))
@@ -246,14 +246,14 @@ def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
 
 def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
     network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).network
+    small = operate(network, trace(network, PICTURE), EMBEDDING).model
     with pytest.raises(WeightsError, match="absent"):
         adopt(attention(), small.state_dict(), {"absent()": {"places": {}, "sizes": [], "factors": []}})
 
 
 def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
     network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).network
+    small = operate(network, trace(network, PICTURE), EMBEDDING).model
     old = {"middle()": {"calls": {"0": {"2": [3, 3], "3": [3, 3], "4": [4, 4]}}, "factors": {}, "totals": [2]}}
     with pytest.raises(WeightsError, match="prune it again"):
         adopt(attention(), small.state_dict(), old)
@@ -273,7 +273,7 @@ def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
 
     network = randomise(Around(Learned()))
     surgery = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep}))
-    assert surgery.refused == {} and surgery.network.middle.heat.shape == (2,)
+    assert surgery.refused == {} and surgery.model.middle.heat.shape == (2,)
 
 
 class Levels(nn.Module):
@@ -298,7 +298,7 @@ def test_rounds_of_a_loop_have_their_own_sizes() -> None:
     network = randomise(Levels())
     surgery = operate(network, trace(network, PICTURE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)}))
     assert surgery.refused == {}
-    small = surgery.network.eval()
+    small = surgery.model.eval()
     small.first = 1
     with pytest.raises(GraphError, match="do not fit"):
         small(PICTURE)
@@ -314,7 +314,7 @@ def test_a_loop_of_equal_rounds_may_be_longer() -> None:
             return torch.cat([self.b(self.a(one[None]).view(1, 8, *one.shape[1:])) for one in x])
 
     network = randomise(Each())
-    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 7)})).network.eval()
+    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 7)})).model.eval()
     for batch in (1, 5):
         assert small(torch.randn(batch, 3, 8, 8)).shape == (batch, 2, 8, 8)
 
@@ -343,9 +343,9 @@ def test_calls_that_training_adds_are_known() -> None:
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, plan)
     assert surgery.refused == {}
-    small = surgery.network.train()
+    small = surgery.model.train()
     out, extra = small(PICTURE)
-    with zeroed(_slices(network, graph, plan)):
+    with zeroed(leaving_slices(network, graph, plan)):
         wanted = network.train()(PICTURE)
     # The number of channels is one of their factors.
     torch.testing.assert_close((out, extra), wanted)

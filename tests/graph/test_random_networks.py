@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from prunedge.graph import follow, trace
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import TOLERANCE, operate
+from prunedge.surgery import TOLERANCE, operate
 from tests.graph.test_constructs import Attention, channel_attention, rms, shuffle, spatial_attention, squeeze_excite
 from tests.graph.test_derive import assert_same
 from tests.networks import randomise
@@ -147,11 +147,11 @@ def check(seed: int, length: int, share: float) -> None:
     if surgery.refused:
         # The number of blocks that a shuffle makes is a literal in its code: where other layers tie whole blocks, they have to stay.
         assert any(kind == "shuffle" for kind, _, _ in network.steps), (seed, length, network.steps, surgery.refused)
-    assert sum(p.numel() for p in surgery.network.parameters()) == graph.params(surgery.plan)
-    traced = trace(surgery.network, EXAMPLE)
+    assert sum(p.numel() for p in surgery.model.parameters()) == graph.params(surgery.plan)
+    traced = trace(surgery.model, EXAMPLE)
     assert traced.macs() == graph.macs(surgery.plan)
     if graph.regular:
-        assert_same(follow(graph, surgery.plan, surgery.network), traced)
+        assert_same(follow(graph, surgery.plan, surgery.model), traced)
 
 
 @settings(max_examples=100)

@@ -17,8 +17,7 @@ from prunedge.graph.channels import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, choose
-from prunedge.surgery.slicing import adopt, operate, sizes_of
-from prunedge.surgery.verify import masked_outputs
+from prunedge.surgery import adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.networks import randomise
 
@@ -221,7 +220,7 @@ def prune_twice_and_train(network: nn.Module, share: float, seed: int, prunable:
     plan = chosen(graph, share, seed)
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
-    small = surgery.network.eval()
+    small = surgery.model.eval()
     if seed:
         return
     (wanted,) = masked_outputs(network, graph, plan, example=OTHER)
@@ -233,15 +232,15 @@ def prune_twice_and_train(network: nn.Module, share: float, seed: int, prunable:
     graph = trace(small, PICTURE)
     again = operate(small, graph, chosen(graph, 0.3, seed))
     assert again.refused == {}
-    again.network.train()
-    again.network(PICTURE).square().mean().backward()
+    again.model.train()
+    again.model(PICTURE).square().mean().backward()
 
 
 def test_a_network_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None:
     network = randomise(Between(PickedTwice(), 30))
     graph = trace(network, PICTURE)
     picked = next(group.name for group in graph.groups if group.size == 3 and group.name == "middle.a")
-    small = operate(network, graph, Plan({picked: (0, 2)})).network.eval()
+    small = operate(network, graph, Plan({picked: (0, 2)})).model.eval()
     assert list(sizes_of(small)) == ["middle.pick()"]
     torch.testing.assert_close(pickle.loads(pickle.dumps(small))(PICTURE), small(PICTURE))
 
@@ -284,7 +283,7 @@ class Changing(nn.Module):
 def test_a_pruned_layer_that_picks_by_other_numbers_than_before_says_so() -> None:
     network = randomise(Changing())
     graph = trace(network, PICTURE)
-    small = operate(network, graph, Plan({"first": (1, 3), "first#2": (0, 2, 5)})).network.eval()
+    small = operate(network, graph, Plan({"first": (1, 3), "first#2": (0, 2, 5)})).model.eval()
     small(PICTURE)
     small.start = 1
     with pytest.raises(GraphError, match="picked channels by the numbers"):

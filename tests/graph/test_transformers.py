@@ -12,7 +12,7 @@ from torch import nn
 
 from prunedge.graph import trace
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import TOLERANCE, masked_outputs, operate
+from prunedge.surgery import TOLERANCE, masked_outputs, operate
 from tests.networks import randomise
 
 pytestmark = pytest.mark.slow
@@ -115,7 +115,7 @@ def test_a_network_of_transformers_is_prunable_and_equals_its_masked_original_at
     plan = random_plan(graph, 0.4, torch.Generator().manual_seed(1))
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.difference <= TOLERANCE
-    small = surgery.network.eval()
+    small = surgery.model.eval()
     for found, wanted in zip(small(**other), masked_outputs(network, replace(graph, example=other), plan), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
     again = trace(small, example)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 from prunedge.graph import trace
 from prunedge.graph.sizes import pinned_modules
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import operate, sizes_of
+from prunedge.surgery import operate, sizes_of
 from tests.networks import randomise
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def cut(network: nn.Module, seed: int = 0) -> nn.Module:
     graph = trace(network, PICTURES)
     surgery = operate(network, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(seed), least=2))
     assert surgery.refused == {}
-    return surgery.network.eval()
+    return surgery.model.eval()
 
 
 def answers(network: Any, pictures: torch.Tensor = PICTURES) -> list[torch.Tensor]:

@@ -16,8 +16,7 @@ from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import rank
 from prunedge.models import cost
-from prunedge.surgery.slicing import operate
-from prunedge.surgery.verify import masked_outputs
+from prunedge.surgery import masked_outputs, operate
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -88,10 +87,10 @@ def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
     graph = trace(network, example)
     surgery = operate(network, graph, Plan({"b": (0, 2, 3), **({"a": (0, 3, 5)} if "a" in {g.name for g in graph.groups} else {})}))
     assert surgery.refused == {}
-    assert graph.params(surgery.plan) == sum(parameter.numel() for parameter in surgery.network.parameters())
-    assert surgery.network.scale.dtype == network.scale.dtype
+    assert graph.params(surgery.plan) == sum(parameter.numel() for parameter in surgery.model.parameters())
+    assert surgery.model.scale.dtype == network.scale.dtype
     wanted = masked_outputs(network, graph, surgery.plan)[0]
-    assert torch.allclose(surgery.network.eval()(example), wanted, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(surgery.model.eval()(example), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
@@ -106,7 +105,7 @@ def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
     network = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, Plan({"0": (0, 1, 5)}))
-    assert surgery.refused == {} and surgery.network[0].out_channels == 3
+    assert surgery.refused == {} and surgery.model[0].out_channels == 3
 
 
 def prepared(train: bool) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunedge.graph import trace
-from prunedge.surgery.slicing import operate, sizes_of
+from prunedge.surgery import operate, sizes_of
 from tests.graph.test_constructs import Between
 from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
 from tests.networks import randomise
@@ -357,6 +357,6 @@ def test_the_widths_from_before_are_saved_and_told_again_after_a_second_cut() ->
     network = randomise(Between(does(by_fours, layers=layers(3, 4, 4))))
     for seed in range(2):
         graph = trace(network, PICTURE)
-        network = operate(network, graph, chosen(graph, 0.3, seed)).network.eval()
+        network = operate(network, graph, chosen(graph, 0.3, seed)).model.eval()
         ((dim, now, own),) = next(iter(sizes_of(network)["middle()"]["reads"].values()))
         assert (dim, now, own) == (1, network.first.out_channels, 12)

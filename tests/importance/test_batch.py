@@ -16,7 +16,8 @@ from prunedge.errors import PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
 from prunedge.importance.batch import count, picked
-from prunedge.importance.observe import Fold, Watch
+from prunedge.importance.folds import Fold
+from prunedge.importance.observe import Watch
 from tests.importance.folded import FOLDED, CalledTwice, Normed, OneByOne, Queries, Sequence, SharedTable, Windows, WindowsFirst
 from tests.networks import randomise
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group, trace
 from prunedge.importance import CRITERIA, Scores, TaylorCollector, find, gather, normalised, rank
-from prunedge.importance.activation import BINS, CELLS, cell, information, joined
+from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
 from prunedge.importance.registry import OF_NORMS
 from tests.networks import CONSTRUCTS, Plain, Residual, randomise
 

@@ -17,7 +17,7 @@ from prunedge.errors import ModelError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.importance import CRITERIA, oracle, rank, sample
 from prunedge.models.classification import cross_entropy, logits_of
-from prunedge.train import FitRecipe, evaluate, fit, make_engine, measure_engine
+from prunedge.train import TrainConfig, evaluate, fit, make_engine, measure_engine
 from tests.networks import Plain, randomise
 
 INPUTS = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -125,7 +125,7 @@ def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_ch
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     engine, batches = make_engine("32"), [(INPUTS, LABELS * 0)]
     with pytest.raises(ModelError, match="loss="):
-        fit(network, batches, epochs=1, recipe=FitRecipe(), engine=engine, seed=0)
+        fit(network, batches, epochs=1, config=TrainConfig(), engine=engine, seed=0)
     with pytest.raises(ModelError, match="loss="):
         evaluate(network, batches, engine, 2)
     with pytest.raises(ModelError, match="loss="):
@@ -144,8 +144,8 @@ def test_logits_are_found_in_whatever_a_network_gives(form: str) -> None:
     engine = make_engine("32")
     metrics, same = (evaluate(one, [(INPUTS, LABELS)], engine, 2) for one in (net(), net(form=FORMS[form])))
     assert metrics == same
-    fitted = fit(net(form=FORMS[form]), [(INPUTS, LABELS)], epochs=1, recipe=FitRecipe(), engine=engine, seed=0)
-    assert fitted.history[0].loss == fit(net(), [(INPUTS, LABELS)], epochs=1, recipe=FitRecipe(), engine=engine, seed=0).history[0].loss
+    fitted = fit(net(form=FORMS[form]), [(INPUTS, LABELS)], epochs=1, config=TrainConfig(), engine=engine, seed=0)
+    assert fitted.history[0].loss == fit(net(), [(INPUTS, LABELS)], epochs=1, config=TrainConfig(), engine=engine, seed=0).history[0].loss
 
 
 @pytest.mark.parametrize("answer", [{"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)}, [], None, [{"boxes": torch.zeros(1, 4)}], "logits"])

@@ -24,7 +24,7 @@ from prunedge.latency.steering import Fit
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import remove
+from prunedge.surgery import remove
 from tests.networks import Dense, Mobile, randomise
 
 EXAMPLE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -13,12 +13,12 @@ from prunedge import data as pictures
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.baselines import epochs_of, random, scratch
-from prunedge.surgery.slicing import remove
-from prunedge.train import FitRecipe, make_engine
+from prunedge.surgery import remove
+from prunedge.train import TrainConfig, make_engine
 from tests.networks import Residual, randomise
 from tests.pruning.test_loop import START
 
-RECIPE = FitRecipe(lr=0.01, batch_size=8)
+RECIPE = TrainConfig(lr=0.01, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,16 @@ def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -
     trained, plan = randomise(Residual()), Plan({"a": (0, 2), "stem": (1, 2, 3)})
     pruned = remove(trained, trace(trained, data.example()), plan)
     fitted = scratch(Residual(), plan, data, epochs=1, recipe=RECIPE, engine=make_engine("32"), seed=0)
-    assert shapes(fitted.net) == shapes(pruned)
-    assert not torch.allclose(fitted.net.a.weight, pruned.a.weight, atol=0.05)
+    assert shapes(fitted.model) == shapes(pruned)
+    assert not torch.allclose(fitted.model.a.weight, pruned.a.weight, atol=0.05)
 
 
 def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> None:
     torch.manual_seed(0)
     network = Residual()
     fitted = scratch(network, Plan({"a": (0, 2, 3)}), data, epochs=0, recipe=RECIPE, engine=make_engine("32"), seed=0)
-    torch.testing.assert_close(fitted.net.b.weight, network.b.weight[:, [0, 2, 3]] * 2**0.5)
-    torch.testing.assert_close(fitted.net.a.weight, network.a.weight[[0, 2, 3]])
+    torch.testing.assert_close(fitted.model.b.weight, network.b.weight[:, [0, 2, 3]] * 2**0.5)
+    torch.testing.assert_close(fitted.model.a.weight, network.a.weight[[0, 2, 3]])
 
 
 def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: pictures.Dataset) -> None:
@@ -51,9 +51,9 @@ def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: picture
     plans = [(Plan({"a": (0, 2, 3, 4)}), 1), (Plan({"a": (0, 2), "stem": (1, 2, 3)}), 1)]
     found = [random(trained, plans, data, recipe=RECIPE, engine=make_engine("32"), seed=seed) for seed in (0, 0, 1)]
     for one in found:
-        assert (one.net.a.out_channels, one.net.stem.out_channels, one.net.c.out_channels) == (2, 3, 10)
+        assert (one.model.a.out_channels, one.model.stem.out_channels, one.model.c.out_channels) == (2, 3, 10)
     same, other = (
-        all(torch.equal(a, b) for a, b in zip(found[0].net.parameters(), net.net.parameters(), strict=True)) for net in found[1:]
+        all(torch.equal(a, b) for a, b in zip(found[0].model.parameters(), net.model.parameters(), strict=True)) for net in found[1:]
     )
     assert same and not other
     assert trained.a.out_channels == 6

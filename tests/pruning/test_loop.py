@@ -18,7 +18,7 @@ from prunedge.pruning.loop import baseline, iterate, prune
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.select import PlanConstraints
 from prunedge.pruning.steps import Step
-from prunedge.train import FitRecipe, Metrics, evaluate, make_engine
+from prunedge.train import Metrics, TrainConfig, evaluate, make_engine
 from prunedge.train.bootstrap import packed
 from tests.importance.folded import SharedTable
 from tests.networks import Plain, Residual, randomise
@@ -114,7 +114,13 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = list(
         prune(
-            network, data, step_ratio=0.3, max_drop=100.0, max_steps=3, engine=make_engine("32"), finetune=FitRecipe(lr=0.01, batch_size=8)
+            network,
+            data,
+            step_ratio=0.3,
+            max_drop=100.0,
+            max_steps=3,
+            engine=make_engine("32"),
+            finetune=TrainConfig(lr=0.01, batch_size=8),
         )
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
@@ -142,7 +148,7 @@ def _metrics(correct: list[bool]) -> Metrics:
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
-    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": FitRecipe(lr=0.01, batch_size=8), "step_ratio": 0.5}
+    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": TrainConfig(lr=0.01, batch_size=8), "step_ratio": 0.5}
 
     def steps(**targets: float) -> list[Step]:
         return [step for step, _ in prune(randomise(Residual()), data, criterion="random", **rules, **targets)]
@@ -156,7 +162,7 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictu
 
 
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "random", 1, 0)
+    shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
     rule = StopPolicy(max_drop=0.0, step_ratio=0.4)
     start = baseline(shop, randomise(Residual()), rule)
     perfect = replace(start.step, metric_after=2.0)  # nothing can keep this rule
@@ -169,7 +175,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dat
 
 
 def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
-    shop = PruneContext(data, make_engine("32"), FitRecipe(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
+    shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.9)
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
@@ -245,7 +251,7 @@ def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[li
     shop = PruneContext(
         data,
         make_engine("32"),
-        FitRecipe(lr=1e-6, batch_size=8),
+        TrainConfig(lr=1e-6, batch_size=8),
         "weight-l2",
         1,
         0,
@@ -289,7 +295,7 @@ def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pi
     network.head = nn.Linear(8, 2)
     with caplog.at_level("INFO"):
         found = list(
-            prune(network, data, step_ratio=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=FitRecipe(batch_size=8))
+            prune(network, data, step_ratio=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=TrainConfig(batch_size=8))
         )
     assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][0].channels < found[0][0].channels
     assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text

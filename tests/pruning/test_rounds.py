@@ -12,8 +12,8 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.masking import zeroed
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import adopt, operate, sizes_of
-from prunedge.surgery.verify import _slices
+from prunedge.surgery import adopt, operate, sizes_of
+from prunedge.surgery.slicing import leaving_slices
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -93,7 +93,7 @@ class Tokens(nn.Module):
 
 
 def masked(network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad(), zeroed(_slices(network, graph, plan)):
+    with torch.no_grad(), zeroed(leaving_slices(network, graph, plan)):
         return network.eval()(picture)
 
 
@@ -125,8 +125,8 @@ def test_three_rounds_each_equal_the_masked_network(kind: type[nn.Module], choos
             break
         surgery = operate(network, graph, choose(graph))
         assert surgery.refused == {}
-        torch.testing.assert_close(surgery.network.eval()(PICTURE), masked(network, graph, surgery.plan, PICTURE), rtol=1e-4, atol=1e-5)
-        network = surgery.network
+        torch.testing.assert_close(surgery.model.eval()(PICTURE), masked(network, graph, surgery.plan, PICTURE), rtol=1e-4, atol=1e-5)
+        network = surgery.model
         network.train()(PICTURE).sum().backward()
         network.zero_grad()
         assert network.eval()(PICTURE[:1]).shape[0] == 1
@@ -139,7 +139,7 @@ def test_two_rounds_come_to_the_same_as_one(kind: type[nn.Module]) -> None:
     network = randomise(kind())
     graph = trace(network, PICTURE)
     first = random_plan(graph, 0.4, torch.Generator().manual_seed(1), least=2)
-    halfway = operate(network, graph, first).network
+    halfway = operate(network, graph, first).model
     again = trace(halfway, PICTURE)
     second = random_plan(again, 0.4, torch.Generator().manual_seed(2))
     twice = operate(halfway, again, second)
@@ -147,5 +147,5 @@ def test_two_rounds_come_to_the_same_as_one(kind: type[nn.Module]) -> None:
     if {(one.name, one.size) for one in again.groups} == {
         (one.name, len(first.keep.get(one.name, range(one.size)))) for one in graph.groups
     }:
-        once = operate(network, graph, first.then(second)).network.eval()
-        torch.testing.assert_close(twice.network.eval()(PICTURE), once(PICTURE))
+        once = operate(network, graph, first.then(second)).model.eval()
+        torch.testing.assert_close(twice.model.eval()(PICTURE), once(PICTURE))

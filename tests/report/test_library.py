@@ -26,7 +26,7 @@ SMALLER = {
     '"resnet18"': '"tests.runs.test_run:small"',
     'weights="imagenet"': 'weights="none"',
     "epochs=10)": "epochs=5, batch_size=8, pretrained=False)",
-    "max_drop=3.0": 'max_drop=3.0, max_steps=3, finetune=pe.FitRecipe(batch_size=8), engine=pe.make_engine("32")',
+    "max_drop=3.0": 'max_drop=3.0, max_steps=3, finetune=pe.TrainConfig(batch_size=8), engine=pe.make_engine("32")',
 }
 MAJORITY = 0.5
 
@@ -74,7 +74,7 @@ def test_training_is_repeatable_and_tells_its_epochs(data: pictures.Dataset) -> 
         torch.manual_seed(0)
         net = Residual()
         result = pe.fit(net, data, epochs=2, pretrained=False, batch_size=8, seed=4, engine=make_engine("32"))
-        assert result.net is net and len(result.history) == 2 and result.val is not None
+        assert result.model is net and len(result.history) == 2 and result.val is not None
         assert pe.evaluate(net, data.val).accuracy == result.val.accuracy
         found.append(net.state_dict())
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())

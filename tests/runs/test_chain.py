@@ -22,7 +22,7 @@ from prunedge.config import RunConfig
 from prunedge.report import write_report
 from prunedge.runs.load import load
 from prunedge.runs.run import Run, create, open_run
-from prunedge.surgery.slicing import save_network
+from prunedge.surgery import save_network
 from prunedge.train import evaluate, make_engine
 from tests.small_runs import onward, small_recipe
 from tests.tampering import edited

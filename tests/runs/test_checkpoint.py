@@ -14,7 +14,7 @@ from prunedge.runs import checkpoint as module
 from prunedge.graph import trace
 from prunedge.runs.checkpoint import NAME, RunKeeper
 from prunedge.importance import gathered_while_training
-from prunedge.train import FitRecipe, FitResult, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, FitResult, fit, make_engine
 from tests.networks import Residual, randomise
 
 
@@ -40,13 +40,13 @@ def train(data: pictures.Dataset, folder: Path | None, cut: int | None = None) -
             raise Cut
 
     return fit(
-        network, data.train, epochs=5, recipe=FitRecipe(lr=0.05, batch_size=8), engine=make_engine("32"), seed=3, val=data.val,
-        collector=collector, progress=progress, keeper=keeper,
+        network, data.train, epochs=5, config=TrainConfig(lr=0.05, batch_size=8), engine=make_engine("32"), seed=3, val=data.val,
+        extras=TrainExtras(collector=collector, progress=progress, checkpointer=keeper),
     )  # fmt: skip
 
 
 def same(one: FitResult, other: FitResult) -> None:
-    for (name, a), (_, b) in zip(one.net.state_dict().items(), other.net.state_dict().items(), strict=True):
+    for (name, a), (_, b) in zip(one.model.state_dict().items(), other.model.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
     assert one.best_epoch == other.best_epoch and one.val == other.val
     assert [replace(epoch, seconds=0, seconds_evaluate=0) for epoch in one.history] == [

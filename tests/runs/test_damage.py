@@ -26,7 +26,7 @@ from prunedge.runs.profile import profile_of, profiled
 from prunedge.config import RunConfig
 from prunedge.report import write_report
 from prunedge.runs.run import open_run
-from prunedge.train import FitRecipe, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 from tests.data.shards import write_shards
 from tests.deep_pictures import write_deep
 from tests.tampering import edited, flip
@@ -263,7 +263,8 @@ def test_a_damaged_training_is_said_and_begun_anew(
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     data = load(pictures, size=16)
     keeper = RunKeeper(tmp_path, "x", "sign")
-    fit(small(2), data.train, epochs=2, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
+    config, extras = TrainConfig(batch_size=8), TrainExtras(checkpointer=keeper)
+    fit(small(2), data.train, epochs=2, config=config, engine=make_engine("32"), seed=0, val=data.val, extras=extras)
     assert RunKeeper(tmp_path, "x", "sign").kept() is not None
     assert RunKeeper(tmp_path, "x", "another run").kept() is None
     for share in PLACES:

@@ -20,7 +20,7 @@ from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
 from prunedge.config import IMAGE_KEYS, RunConfig
 from prunedge.runs.run import open_run, write_config
-from prunedge.surgery.slicing import restore_network, save_network
+from prunedge.surgery import restore_network, save_network
 from prunedge.utils.tensor_files import texts_of
 from prunedge.train import make_engine
 from tests.tampering import edited

@@ -14,7 +14,7 @@ from prunedge.data import Split
 from prunedge.errors import TrainError
 from prunedge.config import RunConfig
 from prunedge.runs.run import open_run
-from prunedge.train import FitRecipe, Rate
+from prunedge.train import TrainConfig, Rate
 from tests.networks import Residual
 
 
@@ -77,9 +77,9 @@ def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
     fit = prunedge.pruning.loop.fit
 
-    def watched(net: torch.nn.Module, train: Split, *, recipe: FitRecipe, **how: object) -> object:
-        seen.append(recipe.train.lr)
-        return fit(net, train, recipe=recipe, **how)
+    def watched(net: torch.nn.Module, train: Split, *, config: TrainConfig, **how: object) -> object:
+        seen.append(config.lr)
+        return fit(net, train, config=config, **how)
 
     monkeypatch.setattr(prunedge.pruning.loop, "fit", watched)
     return seen

@@ -12,8 +12,8 @@ from torch import nn
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
+from prunedge.surgery import operate
 from prunedge.surgery.compensate import compensate
-from prunedge.surgery.slicing import operate
 from tests.networks import CONSTRUCTS, Plain, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -31,7 +31,7 @@ def output_of(network: nn.Module, layer: str, inputs: torch.Tensor) -> torch.Ten
 
 
 def pruned(network: nn.Module, plan: Plan) -> nn.Module:
-    return operate(network, trace(network, EXAMPLE), plan).network
+    return operate(network, trace(network, EXAMPLE), plan).model
 
 
 def test_the_mean_of_a_consumer_s_output_stays_what_it_was() -> None:
@@ -117,7 +117,7 @@ def test_least_squares_bring_real_networks_nearer(name: str) -> None:
     with torch.no_grad():
         wanted = network.eval()(batches[0][0])
     for how in ("none", "lstsq"):
-        small = operate(network, graph, plan).network
+        small = operate(network, graph, plan).model
         compensate(network, graph, plan, small, batches, how)
         with torch.no_grad():
             gaps[how] = float((small.eval()(batches[0][0]) - wanted).norm())

@@ -19,14 +19,14 @@ from torch import nn
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.graph.sizes import pinned_modules
-from prunedge.surgery.slicing import operate, sizes_of
+from prunedge.surgery import operate, sizes_of
 from tests.graph.test_pinned_sizes import EMBEDDING, HEADS, PICTURE, Around, FromWidth
 from tests.networks import randomise
 
 
 def pinned(kind: type[nn.Module] = FromWidth) -> nn.Module:
     network = randomise(Around(kind(scaled=True)))
-    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).network.eval()
+    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     return small
 
@@ -46,7 +46,7 @@ class Slim(nn.Module):
 
 def slim() -> nn.Module:
     network = randomise(Slim())
-    return operate(network, trace(network, PICTURE), Plan({"attention": (0, 2)})).network.eval()
+    return operate(network, trace(network, PICTURE), Plan({"attention": (0, 2)})).model.eval()
 
 
 def saved(network: nn.Module) -> nn.Module:
@@ -218,7 +218,7 @@ class Folded(FromWidth):
 
 def test_blocks_that_are_folded_into_the_batch_are_exported_for_any_batch() -> None:
     network = randomise(Around(Folded()))
-    small = operate(network, trace(network, PICTURE), HEADS).network.eval()
+    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     for size in (1, 3, 4):  # of which the traced batch is no divisor, or one
         assert small(torch.randn(size, 3, 8, 8)).shape == (size, 2)

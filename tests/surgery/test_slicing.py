@@ -13,7 +13,7 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.graph.plan import Plan
 from prunedge.models import build, cost
 from prunedge.pruning.select import random_plan
-from prunedge.surgery.slicing import adopt, operate, remove, slice_state
+from prunedge.surgery import adopt, operate, remove, slice_state
 from tests.networks import CONSTRUCTS, Baked, Plain, Residual, randomise
 
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -87,10 +87,10 @@ def test_known_networks_equal_their_masked_selves(name: str, share: float) -> No
     plan = random_plan(graph, share, torch.Generator().manual_seed(2))
     surgery = operate(network, graph, plan)
     assert not surgery.refused
-    wanted, found = masked(network, graph, plan)(example), surgery.network(example)
+    wanted, found = masked(network, graph, plan)(example), surgery.model(example)
     assert wanted.abs().max() > 0
     assert (wanted - found).abs().max() <= 1e-4 * wanted.abs().max()
-    measured = cost(surgery.network, example)
+    measured = cost(surgery.model, example)
     assert (measured.macs, measured.params) == (graph.macs(plan), graph.params(plan))
 
 
@@ -116,7 +116,7 @@ def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole(caplog: p
     assert list(surgery.refused) == ["a"]
     assert [record.getMessage() for record in caplog.records] == [f"left whole, could not be proven: {surgery.refused['a']} (a)"]
     assert surgery.plan.keep == {"b": (0, 1)}
-    assert surgery.network.a.out_channels == 8 and surgery.network.b.out_channels == 2
+    assert surgery.model.a.out_channels == 8 and surgery.model.b.out_channels == 2
     with pytest.raises(SurgeryError, match="a: differs from the masked network"):
         remove(network, graph, Plan({"a": (0, 1)}))
 

@@ -15,8 +15,8 @@ from prunedge.errors import SurgeryError
 from prunedge.graph import trace
 from prunedge.graph.inputs import others
 from prunedge.graph.plan import Plan
-from prunedge.surgery.slicing import operate, remove
-from prunedge.surgery.verify import Proof, masked_outputs
+from prunedge.surgery import masked_outputs, operate, remove
+from prunedge.surgery.verify import Proof
 from tests.networks import randomise
 
 PICTURE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -83,7 +83,7 @@ def test_what_hides_behind_faint_weights_is_seen(size: float) -> None:
     surgery = operate(network, trace(network, PICTURE), HALF)
     assert list(surgery.refused) == ["a"]
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert torch.equal(surgery.network.head.weight, network.head.weight[:, :2])
+    assert torch.equal(surgery.model.head.weight, network.head.weight[:, :2])
 
 
 def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
@@ -202,7 +202,7 @@ def test_the_proof_leaves_what_the_network_noted_as_it_was() -> None:
     network(PICTURE[:1])
     noted = network.last
     surgery = operate(network, trace(network, PICTURE), HALF)
-    assert network.last == surgery.network.last == noted == tuple(PICTURE[:1].shape)
+    assert network.last == surgery.model.last == noted == tuple(PICTURE[:1].shape)
 
 
 def test_refused_groups_can_be_left_whole_and_are_data() -> None:

@@ -13,8 +13,8 @@ from prunedge.graph.inputs import brought_to
 from prunedge.importance.consumers import Tap
 from prunedge.importance.oracle import oracle, sample
 from prunedge.pruning.select import random_plan
+from prunedge.surgery import TOLERANCE, operate
 from prunedge.surgery.compensate import compensate
-from prunedge.surgery.slicing import TOLERANCE, operate
 from tests.networks import Residual, randomise
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -32,14 +32,14 @@ def test_pictures_from_the_processor_meet_a_network_on_any_device(device: str) -
     graph = pe.trace(there, pictures[:2])
     surgery = operate(there, graph, _half(graph))
     assert not surgery.refused and surgery.difference <= TOLERANCE
-    assert {one.device.type for network in (there, surgery.network) for one in network.parameters()} == {device}
+    assert {one.device.type for network in (there, surgery.model) for one in network.parameters()} == {device}
     wanted = pe.rank(here, pe.trace(here, pictures[:2]), batches)
     for name, values in pe.rank(there, graph, batches).values.items():
         torch.testing.assert_close(values, wanted.values[name], rtol=1e-3, atol=1e-6)
     truth = oracle(there, graph, batches, sample(graph, 1))
     assert truth.examples == 6 and truth.loss == pytest.approx(oracle(here, graph, batches, sample(graph, 1)).loss, rel=1e-5)
     for how in ("mean", "lstsq"):
-        assert compensate(there, graph, surgery.plan, surgery.network, batches, how).left.keys() <= dict(there.named_modules()).keys()
+        assert compensate(there, graph, surgery.plan, surgery.model, batches, how).left.keys() <= dict(there.named_modules()).keys()
 
 
 def test_what_is_given_stays_where_it_is_beside_networks_on_no_device_or_on_several() -> None:
@@ -59,7 +59,7 @@ def test_the_proof_and_a_ranking_of_its_own_compute_in_full_float32() -> None:
         lambda: operate(network, graph, _half(graph)),
         lambda: pe.rank(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))]),
         lambda: oracle(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))], sample(graph, 1)),
-        lambda: compensate(network, graph, _half(graph), operate(network, graph, _half(graph)).network, [(pictures, None)], "lstsq"),
+        lambda: compensate(network, graph, _half(graph), operate(network, graph, _half(graph)).model, [(pictures, None)], "lstsq"),
     ):
         seen.clear()
         work()

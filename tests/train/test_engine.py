@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunedge.errors import ModelError, TrainError
-from prunedge.train import FitRecipe, fit, make_engine, measure_engine
+from prunedge.train import TrainConfig, deterministic, fit, make_engine, measure_engine
 from prunedge.train import engine as engines
 from tests.train.tiny import network
 
@@ -66,7 +66,7 @@ def test_a_held_network_is_laid_out_and_put_back() -> None:
     with engine.holding(net):
         assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert net[0].weight.is_contiguous() and ids == [id(parameter) for parameter in net.parameters()]
-    assert engine.picture(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+    assert engine.to_device(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +83,8 @@ def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_pl
     assert engine.suited(narrow).name == "32"
     assert engine.suited(network()).name == "32-channels-last"
     batches = [(torch.randn(8, 3, 30, 30), torch.tensor([0, 1] * 4))] * 4
-    result = fit(narrow, batches, epochs=2, recipe=FitRecipe(batch_size=8), engine=engine, seed=0)
-    assert all(bool(p.isfinite().all()) for p in result.net.parameters())
+    result = fit(narrow, batches, epochs=2, config=TrainConfig(batch_size=8), engine=engine, seed=0)
+    assert all(bool(p.isfinite().all()) for p in result.model.parameters())
 
 
 def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_pictures() -> None:
@@ -96,18 +96,18 @@ def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_
 def test_the_same_bits_on_a_gpu_leave_cudnn_on_and_torch_set_as_before() -> None:
     cudnn = torch.backends.cudnn
     before = cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
-    with engines.same_bits(torch.device("cuda")):
+    with deterministic.same_bits(torch.device("cuda")):
         assert cudnn.enabled and cudnn.deterministic and not cudnn.benchmark and cudnn.allow_tf32 == before[3]
         assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
     assert before == (cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled())
-    with engines.same_bits(torch.device("cpu")):
+    with deterministic.same_bits(torch.device("cpu")):
         assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_user_who_wants_errors_instead_of_other_bits_keeps_them() -> None:
     torch.use_deterministic_algorithms(True)
     try:
-        with engines.same_bits(torch.device("cuda")):
+        with deterministic.same_bits(torch.device("cuda")):
             assert not torch.is_deterministic_algorithms_warn_only_enabled()
         assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
@@ -117,10 +117,10 @@ def test_a_user_who_wants_errors_instead_of_other_bits_keeps_them() -> None:
 def test_an_operation_that_may_give_other_bits_is_told_once_and_other_warnings_pass(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engines, "_unsteady", set())
+    monkeypatch.setattr(deterministic, "_reported", set())
     with warnings.catch_warnings(record=True) as passed:
         warnings.simplefilter("always")
-        with engines.same_bits(torch.device("cuda")):
+        with deterministic.same_bits(torch.device("cuda")):
             for _ in range(2):
                 warnings.warn("adaptive_pool_cuda does not have a deterministic implementation, but you set ...", stacklevel=1)
             warnings.warn("something else", stacklevel=1)
@@ -134,5 +134,5 @@ def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(mo
     net = network()
     net.register_forward_hook(lambda module, args, out: seen.append((module.training, cudnn.enabled, cudnn.conv.fp32_precision)))
     batches = [(torch.randn(8, 3, 16, 16), torch.tensor([0, 1] * 4))] * 2
-    fit(net, batches, epochs=1, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=batches)
+    fit(net, batches, epochs=1, config=TrainConfig(batch_size=8), engine=make_engine("32"), seed=0, val=batches)
     assert set(seen) == {(True, True, outside), (False, True, "ieee")}

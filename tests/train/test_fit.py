@@ -11,11 +11,11 @@ from torch import nn
 from prunedge.errors import TrainError
 from prunedge.graph import trace
 from prunedge.importance import TaylorCollector
-from prunedge.train import FitRecipe, evaluate, fit, make_engine
+from prunedge.train import TrainConfig, TrainExtras, evaluate, fit, make_engine
 from tests.importance.folded import SharedTable, WindowsFirst
 from tests.train.tiny import FakeSplit, frozen, network, pictures
 
-QUICK = FitRecipe(lr=0.05, batch_size=8)
+QUICK = TrainConfig(lr=0.05, batch_size=8)
 TRAIN, VAL = pictures(64), pictures(32, seed=1)
 
 
@@ -26,8 +26,8 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 @pytest.mark.parametrize("name", ["32", "32-channels-last", "bf16"])
 def test_it_learns_in_place_and_gives_the_network_back_as_it_was_laid_out(name: str) -> None:
     net, engine = network().eval(), make_engine(name)
-    result = fit(net, TRAIN, epochs=4, recipe=QUICK, engine=engine, seed=0, val=VAL)
-    assert result.net is net and not net.training
+    result = fit(net, TRAIN, epochs=4, config=QUICK, engine=engine, seed=0, val=VAL)
+    assert result.model is net and not net.training
     assert result.val is not None and result.val.accuracy > 0.9
     assert result.history[-1].loss < result.history[0].loss
     assert all(parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters())
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before() -> None:
     for net, seed, noise in zip(nets, (3, 3, 4), (1, 2, 1), strict=True):
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        fit(net, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=seed)
+        fit(net, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=seed)
         assert torch.equal(before, torch.get_rng_state())
     assert same(nets[0], nets[1])
     assert not same(nets[0], nets[2])  # another seed, another dropout
@@ -84,27 +84,27 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
     turning, net, alone, collector = Turning(), network(), network(), Epochs()
     iter(turning)  # fit looks once whether the data can be gone through again
     turning.turn = -2
-    recipe = FitRecipe(lr=0.05, warmup=0, final=1.0)  # a flat rate, so that one epoch alone is the same epoch
-    result = fit(net, turning, epochs=4, recipe=recipe, engine=make_engine(), seed=0, val=VAL, collector=collector)
+    recipe = TrainConfig(lr=0.05, warmup=0, final=1.0)  # a flat rate, so that one epoch alone is the same epoch
+    result = fit(net, turning, epochs=4, config=recipe, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(collector=collector))
     assert result.best_epoch < 3 and result.val == result.history[result.best_epoch].val
     assert result.val is not None and result.val.accuracy == max(one.val.accuracy for one in result.history if one.val)
     assert result.collected == (result.best_epoch, len(TRAIN), 64)
-    again = fit(alone, TRAIN, epochs=result.best_epoch + 1, recipe=recipe, engine=make_engine(), seed=0)
+    again = fit(alone, TRAIN, epochs=result.best_epoch + 1, config=recipe, engine=make_engine(), seed=0)
     assert same(net, alone)
     assert all(torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"]) for name in again.state)
 
 
 def test_momentum_goes_on_where_it_stopped() -> None:
-    flat = FitRecipe(lr=0.02, warmup=0, final=1.0)
+    flat = TrainConfig(lr=0.02, warmup=0, final=1.0)
     net = network()
-    first = fit(net, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=0)
+    first = fit(net, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=0)
     assert set(first.state) == dict(net.named_parameters()).keys()
     moved, still = network(), network()
     for other in (moved, still):
         other.load_state_dict(net.state_dict())
     kept = {name: entry["momentum_buffer"].clone() for name, entry in first.state.items()}
-    fit(moved, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=1, state=first.state)
-    fit(still, TRAIN, epochs=1, recipe=flat, engine=make_engine(), seed=1)
+    fit(moved, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=1, extras=TrainExtras(state=first.state))
+    fit(still, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=1)
     assert not same(moved, still)
     assert all(torch.equal(kept[name], first.state[name]["momentum_buffer"]) for name in kept)  # the caller's own
 
@@ -112,12 +112,12 @@ def test_momentum_goes_on_where_it_stopped() -> None:
 def test_momentum_that_does_not_fit_is_named() -> None:
     state = {"0.weight": {"momentum_buffer": torch.zeros(1)}, "gone": {"momentum_buffer": torch.zeros(1)}}
     with pytest.raises(TrainError, match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)"):
-        fit(network(), TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0, state=state)
+        fit(network(), TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0, extras=TrainExtras(state=state))
 
 
 def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
     wide = network()
-    state = fit(wide, TRAIN, epochs=1, recipe=QUICK, engine=make_engine("32-channels-last"), seed=0).state
+    state = fit(wide, TRAIN, epochs=1, config=QUICK, engine=make_engine("32-channels-last"), seed=0).state
     keep, inputs = [0, 2, 5], [4 * channel + place for channel in (0, 2, 5) for place in range(4)]
     small = network()
     small[0] = nn.Conv2d(3, 3, 3, stride=2)
@@ -125,29 +125,29 @@ def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
     small[6] = nn.Linear(12, 2)
     sliced = {name: {key: one[keep] for key, one in entry.items()} for name, entry in state.items() if name[0] in "01"}
     sliced["6.weight"] = {"momentum_buffer": state["6.weight"]["momentum_buffer"][:, inputs]}
-    result = fit(small, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=VAL, state=sliced)
+    result = fit(small, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(state=sliced))
     assert result.state["0.weight"]["momentum_buffer"].shape == (3, 3, 3, 3)
 
 
 def test_a_split_is_shuffled_by_the_seed_and_no_tiny_batch_is_left() -> None:
     for count, drops in ((24, False), (25, True), (27, True), (28, False)):
         split = FakeSplit(count)
-        fit(network(), split, epochs=2, recipe=QUICK, engine=make_engine(), seed=7)
+        fit(network(), split, epochs=2, config=QUICK, engine=make_engine(), seed=7)
         expected = {"batch_size": 8, "shuffle_seed": 7, "augment": "full", "drop_last": drops}
         assert split.asked == [{**expected, "epoch": 0}, {**expected, "epoch": 1}]
 
 
 def test_batches_that_come_only_once_are_kept() -> None:
     listed, flowing = network(), network()
-    fit(listed, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=VAL)
-    fit(flowing, iter(TRAIN), epochs=2, recipe=QUICK, engine=make_engine(), seed=0, val=iter(VAL))
+    fit(listed, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, val=VAL)
+    fit(flowing, iter(TRAIN), epochs=2, config=QUICK, engine=make_engine(), seed=0, val=iter(VAL))
     assert same(listed, flowing)
 
 
 def test_no_epochs_only_measure() -> None:
     net, fresh = network(), network()
     state = {"6.bias": {"momentum_buffer": torch.ones(2)}}
-    result = fit(net, TRAIN, epochs=0, recipe=QUICK, engine=make_engine(), seed=0, val=VAL, state=state)
+    result = fit(net, TRAIN, epochs=0, config=QUICK, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(state=state))
     assert same(net, fresh) and result.best_epoch == -1 and result.history == () and result.collected is None
     assert result.val == evaluate(fresh, VAL, make_engine(), 2)
     assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
             network(),
             [(torch.full((8, 3, 16, 16), torch.inf), TRAIN[0][1])],
             epochs=1,
-            recipe=QUICK,
+            config=QUICK,
             engine=make_engine(),
             seed=0,
         )
@@ -168,41 +168,42 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
 @pytest.mark.parametrize("data", [[], FakeSplit(0)])
 def test_no_pictures_is_an_error(data: object) -> None:
     with pytest.raises(TrainError, match="no picture to train on"):
-        fit(network(), data, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+        fit(network(), data, epochs=1, config=QUICK, engine=make_engine(), seed=0)
 
 
 def test_frozen_parameters_stay_and_a_wholly_frozen_network_is_refused() -> None:
     net = network()
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
-    result = fit(net, TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+    result = fit(net, TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
     assert torch.equal(net[0].weight, before) and "0.weight" not in result.state
     with pytest.raises(TrainError, match="no parameter to train"):
-        fit(net.requires_grad_(False), TRAIN, epochs=1, recipe=QUICK, engine=make_engine(), seed=0)
+        fit(net.requires_grad_(False), TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
 
 
 def test_progress_counts_batches() -> None:
     told: list[tuple[int, int, str]] = []
-    fit(network(), TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, progress=lambda *news: told.append(news))
+    watch = TrainExtras(progress=lambda *news: told.append(news))
+    fit(network(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=watch)
     assert [done for done, _, _ in told] == list(range(1, 17)) and {total for _, total, _ in told} == {16}
     assert told[-1][2].startswith("epoch 2/2, loss 0.")
 
 
 def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
     teacher = network()
-    fit(teacher, TRAIN, epochs=4, recipe=QUICK, engine=make_engine("32"), seed=0)
+    fit(teacher, TRAIN, epochs=4, config=QUICK, engine=make_engine("32"), seed=0)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     wrong = [(inputs, torch.zeros_like(labels)) for inputs, labels in TRAIN]
     student = network()
-    recipe = FitRecipe(lr=0.05, batch_size=8, distill=1.0)
-    fit(student, wrong, epochs=4, recipe=recipe, engine=make_engine("32"), seed=0, teacher=teacher.train())
+    recipe = TrainConfig(lr=0.05, batch_size=8, distill=1.0)
+    fit(student, wrong, epochs=4, config=recipe, engine=make_engine("32"), seed=0, extras=TrainExtras(teacher=teacher.train()))
     assert evaluate(student, VAL, make_engine("32"), 2).accuracy > 0.9
     assert teacher.training and all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 
 
 def test_distilling_without_a_teacher_is_an_error() -> None:
     with pytest.raises(TrainError, match="needs a teacher"):
-        fit(network(), TRAIN, epochs=1, recipe=FitRecipe(distill=0.5), engine=make_engine("32"), seed=0)
+        fit(network(), TRAIN, epochs=1, config=TrainConfig(distill=0.5), engine=make_engine("32"), seed=0)
 
 
 def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
@@ -215,8 +216,8 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
             parameter.grad += parameter.detach()
 
     plain, drawn = network(), network()
-    fit(plain, TRAIN, epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0)
-    fit(drawn, TRAIN, epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0, penalty=shrink)
+    fit(plain, TRAIN, epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
+    fit(drawn, TRAIN, epochs=2, config=QUICK, engine=make_engine("32"), seed=0, extras=TrainExtras(penalty=shrink))
     assert heard == sorted(heard) and heard[-1] == 1.0
     sizes = [sum(float(parameter.detach().norm()) for parameter in net.parameters()) for net in (plain, drawn)]
     assert sizes[1] < 0.8 * sizes[0]
@@ -225,7 +226,7 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
 def fitted_frozen() -> dict[str, torch.Tensor]:
     """The network with frozen blocks after two epochs; also run in several processes (test_whole.py)."""
     net = frozen()
-    fit(net, pictures(40), epochs=2, recipe=QUICK, engine=make_engine("32"), seed=0)
+    fit(net, pictures(40), epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
     return net.state_dict()
 
 
@@ -240,7 +241,7 @@ def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
     net, seen = frozen(), []
     net.lone.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().clone()))
     batches = pictures(8)
-    fit(net, batches, epochs=1, recipe=QUICK, engine=make_engine("32"), seed=0)
+    fit(net, batches, epochs=1, config=QUICK, engine=make_engine("32"), seed=0)
     with torch.no_grad():
         assert torch.equal(seen[0], net.lone.eval()(net.block.eval()(batches[0][0])))
     assert net.training
@@ -249,7 +250,8 @@ def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
 def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_apart() -> None:
     shared = SharedTable()
     collector = TaylorCollector(trace(shared, TRAIN[0][0][:1]))
-    fitted = fit(shared, [(x, y) for x, y in TRAIN], epochs=1, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    gather = TrainExtras(collector=collector)
+    fitted = fit(shared, [(x, y) for x, y in TRAIN], epochs=1, config=QUICK, engine=make_engine(), seed=0, extras=gather)
     assert fitted.collected is None and fitted.best_epoch == 0
 
 
@@ -259,8 +261,8 @@ def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module])
     one = make()
     other = copy.deepcopy(one)
     collector = TaylorCollector(trace(other, TRAIN[0][0][:1]))
-    first = fit(one, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0)
-    second = fit(other, TRAIN, epochs=2, recipe=QUICK, engine=make_engine(), seed=0, collector=collector)
+    first = fit(one, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0)
+    second = fit(other, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=TrainExtras(collector=collector))
     assert second.collected.examples == 64 and first.collected is None
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)

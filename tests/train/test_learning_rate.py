@@ -12,12 +12,12 @@ from torch import nn
 
 from prunedge.data import Dataset, load_folder
 from prunedge.errors import TrainError
-from prunedge.train import FitRecipe, Rate, find_rate, make_engine, transfer
+from prunedge.train import Rate, TrainConfig, TrainExtras, TransferSettings, find_rate, make_engine, transfer
 from prunedge.train.learning_rate import RATES, choose_rate, search
 from tests.processes import together
 from tests.train.tiny import network
 
-RECIPE = FitRecipe(batch_size=8, augment="none")
+RECIPE = TrainConfig(batch_size=8, augment="none")
 
 
 def lines(root: Path, count: int = 40) -> Dataset:
@@ -125,10 +125,9 @@ def test_transfer_finds_a_rate_for_pretrained_weights_alone(tmp_path: Path) -> N
 
     def titles(pretrained: bool, lr: float | None) -> set[str]:
         seen: list[str] = []
-        transfer(
-            network(), data, epochs=1, engine=make_engine(), seed=0, pretrained=pretrained, batch_size=8, lr=lr,
-            progress=lambda done, total, what: seen.append(what),
-        )  # fmt: skip
+        settings = TransferSettings(pretrained, epochs=1, lr=lr, batch_size=8)
+        watch = TrainExtras(progress=lambda done, total, what: seen.append(what))
+        transfer(network(), data, settings, engine=make_engine(), seed=0, extras=watch)
         return {what for what in seen if "trying" in what}
 
     assert len(titles(True, None)) >= 3
@@ -144,10 +143,10 @@ def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
     transfer_module = sys.modules["prunedge.train.transfer"]  # the package has a function of that name
     fit = transfer_module.fit
 
-    def silenced(net: nn.Module, train: object, *, recipe: FitRecipe, **how: object) -> object:
-        rates.append(recipe.lr)
-        fitted = fit(net, train, recipe=recipe, **how)
-        confusion = ((5, 0), (5, 0)) if recipe.lr >= from_rate else ((5, 0), (0, 5))
+    def silenced(net: nn.Module, train: object, *, config: TrainConfig, **how: object) -> object:
+        rates.append(config.lr)
+        fitted = fit(net, train, config=config, **how)
+        confusion = ((5, 0), (5, 0)) if config.lr >= from_rate else ((5, 0), (0, 5))
         with torch.no_grad():
             next(net.parameters()).add_(1.0)
         return replace(fitted, val=replace(fitted.val, confusion=confusion))
@@ -166,8 +165,9 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     rates = silencing(monkeypatch, from_rate)
     net = network()
     first = {name: one.clone() for name, one in net.state_dict().items()}
-    how = {"epochs": 1, "engine": make_engine(), "seed": 0, "pretrained": True, "batch_size": 8}
-    transfer(net, data, rate=FOUND, lowered=heard.append, **how)
+    settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
+    how = {"engine": make_engine(), "seed": 0}
+    transfer(net, data, settings, rate=FOUND, lowered=heard.append, **how)
     assert rates == tried and [rate.lr for rate in heard] == tried[1:]
     for rate in heard:
         assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
@@ -175,16 +175,17 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     # From the same weights as the first training: what a training from them at the last rate alone gives.
     again = network()
     again.load_state_dict(first)
-    transfer(again, data, rate=replace(FOUND, lr=tried[-1], silenced=(1.0, 1.0)), **how)
+    transfer(again, data, settings, rate=replace(FOUND, lr=tried[-1], silenced=(1.0, 1.0)), **how)
     assert all(torch.equal(again.state_dict()[name], one) for name, one in net.state_dict().items())
 
 
 def test_a_rate_that_was_given_is_never_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = silencing(monkeypatch, 0.0)
-    how = {"epochs": 1, "engine": make_engine(), "seed": 0, "batch_size": 8}
+    settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
+    how = {"engine": make_engine(), "seed": 0}
     data = lines(tmp_path / "lines")
-    transfer(network(), data, rate=Rate(0.003, "as it was asked for"), pretrained=True, **how)
-    transfer(network(), data, lr=0.01, pretrained=True, **how)
+    transfer(network(), data, settings, rate=Rate(0.003, "as it was asked for"), **how)
+    transfer(network(), data, replace(settings, lr=0.01), **how)
     assert rates == [0.003, 0.01]
 
 

@@ -3,21 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunedge.train import FitRecipe, make_engine
-from prunedge.train.optim import make_optimiser, state_of
+from prunedge.train import TrainConfig, make_engine
+from prunedge.train.optim import make_optimizer, state_of
 from tests.train.tiny import network, pictures
 
 
 @pytest.mark.parametrize("name", ["32", "32-channels-last"])
 def test_a_step_is_nesterovs_in_either_memory_format(name: str) -> None:
-    recipe, engine = FitRecipe(lr=0.1, momentum=0.8, weight_decay=0.01), make_engine(name)
+    recipe, engine = TrainConfig(lr=0.1, momentum=0.8, weight_decay=0.01), make_engine(name)
     net, batch = network(), pictures(8)[0]
     generator = torch.Generator().manual_seed(1)
     held = {key: torch.randn(one.shape, generator=generator) for key, one in net.named_parameters()}
     expected, momentum = {}, {}
     with engine.holding(net.eval()):
-        optimiser = make_optimiser(net, recipe, {key: {"momentum_buffer": one} for key, one in held.items()})
-        torch.nn.functional.cross_entropy(net(engine.picture(batch[0])), batch[1]).backward()
+        optimiser = make_optimizer(net, recipe, {key: {"momentum_buffer": one} for key, one in held.items()})
+        torch.nn.functional.cross_entropy(net(engine.to_device(batch[0])), batch[1]).backward()
         for key, one in net.named_parameters():
             assert one.grad is not None
             gradient = one.grad + (0.01 * one.detach() if one.ndim > 1 else 0)

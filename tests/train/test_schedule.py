@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from prunedge.errors import TrainError
-from prunedge.train import FitRecipe, transfer_recipe
-from prunedge.train.optim import make_optimiser
+from prunedge.train import TrainConfig, TransferSettings
+from prunedge.train.optim import make_optimizer
 from prunedge.train.schedule import learning_rate
 from tests.train.tiny import network
 
 
 def test_the_rate_climbs_in_a_line_and_falls_in_a_cosine() -> None:
-    recipe = FitRecipe(lr=1.0, warmup=0.3, final=0.0)
+    recipe = TrainConfig(lr=1.0, warmup=0.3, final=0.0)
     rates = [learning_rate(batch, 10, recipe) for batch in range(10)]
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert rates[6] == pytest.approx(0.5)
@@ -20,16 +20,16 @@ def test_the_rate_climbs_in_a_line_and_falls_in_a_cosine() -> None:
 
 @pytest.mark.parametrize("total", [1, 2])
 def test_very_short_trainings_still_learn(total: int) -> None:
-    assert all(learning_rate(batch, total, FitRecipe(lr=1.0)) > 0 for batch in range(total))
+    assert all(learning_rate(batch, total, TrainConfig(lr=1.0)) > 0 for batch in range(total))
 
 
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(TrainError, match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc\)"):
-        FitRecipe(lr=-1, batch_size=1, metric="speed")
+        TrainConfig(lr=-1, batch_size=1, metric="speed")
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:
-    groups = make_optimiser(network(), FitRecipe(weight_decay=0.1)).param_groups
+    groups = make_optimizer(network(), TrainConfig(weight_decay=0.1)).param_groups
     assert {tuple(sorted({one.ndim for one in group["params"]})): group["weight_decay"] for group in groups} == {
         (2, 4): 0.1,
         (1,): 0.0,
@@ -38,18 +38,18 @@ def test_weight_decay_spares_biases_and_normalisation() -> None:
 
 def test_random_weights_are_trained_boldly_and_plain_networks_gently() -> None:
     normalised, plain = network(), network()[:1]
-    assert transfer_recipe(normalised, pretrained=False).lr > transfer_recipe(normalised, pretrained=True).lr
-    assert transfer_recipe(plain, pretrained=False).lr < transfer_recipe(normalised, pretrained=False).lr
-    assert transfer_recipe(plain, pretrained=False, lr=0.3, metric="f1") == FitRecipe(lr=0.3, metric="f1", warmup=0.2)
+    assert TransferSettings(pretrained=False).config(normalised).lr > TransferSettings(pretrained=True).config(normalised).lr
+    assert TransferSettings(pretrained=False).config(plain).lr < TransferSettings(pretrained=False).config(normalised).lr
+    assert TransferSettings(pretrained=False, lr=0.3, metric="f1").config(plain) == TrainConfig(lr=0.3, metric="f1", warmup=0.2)
 
 
 def test_rewinding_goes_through_the_end_of_the_schedule_again() -> None:
-    whole = [learning_rate(batch, 100, FitRecipe(lr=1.0)) for batch in range(100)]
-    rewound = FitRecipe(lr=1.0, start=0.8)
+    whole = [learning_rate(batch, 100, TrainConfig(lr=1.0)) for batch in range(100)]
+    rewound = TrainConfig(lr=1.0, start=0.8)
     assert [learning_rate(batch, 20, rewound) for batch in range(20)] == pytest.approx(whole[80:])
 
 
 @pytest.mark.parametrize("wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}, {"augment": "more"}])
 def test_impossible_aids_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrainError, match=next(iter(wrong))):
-        FitRecipe(**wrong)  # type: ignore[arg-type]
+        TrainConfig(**wrong)  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ from torch.nn import functional
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
-from prunedge.importance.taylor import ScaleCollector
-from prunedge.train import FitRecipe, Metrics, evaluate, fit, make_engine, predict
+from prunedge.importance.taylor_bn import ScaleCollector
+from prunedge.train import Metrics, TrainConfig, TrainExtras, evaluate, fit, make_engine, predict
 from prunedge.train.bootstrap import unpacked
-from prunedge.train.sync import WholeBatch
+from prunedge.train.sync import SynchronizedBatch
 from prunedge.utils import distributed
 from prunedge.utils.distributed import Share
 from tests.networks import Residual, randomise
@@ -92,7 +92,7 @@ def numbers(metrics: Metrics) -> dict[str, Any]:
 
 def trained() -> dict[str, Any]:
     """All that a fit gives, with all that can depend on how the batches are cut."""
-    recipe = FitRecipe(lr=0.05, clip=0.5, label_smoothing=0.1, distill=0.3)
+    recipe = TrainConfig(lr=0.05, clip=0.5, label_smoothing=0.1, distill=0.3)
     found: dict[str, Any] = {}
     for name in ("32", "32-channels-last"):
         net, teacher = network(), network(1)
@@ -101,13 +101,11 @@ def trained() -> dict[str, Any]:
             net,
             TRAIN,
             epochs=3,
-            recipe=recipe,
+            config=recipe,
             engine=make_engine(name),
             seed=5,
             val=VAL,
-            collector=collector,
-            teacher=teacher,
-            penalty=shrink,
+            extras=TrainExtras(collector=collector, teacher=teacher, penalty=shrink),
         )
         assert result.val is not None
         found[name] = {
@@ -123,7 +121,8 @@ def gathered() -> dict[str, Any]:
         torch.manual_seed(0)
         attending = Attending()
     collector = TaylorCollector(trace(attending, TRAIN[0][0][:2]))
-    unseen = fit(attending, TRAIN, epochs=1, recipe=FitRecipe(), engine=make_engine(), seed=0, collector=collector).collected
+    gather = TrainExtras(collector=collector)
+    unseen = fit(attending, TRAIN, epochs=1, config=TrainConfig(), engine=make_engine(), seed=0, extras=gather).collected
     net = randomise(Residual())
     graph = trace(net, TRAIN[0][0][:2])
     probabilities, labels = predict(net, VAL, make_engine())
@@ -195,7 +194,7 @@ def test_a_batch_norm_over_a_whole_share_is_torch_s_own(shape: tuple[int, ...], 
     slope = torch.randn(shape, generator=generator).to(dtype)
     norms = [nn.BatchNorm1d(4, momentum=None) if len(shape) == 2 else nn.BatchNorm2d(4) for _ in range(2)]
     found = []
-    for norm, mode in zip(norms, (contextlib.nullcontext(), WholeBatch(Share(x, x[:, 0], 0, 6, 6))), strict=True):
+    for norm, mode in zip(norms, (contextlib.nullcontext(), SynchronizedBatch(Share(x, x[:, 0], 0, 6, 6))), strict=True):
         given = x.clone().requires_grad_()
         with mode:
             out = norm(given)
@@ -208,7 +207,7 @@ def test_a_batch_norm_over_a_whole_share_is_torch_s_own(shape: tuple[int, ...], 
 
 
 def test_one_value_per_channel_is_refused_as_torch_refuses_it() -> None:
-    with pytest.raises(ValueError, match="one value per channel"), WholeBatch(Share(torch.ones(1), torch.ones(1), 0, 1, 1)):
+    with pytest.raises(ValueError, match="one value per channel"), SynchronizedBatch(Share(torch.ones(1), torch.ones(1), 0, 1, 1)):
         nn.BatchNorm1d(3)(torch.ones(1, 3))
 
 
@@ -227,7 +226,7 @@ def test_what_is_drawn_is_the_part_of_what_one_process_draws(drop: Any) -> None:
         alone, following = drop(x), torch.rand(1)
         for start, stop in ((0, 3), (3, 8)):
             torch.manual_seed(3)
-            with WholeBatch(Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)):
+            with SynchronizedBatch(Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)):
                 assert torch.equal(drop(x[start:stop]), alone[start:stop])
             assert torch.equal(torch.rand(1), following)
 
@@ -245,7 +244,7 @@ def test_a_norm_by_hand_is_torchs_own(shape: tuple[int, ...], dtype: torch.dtype
     found = []
     for by_hand in (True, False):
         one = x.clone().requires_grad_()
-        with WholeBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x))) if by_hand else contextlib.nullcontext():
+        with SynchronizedBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x))) if by_hand else contextlib.nullcontext():
             running = torch.zeros(5, dtype=precise), torch.ones(5, dtype=precise)
             y = functional.batch_norm(one, *running, *held, True, 0.3, 1e-3)
         given = [one, *(tensor for tensor in held if tensor is not None)]

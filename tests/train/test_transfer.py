@@ -8,7 +8,7 @@ from PIL import Image
 
 from prunedge.data import load_folder
 from prunedge.errors import TrainError
-from prunedge.train import make_engine, transfer
+from prunedge.train import TransferSettings, make_engine, transfer
 from tests.train.tiny import network
 
 
@@ -29,7 +29,8 @@ def lines(tmp_path: Path) -> Path:
 def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(lines: Path, tmp_path: Path) -> None:
     data, nets = load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache"), [network(), network()]
     for net in nets:
-        result = transfer(net, data, epochs=6, lr=0.05, engine=make_engine(), seed=0, pretrained=False, batch_size=8)
+        settings = TransferSettings(pretrained=False, epochs=6, lr=0.05, batch_size=8)
+        result = transfer(net, data, settings, engine=make_engine(), seed=0)
     assert result.val is not None and result.val.n == len(data.val) and result.val.accuracy > 0.9
     assert all(torch.equal(a, b) for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True))
 
@@ -37,4 +38,4 @@ def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(lines: Path, t
 def test_a_rate_of_nothing_is_refused(lines: Path, tmp_path: Path) -> None:
     data = load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache")
     with pytest.raises(TrainError, match="lr = 0"):
-        transfer(network(), data, epochs=1, lr=0, engine=make_engine(), seed=0, pretrained=True)
+        transfer(network(), data, TransferSettings(pretrained=True, epochs=1, lr=0), engine=make_engine(), seed=0)

@@ -256,12 +256,12 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
 def test_a_training_of_another_format_is_refused(
     number: int | None, words: str, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.train import FitRecipe, fit, make_engine
+    from prunedge.train import TrainConfig, fit, make_engine
     from tests.runs.test_run import small
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     data, keeper, file = load(pictures, size=16), RunKeeper(tmp_path, sign="sign"), tmp_path / checkpoint.NAME
-    fit(small(2), data.train, epochs=2, recipe=FitRecipe(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
+    fit(small(2), data.train, epochs=2, recipe=TrainConfig(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
     assert keeper.kept() is not None
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:

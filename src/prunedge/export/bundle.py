@@ -26,7 +26,7 @@ from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
 from prunedge.graph import copied
 from prunedge.models.final_activation import refuse_probabilities
-from prunedge.surgery.slicing import save_network
+from prunedge.surgery import save_network
 from prunedge.utils.advice import option
 from prunedge.utils.files import written_folder
 

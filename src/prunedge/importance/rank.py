@@ -33,13 +33,13 @@ class Computes(Protocol):
     def device(self) -> torch.device:
         """Where."""
 
-    def suited(self, net: nn.Module) -> Computes:
+    def suited(self, model: nn.Module) -> Computes:
         """One that is safe for this network."""
 
-    def holding(self, net: nn.Module) -> AbstractContextManager[None]:
+    def holding(self, model: nn.Module) -> AbstractContextManager[None]:
         """The network is on the device, and in the memory format, while inside."""
 
-    def picture(self, batch: torch.Tensor) -> torch.Tensor:
+    def to_device(self, batch: torch.Tensor) -> torch.Tensor:
         """A tensor of a batch, as the network is."""
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -133,7 +133,7 @@ def gather(
                 attached.enter_context(collector.attach(network))
             passing = _Passing(network, backward, forward, loss)
             for batch in distributed.dealt(batches):
-                passing.take(brought_to(batch, network) if engine is None else examples.moved(batch, engine.picture))
+                passing.take(brought_to(batch, network) if engine is None else examples.moved(batch, engine.to_device))
         for collector in collectors:
             distributed.join(collector)
     finally:

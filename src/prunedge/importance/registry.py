@@ -19,12 +19,12 @@ from prunedge.importance.activation import (
     ActivationMean,
     ActivationStd,
     Apoz,
-    MutualInformation,
-    PredictionInformation,
-)  # fmt: skip
+)
 from prunedge.importance.fingerprint import function_digest
+from prunedge.importance.mutual_information import MutualInformation, PredictionInformation
 from prunedge.importance.scores import Scores
-from prunedge.importance.taylor import ScaleCollector, TaylorCollector
+from prunedge.importance.taylor import TaylorCollector
+from prunedge.importance.taylor_bn import ScaleCollector
 from prunedge.models import working_directory_importable
 from prunedge.utils.advice import option
 

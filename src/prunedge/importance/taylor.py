@@ -13,7 +13,6 @@ from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance.batch import moved
-from prunedge.importance.consumers import refuse_without_norms, scales_of
 from prunedge.importance.observe import Reading, Watch
 from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, checked, finished
@@ -25,43 +24,56 @@ KINDS = ("taylor", "taylor-fo", "fisher", "signed")
 
 
 class TaylorCollector:
-    """Accumulates a criterion of the Taylor family while a network trains or runs backward passes.
+    """Accumulates a criterion of the Taylor family while a model trains or runs backward passes.
 
-    For each example n the first-order change of the loss when a channel is zeroed at all its consumers is minus
-    c_n = sum over consumers and places of dC/dz * z, with z the consumer's input. With w the weights that consume the channel, c_n is
-    also sum w * dC/dw. Four criteria come from it:
+    For each example n the first-order change of the loss when a channel is zeroed at all its
+    consumers is minus c_n = sum over consumers and places of dC/dz * z, with z the consumer's
+    input. With w the weights that consume the channel, c_n is also sum w * dC/dw. Four criteria
+    come from it:
 
-    `taylor`: its absolute value *per example*, divided by the M positions of the channel's map, averaged over the examples:
+    `taylor`: its absolute value *per example*, divided by the M positions of the channel's map,
+    averaged over the examples:
 
-        theta = 1/N sum_n | 1/M sum_m (dC/dz_nm * z_nm) |     (Molchanov et al. 2017, equations 8 and following)
+        theta = 1/N sum_n | 1/M sum_m (dC/dz_nm * z_nm) |
 
-    On a plain chain this is the published formula exactly (pooling between a channel and its consumer keeps the sum,
-    and M counts the producer's places).
+    (Molchanov et al. 2017, equations 8 and following). On a plain chain this is the published
+    formula exactly (pooling between a channel and its consumer keeps the sum, and M counts the
+    producer's places).
 
-    `taylor-fo`: (1/N sum_n c_n)^2, the squared sum of weight * gradient of the mean loss (Molchanov et al. 2019, equation 8, with
-    the gate of section 3.2 at the channel's consumers).
+    `taylor-fo`: (1/N sum_n c_n)^2, the squared sum of weight * gradient of the mean loss (Molchanov
+    et al. 2019, equation 8, with the gate of section 3.2 at the channel's consumers).
 
-    `fisher`: 1/(2N) sum_n c_n^2, the second-order term with the empirical Fisher information in the Hessian's place (Theis et al. 2018,
-    equation 13).
+    `fisher`: 1/(2N) sum_n c_n^2, the second-order term with the empirical Fisher information in the
+    Hessian's place (Theis et al. 2018, equation 13).
 
     `signed`: -1/N sum_n c_n, the first-order estimate of the loss's change itself.
 
-    With a `function`, which gives a number for each of the c_n, (examples, channels), its mean: a user's own.
+    With a `function`, which gives a number for each of the c_n, (examples, channels), its mean: a
+    user's own.
 
-    The loss must be the mean over the batch; `start_batch` scales it back. Several processes may each see a part of the batch, and of
-    the gradient of the mean over the whole.
-    Sums run in float64; memory does not grow with the number of pictures.
+    The loss must be the mean over the batch; `start_batch` scales it back. Several processes may
+    each see a part of the batch, and of the gradient of the mean over the whole. Sums run in
+    float64; memory does not grow with the number of images.
 
-    What belongs to which example is asked of the network itself (`prunedge.importance.observe`). Where a consumer is no layer that is
-    called as such, nor a weight in torch's `linear` or attention, nobody sees its input: c_n is then read off the weight, sum of w * dC/dw,
-    which is the sum over the batch. That is all that `taylor-fo` and `signed` need; the others need batches of one example.
-    `undecided` says after each batch, and `result` raises, when the batch's examples can't be told apart.
+    What belongs to which example is asked of the model itself (`prunedge.importance.observe`).
+    Where a consumer is no layer that is called as such, nor a weight in torch's `linear` or
+    attention, nobody sees its input: c_n is then read off the weight, sum of w * dC/dw, which is
+    the sum over the batch. That is all that `taylor-fo` and `signed` need; the others need batches
+    of one example. `undecided` says after each batch, and `result` raises, when the batch's
+    examples can't be told apart.
     """
 
-    def __init__(self, graph: ChannelGraph, kind: str = "taylor", function: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        kind: str = "taylor",
+        function: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         if function is None and kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind}")
-        self._graph, self._kind, self._function = graph, kind, function
+        self._graph = graph
+        self._kind = kind
+        self._function = function
         self._groups = {group.name: group for group in graph.groups}
         self._unused: frozenset[str] = frozenset()
         # The others add up over examples: which example a change belongs to makes no difference.
@@ -74,13 +86,18 @@ class TaylorCollector:
         self._sums = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in self._groups.items()}
         self._pending: dict[str, torch.Tensor] = {}
         self._by_weight: dict[str, torch.Tensor] = {}
-        self._batch = self._here = self._examples = 0
+        self._batch = 0
+        self._here = 0
+        self._examples = 0
         self._is_divided = False
         self._failed = ""
         self._watch.start(0)
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
-        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
+        """Say before each forward pass how many examples the batch holds.
+
+        `here` of them pass in this process (None: all, undivided).
+        """
         settle(self)
         self._batch = batch_size
         self._here = batch_size if here is None else here
@@ -90,26 +107,30 @@ class TaylorCollector:
 
     @property
     def undecided(self) -> str:
-        """Why the examples of the batch that has just gone forward and backward can't be told apart; empty when they can."""
+        """Why the examples of the last batch can't be told apart; empty when they can."""
         if self._watch.undecided or not self._by_example or self._batch <= 1:
             return self._watch.undecided
-        hidden = next(iter(self._by_weight), None)
-        return "" if hidden is None else f"{hidden}: code of the network's own reads it, with a weight that no layer is called for"
+        for group in self._by_weight:
+            return f"{group}: code of the network's own reads it, with a weight that no layer is called for"
+        return ""
 
     def drop_batch(self) -> None:
         """Forget the batch that has just gone forward and backward."""
-        self._pending, self._by_weight = {}, {}
-        self._batch = self._here = 0
+        self._pending = {}
+        self._by_weight = {}
+        self._batch = 0
+        self._here = 0
         self._watch.start(0)
 
     def absorb(self, other: Self) -> None:
-        """Take over what another collector has gathered, on other pictures or in another process."""
+        """Take over what another collector has gathered, on other images or in another process."""
         self.take_over(other.gathered())
 
     def gathered(self) -> Any:
         """The sums and the number of examples since the last `reset`, for another process."""
         settle(self)
-        return {name: total.cpu() for name, total in self._sums.items()}, self._examples, self._failed
+        sums = {name: total.cpu() for name, total in self._sums.items()}
+        return sums, self._examples, self._failed
 
     def take_over(self, gathered: Any) -> None:
         """Add what another collector's `gathered` gave."""
@@ -121,10 +142,16 @@ class TaylorCollector:
         self._failed = self._failed or failed
 
     def result(self) -> Scores:
-        """The scores of everything since the last `reset`; GraphError when there was nothing, `Undecided` when a batch was."""
+        """The scores of everything since the last `reset`.
+
+        GraphError when there was nothing, `Undecided` when a batch was.
+        """
         settle(self)
         if self._failed:
-            raise Undecided(f"the examples of a batch can't be told apart: {self._failed}", remedy="rank in a pass of its own")
+            raise Undecided(
+                f"the examples of a batch can't be told apart: {self._failed}",
+                remedy="rank in a pass of its own",
+            )
         if not self._examples:
             raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
         values = {name: total.cpu() / self._examples for name, total in self._sums.items()}
@@ -133,46 +160,57 @@ class TaylorCollector:
         return finished(values, self._kind, self._examples)
 
     @contextmanager
-    def attach(self, network: nn.Module) -> Iterator[None]:
+    def attach(self, model: nn.Module) -> Iterator[None]:
         """Watch every consumer of every group while the context lasts."""
         handles = []
-        parameters = dict(network.named_parameters())
+        parameters = dict(model.named_parameters())
         for group in self._groups.values():
             for place, part in enumerate(group.having("in")):
                 weight = parameters.get(part.tensor)
                 if weight is not None and weight.requires_grad:
-                    handles.append(weight.register_hook(self._watch_weight(group, place, part, weight)))
+                    hook = self._watch_weight(group, place, part, weight)
+                    handles.append(weight.register_hook(hook))
         try:
-            with self._watch.attached(network, self._see):
+            with self._watch.attached(model, self._see):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def needs(self, network: nn.Module) -> set[str]:
-        """The weights whose gradients the criterion reads, because they take part though nobody sees their input.
+    def needs(self, model: nn.Module) -> set[str]:
+        """The weights whose gradients the criterion reads, since nobody sees their input.
 
-        Runs the graph's example once, to tell them from those that don't take part; gradients and flags of the parameters change.
+        Runs the graph's example once, to tell them from those that don't take part; gradients and
+        flags of the parameters change.
         """
-        for parameter in network.parameters():
-            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+        for parameter in model.parameters():
+            is_number = parameter.is_floating_point() or parameter.is_complex()
+            parameter.requires_grad_(is_number)
             parameter.grad = None
-        with self.attach(network), torch.enable_grad():
+        with self.attach(model), torch.enable_grad():
             self._watch.start(1)
-            first = next(network.parameters(), None)
-            example = self._graph.example if first is None else moved(self._graph.example, lambda x: x.to(first.device))
-            outputs = tensors_in(call(network, example)).values()
+            outputs = tensors_in(call(model, self._example_for(model)))
             unseen = self.unseen()
             total = torch.zeros(())
-            for output in outputs:
+            for output in outputs.values():
                 if output.requires_grad:
                     total = total.to(output.device) + output.abs().float().sum()
             if total.requires_grad:
                 total.backward()
         self.reset()
-        idle = {name for name, parameter in network.named_parameters() if parameter.grad is None} if total.requires_grad else set()
+
+        idle: set[str] = set()
+        if total.requires_grad:
+            idle = {name for name, x in model.named_parameters() if x.grad is None}
         self.leave_out(idle)
         return unseen - idle
+
+    def _example_for(self, model: nn.Module) -> Any:
+        """The graph's example on the model's device."""
+        first = next(model.parameters(), None)
+        if first is None:
+            return self._graph.example
+        return moved(self._graph.example, lambda x: x.to(first.device))
 
     def unseen(self) -> set[str]:
         """Tensors that consume channels, and that the last forward pass did not show at work."""
@@ -184,10 +222,13 @@ class TaylorCollector:
         }
 
     def leave_out(self, tensors: Collection[str]) -> None:
-        """These tensors take no part in the network's mode (auxiliary heads in evaluation): their layers are not waited for."""
+        """These tensors take no part in the model's mode (auxiliary heads in evaluation).
+
+        Their layers are not waited for.
+        """
         self._unused = frozenset(tensors)
 
-    def _watch_weight(self, group: Group, place: int, part: Slice, weight: torch.Tensor):  # type: ignore[no-untyped-def]
+    def _watch_weight(self, group: Group, place: int, part: Slice, weight: torch.Tensor) -> Callable[[torch.Tensor], None]:
         indices = torch.as_tensor(part.indices)
 
         @timed("rank")
@@ -206,38 +247,47 @@ class TaylorCollector:
     def _see(self, reading: Reading, read: torch.Tensor) -> torch.Tensor | None:
         if not torch.is_grad_enabled() or self._failed:
             return None
-        # A view of its own: the gradient at *this* consumer, not the sum over all that use the tensor.
-        # Behind frozen layers nothing asks for gradients, so the view asks itself.
+        # A view of its own: the gradient at *this* consumer, not the sum over all that use the
+        # tensor. Behind frozen layers nothing asks for gradients, so the view asks itself.
         z = read.view_as(read) if read.requires_grad else read.detach().requires_grad_()
-        # The hook must not hold `z` itself: a tensor that its own hook refers to keeps the whole batch's graph alive.
+        # The hook must not hold `z` itself: a tensor that its own hook refers to keeps the whole
+        # batch's graph alive.
         value = z.detach()
         z.register_hook(lambda gradient: self._gather(reading, value, gradient.detach()))
         return z
 
     @timed("rank")
     def _gather(self, reading: Reading, z: torch.Tensor, gradient: torch.Tensor) -> None:
-        z, gradient = reading.arranged(z), reading.arranged(gradient)
-        places = [d for d in range(1, z.dim()) if d != reading.place]
+        z = reading.arranged(z)
+        gradient = reading.arranged(gradient)
+        places = [dim for dim in range(1, z.dim()) if dim != reading.place]
         change = _products(z, gradient, places)  # (examples, features)
         if not self._by_example:
             change = change.sum(0, keepdim=True)
         for tap in reading.taps:
             columns = tap.columns_on(change.device)
-            part = change[:, columns.reshape(-1)].reshape(len(change), *columns.shape).sum(-1)  # (examples, channels)
+            by_column = change[:, columns.reshape(-1)].reshape(len(change), *columns.shape)
+            by_channel = by_column.sum(-1)  # (examples, channels)
             before = self._pending.get(tap.group)
-            self._pending[tap.group] = part if before is None else before + part
+            self._pending[tap.group] = by_channel if before is None else before + by_channel
 
     @timed("rank")
     def _settle(self) -> None:
         if not self._here:
             return
         for name in self._pending.keys() | self._by_weight.keys():
-            seen, read_off = self._pending.get(name), self._by_weight.get(name)
-            # The loss is a mean over the batch: an example's own gradient is the batch's size times larger.
-            changes = [] if seen is None else [seen.double() * self._batch]
+            changes = []
+            seen = self._pending.get(name)
+            if seen is not None:
+                # The loss is a mean over the batch: an example's own gradient is the batch's size
+                # times larger.
+                changes.append(seen.double() * self._batch)
+            read_off = self._by_weight.get(name)
             if read_off is not None:
-                # Each process has the sum over all of them, of which its own examples' part is added here.
-                changes.append(read_off.double()[None] * (1 if self._by_example else self._here))
+                # Each process has the sum over all of them, of which its own examples' part is
+                # added here.
+                share = 1 if self._by_example else self._here
+                changes.append(read_off.double()[None] * share)
             if self._by_example:
                 changes = [torch.stack(changes).sum(0)]  # both are the one example's
             for change in changes:
@@ -252,115 +302,22 @@ class TaylorCollector:
             return change.abs() / group.positions
         if self._kind == "fisher":
             return change.square() / 2
-        return -change if self._kind == "signed" else change
+        if self._kind == "signed":
+            return -change
+        return change
 
 
 def _products(z: torch.Tensor, gradient: torch.Tensor, places: list[int]) -> torch.Tensor:
     """z * gradient, added up over the places, for each example: at least in float32."""
     precise = torch.promote_types(z.dtype, torch.float32)
-    # On a processor a few examples at a time, in memory that is at hand: fresh memory for whole maps costs more than the arithmetic.
-    step = max(1, CHUNK * len(z) // max(1, z.numel())) if z.device.type == "cpu" and places else max(1, len(z))
-    parts = [
-        (product.sum(places) if places else product)
-        for start in range(0, len(z), step)
-        for product in (z[start : start + step].to(precise) * gradient[start : start + step].to(precise),)
-    ]
+    step = max(1, len(z))
+    if z.device.type == "cpu" and places:
+        # A few examples at a time, in memory that is at hand: fresh memory for whole maps costs
+        # more than the arithmetic.
+        step = max(1, CHUNK * len(z) // max(1, z.numel()))
+    parts = []
+    for start in range(0, len(z), step):
+        chunk = slice(start, start + step)
+        product = z[chunk].to(precise) * gradient[chunk].to(precise)
+        parts.append(product.sum(places) if places else product)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class ScaleCollector:
-    """`taylor-bn`: the first-order change of the loss when the norms behind a channel put out nothing, squared.
-
-    theta = (sum over the group's norms of gamma * dC/dgamma + beta * dC/dbeta)^2, C the mean loss over all pictures (Molchanov et al. 2019,
-    equation 9). Groups without a norm have no score.
-    """
-
-    def __init__(self, graph: ChannelGraph) -> None:
-        self._graph = graph
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was gathered."""
-        self._sums: dict[str, torch.Tensor] = {}
-        self._batch = self._here = self._examples = 0
-        self._failed = ""
-        self.drop_batch()
-
-    def start_batch(self, batch_size: int, here: int | None = None) -> None:
-        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all)."""
-        settle(self)
-        self._batch = batch_size
-        self._here = batch_size if here is None else here
-
-    undecided = ""  # it adds up over examples: which is which makes no difference
-
-    def drop_batch(self) -> None:
-        """Forget the batch that has just gone forward and backward."""
-        self._pending: dict[str, torch.Tensor] = {}
-        self._batch = self._here = 0
-
-    def _settle(self) -> None:
-        for name, change in self._pending.items():
-            self._sums[name] = self._sums[name] + change if name in self._sums else change
-
-    def needs(self, network: nn.Module) -> set[str]:
-        """The weights whose gradients the criterion reads; PrunedgeError where the network has none of them."""
-        refuse_without_norms(network, self._graph, "the criterion 'taylor-bn'")
-        return {name for group in self._graph.groups for name, _ in self._parts(network, group)}
-
-    @contextmanager
-    def attach(self, network: nn.Module) -> Iterator[None]:
-        """Watch the scales and shifts of every group while the context lasts."""
-        parameters = dict(network.named_parameters())
-        handles = [
-            parameters[name].register_hook(self._watch(group, parameters[name], indices))
-            for group in self._graph.groups
-            for name, indices in self._parts(network, group)
-            if parameters[name].requires_grad
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def absorb(self, other: Self) -> None:
-        """Take over what another collector has gathered, on other pictures or in another process."""
-        self.take_over(other.gathered())
-
-    def gathered(self) -> Any:
-        """The sums and the number of examples since the last `reset`, for another process."""
-        settle(self)
-        return self._sums, self._examples
-
-    def take_over(self, gathered: Any) -> None:
-        """Add what another collector's `gathered` gave."""
-        settle(self)
-        sums, examples = gathered
-        for name, total in sums.items():
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._examples += examples
-
-    def result(self) -> Scores:
-        """The scores of everything since the last `reset`."""
-        settle(self)
-        if not self._examples:
-            raise GraphError("the criterion 'taylor-bn' has seen no pictures", remedy="rank on at least one batch")
-        if not self._sums:
-            raise GraphError("the criterion 'taylor-bn' reads batch norms, and this network has none", remedy="use taylor")
-        values = {name: (total / self._examples).square() for name, total in self._sums.items()}
-        return finished(values, "taylor-bn", self._examples)
-
-    def _parts(self, network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
-        scales = scales_of(network, group)
-        shifts = {f"{name.removesuffix('weight')}bias" for name, _ in scales}
-        return scales + [(part.tensor, torch.as_tensor(part.indices)) for part in group.having("channel") if part.tensor in shifts]
-
-    def _watch(self, group: Group, parameter: torch.Tensor, indices: torch.Tensor):  # type: ignore[no-untyped-def]
-        @timed("rank")
-        def hook(gradient: torch.Tensor) -> None:
-            change = (parameter.detach().double() * gradient.double()).cpu()[indices].sum(1) * self._batch
-            before = self._pending.get(group.name)
-            self._pending[group.name] = change if before is None else before + change
-
-        return hook

@@ -25,7 +25,7 @@ from prunedge.graph.plan import Plan
 from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed, Timer
-from prunedge.surgery.slicing import remove
+from prunedge.surgery import remove
 from prunedge.utils.tracing import timed
 
 # Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal

@@ -14,8 +14,10 @@ from torch import nn
 
 from prunedge.errors import WeightsError
 from prunedge.models.key_layouts import Shape, reshaped, translated
-from prunedge.models.key_matching import Match, Misfit, listed, match
-from prunedge.models.weight_files import State, open_weights
+from prunedge.models.key_matching import match
+from prunedge.models.key_modules import Match, Misfit, listed
+from prunedge.models.state_dicts import State
+from prunedge.models.weight_files import open_weights
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
-from prunedge.surgery.slicing import operate
-from prunedge.train import Engine, FitRecipe, FitResult, fit
+from prunedge.surgery import operate
+from prunedge.train import Engine, FitResult, TrainConfig, TrainExtras, fit
 
 Control = Literal["scratch", "random"]
 Progress = Callable[[int, int, str], None]
@@ -25,7 +25,7 @@ def epochs_of(steps: Sequence[Step], best: int, train_epochs: int, epochs: int) 
 
 
 def scratch(
-    network: nn.Module, plan: Plan, data: Dataset, *, epochs: int, recipe: FitRecipe, engine: Engine, seed: int,
+    network: nn.Module, plan: Plan, data: Dataset, *, epochs: int, recipe: TrainConfig, engine: Engine, seed: int,
     progress: Progress | None = None,
 ) -> FitResult:  # fmt: skip
     """Train the pruned shape from random weights (Liu et al. 2019, 'Rethinking the value of network pruning', scratch-E with equal epochs).
@@ -35,12 +35,21 @@ def scratch(
     """
     graph = trace(network, data.example())
     surgery = operate(network, graph, plan)
-    small = _rescaled(surgery.network, graph, surgery.plan)
-    return fit(small, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed, val=data.val, progress=progress)
+    small = _rescaled(surgery.model, graph, surgery.plan)
+    return fit(
+        small,
+        data.train,
+        epochs=epochs,
+        config=recipe,
+        engine=engine,
+        seed=seed,
+        val=data.val,
+        extras=TrainExtras(progress=progress),
+    )
 
 
 def random(
-    network: nn.Module, plans: Sequence[tuple[Plan, int]], data: Dataset, *, recipe: FitRecipe, engine: Engine, seed: int,
+    network: nn.Module, plans: Sequence[tuple[Plan, int]], data: Dataset, *, recipe: TrainConfig, engine: Engine, seed: int,
     progress: Progress | None = None,
 ) -> FitResult:  # fmt: skip
     """Prune the trained `network` step by step to as many channels of each group as `plans` leave, drawn at random, with the same epochs.
@@ -53,9 +62,16 @@ def random(
         graph = trace(small, data.example())
         surgery = operate(small, graph, _as_many(graph, plan, generator))
         found = fit(
-            surgery.network, data.train, epochs=epochs, recipe=recipe, engine=engine, seed=seed + number, val=data.val, progress=progress
+            surgery.model,
+            data.train,
+            epochs=epochs,
+            config=recipe,
+            engine=engine,
+            seed=seed + number,
+            val=data.val,
+            extras=TrainExtras(progress=progress),
         )
-        small = found.net
+        small = found.model
     if found is None:
         raise ValueError("there is no plan to follow")
     return found

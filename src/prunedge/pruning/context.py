@@ -15,7 +15,7 @@ from prunedge.graph.channels import Keeps
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
 from prunedge.surgery.compensate import How
-from prunedge.train import Engine, FitRecipe
+from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
 
 
@@ -64,7 +64,7 @@ class PruneContext:
 
     data: Dataset
     engine: Engine
-    finetune: FitRecipe
+    finetune: TrainConfig
     criterion: str = "taylor"
     epochs: int = 1
     seed: int = 0

@@ -26,8 +26,8 @@ from prunedge.pruning.policy import Continue, Finished, Outcome, StopPolicy
 from prunedge.pruning.recover import compensated, faded, recover
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Clock, Iteration, State, Step, last_good
-from prunedge.surgery.slicing import OptimState, operate, slice_state
-from prunedge.train import Engine, FitRecipe, Metrics, evaluate
+from prunedge.surgery import OptimState, operate, slice_state
+from prunedge.train import Engine, Metrics, TrainConfig, evaluate
 from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
 from prunedge.utils import distributed
 from prunedge.utils.tracing import chapter
@@ -104,7 +104,7 @@ def one_step(context: PruneContext, policy: StopPolicy, history: Sequence[Step],
         return None
 
     # Recover.
-    small = surgery.network
+    small = surgery.model
     compensated(context, state.model, graph, surgery)
     small_graph = follow(graph, surgery.plan, small)
     momentum = slice_state(state.momentum, graph, surgery.plan) if state.momentum else None
@@ -197,7 +197,7 @@ def prune(
     metric: str = "accuracy",
     seed: int = 0,
     engine: Engine | None = None,
-    finetune: FitRecipe | None = None,
+    finetune: TrainConfig | None = None,
     constraints: PlanConstraints | None = None,
     extra_rounds: int = 1,
     scaling: ScoreScaling | None = None,
@@ -230,7 +230,7 @@ def prune(
     context = PruneContext(
         data,
         engine or measure_engine(network, data.example()),
-        replace(finetune or FitRecipe(metric=metric), called="finetune_lr"),
+        replace(finetune or TrainConfig(metric=metric), called="finetune_lr"),
         criterion,
         epochs,
         seed,

@@ -15,7 +15,7 @@ from prunedge.pruning.context import PruneContext
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, at_limit, choose
 from prunedge.pruning.steps import Step, last_good
-from prunedge.surgery.slicing import Surgery, operate
+from prunedge.surgery import Surgery, operate
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 
@@ -72,7 +72,7 @@ class StepPlanner:
         most = self.context.constraints.most(ratio)
 
         while surgery.plan.keep:
-            latency = device.measure(surgery.network, self.context.data.example())
+            latency = device.measure(surgery.model, self.context.data.example())
             latency = distributed.from_first(latency)
             if latency < limit:
                 return surgery, latency, ratio

@@ -9,7 +9,7 @@ from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step, last_good
 from prunedge.train import Metrics
-from prunedge.train.bootstrap import drop_bounds
+from prunedge.train.bootstrap import paired_drop_interval
 from prunedge.train.collapse import only_answer
 from prunedge.utils.advice import option
 
@@ -60,7 +60,7 @@ class StopPolicy:
     """How far to go: every step stays within `max_drop` points of the first, unpruned model, on validation data.
 
     With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence
-    (`drop_bounds`): a few images by chance don't end the search.
+    (`paired_drop_interval`): a few images by chance don't end the search.
 
     `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule,
     at most `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned model's), `target_latency`
@@ -105,7 +105,7 @@ class StopPolicy:
             accepted = drop <= self.max_drop + 1e-9
             surely = ""
         else:
-            low, high = drop_bounds(first.correct, outcome.correct, self.confidence, sources)
+            low, high = paired_drop_interval(first.correct, outcome.correct, self.confidence, sources)
             accepted = low <= self.max_drop + 1e-9
             reason += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
             surely = "surely "

@@ -13,9 +13,9 @@ from prunedge.importance import Scores, gathered_while_training
 from prunedge.pruning.context import PruneContext
 from prunedge.pruning.policy import Outcome, StopPolicy
 from prunedge.pruning.steps import Clock, State, Step
+from prunedge.surgery import OptimState, Surgery
 from prunedge.surgery.compensate import compensate
-from prunedge.surgery.slicing import OptimState, Surgery
-from prunedge.train import Metrics, Penalty, evaluate, fit, penalty
+from prunedge.train import Metrics, Penalty, TrainExtras, evaluate, fit, penalty
 
 # A loop of its own for each: the same seed would show them the same order of images.
 SEED_OF_FADING = 2_500
@@ -50,15 +50,17 @@ def faded(context: PruneContext, state: State, graph: ChannelGraph, plan: Plan, 
         copied(state.model),
         context.data.train,
         epochs=context.epochs,
-        recipe=context.finetune,
+        config=context.finetune,
         engine=context.engine,
         seed=seed + SEED_OF_FADING,
-        state=state.momentum,
-        progress=context.progress,
-        teacher=recovery.teacher,
-        penalty=penalty("growing", graph, recovery.sparsity_strength, leaving),
+        extras=TrainExtras(
+            state=state.momentum,
+            progress=context.progress,
+            teacher=recovery.teacher,
+            penalty=penalty("growing", graph, recovery.sparsity_strength, leaving),
+        ),
     )
-    return replace(state, model=fitted.net, momentum=fitted.state)
+    return replace(state, model=fitted.model, momentum=fitted.state)
 
 
 def compensated(context: PruneContext, model: nn.Module, graph: ChannelGraph, surgery: Surgery) -> None:
@@ -67,7 +69,7 @@ def compensated(context: PruneContext, model: nn.Module, graph: ChannelGraph, su
     if recovery.compensate == "none":
         return
     calibration = context.data.train.take(recovery.calibration, context.seed).batches(32)
-    compensate(model, graph, surgery.plan, surgery.network, calibration, recovery.compensate)
+    compensate(model, graph, surgery.plan, surgery.model, calibration, recovery.compensate)
 
 
 def recover(
@@ -92,15 +94,17 @@ def recover(
             model,
             context.data.train,
             epochs=context.epochs,
-            recipe=context.finetune,
+            config=context.finetune,
             engine=context.engine,
             seed=seed + SEED_OF_ROUND * rounds,
             val=context.data.val,
-            state=momentum,
-            collector=collector,
-            progress=context.progress,
-            teacher=context.recovery.teacher,
-            penalty=_penalty(context, graph),
+            extras=TrainExtras(
+                state=momentum,
+                collector=collector,
+                progress=context.progress,
+                teacher=context.recovery.teacher,
+                penalty=_penalty(context, graph),
+            ),
         )
         clock.lap("finetune")
         rounds += 1
@@ -112,7 +116,7 @@ def recover(
             break
 
     return Recovered(
-        model=fitted.net,
+        model=fitted.model,
         before=before,
         after=fitted.val,
         momentum=fitted.state,

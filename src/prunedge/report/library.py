@@ -20,9 +20,19 @@ from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
-from prunedge.train import Engine, FitResult, Metrics, make_engine, measure, measure_engine, transfer
+from prunedge.train import (
+    Engine,
+    FitResult,
+    Metrics,
+    Progress,
+    TrainExtras,
+    TransferSettings,
+    make_engine,
+    measure,
+    measure_engine,
+    transfer,
+)
 from prunedge.train.evaluate import outputs
-from prunedge.train.fit import Progress
 from prunedge.utils import distributed
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -55,10 +65,9 @@ def fit(
 
     Example: `pe.fit(net, data, epochs=10).val.accuracy`
     """
-    return transfer(
-        net, data, epochs=epochs, lr=lr, engine=engine or measure_engine(net, data.example(8)), seed=seed, progress=progress,
-        pretrained=pretrained, batch_size=batch_size, metric=metric, augment=augment,
-    )  # fmt: skip
+    settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
+    engine = engine or measure_engine(net, data.example(8))
+    return transfer(net, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress))
 
 
 def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) -> Metrics:

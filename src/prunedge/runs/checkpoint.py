@@ -19,7 +19,7 @@ from prunedge.importance.fingerprint import tensors_digest
 from prunedge.utils.distributed import by_first, from_first
 from prunedge.utils.tracing import timed
 from prunedge.utils.tensor_files import save_tensors, texts_of
-from prunedge.train import Epoch, Halfway, Metrics, Snapshot, flattened, unflattened
+from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RunKeeper:
     sign: str = ""
     _last: float = field(default_factory=time.monotonic, repr=False)
 
-    def kept(self) -> Halfway | None:
+    def kept(self) -> TrainingCheckpoint | None:
         """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result).
 
         RunError when it is of another format.
@@ -73,10 +73,10 @@ class RunKeeper:
             unflattened(parts.get("best momentum", {})),
         )
         history = tuple(Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"]) for one in about["history"])
-        return Halfway(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
+        return TrainingCheckpoint(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
 
     @timed("keep")
-    def keep(self, halfway: Halfway) -> None:
+    def keep(self, halfway: TrainingCheckpoint) -> None:
         """Keep it, unless the last time is short ago."""
         if from_first(time.monotonic() - self._last) < EVERY_S:
             return
@@ -89,7 +89,7 @@ class RunKeeper:
 
 
 @by_first
-def _write(file: Path, halfway: Halfway, gathers: str, sign: str) -> None:
+def _write(file: Path, halfway: TrainingCheckpoint, gathers: str, sign: str) -> None:
     best, scores = halfway.best, halfway.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
         "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),

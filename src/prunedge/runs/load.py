@@ -12,7 +12,7 @@ from prunedge.errors import BundleError
 from prunedge.export.bundle import WEIGHTS
 from prunedge.models import rebuild
 from prunedge.runs.run import open_run
-from prunedge.surgery.slicing import restore_network
+from prunedge.surgery import restore_network
 
 
 def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> nn.Module:

@@ -37,7 +37,7 @@ from prunedge.utils.distributed import by_first
 from prunedge.config import RunConfig
 from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tracing import timed
-from prunedge.surgery.slicing import restore_network, save_network
+from prunedge.surgery import restore_network, save_network
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.train import flattened, unflattened
 from prunedge.utils.machine import pass_on_reading, unwritable

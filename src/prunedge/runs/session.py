@@ -13,17 +13,10 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge.runs import origin
-from prunedge.utils import distributed, trust
-from prunedge.utils.advice import command, option
-from prunedge.runs.chain import Reference
-from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import PrunedgeError, RunError
-from prunedge.utils.files import written
 from prunedge.graph import ChannelGraph, trace
-from prunedge.runs.checkpoint import RunKeeper
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
 from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
@@ -39,13 +32,32 @@ from prunedge.runs.training import NAME as RATE
 from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
 from prunedge.config import RunConfig
 from prunedge.runs.resumption import change, note_computing, policy_of
-from prunedge.runs.run import SEEN, Run, create, open_run, writing
-from prunedge.utils.checksums import Broken, check, file_digest
+from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.runs import origin
+from prunedge.runs.chain import Reference
+from prunedge.runs.checkpoint import RunKeeper
 from prunedge.runs.leakage import refuse_seen
-from prunedge.utils.tracing import chapter, span, timed
-from prunedge.surgery.slicing import restore_network, save_network
-from prunedge.train import Engine, Rate, make_engine, measure_engine, penalty, predict, transfer, transfer_recipe
+from prunedge.runs.run import SEEN, Run, create, open_run, writing
 from prunedge.runs.testing import metrics_of, on_test
+from prunedge.runs.training import NAME as RATE
+from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
+from prunedge.surgery import restore_network, save_network
+from prunedge.train import (
+    Engine,
+    Rate,
+    TrainExtras,
+    TransferSettings,
+    make_engine,
+    measure_engine,
+    penalty,
+    predict,
+    transfer,
+)
+from prunedge.utils import distributed, trust
+from prunedge.utils.advice import command, option
+from prunedge.utils.checksums import Broken, check, file_digest
+from prunedge.utils.files import written
+from prunedge.utils.tracing import chapter, span, timed
 
 log = logging.getLogger(__name__)
 
@@ -252,17 +264,38 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
         graph = trace(network, data.example())
         collector = gathered_while_training(config.prune.criterion, graph)
-        how = transfer_recipe(
-            network, pretrained=config.model.weights != "none", batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment
+        settings = TransferSettings(
+            pretrained=config.model.weights != "none",
+            epochs=config.train.epochs,
+            batch_size=config.train.batch_size,
+            metric=config.task.metric,
+            augment=config.train.augment,
         )
-        rate = rate_of(run, network, data, how, engine, progress=watch.progress, tell=watch.tell)
+        rate = rate_of(
+            run,
+            network,
+            data,
+            settings.config(network),
+            engine,
+            progress=watch.progress,
+            tell=watch.tell,
+        )
         fitted = transfer(
-            network, data, epochs=config.train.epochs, rate=rate, engine=engine, seed=config.data.seed, progress=watch.progress,
-            pretrained=config.model.weights != "none", batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment,
-            collector=collector, penalty=penalty(config.train.sparsity, graph, config.train.sparsity_strength), keeper=keeper,
+            network,
+            data,
+            settings,
+            engine=engine,
+            seed=config.data.seed,
+            rate=rate,
             lowered=lambda lower: _lowered(run, lower, keeper, watch),
-        )  # fmt: skip
-        iteration = baseline(context, fitted.net, policy, gathered(context, fitted.net, fitted.collected), fitted.state)
+            extras=TrainExtras(
+                progress=watch.progress,
+                collector=collector,
+                penalty=penalty(config.train.sparsity, graph, config.train.sparsity_strength),
+                checkpointer=keeper,
+            ),
+        )
+        iteration = baseline(context, fitted.model, policy, gathered(context, fitted.model, fitted.collected), fitted.state)
     _keep(run, iteration, watch)
     keeper.forget()
     if config.model.start is not None:
@@ -314,10 +347,14 @@ def _first(run: Run) -> Step | None:
 
 
 def _context(config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> PruneContext:
-    finetune = transfer_recipe(
-        rebuild(config.model.name, data.classes), pretrained=config.model.weights != "none", lr=config.recover.lr,
-        batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment,
-    )  # fmt: skip
+    settings = TransferSettings(
+        pretrained=config.model.weights != "none",
+        lr=config.recover.lr,
+        batch_size=config.train.batch_size,
+        metric=config.task.metric,
+        augment=config.train.augment,
+    )
+    finetune = settings.config(rebuild(config.model.name, data.classes))
     finetune = replace(finetune, called="finetune_lr", distill=config.recover.distill if teacher is not None else 0.0)
     schedule = config.train.schedule_epochs or config.train.epochs
     if config.recover.rewind and schedule > config.recover.epochs:
@@ -367,7 +404,13 @@ def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, wa
         seed = 20_000 * (config.data.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
-            bold = transfer_recipe(network, pretrained=False, batch_size=config.train.batch_size, metric=config.task.metric, augment=config.train.augment)
+            settings = TransferSettings(
+                pretrained=False,
+                batch_size=config.train.batch_size,
+                metric=config.task.metric,
+                augment=config.train.augment,
+            )
+            bold = settings.config(network)
             plan = run.plan(best)
             fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
         elif steps:
@@ -382,10 +425,10 @@ def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, wa
             continue  # nothing was pruned
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
-        digest = _keep_control(fitted.net, file)
+        digest = _keep_control(fitted.model, file)
         about = {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json(), "sha256": digest}
         run.write("controls.json", {**records, name: about})
-        found[name] = fitted.net
+        found[name] = fitted.model
     return found
 
 

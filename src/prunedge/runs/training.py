@@ -13,8 +13,7 @@ from prunedge.errors import TrainError
 from prunedge.pruning.steps import Step
 from prunedge.config import RunConfig
 from prunedge.runs.run import Run
-from prunedge.train import Engine, FitRecipe, Rate, transfer_rate
-from prunedge.train.fit import Progress
+from prunedge.train import Engine, Progress, Rate, TrainConfig, transfer_rate
 from prunedge.train.collapse import Taught, told_of_one_class
 
 NAME = "lr.json"
@@ -26,7 +25,7 @@ def kept_rate(run: Run) -> Rate | None:
 
 
 def rate_of(
-    run: Run, network: nn.Module, data: Dataset, how: FitRecipe, engine: Engine, *, progress: Progress | None, tell: Callable[[str], None]
+    run: Run, network: nn.Module, data: Dataset, how: TrainConfig, engine: Engine, *, progress: Progress | None, tell: Callable[[str], None]
 ) -> Rate:
     """The rate for training `network`: the user's, the one that was found before the run was cut off, or one that is found now."""
     if (kept := kept_rate(run)) is not None:

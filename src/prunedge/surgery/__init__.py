@@ -1,1 +1,22 @@
-"""Channels removed from a model, with the proof that nothing else changed."""
+"""Channels removed from a model, with the proof that nothing else changed: `remove`, `operate`."""
+
+from prunedge.surgery.resize import register_size_attribute
+from prunedge.surgery.serialize import adopt, restore_network, save_network, sizes_of
+from prunedge.surgery.slicing import OptimState, slice_state
+from prunedge.surgery.surgery import Surgery, operate, remove
+from prunedge.surgery.verify import TOLERANCE, masked_outputs
+
+__all__ = [
+    "TOLERANCE",
+    "OptimState",
+    "Surgery",
+    "adopt",
+    "masked_outputs",
+    "operate",
+    "register_size_attribute",
+    "remove",
+    "restore_network",
+    "save_network",
+    "sizes_of",
+    "slice_state",
+]

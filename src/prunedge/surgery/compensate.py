@@ -1,16 +1,18 @@
-"""Recovery without training: what the removed channels gave on average, or what others can say in their place, goes to their consumers."""
+"""Recovery without training: the consumers of removed channels make up for what these gave.
+
+What they gave on average goes into a bias (`mean`), and what other channels can say in their place
+into the weights (`lstsq`).
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from prunedge.graph import ChannelGraph
 from prunedge.graph.inputs import brought_to
@@ -18,21 +20,19 @@ from prunedge.graph.plan import Plan
 from prunedge.importance.consumers import CONVOLUTIONS, feature_dim, taps
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
+from prunedge.surgery.least_squares import is_solvable, layer_outputs, solve_weights
 from prunedge.utils.tracing import timed
-
-log = logging.getLogger(__name__)
 
 How = Literal["none", "mean", "lstsq"]
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
-LARGEST = 8192  # input features (times the kernel's places) up to which a layer's least squares are solved
-_PLACES = 24  # of each picture's map that least squares look at
-_RIDGE = 1e-3  # of the features' mean square: keeps the new weights near the old where the pictures don't tell
-
 
 @dataclass(frozen=True)
 class Compensation:
-    """Which consumers were given something: whole `solved` layers, `shifted` biases; those `left` as they were, with the reason."""
+    """Which consumers were given something.
+
+    Whole `solved` layers, `shifted` biases; those `left` as they were, with the reason.
+    """
 
     solved: tuple[str, ...]
     shifted: tuple[str, ...]
@@ -41,228 +41,198 @@ class Compensation:
 
 @dataclass(frozen=True)
 class _Consumer:
-    """A layer that loses inputs: how many it keeps, which of its outputs stay, and where its shift can go."""
+    """A layer that loses inputs.
+
+    `inputs` is the number of those that it keeps, `outputs` are those of its outputs that stay, and
+    `change` is the mean contribution of the lost inputs to each of its outputs (float64).
+    `shift_into` names the tensor that can take a shift: the layer's own bias, or the running mean
+    of the batch norm behind it.
+    """
 
     name: str
     inputs: int
-    kept_outputs: torch.Tensor
-    home: str | None  # the layer's own bias, or the running mean of the batch norm behind it
+    outputs: torch.Tensor
+    change: torch.Tensor
+    shift_into: str | None
 
 
 @timed("compensate")
 @full_float32()
-def compensate(network: nn.Module, graph: ChannelGraph, plan: Plan, small: nn.Module, batches: Batches, how: How = "mean") -> Compensation:
-    """Change the consumers of removed channels in `small`, in place, so that they miss as little as possible; nothing is trained.
+def compensate(
+    model: nn.Module,
+    graph: ChannelGraph,
+    plan: Plan,
+    small: nn.Module,
+    batches: Batches,
+    how: How = "mean",
+) -> Compensation:
+    """Change the consumers of removed channels in `small`, in place, so that they miss little.
 
-    `mean`: each consumer's bias takes over the mean contribution of the removed channels, E[f(z) - f(z without them)] over the `batches`
-    (inputs, labels), which must be the same each time. Where a layer has no bias, the batch norm behind it takes it off its running mean.
-    `lstsq`: also solves each linear layer's and ungrouped convolution's weights, in the order in which they run, for the least squared
-    difference between its outputs in the pruned network, which sees what the layers before it now give, and those in the whole one (the
-    asymmetric reconstruction of He et al. 2017, section 3.2), with a ridge around the old weights. Layers with more than `LARGEST`
-    inputs, and others, get the mean alone.
+    Nothing is trained. The `batches` are (inputs, labels), and must be the same each time.
+
+    `mean`: each consumer's bias takes over the mean contribution of the removed channels, E[f(z) -
+    f(z without them)] over the batches. Where a layer has no bias, the batch norm behind it takes
+    it off its running mean.
+
+    `lstsq`: also solves each linear layer's and ungrouped convolution's weights, in the order in
+    which they run, for the least squared difference between its outputs in the pruned model, which
+    sees what the layers before it now give, and those in the whole one (the asymmetric
+    reconstruction of He et al. 2017, section 3.2), with a ridge around the old weights. Layers with
+    more than `least_squares.LARGEST` inputs, and others, get the mean alone.
     """
     if how == "none" or not plan.keep:
         return Compensation((), (), {})
-    pictures = [brought_to(inputs, network) for inputs, _ in batches]
-    consumers, order, means = _observed(network, graph, plan, pictures)
-    solvable = {one.name: _solvable(network.get_submodule(one.name), one) for one in consumers}
+    images = [brought_to(inputs, model) for inputs, _ in batches]
+    consumers = _observe(model, graph, plan, images)
+    targets: dict[str, torch.Tensor] = {}
+    if how == "lstsq":
+        outputs = {
+            consumer.name: consumer.outputs
+            for consumer in consumers
+            if is_solvable(model.get_submodule(consumer.name), consumer.inputs)
+        }
+        targets = layer_outputs(model, outputs, images)
+
     solved: list[str] = []
     shifted: list[str] = []
     left: dict[str, str] = {}
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
-    targets = _targets(network, [one for one in consumers if solvable[one.name]], pictures) if how == "lstsq" else {}
-    for one in sorted(consumers, key=lambda one: order[one.name]):
-        if one.home is None:
-            left[one.name] = "it has no bias, and no batch norm right behind it"
-        if one.name in targets:
-            _solve(small, one, pictures, targets[one.name], tensors)
-            solved.append(one.name)
-        elif one.home is not None:
-            _shift(tensors, one.home, means[one.name][one.kept_outputs])
-            shifted.append(one.name)
-    return Compensation(tuple(solved), tuple(shifted), {name: why for name, why in left.items() if name not in solved})
+    for consumer in consumers:
+        if consumer.name in targets:
+            can_shift = consumer.shift_into is not None
+            target = targets[consumer.name]
+            weights, shift = solve_weights(small, consumer.name, images, target, can_shift)
+            weight = tensors[f"{consumer.name}.weight"]
+            with torch.no_grad():
+                weight += weights.reshape(weight.shape).to(weight)
+            if consumer.shift_into is not None:
+                _shift(tensors, consumer.shift_into, shift)
+            solved.append(consumer.name)
+        elif consumer.shift_into is not None:
+            _shift(tensors, consumer.shift_into, consumer.change[consumer.outputs])
+            shifted.append(consumer.name)
+        else:
+            left[consumer.name] = "it has no bias, and no batch norm right behind it"
+    return Compensation(tuple(solved), tuple(shifted), left)
 
 
-def _observed(
-    network: nn.Module, graph: ChannelGraph, plan: Plan, batches: Sequence[torch.Tensor]
-) -> tuple[list[_Consumer], dict[str, int], dict[str, torch.Tensor]]:
-    """The consumers that lose inputs, the order in which they run, and the mean contribution to each of their outputs, float64."""
-    names = {module: name for name, module in network.named_modules()}
-    gone: dict[str, torch.Tensor] = {}
-    for module, several in taps(network, graph).items():
-        features = [tap.columns[_absent(len(tap.columns), plan.keep[tap.group])].flatten() for tap in several if tap.group in plan.keep]
-        if features:
-            gone[names[module]] = torch.cat(features).unique()
-    sums: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
-    order: dict[str, int] = {}
-    norms: dict[str, str] = {}
-    outputs: dict[int, tuple[torch.Tensor, str]] = {}
-
-    def consumed(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
-            order.setdefault(name, len(order))
-            z = args[0]
-            cut = z.index_fill(feature_dim(module, z), gone[name].to(z.device), 0)
-            change = (out - type(module).forward(module, cut)).double()
-            dims = [d for d in range(out.dim()) if d != (1 if isinstance(module, CONVOLUTIONS) else out.dim() - 1)]
-            sums[name] = sums.get(name, 0) + change.sum(dims).cpu()
-            counts[name] = counts.get(name, 0) + change.numel() // len(sums[name])
-            outputs[id(out)] = (out, name)
-
-        return hook
-
-    def normed(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if id(args[0]) in outputs:
-                norms[outputs[id(args[0])][1]] = name
-
-        return hook
-
-    handles = [network.get_submodule(name).register_forward_hook(consumed(name)) for name in gone]
-    handles += [
-        module.register_forward_pre_hook(normed(name))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
-    ]
-    try:
-        with evaluating(network), torch.no_grad():
-            for inputs in batches:
-                network(inputs)
-                outputs.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
-    kept = graph.kept(plan)
-    found = []
-    for name in order:
-        module = network.get_submodule(name)
-        home = f"{name}.bias" if module.bias is not None else f"{norms[name]}.running_mean" if name in norms else None
-        own = home or f"{name}.weight"
-        stays = kept.get(own, {}).get(0, np.arange(len(sums[name])))
-        width = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-        found.append(_Consumer(name, int(width) - len(gone[name]), torch.as_tensor(stays), home))  # type: ignore[arg-type]
-    return found, order, {name: sums[name] / counts[name] for name in order}
-
-
-def _targets(network: nn.Module, consumers: Sequence[_Consumer], batches: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the whole network's layers give at the sampled places, (rows, outputs that stay) for each."""
-    found: dict[str, list[torch.Tensor]] = {one.name: [] for one in consumers}
-    number = 0
-
-    def watch(one: _Consumer) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
-            if len(found[one.name]) == number:  # a layer that is called twice is solved for its first call
-                found[one.name].append(_rows(module, out, number)[:, one.kept_outputs])
-
-        return hook
-
-    handles = [network.get_submodule(one.name).register_forward_hook(watch(one)) for one in consumers]
-    try:
-        with evaluating(network), torch.no_grad():
-            for number, inputs in enumerate(batches):  # noqa: B007  the hooks read it
-                network(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: torch.cat(rows) for name, rows in found.items()}
-
-
-class _Seen(Exception):
-    """The layer at hand has seen its input; the rest of the network need not run."""
-
-
-def _solve(
-    small: nn.Module, one: _Consumer, batches: Sequence[torch.Tensor], target: torch.Tensor, tensors: dict[str, torch.Tensor]
-) -> None:
-    """Give the layer the weights (and the shift) that bring its outputs nearest to the target."""
-    layer = small.get_submodule(one.name)
-    gram = product = torch.zeros(())
-    taken = number = 0
-
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal gram, product, taken
-        rows = _patches(module, args[0], number).double()
-        missing = target[taken : taken + len(rows)].double() - _rows(module, type(module).forward(module, args[0]), number).double()
-        taken += len(rows)
-        with_one = torch.cat([rows, torch.ones(len(rows), 1, dtype=rows.dtype)], 1) if one.home is not None else rows
-        gram, product = gram + with_one.T @ with_one, product + with_one.T @ missing
-        raise _Seen
-
-    handle = layer.register_forward_pre_hook(look)
-    try:
-        with evaluating(small), torch.no_grad():
-            for number, inputs in enumerate(batches):  # noqa: B007  the hook reads it
-                try:
-                    small(inputs)
-                except _Seen:
-                    continue
-    finally:
-        handle.remove()
-    weight = tensors[f"{one.name}.weight"]
-    features = weight[0].numel()
-    ridge = torch.zeros(len(gram), dtype=gram.dtype)
-    ridge[:features] = _RIDGE * gram.diagonal()[:features].mean().clamp_min(1e-12)
-    change = torch.linalg.solve(gram + ridge.diag(), product)
-    with torch.no_grad():
-        weight += change[:features].T.reshape(weight.shape).to(weight)
-    if one.home is not None:
-        _shift(tensors, one.home, change[features])
-
-
-def _shift(tensors: dict[str, torch.Tensor], home: str, values: torch.Tensor) -> None:
+def _shift(tensors: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> None:
     """Add to a bias, or take off a running mean."""
-    sign = -1 if home.endswith("running_mean") else 1
+    sign = -1 if name.endswith("running_mean") else 1
     with torch.no_grad():
-        tensors[home] += sign * values.to(tensors[home])
+        tensors[name] += sign * values.to(tensors[name])
 
 
-def _rows(module: nn.Module, out: torch.Tensor, number: int) -> torch.Tensor:
-    """A layer's outputs at the sampled places of batch `number`, (rows, outputs)."""
-    if not isinstance(module, nn.Conv2d):
-        return out.reshape(-1, out.shape[-1]).cpu()
-    across = _sampled(out.shape[2:], number)
-    return torch.cat([out[:, :, i, j] for i, j in across]).cpu()
+# -- what the removed channels gave ----------------------------------------------------------------
 
 
-def _patches(module: nn.Module, z: torch.Tensor, number: int) -> torch.Tensor:
-    """The inputs that these outputs are made from, (rows, input features * kernel places)."""
-    if not isinstance(module, nn.Conv2d):
-        return z.reshape(-1, z.shape[-1]).cpu()
-    shape = functional.conv2d(z[:1], module.weight[:1], None, module.stride, module.padding, module.dilation).shape[2:]
-    padded = functional.pad(z, _padding(module))
-    (high, wide), (down, along), (far, apart) = module.kernel_size, module.stride, module.dilation
-    found = []
-    for i, j in _sampled(shape, number):
-        top, start = i * down, j * along
-        found.append(padded[:, :, top : top + far * (high - 1) + 1 : far, start : start + apart * (wide - 1) + 1 : apart].flatten(1))
-    return torch.cat(found).cpu()
+def _observe(
+    model: nn.Module, graph: ChannelGraph, plan: Plan, images: Sequence[torch.Tensor]
+) -> list[_Consumer]:
+    """The consumers that lose inputs, in the order in which they run."""
+    removed = _removed_inputs(model, graph, plan)
+    observer = _Observer(removed)
+    handles = observer.attach(model)
+    try:
+        with evaluating(model), torch.no_grad():
+            for inputs in images:
+                model(inputs)
+                observer.finish_batch()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    kept = graph.kept(plan)
+    consumers = []
+    for name, total in observer.sums.items():
+        layer: Any = model.get_submodule(name)
+        shift_into = observer.norm_behind.get(name)
+        if layer.bias is not None:
+            shift_into = f"{name}.bias"
+        stays = kept.get(shift_into or f"{name}.weight", {}).get(0, np.arange(len(total)))
+        width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+        consumer = _Consumer(
+            name,
+            inputs=int(width) - len(removed[name]),
+            outputs=torch.as_tensor(stays),
+            change=total / observer.counts[name],
+            shift_into=shift_into,
+        )
+        consumers.append(consumer)
+    return consumers
 
 
-def _padding(module: nn.Conv2d) -> list[int]:
-    if isinstance(module.padding, str):
-        if module.padding == "valid":
-            return [0, 0, 0, 0]
-        total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        return [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
-    high, wide = module.padding
-    return [wide, wide, high, high]
-
-
-def _sampled(shape: Sequence[int], number: int) -> list[tuple[int, int]]:
-    """Places of a map, drawn anew for each batch; the same in the whole and in the pruned network."""
-    high, wide = shape
-    drawn = torch.randperm(high * wide, generator=torch.Generator().manual_seed(number))[:_PLACES]
-    return [(int(place) // wide, int(place) % wide) for place in drawn]
-
-
-def _solvable(module: nn.Module, one: _Consumer) -> bool:
-    kernel = module.weight[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
-    plain = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros")
-    return plain and one.inputs * kernel <= LARGEST
+def _removed_inputs(model: nn.Module, graph: ChannelGraph, plan: Plan) -> dict[str, torch.Tensor]:
+    """For each layer that loses inputs, which of its input features leave."""
+    names = {module: name for name, module in model.named_modules()}
+    removed: dict[str, torch.Tensor] = {}
+    for module, module_taps in taps(model, graph).items():
+        features = []
+        for tap in module_taps:
+            if tap.group in plan.keep:
+                leaving = _absent(len(tap.columns), plan.keep[tap.group])
+                features.append(tap.columns[leaving].flatten())
+        if features:
+            removed[names[module]] = torch.cat(features).unique()
+    return removed
 
 
 def _absent(size: int, kept: Iterable[int]) -> torch.Tensor:
     stays = torch.ones(size, dtype=torch.bool)
     stays[list(kept)] = False
     return stays.nonzero().flatten()
+
+
+class _Observer:
+    """Watches the whole model run: what removed inputs give to each layer that reads them.
+
+    `sums` and `counts` make the mean of each output's change, by layer in the order in which layers
+    run. `norm_behind` names the running mean of the batch norm right behind a layer.
+    """
+
+    def __init__(self, removed: Mapping[str, torch.Tensor]) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.norm_behind: dict[str, str] = {}
+        self._removed = removed
+        self._outputs: dict[int, tuple[torch.Tensor, str]] = {}  # held, so that ids stay theirs
+
+    def attach(self, model: nn.Module) -> list[Any]:
+        """Hook into the model; gives the handles."""
+        handles: list[Any] = []
+        for name in self._removed:
+            layer = model.get_submodule(name)
+            handles.append(layer.register_forward_hook(self._watch_consumer(name)))
+        for name, module in model.named_modules():
+            is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            if is_batch_norm and module.running_mean is not None:
+                handles.append(module.register_forward_pre_hook(self._watch_norm(name)))
+        return handles
+
+    def finish_batch(self) -> None:
+        """Let go of the batch's outputs."""
+        self._outputs.clear()
+
+    def _watch_consumer(self, name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
+            z = args[0]
+            removed = self._removed[name].to(z.device)
+            without = z.index_fill(feature_dim(layer, z), removed, 0)
+            change = (out - type(layer).forward(layer, without)).double()
+
+            features = 1 if isinstance(layer, CONVOLUTIONS) else out.dim() - 1
+            others = [dim for dim in range(out.dim()) if dim != features]
+            self.sums[name] = self.sums.get(name, 0) + change.sum(others).cpu()
+            positions = change.numel() // len(self.sums[name])
+            self.counts[name] = self.counts.get(name, 0) + positions
+            self._outputs[id(out)] = (out, name)
+
+        return hook
+
+    def _watch_norm(self, name: str) -> Callable[..., None]:
+        def hook(norm: nn.Module, args: tuple[Any, ...]) -> None:
+            if id(args[0]) in self._outputs:
+                _, layer = self._outputs[id(args[0])]
+                self.norm_behind[layer] = f"{name}.running_mean"
+
+        return hook

@@ -1,29 +1,37 @@
-"""A network and pictures in, the same network trained and its metrics out: `fit`, `transfer`, `evaluate`."""
+"""A model and images in, the same model trained and its metrics out.
 
+`fit`, `transfer`, `evaluate`.
+"""
+
+from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine, make_engine, measure_engine
 from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
-from prunedge.train.fit import Collector, Epoch, FitResult, Halfway, Penalty, Progress, Snapshot, fit
+from prunedge.train.extras import Collector, Penalty, Progress, TrainExtras
+from prunedge.train.fit import FitResult, fit
 from prunedge.train.learning_rate import Rate, find_rate
 from prunedge.train.optim import OptimState, flattened, unflattened
-from prunedge.train.schedule import FitRecipe
 from prunedge.train.sparsity import STRENGTH, penalty
-from prunedge.train.transfer import transfer, transfer_rate, transfer_recipe
+from prunedge.train.state import Checkpointer, Epoch, Snapshot, TrainingCheckpoint
+from prunedge.train.transfer import TransferSettings, transfer, transfer_rate
 
 __all__ = [
     "METRICS",
     "STRENGTH",
+    "Checkpointer",
     "Collector",
     "Engine",
     "Epoch",
-    "FitRecipe",
     "FitResult",
-    "Halfway",
     "Metrics",
     "OptimState",
     "Penalty",
     "Progress",
     "Rate",
     "Snapshot",
+    "TrainConfig",
+    "TrainExtras",
+    "TrainingCheckpoint",
+    "TransferSettings",
     "evaluate",
     "find_rate",
     "fit",
@@ -35,6 +43,5 @@ __all__ = [
     "predict",
     "transfer",
     "transfer_rate",
-    "transfer_recipe",
     "unflattened",
 ]

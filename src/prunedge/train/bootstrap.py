@@ -1,4 +1,4 @@
-"""How sure a drop is: a paired bootstrap over the pictures that two networks have answered. Pure."""
+"""How sure a drop is: a paired bootstrap over the images that two models have answered. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RESAMPLES = 4000
 
 
 def packed(correct: Sequence[bool] | np.ndarray) -> str:
-    """Which pictures were answered right, as a short string of hexadecimal digits: `count:bits`."""
+    """Which images were answered right, as a short string of hexadecimal digits: `count:bits`."""
     bits = np.asarray(correct, dtype=bool)
     return f"{len(bits)}:{np.packbits(bits).tobytes().hex()}"
 
@@ -21,22 +21,37 @@ def unpacked(text: str) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[: int(count)].astype(bool)
 
 
-def drop_bounds(before: str, after: str, confidence: float, sources: Sequence[object] | None = None) -> tuple[float, float]:
-    """Points of accuracy lost from `before` to `after` (both `packed`, over the same pictures): bounds that hold with `confidence` each.
+def paired_drop_interval(
+    before: str, after: str, confidence: float, sources: Sequence[object] | None = None
+) -> tuple[float, float]:
+    """Bounds of the points of accuracy lost from `before` to `after`, with `confidence` each.
 
-    One-sided percentile bounds of a paired bootstrap (Efron and Tibshirani 1993, chapter 13) that draws whole sources (photographs) where
-    `sources` (one for each picture, None for a picture of its own) tells them: patches of one photograph are right or wrong together. The
-    same answers give the same bounds. ValueError when the two don't cover as many pictures.
+    Both are `packed`, over the same images. One-sided percentile bounds of a paired bootstrap
+    (Efron and Tibshirani 1993, chapter 13) that draws whole sources (photographs) where `sources`
+    (one for each image, None for an image of its own) tells them: patches of one photograph are
+    right or wrong together. The same answers give the same bounds. ValueError when the two don't
+    cover as many images.
     """
-    first, second = unpacked(before), unpacked(after)
+    first = unpacked(before)
+    second = unpacked(after)
     if len(first) != len(second) or (sources is not None and len(sources) != len(first)):
         raise ValueError(f"{len(first)} and {len(second)} answers can't be paired")
-    names = [source if source is not None else (place,) for place, source in enumerate(sources or [None] * len(first))]
-    numbers: dict[object, int] = {}
-    clusters = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+    clusters = _cluster_of_each(sources or [None] * len(first))
     lost = np.bincount(clusters, first.astype(float) - second)
     sizes = np.bincount(clusters)
-    drawn = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)  # (resamples, clusters)
+    count = len(sizes)
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), RESAMPLES)  # (resamples, count)
     drops = 100 * (drawn @ lost) / np.maximum(drawn @ sizes, 1)
     low, high = np.percentile(drops, (100 * (1 - confidence), 100 * confidence))
     return float(low), float(high)
+
+
+def _cluster_of_each(sources: Sequence[object]) -> np.ndarray:
+    """The number of each image's source, counted as they come; an image without one is its own."""
+    numbers: dict[object, int] = {}
+    clusters = []
+    for place, source in enumerate(sources):
+        name = (place,) if source is None else source
+        clusters.append(numbers.setdefault(name, len(numbers)))
+    return np.array(clusters)

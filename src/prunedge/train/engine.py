@@ -1,15 +1,13 @@
-"""Where and how precisely a network computes: the choice is measured, or forced by name."""
+"""Where and how precisely a model computes: the choice is measured, or forced by name."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -18,7 +16,8 @@ from prunedge.errors import ModelError, TrainError
 from prunedge.graph import copied
 from prunedge.models import cost
 from prunedge.models.classification import class_logits, cross_entropy
-from prunedge.train.malloc import keep_memory
+from prunedge.train.deterministic import same_bits
+from prunedge.train.malloc import keep_freed_pages
 from prunedge.utils import distributed
 from prunedge.utils.machine import pass_on
 from prunedge.utils.tracing import is_recording, span, timed
@@ -36,22 +35,25 @@ NAMES: dict[str, tuple[Precision, bool]] = {
     "32-channels-last": ("32-true", True),
     "bf16": ("bf16-mixed", True),
 }
-# How much one timed forward pass computes, and between which numbers of pictures: (multiply-accumulates, fewest, most). A processor
-# needs a second or so for it. A GPU is busy only with batches of the usual size: with two pictures it is the program that is timed.
+# How much one timed forward pass computes, and between which numbers of images:
+# (multiply-accumulates, fewest, most). A processor needs a second or so for it. A GPU is busy only
+# with batches of the usual size: with two images it is the program that is timed.
 PROBES = {"cpu": (4e9, 2, 16), "cuda": (1e12, 8, 32)}
 PROBE_STEPS = 3
 WORTH = 0.95  # a rival has to be 5 % faster than plain float32, so that noise doesn't choose
 WIDEST_VECTOR = 16  # float32 values in an AVX-512 register
-HOPELESS = 4.0  # a rival that takes this much longer for a small convolution isn't timed on the network
+# A rival that takes this much longer for a small convolution isn't timed on the model.
+HOPELESS = 4.0
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How training computes: `name` is one of `32`, `32-channels-last` and `bf16`; `fabric` does it.
+    """How training computes: `name` is `32`, `32-channels-last` or `bf16`, `fabric` does it.
 
-    On NVIDIA's GPUs the products of `32` are what torch is set to, by default TF32 in convolutions; evaluation is in full float32 always.
-    `timings` holds the measured milliseconds of a training step per picture, empty when the name was forced.
-    `make_engine(engine.name)` gives the same engine again, on any day.
+    On NVIDIA's GPUs the products of `32` are what torch is set to, by default TF32 in convolutions;
+    evaluation is in full float32 always. `timings` holds the measured milliseconds of a training
+    step per image, empty when the name was forced. `make_engine(engine.name)` gives the same engine
+    again, on any day.
     """
 
     name: str
@@ -70,7 +72,7 @@ class Engine:
 
     @property
     def channels_last(self) -> bool:
-        """Whether weights and pictures lie with the channels innermost in memory."""
+        """Whether weights and images lie with the channels innermost in memory."""
         return NAMES[self.name][1]
 
     @property
@@ -83,25 +85,31 @@ class Engine:
         """What the GPU is called that computes, None on a processor."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
-    def suited(self, net: nn.Module) -> Engine:
-        """This engine, or plain float32 where channels last is not safe for `net`.
+    def suited(self, model: nn.Module) -> Engine:
+        """This engine, or plain float32 where channels last is not safe for `model`.
 
-        On a CPU, oneDNN's strided 1x1 convolution with fewer input channels than a vector holds writes past its workspace
-        in the backward pass when channels lie last (oneDNN issue 6035: wrong gradients, a hang, or the process dies). Pruning makes
-        such layers out of sound ones.
+        On a CPU, oneDNN's strided 1x1 convolution with fewer input channels than a vector holds
+        writes past its workspace in the backward pass when channels lie last (oneDNN issue 6035:
+        wrong gradients, a hang, or the process dies). Pruning makes such layers out of sound ones.
         """
-        if self.channels_last and self.device.type == "cpu" and any(_overruns(module) for module in net.modules()):
-            return make_engine("32")
-        return self
+        if not self.channels_last or self.device.type != "cpu":
+            return self
+        is_unsafe = any(_overruns(module) for module in model.modules())
+        return make_engine("32") if is_unsafe else self
 
-    def picture(self, batch: torch.Tensor) -> torch.Tensor:
+    def to_device(self, batch: torch.Tensor) -> torch.Tensor:
         """Bring a batch (N, 3, S, S) to the device and into the memory format."""
-        form = torch.channels_last if self.channels_last and batch.ndim == 4 else torch.contiguous_format
+        form = torch.contiguous_format
+        if self.channels_last and batch.ndim == 4:
+            form = torch.channels_last
         return batch.to(self.device, non_blocking=True).contiguous(memory_format=form)
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Record what happens inside (`prunedge.utils.tracing`), until the device has done it: a GPU works behind the program's back."""
+        """Record what happens inside (`prunedge.utils.tracing`), until the device has done it.
+
+        A GPU works behind the program's back.
+        """
         with span(name):
             yield
             if is_recording() and self.device.type == "cuda":
@@ -112,47 +120,55 @@ class Engine:
         return self.fabric.autocast()
 
     @contextlib.contextmanager
-    def holding(self, net: nn.Module) -> Iterator[None]:
-        """Keep `net` on the device and in the memory format while inside; put it back afterwards.
+    def holding(self, model: nn.Module) -> Iterator[None]:
+        """Keep `model` on the device and in the memory format while inside; put it back afterwards.
 
-        Outside of training a network is always where it was and in the plain format, so that whatever reads, slices or
-        saves it gives the same bytes whichever engine trained it.
+        Outside of training a model is always where it was and in the plain format, so that whatever
+        reads, slices or saves it gives the same bytes whichever engine trained it.
         """
-        first = next(net.parameters(), None)
+        first = next(model.parameters(), None)
         home = first.device if first is not None else self.device
-        net.to(self.device)
+        model.to(self.device)
         if self.channels_last:
-            net.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
         try:
             yield
         finally:
             if self.channels_last:
-                net.to(memory_format=torch.contiguous_format)
-            net.to(home)
+                model.to(memory_format=torch.contiguous_format)
+            model.to(home)
 
 
 def _overruns(module: nn.Module) -> bool:
     return (
-        isinstance(module, nn.Conv2d) and module.groups == 1 and max(module.kernel_size) == 1 and max(module.stride) > 1
+        isinstance(module, nn.Conv2d)
+        and module.groups == 1
+        and max(module.kernel_size) == 1
+        and max(module.stride) > 1
         and 1 < module.in_channels < WIDEST_VECTOR
-    )  # fmt: skip
+    )
 
 
 def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
-    """Make the engine of that name on the fastest device here; `threads` sets torch's threads for the whole process.
+    """Make the engine of that name on the fastest device here.
 
-    On a CPU the process keeps the memory that it frees from now on (`keep_memory`).
+    `threads` sets torch's threads for the whole process.
 
-    Under torchrun it computes together with the engines of the other processes, one device for each (`prunedge.utils.distributed`).
-    Raises TrainError for a name that isn't one of `32`, `32-channels-last` and `bf16`.
+    On a CPU the process keeps the memory that it frees from now on (`keep_freed_pages`).
+
+    Under torchrun it computes together with the engines of the other processes, one device for each
+    (`prunedge.utils.distributed`). Raises TrainError for a name that isn't one of `32`,
+    `32-channels-last` and `bf16`.
     """
     if name not in NAMES:
-        raise TrainError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
+        raise TrainError(
+            f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     made = Engine(name, distributed.fabric(NAMES[name][0]))
     if made.device.type == "cpu":
-        keep_memory()
+        keep_freed_pages()
     return made
 
 
@@ -160,39 +176,45 @@ _measured: dict[tuple[object, ...], Engine] = {}
 
 
 @timed("precision")
-def measure_engine(net: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto") -> Engine:
-    """Choose the engine whose training step of `net` on pictures like `example` (N, 3, S, S) is fastest here.
+def measure_engine(
+    model: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto"
+) -> Engine:
+    """Choose the engine whose training step of `model` is fastest here.
 
-    Times a few steps of float32, float32 with channels last, and bfloat16 autocast with channels last, interleaved, on
-    a copy of the network, and takes each one's best; plain float32 stays unless a rival is 5 % faster. The answer is
-    kept for this process by network class, picture size and threads, so that a pruned network is trained like the one
-    it came from.
-    Any `precision` but `auto` forces an engine by name and measures nothing. Raises TrainError for an unknown name.
+    On images like `example` (N, 3, S, S). Times a few steps of float32, float32 with channels last,
+    and bfloat16 autocast with channels last, interleaved, on a copy of the model, and takes each
+    one's best; plain float32 stays unless a rival is 5 % faster. The answer is kept for this
+    process by model class, image size and threads, so that a pruned model is trained like the one
+    it came from. Any `precision` but `auto` forces an engine by name and measures nothing. Raises
+    TrainError for an unknown name.
     """
     if precision != "auto":
         return make_engine(precision, threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    key = (type(net).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
+    key = (type(model).__qualname__, tuple(example.shape[1:]), torch.get_num_threads())
     if key not in _measured:
-        # Every process races, under the load that training is; the first one's clock decides for all.
-        timings = distributed.from_first(_race(net, example))
+        # Every process races, under the load that training is; the first one's clock decides for
+        # all.
+        timings = distributed.from_first(_race(model, example))
         rival = min(timings, key=lambda name: timings[name])
         name = rival if timings[rival] < WORTH * timings["32"] else "32"
-        log.info("precision %s; ms a picture: %s", name, {one: round(ms, 2) for one, ms in timings.items()})
+        shown = {engine: round(ms, 2) for engine, ms in timings.items()}
+        log.info("precision %s; ms a picture: %s", name, shown)
         _measured[key] = Engine(name, make_engine(name).fabric, timings)
     return _measured[key]
 
 
-def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
-    """Milliseconds per picture of the best of a few training steps, for every engine that isn't hopeless."""
+def _race(model: nn.Module, example: torch.Tensor) -> dict[str, float]:
+    """Milliseconds per image of the best of a few training steps, by engine that isn't hopeless."""
     engines = {name: make_engine(name) for name in NAMES}
-    size = probe_size(cost(net, example).macs, engines["32"].device.type)
+    size = probe_size(cost(model, example).macs, engines["32"].device.type)
     batch = example[torch.arange(size) % len(example)]
-    probe = copied(net).train()
+    probe = copied(model).train()
     with torch.random.fork_rng(), same_bits(engines["32"].device):
         engines = _hopeful(engines)
-        best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}  # also warms up
+        # The first step also warms up.
+        best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}
         for _ in range(PROBE_STEPS):
             for name in best:
                 best[name] = min(best[name], _step_ms(probe, batch, engines[name]))
@@ -200,86 +222,59 @@ def _race(net: nn.Module, example: torch.Tensor) -> dict[str, float]:
 
 
 def probe_size(macs: int, device: str) -> int:
-    """How many pictures of so many multiply-accumulates a timed step takes on a device of this type."""
+    """How many images of so many multiply-accumulates a timed step takes on such a device."""
     most_macs, fewest, most = PROBES.get(device, PROBES["cpu"])
     return int(max(fewest, min(most, most_macs / max(1, macs))))
-
-
-@contextlib.contextmanager
-def same_bits(device: torch.device) -> Iterator[None]:
-    """Inside, a GPU takes the algorithms that give the same bits each time; where torch has none, the log says so.
-
-    On a processor those that torch takes anyway do. (`torch.backends.cudnn.flags` would switch cuDNN off unless it is told not to.)
-    """
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
-    before = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
-    told = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = True, False, False
-    torch.use_deterministic_algorithms(True, warn_only=not told[0] or told[1])
-    try:
-        with _unsteady_told():
-            yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = before
-        torch.use_deterministic_algorithms(told[0], warn_only=told[1])
-
-
-_UNSTEADY = re.compile(r"(\w+) does not have a deterministic implementation")
-_unsteady: set[str] = set()  # operations that were told of in this process
-
-
-@contextlib.contextmanager
-def _unsteady_told() -> Iterator[None]:
-    """What torch warns of as not deterministic is told in the log instead, once."""
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
-
-        def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-            found = _UNSTEADY.match(str(message))
-            if found is None:
-                shown(message, *args, **kwargs)
-            elif found[1] not in _unsteady:
-                _unsteady.add(found[1])
-                log.warning("on this GPU the same training may give other weights: torch's %s may add up in any order", found[1])
-
-        warnings.showwarning = show
-        # torch warns of all of cuBLAS, which is deterministic as long as one stream computes.
-        warnings.filterwarnings("ignore", message=".*CuBLAS")
-        yield
 
 
 def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:
     """The engines that don't already lose clearly on one small convolution.
 
-    Where the processor has no bfloat16 arithmetic, a step of a large network would take most of a minute to tell.
+    Where the processor has no bfloat16 arithmetic, a step of a large model would take most of a
+    minute to tell.
     """
     with torch.random.fork_rng():
-        layer = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        layer = nn.Sequential(
+            nn.Conv2d(3, 64, 1),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
         batch = torch.randn(4, 3, 32, 32)
-    best = {name: min(_step_ms(layer, batch, engine) for _ in range(3)) for name, engine in engines.items()}
-    for name, ms in best.items():
-        if ms > HOPELESS * best["32"]:
-            log.info("precision %s is left out: a convolution takes %.1f times as long as in 32", name, ms / best["32"])
-    return {name: engine for name, engine in engines.items() if best[name] <= HOPELESS * best["32"]}
+    best = {}
+    for name, engine in engines.items():
+        best[name] = min(_step_ms(layer, batch, engine) for _ in range(3))
+
+    hopeful = {}
+    for name, engine in engines.items():
+        times = best[name] / best["32"]
+        if best[name] <= HOPELESS * best["32"]:
+            hopeful[name] = engine
+        else:
+            log.info(
+                "precision %s is left out: a convolution takes %.1f times as long as in 32",
+                name,
+                times,
+            )
+    return hopeful
 
 
-def _step_ms(net: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
-    with engine.holding(net):
-        pictures = engine.picture(batch)
+def _step_ms(model: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
+    with engine.holding(model):
+        images = engine.to_device(batch)
         labels = torch.zeros(len(batch), dtype=torch.int64, device=engine.device)
         start = _now(engine.device)
         try:
             with engine.autocast():
-                cross_entropy(class_logits(net(pictures)), labels).backward()
+                cross_entropy(class_logits(model(images)), labels).backward()
         except (RuntimeError, ValueError) as error:
             pass_on(error)
-            what = f"{type(net).__name__} can't be trained on pictures like these: {error}"
-            raise ModelError(what, remedy="is it made for pictures of this size, and for batches of any number?") from error
+            what = f"{type(model).__name__} can't be trained on pictures like these: {error}"
+            raise ModelError(
+                what, remedy="is it made for pictures of this size, and for batches of any number?"
+            ) from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
-        net.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
     return milliseconds
 
 

@@ -1,4 +1,4 @@
-"""How good a network is on a split: predictions in float32, metrics from torchmetrics."""
+"""How good a model is on a split: predictions in float32, metrics from torchmetrics."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a network does on `n` pictures.
+    """What a model does on `n` images.
 
-    `loss` is the mean cross-entropy; `accuracy`, `f1` (mean over the classes) and `auroc` (mean over the classes, each
-    against the rest) lie in 0..1; `auroc` is None when a class has no picture. `confusion[true][predicted]` counts
-    pictures. `correct` says which pictures were answered right, in their order (`certainty.packed`): two networks are compared picture
-    by picture.
+    `loss` is the mean cross-entropy; `accuracy`, `f1` (mean over the classes) and `auroc` (mean
+    over the classes, each against the rest) lie in 0..1; `auroc` is None when a class has no image.
+    `confusion[true][predicted]` counts images. `correct` says which images were answered right, in
+    their order (`bootstrap.packed`): two models are compared image by image.
     """
 
     loss: float
@@ -43,12 +43,20 @@ class Metrics:
     correct: str = ""
 
     def value(self, metric: str) -> float:
-        """The metric called `accuracy`, `f1` or `auroc`; TrainError when there is no such metric or no value."""
+        """The metric called `accuracy`, `f1` or `auroc`.
+
+        TrainError when there is no such metric or no value.
+        """
         if metric not in METRICS:
-            raise TrainError(f"no metric is called {metric!r}", remedy=f"choose {', '.join(METRICS)}")
+            raise TrainError(
+                f"no metric is called {metric!r}", remedy=f"choose {', '.join(METRICS)}"
+            )
         value = getattr(self, metric)
         if value is None:
-            raise TrainError(f"{metric} isn't defined: a class has no picture in this split", remedy=f"use {option('metric', 'accuracy')}")
+            raise TrainError(
+                f"{metric} isn't defined: a class has no picture in this split",
+                remedy=f"use {option('metric', 'accuracy')}",
+            )
         return float(value)
 
     def to_json(self) -> dict[str, Any]:
@@ -58,31 +66,36 @@ class Metrics:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Metrics:
         """The inverse of `to_json`."""
-        confusion = tuple(tuple(int(count) for count in row) for row in record["confusion"])
-        auroc = None if record["auroc"] is None else float(record["auroc"])
+        auroc = record["auroc"]
         return Metrics(
-            float(record["loss"]),
-            float(record["accuracy"]),
-            float(record["f1"]),
-            auroc,
-            confusion,
-            int(record["n"]),
-            record.get("correct", ""),
+            loss=float(record["loss"]),
+            accuracy=float(record["accuracy"]),
+            f1=float(record["f1"]),
+            auroc=None if auroc is None else float(auroc),
+            confusion=_in_integers(record["confusion"]),
+            n=int(record["n"]),
+            correct=record.get("correct", ""),
         )
 
 
-@timed("evaluate")
-def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int) -> Metrics:
-    """Measure `net` on every batch ((N, 3, S, S) float32, (N,) int64) of a split, in evaluation mode and float32.
+def _in_integers(table: Iterable[Iterable[Any]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, row)) for row in table)
 
-    Float32 whatever the engine trains in, since that is what the bundle runs. The network stays as it was. Several processes take
-    whole batches in turn, and all get the same metrics.
-    Raises TrainError when there is no picture or the outputs aren't finite, ModelError when the network is no classifier of whole images
-    with two classes or more.
+
+@timed("evaluate")
+def evaluate(
+    model: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int
+) -> Metrics:
+    """Measure `model` on every batch ((N, 3, S, S) float32, (N,) int64) of a split.
+
+    In evaluation mode and float32, whatever the engine trains in, since that is what the bundle
+    runs. The model stays as it was. Several processes take whole batches in turn, and all get the
+    same metrics. Raises TrainError when there is no image or the outputs aren't finite, ModelError
+    when the model is no classifier of whole images with two classes or more.
     """
     count = classes if isinstance(classes, int) else len(classes)
-    with engine.holding(net):
-        logits, labels = outputs(net, batches, engine)
+    with engine.holding(model):
+        logits, labels = outputs(model, batches, engine)
     if logits.shape[1] != count:
         what = f"the network has {logits.shape[1]} outputs for {count} classes"
         raise TrainError(what, remedy="build it with one output for each class")
@@ -90,59 +103,84 @@ def evaluate(net: nn.Module, batches: Batches, engine: Engine, classes: Sequence
 
 
 @timed("evaluate")
-def predict(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the probabilities (n, classes) float32 and true labels (n,) int64 of every picture, in order, on the CPU.
+def predict(
+    model: nn.Module, batches: Batches, engine: Engine
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the probabilities (n, classes) and true labels (n,) of every image, in order.
 
-    Same mode, precision and errors as `evaluate`.
+    float32 and int64, on the CPU. Same mode, precision and errors as `evaluate`.
     """
-    with engine.holding(net):
-        logits, labels = outputs(net, batches, engine)
+    with engine.holding(model):
+        logits, labels = outputs(model, batches, engine)
     return logits.softmax(dim=1), labels
 
 
 @timed("metrics")
 def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
-    """Turn outputs (n, classes) and true labels (n,) into metrics; TrainError when a label is out of range."""
+    """Turn outputs (n, classes) and true labels (n,) into metrics.
+
+    TrainError when a label is out of range.
+    """
     from torchmetrics.functional import classification
 
     count = class_logits(logits).shape[1]
     if labels.is_floating_point() or labels.shape != (len(logits),):
-        what = f"labels of {tuple(labels.shape)} {labels.dtype}, and not one integer for each of {len(logits)} pictures"
+        what = (
+            f"labels of {tuple(labels.shape)} {labels.dtype}, "
+            f"and not one integer for each of {len(logits)} pictures"
+        )
         raise TrainError(what, remedy="give the number of each picture's class, as int64")
     if int(labels.max()) >= count or int(labels.min()) < 0:
         what = f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes"
         raise TrainError(what, remedy="count them from 0")
+
     guesses = logits.argmax(dim=1)
+    is_correct = guesses == labels
     f1 = classification.multiclass_f1_score(guesses, labels, num_classes=count, average="macro")
     confusion = classification.multiclass_confusion_matrix(guesses, labels, num_classes=count)
     auroc = None
     if count > 1 and bool((torch.bincount(labels, minlength=count) > 0).all()):
-        auroc = float(classification.multiclass_auroc(logits.softmax(1), labels, num_classes=count, average="macro"))
+        probabilities = logits.softmax(1)
+        area = classification.multiclass_auroc(
+            probabilities, labels, num_classes=count, average="macro"
+        )
+        auroc = float(area)
     return Metrics(
         loss=float(cross_entropy(logits, labels, double=True)),
-        accuracy=int((guesses == labels).sum()) / len(labels),  # an exact fraction, not a float32 mean
+        # An exact fraction, not a float32 mean.
+        accuracy=int(is_correct.sum()) / len(labels),
         f1=float(f1),
         auroc=auroc,
-        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        confusion=_in_integers(confusion),
         n=len(labels),
-        correct=packed((guesses == labels).cpu().numpy()),
+        correct=packed(is_correct.cpu().numpy()),
     )
 
 
-def outputs(net: nn.Module, batches: Batches, engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the logits (n, classes) float32 and labels (n,) int64 of every picture, on the CPU; `engine` holds `net`."""
+def outputs(
+    model: nn.Module, batches: Batches, engine: Engine
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the logits (n, classes) float32 and labels (n,) int64 of every image, on the CPU.
+
+    `engine` holds `model`.
+    """
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
-    with evaluating(net), torch.no_grad(), full_float32():
-        for pictures, truth in distributed.dealt(batches):
+    with evaluating(model), torch.no_grad(), full_float32():
+        for images, truth in distributed.dealt(batches):
             with engine.span("forward"):
-                logits.append(class_logits(net(engine.picture(pictures))).float())
+                logits.append(class_logits(model(engine.to_device(images))).float())
             labels.append(truth.cpu())
     # In the end, since a GPU that is asked for an answer can't work ahead meanwhile.
-    logits, labels = distributed.collected([one.cpu() for one in logits]), distributed.collected(labels)
+    logits = distributed.collected([part.cpu() for part in logits])
+    labels = distributed.collected(labels)
     if not labels:
-        raise TrainError("there is no picture to evaluate on", remedy="give this split some pictures")
+        raise TrainError(
+            "there is no picture to evaluate on", remedy="give this split some pictures"
+        )
     everything = torch.cat(logits)
     if not bool(everything.isfinite().all()):
-        raise TrainError("the network's outputs aren't finite", remedy="train it at a lower learning rate")
+        raise TrainError(
+            "the network's outputs aren't finite", remedy="train it at a lower learning rate"
+        )
     return everything, torch.cat(labels)

@@ -1,4 +1,7 @@
-"""Which learning rate suits a pretrained network: a few steps with each of a few rates, judged on pictures kept apart."""
+"""Which learning rate suits a pretrained model.
+
+A few steps with each of a few rates, judged on images kept apart.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ import numpy as np
 from torch import nn
 
 from prunedge.errors import TrainError
+from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine
 from prunedge.train.evaluate import Metrics
-from prunedge.train.fit import Progress, fit
-from prunedge.train.schedule import FitRecipe
+from prunedge.train.extras import Progress, TrainExtras, silent
+from prunedge.train.fit import fit
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import timed
 
@@ -27,24 +31,31 @@ log = logging.getLogger(__name__)
 
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 FIRST = (0.01, 0.003)
-USUAL = 0.003  # suits most pretrained networks
-HIGHEST = 0.01  # above it a rate is tried for what it tells of those below: VGG16 learns in 8 steps at 0.03, and diverges in others
-# Few steps tell large differences alone: of the rates with this share of the best gain, the nearest to the usual one is taken.
+USUAL = 0.003  # suits most pretrained models
+# above it a rate is tried for what it tells of those below: VGG16 learns in 8 steps at 0.03, and
+# diverges in others
+HIGHEST = 0.01
+# Few steps tell large differences alone: of the rates with this share of the best gain, the nearest
+# to the usual one is taken.
 ENOUGH = 0.9
-BELOW = 10  # what silences a network in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at once, 0.01 in two epochs)
+# what silences a model in a few steps does so a little later at a third of it (SqueezeNet: 0.03 at
+# once, 0.01 in two epochs)
+BELOW = 10
 MOST_FALLS = 2  # whole trainings that are begun anew at a lower rate
-LEAST_STEPS, MOST_STEPS = 8, 24  # with each rate
+LEAST_STEPS = 8  # with each rate
+MOST_STEPS = 24
 SHARE = 6  # a rate's steps are an epoch's batches divided by this: three rates cost half an epoch
-HELD = 128  # training pictures that judge, at the most; a quarter of a small set
+HELD = 128  # training images that judge, at the most; a quarter of a small set
 
 
 @dataclass(frozen=True)
 class Rate:
     """A peak learning rate, and why it is this one.
 
-    `curve` holds each rate that was tried with the loss that it led to on the pictures kept apart; None for one that made the network fall
-    silent or the loss infinite. `start` is that loss before any step, `steps` the steps with each rate; 0 when none was tried. `silenced`
-    are the rates at which the whole training then ended in a network with one answer: a few steps don't show it.
+    `curve` holds each rate that was tried with the loss that it led to on the images kept apart;
+    None for one that made the model fall silent or the loss infinite. `start` is that loss before
+    any step, `steps` the steps with each rate; 0 when none was tried. `silenced` are the rates at
+    which the whole training then ended in a model with one answer: a few steps don't show it.
     """
 
     lr: float
@@ -55,9 +66,10 @@ class Rate:
     silenced: tuple[float, ...] = ()
 
     def lowered(self) -> Rate | None:
-        """The next lower rate, where this one was found by the test and the whole training at it ended in a network with one answer.
+        """The next lower rate, where the training at this one ended in a model with one answer.
 
-        None where the rate was given or is the usual one, where there is no lower one, or after `MOST_FALLS` of them.
+        Only where this one was found by the test. None where the rate was given or is the usual
+        one, where there is no lower one, or after `MOST_FALLS` of them.
         """
         below = [rate for rate in RATES if rate < self.lr]
         if not self.curve or not below or len(self.silenced) >= MOST_FALLS:
@@ -70,64 +82,114 @@ class Rate:
             return f"learning rate {self.lr:g}: {self.why}"
         if self.silenced:
             before = " and then ".join(f"{rate:g}" for rate in self.silenced)
-            return f"learning rate {self.lr:g}: after the training at {before} every validation picture got the same answer"
-        tried = ", ".join(f"{rate:g} {'broke' if loss is None else f'{loss:.3f}'}" for rate, loss in self.curve)
-        return f"learning rate {self.lr:g}: {self.why} (loss from {self.start:.3f} after {self.steps} steps: {tried})"
+            return (
+                f"learning rate {self.lr:g}: after the training at {before} every validation "
+                "picture got the same answer"
+            )
+        tried = ", ".join(f"{rate:g} {_shown(loss)}" for rate, loss in self.curve)
+        return (
+            f"learning rate {self.lr:g}: {self.why} "
+            f"(loss from {self.start:.3f} after {self.steps} steps: {tried})"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        record = {"lr": self.lr, "why": self.why, "curve": [list(point) for point in self.curve], "start": self.start, "steps": self.steps}
-        return {**record, "silenced": list(self.silenced)} if self.silenced else record
+        record: dict[str, Any] = {
+            "lr": self.lr,
+            "why": self.why,
+            "curve": [list(point) for point in self.curve],
+            "start": self.start,
+            "steps": self.steps,
+        }
+        if self.silenced:
+            record["silenced"] = list(self.silenced)
+        return record
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Rate:
         """The inverse of `to_json`."""
-        curve = tuple((float(rate), None if loss is None else float(loss)) for rate, loss in record["curve"])
-        silenced = tuple(float(rate) for rate in record.get("silenced", ()))
-        return Rate(float(record["lr"]), record["why"], curve, record["start"], int(record["steps"]), silenced)
+        curve = [
+            (float(rate), None if loss is None else float(loss)) for rate, loss in record["curve"]
+        ]
+        return Rate(
+            lr=float(record["lr"]),
+            why=record["why"],
+            curve=tuple(curve),
+            start=record["start"],
+            steps=int(record["steps"]),
+            silenced=tuple(float(rate) for rate in record.get("silenced", ())),
+        )
+
+
+def _shown(loss: float | None) -> str:
+    return "broke" if loss is None else f"{loss:.3f}"
 
 
 @timed("rate")
-def find_rate(net: nn.Module, train: Split, recipe: FitRecipe, *, engine: Engine, seed: int, progress: Progress | None = None) -> Rate:
-    """Find the peak learning rate for training `net` on `train` by `recipe`; `net` stays as it was.
+def find_rate(
+    model: nn.Module,
+    train: Split,
+    config: TrainConfig,
+    *,
+    engine: Engine,
+    seed: int,
+    progress: Progress | None = None,
+) -> Rate:
+    """Find the peak learning rate for training `model` on `train`; `model` stays as it was.
 
-    A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a copy of the network for the same few
-    steps, warm-up and cosine included, and the loss on training pictures that took no part (128 at the most) judges. Beginning with 0.01
-    and 0.003, the next higher or lower rate is tried as long as the one to take is the highest or lowest so far. Of those with nine tenths
-    of the best gain the nearest to 0.003 is taken.
-    Rates above 0.01 are tried, and not taken.
-    A rate that makes the network answer every picture alike silences it, and rates are taken from a tenth of that one downward.
+    A learning-rate range test (Smith 2017, arXiv:1506.01186) in short trainings: each rate trains a
+    copy of the model for the same few steps, warm-up and cosine included, and the loss on training
+    images that took no part (128 at the most) judges. Beginning with 0.01 and 0.003, the next
+    higher or lower rate is tried as long as the one to take is the highest or lowest so far. Of
+    those with nine tenths of the best gain the nearest to 0.003 is taken. Rates above 0.01 are
+    tried, and not taken. A rate that makes the model answer every image alike silences it, and
+    rates are taken from a tenth of that one downward.
 
-    It sees training pictures alone, about half an epoch of them (at least 8 steps a rate, at most 24), and depends on `seed` alone. Several
-    processes divide the batches, and find the same. Raises TrainError when there are too few pictures to keep any apart.
+    It sees training images alone, about half an epoch of them (at least 8 steps a rate, at most
+    24), and depends on `seed` alone. Several processes divide the batches, and find the same.
+    Raises TrainError when there are too few images to keep any apart.
     """
-    held, rest, rounds = _parted(train, recipe.batch_size, seed)
-    told = progress or _silent
+    judges, learners, rounds = _divided(train, config.batch_size, seed)
+    report = progress or silent
 
-    def tried(rate: float) -> Metrics | None:
+    def metrics_after(epochs: int, config: TrainConfig) -> Metrics:
         def watch(done: int, total: int, what: str) -> None:
-            told(done, total, f"trying learning rate {rate:g}")
+            report(done, total, f"trying learning rate {config.lr:g}")
 
+        trained = fit(
+            copy.deepcopy(model),
+            learners,
+            epochs=epochs,
+            config=config,
+            engine=engine,
+            seed=seed,
+            val=judges,
+            extras=TrainExtras(progress=watch),
+        )
+        metrics = trained.history[-1].val if trained.history else trained.val
+        assert metrics is not None
+        return metrics
+
+    def loss_after(rate: float) -> float | None:
         try:
-            short = replace(recipe, lr=rate, metric="accuracy")
-            trained = fit(copy.deepcopy(net), rest, epochs=rounds, recipe=short, engine=engine, seed=seed, val=held, progress=watch)
+            return _loss(metrics_after(rounds, replace(config, lr=rate, metric="accuracy")))
         except TrainError as error:  # the loss became infinite
             log.debug("learning rate %g: %s", rate, error)
-            return None
-        return trained.history[-1].val
+            return math.inf
 
-    untrained = fit(copy.deepcopy(net), rest, epochs=0, recipe=recipe, engine=engine, seed=seed, val=held).val
-    assert untrained is not None
-    steps = rounds * math.ceil(len(rest) / recipe.batch_size)
-    found = search(untrained.loss, math.log(len(untrained.confusion)), lambda rate: _loss(tried(rate)))
+    untrained = metrics_after(0, config)
+    classes = len(untrained.confusion)
+    steps = rounds * math.ceil(len(learners) / config.batch_size)
+    found = search(untrained.loss, math.log(classes), loss_after)
     return replace(found, steps=steps)
 
 
 def search(start: float, alike: float, loss_after: Callable[[float], float | None]) -> Rate:
     """Try rates until the one to take is known.
 
-    `start` is the loss before any step, `alike` that of equal scores for all classes. `loss_after(rate)` gives the loss that short training
-    leads to, infinity where it diverged, None where the network fell silent.
+    `start` is the loss before any step, `alike` that of equal scores for all classes.
+    `loss_after(rate)` gives the loss that short training leads to, infinity where it diverged, None
+    where the model fell silent.
     """
     losses = {rate: loss_after(rate) for rate in FIRST}
     while True:
@@ -139,40 +201,56 @@ def search(start: float, alike: float, loss_after: Callable[[float], float | Non
         elif below and chosen <= min(losses):
             losses[below[-1]] = loss_after(below[-1])
         else:
-            curve = tuple((rate, loss if loss is not None and math.isfinite(loss) else None) for rate, loss in sorted(losses.items()))
+            curve = tuple((rate, _finite(loss)) for rate, loss in sorted(losses.items()))
             return Rate(chosen, why, curve, start)
 
 
-def choose_rate(start: float, alike: float, losses: Mapping[float, float | None]) -> tuple[float, str]:
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def choose_rate(
+    start: float, alike: float, losses: Mapping[float, float | None]
+) -> tuple[float, str]:
     """The rate to take after these losses, and why. Pure; `search` says what the arguments are."""
     ceiling = _ceiling(alike, losses)
-    safe = {rate: gain for rate, gain in _gains(start, alike, losses).items() if rate <= min(ceiling, HIGHEST)}
+    gains = _gains(start, alike, losses)
+    safe = {rate: gain for rate, gain in gains.items() if rate <= min(ceiling, HIGHEST)}
     if not safe:
         return min(losses), "the others broke the network in a few steps"
     good = _good(safe)
     if not good:
         usual = [rate for rate in safe if rate <= USUAL] or [min(safe)]
         return max(usual), "no rate taught it anything in a few steps, so a usual one"
-    limit = ", far enough below one that silenced the network" if math.isfinite(ceiling) else ""
     nearest = min(good, key=lambda rate: abs(math.log(rate / USUAL)))
-    return nearest, f"of those with nine tenths of the best gain in a few steps the nearest to {USUAL:g}{limit}"
+    why = f"of those with nine tenths of the best gain in a few steps the nearest to {USUAL:g}"
+    if math.isfinite(ceiling):
+        why += ", far enough below one that silenced the network"
+    return nearest, why
 
 
 def _gains(start: float, alike: float, losses: Mapping[float, float | None]) -> dict[float, float]:
-    """By how much each rate lowered the loss, where it neither diverged nor silenced the network."""
-    sound = {rate: loss for rate, loss in losses.items() if loss is not None and math.isfinite(loss)}
-    return {rate: start - loss for rate, loss in sound.items() if not _is_silent(rate, alike, losses)}
+    """By how much each rate lowered the loss, where it neither diverged nor silenced the model."""
+    gains = {}
+    for rate, loss in losses.items():
+        if loss is None or not math.isfinite(loss) or _is_silent(rate, alike, losses):
+            continue
+        gains[rate] = start - loss
+    return gains
 
 
 def _good(gains: Mapping[float, float]) -> list[float]:
     """The rates with nine tenths of the best gain, ascending; none where there is no gain."""
     best = max(gains.values(), default=0.0)
-    return sorted(rate for rate, gain in gains.items() if best > 0 and gain >= ENOUGH * best)
+    if best <= 0:
+        return []
+    return sorted(rate for rate, gain in gains.items() if gain >= ENOUGH * best)
 
 
 def _ceiling(alike: float, losses: Mapping[float, float | None]) -> float:
-    """The highest rate that is far enough from any that silenced the network."""
-    return min((rate for rate in losses if _is_silent(rate, alike, losses)), default=math.inf) / BELOW * 1.01
+    """The highest rate that is far enough from any that silenced the model."""
+    silent_rates = [rate for rate in losses if _is_silent(rate, alike, losses)]
+    return min(silent_rates, default=math.inf) / BELOW * 1.01
 
 
 def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) -> bool:
@@ -180,29 +258,35 @@ def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) 
     loss = losses[rate]
     if loss is None:
         return True
-    is_near = 0.97 * alike <= loss <= 1.05 * alike
-    return is_near and any(other < rate and one is not None and one < 0.97 * alike for other, one in losses.items())
+    if not 0.97 * alike <= loss <= 1.05 * alike:
+        return False
+    lower = [other for other_rate, other in losses.items() if other_rate < rate]
+    return any(other is not None and other < 0.97 * alike for other in lower)
 
 
-def _loss(metrics: Metrics | None) -> float | None:
-    """The loss that a rate led to: infinity where it diverged, None where the network fell silent."""
-    if metrics is None or not math.isfinite(metrics.loss):
+def _loss(metrics: Metrics) -> float | None:
+    """The loss that a rate led to: infinity where it diverged, None where the model fell silent."""
+    if not math.isfinite(metrics.loss):
         return math.inf
-    # Equal scores for all pictures: units that fell silent, as ReLUs do after too large a step, don't learn any more.
-    return None if metrics.auroc is not None and abs(metrics.auroc - 0.5) < 1e-6 else metrics.loss
+    # Equal scores for all images: units that fell silent, as ReLUs do after too large a step, don't
+    # learn any more.
+    if metrics.auroc is not None and abs(metrics.auroc - 0.5) < 1e-6:
+        return None
+    return metrics.loss
 
 
-def _parted(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int]:
-    """Pictures that judge, pictures that teach, and how many rounds of these are steps enough."""
-    held = min(HELD, len(train) // 4)
+def _divided(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int]:
+    """Images that judge, images that teach, and how many rounds of these are steps enough."""
+    count = len(train)
+    held = min(HELD, count // 4)
     if held < 1:
-        raise TrainError(f"{len(train)} training pictures are too few to find a learning rate with", remedy=f"give one with {option('lr')}")
-    order = np.random.default_rng(seed).permutation(len(train))
-    steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(len(train) / batch_size) // SHARE))
-    rest = order[held : held + steps * batch_size]
-    rounds = math.ceil(steps / math.ceil(len(rest) / batch_size))
-    return train.at(np.sort(order[:held])), train.at(np.sort(rest)), rounds
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    """Progress that nobody watches."""
+        raise TrainError(
+            f"{count} training pictures are too few to find a learning rate with",
+            remedy=f"give one with {option('lr')}",
+        )
+    steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(count / batch_size) // SHARE))
+    order = np.random.default_rng(seed).permutation(count)
+    judges = order[:held]
+    learners = order[held : held + steps * batch_size]
+    rounds = math.ceil(steps / math.ceil(len(learners) / batch_size))
+    return train.at(np.sort(judges)), train.at(np.sort(learners)), rounds

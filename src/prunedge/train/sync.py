@@ -1,4 +1,7 @@
-"""One batch over several processes: norms, dropout and gradients come out as if a single process had seen all of it."""
+"""One batch over several processes.
+
+Norms, dropout and gradients come out as if a single process had seen all of it.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +26,26 @@ ALONE = 2**18  # from here on a gradient is sent as it lies, which saves copying
 
 
 @contextmanager
-def seeing_whole(share: Share, engine: Engine) -> Iterator[None]:
-    """Run a network forward on a share, in the engine's precision and with the whole batch in view; nothing where a share is all."""
+def synchronized_batch(share: Share, engine: Engine) -> Iterator[None]:
+    """Run a model forward on a share, in the engine's precision and with the whole batch in view.
+
+    Nothing where a share is all.
+    """
     if distributed.size() == 1:
         yield
         return
-    with engine.autocast(), WholeBatch(share):
+    with engine.autocast(), SynchronizedBatch(share):
         yield
 
 
-class WholeBatch(TorchFunctionMode):
-    """While inside, a forward pass of this process's share computes what depends on the whole batch from the whole batch.
+class SynchronizedBatch(TorchFunctionMode):
+    """While inside, a share's forward pass computes what depends on the whole batch from all of it.
 
-    Batch norms in training take their statistics over all processes, and differentiate through them. (torch's SyncBatchNorm does so
-    on GPUs alone, and replaces modules that the channel graph knows by name.) Dropout and stochastic depth draw for the whole batch, from
-    the generator that stands alike in every process, and use their own rows. Both are caught where modules of any kind call them.
+    Batch norms in training take their statistics over all processes, and differentiate through
+    them. (torch's SyncBatchNorm does so on GPUs alone, and replaces modules that the channel graph
+    knows by name.) Dropout and stochastic depth draw for the whole batch, from the generator that
+    stands alike in every process, and use their own rows. Both are caught where modules of any kind
+    call them.
     """
 
     def __init__(self, share: Share) -> None:
@@ -55,21 +63,39 @@ class WholeBatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _batch_norm(
-        self, x: torch.Tensor, mean: torch.Tensor | None, variance: torch.Tensor | None, weight: torch.Tensor | None = None,
-        bias: torch.Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        x: torch.Tensor,
+        mean: torch.Tensor | None,
+        variance: torch.Tensor | None,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> torch.Tensor:
         if not training:
             return F.batch_norm(x, mean, variance, weight, bias, False, momentum, eps)
         if x.numel() // x.shape[1] * self._share.whole < 2 * len(self._share.labels):
-            raise ValueError("batch normalisation can't learn from one value per channel: give larger batches or pictures")
-        normed, batch_mean, batch_variance = _Normalise.apply(x, weight, bias, eps, self._share.here > 0)
+            raise ValueError(
+                "batch normalisation can't learn from one value per channel: "
+                "give larger batches or pictures"
+            )
+        counts = self._share.here > 0
+        normed, batch_mean, batch_variance = _Normalise.apply(x, weight, bias, eps, counts)
         with torch.no_grad():
             if mean is not None and variance is not None:
                 mean.lerp_(batch_mean.to(mean), momentum)
                 variance.lerp_(batch_variance.to(variance), momentum)
         return normed
 
-    def _dropout(self, func: Any, x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    def _dropout(
+        self,
+        func: Any,
+        x: torch.Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> torch.Tensor:
         whole = self._of_whole_size(x)
         if not training or whole is None:
             return func(x, p, training, inplace)
@@ -87,34 +113,49 @@ class WholeBatch(TorchFunctionMode):
         return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
 
     def _own(self, drawn: torch.Tensor) -> torch.Tensor:
-        times = len(drawn) // self._share.whole  # an example may have several rows
-        return drawn[times * self._share.start : times * (self._share.start + len(self._share.labels))]
+        """This process's rows of what was drawn for the whole batch."""
+        rows = len(drawn) // self._share.whole  # an example may have several
+        start = self._share.start
+        stop = start + len(self._share.labels)
+        return drawn[rows * start : rows * stop]
 
 
 class _Normalise(torch.autograd.Function):
     """Batch normalisation over the examples of all processes that `counts` has for them.
 
-    Gives the output, and the mean and unbiased variance of each channel. What is sent is (2 * channels + 1,) float64, so that the variance
-    doesn't drown in the square of the mean.
+    Gives the output, and the mean and unbiased variance of each channel. What is sent is (2 *
+    channels + 1,) float64, so that the variance doesn't drown in the square of the mean.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, counts: bool
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        eps: float,
+        counts: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        channels, precise = x.shape[1], torch.promote_types(x.dtype, torch.float32)
+        channels = x.shape[1]
+        precise = torch.promote_types(x.dtype, torch.float32)
         # Handed in with momentum 0 for their precision alone: that is what the statistics come in.
         held = x.new_zeros((2, channels), dtype=precise)
-        mean, variance = (one.double() for one in torch.batch_norm_update_stats(x, held[0], held[1], 0.0))
+        mean, variance = torch.batch_norm_update_stats(x, held[0], held[1], 0.0)
+        mean = mean.double()
+        variance = variance.double()
         number = mean.new_full((1,), x.numel() // channels)
-        sums = distributed.total(torch.cat([mean * number, (variance + mean.square()) * number, number]) * counts)
+        own_sums = torch.cat([mean * number, (variance + mean.square()) * number, number])
+        sums = distributed.total(own_sums * counts)
+
         number = sums[-1]
         mean = sums[:channels] / number
         variance = (sums[channels:-1] / number - mean.square()).clamp_min(0)
         unbiased = (variance * number / (number - 1)).to(precise)
-        mean, variance = mean.to(precise), variance.to(precise)
+        mean = mean.to(precise)
+        variance = variance.to(precise)
         ctx.save_for_backward(x, weight, mean, variance, number)
-        ctx.eps, ctx.counts = eps, counts
+        ctx.eps = eps
+        ctx.counts = counts
         ctx.mark_non_differentiable(mean, unbiased)
         return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
 
@@ -122,56 +163,91 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
         x, weight, mean, variance, number = ctx.saved_tensors
-        # As if the statistics were given; torch's own kernels take a fifth of the time of the same arithmetic operation by operation.
+        # As if the statistics were given; torch's own kernels take a fifth of the time of the same
+        # arithmetic operation by operation.
         change, tilt, shift = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [ctx.needs_input_grad[0], True, True]
+            gradient,
+            x,
+            weight,
+            mean,
+            variance,
+            None,
+            None,
+            False,
+            ctx.eps,
+            [ctx.needs_input_grad[0], True, True],
         )
         if ctx.needs_input_grad[0]:
-            # An example moves the statistics that all examples are normalised by, in whichever process.
-            moved = (distributed.total(torch.cat([shift, tilt]).double()) / number * -ctx.counts).to(shift).chunk(2)
-            scale = (variance + ctx.eps).rsqrt() if weight is None else (variance + ctx.eps).rsqrt() * weight
-            change = change + F.batch_norm(x, mean, variance, moved[1] * scale, moved[0] * scale, False, 0.0, ctx.eps)
-        return change, tilt if ctx.needs_input_grad[1] else None, shift if ctx.needs_input_grad[2] else None, None, None
+            # An example moves the statistics that all examples are normalised by, in whichever
+            # process.
+            sums = distributed.total(torch.cat([shift, tilt]).double())
+            moved = (sums / number * -ctx.counts).to(shift)
+            moved_shift, moved_tilt = moved.chunk(2)
+            scale = (variance + ctx.eps).rsqrt()
+            if weight is not None:
+                scale = scale * weight
+            change = change + F.batch_norm(
+                x, mean, variance, moved_tilt * scale, moved_shift * scale, False, 0.0, ctx.eps
+            )
+        for_weight = tilt if ctx.needs_input_grad[1] else None
+        for_bias = shift if ctx.needs_input_grad[2] else None
+        return change, for_weight, for_bias, None, None
 
 
 def _lies_last(x: torch.Tensor) -> bool:
     """Whether the channels are innermost in memory."""
-    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return (
+        x.dim() == 4
+        and not x.is_contiguous()
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
-def add_gradients(net: nn.Module) -> None:
+def add_gradients(model: nn.Module) -> None:
     """Replace each parameter's gradient by the sum over all processes.
 
-    Explicitly, and not by DistributedDataParallel: that takes the mean over processes, which is the mean over the examples only
-    where all have as many, and waits for parameters that take no part.
+    Explicitly, and not by DistributedDataParallel: that takes the mean over processes, which is the
+    mean over the examples only where all have as many, and waits for parameters that take no part.
     """
     bucket: list[torch.Tensor] = []
-    for parameter in net.parameters():
+    held = 0
+    for parameter in model.parameters():
         if parameter.grad is None:
             continue
         # In the parameter's own order in memory, which all processes share.
-        found = parameter.grad.permute(0, 2, 3, 1) if _lies_last(parameter) else parameter.grad
-        if found.numel() >= ALONE:
-            dense = distributed.total(found.contiguous())
-            if dense.data_ptr() != found.data_ptr():
-                found.copy_(dense)
+        gradient = parameter.grad
+        if _lies_last(parameter):
+            gradient = gradient.permute(0, 2, 3, 1)
+        if gradient.numel() >= ALONE:
+            dense = distributed.total(gradient.contiguous())
+            if dense.data_ptr() != gradient.data_ptr():
+                gradient.copy_(dense)
             continue
-        if bucket and (bucket[0].dtype != found.dtype or sum(one.numel() for one in bucket) + found.numel() > BUCKET):
+        is_full = held + gradient.numel() > BUCKET
+        if bucket and (is_full or bucket[0].dtype != gradient.dtype):
             _add_together(bucket)
             bucket = []
-        bucket.append(found)
+            held = 0
+        bucket.append(gradient)
+        held += gradient.numel()
     if bucket:
         _add_together(bucket)
 
 
 def _add_together(bucket: list[torch.Tensor]) -> None:
-    flat = distributed.total(torch.cat([one.flatten() for one in bucket]))
-    for one, values in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
-        one.copy_(values.view(one.shape))
+    flat = distributed.total(torch.cat([gradient.flatten() for gradient in bucket]))
+    parts = flat.split([gradient.numel() for gradient in bucket])
+    for gradient, values in zip(bucket, parts, strict=True):
+        gradient.copy_(values.view(gradient.shape))
 
 
-def start_alike(net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Give every process the first one's weights, statistics and momentum: what each has computed may differ in the last bit."""
-    held: Iterable[torch.Tensor] = (entry[MOMENTUM] for entry in optimiser.state.values() if entry.get(MOMENTUM) is not None)
-    for tensor in (*net.parameters(), *net.buffers(), *held):
+def start_alike(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Give every process the first one's weights, statistics and momentum.
+
+    What each has computed may differ in the last bit.
+    """
+    held: Iterable[torch.Tensor] = (
+        entry[MOMENTUM] for entry in optimizer.state.values() if entry.get(MOMENTUM) is not None
+    )
+    for tensor in (*model.parameters(), *model.buffers(), *held):
         distributed.level(tensor)

@@ -19,7 +19,7 @@ _OF_THE_COMMAND = {"start": "from"}
 _OF_TRAIN = {"train_epochs": "epochs"}
 # What a call in Python has no argument of that name for.
 _IN_PYTHON = {
-    "finetune_lr": "finetune=FitRecipe(lr={})",
+    "finetune_lr": "finetune=TrainConfig(lr={})",
     "step_ratio": "step_ratio={}",
     "max_ratio": "constraints=PlanConstraints(max_ratio={})",
 }

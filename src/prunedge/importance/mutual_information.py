@@ -1,0 +1,160 @@
+"""What a channel's activation tells about the class, as mutual information."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from prunedge.errors import PrunedgeError
+from prunedge.importance.activation import ActivationCollector, add
+from prunedge.importance.observe import Place
+from prunedge.models.classification import class_logits, cross_entropy
+
+# Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero
+# itself.
+_OCTAVE = 8
+_REACH = 16
+_SIDE = 2 * _REACH * _OCTAVE
+CELLS = 2 * _SIDE + 1
+BINS = 16
+PART = 2**22  # numbers of contingency tables at a time: 32 MB
+
+
+class MutualInformation(ActivationCollector):
+    """theta = I(q(a); y), in nats, of a channel's mean, quantised, and the class.
+
+    q(a) is the spatial mean (Molchanov et al. 2017, section 2.2).
+
+    The means (over all of a consumer's calls, where it is called several times) are counted, with
+    the class, in a fine histogram whose cells are fixed beforehand, so that neither the order nor
+    the number of the images matters; at the end its cells are joined to at most `BINS` bins of
+    about equal counts (`joined`).
+    """
+
+    criterion = "mutual-information"
+    by_example = True
+
+    def drop_batch(self) -> None:
+        """Forget the batch that has just gone through."""
+        super().drop_batch()
+        self._classes: torch.Tensor | None = None
+        self._number = 0
+
+    def observe(self, labels: Any, outputs: Any) -> None:
+        """The classes that the batch is counted under.
+
+        PrunedgeError when there is not one for each example.
+        """
+        logits = class_logits(outputs)
+        self._number = logits.shape[1]
+        self._classes = self._truth(labels, logits)
+
+    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
+        if labels is None:
+            remedy = f"yield (inputs, labels), or use {PredictionInformation.criterion}"
+            raise PrunedgeError(
+                f"the criterion '{self.criterion}' needs labels, and the batches have none",
+                remedy=remedy,
+            )
+        cross_entropy(logits, labels)  # says what is wrong with them, if anything
+        return labels.long()
+
+    def _gather(self, key: Place, values: torch.Tensor) -> None:
+        sums = values.sum(2, dtype=torch.float64)  # (examples, channels)
+        self._wait(key, sums, values.shape[2])
+
+    def _settle(self) -> None:
+        if self._classes is None:
+            raise PrunedgeError(
+                f"the criterion '{self.criterion}' was not told the classes of a batch",
+                remedy="call observe",
+            )
+        for key, total in self._pending.items():
+            cells = cell(total / self._pending_counts[key]).cpu()
+            channels = torch.arange(cells.shape[1]).expand_as(cells)
+            classes = self._classes.cpu()[:, None].expand_as(cells)
+            places = torch.stack((channels, cells, classes)).flatten(1)
+            ones = torch.ones(places.shape[1], dtype=torch.int64)
+            # Sparse, since most cells stay empty in most classes: whole, a model for ImageNet would
+            # take gigabytes.
+            add(self._sums, key, _sparse(places, ones, (cells.shape[1], CELLS, self._number)))
+            self._sums[key] = self._sums[key].coalesce()
+            self._counts[key] = self._counts.get(key, 0) + len(cells)
+
+    def _score(self, total: torch.Tensor, count: int) -> torch.Tensor:
+        parts = _in_parts(_without_absent_classes(total))
+        return torch.cat([information(joined(part)) for part in parts])
+
+
+class PredictionInformation(MutualInformation):
+    """As `mutual-information`, with the class that the model itself answers: needs no labels."""
+
+    criterion = "mutual-information-prediction"
+
+    def _truth(self, labels: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits.argmax(1)
+
+
+def cell(values: torch.Tensor) -> torch.Tensor:
+    """The cell (0 to CELLS - 1) of the fine histogram that each value falls in, int64."""
+    octaves = values.abs().log2().add(_REACH).mul(_OCTAVE).floor().add(1).clamp(0, _SIDE)
+    from_zero = octaves.nan_to_num(0.0, neginf=0.0)
+    return (_SIDE + values.sign() * from_zero).long()
+
+
+def _sparse(indices: torch.Tensor, values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
+
+
+def _without_absent_classes(counts: torch.Tensor) -> torch.Tensor:
+    """Sparse (channels, cells, classes) counts of the classes that occur, which say as much."""
+    channel, cells, classes = counts.indices()
+    present, place = classes.unique(return_inverse=True)
+    shape = (*counts.shape[:2], len(present))
+    return _sparse(torch.stack((channel, cells, place)), counts.values(), shape)
+
+
+def _in_parts(counts: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Sparse (channels, cells, classes) counts, a few channels at a time.
+
+    So many that their bins hold `PART` numbers.
+    """
+    step = max(1, PART // (BINS * counts.shape[2]))
+    indices = counts.indices()
+    values = counts.values()
+    for start in range(0, len(counts), step):
+        stop = min(start + step, len(counts))
+        here = (indices[0] >= start) & (indices[0] < stop)
+        moved = indices[:, here] - torch.tensor([[start], [0], [0]])
+        yield _sparse(moved, values[here], (stop - start, *counts.shape[1:]))
+
+
+def joined(counts: torch.Tensor, bins: int = BINS) -> torch.Tensor:
+    """Join neighbouring cells of (channels, cells, classes) counts to bins of about equal counts.
+
+    Gives (channels, bins, classes). The counts may be sparse; the bins are not.
+    """
+    if not counts.is_sparse:
+        counts = counts.to_sparse()
+    counts = counts.coalesce()
+    of_cell = torch.sparse.sum(counts, 2).to_dense()
+    # Where the middle of each cell lies in the order of the examples.
+    middle = of_cell.cumsum(1) - of_cell / 2
+    place = (middle * bins / of_cell.sum(1, keepdim=True)).floor().clamp(0, bins - 1).long()
+    binned = torch.zeros(len(counts), bins, counts.shape[2], dtype=counts.dtype)
+    channel, cells, classes = counts.indices()
+    places = (channel, place[channel, cells], classes)
+    return binned.index_put_(places, counts.values(), accumulate=True)
+
+
+def information(counts: torch.Tensor) -> torch.Tensor:
+    """Mutual information in nats of each contingency table: (channels,) float64.
+
+    The tables are (channels, bins, classes).
+    sum p(b, y) log(p(b, y) / (p(b) p(y))): Cover and Thomas, equation 2.28.
+    """
+    share = counts.double() / counts.sum((1, 2), keepdim=True)
+    alone = share.sum(2, keepdim=True) * share.sum(1, keepdim=True)
+    return torch.where(share > 0, share * (share / alone).log(), 0.0).sum((1, 2)).clamp_min(0)

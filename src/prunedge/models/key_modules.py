@@ -1,0 +1,131 @@
+"""What matching a file's tensors with a model's works on.
+
+Names, shapes, the modules that hold them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+Key = tuple[str, ...]
+
+COUNTER = "num_batches_tracked"
+# Made anew from the images' size, or counted by a wrapper: some versions of a network keep these,
+# others don't.
+DERIVED = ("relative_position_index", "attn_mask", "position_ids", "n_averaged")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Match:
+    """`pairs` leads from the model's names to the file's; `how` says by what.
+
+    `fresh` names the model's tensors that keep their random start, `left_out` the file's that have
+    no place.
+    """
+
+    pairs: dict[str, str]
+    how: str
+    fresh: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+class Misfit(Exception):
+    """Why the tensors can't be assigned, in words.
+
+    `share` of the model's tensors were found all the same (0: too few). `remedy` is what to do,
+    where that is known.
+    """
+
+    def __init__(self, why: str, share: float = 0.0, remedy: str = "") -> None:
+        super().__init__(why)
+        self.share = share
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module with tensors of its own.
+
+    Its name (and what of it differs from the others' names), and shapes by the last part of their
+    names.
+    """
+
+    name: str
+    short: str
+    tensors: dict[str, Shape]
+
+    @property
+    def signature(self) -> frozenset[tuple[str, Shape]]:
+        """What may not differ."""
+        return frozenset(self.tensors.items())
+
+    @property
+    def words(self) -> Key:
+        """The words of its name, in their order."""
+        return tuple(re.findall(r"[a-z]+", self.short.lower()))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of its name, in their order."""
+        return tuple(map(int, re.findall(r"\d+", self.short)))
+
+    @property
+    def names(self) -> list[str]:
+        """The whole names of its tensors."""
+        return [self.name_of(kind) for kind in self.tensors]
+
+    def name_of(self, kind: str) -> str:
+        """The whole name of the tensor with this last part."""
+        return f"{self.name}.{kind}" if self.name else kind
+
+
+def modules_of(shapes: Shapes) -> list[Module]:
+    """The modules in the order of their first tensors."""
+    names = without_counters(shapes)
+    tensors: dict[str, dict[str, Shape]] = defaultdict(dict)
+    for name in names:
+        module, _, kind = name.rpartition(".")
+        tensors[module][kind] = shapes[name]
+    wrapper = common_prefix(names)
+    return [Module(name, name.removeprefix(wrapper), held) for name, held in tensors.items()]
+
+
+def without_counters(shapes: Shapes) -> list[str]:
+    """The names, but for those of batch norms' counters."""
+    return [name for name in shapes if not name.endswith(COUNTER)]
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """The dotted prefix that all names share."""
+    prefix = ""
+    while names:
+        longer = prefix + names[0].removeprefix(prefix).split(".")[0] + "."
+        if not all(name.startswith(longer) for name in names):
+            return prefix
+        prefix = longer
+    return prefix
+
+
+def is_another_head(given: Shape, own: Shape) -> bool:
+    """Whether shapes differ in the number of classes at most."""
+    return len(given) == len(own) and given[1:] == own[1:]
+
+
+def nothing_shared(given: Shapes, own: Shapes) -> str:
+    """What to say where the file's names and the model's share nothing."""
+    return (
+        f"the file's {len(given)} tensors are not the network's: the file begins with "
+        f"{next(iter(given))}, the network with {next(iter(own), 'nothing')}"
+    )
+
+
+def listed(names: Sequence[str], most: int = SHOWN) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,165 @@
+"""Solve a layer's weights so that its outputs in the pruned model are nearest to the whole one's.
+
+A convolution is solved as a linear layer over its patches, at some places of each image's map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from prunedge.models.cost import evaluating
+
+LARGEST = 8192  # input features (times the kernel's places) up to which a layer is solved
+_PLACES = 24  # of each image's map that are looked at
+# Of the features' mean square: keeps the new weights near the old where the images don't tell.
+_RIDGE = 1e-3
+
+
+def is_solvable(layer: nn.Module, inputs: int) -> bool:
+    """Whether a layer that keeps so many inputs can be solved."""
+    if isinstance(layer, nn.Linear):
+        return inputs <= LARGEST
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
+        return False
+    return inputs * layer.weight[0, 0].numel() <= LARGEST
+
+
+def layer_outputs(
+    model: nn.Module, layers: Mapping[str, torch.Tensor], images: Sequence[torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """What layers of the whole model give at the sampled places: (rows, outputs) for each.
+
+    `layers` says which of their outputs are asked for.
+    """
+    rows: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    batch = 0
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
+            is_first_call = len(rows[name]) == batch  # a layer is solved for its first call
+            if is_first_call:
+                rows[name].append(_rows(layer, out, batch)[:, layers[name]])
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
+    try:
+        with evaluating(model), torch.no_grad():
+            for batch, inputs in enumerate(images):  # noqa: B007  the hooks read it
+                model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+class _InputSeen(Exception):
+    """The layer at hand has seen its input; the rest of the model need not run."""
+
+
+def solve_weights(
+    small: nn.Module,
+    name: str,
+    images: Sequence[torch.Tensor],
+    target: torch.Tensor,
+    with_shift: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What to add to a layer's weights (outputs, features) and outputs to come nearest to `target`.
+
+    The shift is without meaning where none was asked for (`with_shift`).
+    """
+    layer: Any = small.get_submodule(name)
+    gram = product = torch.zeros(())
+    done = 0
+    batch = 0
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        nonlocal gram, product, done
+        features = _patches(module, args[0], batch).double()
+        outputs = _rows(module, type(module).forward(module, args[0]), batch).double()
+        missing = target[done : done + len(features)].double() - outputs
+        done += len(features)
+        if with_shift:
+            ones = torch.ones(len(features), 1, dtype=features.dtype)
+            features = torch.cat([features, ones], 1)
+        gram = gram + features.T @ features
+        product = product + features.T @ missing
+        raise _InputSeen
+
+    handle = layer.register_forward_pre_hook(look)
+    try:
+        with evaluating(small), torch.no_grad():
+            for batch, inputs in enumerate(images):  # noqa: B007  the hook reads it
+                try:
+                    small(inputs)
+                except _InputSeen:
+                    continue
+    finally:
+        handle.remove()
+
+    width = layer.weight[0].numel()
+    ridge = torch.zeros(len(gram), dtype=gram.dtype)
+    ridge[:width] = _RIDGE * gram.diagonal()[:width].mean().clamp_min(1e-12)
+    change = torch.linalg.solve(gram + ridge.diag(), product)
+    return change[:width].T, change[-1]
+
+
+# -- rows of features and outputs ------------------------------------------------------------------
+
+
+def _rows(layer: nn.Module, out: torch.Tensor, batch: int) -> torch.Tensor:
+    """A layer's outputs at the sampled places of a batch, (rows, outputs)."""
+    if not isinstance(layer, nn.Conv2d):
+        return out.reshape(-1, out.shape[-1]).cpu()
+    places = _sampled(out.shape[2:], batch)
+    return torch.cat([out[:, :, row, column] for row, column in places]).cpu()
+
+
+def _patches(layer: nn.Module, z: torch.Tensor, batch: int) -> torch.Tensor:
+    """The inputs that these outputs are made from, (rows, input features * kernel places)."""
+    if not isinstance(layer, nn.Conv2d):
+        return z.reshape(-1, z.shape[-1]).cpu()
+    map_of_one = functional.conv2d(
+        z[:1], layer.weight[:1], None, layer.stride, layer.padding, layer.dilation
+    )
+    padded = functional.pad(z, _padding(layer))
+    patches = []
+    for row, column in _sampled(map_of_one.shape[2:], batch):
+        rows = _window(layer, row, 0)
+        columns = _window(layer, column, 1)
+        patches.append(padded[:, :, rows, columns].flatten(1))
+    return torch.cat(patches).cpu()
+
+
+def _window(layer: nn.Conv2d, place: int, axis: int) -> slice:
+    """Where the kernel reads along an axis (0 down, 1 across) for the output at this place."""
+    start = place * layer.stride[axis]
+    dilation = layer.dilation[axis]
+    return slice(start, start + dilation * (layer.kernel_size[axis] - 1) + 1, dilation)
+
+
+def _padding(layer: nn.Conv2d) -> list[int]:
+    """The padding as `functional.pad` takes it: left, right, top, bottom."""
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    if isinstance(layer.padding, str):  # "same"
+        total_rows = layer.dilation[0] * (layer.kernel_size[0] - 1)
+        total_columns = layer.dilation[1] * (layer.kernel_size[1] - 1)
+        top = total_rows // 2
+        left = total_columns // 2
+        return [left, total_columns - left, top, total_rows - top]
+    rows, columns = layer.padding
+    return [columns, columns, rows, rows]
+
+
+def _sampled(shape: Sequence[int], batch: int) -> list[tuple[int, int]]:
+    """Places of a map, drawn anew for each batch; the same in the whole and the pruned model."""
+    rows, columns = shape
+    generator = torch.Generator().manual_seed(batch)
+    places = torch.randperm(rows * columns, generator=generator)[:_PLACES]
+    return [(int(place) // columns, int(place) % columns) for place in places]

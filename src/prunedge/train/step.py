@@ -1,0 +1,130 @@
+"""One step: a batch forward and backward, and the optimizer's step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunedge.models.classification import class_logits, cross_entropy
+from prunedge.train.config import TrainConfig
+from prunedge.train.distill import teacher_distance
+from prunedge.train.engine import Engine
+from prunedge.train.extras import TrainExtras
+from prunedge.train.sync import add_gradients, synchronized_batch
+from prunedge.utils import distributed
+from prunedge.utils.distributed import Share
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """What every step of a training works with.
+
+    `optimizer` is torch's; `wrapped` and `driver` are Fabric's model and optimizer.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    wrapped: Any
+    driver: Any
+    config: TrainConfig
+    engine: Engine
+    extras: TrainExtras
+
+
+def make_stepper(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    engine: Engine,
+    extras: TrainExtras,
+) -> Stepper:
+    """Wrap the model and its optimizer as Fabric wants them."""
+    if distributed.size() > 1:
+        # Fabric would wrap a model of several processes in DistributedDataParallel, which
+        # `add_gradients` says why not.
+        return Stepper(model, optimizer, model, optimizer, config, engine, extras)
+    wrapped, driver = engine.fabric.setup(model, optimizer, move_to_device=False)
+    return Stepper(model, optimizer, wrapped, driver, config, engine, extras)
+
+
+def train_batch(stepper: Stepper, share: Share, lr: float, along: float) -> float:
+    """Take one step, `along` (0 to 1) of all; gives the batch's mean loss.
+
+    NaN, and no step, where the loss or the gradients aren't finite.
+    """
+    engine = stepper.engine
+    is_divided = distributed.size() > 1
+    for group in stepper.driver.param_groups:
+        group["lr"] = lr
+    if stepper.extras.collector is not None:
+        here = (share.here,) if is_divided else ()
+        stepper.extras.collector.start_batch(share.whole, *here)
+
+    with engine.span("forward"), synchronized_batch(share, engine):
+        inputs = engine.to_device(share.pictures)
+        labels = share.labels.to(engine.device, non_blocking=True)
+        logits = class_logits(stepper.wrapped(inputs))
+    loss = _loss(stepper, inputs, logits, labels)
+    if is_divided:
+        loss = loss * (share.here / share.whole)  # its part of the mean over the whole batch
+    whole_loss = distributed.total(loss.detach().clone())
+
+    with engine.span("backward"):
+        engine.fabric.backward(loss)
+        if is_divided:
+            add_gradients(stepper.model)
+    with engine.span("optimiser"):
+        return _take_step(stepper, whole_loss, along)
+
+
+def _loss(
+    stepper: Stepper, inputs: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy, mixed with the distance from the teacher where there is one."""
+    config = stepper.config
+    loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    if not config.distill or stepper.extras.teacher is None:
+        return loss
+    distance = teacher_distance(
+        stepper.extras.teacher, stepper.engine, inputs, logits.float(), config.temperature
+    )
+    return (1 - config.distill) * loss + config.distill * distance
+
+
+def _take_step(stepper: Stepper, loss: torch.Tensor, along: float) -> float:
+    """Let the optimizer take its step unless the loss or the gradients aren't finite.
+
+    Gives the loss; NaN where only the gradients aren't.
+    """
+    if stepper.extras.penalty is not None:
+        stepper.extras.penalty(stepper.model, along)
+    norm = stepper.engine.fabric.clip_gradients(
+        stepper.wrapped,
+        stepper.driver,
+        max_norm=stepper.config.clip,
+        error_if_nonfinite=False,
+    )
+    value, length = _numbers(loss, norm)
+    if not math.isfinite(value):
+        return value
+    if not math.isfinite(length):
+        return math.nan
+    stepper.driver.step()
+    stepper.driver.zero_grad(set_to_none=True)
+    return value
+
+
+def _numbers(loss: torch.Tensor, norm: torch.Tensor | None) -> tuple[float, float]:
+    """The loss and the gradients' norm as numbers.
+
+    Both at once: each number that the program asks a GPU for makes it wait until all before is
+    done.
+    """
+    if norm is None:
+        return float(loss), 0.0
+    value, length = torch.stack((loss.float(), norm.detach().float().to(loss.device))).tolist()
+    return value, length
