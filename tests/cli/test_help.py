@@ -46,7 +46,7 @@ def test_the_readme_names_every_verb(verb: str) -> None:
 def test_the_version_is_in_the_changelog() -> None:
     import prunedge
 
-    assert f"## {prunedge.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{prunedge.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_public_names_exist_and_are_documented() -> None:
