@@ -47,11 +47,11 @@ def main(
     for step, network in pe.prune(
         net,
         data,
-        step=0.3,
+        step_ratio=0.3,
         epochs=2,
         max_drop=max_drop,
         max_steps=max_steps,
-        finetune=pe.FitRecipe(batch_size=batch_size),
+        finetune=pe.TrainConfig(batch_size=batch_size),
     ):
         print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
