@@ -91,7 +91,8 @@ def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str
     with _writing(path):
         run = _opened(path, changes, watch)
         if not run.steps():
-            _begin(*_setting(run, watch), watch)
+            run, data, engine = _setting(run, watch)
+            _begin(run, data, engine, watch)
         return run
 
 
