@@ -81,7 +81,7 @@ def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictu
     """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
     import prunedge.pruning.recover
 
-    fit = prunedge.pruning.loop.fit
+    fit = prunedge.pruning.recover.fit
 
     def silencing(net: nn.Module, train: object, **how: object) -> object:
         fitted = fit(net, train, **{**how, "epochs": 0})
@@ -137,8 +137,8 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
     for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
         rule = StopPolicy(max_drop=3.0, confidence=0.95)
-        assert replace(rule, confidence=None).accepts(start, Outcome.of_step(after), [None] * 100)[0] is plain
-        keeps, said = rule.accepts(start, Outcome.of_step(after), [None] * 100)
+        assert replace(rule, confidence=None).accepts(start, Outcome.of_metrics(after, "accuracy"), [None] * 100)[0] is plain
+        keeps, said = rule.accepts(start, Outcome.of_metrics(after, "accuracy"), [None] * 100)
         assert keeps is sure and "95% confidence" in said
 
 
@@ -192,7 +192,7 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data
 
 
 def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
-    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"aids": RecoveryConfig(sparsity="bn-l1")}):
+    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"recovery": RecoveryConfig(sparsity="bn-l1")}):
         with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
             list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
 

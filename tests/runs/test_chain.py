@@ -12,21 +12,21 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
-from prunedge.runs import session
-from prunedge.report.text import pruned
-from prunedge.runs.export import write_bundle
-from prunedge.errors import RunError
-from prunedge.pruning.policy import StopPolicy, Finished
-from prunedge.models import build
 from prunedge.config import RunConfig
+from prunedge.errors import RunError
+from prunedge.models import build
+from prunedge.pruning.policy import Finished, Outcome, StopPolicy
 from prunedge.report import write_report
+from prunedge.report.text import pruned
+from prunedge.runs import session
+from prunedge.runs.export import write_bundle
 from prunedge.runs.load import load
 from prunedge.runs.run import Run, create, open_run
 from prunedge.surgery import save_network
 from prunedge.train import evaluate, make_engine
+from tests.pruning.test_loop import START, history
 from tests.small_runs import onward, small_recipe
 from tests.tampering import edited
-from tests.pruning.test_loop import START, history
 from tests.tiny_pictures import write_tiny
 
 
@@ -41,7 +41,7 @@ def chain(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     session.prune(recipe, root / "a")
     session.prune(onward(recipe, root / "a"), root / "b")
-    session.prune(onward(recipe, root / "b", distill=0.5, control=["random", "scratch"]), root / "c")
+    session.prune(onward(recipe, root / "b", distill=0.5, baseline=["random", "scratch"]), root / "c")
     return root
 
 
@@ -51,7 +51,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def data_of(run: Run, **changes: object) -> pictures.Dataset:
-    values = {key: run.config[key] for key in ("size", "seed", "folds", "fold")}
+    values = {key: run.config.flat()[key] for key in ("size", "seed", "folds", "fold")}
     return pictures.load(run.config.data.path, **{**values, **changes})
 
 
@@ -92,9 +92,9 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     first = replace(START, metric_after=0.95)
     start = replace(START, metric_after=0.93)
     rule = StopPolicy(max_drop=3.0)
-    keeps, said = rule.judged(first, replace(START, metric_after=0.91), [], start)
+    keeps, said = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
     assert not keeps and "-4.00 points against the unpruned network's, -2.00 against the start's" in said
-    assert rule.judged(start, replace(START, metric_after=0.91), [])[0]
+    assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), [])[0]
     half = replace(rule, target_macs=0.5)
     assert isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished) is False
     assert isinstance(decide([replace(START, macs=600)], half, replace(first, macs=1200)), Finished)
@@ -167,7 +167,7 @@ def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: RunConfi
     (tmp_path / "b2" / "test.json").unlink()
     again = session.resume(tmp_path / "b2")
     assert again.test() == open_run(chain / "b").test()
-    d = session.prune(onward(recipe, b.path, control=["random", "scratch"], distill=0.5), tmp_path / "d")
+    d = session.prune(onward(recipe, b.path, baseline=["random", "scratch"], distill=0.5), tmp_path / "d")
     assert same(d.load_first(), open_run(chain / "a").load(0))
     write_report(d)
 

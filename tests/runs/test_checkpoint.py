@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from prunedge import data as pictures
-from prunedge.runs import checkpoint as module
 from prunedge.graph import trace
-from prunedge.runs.checkpoint import NAME, RunKeeper
 from prunedge.importance import gathered_while_training
-from prunedge.train import TrainConfig, TrainExtras, FitResult, fit, make_engine
+from prunedge.runs import checkpoint as module
+from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.train import FitResult, TrainConfig, TrainExtras, fit, make_engine
 from tests.networks import Residual, randomise
 
 

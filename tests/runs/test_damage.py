@@ -12,25 +12,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge.runs import checkpoint, session
-from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.cli.app import main
+from prunedge.config import RunConfig
 from prunedge.data import cache, load
-from prunedge.data.webdataset import shards
 from prunedge.data.records_cache import cached, keep_cached
-from prunedge.runs.export import write_bundle
+from prunedge.data.webdataset import shards
 from prunedge.edge import open_bundle
 from prunedge.errors import DataError, PrunedgeError, RunError
-from prunedge.runs.checkpoint import NAME, RunKeeper
-from prunedge.runs.profile import profile_of, profiled
-from prunedge.config import RunConfig
+from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.report import write_report
+from prunedge.runs import checkpoint, session
+from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.runs.export import write_bundle
+from prunedge.runs.profile import profile_of, profiled
 from prunedge.runs.run import open_run
 from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 from tests.data.shards import write_shards
 from tests.deep_pictures import write_deep
-from tests.tampering import edited, flip
 from tests.runs.test_run import small
+from tests.tampering import edited, flip
 from tests.tiny_pictures import write_tiny
 
 PLACES = (0, 0.1, 0.37, 0.5, 0.83, 0.999)  # of a file, as shares of its length
@@ -68,7 +68,7 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the same network on the same pictures, with another seed."""
-    recipe = RunConfig(**open_run(run.parent / "start").config).with_values(**{"seed": 4})
+    recipe = open_run(run.parent / "start").config.with_values(**{"seed": 4})
     return session.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
 
 

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 
 import prunedge as pe
 from prunedge import data as pictures
-from prunedge.runs import session
-from prunedge.pruning import loop
+from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
-from prunedge.config import IMAGE_KEYS, RunConfig
+from prunedge.pruning import loop
+from prunedge.runs import session
 from prunedge.runs.run import open_run, write_config
 from prunedge.surgery import restore_network, save_network
-from prunedge.utils.tensor_files import texts_of
 from prunedge.train import make_engine
+from prunedge.utils.tensor_files import texts_of
 from tests.tampering import edited
 from tests.tiny_pictures import write_tiny
 
@@ -51,7 +51,7 @@ def start(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pruned(recipe: RunConfig, start: Path, out: Path, **more: Any) -> pe.Plan:
     """What the first step from there keeps."""
     values = {**recipe.flat(), "start": str(start), "train_epochs": 0, **more}
-    return session.prune(RunConfig.make("test", **values), out).checkpoint(1).plan
+    return session.prune(RunConfig.make("test", **values), out).state(1).plan
 
 
 def scored(out: Path, step: int = 1) -> str:
@@ -64,7 +64,7 @@ def test_each_criterion_ranks_the_start_itself(recipe: RunConfig, start: Path, t
     apart = ("taylor", "random", "weight-l2", "activation-mean", "bn-scale")
     assert len({found[name].to_json() for name in apart}) == len(apart)
     run = open_run(start)
-    data = pictures.load(run.config.data.path, **{key: run.config[key] for key in IMAGE_KEYS})
+    data = pictures.load(run.config.data.path, **run.config.image_settings())
     for name in sorted(CRITERIA.keys() - {"taylor"}):
         network = run.load(0)
         graph = pe.trace(network, data.example())
@@ -107,7 +107,7 @@ def test_other_pictures_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: 
 
 def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     """Of pictures that come split, so that the seed decides nothing of that."""
-    data = pictures.load(recipe.data.path, **{key: getattr(recipe, key) for key in IMAGE_KEYS})
+    data = pictures.load(recipe.data.path, **recipe.image_settings())
     rows = [f"{sample.path},{data.classes[sample.label]},{side}" for side, split in data.splits().items() for sample in split.samples]
     split = tmp_path / "split.csv"
     split.write_text("\n".join(["path,label,split", *rows]) + "\n")
@@ -234,7 +234,7 @@ def test_what_is_kept_says_what_it_is(start: Path) -> None:
 
 def test_pruning_without_a_run_ranks_by_what_was_asked(recipe: RunConfig, start: Path) -> None:
     run = open_run(start)
-    data = pictures.load(run.config.data.path, **{key: run.config[key] for key in IMAGE_KEYS})
+    data = pictures.load(run.config.data.path, **run.config.image_settings())
     kept = {}
     for name in ("taylor", "random", "weight-l2"):
         steps = list(pe.prune(run.load(0), data, criterion=name, step_ratio=0.4, max_steps=1, max_drop=99, engine=make_engine("32")))

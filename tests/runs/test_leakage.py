@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from prunedge import data as pictures
-from prunedge.runs import session
-from prunedge.report import text
+from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError
-from prunedge.config import IMAGE_KEYS, RunConfig
-from prunedge.runs.run import Run, open_run
+from prunedge.report import text
+from prunedge.runs import session
 from prunedge.runs.leakage import refuse_seen
+from prunedge.runs.run import Run, open_run
 from tests.small_runs import small_recipe
 from tests.tampering import edited
 from tests.tiny_pictures import write_tiny
@@ -30,12 +30,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def onward(run: Run, **changes: Any) -> RunConfig:
     """The recipe of a run that goes on from this one."""
-    kept = {key: value for key, value in run.config.items() if key not in ("classes", "data_fingerprint")}
+    kept = {key: value for key, value in run.config.flat().items() if key not in ("classes", "data_fingerprint")}
     return RunConfig.make("test", **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes})
 
 
 def asked(recipe: RunConfig) -> list[str]:
-    return refuse_seen(recipe, pictures.load(recipe.data.path, **{key: getattr(recipe, key) for key in IMAGE_KEYS}))
+    return refuse_seen(recipe, pictures.load(recipe.data.path, **recipe.image_settings()))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_split_that_the_network_was_taught_on_and_pictures_of_their_own_are_
 
 def test_a_validation_picture_that_chose_the_network_does_not_test_it(trained: Run, tmp_path: Path) -> None:
     """As many test pictures as it had validation pictures, and validation pictures that it has not seen."""
-    theirs = pictures.load(trained.config.data.path, **{key: trained.config[key] for key in IMAGE_KEYS})
+    theirs = pictures.load(trained.config.data.path, **trained.config.image_settings())
     sides = {"train": theirs.train, "val": theirs.test, "test": theirs.val}
     lines = [f"{sample.path},{theirs.classes[sample.label]},{side}" for side, split in sides.items() for sample in split.samples]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedge.runs import session
-from prunedge.errors import RunError
-from prunedge.runs.profile import OTHER, part_of, profile_of, profiled, summed
 from prunedge.config import RunConfig
+from prunedge.errors import RunError
+from prunedge.runs import session
+from prunedge.runs.profile import OTHER, part_of, profile_of, profiled, summed
 from prunedge.runs.run import open_run
 
 

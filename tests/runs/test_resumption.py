@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge.runs import session
-from prunedge.report.text import pruned
-from prunedge.errors import PrunedgeError, RunError
-from prunedge.pruning.policy import Continue, StopPolicy, Finished
 from prunedge.config import RunConfig
+from prunedge.errors import PrunedgeError, RunError
+from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.report import write_report
+from prunedge.report.text import pruned
+from prunedge.runs import session
 from prunedge.runs.resumption import changes_of, note_computing
 from prunedge.runs.run import create, open_run
 from prunedge.train import make_engine
+from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe
 from tests.tampering import edited, rewrite_history
-from tests.pruning.test_loop import history
 from tests.tiny_pictures import write_tiny
 
 
@@ -75,16 +75,18 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
 
 def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: RunConfig, tmp_path: Path) -> None:
     """A run that gave up after three halvings goes on with its whole step when more may be lost."""
-    strict = recipe.with_values(**{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step_ratio": 0.8, "max_ratio": 0.9})
+    strict = recipe.with_values(
+        **{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step_ratio": 0.8, "max_ratio": 0.9}
+    )
     run = session.prune(strict, tmp_path / "run")
     assert "even a step of" in run.read("stop.json")["reason"]
     done = len(run.steps())
     again = session.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
-    assert RunConfig.from_toml(run.path / "config.toml").judged_from == done
+    assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
     assert len(again.steps()) == done + 1
     assert again.steps()[-1].fraction_asked == 0.8
     same = session.resume(run.path, None, {"max_steps": done + 1})
-    assert RunConfig.from_toml(run.path / "config.toml").judged_from == done and len(same.steps()) >= done + 1
+    assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done and len(same.steps()) >= done + 1
 
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
@@ -153,7 +155,7 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp
 
 
 def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:
-    create(tmp_path / "run", recipe.flat())
+    create(tmp_path / "run", recipe)
     run = session.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
     assert len(run.steps()) == 3 and run.looks_before() == 0 and (run.test() or {})["looks_before"] == 0
 

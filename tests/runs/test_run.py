@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge.runs import session
+from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.steps import Step
-from prunedge.config import RunConfig
+from prunedge.runs import session
 from prunedge.runs.run import create, open_run
 from tests.small_runs import essence, small_recipe
 from tests.tiny_pictures import write_tiny

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunedge.runs import session
+from prunedge.config import RunConfig
 from prunedge.data import Split
 from prunedge.errors import TrainError
-from prunedge.config import RunConfig
+from prunedge.runs import session
 from prunedge.runs.run import open_run
-from prunedge.train import TrainConfig, Rate
+from prunedge.train import Rate, TrainConfig
 from tests.networks import Residual
 
 
