@@ -97,7 +97,7 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), [])[0]
     half = replace(rule, target_macs=0.5)
     assert isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished) is False
-    assert isinstance(decide([replace(START, macs=600)], half, replace(first, macs=1200)), Finished)
+    assert isinstance(half.next_action([replace(START, macs=600)], replace(first, macs=1200)), Finished)
 
 
 def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:

@@ -179,9 +179,9 @@ def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: RunCo
             assert scored(out) == expected
 
 
-@pytest.mark.parametrize("regularise", ["growing", "bn-l1"])
-def test_penalties_change_the_weights_and_not_the_scores_of_them(recipe: RunConfig, tmp_path: Path, regularise: str) -> None:
-    session.prune(recipe.with_values(**{"regularise": regularise, "max_steps": 2}), tmp_path / "out")
+@pytest.mark.parametrize("sparsity", ["growing", "bn-l1"])
+def test_penalties_change_the_weights_and_not_the_scores_of_them(recipe: RunConfig, tmp_path: Path, sparsity: str) -> None:
+    session.prune(recipe.with_values(**{"sparsity": sparsity, "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, tmp_path / "out", tmp_path / "next")
     assert scored(tmp_path / "next") == KEPT

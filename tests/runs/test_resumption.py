@@ -55,7 +55,7 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
     test, once = run.test(), whole.test()
     assert test is not None and once is not None
     assert test["best"] == once["best"] and test["looks_before"] == 1 and once["looks_before"] == 0
-    assert RunConfig.from_toml(ended / "config.toml").max_steps == 3
+    assert RunConfig.from_toml(ended / "config.toml").stop.max_steps == 3
     assert run.resumptions() == [{"after_step": 1, "changes": {"max_steps": [1, 3]}}]
     assert run.looks_before() == 1 and run.summary()["test_looks_before"] == 1
     assert open_run(ended).read("earlier/1/test.json") == first_look
@@ -217,7 +217,7 @@ def test_another_number_of_threads_is_said_and_noted(recipe: RunConfig, tmp_path
 
 
 def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", RunConfig(data="pictures", model="resnet18").flat(), "train")
+    run = create(tmp_path / "run", RunConfig.make("test", data="pictures", model="resnet18"), "train")
     began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
     began |= {"fingerprint": "0", "classes": ["crack", "sound"]}
     run.write("engine.json", began)

@@ -72,16 +72,16 @@ def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(trained: Pa
 
 def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The peak learning rates that pruning steps are fine-tuned with from now on."""
-    import prunedge.pruning.loop
+    import prunedge.pruning.recover
 
     seen: list[float] = []
-    fit = prunedge.pruning.loop.fit
+    fit = prunedge.pruning.recover.fit
 
     def watched(net: torch.nn.Module, train: Split, *, config: TrainConfig, **how: object) -> object:
         seen.append(config.lr)
         return fit(net, train, config=config, **how)
 
-    monkeypatch.setattr(prunedge.pruning.loop, "fit", watched)
+    monkeypatch.setattr(prunedge.pruning.recover, "fit", watched)
     return seen
 
 

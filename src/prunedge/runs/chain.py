@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prunedge.pruning.steps import Step
 from prunedge.graph.plan import Plan
+from prunedge.pruning.steps import Step
 
 RECORD = "chain.json"
 FIRST = "first"  # the folder of the run that holds the first network

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from prunedge.utils.files import written
-from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
-from prunedge.utils.distributed import by_first, from_first
-from prunedge.utils.tracing import timed
-from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
+from prunedge.utils.distributed import by_first, from_first
+from prunedge.utils.files import written
+from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
+from prunedge.utils.tensor_files import save_tensors, texts_of
+from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,8 @@ from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
-from prunedge.pruning.steps import Step
 from prunedge.graph.plan import Plan
-from prunedge.config import IMAGE_KEYS
+from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run, writing
 from prunedge.train import measure
 

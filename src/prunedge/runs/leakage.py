@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prunedge import data as pictures
-from prunedge.utils.advice import option
+from prunedge.config import RunConfig
 from prunedge.data import Dataset, Split
 from prunedge.data.stored import digests_of
 from prunedge.errors import PrunedgeError
-from prunedge.config import RunConfig
 from prunedge.runs.run import Run, open_run
+from prunedge.utils.advice import option
 
 # What decides on which side a picture lies.
 SIDES = ("data", "seed", "folds", "fold", "group_by")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from prunedge.utils import trust
 from prunedge.edge import open_bundle
 from prunedge.errors import BundleError
 from prunedge.export.bundle import WEIGHTS
 from prunedge.models import rebuild
 from prunedge.runs.run import open_run
 from prunedge.surgery import restore_network
+from prunedge.utils import trust
 
 
 def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> nn.Module:

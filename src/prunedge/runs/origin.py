@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from prunedge.utils.advice import command
-from prunedge.runs.chain import Chain, Cut, Link
 from prunedge.errors import RunError
-from prunedge.utils.files import written
-from prunedge.utils.distributed import by_first
+from prunedge.runs.chain import Chain, Cut, Link
 from prunedge.runs.run import Run, open_run
+from prunedge.utils.advice import command
+from prunedge.utils.distributed import by_first
+from prunedge.utils.files import written
 
 
 def open_start(run: Run) -> Run:

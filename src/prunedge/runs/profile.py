@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from prunedge.utils import checksums
 from prunedge.errors import RunError
-from prunedge.utils.files import write_text
+from prunedge.utils import checksums
 from prunedge.utils.distributed import rank
-from prunedge.utils.tracing import MAIN, Recorder, recording, trace_events, trace_json
+from prunedge.utils.files import write_text
 from prunedge.utils.machine import unwritable
+from prunedge.utils.tracing import MAIN, Recorder, recording, trace_events, trace_json
 
 FOLDER = "profile"
 OTHER = "other"

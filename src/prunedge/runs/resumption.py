@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prunedge import data as pictures
-from prunedge.utils.advice import command, option
+from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
-from prunedge.utils.distributed import by_first, from_first
-from prunedge.config import RunConfig
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_config
+from prunedge.utils.advice import command, option
+from prunedge.utils.distributed import by_first, from_first
 from prunedge.utils.systems import replace
 
 # What decides when a run ends, and where its pictures lie. Everything else has shaped its networks already.

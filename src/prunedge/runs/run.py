@@ -19,28 +19,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from prunedge.utils import checksums, trust
-from prunedge.utils.advice import command
-from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
+from prunedge.config import RunConfig
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
-from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
-from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
-from prunedge.importance import Provenance, Scores
-from prunedge.utils.filetypes import instead
-from prunedge.pruning.policy import Finished
-from prunedge.pruning.steps import State, Step, Iteration, last_good
-from prunedge.models import rebuild
 from prunedge.graph.plan import Plan
+from prunedge.importance import Provenance, Scores
+from prunedge.models import rebuild
+from prunedge.pruning.policy import Finished
+from prunedge.pruning.steps import Iteration, State, Step, last_good
+from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.profile import profile_of
-from prunedge.utils.distributed import by_first
-from prunedge.config import RunConfig
-from prunedge.utils.signs import CONFIG, sign_of, signed
-from prunedge.utils.tracing import timed
 from prunedge.surgery import restore_network, save_network
-from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.train import flattened, unflattened
+from prunedge.utils import checksums, trust
+from prunedge.utils.advice import command
+from prunedge.utils.distributed import by_first
+from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
+from prunedge.utils.filetypes import instead
+from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
+from prunedge.utils.signs import CONFIG, sign_of, signed
+from prunedge.utils.tensor_files import save_tensors, texts_of
+from prunedge.utils.tracing import timed
 
 RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
 SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prunedge import data as pictures
+from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import PrunedgeError, RunError
@@ -20,23 +21,20 @@ from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
 from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
-from prunedge.pruning.context import RecoveryConfig, PruneContext
+from prunedge.models import Loaded, build_told, rebuild
+from prunedge.models.final_activation import refuse_probabilities
+from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.gathered import gathered, gathering
 from prunedge.pruning.loop import baseline, iterate
 from prunedge.pruning.policy import Outcome, StopPolicy
-from prunedge.pruning.steps import Step, Iteration
-from prunedge.models import Loaded, build_told, rebuild
-from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
-from prunedge.runs.training import NAME as RATE
-from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
-from prunedge.config import RunConfig
-from prunedge.runs.resumption import change, note_computing, policy_of
-from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin
 from prunedge.runs.chain import Reference
 from prunedge.runs.checkpoint import RunKeeper
 from prunedge.runs.leakage import refuse_seen
+from prunedge.runs.resumption import change, note_computing, policy_of
 from prunedge.runs.run import SEEN, Run, create, open_run, writing
 from prunedge.runs.testing import metrics_of, on_test
 from prunedge.runs.training import NAME as RATE
@@ -257,10 +255,15 @@ def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
 @timed("train", chapter)
 def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     config = run.config
-    context, policy = replace(_context(config, data, engine, watch), device=_device(run, data, watch)), StopPolicy(metric=config.task.metric)
+    context, policy = (
+        replace(_context(config, data, engine, watch), device=_device(run, data, watch)),
+        StopPolicy(metric=config.task.metric),
+    )
     keeper = RunKeeper(run.path, str(gathering(context)), run.sign)
     if config.model.start is not None:
-        iteration = _from_start(run, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence))
+        iteration = _from_start(
+            run, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence)
+        )
     else:
         network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
         graph = trace(network, data.example())
@@ -420,7 +423,13 @@ def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, wa
             plans += [(run.plan(step.index), step.rounds * config.recover.epochs) for step in steps]
             epochs = sum(count for _, count in plans)
             fitted = random(
-                run.load_first(), plans, data, recipe=replace(context.finetune, distill=0.0), engine=engine, seed=seed, progress=watch.progress
+                run.load_first(),
+                plans,
+                data,
+                recipe=replace(context.finetune, distill=0.0),
+                engine=engine,
+                seed=seed,
+                progress=watch.progress,
             )
         else:
             continue  # nothing was pruned

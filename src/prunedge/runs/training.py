@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from prunedge.utils import distributed
-from prunedge.utils.advice import option
+from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.errors import TrainError
 from prunedge.pruning.steps import Step
-from prunedge.config import RunConfig
 from prunedge.runs.run import Run
 from prunedge.train import Engine, Progress, Rate, TrainConfig, transfer_rate
 from prunedge.train.collapse import Taught, told_of_one_class
+from prunedge.utils import distributed
+from prunedge.utils.advice import option
 
 NAME = "lr.json"
 
