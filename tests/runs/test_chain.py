@@ -174,7 +174,7 @@ def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: RunConfi
 
 def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     shutil.copytree(chain / "a", tmp_path / "a")
-    create(tmp_path / "b", onward(recipe, tmp_path / "a").flat())
+    create(tmp_path / "b", onward(recipe, tmp_path / "a"))
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(RunError, match="the run that this one was to go on from is gone"):
         session.resume(tmp_path / "b")

@@ -27,7 +27,7 @@ OLDEST = "oldest"
 # Installed beside the plain package. Ray, NNCF and ExecuTorch are left out: each says itself which
 # versions of Python and torch it allows.
 EXTRAS = ("prune", "study", "openvino", "video", "agent")
-TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+TOOLS = ("pytest", "pytest-xdist", "hypothesis", "playwright")
 
 # A part of each stage, which takes a few minutes.
 TESTS = (
