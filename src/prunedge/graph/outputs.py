@@ -37,21 +37,21 @@ def tensors_in(value: Any) -> dict[str, torch.Tensor]:
     iterated over (a generator is used up). Each object is entered once, so that objects that refer
     to each other end. Networks, functions and classes are not entered.
     """
-    found: dict[str, torch.Tensor] = {}
-    entered: dict[
-        int, Any
-    ] = {}  # holds on to what was entered: Python uses the ids of the dead again
+    tensors: dict[str, torch.Tensor] = {}
+    # Holds on to what was entered: Python uses the ids of the dead again.
+    entered: dict[int, Any] = {}
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
-        path, one = waiting.pop()
-        if isinstance(one, torch.Tensor):
-            found[path] = one
-        elif isinstance(one, np.ndarray) and one.dtype.kind in "biufc":
-            found[path] = torch.from_numpy(np.ascontiguousarray(one))
-        elif one is not None and not isinstance(one, _CLOSED) and id(one) not in entered:
-            entered[id(one)] = one
-            waiting.extend(reversed([(path + step, part) for step, part in _parts(one)]))
-    return found
+        path, part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            tensors[path] = part
+        elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
+            tensors[path] = torch.from_numpy(np.ascontiguousarray(part))
+        elif part is not None and not isinstance(part, _CLOSED) and id(part) not in entered:
+            entered[id(part)] = part
+            inside = [(path + step, below) for step, below in _parts(part)]
+            waiting.extend(reversed(inside))
+    return tensors
 
 
 def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:

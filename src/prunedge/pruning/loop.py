@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph, copied, follow, trace
+from prunedge.graph import ChannelGraph, copied, derive, trace
 from prunedge.graph.channels import Keeps
 from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores, gathered_while_training, identity, rank, refuse_without_norms, weights_digest
@@ -393,7 +393,7 @@ def _take(shop: Workshop, rule: Rule, history: Sequence[Step], good: Checkpoint,
     if shop.aids.compensate != "none":
         calibration = shop.data.train.take(shop.aids.calibration, shop.seed).batches(32)
         compensate(good.network, graph, surgery.plan, small, calibration, shop.aids.compensate)
-    small_graph = follow(graph, surgery.plan, small)
+    small_graph = derive(graph, surgery.plan, small)
     state = slice_state(good.state, graph, surgery.plan) if good.state else None
     clock.lap("surgery")
     before = evaluate(small, shop.data.val, shop.engine, shop.data.classes)

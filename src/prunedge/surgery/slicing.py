@@ -809,7 +809,9 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
                     remedy="prune it again with this version",
                 )  # fmt: skip
             turns = {site: frozenset(times) for site, times in found["places"].items()}
-            calls = {CodeCall(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]}
+            calls = {
+                CodeCall(site, turn): {int(place): Pin(*numbers) for place, numbers in one.items()} for site, turn, one in found["sizes"]
+            }
             factors = {CodeCall(site, turn): float(factor) for site, turn, factor in found["factors"]}
             picks = {CodeCall(site, turn): dict(map(_pick, several)) for site, turn, several in found.get("picks", ())}
             reads = {site: {(dim, now): own for dim, now, own in widths} for site, widths in found.get("reads", {}).items()}

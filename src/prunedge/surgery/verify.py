@@ -18,7 +18,7 @@ from prunedge.graph import ChannelGraph, call
 from prunedge.graph.channels import KeptIndices
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import others, tensors_of
-from prunedge.graph.masking import in_blocks, zeroed
+from prunedge.graph.masking import in_blocks, masking
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied, held_tensors, undisturbed
@@ -109,7 +109,7 @@ class Proof:
             while not verdict.why and answers.second is not None:
                 second = self._judged(small, plan, dtype, tolerance, answers.second, elsewhere=True)
                 if second is None:
-                    with zeroed(_slices(self._reference(dtype), self._graph, plan)):
+                    with masking(_slices(self._reference(dtype), self._graph, plan)):
                         answers.second = self._second(plan, dtype, answers)
                     continue
                 told |= _telling(answers.second.wanted)
@@ -172,7 +172,7 @@ class Proof:
         """What the masked network gives: kept, since the same plan is tried with different pins."""
         key = (tuple(sorted(plan.keep.items())), dtype)
         if self._known[0] != key or self._known[1] is None:
-            with zeroed(_slices(self._reference(dtype), self._graph, plan)):
+            with masking(_slices(self._reference(dtype), self._graph, plan)):
                 wanted, calls = self._masked(self._graph.example, plan, dtype, {})
                 if not _finite(wanted):
                     raise Unprovable("the masked network's answer is not finite, so that nothing can be compared")
@@ -243,7 +243,7 @@ class Proof:
     ) -> str | None:
         """The first layer whose answer, at the channels that stay, differs; None where all that can be compared agree."""
         reference, kept = self._reference(dtype), self._graph.kept(plan)
-        masked = zeroed(_slices(reference, self._graph, plan))
+        masked = masking(_slices(reference, self._graph, plan))
         with undisturbed(reference), masked, _answers_of_layers(reference) as wanted:
             self._masked(question.example, plan, dtype, question.loud)
         with undisturbed(small), _answers_of_layers(small) as found, _swapped(small, loud):
@@ -271,7 +271,7 @@ def masked_outputs(
     stay. Networks of less precision than `dtype` run in it. The network's weights are as before in the end.
     """
     reference = precise(network, dtype)
-    with zeroed(_slices(reference, graph, plan)), FusedAttention(), OverWhatStays(graph.statistics, plan):
+    with masking(_slices(reference, graph, plan)), FusedAttention(), OverWhatStays(graph.statistics, plan):
         return list(answer(reference, graph.example if example is None else example, dtype).values())
 
 
