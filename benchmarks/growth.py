@@ -24,13 +24,13 @@ import torch
 from common import in_process, peak_mb, save, spread, told
 from torch import nn
 
-from prunedge.graph import follow, trace
+from prunedge.graph import derive, trace
 from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate
 
 WIDTHS, LENGTHS = (64, 128, 256, 512, 1024), (8, 16, 32, 64, 128)
-PARTS = ("trace", "plan", "surgery", "follow")
+PARTS = ("trace", "plan", "surgery", "derive")
 ROUNDS = 5
 PROCESS_SIZES = (128, 224)
 
@@ -78,7 +78,7 @@ def _measure(width: int, layers: int) -> dict[str, Any]:
         clock.append(perf_counter())
         surgery = operate(network, graph, plan)
         clock.append(perf_counter())
-        follow(graph, surgery.plan, surgery.model)
+        derive(graph, surgery.plan, surgery.model)
         clock.append(perf_counter())
         for part, place in zip(PARTS, (0, 2, 3, 4), strict=True):
             laps[part].append(clock[place + 1] - clock[place])

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from common import ratio, save, turns
 
-from prunedge.graph import follow, trace
+from prunedge.graph import derive, trace
 from prunedge.importance import Scores
 from prunedge.models import build
 from prunedge.pruning.select import choose
@@ -56,7 +56,7 @@ def main() -> None:
             surgery = operate(network, graph, choose(graph, scores, 0.1))
             slice_state(fitted["state"], graph, surgery.plan)
             if followed:
-                follow(graph, surgery.plan, surgery.model)
+                derive(graph, surgery.plan, surgery.model)
             else:
                 trace(surgery.model, graph.example)
                 trace(network, graph.example)  # the next step began with a trace of its own

@@ -1,4 +1,4 @@
-"""The graph that is followed through a surgery is the one that tracing the smaller network finds."""
+"""The graph that is derived through a surgery is the one that tracing the smaller network finds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from prunedge.graph import ChannelGraph, follow, trace
+from prunedge.graph import ChannelGraph, derive, trace
 from prunedge.graph.channels import Read
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
@@ -45,18 +45,18 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_followed_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_derived_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = randomise(torchvision.models.get_model(name, num_classes=3))
     graph = trace(network, EXAMPLE)
-    for seed in range(2):  # twice: what is followed can be followed again
+    for seed in range(2):  # twice: what is derived can be derived from
         surgery = operate(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed)))
         wanted = trace(surgery.model, EXAMPLE)
         if graph.regular:
             with monkeypatch.context() as patched:
                 patched.setattr(sys.modules["prunedge.graph.derive"], "trace", lambda *_: pytest.fail("traced"))
-                graph = follow(graph, surgery.plan, surgery.model)
+                graph = derive(graph, surgery.plan, surgery.model)
         else:
-            graph = follow(graph, surgery.plan, surgery.model)
+            graph = derive(graph, surgery.plan, surgery.model)
         assert_same(graph, wanted)
         network = surgery.model
     assert graph.regular == (name != "regnet_y_400mf")
@@ -77,7 +77,7 @@ def test_what_treats_its_channels_by_their_number_is_traced_anew() -> None:
     assert not graph.regular
     surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert surgery.plan.keep
-    assert_same(follow(graph, surgery.plan, surgery.model), trace(surgery.model, EXAMPLE))
+    assert_same(derive(graph, surgery.plan, surgery.model), trace(surgery.model, EXAMPLE))
 
 
 def test_a_single_channel_is_no_group_any_more() -> None:
@@ -85,7 +85,7 @@ def test_a_single_channel_is_no_group_any_more() -> None:
     graph = trace(network, EXAMPLE)
     assert graph.regular
     surgery = operate(network, graph, Plan({"0": (2,)}))
-    found = follow(graph, surgery.plan, surgery.model)
+    found = derive(graph, surgery.plan, surgery.model)
     assert [group.name for group in found.groups] == ["2"]
     assert_same(found, trace(surgery.model, EXAMPLE))
 
@@ -94,4 +94,4 @@ def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     graph = trace(network, EXAMPLE)
     surgery = operate(network, graph, Plan({"0": (0, 1, 2)}))
-    assert_same(follow(graph, Plan({"0": (0, 1)}), surgery.model), trace(surgery.model, EXAMPLE))
+    assert_same(derive(graph, Plan({"0": (0, 1)}), surgery.model), trace(surgery.model, EXAMPLE))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.graph import masking as module
-from prunedge.graph.masking import in_blocks, zeroed
+from prunedge.graph.masking import in_blocks, masking
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,7 +47,7 @@ def test_blocks_are_the_same_places(place: tuple[torch.Tensor, int, np.ndarray])
 def test_zeroed_for_a_moment(place: tuple[torch.Tensor, int, np.ndarray]) -> None:
     tensor, dim, indices = place
     before, wanted = tensor.clone(), tensor.index_fill(dim, torch.as_tensor(indices), 0)
-    with zeroed([(tensor, dim, indices)]):
+    with masking([(tensor, dim, indices)]):
         assert torch.equal(tensor, wanted)
     assert torch.equal(tensor, before)
 

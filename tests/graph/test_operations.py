@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, roi_align, roi_pool
 
-from prunedge.graph import follow, trace
+from prunedge.graph import derive, trace
 from prunedge.graph.plan import Plan
 from prunedge.models import cost
 from prunedge.pruning.select import random_plan
@@ -382,7 +382,7 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
         again = trace(small, PICTURE)
         assert (again.params(), again.macs()) == (graph.params(plan), graph.macs(plan))
         if graph.regular:
-            assert_same(follow(graph, plan, small), again)
+            assert_same(derive(graph, plan, small), again)
         second = operate(small, again, random_plan(again, 0.3, torch.Generator().manual_seed(2)))
         assert second.refused == {}
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
-from prunedge.graph.masking import zeroed
+from prunedge.graph.masking import masking
 from prunedge.graph.plan import Plan
 from prunedge.surgery import adopt, masked_outputs, operate, restore_network, save_network, sizes_of
 from prunedge.surgery.slicing import leaving_slices
@@ -345,7 +345,7 @@ def test_calls_that_training_adds_are_known() -> None:
     assert surgery.refused == {}
     small = surgery.model.train()
     out, extra = small(PICTURE)
-    with zeroed(leaving_slices(network, graph, plan)):
+    with masking(leaving_slices(network, graph, plan)):
         wanted = network.train()(PICTURE)
     # The number of channels is one of their factors.
     torch.testing.assert_close((out, extra), wanted)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from prunedge.graph import follow, trace
+from prunedge.graph import derive, trace
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, operate
 from tests.graph.test_constructs import Attention, channel_attention, rms, shuffle, spatial_attention, squeeze_excite
@@ -151,7 +151,7 @@ def check(seed: int, length: int, share: float) -> None:
     traced = trace(surgery.model, EXAMPLE)
     assert traced.macs() == graph.macs(surgery.plan)
     if graph.regular:
-        assert_same(follow(graph, surgery.plan, surgery.model), traced)
+        assert_same(derive(graph, surgery.plan, surgery.model), traced)
 
 
 @settings(max_examples=100)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prunedge.graph import ChannelGraph, trace
-from prunedge.graph.masking import zeroed
+from prunedge.graph.masking import masking
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
@@ -93,7 +93,7 @@ class Tokens(nn.Module):
 
 
 def masked(network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad(), zeroed(leaving_slices(network, graph, plan)):
+    with torch.no_grad(), masking(leaving_slices(network, graph, plan)):
         return network.eval()(picture)
 
 

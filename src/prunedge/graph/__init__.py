@@ -1,7 +1,7 @@
 """Which channels of a model can leave together: `trace(model, example) -> ChannelGraph`."""
 
 from prunedge.graph.channels import ChannelGraph, Frozen, Group, Operation, Slice, Statistic
-from prunedge.graph.derive import follow
+from prunedge.graph.derive import derive
 from prunedge.graph.preserve import copied
 from prunedge.graph.rules.norms import norm_by_blocks
 from prunedge.graph.trace import call, trace
@@ -15,7 +15,7 @@ __all__ = [
     "Statistic",
     "call",
     "copied",
-    "follow",
+    "derive",
     "norm_by_blocks",
     "trace",
 ]

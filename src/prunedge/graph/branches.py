@@ -47,29 +47,23 @@ class Aside:
 
 
 def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
-    """For each module the methods that take what its forward takes and are not part of it: {path.
-
-    Names}.
-    """
-    found = {}
-    for name, module in network.named_modules():
+    """Each module's methods that take what its forward takes and are no part of it, by path."""
+    methods = {}
+    for path, module in network.named_modules():
         kind = type(module)
-        names = [one for one in ways(kind) if one != "forward"]
         main = getattr(module.forward, "__func__", kind.forward)
-        if not names or not isinstance(main, FunctionType):
+        others = [name for name in ways(kind) if name != "forward"]
+        if not others or not isinstance(main, FunctionType):
             continue
         takes = _takes(main)
-        parts = getattr(inspect.unwrap(main), "__code__", main.__code__).co_names
-        beside = [
-            one
-            for one in names
-            if one not in (main.__name__, *parts) and _takes(getattr(kind, one)) == takes
-        ]
+        called = getattr(inspect.unwrap(main), "__code__", main.__code__).co_names
+        apart = [name for name in others if name not in (main.__name__, *called)]
+        beside = [name for name in apart if _takes(getattr(kind, name)) == takes]
         if main.__name__ != "forward" and _takes(kind.forward) == takes:
             beside.append("forward")  # another one was put in its place
         if beside:
-            found[name] = tuple(beside)
-    return found
+            methods[path] = tuple(beside)
+    return methods
 
 
 def goes_by_mode(network: nn.Module) -> bool:
@@ -77,19 +71,20 @@ def goes_by_mode(network: nn.Module) -> bool:
 
     Then training may come to reshapes of its own.
     """
-    for kind in {kind for module in network.modules() for kind in type(module).__mro__}:
-        if (
-            issubclass(kind, nn.Module)
-            and not kind.__module__.startswith("torch.")
-            and _asks(vars(kind).values())
-        ):
+    kinds: set[type] = set()
+    for module in network.modules():
+        kinds.update(type(module).__mro__)
+    for kind in kinds:
+        is_torchs = kind.__module__.startswith("torch.")
+        if issubclass(kind, nn.Module) and not is_torchs and _asks(vars(kind).values()):
             return True
     return any(_asks(vars(module).values()) for module in network.modules())
 
 
 def _asks(members: Iterable[Any]) -> bool:
-    functions = [inspect.unwrap(one) for one in members if isinstance(one, FunctionType)]
-    waiting = [one.__code__ for one in functions if isinstance(one, FunctionType)]
+    """Whether the code of one of these functions, or of one inside of it, reads `training`."""
+    functions = [inspect.unwrap(member) for member in members if isinstance(member, FunctionType)]
+    waiting = [function.__code__ for function in functions if isinstance(function, FunctionType)]
     while waiting:
         code = waiting.pop()
         if "training" in code.co_names:
@@ -112,7 +107,7 @@ def look_aside(
     with labels.
     """
     aside = Aside()
-    known = {one.module for one in (*ledger.resizes, *ledger.reads)}
+    known = {sized.module for sized in (*ledger.resizes, *ledger.reads)}
     for training, batch, methods in other_ways(example, beside):
         if training and trained:
             continue
@@ -121,27 +116,35 @@ def look_aside(
             continue
         scratch = Ledger(ledger.shapes)
         scratch.atoms = ledger.atoms
-        followed = run(training, batch, scratch, methods)
+        labelled = run(training, batch, scratch, methods)
         ledger.atoms = scratch.atoms
-        if followed is None:
-            continue
-        new = _new(followed, seen, aside)
-        aside.resizes += [one for one in scratch.resizes if (one.module, one.call.site) in new]
-        aside.reads += [
-            one for one in scratch.reads if one.call.site not in seen.reads.get(one.module, ())
-        ]
-        lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
-        aside.lost += lost
-        if not lost:
-            _add(ledger, scratch)
-        for module, factors in followed.factors.items():
-            mine = {call: factor for call, factor in factors.items() if (module, call.site) in new}
-            aside.factors.setdefault(module, {}).update(mine)
-        for module, shapes in followed.shapes.items():
-            come_to = {call: shape for call, shape in shapes.items() if (module, call.site) in new}
-            aside.shapes.setdefault(module, {}).update(come_to)
-        aside.turns.update(new)
+        if labelled is not None:
+            _note_aside(aside, ledger, scratch, labelled, seen)
     return aside
+
+
+def _note_aside(
+    aside: Aside, ledger: Ledger, scratch: Ledger, labelled: SizedCalls, seen: SizedCalls
+) -> None:
+    """What a run with labels of its own ledger, `scratch`, has come to that `seen` did not."""
+    new = _new(labelled, seen, aside)
+    aside.resizes += [sized for sized in scratch.resizes if (sized.module, sized.call.site) in new]
+    for sized in scratch.reads:
+        if sized.call.site not in seen.reads.get(sized.module, ()):
+            aside.reads.append(sized)
+
+    lost = [atoms for atoms, reason in scratch.frozen if "does not follow" in reason]
+    aside.lost += lost
+    if not lost:
+        _add(ledger, scratch)
+
+    for module, factors in labelled.factors.items():
+        own = {call: factor for call, factor in factors.items() if (module, call.site) in new}
+        aside.factors.setdefault(module, {}).update(own)
+    for module, shapes in labelled.shapes.items():
+        come_to = {call: shape for call, shape in shapes.items() if (module, call.site) in new}
+        aside.shapes.setdefault(module, {}).update(come_to)
+    aside.turns.update(new)
 
 
 def _add(ledger: Ledger, other: Ledger) -> None:
@@ -168,44 +171,44 @@ def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside
         yield False, example, beside
 
 
-def _new(found: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str], set[int]]:
+def _new(run: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str], set[int]]:
     """The places in modules' code that are not known yet, with how often they were passed."""
-    return {
-        (module, site): times
-        for module, sites in found.turns.items()
-        for site, times in sites.items()
-        if site not in seen.turns.get(module, {}) and (module, site) not in aside.turns
-    }
+    new = {}
+    for module, sites in run.turns.items():
+        known = seen.turns.get(module, {})
+        for site, times in sites.items():
+            if site not in known and (module, site) not in aside.turns:
+                new[module, site] = times
+    return new
 
 
-def _reads_anew(found: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
-    """Whether the code of one of these modules reads sizes at a place that is not known yet.
-
-    They have to do with channels.
-    """
-    return any(found.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
+def _reads_anew(run: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
+    """Whether one of these modules, which meet channels, reads sizes at an unknown place."""
+    return any(run.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
 
 
 def batched(example: Any) -> Any:
     """An example of one input, twice: batch norm over single values does not train."""
     if batch_of(example) != 1:
         return example
-    return tree_map(
-        lambda x: (
-            torch.cat((x, x)) if isinstance(x, torch.Tensor) and x.dim() and len(x) == 1 else x
-        ),
-        example,
-    )
+
+    def twice(x: Any) -> Any:
+        is_batch = isinstance(x, torch.Tensor) and x.dim() and len(x) == 1
+        return torch.cat((x, x)) if is_batch else x
+
+    return tree_map(twice, example)
 
 
 def taller(example: Any) -> Any:
     """Pictures of twice the height; None where the example has none."""
     if not any(x.dim() == 4 for x in tensors_of(example)):
         return None
-    return tree_map(
-        lambda x: torch.cat((x, x), -2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x,
-        example,
-    )
+
+    def twice_as_tall(x: Any) -> Any:
+        is_picture = isinstance(x, torch.Tensor) and x.dim() == 4
+        return torch.cat((x, x), -2) if is_picture else x
+
+    return tree_map(twice_as_tall, example)
 
 
 @contextmanager
@@ -273,15 +276,15 @@ def _compare(out: Any, answers: dict[str, Any], verdicts: dict[str, str]) -> Non
                 verdicts[method] = "its answer is another one"
 
 
-def _near(one: Any, other: Any) -> bool:
-    left, right = tensors_of(one), tensors_of(other)
+def _near(answer: Any, other: Any) -> bool:
+    """Whether two answers are the same up to the order of summation."""
+    left, right = tensors_of(answer), tensors_of(other)
     if [x.shape for x in left] != [x.shape for x in right]:
         return False
-    return all(
-        bool(
-            (a.detach().double() - b.detach().double()).abs().max()
-            <= NEAR * a.detach().double().abs().max()
-        )
-        for a, b in zip(left, right, strict=True)
-        if a.numel()
-    )
+    for a, b in zip(left, right, strict=True):
+        if not a.numel():
+            continue
+        a, b = a.detach().double(), b.detach().double()
+        if not bool((a - b).abs().max() <= NEAR * a.abs().max()):
+            return False
+    return True

@@ -1,7 +1,4 @@
-"""A network without some of its slices, for a moment.
-
-They are zero in the network itself, and put back.
-"""
+"""A model without some of its slices, for a moment: they are zero in it, and put back."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _LARGE = 2**22  # elements, below which looking for blocks takes longer than the
 
 
 @contextmanager
-def zeroed(slices: Iterable[tuple[torch.Tensor, int, np.ndarray]]) -> Iterator[None]:
+def masking(slices: Iterable[tuple[torch.Tensor, int, np.ndarray]]) -> Iterator[None]:
     """While inside, these (tensor, dim, int64 indices along it) are zero.
 
     A masked copy would take the memory of all weights again.
@@ -38,17 +35,14 @@ def in_blocks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same places of the tensor by fewer, larger pieces.
 
-    (a view whose `dim` counts blocks, the blocks' indices).
-
-    Blocks are as large as all runs of indices allow: the columns of one channel after a flatten
-    move at once, in half the time. The view has a dimension more, after `dim`, unless blocks are of
-    one index each.
+    Gives a view whose `dim` counts blocks, and the blocks' indices. Blocks are as large as all runs
+    of indices allow: the columns of one channel after a flatten move at once, in half the time. The
+    view has a dimension more, after `dim`, unless blocks are of one index each.
     """
     if tensor.numel() < _LARGE:
         return tensor, torch.as_tensor(indices, device=tensor.device)
     starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
-    block = int(
-        np.gcd.reduce(np.concatenate((indices[starts], starts, [len(indices), tensor.shape[dim]])))
-    )
+    sizes = (indices[starts], starts, [len(indices), tensor.shape[dim]])
+    block = int(np.gcd.reduce(np.concatenate(sizes)))
     view = tensor if block == 1 else tensor.unflatten(dim, (-1, block))
     return view, torch.as_tensor(indices[::block] // block, device=tensor.device)

@@ -37,21 +37,21 @@ def tensors_in(value: Any) -> dict[str, torch.Tensor]:
     iterated over (a generator is used up). Each object is entered once, so that objects that refer
     to each other end. Networks, functions and classes are not entered.
     """
-    found: dict[str, torch.Tensor] = {}
-    entered: dict[
-        int, Any
-    ] = {}  # holds on to what was entered: Python uses the ids of the dead again
+    tensors: dict[str, torch.Tensor] = {}
+    # Holds on to what was entered: Python uses the ids of the dead again.
+    entered: dict[int, Any] = {}
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
-        path, one = waiting.pop()
-        if isinstance(one, torch.Tensor):
-            found[path] = one
-        elif isinstance(one, np.ndarray) and one.dtype.kind in "biufc":
-            found[path] = torch.from_numpy(np.ascontiguousarray(one))
-        elif one is not None and not isinstance(one, _CLOSED) and id(one) not in entered:
-            entered[id(one)] = one
-            waiting.extend(reversed([(path + step, part) for step, part in _parts(one)]))
-    return found
+        path, part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            tensors[path] = part
+        elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
+            tensors[path] = torch.from_numpy(np.ascontiguousarray(part))
+        elif part is not None and not isinstance(part, _CLOSED) and id(part) not in entered:
+            entered[id(part)] = part
+            inside = [(path + step, below) for step, below in _parts(part)]
+            waiting.extend(reversed(inside))
+    return tensors
 
 
 def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
@@ -59,8 +59,8 @@ def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
 
     GraphError where there is none, since nothing could be compared.
     """
-    found = tensors_in(output)
-    if not found:
+    tensors = tensors_in(output)
+    if not tensors:
         raise GraphError(
             f"the network's answer ({type(output).__name__}) shows no tensor, so that nothing "
             "could be compared",
@@ -68,35 +68,35 @@ def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
             remedy="wrap it in a module whose forward returns the tensors: alone, in a tuple, a "
             "dict, a dataclass or as attributes",
         )
-    return found
+    return tensors
 
 
-def _parts(one: Any) -> Iterator[tuple[str, Any]]:
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """What an object consists of, each with the step that leads there."""
-    if isinstance(one, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in list(one.items()))
-    elif isinstance(one, (list, tuple)):
-        yield from ((f"[{place}]", part) for place, part in enumerate(one))
-    elif isinstance(one, Set):
+    if isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", part) for key, part in list(value.items()))
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{place}]", part) for place, part in enumerate(value))
+    elif isinstance(value, Set):
         # Sets have no order of their own, and that of their tensors differs from run to run.
-        yield from ((f"{{{place}}}", part) for place, part in enumerate(sorted(one, key=repr)))
-    elif not hasattr(type(one), "__dataclass_fields__") and hasattr(type(one), "__iter__"):
-        yield from ((f"[{place}]", part) for place, part in enumerate(one))
+        yield from ((f"{{{place}}}", part) for place, part in enumerate(sorted(value, key=repr)))
+    elif not hasattr(type(value), "__dataclass_fields__") and hasattr(type(value), "__iter__"):
+        yield from ((f"[{place}]", part) for place, part in enumerate(value))
     # A dict or a list may carry attributes beside its elements, too.
-    yield from ((f".{name}", part) for name, part in _attributes(one))
+    yield from ((f".{name}", part) for name, part in _attributes(value))
 
 
-def _attributes(one: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     names: dict[str, None] = {}
-    if dataclasses.is_dataclass(one):
-        names.update(dict.fromkeys(field.name for field in dataclasses.fields(one)))
-    names.update(dict.fromkeys(getattr(one, "__dict__", ())))
-    for kind in type(one).__mro__:
+    if dataclasses.is_dataclass(value):
+        names.update(dict.fromkeys(field.name for field in dataclasses.fields(value)))
+    names.update(dict.fromkeys(getattr(value, "__dict__", ())))
+    for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             # Python spells a private slot's name with that of its class before it.
             private = name.startswith("__") and not name.endswith("__")
             names[f"_{kind.__name__.lstrip('_')}{name}" if private else name] = None
     for name in names:
-        if not name.startswith("__") and hasattr(one, name):
-            yield name, getattr(one, name)
+        if not name.startswith("__") and hasattr(value, name):
+            yield name, getattr(value, name)

@@ -122,40 +122,40 @@ class _State:
         seen: dict[int, Any] = {}
         waiting: list[Any] = [network]
         while waiting:
-            one = waiting.pop()
-            if id(one) in seen or one is None or isinstance(one, _LEAVES):
+            held = waiting.pop()
+            if id(held) in seen or held is None or isinstance(held, _LEAVES):
                 continue
-            seen[id(one)] = one  # kept alive, so that no other object gets its id
-            waiting += self._look(one)
+            seen[id(held)] = held  # kept alive, so that no other object gets its id
+            waiting += self._look(held)
 
     def restore(self) -> None:
         """Put everything back that has changed."""
         for put_back in self._restore:
             put_back()
 
-    def _look(self, one: Any) -> list[Any]:
+    def _look(self, held: Any) -> list[Any]:
         """Remember what this holds; gives what to look into next."""
-        if isinstance(one, torch.Tensor):
-            if not isinstance(one, nn.Parameter):
-                self.tensors.append(one)
+        if isinstance(held, torch.Tensor):
+            if not isinstance(held, nn.Parameter):
+                self.tensors.append(held)
                 if self._values:
-                    self._restore.append(_tensor(one))
+                    self._restore.append(_tensor(held))
             return []
-        if isinstance(one, dict):
-            self._restore.append(_dict(one))
-            return list(one.values())
-        if isinstance(one, (list, deque)):
-            self._restore.append(_list(one))
-            return list(one)
-        if isinstance(one, set):
-            self._restore.append(_set(one))
+        if isinstance(held, dict):
+            self._restore.append(_dict(held))
+            return list(held.values())
+        if isinstance(held, (list, deque)):
+            self._restore.append(_list(held))
+            return list(held)
+        if isinstance(held, set):
+            self._restore.append(_set(held))
             return []
-        if isinstance(one, tuple):
-            return list(one)
-        if type(one).__module__.partition(".")[0] in _STRANGERS:
+        if isinstance(held, tuple):
+            return list(held)
+        if type(held).__module__.partition(".")[0] in _STRANGERS:
             return []
-        held = getattr(one, "__dict__", None)
-        return [held] if isinstance(held, dict) else []
+        attributes = getattr(held, "__dict__", None)
+        return [attributes] if isinstance(attributes, dict) else []
 
 
 def _tensor(tensor: torch.Tensor) -> Callable[[], None]:
@@ -174,37 +174,39 @@ def _tensor(tensor: torch.Tensor) -> Callable[[], None]:
     return put_back
 
 
-def _dict(one: dict[Any, Any]) -> Callable[[], None]:
-    before = list(one.items())
+def _dict(held: dict[Any, Any]) -> Callable[[], None]:
+    before = list(held.items())
 
     def put_back() -> None:
-        now = list(one.items())
-        if len(now) != len(before) or any(
-            a is not b or x is not y for (a, x), (b, y) in zip(now, before, strict=True)
-        ):
-            one.clear()
-            one.update(before)
+        now = list(held.items())
+        if len(now) != len(before) or not all(map(_is_same_item, now, before)):
+            held.clear()
+            held.update(before)
 
     return put_back
 
 
-def _list(one: list[Any] | deque[Any]) -> Callable[[], None]:
-    before = list(one)
+def _is_same_item(now: tuple[Any, Any], before: tuple[Any, Any]) -> bool:
+    return now[0] is before[0] and now[1] is before[1]
+
+
+def _list(held: list[Any] | deque[Any]) -> Callable[[], None]:
+    before = list(held)
 
     def put_back() -> None:
-        if len(one) != len(before) or any(a is not b for a, b in zip(one, before, strict=True)):
-            one.clear()
-            one.extend(before)
+        if len(held) != len(before) or any(a is not b for a, b in zip(held, before, strict=True)):
+            held.clear()
+            held.extend(before)
 
     return put_back
 
 
-def _set(one: set[Any]) -> Callable[[], None]:
-    before = set(one)
+def _set(held: set[Any]) -> Callable[[], None]:
+    before = set(held)
 
     def put_back() -> None:
-        if one != before:
-            one.clear()
-            one.update(before)
+        if held != before:
+            held.clear()
+            held.update(before)
 
     return put_back

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from prunedge.graph import ChannelGraph, Group, call
 from prunedge.graph.inputs import brought_to
-from prunedge.graph.masking import zeroed
+from prunedge.graph.masking import masking
 from prunedge.importance import batch as examples
 from prunedge.importance.consumers import consumer
 from prunedge.importance.replay import Instead, Replay
@@ -107,7 +107,7 @@ def oracle(
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
-                    with zeroed((tensors[part.tensor], part.dim, part.indices[channel]) for part in group.having("in")):
+                    with masking((tensors[part.tensor], part.dim, part.indices[channel]) for part in group.having("in")):
                         changes[index] = replay.run(run, start, instead) - before
                     behind += 1
                     if progress is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
-from prunedge.graph import ChannelGraph, follow, trace
+from prunedge.graph import ChannelGraph, derive, trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, rank, refuse_without_norms
 from prunedge.models.final_activation import refuse_probabilities
@@ -106,7 +106,7 @@ def one_step(context: PruneContext, policy: StopPolicy, history: Sequence[Step],
     # Recover.
     small = surgery.model
     compensated(context, state.model, graph, surgery)
-    small_graph = follow(graph, surgery.plan, small)
+    small_graph = derive(graph, surgery.plan, small)
     momentum = slice_state(state.momentum, graph, surgery.plan) if state.momentum else None
     clock.lap("surgery")
     recovered = recover(context, policy, history, small, small_graph, momentum, seed, clock)

@@ -21,7 +21,7 @@ FOLDER = "profile"
 OTHER = "other"
 
 # Spans that stand alone where they are a part of something larger.
-_PARTS = {"trace": "surgery", "follow": "surgery", "slice state": "surgery", "metrics": "evaluate"}
+_PARTS = {"trace": "surgery", "derive": "surgery", "slice state": "surgery", "metrics": "evaluate"}
 
 
 @contextmanager

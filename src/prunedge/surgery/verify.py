@@ -20,7 +20,7 @@ from prunedge.errors import GraphError, PrunedgeError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import others, tensors_of
-from prunedge.graph.masking import zeroed
+from prunedge.graph.masking import masking
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied, undisturbed
 from prunedge.graph.sizes import pinned_modules, pins_of
@@ -333,7 +333,7 @@ class Proof:
 
     def _masking(self, plan: Plan, dtype: torch.dtype) -> AbstractContextManager[None]:
         """While inside, what the plan removes of the reference is zero."""
-        return zeroed(leaving_slices(self._reference(dtype), self._graph, plan))
+        return masking(leaving_slices(self._reference(dtype), self._graph, plan))
 
     def _masked_answer(
         self, example: Any, plan: Plan, dtype: torch.dtype, loud: Answer
@@ -369,7 +369,7 @@ def masked_outputs(
         example = graph.example
     reference = precise(model, dtype)
     mode = OverWhatStays(graph.statistics, plan)
-    with zeroed(leaving_slices(reference, graph, plan)), FusedAttention(), mode:
+    with masking(leaving_slices(reference, graph, plan)), FusedAttention(), mode:
         return list(answer(reference, example, dtype).values())
 
 

@@ -21,10 +21,11 @@ from prunedge.graph.sizes.kinds import (
     names_numbers,
     names_sizes,
 )
-from prunedge.graph.sizes.picks import is_pick, picked, repicked, tensor_of
+from prunedge.graph.sizes.picks import is_pick, picked, tensor_of
 from prunedge.graph.sizes.pinning import CodeCall, Pick, Pinning
 from prunedge.graph.sizes.reads import is_own_read, is_read, widths_for_code
-from prunedge.graph.sizes.sites import THREAD, site_of
+from prunedge.graph.sizes.repicks import repicked
+from prunedge.graph.sizes.sites import THREAD, site_of, uncounted
 from prunedge.utils.machine import pass_on
 
 
@@ -173,7 +174,8 @@ class PinnedCalls(TorchFunctionMode):
                 if said is not None:
                     pinning.said[call, (dim, pin.width)] = said
         now = {dim: pin.now for dim, pin in pins.items()}
-        args, kwargs = repicked(func, args, kwargs, now)
+        with uncounted():
+            args, kwargs = repicked(func, args, kwargs, now)
         return func(*args, **kwargs)
 
     def _pins_for(
