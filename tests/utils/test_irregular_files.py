@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from prunedge.errors import DataError, PrunedgeError
-from prunedge.utils.files import read_bytes, require_regular, write_text, written_folder
+from prunedge.utils.files import LARGEST_SECRET, WRITER, held, read_bytes, read_secret, require_regular, write_text, written_folder
 from tests.irregular import in_time, is_pipe, pipe
 
 __all__ = ["in_time"]
@@ -83,3 +84,22 @@ def test_a_link_to_a_folder_stays_and_the_folder_is_made(tmp_path: Path, is_ther
         (folder / "file").write_text("content")
     assert (tmp_path / "link").is_symlink() and (real / "file").read_text() == "content"
     assert os.listdir(real.parent) == ["real"]
+
+
+def test_a_lock_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    pipe(tmp_path / WRITER)
+    with pytest.raises(PrunedgeError, match="named pipe"), held(tmp_path, "run"):
+        pass
+
+
+def test_a_secret_may_come_from_a_pipe_but_not_without_end(tmp_path: Path) -> None:
+    for size, is_taken in ((1000, True), (LARGEST_SECRET + 1, False)):
+        file = pipe(tmp_path / f"pipe{size}")
+        writer = Thread(target=file.write_bytes, args=(b"x" * size,), daemon=True)
+        writer.start()
+        if is_taken:
+            assert read_secret(file) == b"x" * size
+        else:
+            with pytest.raises(PrunedgeError, match="no password"):
+                read_secret(file)
+        writer.join(5)

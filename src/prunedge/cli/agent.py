@@ -188,11 +188,12 @@ def _lines_on_stderr() -> Iterator[None]:
 
 def _password(file: Path | None) -> str | None:
     from prunedge.errors import AgentError
+    from prunedge.utils.files import read_secret
 
     if file is None:
         return os.environ.get("PRUNEDGE_MQTT_PASSWORD")
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        return read_secret(file).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise AgentError(f"the password can't be read ({error})", where=file, remedy="name a text file that the agent may read") from None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from prunedge.data.decode import source_of
 from prunedge.data.listing import find_pictures
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.read import TURN, is_deep, orientation_of, settled, upright, upright_size
@@ -60,10 +61,10 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     (palette, bilevel, or no value above 32). Raises ValueError when the mask's size is another, and whatever Pillow
     raises when it can't be read.
     """
-    with Image.open(photo) as opened:
+    with Image.open(source_of(photo)) as opened:
         width, height = upright_size(opened)
         turn = TURN.get(orientation_of(opened) or 1)
-    with Image.open(mask) as opened:
+    with Image.open(source_of(mask)) as opened:
         picture = upright(settled(opened))
     is_palette = picture.mode in ("1", "P")
     grey = picture if is_palette or is_deep(picture) else picture.convert("L")
@@ -81,7 +82,7 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
 
 def photo_size(photo: Path) -> tuple[int, int]:
     """Width and height of a photograph as it is seen, from its header alone."""
-    with Image.open(photo) as opened:
+    with Image.open(source_of(photo)) as opened:
         return upright_size(opened)
 
 

@@ -17,6 +17,7 @@ from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
+from prunedge.utils.files import require_regular
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.machine import pass_on_reading
@@ -190,6 +191,7 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _manifest(folder)
     for name, entry in manifest.files.items():
         file = _inside(folder, name)
+        require_regular(file, BundleError)
         if not entry.needed and not file.exists():
             continue
         if file.is_file() and file.stat().st_size == entry.bytes and sha256(file) == entry.sha256:
@@ -229,6 +231,7 @@ def sha256(file: Path) -> str:
 
 def _manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
+    require_regular(file, BundleError)
     if not file.is_file():
         why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
         if (folder / "config.toml").is_file():

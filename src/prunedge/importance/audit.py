@@ -39,7 +39,7 @@ from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, write_text, written
+from prunedge.utils.files import held, is_ours, read_bytes, require_regular, write_text, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.tensor_files import save_tensors, texts_of
@@ -122,7 +122,7 @@ def kept_audit(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        record = json.loads(file.read_bytes())
+        record = json.loads(read_bytes(file, RunError))
         version = dict(record).get(KEY)
         refuse_newer(version, "audit", folder)
         if version is None and checksums.KEY not in record:
@@ -243,6 +243,7 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
     file = folder / "partial.safetensors"
     if not file.exists():
         return None
+    require_regular(file, RunError)
     try:
         with safe_open(file, "pt") as opened:
             about = texts_of(opened.metadata())

@@ -14,6 +14,7 @@ import torch
 
 from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, other_format
 from prunedge.errors import RunError, WeightsError
+from prunedge.utils.files import require_regular
 from prunedge.utils.filetypes import MISNAMED, PACKED, kind_of_file
 from prunedge.utils.machine import pass_on, pass_on_reading
 from prunedge.utils.signs import CONFIG, sign_of
@@ -109,10 +110,12 @@ def _file_in(path: Path) -> Path:
     if path.is_dir():
         _refuse_other_format(path)
         for inside in ("model.safetensors", "first/model.safetensors", "checkpoints/step-000/model.safetensors"):
+            require_regular(path / inside, WeightsError)
             if (path / inside).is_file():
                 return path / inside
         what = "the folder is neither a run nor a bundle: it has no model.safetensors"
         raise WeightsError(what, where=path, remedy="name a run, a bundle, or a file of weights")
+    require_regular(path, WeightsError)
     if not path.is_file():
         raise WeightsError("there is no such weights file", where=path, remedy="give imagenet, none, or a file that exists")
     return path

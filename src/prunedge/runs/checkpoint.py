@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from prunedge.utils.files import written
+from prunedge.errors import RunError
+from prunedge.utils.files import require_regular, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
@@ -44,6 +45,7 @@ class RunKeeper:
         file = self.folder / NAME
         if not file.exists():
             return None
+        require_regular(file, RunError)
         try:
             with safe_open(file, "pt") as opened:
                 found = texts_of(opened.metadata())

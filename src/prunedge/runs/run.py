@@ -24,7 +24,17 @@ from prunedge.utils.advice import command
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
-from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
+from prunedge.utils.files import (
+    clear_below,
+    held,
+    is_ours,
+    read_bytes,
+    read_text,
+    require_regular,
+    write_text,
+    written,
+    written_folder,
+)
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Provenance, Scores
 from prunedge.utils.filetypes import instead
@@ -147,7 +157,7 @@ class Run:
         """What led from the first, unpruned network to that of an accepted step."""
         file = self._needed(step, "plan.json")
         try:
-            return Plan.from_json(file.read_text(encoding="utf-8"))
+            return Plan.from_json(read_text(file, RunError))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged_step(file, str(error)) from None
 
@@ -347,7 +357,7 @@ class Run:
                 raise RunError("the history is missing", where=file, remedy="bring it back from a copy, or begin the run anew")
             return []
         found: list[tuple[Step, dict[str, str]]] = []
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+        lines = read_bytes(file, RunError).removesuffix(b"\n").split(b"\n")
         for number, line in enumerate(lines):
             try:
                 sealed = dict(json.loads(line))
@@ -507,6 +517,7 @@ def _figures(step: Step) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    require_regular(file, RunError)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

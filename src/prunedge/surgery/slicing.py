@@ -30,6 +30,7 @@ from prunedge.graph.preserve import copied, refresh, undisturbed
 from prunedge.graph.size_calls import Call, Pick, Pin, Pinning, pin, pinned_modules, pins_of, unpin
 from prunedge.surgery.attention import slim
 from prunedge.surgery.verify import STRICT, TOLERANCE, Proof, Verdict, aliases, masked_outputs, precise, precise_example, taken
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on, pass_on_reading
 from prunedge.utils.sanitize import by_kind
 from prunedge.utils.tensor_files import save_tensors
@@ -833,6 +834,7 @@ def restore_network(network: nn.Module, file: Path) -> nn.Module:
     Raises WeightsError when the file can't be read or doesn't fit.
     """
     try:
+        require_regular(file)
         with safe_open(file, "pt") as opened:
             sizes = json.loads((opened.metadata() or {}).get("sizes", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no dict

@@ -29,6 +29,7 @@ from prunedge.utils.systems import can_lock, lock, replace, sync_file, sync_fold
 
 PREFIX, LOCK, NEW = ".prunedge-", ".lock", ".new"
 WRITER = f"{PREFIX}writer{LOCK}"  # held by whoever writes into a folder that it lies in
+LARGEST_SECRET = 65_536  # bytes
 LONGEST = 100  # bytes of a target's name that a hidden name repeats
 
 # Folders that this thread holds, and folders in which this process has looked for what killed ones left.
@@ -79,6 +80,16 @@ def read_text(file: Path, kind: type[PrunedgeError] = PrunedgeError) -> str:
     """The same of a text in UTF-8."""
     require_regular(file, kind)
     return file.read_text(encoding="utf-8")
+
+
+def read_secret(file: Path) -> bytes:
+    """What a file of a key or a password holds, which may well be a pipe: `<(pass show broker)`. Never more than such a file has."""
+    with file.open("rb") as opened:
+        found = opened.read(LARGEST_SECRET + 1)
+    if len(found) > LARGEST_SECRET:
+        what = f"more than {LARGEST_SECRET:,} bytes are no key and no password"
+        raise PrunedgeError(what, where=file, remedy="name the file that holds it")
+    return found
 
 
 def behind_links(target: Path) -> Path:

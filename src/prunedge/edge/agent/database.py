@@ -16,6 +16,7 @@ from threading import RLock
 
 from prunedge.edge.agent.messages import Message
 from prunedge.errors import AgentError
+from prunedge.utils.files import require_regular
 from prunedge.utils.systems import lock
 
 FILE = "agent.sqlite"
@@ -66,6 +67,8 @@ class Store:
         self._lock = RLock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for file in (folder / "lock", self.file):
+                require_regular(file, AgentError)
             self._owner = (folder / "lock").open("w")
             lock(self._owner)
         except BlockingIOError:

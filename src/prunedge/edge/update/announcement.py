@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.statement import ANEW, Envelope, Statement, open_envelope
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.utils.files import read_secret
 
 LARGEST = 64 * 1024  # bytes of a payload
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -110,7 +111,7 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
         raise ExtraMissing("--model-key needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
     made = "openssl genpkey -algorithm ed25519, then openssl pkey -pubout"
     try:
-        key: Any = load_pem_public_key(file.read_bytes())
+        key: Any = load_pem_public_key(read_secret(file))
     except OSError as error:
         raise AgentError(f"the public key can't be read ({error.strerror})", where=file, remedy=made) from None
     except ValueError:
