@@ -15,6 +15,7 @@ from prunedge.data.listing import find_pictures
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.read import TURN, is_deep, orientation_of, settled, upright, upright_size
 from prunedge.errors import DataError
+from prunedge.utils.files import real_path
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 _LOSSY = {".jpg", ".jpeg", ".webp"}
@@ -43,7 +44,7 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
     for folder in (photos, masks):
         if not folder.is_dir():
             raise DataError("no such folder", where=folder, remedy="give a folder of photographs and one of their masks")
-    if photos.resolve() == masks.resolve():
+    if real_path(photos) == real_path(masks):
         pairs = _within(photos)
     else:
         # Masks may lie below the photographs: photos/masks.

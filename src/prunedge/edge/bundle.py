@@ -17,7 +17,7 @@ from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import require_regular
+from prunedge.utils.files import real_path, require_regular
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.machine import pass_on_reading
@@ -298,7 +298,7 @@ def is_sound_name(name: str) -> bool:
 
 def _inside(folder: Path, name: str) -> Path:
     file = folder / name
-    if not is_sound_name(name) or not file.resolve().is_relative_to(folder.resolve()):
+    if not is_sound_name(name) or not real_path(file).is_relative_to(real_path(folder)):
         told = shown(name) if len(name) < LONGEST_NAME else shown(name[:LONGEST_NAME]) + " ..."
         raise BundleError(
             f"the manifest names a file outside the bundle, or in a way that is not taken: '{told}'",

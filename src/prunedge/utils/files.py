@@ -92,6 +92,11 @@ def read_secret(file: Path) -> bytes:
     return found
 
 
+def real_path(path: Path | str) -> Path:
+    """The absolute path without links. Unlike Path.resolve it takes one that leads to itself: whoever opens that hears of it."""
+    return Path(os.path.realpath(path))
+
+
 def behind_links(target: Path) -> Path:
     """The path that is really written to: where a symbolic link leads, whether something lies there or not.
 
@@ -99,7 +104,7 @@ def behind_links(target: Path) -> Path:
     """
     if not os.path.islink(target):
         return target
-    real = Path(os.path.realpath(target))
+    real = real_path(target)
     if os.path.islink(real):
         remedy = "remove the link, or choose another place"
         raise PrunedgeError("this is a link that leads to itself", where=target, remedy=remedy)

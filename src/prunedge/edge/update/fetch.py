@@ -22,6 +22,7 @@ from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
+from prunedge.utils.files import real_path
 from prunedge.utils.systems import sync_open_file
 
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
@@ -139,7 +140,7 @@ def _open(source: _Source, name: str) -> Any:
     if isinstance(place, Path):
         file = place / name
         try:
-            if not file.resolve().is_relative_to(place) or not stat.S_ISREG(file.stat().st_mode):
+            if not real_path(file).is_relative_to(place) or not stat.S_ISREG(file.stat().st_mode):
                 raise AgentError("this is no plain file of the bundle", where=one_line(file), remedy="don't trust this bundle")
             return file.open("rb")
         except OSError as error:
