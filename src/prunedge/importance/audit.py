@@ -39,7 +39,7 @@ from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, read_bytes, require_regular, write_text, written
+from prunedge.utils.files import held, is_ours, make_folder, read_bytes, require_regular, write_text, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.tensor_files import save_tensors, texts_of
@@ -218,7 +218,7 @@ def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
 
 def _folder(out: Path) -> Path:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
     except OSError as error:
         raise unwritable(error, out) from None

@@ -28,6 +28,7 @@ from prunedge.utils.files import (
     clear_below,
     held,
     is_ours,
+    make_folder,
     read_bytes,
     read_text,
     require_regular,
@@ -455,7 +456,7 @@ def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     _refuse_full(folder)
     run = Run(folder, config, secrets.token_hex(8))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with held(folder, "run"):
             _refuse_full(folder)  # another process may have been faster
             # The config comes last: a folder without one is no run yet, and can be begun again.

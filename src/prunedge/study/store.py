@@ -24,7 +24,7 @@ from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.mirror import Remote
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command, speaking
-from prunedge.utils.files import InUse, held, is_ours, real_path, write_text
+from prunedge.utils.files import InUse, held, is_ours, make_folder, real_path, write_text
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.machine import machine_error, unwritable
@@ -124,7 +124,7 @@ class Book:
         # The grid names them, which the user gave; on another machine that isn't remembered.
         trust.give(one.config.model.name)
         trust.give(one.config.prune.criterion)
-        self._lock(one).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._lock(one).parent)
         try:
             with FileLock(self._lock(one), timeout=0):
                 if self.remote:
@@ -262,7 +262,7 @@ def create(path: Path | str, grid: Grid) -> Book:
     if (folder / "study.toml").exists():
         _refuse_other_format(folder, path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with held(folder, "study"):
             write_text(folder / "study.toml", grid.to_toml())
     except OSError as error:

@@ -97,6 +97,28 @@ def real_path(path: Path | str) -> Path:
     return Path(os.path.realpath(path))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there; Path.mkdir can't where there are a thousand of them."""
+    missing = []
+    place = folder
+    while True:
+        try:
+            place.mkdir()
+            break
+        except FileNotFoundError:
+            if place.parent == place:
+                raise
+            missing.append(place)
+            place = place.parent
+        except OSError:
+            if not place.is_dir():
+                raise
+            break
+
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+
+
 def behind_links(target: Path) -> Path:
     """The path that is really written to: where a symbolic link leads, whether something lies there or not.
 
@@ -152,7 +174,7 @@ def written_folder(target: Path, what: str) -> Iterator[Path]:
     """
     target = behind_links(target)
     parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     lock_file = parent / f"{PREFIX}{_short(target.name)}{LOCK}"
     with _naming(target), _held_lock(lock_file, target, what):
         clear_leftovers(parent)

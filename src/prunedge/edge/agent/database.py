@@ -17,7 +17,7 @@ from threading import RLock
 
 from prunedge.edge.agent.messages import Message
 from prunedge.errors import AgentError
-from prunedge.utils.files import require_regular
+from prunedge.utils.files import make_folder, require_regular
 from prunedge.utils.sanitize import shown
 from prunedge.utils.systems import lock
 
@@ -71,7 +71,7 @@ class Store:
         _refuse_foreign(folder)
         self._lock = RLock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for file in (folder / "lock", self.file):
                 require_regular(file, AgentError)
             self._owner = (folder / "lock").open("w")

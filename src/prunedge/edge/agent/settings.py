@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 from prunedge.edge.agent.broker import Broker
@@ -16,6 +15,8 @@ from prunedge.edge.update.announcement import Origins
 from prunedge.edge.update.pace import DEADLINE_S
 from prunedge.errors import AgentError
 from prunedge.utils.files import real_path
+
+LONGEST_S = 366 * 24 * 3600.0  # that any time may be; the system can't wait much longer
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class AgentSettings:
         times = {"--every": self.every, "--settle": self.settle}
         limits: dict[str, float] = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
         limits |= {"--model-slower": self.slower}
-        wrong = [name for name, value in times.items() if not 0 <= value < inf]
+        wrong = [name for name, value in times.items() if not 0 <= value <= LONGEST_S]
         wrong += [name for name, value in limits.items() if not value >= 1]
-        wrong += [] if 0 < self.fetch_seconds < inf else ["--model-minutes"]
+        wrong += [] if 0 < self.fetch_seconds <= LONGEST_S else ["--model-minutes"]
         if wrong:
-            what = f"{' and '.join(wrong)}: times must not be negative, limits and threads at least 1"
+            what = f"{' and '.join(wrong)}: times must not be negative nor longer than a year, limits and threads at least 1"
             raise AgentError(what, remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
         if self.model_purpose is not None and self.model_key is None:

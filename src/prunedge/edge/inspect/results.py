@@ -20,7 +20,7 @@ from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.errors import DataError
-from prunedge.utils.files import clear_below, read_text, write_bytes
+from prunedge.utils.files import clear_below, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
 
 Record = dict[str, Any]
@@ -89,7 +89,7 @@ class Results:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, file: Path, content: bytes) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         write_bytes(file, content)
 
 

@@ -22,7 +22,7 @@ from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
-from prunedge.utils.files import real_path
+from prunedge.utils.files import make_folder, real_path
 from prunedge.utils.systems import sync_open_file
 
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
@@ -119,7 +119,7 @@ def _chunks(source: _Source, name: str, most: int, too_many: AgentError) -> Iter
 
 
 def _copy(source: _Source, name: str, file: Path, size: int, sha256: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     digest, came = hashlib.sha256(), 0
     wrong = AgentError(f"{one_line(name)} differs from its checksum", where=_shown(source.place), remedy="export or copy the bundle again")
     with file.open("xb") as written:
