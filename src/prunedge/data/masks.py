@@ -13,7 +13,7 @@ from PIL import Image
 from prunedge.data.decode import source_of
 from prunedge.data.listing import find_pictures
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.image.read import TURN, is_deep, orientation_of, settled, upright, upright_size
+from prunedge.edge.image.read import TURN, is_deep, orientation_of, refuse_no_numbers, settled, upright, upright_size
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 
@@ -72,13 +72,24 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     if grey.size == (height, width) != (width, height) and turn is not None:
         # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
         grey = grey.transpose(turn)
-    values = np.asarray(grey).astype(np.int64)
+    values = _whole_numbers(np.asarray(grey))
     if values.shape != (height, width):
         raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
     if threshold is None:
         is_numbers = is_palette or (mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES)
         threshold = 0 if is_numbers else _HALF
     return values > threshold
+
+
+def _whole_numbers(values: np.ndarray) -> np.ndarray:
+    """What a mask holds without fractions; ValueError where it holds no numbers."""
+    if values.dtype.kind != "f":
+        return values.astype(np.int64)
+    try:
+        refuse_no_numbers(values)
+    except DataError as error:
+        raise ValueError(f"its mask: {error.what}") from None
+    return np.trunc(values)  # floats may be larger than any integer
 
 
 def photo_size(photo: Path) -> tuple[int, int]:
