@@ -117,7 +117,14 @@ def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = No
 
 def reason(error: Exception, *files: Path | None) -> str:
     """The decoder's words, without the paths that the caller names anyway."""
-    text = error.what if isinstance(error, DataError) else UNKNOWN_FORMAT if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, DataError):
+        text = error.what
+    elif isinstance(error, UnidentifiedImageError):
+        text = UNKNOWN_FORMAT
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error)
     for file in files:
         text = text.replace(repr(str(file)), "the file").replace(str(file), "the file")
     return " ".join(text.removeprefix("can't be decoded: ").split()) or type(error).__name__
