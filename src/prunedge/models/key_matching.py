@@ -473,6 +473,8 @@ def _varying(modules: Sequence[_Module]) -> int:
 
 
 def _nothing(theirs: Shapes, own: Shapes) -> str:
+    if len(theirs) == 1:
+        return f"the file's only tensor is {next(iter(theirs))}, and the network has {len(own)}, {next(iter(own), 'nothing')} first"
     return (
         f"the file's {len(theirs)} tensors are not the network's: the file begins with {next(iter(theirs))}, "
         f"the network with {next(iter(own), 'nothing')}"

@@ -38,6 +38,10 @@ FOREIGN = {
     ".tflite": "a TensorFlow Lite model", ".msgpack": "Flax weights", ".gguf": "a GGUF file", ".engine": "a TensorRT engine",
     ".pkl": "a pickle", ".pickle": "a pickle", ".joblib": "a pickle",
 }  # fmt: skip
+# How torch.save began its files before they were zip archives: its magic number as a pickle, whatever the protocol.
+LEGACY = bytes.fromhex("6cfc9c46f9206aa85019")
+_BEGINNING = 64
+_PIECE = 2**20
 LOAD = "torch.load({file!r}, map_location='cpu', weights_only=False)"
 
 
@@ -146,7 +150,9 @@ def _safetensors(file: Path) -> State:
 
 def _torchs(file: Path) -> object:
     """What `torch.save` wrote, with `Sealed` objects for all that isn't harmless."""
+    _refuse_unsaved(file)
     _refuse_programs(file)
+    _refuse_overwritten(file)
     try:
         with torch.serialization.safe_globals([(_sealing(name), name) for name in _foreign_globals(file)]):
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -188,6 +194,41 @@ def _foreign_globals(file: Path) -> list[str]:
 
 def _sealing(name: str) -> type[Sealed]:
     return type("Sealed", (Sealed,), {"path": name})
+
+
+def _refuse_unsaved(file: Path) -> None:
+    """Raise WeightsError for what torch.save never wrote: to be told to trust it would help nobody."""
+    with file.open("rb") as opened:
+        start = opened.read(_BEGINNING)
+    kind = kind_of_file(file)
+    # A zip file that was cut short is told by torch, and so is an empty file; torch's oldest files are tar archives.
+    if not start or start.startswith(b"PK") or LEGACY in start or kind == PACKED[0]:
+        return
+    if kind is None or kind == MISNAMED:
+        kind = FOREIGN.get(file.suffix.lower())
+    if kind is None and start[:1] == b"\x80" and start[1] <= pickle.HIGHEST_PROTOCOL:
+        kind = "a pickle that torch.save did not write"
+    remedy = "write the weights as a torch state dict (.pth) or as .safetensors"
+    raise WeightsError(f"this is {kind or 'no file that torch.save wrote'}", where=file, remedy=remedy)
+
+
+def _refuse_overwritten(file: Path) -> None:
+    """Raise WeightsError where a part of a zip file is not what was written; torch itself looks at no checksum."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as packed:
+            for part in packed.infolist():
+                # torch can be told to write none.
+                if not part.CRC:
+                    continue
+                with packed.open(part) as opened:
+                    while opened.read(_PIECE):
+                        pass
+    except Exception as error:  # BadZipFile, and what a damaged header makes of the rest
+        pass_on_reading(error, file)
+        what = "the file differs from its own checksums"
+        raise WeightsError(what, where=file, remedy="copy or download it again") from None
 
 
 def _refuse_programs(file: Path) -> None:
@@ -274,11 +315,32 @@ def _at(found: Any, place: tuple[str, ...]) -> object:
 def _no_state(found: object, file: Path) -> WeightsError:
     if not isinstance(found, Mapping) or not found:
         return WeightsError(f"the file holds {type(found).__name__}, not named tensors", where=file, remedy="save net.state_dict()")
+    if access := _arrays(found, ""):
+        what = "the file holds arrays of NumPy, which aren't opened, since that could run its code"
+        return WeightsError(what, where=file, remedy=f"where you trust it: {_array_command(file, access.removeprefix('found'))}")
     for key, one in found.items():
         if path := sealed(one):
             return _whole_object(path, file, f"[{key!r}]")
     held = ", ".join(f"{key} ({type(one).__name__})" for key, one in list(found.items())[:8])
     return WeightsError(f"the file holds no named tensors, but {held}", where=file, remedy="save net.state_dict()")
+
+
+def _arrays(found: Mapping[Any, Any], access: str, depth: int = 0) -> str | None:
+    """How the mapping of names to arrays is reached, as `found['state_dict']`; None where there is none."""
+    values = list(found.values())
+    if any((sealed(one) or "").startswith("numpy") for one in values):
+        return f"found{access}"
+    inner = [(key, one) for key, one in found.items() if isinstance(one, Mapping) and one and _is_networks(key)]
+    if depth == DEEPEST:
+        return None
+    return next((place for key, one in inner if (place := _arrays(one, f"{access}[{key!r}]", depth + 1))), None)
+
+
+def _array_command(file: Path, access: str) -> str:
+    """The command that makes tensors of a file's arrays by running its code."""
+    loaded = LOAD.format(file=str(file)) + access
+    made = f"{{name: torch.as_tensor(one) for name, one in {loaded}.items()}}"
+    return f"python -c \"import torch; torch.save({made}, 'weights.pth')\""
 
 
 def _whole_object(path: str, file: Path, access: str) -> WeightsError:
