@@ -243,12 +243,31 @@ def _manifest(folder: Path) -> Manifest:
         text = file.read_bytes()
         if (other := other_format(text)) is not None:
             raise BundleError(other[0], where=folder, remedy=other[1])
-        return Manifest.model_validate_json(text)
-    except (OSError, ValidationError) as error:
+        return parse_manifest(text)
+    except (OSError, ValueError) as error:
         pass_on_reading(error, file)
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """The manifest of these bytes. ValidationError where they are none, ValueError where a key stands there twice.
+
+    Readers differ in which of the two they take, so that what was looked at would not be what is run.
+    """
+    manifest = Manifest.model_validate_json(text)
+    json.loads(text, object_pairs_hook=_refuse_repeated)
+    return manifest
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{shown(twice)}' stands there twice")
+    return found
 
 
 def other_format(text: bytes) -> tuple[str, str] | None:

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format, parse_manifest
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
@@ -81,13 +81,16 @@ def _manifest(text: bytes) -> Manifest:
     if (other := other_format(text)) is not None:
         raise AgentError(other[0], remedy=other[1])
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = parse_manifest(text)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, found["loc"]))
         raise AgentError(
             f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})", remedy="export the bundle again"
         ) from None
+    except ValueError as error:
+        what = f"the bundle's manifest is damaged ({one_line(error)})"
+        raise AgentError(what, remedy="don't trust this bundle") from None
     for name in manifest.files:
         if not is_sound_name(name) or PurePosixPath(name).name == MANIFEST:
             what = f"the manifest names a file outside the bundle, or in a way that is not taken: '{one_line(name)}'"
