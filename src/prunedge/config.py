@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.utils.advice import option, speaking
+from prunedge.utils.files import read_text
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.machine import pass_on_reading
 
@@ -473,7 +474,7 @@ def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a TOML file; PrunedgeError when this `what` can't be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         pass_on_reading(error, path)
         why = error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -135,7 +135,7 @@ def agent(
         None if range is None else parse_range(range),
     )  # fmt: skip
     settings = AgentSettings(
-        bundle=bundle, watch=watch, topic=topic, device=device_id or _machine(), state=state or _state(), every=every,
+        bundle=bundle, watch=watch, topic=topic, device=_machine() if device_id is None else device_id, state=state or _state(), every=every,
         settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
         model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key,
@@ -188,11 +188,12 @@ def _lines_on_stderr() -> Iterator[None]:
 
 def _password(file: Path | None) -> str | None:
     from prunedge.errors import AgentError
+    from prunedge.utils.files import read_secret
 
     if file is None:
         return os.environ.get("PRUNEDGE_MQTT_PASSWORD")
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        return read_secret(file).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise AgentError(f"the password can't be read ({error})", where=file, remedy="name a text file that the agent may read") from None
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, get_args
 
 from prunedge import __version__
@@ -59,13 +60,20 @@ TRAINING = {
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts would round it without a word."""
+    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts would round it without a word.
+
+    An empty path is none either: it would stand for the folder where the command is given.
+    """
     from cyclopts import CoercionError, convert
 
     if int in (kind, *get_args(kind)):
         for token in tokens:
             if "." in token.value:
                 raise CoercionError(token=token, target_type=int)
+    if Path in (kind, *get_args(kind)):
+        for token in tokens:
+            if not token.value:
+                raise CoercionError("an empty path names nothing", token=token, target_type=Path)
     return convert(kind, tokens)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from prunedge.cli.console import split
+from prunedge.utils.files import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +141,7 @@ def _there(
     from prunedge.errors import BundleError
 
     host = Host.parse(device)
-    names = [f"{place}-{bundle.path.resolve().name}" for place, bundle in enumerate(bundles)]
+    names = [f"{place}-{real_path(bundle.path).name}" for place, bundle in enumerate(bundles)]
     files = {there: here for name, bundle in zip(names, bundles, strict=True) for there, here in files_of(bundle, name).items()}
     lists = {"runtime": ",".join(runtimes), "batches": ",".join(map(str, batches))}
     given = {key: value for key, value in {**numbers, **lists}.items() if value not in (None, "")}

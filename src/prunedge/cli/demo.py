@@ -36,6 +36,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     from prunedge.report.text import pruned
     from prunedge.runs.export import time_bundles
     from prunedge.runs.session import prune, resume
+    from prunedge.utils.files import real_path
 
     with progress("demo", quiet=json) as advance:
         if (out / "config.toml").exists():
@@ -44,7 +45,7 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
             pictures = write_elpv(out.with_name(f"{out.name}-pictures"))
             epochs = _affordable_epochs()
             config = RunConfig.make(
-                "prunedge demo", data=str(pictures.resolve()), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
+                "prunedge demo", data=str(real_path(pictures)), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
                 step=STEP, max_steps=MAX_STEPS, max_drop=3.0,
             )  # fmt: skip
             if not json:

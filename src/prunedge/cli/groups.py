@@ -38,7 +38,7 @@ def groups(
     attention
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
-        Draw the graph into this file.
+        Draw the graph into this file, whose name ends in .svg.
     trust_code
         Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
         there yourself needs no such word.
@@ -61,6 +61,8 @@ def groups(
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
     if size < 1:
         raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
+    if svg is not None and svg.suffix.lower() != ".svg":
+        raise PrunedgeError(f"'{svg}' is no name of a drawing", where="--svg", remedy="give a name that ends in .svg")
     trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)

@@ -43,13 +43,13 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
     """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
     from prunedge.edge.bench.breakdown import trace_of
     from prunedge.utils import checksums
-    from prunedge.utils.files import write_text
+    from prunedge.utils.files import make_folder, write_text
     from prunedge.utils.machine import unwritable
     from prunedge.utils.tracing import trace_json
 
     trace = folder / "bench-trace.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "bench.json", json.dumps(checksums.sealed(profiles, "profile/bench.json")))
         write_text(trace, json.dumps(trace_json(trace_of(profiles))))
     except OSError as error:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from prunedge.cli.settings import BASIC, in_milliseconds, steered, with_settings
 from prunedge.config import asked
+from prunedge.utils.files import real_path
 
 if TYPE_CHECKING:
     from prunedge.cli.console import Advance
@@ -77,7 +78,7 @@ def prune(
 
     if resume is not None:
         if start is not None:
-            values["start"] = str(start.resolve())
+            values["start"] = str(real_path(start))
         changes = changes_to(resume, out, in_milliseconds(values), "prune")
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
             run = session.resume(resume, watch(advance, json), changes)
@@ -148,7 +149,7 @@ def _config_from_run(start: Path, values: dict[str, Any]) -> RunConfig:
     return RunConfig.make(
         "prunedge prune",
         **{**kept, **values},
-        start=str(start.resolve()),
+        start=str(real_path(start)),
         train_epochs=0,
         schedule_epochs=settings["train_epochs"] or settings["schedule_epochs"],
     )

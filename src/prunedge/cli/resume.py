@@ -26,9 +26,10 @@ def _opened(resume: Path, out: Path | None, verb: str) -> Run:
     from prunedge.errors import RunError
     from prunedge.runs.run import open_run
     from prunedge.utils.advice import command
+    from prunedge.utils.files import real_path
 
     run = open_run(resume)
-    if out is not None and out.resolve() != resume.resolve():
+    if out is not None and real_path(out) != real_path(resume):
         remedy = "a run goes on in its own folder: leave --out away"
         raise RunError("--out and --resume name two folders", where=out, remedy=remedy)
     made_by = run.verb() or verb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -65,6 +65,9 @@ def sign(
         raise AgentError(f"a place of {len(place):,} characters", where="--place", remedy="give an https:// address or a folder")
     if topic is not None and (problem := topic_problem(topic)):
         raise AgentError(f"the topic '{shown(topic)}' {problem}", where="--topic", remedy="name one like site/models/bridge")
+    if "://" not in place and not _is_absolute(place):
+        remedy = "give an https:// address, or the whole path of a folder as the devices see it"
+        raise AgentError(f"'{shown(place)}' leads elsewhere on every device", where="--place", remedy=remedy)
     signer, opened = load_signer(key), open_bundle(bundle)
     if "://" in place:
         parse_address(place)
@@ -84,3 +87,8 @@ def sign(
     text = json.dumps(announcement, separators=(",", ":"))
     parse_announcement(text.encode())  # is it short enough, and what an agent understands?
     sys.stdout.write(text + "\n")
+
+
+def _is_absolute(place: str) -> bool:
+    """Whether this is a whole path on some system: the devices' may be another than this one."""
+    return PurePosixPath(place).is_absolute() or PureWindowsPath(place).is_absolute()

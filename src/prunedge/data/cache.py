@@ -32,7 +32,7 @@ from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.image.read import Greys
 from prunedge.errors import DataError
-from prunedge.utils.files import clear_leftovers, written
+from prunedge.utils.files import clear_leftovers, make_folder, written
 from prunedge.utils.machine import unusable_cache
 from prunedge.utils.systems import lock_shared, locked_against_readers
 
@@ -76,7 +76,7 @@ def decode_all(
     target = home / f"{fingerprint(paths, size, greys)}.npy"
     needed = len(paths) * size * size * 3
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         clear_leftovers(home)
         with FileLock(target.with_suffix(".lock")):
             if not _is_sound(target):

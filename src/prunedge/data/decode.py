@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from prunedge.data.webdataset.shards import read_member
 from prunedge.edge.image.read import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
 from prunedge.errors import DataError, MachineError
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading, require_memory
 
 A = TypeVar("A")
@@ -82,10 +83,13 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
 def source_of(path: Path | str) -> Path | BytesIO:
     """What a decoder opens for this picture: the file, or the bytes of a picture in a shard.
 
-    Raises FileNotFoundError or DataError when the shard can't give it.
+    Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular file.
     """
     data = read_member(path)
-    return Path(path) if data is None else BytesIO(data)
+    if data is not None:
+        return BytesIO(data)
+    require_regular(path, DataError)
+    return Path(path)
 
 
 def look_at(path: Path) -> Look:
@@ -113,7 +117,14 @@ def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = No
 
 def reason(error: Exception, *files: Path | None) -> str:
     """The decoder's words, without the paths that the caller names anyway."""
-    text = error.what if isinstance(error, DataError) else UNKNOWN_FORMAT if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, DataError):
+        text = error.what
+    elif isinstance(error, UnidentifiedImageError):
+        text = UNKNOWN_FORMAT
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error)
     for file in files:
         text = text.replace(repr(str(file)), "the file").replace(str(file), "the file")
     return " ".join(text.removeprefix("can't be decoded: ").split()) or type(error).__name__

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prunedge.errors import ExtraMissing
-from prunedge.utils.files import write_text, written
+from prunedge.utils.files import make_folder, write_text, written
 from prunedge.utils.machine import unwritable
 
 
@@ -35,7 +35,7 @@ def write_elpv(out: Path | str) -> Path:
             label = "defective" if float(probability) >= 0.5 else "functional"
             rows.append((name, label, probability, cell))
     try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
+        make_folder(out / "images")
         for name, *_ in rows:
             _place(package / name, out / name)
         return _write_manifest(out / "manifest.csv", rows)

@@ -21,6 +21,8 @@ from prunedge.utils.machine import pass_on_reading
 
 log = logging.getLogger(__name__)
 
+_EXTRA = "\0"  # no column's name: what is wrong with a row of more cells than the header has
+
 
 def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
     """The pictures of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of shards. Raises DataError.
@@ -103,6 +105,9 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     base = csv_file.parent if root is None else root
     rows, faults = [], []
     for line, record in _records(csv_file):
+        if extra := record.get(_EXTRA):
+            faults.append(f"line {line}: {extra}")
+            continue
         name, label = record.get("path") or record.get("file"), record.get("label")
         split = record.get("split") or None
         if "\0" in (name or "") + (label or ""):
@@ -115,7 +120,11 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             side = SPLIT_NAMES[split.lower()] if split else None
             rows.append(Row(_locate(base, name), name.replace("\\", "/"), label, record.get("source") or None, side))
     if faults:
-        raise DataError("; ".join(faults), where=csv_file, remedy="give each line a path and a label; splits are train, val, test")
+        raise DataError(
+            "; ".join(faults),
+            where=csv_file,
+            remedy="give each line a path and a label, and no more cells than the header; splits are train, val, test",
+        )
     twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
     if twice:
         raise DataError(f"{len(twice)} pictures are listed twice: {', '.join(twice)}", where=csv_file, remedy="list each once")
@@ -198,7 +207,11 @@ def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 raise DataError(f"no columns path and label among '{header.strip()[:80]}'", where=csv_file, remedy=remedy)
             reader = csv.reader(file, delimiter=delimiter)
             for values in reader:
-                if any(value.strip() for value in values):
-                    yield reader.line_num + 1, dict(zip(columns, map(str.strip, values), strict=False))
+                if not any(value.strip() for value in values):
+                    continue
+                record = dict(zip(columns, map(str.strip, values), strict=False))
+                if any(value.strip() for value in values[len(columns) :]):
+                    record[_EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
+                yield reader.line_num + 1, record
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8") from None

@@ -23,6 +23,8 @@ from prunedge.utils.advice import option
 
 log = logging.getLogger(__name__)
 
+_NAMED = 5  # images of a set that can't be read at all
+
 
 def load(
     data: Path | str,
@@ -166,8 +168,12 @@ def _load(
 
 
 def _readable(listing: Listing, unreadable: dict[int, str], skip: bool) -> list[int]:
-    """Indices of the pictures that can be read. Raises DataError with all the others, unless they may be skipped."""
+    """Indices of the pictures that can be read. Raises DataError with all the others, unless they may be skipped and are not all."""
     bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(unreadable.items())]
+    if bad and len(bad) == len(listing.rows):
+        named = ", ".join(bad[:_NAMED]) + (" ..." if len(bad) > _NAMED else "")
+        what = f"none of {len(bad)} pictures can be read: {named}"
+        raise DataError(what, where=listing.where, remedy="replace them, or name others")
     if bad and not skip:
         what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
         remedy = f"replace or remove them, or go on without them: {option('skip_unreadable', True)}"

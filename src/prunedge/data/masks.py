@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from prunedge.data.decode import source_of
 from prunedge.data.listing import find_pictures
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.image.read import TURN, is_deep, orientation_of, settled, upright, upright_size
+from prunedge.edge.image.read import TURN, is_deep, orientation_of, refuse_no_numbers, settled, upright, upright_size
 from prunedge.errors import DataError
+from prunedge.utils.files import real_path
 
 _TAG = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|annotation)$", re.IGNORECASE)
 _LOSSY = {".jpg", ".jpeg", ".webp"}
@@ -42,7 +44,7 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
     for folder in (photos, masks):
         if not folder.is_dir():
             raise DataError("no such folder", where=folder, remedy="give a folder of photographs and one of their masks")
-    if photos.resolve() == masks.resolve():
+    if real_path(photos) == real_path(masks):
         pairs = _within(photos)
     else:
         # Masks may lie below the photographs: photos/masks.
@@ -60,17 +62,17 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     (palette, bilevel, or no value above 32). Raises ValueError when the mask's size is another, and whatever Pillow
     raises when it can't be read.
     """
-    with Image.open(photo) as opened:
+    with Image.open(source_of(photo)) as opened:
         width, height = upright_size(opened)
         turn = TURN.get(orientation_of(opened) or 1)
-    with Image.open(mask) as opened:
+    with Image.open(source_of(mask)) as opened:
         picture = upright(settled(opened))
     is_palette = picture.mode in ("1", "P")
     grey = picture if is_palette or is_deep(picture) else picture.convert("L")
     if grey.size == (height, width) != (width, height) and turn is not None:
         # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
         grey = grey.transpose(turn)
-    values = np.asarray(grey).astype(np.int64)
+    values = _whole_numbers(np.asarray(grey))
     if values.shape != (height, width):
         raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
     if threshold is None:
@@ -79,9 +81,20 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     return values > threshold
 
 
+def _whole_numbers(values: np.ndarray) -> np.ndarray:
+    """What a mask holds without fractions; ValueError where it holds no numbers."""
+    if values.dtype.kind != "f":
+        return values.astype(np.int64)
+    try:
+        refuse_no_numbers(values)
+    except DataError as error:
+        raise ValueError(f"its mask: {error.what}") from None
+    return np.trunc(values)  # floats may be larger than any integer
+
+
 def photo_size(photo: Path) -> tuple[int, int]:
     """Width and height of a photograph as it is seen, from its header alone."""
-    with Image.open(photo) as opened:
+    with Image.open(source_of(photo)) as opened:
         return upright_size(opened)
 
 

@@ -17,7 +17,7 @@ from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.image.read import is_deep
 from prunedge.errors import DataError
-from prunedge.utils.files import written_folder
+from prunedge.utils.files import behind_links, make_folder, written_folder
 from prunedge.utils.machine import pass_on_reading
 
 Unmasked = Literal["error", "skip", "intact"]
@@ -147,6 +147,7 @@ def _check_numbers(size: int, stride: int, min_damage: float, threshold: int | N
 
 
 def _refuse_full(target: Path) -> None:
+    target = behind_links(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError("there is something already", where=target, remedy="give a folder that is empty or not there yet")
 
@@ -264,7 +265,7 @@ def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> li
         label = labels[0] if share else labels[1]
         patch, suffix = _storable(photo.crop((x, y, x + size, y + size)))
         name = f"patches/{label}/{squares.pair.name}_{x}_{y}{suffix}"
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((out / name).parent)
         patch.save(out / name)
         rows.append((name, label, squares.source, x, y, size, round(share, 5)))
     return rows

@@ -9,16 +9,22 @@ from typing import Any
 
 from prunedge.utils import checksums
 from prunedge.utils.files import write_text
+from prunedge.utils.machine import unusable_cache
 
 log = logging.getLogger(__name__)
 
 
 def cached(file: Path) -> Any:
-    """The record; None where there is none, or it is not what was written: it has to be made anew."""
+    """The record; None where there is none, or it is not what was written: it has to be made anew.
+
+    MachineError where the cache can't be used.
+    """
     try:
         return checksums.read(file, file.name)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unusable_cache(error, file.parent) from None
     except (ValueError, RecursionError) as error:
         log.warning("a file of the cache is damaged and made anew: %s (%s)", file, error)
         return None

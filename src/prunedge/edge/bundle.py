@@ -17,6 +17,7 @@ from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
+from prunedge.utils.files import real_path, require_regular
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import UPDATE, of_0_1
 from prunedge.utils.machine import pass_on_reading
@@ -190,6 +191,7 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = _manifest(folder)
     for name, entry in manifest.files.items():
         file = _inside(folder, name)
+        require_regular(file, BundleError)
         if not entry.needed and not file.exists():
             continue
         if file.is_file() and file.stat().st_size == entry.bytes and sha256(file) == entry.sha256:
@@ -229,6 +231,7 @@ def sha256(file: Path) -> str:
 
 def _manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
+    require_regular(file, BundleError)
     if not file.is_file():
         why, remedy = instead(folder, MANIFEST, "name the folder that `prunedge export` made")
         if (folder / "config.toml").is_file():
@@ -240,12 +243,31 @@ def _manifest(folder: Path) -> Manifest:
         text = file.read_bytes()
         if (other := other_format(text)) is not None:
             raise BundleError(other[0], where=folder, remedy=other[1])
-        return Manifest.model_validate_json(text)
-    except (OSError, ValidationError) as error:
+        return parse_manifest(text)
+    except (OSError, ValueError) as error:
         pass_on_reading(error, file)
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
         raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """The manifest of these bytes. ValidationError where they are none, ValueError where a key stands there twice.
+
+    Readers differ in which of the two they take, so that what was looked at would not be what is run.
+    """
+    manifest = Manifest.model_validate_json(text)
+    json.loads(text, object_pairs_hook=_refuse_repeated)
+    return manifest
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{shown(twice)}' stands there twice")
+    return found
 
 
 def other_format(text: bytes) -> tuple[str, str] | None:
@@ -295,7 +317,7 @@ def is_sound_name(name: str) -> bool:
 
 def _inside(folder: Path, name: str) -> Path:
     file = folder / name
-    if not is_sound_name(name) or not file.resolve().is_relative_to(folder.resolve()):
+    if not is_sound_name(name) or not real_path(file).is_relative_to(real_path(folder)):
         told = shown(name) if len(name) < LONGEST_NAME else shown(name[:LONGEST_NAME]) + " ..."
         raise BundleError(
             f"the manifest names a file outside the bundle, or in a way that is not taken: '{told}'",

@@ -62,12 +62,20 @@ def _is_new(path: str, seen: set[tuple[int, int]]) -> bool:
     return True
 
 
+def _is_folder(entry: os.DirEntry[str], links: bool) -> bool:
+    """Whether it is a folder. A link that leads to itself, or to where nobody may look, is none: whoever opens it says what is wrong."""
+    try:
+        return entry.is_dir(follow_symlinks=links)
+    except OSError:
+        return False
+
+
 def _entries(path: str, links: bool) -> tuple[list[str], list[str]]:
     """The names of the folders and of the other things in a folder, sorted."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
-            if not entry.is_dir(follow_symlinks=links):
+            if not _is_folder(entry, links):
                 files.append(entry.name)
             elif not entry.name.startswith("."):
                 folders.append(entry.name)

@@ -17,6 +17,7 @@ from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
 
 TOLERANCE = 1e-3  # of the largest output
+MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one network
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,12 @@ def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
 def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
     """Load a bundle's network for a target (None: the bundle's first).
 
-    Raises BundleError when it was not exported, can't be loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
+    Raises BundleError when there can't be so many threads, when it was not exported, can't be loaded or doesn't fit the manifest,
+    ExtraMissing when its runtime is missing.
     """
+    if not 1 <= threads <= MOST_THREADS:
+        remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
+        raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
     file, size = bundle.network(target), bundle.manifest.input_size
     chosen = TARGETS[target or bundle.target]
     runtime = runtime_of(chosen)

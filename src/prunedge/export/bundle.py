@@ -28,7 +28,7 @@ from prunedge.graph import copied
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.surgery import save_network
 from prunedge.utils.advice import option
-from prunedge.utils.files import written_folder
+from prunedge.utils.files import behind_links, written_folder
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_PICTURES = 4
@@ -74,9 +74,9 @@ def export_bundle(
             f"unknown format '{unknown[0]}'" if unknown else "no format", where=option("format"), remedy=f"choose {', '.join(TARGETS)}"
         )
     target = Path(out)
-    _refuse_full(target)
+    refuse_full(target)
     with written_folder(target, "bundle") as folder:
-        _refuse_full(target)  # another process may have been faster
+        refuse_full(target)  # another process may have been faster
         if any(x.device.type != "cpu" for x in network.parameters()):
             network = copied(network)  # the caller's stays where it is
         network = network.cpu().eval()
@@ -104,7 +104,9 @@ def export_bundle(
     return open_bundle(target)
 
 
-def _refuse_full(target: Path) -> None:
+def refuse_full(target: Path) -> None:
+    """ExportError where no bundle can be made, since something lies there; a link to an empty folder, or to none yet, is followed."""
+    target = behind_links(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 

@@ -39,7 +39,7 @@ from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, write_text, written
+from prunedge.utils.files import held, is_ours, make_folder, read_bytes, require_regular, write_text, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.tensor_files import save_tensors, texts_of
@@ -122,7 +122,7 @@ def kept_audit(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        record = json.loads(file.read_bytes())
+        record = json.loads(read_bytes(file, RunError))
         version = dict(record).get(KEY)
         refuse_newer(version, "audit", folder)
         if version is None and checksums.KEY not in record:
@@ -218,7 +218,7 @@ def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
 
 def _folder(out: Path) -> Path:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
     except OSError as error:
         raise unwritable(error, out) from None
@@ -243,6 +243,7 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
     file = folder / "partial.safetensors"
     if not file.exists():
         return None
+    require_regular(file, RunError)
     try:
         with safe_open(file, "pt") as opened:
             about = texts_of(opened.metadata())

@@ -26,6 +26,7 @@ from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.surgery import remove
+from prunedge.utils.files import make_folder
 from prunedge.utils.tracing import timed
 
 # Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal
@@ -131,7 +132,7 @@ def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path |
     table = _read(file, shapes)
     if table is None:
         table = measure_table(shapes, timer)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         keep_cached(file, table.to_json())
     graph = trace(network, example)
     smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]

@@ -13,6 +13,7 @@ from typing import Any
 
 from prunedge.edge.bench.ssh import Host
 from prunedge.errors import PrunedgeError
+from prunedge.utils.files import real_path
 
 LOCAL = "local"
 
@@ -57,7 +58,7 @@ def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "files").mkdir()
         for name, file in files.items():
-            (Path(folder) / "files" / name).symlink_to(file.resolve())
+            (Path(folder) / "files" / name).symlink_to(real_path(file))
         done = subprocess.run([sys.executable, "-m", "prunedge", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

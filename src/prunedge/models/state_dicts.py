@@ -133,6 +133,11 @@ def _no_state(content: object, file: Path) -> WeightsError:
     if not isinstance(content, Mapping) or not content:
         kind = type(content).__name__
         return WeightsError(f"the file holds {kind}, not named tensors", where=file, remedy=remedy)
+    access = _arrays(content, "")
+    if access is not None:
+        what = "the file holds arrays of NumPy, which aren't opened, since that could run its code"
+        remedy = f"where you trust it: {_array_command(file, access)}"
+        return WeightsError(what, where=file, remedy=remedy)
     for key, held in content.items():
         path = sealed(held)
         if path:
@@ -206,3 +211,24 @@ def _is_checkable(tensor: torch.Tensor) -> bool:
 def _first(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _arrays(content: Mapping[Any, Any], access: str, depth: int = 0) -> str | None:
+    """How the mapping of names to arrays is reached, as `['state_dict']`; None where there is none."""
+    if any((sealed(held) or "").startswith("numpy") for held in content.values()):
+        return access
+    if depth == DEEPEST:
+        return None
+    for key, held in content.items():
+        if isinstance(held, Mapping) and held and _is_networks(key):
+            place = _arrays(held, f"{access}[{key!r}]", depth + 1)
+            if place is not None:
+                return place
+    return None
+
+
+def _array_command(file: Path, access: str) -> str:
+    """The command that makes tensors of a file's arrays by running its code."""
+    loaded = LOAD.format(file=str(file)) + access
+    made = f"{{name: torch.as_tensor(one) for name, one in {loaded}.items()}}"
+    return f"python -c \"import torch; torch.save({made}, 'weights.pth')\""

@@ -17,11 +17,17 @@ from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, other_format
 from prunedge.errors import RunError, WeightsError
 from prunedge.models.sealed import sealing
 from prunedge.models.state_dicts import State, at, checked, command, find_entry
+from prunedge.utils.files import require_regular
 from prunedge.utils.filetypes import MISNAMED, PACKED, kind_of_file
 from prunedge.utils.machine import pass_on, pass_on_reading
 from prunedge.utils.signs import CONFIG, sign_of
 
 # In a run or bundle folder, the best first.
+# How torch.save began its files before they were zip archives: its magic number as a pickle,
+# whatever the protocol.
+LEGACY = bytes.fromhex("6cfc9c46f9206aa85019")
+_BEGINNING = 64
+_PIECE = 2**20
 PLACES = (
     "model.safetensors",
     "first/model.safetensors",
@@ -83,10 +89,12 @@ def _file_in(path: Path) -> Path:
     if path.is_dir():
         _refuse_other_format(path)
         for inside in PLACES:
+            require_regular(path / inside, WeightsError)
             if (path / inside).is_file():
                 return path / inside
         what = "the folder is neither a run nor a bundle: it has no model.safetensors"
         raise WeightsError(what, where=path, remedy="name a run, a bundle, or a file of weights")
+    require_regular(path, WeightsError)
     if not path.is_file():
         raise WeightsError(
             "there is no such weights file",
@@ -125,7 +133,9 @@ def _safetensors(file: Path) -> State:
 
 def _torchs(file: Path) -> object:
     """What `torch.save` wrote, with `Sealed` objects for all that isn't harmless."""
+    _refuse_unsaved(file)
     _refuse_programs(file)
+    _refuse_overwritten(file)
     try:
         stand_ins: list[Any] = [(sealing(name), name) for name in _foreign_globals(file)]
         with torch.serialization.safe_globals(stand_ins):
@@ -195,3 +205,38 @@ def _unreadable(file: Path, error: Exception) -> WeightsError:
     if kind:
         remedy = f"it looks like {kind}: write its weights as a torch state dict (.pth) or as .safetensors"
     return WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file, remedy=remedy)
+
+
+def _refuse_unsaved(file: Path) -> None:
+    """Raise WeightsError for what torch.save never wrote: to be told to trust it would help nobody."""
+    with file.open("rb") as opened:
+        start = opened.read(_BEGINNING)
+    kind = kind_of_file(file)
+    # A zip file that was cut short is told by torch, and so is an empty file; torch's oldest files are tar archives.
+    if not start or start.startswith(b"PK") or LEGACY in start or kind == PACKED[0]:
+        return
+    if kind is None or kind == MISNAMED:
+        kind = FOREIGN.get(file.suffix.lower())
+    if kind is None and start[:1] == b"\x80" and start[1] <= pickle.HIGHEST_PROTOCOL:
+        kind = "a pickle that torch.save did not write"
+    remedy = "write the weights as a torch state dict (.pth) or as .safetensors"
+    raise WeightsError(f"this is {kind or 'no file that torch.save wrote'}", where=file, remedy=remedy)
+
+
+def _refuse_overwritten(file: Path) -> None:
+    """Raise WeightsError where a part of a zip file is not what was written; torch itself looks at no checksum."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as packed:
+            for part in packed.infolist():
+                # torch can be told to write none.
+                if not part.CRC:
+                    continue
+                with packed.open(part) as opened:
+                    while opened.read(_PIECE):
+                        pass
+    except Exception as error:  # BadZipFile, and what a damaged header makes of the rest
+        pass_on_reading(error, file)
+        what = "the file differs from its own checksums"
+        raise WeightsError(what, where=file, remedy="copy or download it again") from None

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from prunedge.errors import RunError
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
 from prunedge.utils.distributed import by_first, from_first
-from prunedge.utils.files import written
+from prunedge.utils.files import require_regular, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.utils.tracing import timed
@@ -44,6 +45,7 @@ class RunKeeper:
         file = self.folder / NAME
         if not file.exists():
             return None
+        require_regular(file, RunError)
         try:
             with safe_open(file, "pt") as opened:
                 found = texts_of(opened.metadata())

@@ -18,6 +18,7 @@ from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
+from prunedge.export.bundle import refuse_full
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run, writing
@@ -39,6 +40,7 @@ def write_bundle(
 
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
     """
+    refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
     data = pictures.load(config.data.path, **config.image_settings())

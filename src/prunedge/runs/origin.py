@@ -11,7 +11,7 @@ from prunedge.runs.chain import Chain, Cut, Link
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import command
 from prunedge.utils.distributed import by_first
-from prunedge.utils.files import written
+from prunedge.utils.files import real_path, written
 
 
 def open_start(run: Run) -> Run:
@@ -28,13 +28,13 @@ def chain_to(source: Run, step: int) -> Chain:
     """The chain that ends with this step of `source`."""
     before = source.chain()
     if before is None:
-        before = Chain((Link(str(source.path.resolve()), 0),), source.config.train.epochs)
+        before = Chain((Link(str(real_path(source.path)), 0),), source.config.train.epochs)
         if step == 0:
             return before
     epochs = source.config.recover.epochs
     passed = [one for one in source.steps() if one.accepted and 0 < one.index <= step]
     cuts = tuple(Cut(source.plan(one.index), one.rounds * epochs) for one in passed)
-    return before.then(Link(str(source.path.resolve()), step), cuts)
+    return before.then(Link(str(real_path(source.path)), step), cuts)
 
 
 @by_first

@@ -13,7 +13,7 @@ from typing import Any
 from prunedge.errors import RunError
 from prunedge.utils import checksums
 from prunedge.utils.distributed import rank
-from prunedge.utils.files import write_text
+from prunedge.utils.files import read_text, write_text
 from prunedge.utils.machine import unwritable
 from prunedge.utils.tracing import MAIN, Recorder, recording, trace_events, trace_json
 
@@ -177,5 +177,5 @@ def _about(folder: Path) -> dict[str, Any]:
     for name in ("environment.json", "engine.json"):
         # Which network the run is of is told elsewhere; a damaged file only makes the profile say less.
         with suppress(OSError, ValueError):
-            found |= json.loads((folder / name).read_text(encoding="utf-8"))
+            found |= json.loads(read_text(folder / name, RunError))
     return {"machine": found.get("device"), "threads": found.get("threads"), "precision": found.get("precision")}

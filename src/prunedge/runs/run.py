@@ -34,7 +34,18 @@ from prunedge.train import flattened, unflattened
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command
 from prunedge.utils.distributed import by_first
-from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
+from prunedge.utils.files import (
+    clear_below,
+    held,
+    is_ours,
+    make_folder,
+    read_bytes,
+    read_text,
+    require_regular,
+    write_text,
+    written,
+    written_folder,
+)
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
@@ -147,7 +158,7 @@ class Run:
         """What led from the first, unpruned network to that of an accepted step."""
         file = self._needed(step, "plan.json")
         try:
-            return Plan.from_json(file.read_text(encoding="utf-8"))
+            return Plan.from_json(read_text(file, RunError))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged_step(file, str(error)) from None
 
@@ -347,7 +358,7 @@ class Run:
                 raise RunError("the history is missing", where=file, remedy="bring it back from a copy, or begin the run anew")
             return []
         found: list[tuple[Step, dict[str, str]]] = []
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+        lines = read_bytes(file, RunError).removesuffix(b"\n").split(b"\n")
         for number, line in enumerate(lines):
             try:
                 sealed = dict(json.loads(line))
@@ -445,7 +456,7 @@ def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     _refuse_full(folder)
     run = Run(folder, config, secrets.token_hex(8))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with held(folder, "run"):
             _refuse_full(folder)  # another process may have been faster
             # The config comes last: a folder without one is no run yet, and can be begun again.
@@ -507,6 +518,7 @@ def _figures(step: Step) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    require_regular(file, RunError)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from prunedge.data.paths import cache_folder
 from prunedge.errors import ExtraMissing, RunError
-from prunedge.utils.files import is_ours, written
+from prunedge.utils.files import is_ours, make_folder, written
 from prunedge.utils.signs import sign_in
 
 # What a table and the state of a study need of a run: no weights.
@@ -39,7 +39,7 @@ class Remote:
         """The folder at a URL, with this machine's mirror of it; RunError when no installed file system knows such URLs."""
         remote = cls(url.rstrip("/"), cache_folder() / "studies" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16])
         remote._system()
-        remote.mirror.mkdir(parents=True, exist_ok=True)
+        make_folder(remote.mirror)
         return remote
 
     def pull_run(self, part: str) -> None:
@@ -96,7 +96,7 @@ class Remote:
     def _fetch(self, system: Any, root: str, paths: Iterable[str]) -> None:
         for path in sorted(paths, key=lambda one: one.rpartition("/")[2] in _LAST):
             home = self._home(root, path)
-            home.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(home.parent)
             # Whole or not at all: other processes of this machine read the mirror.
             with written(home) as temporary:
                 system.get_file(path, str(temporary))

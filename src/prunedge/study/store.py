@@ -24,7 +24,7 @@ from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.mirror import Remote
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command, speaking
-from prunedge.utils.files import InUse, held, is_ours, write_text
+from prunedge.utils.files import InUse, held, is_ours, make_folder, real_path, write_text
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.machine import machine_error, unwritable
@@ -52,7 +52,7 @@ class Book:
     @property
     def address(self) -> str:
         """What `open_book` finds it by."""
-        return self.remote.url if self.remote else str(self.path.resolve())
+        return self.remote.url if self.remote else str(real_path(self.path))
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
@@ -124,7 +124,7 @@ class Book:
         # The grid names them, which the user gave; on another machine that isn't remembered.
         trust.give(one.config.model.name)
         trust.give(one.config.prune.criterion)
-        self._lock(one).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._lock(one).parent)
         try:
             with FileLock(self._lock(one), timeout=0):
                 if self.remote:
@@ -209,12 +209,12 @@ class Book:
         folder, source = self.folder(trial), self.folder(trial.start)
         if (folder / "config.toml").exists():
             begun = RunConfig.from_toml(folder / "config.toml")
-            if begun.model.start != str(source.resolve()):  # the study was moved, or began on another machine
-                write_config(open_run(folder), begun.with_values(start=str(source.resolve())))
+            if begun.model.start != str(real_path(source)):  # the study was moved, or began on another machine
+                write_config(open_run(folder), begun.with_values(start=str(real_path(source))))
             run = session.resume(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            ours = {"start": str(source.resolve()), "train_epochs": 0, "schedule_epochs": trial.config.train.epochs}
+            ours = {"start": str(real_path(source)), "train_epochs": 0, "schedule_epochs": trial.config.train.epochs}
             run = session.prune(RunConfig.make(trial.name, **{**trial.values, **ours}), folder, watch)
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
@@ -262,7 +262,7 @@ def create(path: Path | str, grid: Grid) -> Book:
     if (folder / "study.toml").exists():
         _refuse_other_format(folder, path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with held(folder, "study"):
             write_text(folder / "study.toml", grid.to_toml())
     except OSError as error:

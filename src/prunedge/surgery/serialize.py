@@ -21,6 +21,7 @@ from prunedge.surgery.attention import slim_attention
 from prunedge.surgery.pins import pinning_from_json, pinning_to_json
 from prunedge.surgery.resize import noted_sizes, replace_noted_sizes, resize_layers
 from prunedge.surgery.slicing import in_place_of
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tensor_files import save_tensors
 
@@ -41,6 +42,7 @@ def restore_network(model: nn.Module, file: Path) -> nn.Module:
     Raises WeightsError when the file can't be read or doesn't fit.
     """
     try:
+        require_regular(file)
         with safe_open(file, "pt") as opened:
             sizes = json.loads((opened.metadata() or {}).get("sizes", "{}"))
             names = opened.keys()
@@ -144,12 +146,5 @@ def _pin(small: nn.Module, pinnings: Mapping[str, Any]) -> None:
                 "the saved sizes do not fit the network",
                 where=f"{name}: no such module",
                 remedy=_WRONG_MODEL,
-            )
-        if "places" not in record:
-            raise WeightsError(
-                "the network was saved by prunedge 0.1, which knew the calls that it had pinned "
-                "by their numbers",
-                where=name,
-                remedy="prune it again with this version",
             )
         pin(modules[name], pinning_from_json(record))

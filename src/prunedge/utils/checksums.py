@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunedge.utils.files import read_bytes, require_regular
+
 KEY = "sha256"
 
 
@@ -49,12 +51,13 @@ def opened(found: Any, about: str) -> Any:
 
 
 def read(file: Path, about: str) -> Any:
-    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged."""
-    return opened(json.loads(file.read_bytes()), about)
+    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged, PrunedgeError where it is no file."""
+    return opened(json.loads(read_bytes(file)), about)
 
 
 def file_digest(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    require_regular(file)
     with file.open("rb") as opened_file:
         return hashlib.file_digest(opened_file, "sha256").hexdigest()
 

@@ -14,6 +14,7 @@ import secrets
 import shlex
 import shutil
 import socket
+import stat
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from prunedge.utils.systems import can_lock, lock, replace, sync_file, sync_fold
 
 PREFIX, LOCK, NEW = ".prunedge-", ".lock", ".new"
 WRITER = f"{PREFIX}writer{LOCK}"  # held by whoever writes into a folder that it lies in
+LARGEST_SECRET = 65_536  # bytes
 LONGEST = 100  # bytes of a target's name that a hidden name repeats
 
 # Folders that this thread holds, and folders in which this process has looked for what killed ones left.
@@ -37,6 +39,98 @@ _cleared: set[Path] = set()
 
 class InUse(PrunedgeError):
     """Another process is writing there."""
+
+
+def irregular_kind(file: Path | str) -> str | None:
+    """What lies at a path that is no regular file: `a named pipe`. None for a regular file, and where nothing lies there."""
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError):
+        # Whoever opens it hears the same, and says it in its own words.
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def require_regular(file: Path | str, kind: type[PrunedgeError] = PrunedgeError) -> None:
+    """Raise an error of this kind where something other than a regular file lies at a path that is to be read.
+
+    A pipe would be waited for without end, and a device may never come to its own. What is missing, or can't be looked at, passes:
+    whoever opens it says so.
+    """
+    if (found := irregular_kind(file)) is not None:
+        raise kind(f"this is {found}, not a file", where=file, remedy="put a regular file in its place, or name another")
+
+
+def read_bytes(file: Path, kind: type[PrunedgeError] = PrunedgeError) -> bytes:
+    """What a regular file holds; an error of this kind for anything else that lies there, OSError where it can't be read."""
+    require_regular(file, kind)
+    return file.read_bytes()
+
+
+def read_text(file: Path, kind: type[PrunedgeError] = PrunedgeError) -> str:
+    """The same of a text in UTF-8."""
+    require_regular(file, kind)
+    return file.read_text(encoding="utf-8")
+
+
+def read_secret(file: Path) -> bytes:
+    """What a file of a key or a password holds, which may well be a pipe: `<(pass show broker)`. Never more than such a file has."""
+    with file.open("rb") as opened:
+        found = opened.read(LARGEST_SECRET + 1)
+    if len(found) > LARGEST_SECRET:
+        what = f"more than {LARGEST_SECRET:,} bytes are no key and no password"
+        raise PrunedgeError(what, where=file, remedy="name the file that holds it")
+    return found
+
+
+def real_path(path: Path | str) -> Path:
+    """The absolute path without links. Unlike Path.resolve it takes one that leads to itself: whoever opens that hears of it."""
+    return Path(os.path.realpath(path))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there; Path.mkdir can't where there are a thousand of them."""
+    missing = []
+    place = folder
+    while True:
+        try:
+            place.mkdir()
+            break
+        except FileNotFoundError:
+            if place.parent == place:
+                raise
+            missing.append(place)
+            place = place.parent
+        except OSError:
+            if not place.is_dir():
+                raise
+            break
+
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+
+
+def behind_links(target: Path) -> Path:
+    """The path that is really written to: where a symbolic link leads, whether something lies there or not.
+
+    PrunedgeError for a link that leads to itself.
+    """
+    if not os.path.islink(target):
+        return target
+    real = real_path(target)
+    if os.path.islink(real):
+        remedy = "remove the link, or choose another place"
+        raise PrunedgeError("this is a link that leads to itself", where=target, remedy=remedy)
+    return real
 
 
 def write_text(file: Path, text: str) -> None:
@@ -55,8 +149,13 @@ def write_bytes(file: Path, content: bytes) -> None:
 def written(file: Path) -> Iterator[Path]:
     """A hidden place for a file: when the block ends well, what lies there is on the disk, readable by others, and takes the file's name.
 
-    Where it doesn't, the file is as it was. An OSError that comes of it names the file.
+    Where it doesn't, the file is as it was. An OSError that comes of it names the file. A symbolic link stays, and the file that
+    it leads to is written. Raises PrunedgeError where something lies there that is no regular file: a device would be replaced.
     """
+    file = behind_links(file)
+    if (found := irregular_kind(file)) is not None:
+        remedy = "choose another name, or remove it"
+        raise PrunedgeError(f"can't write here: this is {found}, not a file", where=file, remedy=remedy)
     with _naming(file), _hidden_folder(file.parent) as folder:
         temporary = folder / file.name
         yield temporary
@@ -70,10 +169,12 @@ def written(file: Path) -> Iterator[Path]:
 def written_folder(target: Path, what: str) -> Iterator[Path]:
     """The same for a folder, in the place of whatever `target` is; one process at a time: InUse when another makes that target.
 
-    `what` is being made, in words. What killed processes left beside the target is removed.
+    `what` is being made, in words. What killed processes left beside the target is removed. A symbolic link stays, and the folder
+    that it leads to is made.
     """
+    target = behind_links(target)
     parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     lock_file = parent / f"{PREFIX}{_short(target.name)}{LOCK}"
     with _naming(target), _held_lock(lock_file, target, what):
         clear_leftovers(parent)
@@ -121,8 +222,8 @@ def clear_leftovers(folder: Path) -> None:
     with suppress(OSError):
         names = {name.removesuffix(LOCK).removesuffix(NEW) for name in os.listdir(folder) if is_ours(name)}
     for name in names:
-        # Another process may hold it, or the place may be read-only: then it stays.
-        with suppress(OSError):
+        # Another process may hold it, or the place may be read-only: then it stays. So does what is no file.
+        with suppress(OSError, PrunedgeError):
             opened = _locked(folder / f"{name}{LOCK}")
             try:
                 shutil.rmtree(folder / f"{name}{NEW}", ignore_errors=True)
@@ -178,6 +279,7 @@ def _locked(file: Path, *, quiet: bool = False) -> IO[bytes]:
     `quiet` says nothing of a system without locks.
     """
     while True:
+        require_regular(file)
         opened = file.open("a+b")
         try:
             if can_lock() or not quiet:

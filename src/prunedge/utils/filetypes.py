@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from prunedge.utils.advice import command
+from prunedge.utils.files import require_regular
 
 TEXT = "a text file"
 MISNAMED = "a file with a picture's name"
@@ -33,8 +34,9 @@ _LARGEST = 10**7  # bytes of a manifest; of strangers' files it is none
 def kind_of_file(file: Path) -> str | None:
     """What a file is by its first bytes, else by a picture's suffix: `a PNG image`, `a text file`. None where these don't tell.
 
-    Raises OSError when it can't be read.
+    Raises OSError when it can't be read, PrunedgeError when it is no regular file.
     """
+    require_regular(file)
     with file.open("rb") as opened:
         start = opened.read(_BEGINNING)
     is_text = _is_text(start)
@@ -82,7 +84,8 @@ def instead(folder: Path | str, missing: str, otherwise: str) -> tuple[str, str]
 
 def _holds(file: Path, key: str) -> bool:
     try:
-        found = json.loads(file.read_bytes()) if file.stat().st_size <= _LARGEST else None
+        is_small = file.is_file() and file.stat().st_size <= _LARGEST
+        found = json.loads(file.read_bytes()) if is_small else None
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and key in found

@@ -180,6 +180,10 @@ def _of_number(number: int, said: str | None, where: object) -> MachineError:
         remedy = "choose a shorter name"
     elif number in (errno.ENOENT, errno.ENOTDIR):
         remedy = "see whether the path is right, and whether something else removed it"
+    elif number == errno.ELOOP:
+        remedy = "remove the link that leads to itself, or choose another place"
+    elif number == errno.EEXIST:
+        remedy = "something else lies there: remove it, or choose another place"
     elif number == errno.EIO:
         remedy = "look after the disk"
     else:

@@ -14,6 +14,7 @@ from typing import Any
 
 from prunedge.errors import RunError
 from prunedge.utils import checksums
+from prunedge.utils.files import read_bytes
 from prunedge.utils.formats import KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading
 
@@ -41,7 +42,7 @@ def sign_of(run: Path) -> str:
     file = run / CONFIG
     try:
         # Not read_text: it would take other ends of lines for those that were written.
-        text = file.read_bytes().decode()
+        text = read_bytes(file, RunError).decode()
         values = tomllib.loads(text)
         version = values.get(KEY)
         refuse_newer(version, "run", run)

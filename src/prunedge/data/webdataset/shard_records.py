@@ -14,6 +14,7 @@ from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.shards import open_shard
 from prunedge.data.webdataset.tar_index import packed
 from prunedge.errors import DataError
+from prunedge.utils.files import require_regular
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ def _classes(root: str, places: list[str]) -> list[str] | None:
 
 
 def _read(file: Path) -> str | None:
+    require_regular(file, DataError)
     try:
         return file.read_text(encoding="utf-8-sig") if file.exists() else None
     except (OSError, UnicodeDecodeError) as error:

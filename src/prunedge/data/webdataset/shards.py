@@ -23,6 +23,7 @@ from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.tar_index import Member, index
 from prunedge.errors import DataError
 from prunedge.utils import files
+from prunedge.utils.files import make_folder
 from prunedge.utils.machine import unusable_cache
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
     if known is not None and (known.stamp, known.copy) == (stamp, copy):
         return known
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with FileLock(folder / f"{name}.lock"):
             found = cached(record)
             if found is None:

@@ -74,6 +74,8 @@ def parse_broker(
         raise AgentError("a password in the broker's address can be read by others", remedy="use --password-file")
     if parts.scheme not in PORTS or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise AgentError("the broker's address is wrong", where=one_line(url), remedy=mended)
+    if port == 0:
+        raise AgentError("no broker listens on port 0", where=one_line(url), remedy=mended)
     is_tls = parts.scheme == "mqtts"
     if not is_tls and (ca or cert or key):
         raise AgentError(

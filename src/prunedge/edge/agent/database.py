@@ -7,19 +7,24 @@ acknowledged it. So each picture has one message, and a message that is sent aga
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
 from prunedge.edge.agent.messages import Message
 from prunedge.errors import AgentError
+from prunedge.utils.files import make_folder, require_regular
+from prunedge.utils.sanitize import shown
 from prunedge.utils.systems import lock
 
 FILE = "agent.sqlite"
 VERSION = 2
+# What an agent keeps in its folder, and what the system may have put there.
+OWN = {FILE, "lock", "bundles", "frames", "inspecting.json", "lost+found"}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
     name TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -63,9 +68,12 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.file = folder, folder / FILE
+        _refuse_foreign(folder)
         self._lock = RLock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+            for file in (folder / "lock", self.file):
+                require_regular(file, AgentError)
             self._owner = (folder / "lock").open("w")
             lock(self._owner)
         except BlockingIOError:
@@ -191,3 +199,16 @@ class Store:
         except sqlite3.Error as error:
             remedy = "make room on the disk" if "full" in str(error) else "is the disk sound and may the agent write there?"
             raise AgentError(f"the queue can't be used ({error})", where=self.file, remedy=remedy) from None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """AgentError for a folder that no agent has used yet and that holds something else: a run, a bundle, pictures."""
+    if (folder / FILE).exists():
+        return
+    names: list[str] = []
+    with suppress(OSError):  # it is not there yet, or whoever makes it says what is wrong
+        names = sorted(name for name in os.listdir(folder) if name not in OWN and not name.startswith("."))
+    if names:
+        what = f"the folder holds something that is not the agent's own ({shown(names[0])})"
+        remedy = "name a folder by --state that is empty or not there yet"
+        raise AgentError(what, where=folder, remedy=remedy)

@@ -12,7 +12,7 @@ from prunedge.edge.inspect.items import Item
 from prunedge.edge.inspect.sources import open_source
 from prunedge.edge.logs import log, one_line
 from prunedge.errors import DataError, PrunedgeError
-from prunedge.utils.files import clear_leftovers, written
+from prunedge.utils.files import clear_leftovers, make_folder, written
 from prunedge.utils.machine import machine_error, require_memory
 
 KEPT = 4  # frames that were worked off and stay, for the self-test of a new bundle
@@ -28,7 +28,7 @@ class Frames:
 
     def __init__(self, source: str, folder: Path, every: float, once: bool) -> None:
         self._source, self._folder, self._every, self._once = source, folder, every, once
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         clear_leftovers(folder)
         self._frames = Folder(folder, settle=0.0)
         self._worked_off: list[Path] = []

@@ -8,7 +8,8 @@ from pathlib import Path
 from time import monotonic
 
 from prunedge.edge.agent.watch import Arrival
-from prunedge.errors import DataError
+from prunedge.errors import AgentError, DataError
+from prunedge.utils.files import read_text
 
 DEATHS = 3  # of the agent over one picture, until the picture is given up
 LONGEST_PAUSE_S = 3600.0
@@ -60,7 +61,7 @@ class Culprit:
         self._name, self._sha256, self._deaths = "", "", 0  # of the one that the last process died over
         self._accused = ("", "")
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(read_text(file, AgentError))
             self._name, self._sha256, self._deaths = str(found["name"]), str(found["sha256"]), int(found["deaths"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return  # none, or one that the death itself cut short

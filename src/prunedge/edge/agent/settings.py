@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 from prunedge.edge.agent.broker import Broker
@@ -15,6 +14,9 @@ from prunedge.edge.logs import one_line
 from prunedge.edge.update.announcement import Origins
 from prunedge.edge.update.pace import DEADLINE_S
 from prunedge.errors import AgentError
+from prunedge.utils.files import real_path
+
+LONGEST_S = 366 * 24 * 3600.0  # that any time may be; the system can't wait much longer
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,24 @@ class AgentSettings:
             raise AgentError(
                 f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
             )
+        if not self.watch:
+            raise AgentError("nothing is named to watch", where="--watch", remedy="name a folder, a camera or a video")
+        if "://" not in self.watch and real_path(self.watch) == real_path(self.state):
+            remedy = "give each a folder of its own"
+            raise AgentError("the folder that is watched is the agent's own as well", where="--state", remedy=remedy)
         times = {"--every": self.every, "--settle": self.settle}
         limits: dict[str, float] = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
         limits |= {"--model-slower": self.slower}
-        wrong = [name for name, value in times.items() if not 0 <= value < inf]
+        wrong = [name for name, value in times.items() if not 0 <= value <= LONGEST_S]
         wrong += [name for name, value in limits.items() if not value >= 1]
-        wrong += [] if 0 < self.fetch_seconds < inf else ["--model-minutes"]
+        wrong += [] if 0 < self.fetch_seconds <= LONGEST_S else ["--model-minutes"]
         if wrong:
-            what = f"{' and '.join(wrong)}: times must not be negative, limits and threads at least 1"
+            what = f"{' and '.join(wrong)}: times must not be negative nor longer than a year, limits and threads at least 1"
             raise AgentError(what, remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
+        if self.model_purpose is not None and self.model_key is None:
+            remedy = "name the key that they are signed for by --model-key, or leave it out"
+            raise AgentError("a purpose is known of signed bundles alone", where="--model-purpose", remedy=remedy)
         if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
             raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
         if self.model_topic is not None and not has_origins:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from prunedge.edge.bundle import MANIFEST, Bundle
 from prunedge.errors import PrunedgeError
+from prunedge.utils.files import real_path
 
 CLIENT = "PRUNEDGE_SSH"  # a command to use instead of `ssh`, such as `ssh -F FILE`
 CONNECT_S = 15
@@ -82,7 +83,7 @@ class Host:
         try:
             with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
                 for name, file in files.items():
-                    archive.add(file.resolve(), arcname=name, filter=_plain)
+                    archive.add(real_path(file), arcname=name, filter=_plain)
         except BrokenPipeError:
             pass  # ssh's own words follow
         out, said = process.communicate()

@@ -54,9 +54,13 @@ def main() -> None:
             recorder.close()
             answer({"seconds": seconds, "peak_rss_mb": peak_memory_bytes() / 1e6})
     except PrunedgeError as error:
-        answer({"error": [error.what, str(error.where), error.remedy]})
+        where = orders["bundle"] if error.where is None else error.where
+        answer({"error": [error.what, str(where), error.remedy]})
     except MemoryError:
-        answer({"error": ["there is not enough memory for it", str(orders["bundle"]), "allow more with --memory"]})
+        remedy = "give a smaller --batch or --batches"
+        if orders["memory_mb"] is not None:
+            remedy += ", or allow more with --memory"
+        answer({"error": ["there is not enough memory for it", str(orders["bundle"]), remedy]})
     except Exception as error:
         trouble = machine_error(error, where=orders["bundle"])
         if trouble is None:

@@ -32,6 +32,7 @@ from prunedge.edge.image.read import (
     strange_numbers,
 )
 from prunedge.errors import DataError
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
@@ -101,6 +102,8 @@ def open_photo(
     where = picture if isinstance(picture, Path) else None
     with _allowing(max_megapixels):
         try:
+            if where is not None:
+                require_regular(where, DataError)
             if where is not None and not where.is_file():
                 raise DataError("not a file", where=where, remedy="name a picture")
             opened = Image.open(picture, formats=FORMATS) if isinstance(picture, Path) else picture

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
+from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -105,6 +106,8 @@ def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = 
 
 def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look]:
     """What `read_picture` gives, and how the picture is stored."""
+    if isinstance(path, (str, Path)):
+        require_regular(path, DataError)
     try:
         with Image.open(path) as opened:
             mode, form, depth = opened.mode, opened.format or "?", depth_of(opened)  # known before it is decoded

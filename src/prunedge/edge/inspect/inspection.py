@@ -24,6 +24,8 @@ from prunedge.edge.inspect.regions import Region, find_regions
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map
+MOST_MM = 1e6  # that a pixel shows: a kilometre; the least is a nanometre
+MOST_MEGAPIXELS = 1e6
 Progress = Callable[[int, int], None]  # patches done, patches in all
 
 
@@ -66,8 +68,11 @@ class Settings:
             (self._sides() is not None and min(self._sides() or ()) < 1, "--patch must be at least 1 pixel"),
             (not 0 <= self.overlap < 1, "--overlap must be at least 0 and below 1"),
             (self.batch < 1, "--batch must be at least 1"),
-            (self.mm_per_pixel is not None and not 0 < self.mm_per_pixel < float("inf"), "--mm-per-pixel must be above 0"),
-            (not 0 < self.max_megapixels < float("inf"), "--max-megapixels must be above 0"),
+            (
+                self.mm_per_pixel is not None and not 1 / MOST_MM <= self.mm_per_pixel <= MOST_MM,
+                f"--mm-per-pixel must be from {1 / MOST_MM:g} to {MOST_MM:,.0f}",
+            ),
+            (not 0 < self.max_megapixels <= MOST_MEGAPIXELS, f"--max-megapixels must be above 0 and at most {MOST_MEGAPIXELS:,.0f}"),
         ]
         if said := [what for is_wrong, what in wrong if is_wrong]:
             raise DataError("; ".join(said), remedy="mend these values")

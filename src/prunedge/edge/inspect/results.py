@@ -20,7 +20,7 @@ from prunedge.edge.inspect.overlay import draw_overlay, grey_map
 from prunedge.edge.inspect.page import render_page
 from prunedge.edge.inspect.sources import MARK
 from prunedge.errors import DataError
-from prunedge.utils.files import clear_below, write_bytes
+from prunedge.utils.files import clear_below, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ class Results:
     def known(self, item: Item) -> Record | None:
         """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
         try:
-            record = json.loads(self._file(item.name, ".json").read_text(encoding="utf-8"))
+            record = json.loads(read_text(self._file(item.name, ".json")))
         except (OSError, ValueError, RecursionError):
             return None
         is_whole = all(self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png"))
@@ -89,7 +89,7 @@ class Results:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, file: Path, content: bytes) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         write_bytes(file, content)
 
 
@@ -117,7 +117,7 @@ def pictures_per_second(records: Sequence[Record]) -> float:
 
 def _is_ours(mark: Path) -> bool:
     try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
+        found = json.loads(read_text(mark))
     except (OSError, ValueError, RecursionError) as error:
         pass_on_reading(error, mark)
         return False

@@ -16,6 +16,7 @@ from prunedge.edge.inspect.inspection import Classifier, Inspection, Settings, i
 from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
 from prunedge.errors import DataError, MachineError
+from prunedge.utils.files import real_path
 
 REFRESH_S = 30.0  # someone may be looking at the page while the rest goes on
 
@@ -105,7 +106,7 @@ def describe(bundle: Bundle, source: Source, settings: Settings, device: dict[st
     return {
         "source": source.title, "settings": settings_to_json(settings), "device": device,
         "bundle": {
-            "name": bundle.path.resolve().name, "model": manifest.model, "classes": manifest.classes, "input_size": manifest.input_size,
+            "name": real_path(bundle.path).name, "model": manifest.model, "classes": manifest.classes, "input_size": manifest.input_size,
             "sha256": sha256(bundle.path / MANIFEST),
         },
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

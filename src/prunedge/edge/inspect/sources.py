@@ -12,6 +12,7 @@ from prunedge.edge.image.photograph import PHOTO_SUFFIXES
 from prunedge.edge.inspect.items import Item, Source, file_stamp, printable, shown_path
 from prunedge.edge.inspect.video import open_camera, open_video
 from prunedge.errors import DataError, MachineError
+from prunedge.utils.files import real_path
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv"})
 MARK = "inspection.json"  # a folder that holds it is what an inspection left behind
@@ -72,12 +73,12 @@ def _folder(folder: Path, out: Path | None) -> Source:
         problems.append((f"{videos} video(s)", "a folder is searched for photographs only; name a video itself"))
     if not items:
         raise DataError("no pictures to inspect", where=folder, remedy=f"name a folder with pictures ({', '.join(sorted(PHOTO_SUFFIXES))})")
-    return Source(printable(folder.resolve().name), items, len(items), problems)
+    return Source(printable(real_path(folder).name), items, len(items), problems)
 
 
 def _is_result(folder: Path, out: Path | None) -> bool:
     # Not pathlib's `exists`, which raises an error where a path is too long.
-    return os.path.exists(folder / MARK) or (out is not None and folder.resolve() == out.resolve())
+    return os.path.exists(folder / MARK) or (out is not None and real_path(folder) == real_path(out))
 
 
 def _item(path: Path, name: str) -> Item:

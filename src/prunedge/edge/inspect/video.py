@@ -14,12 +14,14 @@ from PIL import Image
 
 from prunedge.edge.inspect.items import Item, Source, file_stamp, printable
 from prunedge.errors import DataError, ExtraMissing
+from prunedge.utils.files import require_regular
 
 PATIENCE_MS = 10_000  # for a network camera to answer
 
 
 def open_video(path: Path, every: float, most: int | None) -> Source:
     """A frame of a video every so many seconds. Raises DataError when it can't be read."""
+    require_regular(path, DataError)
     if not path.is_file():
         raise DataError("no such video", where=path, remedy="check the name")
     cv2 = _opencv()

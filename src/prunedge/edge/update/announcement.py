@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.statement import ANEW, Envelope, Statement, open_envelope
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.utils.files import read_secret, real_path
 
 LARGEST = 64 * 1024  # bytes of a payload
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -58,8 +59,8 @@ class Origins:
         """Where an announced bundle is, made sure to lie below an allowed folder or address; AgentError when it doesn't."""
         if "://" not in text:
             folder = Path(text)
-            resolved = folder.resolve()
-            if folder.is_absolute() and any(resolved.is_relative_to(root.resolve()) for root in self.folders):
+            resolved = real_path(folder)
+            if folder.is_absolute() and any(resolved.is_relative_to(real_path(root)) for root in self.folders):
                 return resolved
         else:
             url = parse_address(text)
@@ -110,7 +111,7 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
         raise ExtraMissing("--model-key needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
     made = "openssl genpkey -algorithm ed25519, then openssl pkey -pubout"
     try:
-        key: Any = load_pem_public_key(file.read_bytes())
+        key: Any = load_pem_public_key(read_secret(file))
     except OSError as error:
         raise AgentError(f"the public key can't be read ({error.strerror})", where=file, remedy=made) from None
     except ValueError:

@@ -18,10 +18,11 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format
+from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format, parse_manifest
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
+from prunedge.utils.files import make_folder, real_path
 from prunedge.utils.systems import sync_open_file
 
 FAILURES = (OSError, http.client.HTTPException)  # urllib's own errors are OSErrors
@@ -80,13 +81,16 @@ def _manifest(text: bytes) -> Manifest:
     if (other := other_format(text)) is not None:
         raise AgentError(other[0], remedy=other[1])
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = parse_manifest(text)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, found["loc"]))
         raise AgentError(
             f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})", remedy="export the bundle again"
         ) from None
+    except ValueError as error:
+        what = f"the bundle's manifest is damaged ({one_line(error)})"
+        raise AgentError(what, remedy="don't trust this bundle") from None
     for name in manifest.files:
         if not is_sound_name(name) or PurePosixPath(name).name == MANIFEST:
             what = f"the manifest names a file outside the bundle, or in a way that is not taken: '{one_line(name)}'"
@@ -118,7 +122,7 @@ def _chunks(source: _Source, name: str, most: int, too_many: AgentError) -> Iter
 
 
 def _copy(source: _Source, name: str, file: Path, size: int, sha256: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     digest, came = hashlib.sha256(), 0
     wrong = AgentError(f"{one_line(name)} differs from its checksum", where=_shown(source.place), remedy="export or copy the bundle again")
     with file.open("xb") as written:
@@ -139,7 +143,7 @@ def _open(source: _Source, name: str) -> Any:
     if isinstance(place, Path):
         file = place / name
         try:
-            if not file.resolve().is_relative_to(place) or not stat.S_ISREG(file.stat().st_mode):
+            if not real_path(file).is_relative_to(place) or not stat.S_ISREG(file.stat().st_mode):
                 raise AgentError("this is no plain file of the bundle", where=one_line(file), remedy="don't trust this bundle")
             return file.open("rb")
         except OSError as error:

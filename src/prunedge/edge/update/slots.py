@@ -15,6 +15,7 @@ from prunedge.edge.logs import log, one_line
 from prunedge.edge.session import open_session
 from prunedge.edge.update.statement import Release, Taken
 from prunedge.errors import AgentError, MachineError, PrunedgeError
+from prunedge.utils.files import make_folder
 from prunedge.utils.systems import replace, sync_folder
 
 DEATHS = 3  # of the agent over the first picture with a new bundle, until that bundle is given up
@@ -50,7 +51,7 @@ class Shelf:
     def start(self) -> InUse:
         """The bundle to begin with; BundleError when none can be loaded, MachineError when the machine can't load it now."""
         shutil.rmtree(self.incoming, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         manifest = self._given / MANIFEST
         given = sha256(manifest) if manifest.is_file() else None
         if given is not None and given != self._store.note("given"):

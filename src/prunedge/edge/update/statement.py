@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from prunedge.edge.bundle import MANIFEST
 from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.utils.files import read_secret
 
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -193,7 +194,7 @@ def load_signer(file: Path) -> Callable[[bytes], bytes]:
         raise ExtraMissing("'sign' needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
     made = "openssl genpkey -algorithm ed25519 -out signing.pem"
     try:
-        key: Any = load_pem_private_key(file.read_bytes(), password=None)
+        key: Any = load_pem_private_key(read_secret(file), password=None)
     except OSError as error:
         raise AgentError(f"the private key can't be read ({error.strerror})", where=file, remedy=made) from None
     except TypeError:

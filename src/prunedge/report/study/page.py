@@ -21,7 +21,7 @@ from prunedge.study.results import to_csv
 from prunedge.study.statistics import Spread, spread
 from prunedge.study.summary import axes_of
 from prunedge.utils import advice
-from prunedge.utils.files import write_text
+from prunedge.utils.files import read_text, real_path, write_text
 from prunedge.utils.sanitize import kinds
 
 MOST_CSV = 5_000_000  # bytes inside the page
@@ -58,8 +58,8 @@ def write_study_report(book: Book) -> Path:
         if book.is_done(trial) and (bench := open_run(book.folder(trial)).read("bench.json")) and bench.get("ratios"):
             benches[trial.name] = bench
     found = Findings(
-        book.path.resolve().name, book.grid.kind, book.grid.axes, [trial.name for trial in book.trials], rows, book.counts(),
-        (book.path / "study.toml").read_text(encoding="utf-8"), benches,
+        real_path(book.path).name, book.grid.kind, book.grid.axes, [trial.name for trial in book.trials], rows, book.counts(),
+        read_text(book.path / "study.toml"), benches,
     )  # fmt: skip
     text = to_csv(rows)
     if not is_inside(text):

@@ -1,0 +1,50 @@
+"""A run and a bundle that tests may copy and spoil."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prunedge.config import RunConfig
+from prunedge.runs import session
+from tests.edge.made_bundles import write_convolutional
+from tests.tiny_pictures import write_tiny
+
+
+@pytest.fixture(scope="module")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch on tiny pictures, which lie beside it in `data`."""
+    root = tmp_path_factory.mktemp("made")
+    data = write_tiny(root / "data", 12, 16)
+    config = RunConfig.make(
+        "test",
+        data=str(data),
+        model="tests.networks:tiny",
+        weights="none",
+        size=16,
+        train_epochs=1,
+        precision="32",
+        lr=0.02,
+        batch_size=8,
+    )
+    return session.train(config, root / "run").path
+
+
+@pytest.fixture
+def run(made_run: Path, tmp_path: Path) -> Path:
+    """The run, for this test alone."""
+    return Path(shutil.copytree(made_run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for runtimes without torch."""
+    return write_convolutional(tmp_path_factory.mktemp("made") / "bundle", model="small", classes=["crack", "sound"])
+
+
+@pytest.fixture
+def bundle(made_bundle: Path, tmp_path: Path) -> Path:
+    """The bundle, for this test alone."""
+    return Path(shutil.copytree(made_bundle, tmp_path / "bundle"))
