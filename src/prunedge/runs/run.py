@@ -48,6 +48,8 @@ SEEN = "seen.json"  # lines about what can't be known of the pictures that taugh
 REPEATED = {
     "test.json": "--resume measures it again", "stop.json": "--resume finds out again", "bench.json": "`prunedge bench` writes it again",
 }  # fmt: skip
+# What is written once the engine is known, beside the history.
+BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
 # What a file of that name always holds: what lacks it was damaged, or written by something else.
 HOLDS = {
     "environment.json": ("verb",),
@@ -161,10 +163,29 @@ class Run:
 
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
-        found = self.read_as(RECORD, Chain.from_json)
-        if found is None and self.config.model.start and self.steps():
-            raise self._missing(RECORD)
-        return found
+        return self.read_as(RECORD, Chain.from_json)
+
+    def refuse_incomplete(self) -> None:
+        """RunError where a file is missing that the run must have by now: what it holds would be guessed, or written anew."""
+        has_steps = (self.path / "history.jsonl").exists()
+        has_begun = has_steps or any((self.path / name).exists() for name in (*BEGUN, "checkpoints/step-000"))
+        needed = []
+        if has_begun:
+            needed += ["environment.json", "engine.json"]
+        if has_steps:
+            needed += ["lr.json"]
+        if has_steps and self.config.device.address is not None:
+            needed += ["latency.json"]
+        if has_steps and self.config.model.start is not None:
+            needed += [RECORD]
+
+        for name in needed:
+            if not (self.path / name).exists():
+                raise self._missing(name)
+
+        chain = self.chain() if has_steps else None
+        if chain is not None and chain.first is not None and not self.first_file().is_file():
+            raise self._missing(str(self.first_file().relative_to(self.path)))
 
     def verb(self) -> str:
         """What made the run, `train` or `prune`."""
@@ -471,7 +492,10 @@ def open_run(path: Path | str) -> Run:
     run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
     engine = run.engine()
-    return run if engine is None else run.of_images(engine)
+    if engine is not None:
+        run = run.of_images(engine)
+    run.refuse_incomplete()
+    return run
 
 
 def _refuse_full(folder: Path) -> None:

@@ -246,8 +246,11 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
     config = run.config
     context, policy = replace(_context(config, data, engine, watch), device=_device(run, data, watch)), StopPolicy(metric=config.task.metric)
     keeper = RunKeeper(run.path, str(gathering(context)), run.sign)
+    source: Run | None = None
     if config.model.start is not None:
-        iteration = _from_start(run, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence))
+        source = origin.open_start(run)
+        inherit_rate(run, source)
+        iteration = _from_start(run, source, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence))
     else:
         network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
         graph = trace(network, data.example())
@@ -265,9 +268,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         iteration = baseline(context, fitted.net, policy, gathered(context, fitted.net, fitted.collected), fitted.state)
     _keep(run, iteration, watch)
     keeper.forget()
-    if config.model.start is not None:
-        source = origin.open_start(run)
-        inherit_rate(run, source)
+    if source is not None:
         run.share_network(source)
 
 
@@ -278,9 +279,8 @@ def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
     watch.tell(rate.sentence())
 
 
-def _from_start(run: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
+def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
     """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
-    source = origin.open_start(run)
     best = source.best().index
     chain = origin.chain_to(source, best)
     state = source.state(best)
