@@ -19,6 +19,7 @@ from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
 from prunedge.pruning.steps import Step
+from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.config import IMAGE_KEYS
 from prunedge.runs.run import Run, writing
@@ -43,6 +44,8 @@ def write_bundle(
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
     data = pictures.load(config.data.path, **config.image_settings())
+    if chosen.number is not None and chosen.plan.keep:
+        run.require_plan(chosen.number, trace(run.load_first(), data.example()))
     metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}

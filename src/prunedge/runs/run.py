@@ -30,11 +30,14 @@ from prunedge.importance import Provenance, Scores
 from prunedge.utils.filetypes import instead
 from prunedge.pruning.policy import Finished
 from prunedge.pruning.steps import State, Step, Iteration, last_good
-from prunedge.models import rebuild
+from prunedge.models import fits_classes, rebuild
+from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.runs.profile import profile_of
+from prunedge.runs.records import KINDS, require_step
 from prunedge.utils.distributed import by_first
 from prunedge.config import RunConfig
+from prunedge.utils.records import require
 from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tracing import timed
 from prunedge.surgery.slicing import restore_network, save_network
@@ -50,14 +53,6 @@ REPEATED = {
 }  # fmt: skip
 # What is written once the engine is known, beside the history.
 BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
-# What a file of that name always holds: what lacks it was damaged, or written by something else.
-HOLDS = {
-    "environment.json": ("verb",),
-    "engine.json": ("precision", "fingerprint", "classes"),
-    "test.json": ("baseline", "best"),
-    "stop.json": ("reason",),
-    "bench.json": ("bundles", "ratios"),
-}
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
@@ -90,7 +85,11 @@ class Run:
 
         Where the run starts from a network that was pruned before, `start` has that one's.
         """
-        return self.read("test.json")
+        found = self.read("test.json")
+        chain = self.chain()
+        if found is not None and chain is not None and chain.first is not None and found.get("start") is None:
+            raise self._damaged("test.json", ValueError("start: there are no metrics of the start"))
+        return found
 
     def read(self, name: str) -> Any:
         """A JSON file of the run; None when it isn't there."""
@@ -99,9 +98,9 @@ class Run:
             return None
         try:
             found = checksums.read(file, self.about(name))
-            for key in HOLDS.get(name, ()):
-                found[key]
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            if name in KINDS:
+                require(KINDS[name], found)
+        except (ValueError, RecursionError, TypeError) as error:
             raise self._damaged(name, error) from None
         return found
 
@@ -141,7 +140,7 @@ class Run:
     def state(self, step: int) -> State:
         """Everything that was kept of an accepted step."""
         plan = self.plan(step)
-        network = restore_network(self._untrained(), self.network_file(step))
+        network = self._restored(self.network_file(step))
         momentum = self._checked(step, "momentum.safetensors")
         return State(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
 
@@ -149,9 +148,29 @@ class Run:
         """What led from the first, unpruned network to that of an accepted step."""
         file = self._needed(step, "plan.json")
         try:
-            return Plan.from_json(file.read_text(encoding="utf-8"))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            text = file.read_text(encoding="utf-8")
+            require(dict[str, list[int]], json.loads(text))
+            plan = Plan.from_json(text)
+            self._require_fitting(plan)
+        except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged_step(file, str(error)) from None
+        return plan
+
+    def _require_fitting(self, plan: Plan) -> None:
+        """ValueError where a plan keeps a channel that the layer of that name never had (`require_plan` looks closer)."""
+        widths = self.first().original
+        for name, kept in plan.keep.items():
+            if name in widths and kept[-1] >= widths[name]:
+                raise ValueError(f"it keeps channel {kept[-1]} of {name}, which has {widths[name]}")
+
+    def require_plan(self, step: int, graph: ChannelGraph) -> None:
+        """RunError where the plan of a step is none for the first, unpruned network, whose graph this is."""
+        plan = self.plan(step)
+        sizes = {group.name: group.size for group in graph.groups}
+        for name, kept in plan.keep.items():
+            why = f"the network has no group {name}" if name not in sizes else f"it keeps channel {kept[-1]} of {name}"
+            if name not in sizes or kept[-1] >= sizes[name]:
+                raise self._damaged_step(self._folder(step) / "plan.json", why)
 
     def network_file(self, step: int) -> Path:
         """The weights of an accepted step, which are those that were written; RunError where they are not."""
@@ -163,7 +182,13 @@ class Run:
 
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
-        return self.read_as(RECORD, Chain.from_json)
+        chain = self.read_as(RECORD, Chain.from_json)
+        if chain is not None and chain.first is not None:
+            try:
+                require_step(chain.first, self.config)
+            except ValueError as error:
+                raise self._damaged(RECORD, error) from None
+        return chain
 
     def refuse_incomplete(self) -> None:
         """RunError where a file is missing that the run must have by now: what it holds would be guessed, or written anew."""
@@ -245,7 +270,7 @@ class Run:
         """The first, unpruned network of the chain, in evaluation mode."""
         if not self.first_file().is_file():
             return self.load(0, device)
-        return restore_network(self._untrained(), self.checked_first_file()).to(device).eval()
+        return self._restored(self.checked_first_file()).to(device).eval()
 
     def checked_first_file(self) -> Path:
         """`first_file`, which is what was written; RunError where it is not."""
@@ -269,9 +294,15 @@ class Run:
             Reference(f"the start ({chain.links[-1]})", start, "start"),
         ]
 
-    def _untrained(self) -> nn.Module:
-        trust.check(self.config.model.name, self.path)
-        return rebuild(self.config.model.name, self.config.data.classes, seed=self.config.data.seed)
+    def _restored(self, file: Path) -> nn.Module:
+        """The network that a file holds the weights of."""
+        name = self.config.model.name
+        classes = self.config.data.classes
+        trust.check(name, self.path)
+        network = restore_network(rebuild(name, classes, seed=self.config.data.seed), file)
+        if not fits_classes(name, network, len(classes)):
+            raise self._damaged("engine.json", ValueError(f"it names {len(classes)} classes, and the network has another number"))
+        return network
 
     @timed("keep")
     @by_first
@@ -376,9 +407,12 @@ class Run:
                 record = checksums.opened(sealed, self.about(file.name))
                 refuse_other(record.pop(KEY, None), "history", file)
                 files = record.pop("files", {})
+                require(dict[str, str], files)
+                require(Step, record)
                 step = Step(**record)
                 if step.index != number:
                     raise checksums.Broken(f"it is that of step {step.index}")
+                require_step(step, self.config, found[0][0] if found else step)
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 remedy = "bring it back from a copy, or begin the run anew"
                 raise RunError(f"the history is damaged in line {number + 1}: {error}", where=file, remedy=remedy) from None

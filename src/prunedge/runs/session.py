@@ -115,6 +115,8 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
         _context(with_rate(config, run), data, engine, watch, teacher=run.load_first() if config.recover.distill else None),
         device=_device(run, data, watch), first=_first(run),
     )  # fmt: skip
+    if run.plan(run.best().index).keep:
+        run.require_plan(run.best().index, trace(run.load_first(), data.example()))
     for iteration in iterate(context, policy, steps, run.state(run.best().index), finished=run.finish):
         with chapter(f"step {iteration.step.index}"):
             _keep(run, iteration, watch)
@@ -233,7 +235,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
         run.write("engine.json", kept := distributed.from_first(kept))
     else:
         engine = make_engine(kept["precision"])
-    if kept["fingerprint"] != data.fingerprint:
+    if kept["fingerprint"] != data.fingerprint or kept["classes"] != list(data.classes):
         remedy = "put the pictures back as they were, or start a new run"
         raise RunError(f"the pictures in {config.data.path} have changed since this run began", where=run.path, remedy=remedy)
     for line in note_computing(run, torch.get_num_threads(), distributed.size(), engine.accelerator):

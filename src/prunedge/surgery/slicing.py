@@ -783,6 +783,8 @@ def adopt(network: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Mappin
         have, want = tuple(tensors[name].shape), tuple(own[name].shape)
         if len(have) != len(want) or any(h > w or h < 1 for h, w in zip(have, want, strict=True)):
             wrong.append(f"{name}: {have} does not fit {want}")
+        elif tensors[name].is_floating_point() != own[name].is_floating_point():
+            wrong.append(f"{name}: {tensors[name].dtype} does not fit {own[name].dtype}")
     if wrong:
         remedy = "is it the network of that name, and has its code changed since?"
         raise WeightsError("the saved weights do not fit the network", where="; ".join(sorted(wrong)[:8]), remedy=remedy)
