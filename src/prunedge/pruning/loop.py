@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, rank, refuse_without_norms
@@ -30,6 +31,7 @@ from prunedge.surgery.slicing import OptimState, operate, slice_state
 from prunedge.train import Engine, FitRecipe, Metrics, evaluate
 from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
 from prunedge.utils import distributed
+from prunedge.utils.advice import command
 from prunedge.utils.tracing import chapter
 
 log = logging.getLogger(__name__)
@@ -220,10 +222,12 @@ def prune(
 
     recovery = recovery or RecoveryConfig()
     refuse_probabilities(network, data.example(4), type(network).__name__)
+    graph = trace(network, data.example())
+    refuse_unprunable(graph, type(network).__name__)
     if recovery.sparsity == "bn-l1":
         refuse_without_norms(
             network,
-            trace(network, data.example()),
+            graph,
             "sparsity='bn-l1'",
             remedy="use another, such as group-lasso",
         )
@@ -256,6 +260,13 @@ def prune(
     yield start.step, start.state.model
     for iteration in iterate(context, policy, (start.step,), start.state):
         yield iteration.step, iteration.state.model
+
+
+def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
+    """PrunedgeError where no channel of a network can be pruned; `name` is the network's."""
+    if not graph.groups:
+        remedy = f"`{command('groups', '--model', name)}` says why"
+        raise PrunedgeError("this network has no channels that could be pruned", where=name, remedy=remedy)
 
 
 def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:
@@ -297,7 +308,7 @@ def _step(
     return Step(
         channels=graph.channels,
         fraction_asked=fraction_asked,
-        fraction_removed=1 - graph.channels / original_channels,
+        fraction_removed=1 - graph.channels / original_channels if original_channels else 0.0,
         accuracy_before=before.accuracy,
         accuracy_after=after.accuracy,
         metric_before=before.value(metric),

@@ -29,7 +29,7 @@ from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.pruning.context import RecoveryConfig, PruneContext
 from prunedge.pruning.gathered import gathered, gathering
-from prunedge.pruning.loop import baseline, iterate
+from prunedge.pruning.loop import baseline, iterate, refuse_unprunable
 from prunedge.pruning.policy import Outcome, StopPolicy
 from prunedge.pruning.steps import Step, Iteration
 from prunedge.models import Loaded, build_told, rebuild
@@ -79,7 +79,8 @@ def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str
     with _writing(path):
         run = _opened(path, changes, watch)
         if not run.steps():
-            _begin(*_setting(run, watch), watch)
+            run, data, engine = _setting(run, watch)
+            _begin(run, data, engine, watch)
         return run
 
 
@@ -164,7 +165,7 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     else:
         network, loaded = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)
     refuse_probabilities(network, data.example(4), config.model.name)
-    _suited(config, network, data)
+    _suited(config, network, data, verb)
     run = create(out, config, verb)
     if unknown:
         run.write(SEEN, unknown)
@@ -187,12 +188,13 @@ def _every_class(config: RunConfig, data: Dataset) -> None:
             )
 
 
-def _suited(config: RunConfig, network: nn.Module, data: Dataset) -> None:
+def _suited(config: RunConfig, network: nn.Module, data: Dataset, verb: str) -> None:
     """What the config asks of the network's channels is there."""
-    reads_norms = config.prune.criterion in OF_NORMS or config.train.sparsity == "bn-l1"
-    if not config.prune.ignore and not reads_norms:
+    if verb != "prune" and config.train.sparsity == "none":
         return
     graph = trace(network, data.example())
+    if verb == "prune":
+        refuse_unprunable(graph, config.model.name)
     if config.prune.ignore:
         _matching(config, graph)
     refuse_unjudged(network, graph, config.prune.criterion)
