@@ -13,7 +13,7 @@ from prunedge.errors import GraphError, PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph
 from prunedge.importance.observe import Reading, Watch
 from prunedge.importance.pending import settle
-from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.scores import Scores, checked, finished, of_criterion
 from prunedge.models.classification import class_logits, cross_entropy
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero itself.
@@ -192,7 +192,9 @@ class ActivationFunction(ActivationCollector):
         self._function = function
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        return checked(self._function(values.double()), values.shape[:2], self.criterion).sum(0)
+        with of_criterion(self.criterion):
+            numbers = self._function(values.double())
+        return checked(numbers, values.shape[:2], self.criterion).sum(0)
 
     def _count(self, values: torch.Tensor) -> int:
         return len(values)
