@@ -497,12 +497,12 @@ def writing(path: Path) -> Iterator[None]:
 def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
-    _refuse_full(folder)
+    refuse_full(folder)
     run = Run(folder, config, secrets.token_hex(8))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder, "run"):
-            _refuse_full(folder)  # another process may have been faster
+            refuse_full(folder)  # another process may have been faster
             # The config comes last: a folder without one is no run yet, and can be begun again.
             run.write("environment.json", {"verb": verb, **_environment()})
             write_config(run, config)
@@ -532,7 +532,7 @@ def open_run(path: Path | str) -> Run:
     return run
 
 
-def _refuse_full(folder: Path) -> None:
+def refuse_full(folder: Path) -> None:
     """RunError where a folder holds something, but for what a killed process that began a run there has left."""
     if not folder.exists():
         return
