@@ -42,6 +42,8 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     exported, quantized or prepared for it, wrapped, lazy).
     """
     check_plain(network)
+    if any(x.is_meta for x in tensors_of(example)):
+        raise GraphError("the example holds a meta tensor, which has no values", remedy="give one with values: torch.zeros(2, 3, 224, 224)")
     example = brought_to(example, network)
     tensors = floating(network)
     ledger = Ledger({name: tuple(tensor.shape) for name, tensor in tensors.items()})

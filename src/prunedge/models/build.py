@@ -62,6 +62,8 @@ def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagen
 
         net = build("resnet18", ["crack", "sound"], weights="none")
     """
+    if isinstance(classes, str):
+        raise ModelError(f"classes is a text, {classes!r}", where=name, remedy="give their names in a list, or how many")
     trust.give(name)
     return build_told(name, classes, weights, seed=seed)[0]
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
+from prunedge.data.dataset import require_dataset
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, follow, trace
 from prunedge.graph.plan import Plan
@@ -216,8 +217,23 @@ def prune(
     step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric; ModelError
     when the model gives probabilities instead of logits.
     """
+    require_dataset(data)
+    if extra_rounds < 0:
+        raise ValueError(f"extra_rounds must be 0 or more, not {extra_rounds}")
+    if target_latency is not None and device is None:
+        raise ValueError("target_latency needs a device: prunedge.steer(...) makes one")
     if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
         raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
+    policy = StopPolicy(
+        max_drop=max_drop,
+        step_ratio=step_ratio,
+        metric=metric,
+        target_macs=target_macs,
+        target_params=target_params,
+        max_steps=max_steps,
+        confidence=confidence,
+        target_latency=target_latency,
+    )
     from prunedge.train import measure_engine
 
     recovery = recovery or RecoveryConfig()
@@ -243,16 +259,6 @@ def prune(
         scaling=scaling or ScoreScaling(),
         recovery=recovery,
         device=device,
-    )
-    policy = StopPolicy(
-        max_drop=max_drop,
-        step_ratio=step_ratio,
-        metric=metric,
-        target_macs=target_macs,
-        target_params=target_params,
-        max_steps=max_steps,
-        confidence=confidence,
-        target_latency=target_latency,
     )
     start = baseline(context, network, policy)
     if start.step.only is not None:

@@ -107,6 +107,7 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
 
     Modules whose code works out sizes from others are pinned (`graph.calls`) where nothing simpler is right.
     """
+    _refuse_other_network(network, graph)
     search = _Search(network, graph)
     small, verdict, pinned = search.with_pins(plan)
     refused: dict[str, str] = {}
@@ -122,6 +123,17 @@ def operate(network: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
         for line in by_kind(refused):
             log.warning("left whole, could not be proven: %s", line)
     return Surgery(small, rest, refused, verdict.difference)
+
+
+def _refuse_other_network(network: nn.Module, graph: ChannelGraph) -> None:
+    """GraphError where the graph is of a network of other tensors: another one, or this one before channels were removed."""
+    tensors = {**dict(network.named_buffers()), **dict(network.named_parameters())}
+    for name, shape in graph.shapes.items():
+        if name not in tensors:
+            raise GraphError(f"the graph is not of this network: it has no {name}", remedy="trace the network as it is now")
+        if tuple(tensors[name].shape) != tuple(shape):
+            what = f"the graph is not of this network: {name} has shape {tuple(tensors[name].shape)}, and {tuple(shape)} there"
+            raise GraphError(what, remedy="trace the network as it is now")
 
 
 @dataclass(frozen=True)
