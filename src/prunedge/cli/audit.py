@@ -92,6 +92,8 @@ def audit(
         raise PrunedgeError(
             "no network to audit", remedy="prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
         )
+    if model is None and weights != "imagenet":
+        raise PrunedgeError("a run has weights of its own", where="--weights", remedy="leave it out, or give --model")
     asked = Asked(tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (), None if channels == "all" else channels, pictures)
     if pictures < 1 or (asked.channels is not None and asked.channels < 2):
         raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")

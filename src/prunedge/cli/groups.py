@@ -57,7 +57,9 @@ def groups(
     from prunedge.utils.files import write_text
     from prunedge.utils.machine import unwritable
 
-    if (model is None) == (start is None):
+    if model is not None and start is not None:
+        raise PrunedgeError("two networks to look at", remedy="give --model NAME or --from RUN, not both")
+    if model is None and start is None:
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
     if size < 1:
         raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")

@@ -40,7 +40,7 @@ from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, write_text, written
+from prunedge.utils.files import held, is_ours, refuse_url, write_text, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.records import Record, require
@@ -263,6 +263,7 @@ def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
 
 
 def _folder(out: Path) -> Path:
+    refuse_url(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]

@@ -24,7 +24,7 @@ from prunedge.utils.advice import command
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
-from prunedge.utils.files import clear_below, held, is_ours, write_text, written, written_folder
+from prunedge.utils.files import clear_below, held, is_ours, refuse_url, write_text, written, written_folder
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.importance import Provenance, Scores
 from prunedge.utils.filetypes import instead
@@ -497,6 +497,7 @@ def writing(path: Path) -> Iterator[None]:
 def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
+    refuse_url(folder)
     refuse_full(folder)
     run = Run(folder, config, secrets.token_hex(8))
     try:
