@@ -83,6 +83,7 @@ def audit(
     from prunedge.importance.audit import Asked
     from prunedge.importance.audit import audit as start
     from prunedge.models import build
+    from prunedge.runs.images import refuse_gone
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
 
@@ -107,6 +108,8 @@ def audit(
             config, name, target = opened.config, opened.config.model.name, out or run / "audit"
             settings: dict[str, Any] = config.image_settings()
             source = data or Path(config.data.path)
+            if data is None:
+                refuse_gone(config, "audit", run, "DATA")
             network = opened.load(step)
         else:
             if out is None:

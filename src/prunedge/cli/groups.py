@@ -48,7 +48,7 @@ def groups(
     import torch
 
     from prunedge.cli.console import print_json, say
-    from prunedge.errors import PrunedgeError
+    from prunedge.errors import GraphError, PrunedgeError
     from prunedge.graph import trace
     from prunedge.models import build
     from prunedge.report.diagram import diagram
@@ -65,7 +65,12 @@ def groups(
         raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
     trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
-    graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+    try:
+        graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+    except GraphError as error:
+        # What the network says of the size is no remedy.
+        remedy = f"does it take images of {size} pixels? try another --size ({error.remedy})"
+        raise GraphError(error.what, where=error.where, remedy=remedy) from None
     if svg is not None:
         try:
             write_text(svg, diagram(graph, title=model or str(start)))

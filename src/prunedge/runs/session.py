@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge import data as pictures
 from prunedge.runs import origin
 from prunedge.utils import distributed, trust
 from prunedge.utils.advice import command, option
 from prunedge.runs.chain import Reference
+from prunedge.runs.images import images_of
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
@@ -153,7 +153,7 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     find(config.prune.criterion)
     if config.device.address is not None:
         _timer(config)
-    data = _pictures(config, watch)
+    data = _pictures(config, watch, *(("prune", "DATA", "--from", config.model.start, "--out", out) if config.model.start else ()))
     _every_class(config, data)
     unknown = refuse_seen(config, data)
     start = config.model.start
@@ -211,15 +211,15 @@ def _matching(config: RunConfig, graph: ChannelGraph) -> None:
 
 
 @timed("load")
-def _pictures(config: RunConfig, watch: Watch) -> Dataset:
-    return pictures.load(config.data.path, progress=watch.progress, **config.image_settings())
+def _pictures(config: RunConfig, watch: Watch, *moved: object) -> Dataset:
+    return images_of(config, *moved, progress=watch.progress)
 
 
 @timed("start", chapter)
 def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
     """The pictures and the engine of a run: the same on every resumption."""
     config = run.config
-    data = _pictures(config, watch)
+    data = _pictures(config, watch, run.verb(), "DATA", "--resume", run.path)
     kept = run.engine()
     if kept is None:
         network = rebuild(config.model.name, data.classes, seed=config.data.seed)
