@@ -20,7 +20,6 @@ from prunedge.export import Judge, export_bundle
 from prunedge.pruning.steps import Step
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
-from prunedge.config import IMAGE_KEYS
 from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, writing
 from prunedge.train import measure

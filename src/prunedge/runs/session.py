@@ -25,7 +25,6 @@ from prunedge.utils.files import written
 from prunedge.graph import ChannelGraph, trace
 from prunedge.runs.checkpoint import RunKeeper
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
-from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.pruning.context import RecoveryConfig, PruneContext
 from prunedge.pruning.gathered import gathered, gathering
