@@ -317,7 +317,11 @@ class RunConfig(Section):
         if self.device.address is not None and costs:
             raise ValueError("a device says itself what channels cost: leave per_mac, macs_penalty and per_layer out")
         if stop.target_latency is not None and self.device.address is None:
-            raise ValueError("target_latency needs a device")
+            raise ValueError(f"{option('target_latency')} needs {option('device')}")
+        if self.train.sparsity_strength is not None and self.train.sparsity == "none":
+            raise ValueError(f"{option('sparsity_strength')} acts only with {option('sparsity')}")
+        if self.device.address is None and self.device != DeviceSection():
+            raise ValueError(f"{option('runtime')} and {option('device_threads')} act only with {option('device')}")
         if stop.confidence is not None and self.task.metric != "accuracy":
             raise ValueError(f"confidence is that of accuracy, and metric is {self.task.metric}")
         if self.data.fold and self.data.fold >= (self.data.folds or 1):

@@ -22,7 +22,7 @@ def grid(pictures: Path, **values: object) -> Grid:
     ("values", "said"),
     [
         ({"model": ["resnet18", "resnet81"]}, r"no network is called 'resnet81' \(`model = \"resnet81\"`\): did you mean"),
-        ({"criterion": ["taylor", "tailor"]}, r"unknown criterion 'tailor' .*use one of taylor"),
+        ({"criterion": ["taylor", "tailor"]}, r"unknown criterion 'tailor' .*did you mean taylor"),
         ({"weights": ["none", "imagnet"]}, r"no such weights file \(imagnet\)"),
         ({"precision": "fp16"}, r"no precision is called 'fp16' \(`precision = \"fp16\"`\)"),
         ({"data": "/nowhere"}, r"no such file or folder \(/nowhere\)"),

@@ -137,6 +137,10 @@ def _obey(tokens: list[str]) -> None:
     try:
         make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a full disk may show itself only now
+    except SystemExit as error:
+        if not _raised_in(error, ("prunedge.", "cyclopts")):
+            _fail(f"code that this command ran ended it with sys.exit({error.code!r})", "let it raise an exception, or return")
+        raise
     except CycloptsError as error:
         _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
     except MachineError as error:
@@ -180,13 +184,18 @@ class _Closed(io.TextIOBase):
 
 def _is_of_output(error: BaseException) -> bool:
     """Whether what was printed can't be written: files are never written where it is raised then."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    is_printed = place is not None and str(place.tb_frame.f_globals.get("__name__")).startswith(("prunedge.cli", "rich."))
+    is_printed = _raised_in(error, ("prunedge.cli", "rich."))
     if is_printed:
         _let_go_of_streams((sys.stdout,))
     return is_printed
+
+
+def _raised_in(error: BaseException, modules: tuple[str, ...]) -> bool:
+    """Whether it was raised in a module whose name begins so."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and str(place.tb_frame.f_globals.get("__name__")).startswith(modules)
 
 
 def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:

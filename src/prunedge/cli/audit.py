@@ -83,6 +83,7 @@ def audit(
     from prunedge.importance.audit import Asked
     from prunedge.importance.audit import audit as start
     from prunedge.models import build
+    from prunedge.runs.images import refuse_gone
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
 
@@ -92,6 +93,8 @@ def audit(
         raise PrunedgeError(
             "no network to audit", remedy="prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
         )
+    if model is None and weights != "imagenet":
+        raise PrunedgeError("a run has weights of its own", where="--weights", remedy="leave it out, or give --model")
     asked = Asked(tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (), None if channels == "all" else channels, pictures)
     if pictures < 1 or (asked.channels is not None and asked.channels < 2):
         raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")
@@ -105,6 +108,8 @@ def audit(
             config, name, target = opened.config, opened.config.model.name, out or run / "audit"
             settings: dict[str, Any] = config.image_settings()
             source = data or Path(config.data.path)
+            if data is None:
+                refuse_gone(config, "audit", run, "DATA")
             network = opened.load(step)
         else:
             if out is None:

@@ -38,15 +38,16 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     from prunedge.runs.session import prune, resume
     from prunedge.utils.files import real_path
 
+    _refuse_other(out)
     with progress("demo", quiet=json) as advance:
         if (out / "config.toml").exists():
             run = resume(out, watch(advance, json))
         else:
-            pictures = write_elpv(out.with_name(f"{out.name}-pictures"))
+            pictures = write_elpv(_pictures(out))
             epochs = _affordable_epochs()
             config = RunConfig.make(
                 "prunedge demo", data=str(real_path(pictures)), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
-                step=STEP, max_steps=MAX_STEPS, max_drop=3.0,
+                step_ratio=STEP, max_steps=MAX_STEPS, max_drop=3.0,
             )  # fmt: skip
             if not json:
                 say(f"training ResNet18 from random weights for {epochs} epochs on photographs of solar cells, then pruning")
@@ -60,6 +61,28 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
     tell(pruned(run).rsplit("\n", 1)[0])
     tell(f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> {speed.after_ms:.2f} ms for a picture ({speed.said()})")
     tell(f"report: {page}")
+
+
+def _pictures(out: Path) -> Path:
+    """The folder of the demo's images, beside its run."""
+    return out.with_name(f"{out.name}-pictures")
+
+
+def _refuse_other(out: Path) -> None:
+    """PrunedgeError where the demo can't be made in a folder: it holds something else, or another run."""
+    from prunedge.errors import PrunedgeError, RunError
+    from prunedge.runs.run import open_run, refuse_full
+
+    if out.name in ("", ".."):
+        raise PrunedgeError(f"'{out}' is no new folder", where="--out", remedy="name one: --out demo-run")
+    if not (out / "config.toml").exists():
+        refuse_full(out)
+        return
+    config = open_run(out).config
+    manifest = str((_pictures(out) / "manifest.csv").resolve())
+    wanted = (manifest, "resnet18", "none", SIZE, STEP)
+    if (config.data.path, config.model.name, config.model.weights, config.data.size, config.prune.step_ratio) != wanted:
+        raise RunError("this is another run than a demo", where=out, remedy="choose another --out")
 
 
 def _affordable_epochs() -> int:

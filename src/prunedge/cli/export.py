@@ -58,6 +58,7 @@ def export(
     from prunedge.runs.export import write_bundle
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
+    from prunedge.utils.files import refuse_url
 
     if baseline and step is not None:
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")
@@ -65,6 +66,7 @@ def export(
         raise PrunedgeError("no format", where="--format", remedy="name one, or leave it out for onnx")
     if not 0 <= max_int8_drop <= 100:
         raise PrunedgeError(f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100")
+    refuse_url(out)
     trust.trust_everything(trust_code)
     bundle = write_bundle(open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
     if json:

@@ -48,7 +48,7 @@ def groups(
     import torch
 
     from prunedge.cli.console import print_json, say
-    from prunedge.errors import PrunedgeError
+    from prunedge.errors import GraphError, PrunedgeError
     from prunedge.graph import trace
     from prunedge.models import build
     from prunedge.report.diagram import diagram
@@ -57,7 +57,9 @@ def groups(
     from prunedge.utils.files import write_text
     from prunedge.utils.machine import unwritable
 
-    if (model is None) == (start is None):
+    if model is not None and start is not None:
+        raise PrunedgeError("two networks to look at", remedy="give --model NAME or --from RUN, not both")
+    if model is None and start is None:
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
     if size < 1:
         raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
@@ -65,7 +67,12 @@ def groups(
         raise PrunedgeError(f"'{svg}' is no name of a drawing", where="--svg", remedy="give a name that ends in .svg")
     trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
-    graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+    try:
+        graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+    except GraphError as error:
+        # What the network says of the size is no remedy.
+        remedy = f"does it take images of {size} pixels? try another --size ({error.remedy})"
+        raise GraphError(error.what, where=error.where, remedy=remedy) from None
     if svg is not None:
         try:
             write_text(svg, diagram(graph, title=model or str(start)))

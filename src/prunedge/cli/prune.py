@@ -117,9 +117,11 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
     """What a new run is asked to do, and its folder."""
     from prunedge.config import RunConfig
     from prunedge.errors import PrunedgeError
+    from prunedge.utils.files import refuse_url
 
     if out is None:
         raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
+    refuse_url(out)
     if start is not None:
         return _config_from_run(start, values), out
     for key, name in (("data", "images"), ("model", "model")):

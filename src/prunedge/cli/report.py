@@ -24,6 +24,7 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
     """
     from prunedge.cli.console import print_json, tell
     from prunedge.data.paths import is_url
+    from prunedge.errors import RunError
     from prunedge.report import write_report, write_study_report
     from prunedge.runs.run import open_run
     from prunedge.study import open_book
@@ -33,6 +34,8 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
         page = write_study_report(book)
         if book.remote:
             book.remote.push(page.name)
+    elif (Path(folder) / "trials").is_dir() and not (Path(folder) / "config.toml").exists():
+        raise RunError("a file of the study is missing", where=Path(folder) / "study.toml", remedy="bring it back from a copy")
     else:
         page = write_report(open_run(folder))
     if json:

@@ -212,8 +212,11 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
         Print it as JSON.
     """
     from prunedge.cli.console import print_json, tell
+    from prunedge.errors import PrunedgeError
     from prunedge.study import open_book
 
+    if workers < 1:
+        raise PrunedgeError(f"{workers} trials at a time", where="--workers", remedy="give at least 1")
     counts = open_book(folder).counts(workers)
     if json:
         print_json(vars(counts))

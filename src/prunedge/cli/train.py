@@ -75,6 +75,7 @@ def _config(out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:
     """What a new run is asked to do, and its folder."""
     from prunedge.config import RunConfig
     from prunedge.errors import PrunedgeError
+    from prunedge.utils.files import refuse_url
 
     if "data" not in values:
         remedy = "prunedge train DATA --model resnet18 --out RUN, or --resume RUN"
@@ -82,4 +83,5 @@ def _config(out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:
     if out is None:
         remedy = "name the folder to make: --out runs/NAME"
         raise PrunedgeError("no run folder", where="--out", remedy=remedy)
+    refuse_url(out)
     return RunConfig.make("prunedge train", **{"model": MODEL, **values}), out

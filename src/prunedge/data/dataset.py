@@ -155,3 +155,9 @@ class Dataset:
         """One line: how many pictures of which classes, and how they are split."""
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
         return f"{len(self.classes)} classes ({', '.join(self.classes)}) at {self.size} px: {sizes}"
+
+
+def require_dataset(data: object) -> None:
+    """TypeError where something else was given than a Dataset: a folder's name, say."""
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data is a Dataset, such as prunedge.load_folder(...) gives, not {type(data).__name__}")

@@ -56,6 +56,11 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     (scripted, exported, quantized or prepared for it, wrapped, lazy).
     """
     check_plain(network)
+    if any(tensor.is_meta for tensor in tensors_of(example)):
+        raise GraphError(
+            "the example holds a meta tensor, which has no values",
+            remedy="give one with values: torch.zeros(2, 3, 224, 224)",
+        )
     tracer = _Tracer(network, brought_to(example, network), attention)
     with undisturbed(network):
         seen = tracer.evaluate()

@@ -13,7 +13,7 @@ from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph
 from prunedge.importance.observe import Place, Reading, Watch
 from prunedge.importance.pending import settle
-from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.scores import Scores, checked, finished, of_criterion
 
 
 class ActivationCollector:
@@ -215,7 +215,8 @@ class ActivationFunction(ActivationCollector):
         self._function = function
 
     def _summary(self, values: torch.Tensor) -> torch.Tensor:
-        numbers = self._function(values.double())
+        with of_criterion(self.criterion):
+            numbers = self._function(values.double())
         return checked(numbers, values.shape[:2], self.criterion).sum(0)
 
     def _count(self, values: torch.Tensor) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import field_validator
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -39,9 +40,10 @@ from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, make_folder, read_bytes, require_regular, write_text, written
+from prunedge.utils.files import held, is_ours, make_folder, read_bytes, refuse_url, require_regular, write_text, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
+from prunedge.utils.records import Record, require
 from prunedge.utils.tensor_files import save_tensors, texts_of
 
 _MEMORY = 1.5e9  # bytes of activations that a batch of the oracle may hold
@@ -113,6 +115,51 @@ def audit(
         return _measured(network, graph, data, folder, asked, chosen, print_, model=model, progress=progress, device=device)
 
 
+class CorrelationRecord(Record):
+    """Spearman's rho with its interval; None where it can't be told."""
+
+    rho: float | None
+    low: float | None
+    high: float | None
+
+
+class AgreementRecord(Record):
+    """One criterion against the oracle."""
+
+    criterion: str
+    per_layer: CorrelationRecord
+    overall: dict[str, CorrelationRecord]
+    layers: dict[str, float | None]
+
+    @field_validator("overall")
+    @classmethod
+    def _has_those_shown(cls, value: dict[str, CorrelationRecord]) -> dict[str, CorrelationRecord]:
+        if not {"none", "l2"} <= value.keys():
+            raise ValueError("there is no correlation of raw scores, or of those divided by their norm")
+        return value
+
+
+class AuditRecord(Record):
+    """audit.json, as far as anything reads it."""
+
+    recommendation: str
+    channels: int
+    pictures: int
+    absolute: list[AgreementRecord]
+    signed: list[AgreementRecord]
+
+
+class Numbers(Record):
+    """The numbers of partial.safetensors (`oracle.Partial`)."""
+
+    batch: int
+    next: int
+    loss: float
+    examples: int
+    seconds: float
+    seconds_whole: float
+
+
 def kept_audit(folder: Path) -> dict[str, Any] | None:
     """What an audit has written into its folder, as plain JSON; None where there is none.
 
@@ -128,8 +175,7 @@ def kept_audit(folder: Path) -> dict[str, Any] | None:
         if version is None and checksums.KEY not in record:
             refuse_other(None, "audit", folder, AGAIN)
         found = checksums.opened(record, file.name)
-        for key in ("recommendation", "absolute", "signed"):
-            found[key]
+        require(AuditRecord, found)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"damaged: {error}", where=file, remedy="delete it; the same `prunedge audit` writes it again") from None
     refuse_other(version, "audit", folder, AGAIN)
@@ -217,6 +263,7 @@ def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
 
 
 def _folder(out: Path) -> Path:
+    refuse_url(out)
     try:
         make_folder(out)
         strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
@@ -262,7 +309,11 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
     if about["fingerprint"] != fingerprint:
         remedy = "choose another --out, or delete the folder"
         raise RunError("this is the audit of another network, other pictures or other settings", where=folder, remedy=remedy)
-    return Partial(sums=sums, **numbers)
+    try:
+        require(Numbers, numbers)
+        return Partial(sums=sums, **numbers)
+    except (ValueError, TypeError) as error:
+        raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
 
 
 def _channels(truth: Truth, scores: Sequence[Scores]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
@@ -17,10 +17,11 @@ from prunedge.graph.inputs import brought_to
 from prunedge.importance import batch as examples
 from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
-from prunedge.importance.scores import Scores, finished
+from prunedge.importance.scores import Scores, finished, of_criterion
 from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.tf32 import full_float32
 from prunedge.utils import distributed
+from prunedge.utils.advice import option
 from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ def rank(
     if not graph.groups:
         return Scores({}, criterion)
     if chosen.compute is not None:
-        values = _fitting(chosen.compute(network, graph, torch.Generator().manual_seed(seed)), graph, criterion)
+        with of_criterion(criterion):
+            computed = chosen.compute(network, graph, torch.Generator().manual_seed(seed))
+        values = _fitting(computed, graph, criterion)
         if not values:
             raise PrunedgeError(
                 f"the criterion '{criterion}' can't judge any channel of this network", remedy="use another, such as taylor"
@@ -93,6 +96,9 @@ def refuse_unjudged(network: nn.Module, graph: ChannelGraph, criterion: str) -> 
 def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
     """What a function of the weights gave, if it is a finite number for each channel of groups that there are."""
     sizes = {group.name: group.size for group in graph.groups}
+    if not isinstance(values, Mapping) or not all(isinstance(value, torch.Tensor) for value in values.values()):
+        what = f"the criterion '{criterion}' gave {type(values).__name__}, and no tensor for each group"
+        raise PrunedgeError(what, where=option("criterion"), remedy="return {group.name: (group.size,) numbers} for groups of graph.groups")
     for name, value in values.items():
         if name not in sizes or value.shape != (sizes[name],) or not bool(value.isfinite().all()):
             wanted = f"{sizes[name]} finite numbers" if name in sizes else "no such group"

@@ -132,8 +132,10 @@ def find(name: str) -> Criterion:
     if name not in CRITERIA and ":" in name:
         _own(name)
     if name not in CRITERIA:
-        near = get_close_matches(name, CRITERIA, n=3, cutoff=0.3) or sorted(CRITERIA)
-        raise PrunedgeError(f"unknown criterion '{name}'", where=option("criterion"), remedy=f"use one of {', '.join(near)}")
+        near = get_close_matches(name, CRITERIA, n=3, cutoff=0.5)
+        guess = f"did you mean {', '.join(near)}? " if near else ""
+        remedy = f"{guess}there are {', '.join(sorted(CRITERIA))}"
+        raise PrunedgeError(f"unknown criterion '{name}'", where=option("criterion"), remedy=remedy)
     return CRITERIA[name]
 
 

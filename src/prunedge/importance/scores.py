@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 
 from prunedge.errors import PrunedgeError
+from prunedge.utils.advice import option
+from prunedge.utils.machine import pass_on
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,19 @@ class Scores:
         return tuple(name for name, value in self.values.items() if value.numel() and not bool(value.any()))
 
 
+@contextmanager
+def of_criterion(name: str) -> Iterator[None]:
+    """Whatever a criterion raises becomes a PrunedgeError that names it: it may be the user's own."""
+    try:
+        yield
+    except PrunedgeError:
+        raise
+    except Exception as error:
+        pass_on(error)
+        what = f"the criterion '{name}' raised {type(error).__name__}: {error}"
+        raise PrunedgeError(" ".join(what.split()), where=option("criterion"), remedy="mend its code, or use another") from error
+
+
 def finished(values: Mapping[str, torch.Tensor], criterion: str, examples: int = 0) -> Scores:
     """The scores, when they are finite; groups of zeros are told in the log.
 
@@ -87,8 +103,9 @@ def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str,
 
 def checked(numbers: torch.Tensor, shape: torch.Size, criterion: str) -> torch.Tensor:
     """What a user's function gave for each example and channel, float64; PrunedgeError when it has another shape or isn't finite."""
-    if numbers.shape != shape:
-        what = f"the criterion '{criterion}' gave {tuple(numbers.shape)} numbers for (examples, channels) {tuple(shape)}"
+    if not isinstance(numbers, torch.Tensor) or numbers.shape != shape:
+        gave = f"{tuple(numbers.shape)} numbers" if isinstance(numbers, torch.Tensor) else type(numbers).__name__
+        what = f"the criterion '{criterion}' gave {gave} for (examples, channels) {tuple(shape)}"
         raise PrunedgeError(what, remedy="return one number for each example and channel")
     if not bool(numbers.isfinite().all()):
         raise PrunedgeError(f"the criterion '{criterion}' gave numbers that are not finite", remedy="mend its function")

@@ -15,7 +15,7 @@ from prunedge.graph.outputs import tensors_in
 from prunedge.importance.batch import moved
 from prunedge.importance.observe import Reading, Watch
 from prunedge.importance.pending import settle
-from prunedge.importance.scores import Scores, checked, finished
+from prunedge.importance.scores import Scores, checked, finished, of_criterion
 from prunedge.utils import distributed
 from prunedge.utils.tracing import timed
 
@@ -297,7 +297,9 @@ class TaylorCollector:
     def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
         """What the criterion adds up, from the examples' c."""
         if self._function is not None:
-            return checked(self._function(change), change.shape, self._kind)
+            with of_criterion(self._kind):
+                numbers = self._function(change)
+            return checked(numbers, change.shape, self._kind)
         if self._kind == "taylor":
             return change.abs() / group.positions
         if self._kind == "fisher":

@@ -62,6 +62,8 @@ def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagen
 
         net = build("resnet18", ["crack", "sound"], weights="none")
     """
+    if isinstance(classes, str):
+        raise ModelError(f"classes is a text, {classes!r}", where=name, remedy="give their names in a list, or how many")
     trust.give(name)
     return build_told(name, classes, weights, seed=seed)[0]
 
@@ -220,13 +222,35 @@ def _made(maker: Maker, count: int) -> nn.Module:
 
 def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:
     """The names of the tensors whose shape follows the number of classes: found by building for one class more."""
-    try:
-        with torch.device("meta"):  # shapes without memory: a large VGG takes seconds to draw
-            other = _made(maker, count + 1)
-    except ModelError:  # a constructor that looks at its own values
-        other = _made(maker, count + 1)
+    other = _on_meta(maker, count + 1)  # a large VGG takes seconds to draw
     shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
     return frozenset(name for name, tensor in net.state_dict().items() if tensor.shape != shapes.get(name))
+
+
+def fits_classes(name: str, net: nn.Module, count: int) -> bool:
+    """Whether `net`, a network of that name, pruned or not, gives as many outputs: no removal takes any of those."""
+    maker = _maker(name)
+    try:
+        named = _on_meta(maker, count).state_dict()
+        more = _on_meta(maker, count + 1).state_dict()
+    except ModelError:  # a function of somebody's own that makes one number of classes alone
+        return True
+
+    own = net.state_dict()
+    for key in named.keys() & more.keys() & own.keys():
+        for size, other, real in zip(named[key].shape, more[key].shape, own[key].shape, strict=False):
+            if size != other and real != size:
+                return False
+    return True
+
+
+def _on_meta(maker: Maker, count: int) -> nn.Module:
+    """A network that has shapes and no memory, where its constructor lets it."""
+    try:
+        with torch.device("meta"):
+            return _made(maker, count)
+    except ModelError:  # a constructor that looks at its own values
+        return _made(maker, count)
 
 
 @contextmanager

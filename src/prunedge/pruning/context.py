@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from math import inf
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import nn
@@ -33,6 +34,15 @@ class RecoveryConfig:
     sparsity: Kind = "none"
     sparsity_strength: float | None = None
     teacher: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("compensate", get_args(How)), ("sparsity", get_args(Kind))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.calibration < 1:
+            raise ValueError(f"calibration must be 1 or more, not {self.calibration}")
+        if self.sparsity_strength is not None and not 0 < self.sparsity_strength < inf:
+            raise ValueError(f"sparsity_strength must be above 0, and finite, not {self.sparsity_strength}")
 
 
 class Device(Protocol):

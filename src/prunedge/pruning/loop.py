@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from prunedge.data import Dataset
+from prunedge.data.dataset import require_dataset
+from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, derive, trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores, rank, refuse_without_norms
@@ -30,6 +32,7 @@ from prunedge.surgery import OptimState, operate, slice_state
 from prunedge.train import Engine, Metrics, TrainConfig, evaluate
 from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
 from prunedge.utils import distributed
+from prunedge.utils.advice import command
 from prunedge.utils.tracing import chapter
 
 log = logging.getLogger(__name__)
@@ -214,16 +217,33 @@ def prune(
     step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric; ModelError
     when the model gives probabilities instead of logits.
     """
+    require_dataset(data)
+    if extra_rounds < 0:
+        raise ValueError(f"extra_rounds must be 0 or more, not {extra_rounds}")
+    if target_latency is not None and device is None:
+        raise ValueError("target_latency needs a device: prunedge.steer(...) makes one")
     if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
         raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
+    policy = StopPolicy(
+        max_drop=max_drop,
+        step_ratio=step_ratio,
+        metric=metric,
+        target_macs=target_macs,
+        target_params=target_params,
+        max_steps=max_steps,
+        confidence=confidence,
+        target_latency=target_latency,
+    )
     from prunedge.train import measure_engine
 
     recovery = recovery or RecoveryConfig()
     refuse_probabilities(network, data.example(4), type(network).__name__)
+    graph = trace(network, data.example())
+    refuse_unprunable(graph, type(network).__name__)
     if recovery.sparsity == "bn-l1":
         refuse_without_norms(
             network,
-            trace(network, data.example()),
+            graph,
             "sparsity='bn-l1'",
             remedy="use another, such as group-lasso",
         )
@@ -240,22 +260,19 @@ def prune(
         recovery=recovery,
         device=device,
     )
-    policy = StopPolicy(
-        max_drop=max_drop,
-        step_ratio=step_ratio,
-        metric=metric,
-        target_macs=target_macs,
-        target_params=target_params,
-        max_steps=max_steps,
-        confidence=confidence,
-        target_latency=target_latency,
-    )
     start = baseline(context, network, policy)
     if start.step.only is not None:
         log.warning("%s", told_of_one_class(data.classes[start.step.only]))
     yield start.step, start.state.model
     for iteration in iterate(context, policy, (start.step,), start.state):
         yield iteration.step, iteration.state.model
+
+
+def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
+    """PrunedgeError where no channel of a network can be pruned; `name` is the network's."""
+    if not graph.groups:
+        remedy = f"`{command('groups', '--model', name)}` says why"
+        raise PrunedgeError("this network has no channels that could be pruned", where=name, remedy=remedy)
 
 
 def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:
@@ -297,7 +314,7 @@ def _step(
     return Step(
         channels=graph.channels,
         fraction_asked=fraction_asked,
-        fraction_removed=1 - graph.channels / original_channels,
+        fraction_removed=1 - graph.channels / original_channels if original_channels else 0.0,
         accuracy_before=before.accuracy,
         accuracy_after=after.accuracy,
         metric_before=before.value(metric),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
@@ -77,6 +78,23 @@ class StopPolicy:
     confidence: float | None = None
     target_latency: float | None = None
     judged_from: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} must be {rule}, not {getattr(self, name)}"
+            for name, is_fine, rule in (
+                ("max_drop", 0 <= self.max_drop < inf, "0 or more, and finite"),
+                ("step_ratio", 0 < self.step_ratio < 1, "between 0 and 1"),
+                ("target_macs", self.target_macs is None or 0 < self.target_macs <= 1, "above 0 and at most 1"),
+                ("target_params", self.target_params is None or 0 < self.target_params <= 1, "above 0 and at most 1"),
+                ("target_latency", self.target_latency is None or 0 < self.target_latency < inf, "above 0, and finite"),
+                ("max_steps", self.max_steps is None or self.max_steps >= 1, "1 or more"),
+                ("confidence", self.confidence is None or 0.5 <= self.confidence < 1, "from 0.5 to below 1"),
+            )
+            if not is_fine
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
 
     def accepts(
         self,

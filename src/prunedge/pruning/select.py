@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import floor
+from math import floor, inf
 
 import torch
 
@@ -32,6 +32,8 @@ class PlanConstraints:
     max_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.ignore, str) or not all(isinstance(pattern, str) for pattern in self.ignore):
+            raise TypeError(f"ignore is a tuple of patterns, such as ('layer1.*',), not {self.ignore!r}")
         if self.min_channels < 1 or self.round_to < 1 or (self.max_ratio is not None and not 0 < self.max_ratio <= 1):
             raise ValueError(
                 f"min_channels and round_to must be 1 or more and max_ratio in (0, 1], not {self.min_channels}, {self.round_to}, {self.max_ratio}"
@@ -72,8 +74,8 @@ class ScoreScaling:
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISERS:
             raise ValueError(f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}")
-        if not self.macs_penalty >= 0:
-            raise ValueError(f"macs_penalty must be 0 or more, not {self.macs_penalty}")
+        if not 0 <= self.macs_penalty < inf:
+            raise ValueError(f"macs_penalty must be 0 or more, and finite, not {self.macs_penalty}")
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
 

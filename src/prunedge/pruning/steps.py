@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
 from prunedge.surgery.slicing import OptimState
+
+Packed = Annotated[str, Field(pattern=r"^(\d{1,9}:([0-9a-f]{2})*)?$")]
 
 PARTS = ("rank", "surgery", "finetune", "evaluate")
 
@@ -35,9 +38,12 @@ class Step:
     decides in most groups.
     """
 
-    index: int
-    removed: int
-    channels: int
+    # For whoever reads a step back: no infinities.
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
+
+    index: NonNegativeInt
+    removed: NonNegativeInt
+    channels: NonNegativeInt
     accepted: bool
     reason: str
     fraction_asked: float
@@ -46,25 +52,25 @@ class Step:
     accuracy_after: float
     metric_before: float
     metric_after: float
-    macs: int
-    params: int
-    size_mb: float
+    macs: PositiveInt
+    params: PositiveInt
+    size_mb: PositiveFloat
     seconds_rank: float
     seconds_surgery: float
     seconds_finetune: float
     seconds_evaluate: float
-    kept: dict[str, int]
-    original: dict[str, int]
-    rounds: int = 0
+    kept: dict[str, NonNegativeInt]
+    original: dict[str, NonNegativeInt]
+    rounds: NonNegativeInt = 0
     frozen: list[dict[str, Any]] = field(default_factory=list)
-    correct: str = ""
-    latency_ms: float | None = None
+    correct: Packed = ""
+    latency_ms: PositiveFloat | None = None
     predicted_ms: float | None = None
     scored: str = ""
     limited: str = ""
     majority: float | None = None
-    largest: int | None = None
-    only: int | None = None
+    largest: NonNegativeInt | None = None
+    only: NonNegativeInt | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""

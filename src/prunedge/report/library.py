@@ -10,12 +10,16 @@ from torch import nn
 
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
+from prunedge.data.dataset import require_dataset
 from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
-from prunedge.errors import ExportError, PrunedgeError
+from prunedge.errors import ExportError, ModelError, PrunedgeError
 from prunedge.graph import trace
+from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
 from prunedge.models import build
+from prunedge.models.classification import class_logits
+from prunedge.models.cost import evaluating
 from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
@@ -65,6 +69,8 @@ def fit(
 
     Example: `pe.fit(net, data, epochs=10).val.accuracy`
     """
+    require_dataset(data)
+    _refuse_other_outputs(net, data)
     settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
     engine = engine or measure_engine(net, data.example(8))
     return transfer(net, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress))
@@ -79,6 +85,8 @@ def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) 
 
     Example: `pe.evaluate(net, data.test).accuracy`
     """
+    if isinstance(batches, (str, Path)):
+        raise TypeError(f"batches is a split, such as data.test, or (images, labels) pairs, not {type(batches).__name__}")
     engine = engine or make_engine("32")
     with engine.holding(net):
         logits, labels = outputs(net, batches, engine)
@@ -108,6 +116,7 @@ def export_bundle(
 
     Example: `pe.export_bundle(net, data, "bundles/cracks", model="resnet18", formats=("onnx", "onnx-int8"))`
     """
+    require_dataset(data)
     _is_of_this_name(net, model, data)
     graph = trace(net, data.example())
     metrics = {"validation": {metric: evaluate(net, data.val).value(metric)}}
@@ -135,6 +144,7 @@ def write_report(
 
     Example: `pe.write_report("report.html", steps, data, networks=(net, best), model="resnet18")`
     """
+    require_dataset(data)
     if not steps:
         raise PrunedgeError("there is no step to report", remedy="collect them: steps = [step for step, _ in pe.prune(net, data)]")
     test = None
@@ -145,6 +155,16 @@ def write_report(
         "write_report", data=str(data.root), model=model, classes=list(data.classes), metric=metric, max_drop=max_drop, size=data.size
     )
     return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
+
+
+def _refuse_other_outputs(net: nn.Module, data: Dataset) -> None:
+    """ModelError where a network gives another number of outputs than there are classes."""
+    example = brought_to(data.example(2), net)
+    with evaluating(net), torch.no_grad():
+        outputs = class_logits(net(example)).shape[1]
+    if outputs != len(data.classes):
+        what = f"the network has {outputs} outputs for {len(data.classes)} classes"
+        raise ModelError(what, where=type(net).__name__, remedy="build it with one output for each class")
 
 
 def _is_of_this_name(net: nn.Module, model: str, data: Dataset) -> None:

@@ -7,18 +7,21 @@ import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 
 from prunedge.errors import RunError
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
+from prunedge.runs.records import Loss, MetricsRecord
 from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
 from prunedge.utils.distributed import by_first, from_first
 from prunedge.utils.files import require_regular, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
+from prunedge.utils.records import Record, require
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.utils.tracing import timed
 
@@ -26,6 +29,33 @@ log = logging.getLogger(__name__)
 
 NAME = "training.safetensors"
 EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing more often would cost more than it saves
+
+
+class BestRecord(Record):
+    """The best epoch so far."""
+
+    epoch: NonNegativeInt
+    rank: list[Loss]
+    val: MetricsRecord | None
+    scores: Annotated[list[Any], Field(min_length=2, max_length=2)] | None
+
+
+class EpochRecord(Record):
+    """One epoch."""
+
+    loss: Loss
+    val: MetricsRecord | None
+    seconds: float
+    seconds_evaluate: float
+
+
+class TrainingRecord(Record):
+    """The texts of training.safetensors."""
+
+    epochs: NonNegativeInt
+    gathers: str = ""
+    history: list[EpochRecord]
+    best: BestRecord
 
 
 @dataclass
@@ -54,6 +84,7 @@ class RunKeeper:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  not a dict
             if found["sha256"] != tensors_digest(tensors, f"{self.sign} {found['about']}"):
                 raise ValueError("it differs from its checksum")
+            require(TrainingRecord, about)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged, or of another run (%s): the training begins anew", file, error)
             return None

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge import data as pictures
 from prunedge.data.stored import looks_of
 from prunedge.edge import Bundle, Contestant, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
@@ -19,8 +18,10 @@ from prunedge.edge.bundle import View, view_of
 from prunedge.edge.runtimes import Network
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
+from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
+from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, writing
 from prunedge.train import measure
 
@@ -43,7 +44,9 @@ def write_bundle(
     refuse_full(out)  # before the work
     chosen = _first_of(run) if baseline else _step_of(run, step)
     config = run.config
-    data = pictures.load(config.data.path, **config.image_settings())
+    data = images_of(config, run.verb(), "DATA", "--resume", run.path)
+    if chosen.number is not None and chosen.plan.keep:
+        run.require_plan(chosen.number, trace(run.load_first(), data.example()))
     metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}

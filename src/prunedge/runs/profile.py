@@ -11,10 +11,12 @@ from time import perf_counter_ns
 from typing import Any
 
 from prunedge.errors import RunError
+from prunedge.runs.records import BundleProfile, ProfileRecord
 from prunedge.utils import checksums
 from prunedge.utils.distributed import rank
 from prunedge.utils.files import read_text, write_text
 from prunedge.utils.machine import unwritable
+from prunedge.utils.records import require
 from prunedge.utils.tracing import MAIN, Recorder, recording, trace_events, trace_json
 
 FOLDER = "profile"
@@ -48,8 +50,10 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     found = []
     for file in sorted((run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)):
         try:
-            found.append(checksums.read(file, f"{FOLDER}/{file.name}"))
-        except ValueError as error:
+            profile = checksums.read(file, f"{FOLDER}/{file.name}")
+            require(ProfileRecord, profile)
+            found.append(profile)
+        except (ValueError, RecursionError) as error:
             raise RunError(f"damaged: {error}", where=file, remedy="delete it") from None
     if not found:
         return None
@@ -67,7 +71,9 @@ def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
     """What `bench --profile` saw of each bundle; None where there is none. RunError when it is damaged."""
     file = run / FOLDER / "bench.json"
     try:
-        return checksums.read(file, f"{FOLDER}/{file.name}")
+        found = checksums.read(file, f"{FOLDER}/{file.name}")
+        require(list[BundleProfile], found)
+        return found
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

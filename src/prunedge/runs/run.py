@@ -22,13 +22,15 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import RunError
+from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.importance import Provenance, Scores
-from prunedge.models import rebuild
+from prunedge.models import fits_classes, rebuild
 from prunedge.pruning.policy import Finished
 from prunedge.pruning.steps import Iteration, State, Step, last_good
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.profile import profile_of
+from prunedge.runs.records import KINDS, require_step
 from prunedge.surgery import restore_network, save_network
 from prunedge.train import flattened, unflattened
 from prunedge.utils import checksums, trust
@@ -41,6 +43,7 @@ from prunedge.utils.files import (
     make_folder,
     read_bytes,
     read_text,
+    refuse_url,
     require_regular,
     write_text,
     written,
@@ -49,6 +52,7 @@ from prunedge.utils.files import (
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
+from prunedge.utils.records import require
 from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.utils.tracing import timed
@@ -59,14 +63,8 @@ SEEN = "seen.json"  # lines about what can't be known of the pictures that taugh
 REPEATED = {
     "test.json": "--resume measures it again", "stop.json": "--resume finds out again", "bench.json": "`prunedge bench` writes it again",
 }  # fmt: skip
-# What a file of that name always holds: what lacks it was damaged, or written by something else.
-HOLDS = {
-    "environment.json": ("verb",),
-    "engine.json": ("precision", "fingerprint", "classes"),
-    "test.json": ("baseline", "best"),
-    "stop.json": ("reason",),
-    "bench.json": ("bundles", "ratios"),
-}
+# What is written once the engine is known, beside the history.
+BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
 
 
@@ -99,7 +97,11 @@ class Run:
 
         Where the run starts from a network that was pruned before, `start` has that one's.
         """
-        return self.read("test.json")
+        found = self.read("test.json")
+        chain = self.chain()
+        if found is not None and chain is not None and chain.first is not None and found.get("start") is None:
+            raise self._damaged("test.json", ValueError("start: there are no metrics of the start"))
+        return found
 
     def read(self, name: str) -> Any:
         """A JSON file of the run; None when it isn't there."""
@@ -108,9 +110,9 @@ class Run:
             return None
         try:
             found = checksums.read(file, self.about(name))
-            for key in HOLDS.get(name, ()):
-                found[key]
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            if name in KINDS:
+                require(KINDS[name], found)
+        except (ValueError, RecursionError, TypeError) as error:
             raise self._damaged(name, error) from None
         return found
 
@@ -150,7 +152,7 @@ class Run:
     def state(self, step: int) -> State:
         """Everything that was kept of an accepted step."""
         plan = self.plan(step)
-        network = restore_network(self._untrained(), self.network_file(step))
+        network = self._restored(self.network_file(step))
         momentum = self._checked(step, "momentum.safetensors")
         return State(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
 
@@ -158,9 +160,29 @@ class Run:
         """What led from the first, unpruned network to that of an accepted step."""
         file = self._needed(step, "plan.json")
         try:
-            return Plan.from_json(read_text(file, RunError))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            text = read_text(file, RunError)
+            require(dict[str, list[int]], json.loads(text))
+            plan = Plan.from_json(text)
+            self._require_fitting(plan)
+        except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged_step(file, str(error)) from None
+        return plan
+
+    def _require_fitting(self, plan: Plan) -> None:
+        """ValueError where a plan keeps a channel that the layer of that name never had (`require_plan` looks closer)."""
+        widths = self.first().original
+        for name, kept in plan.keep.items():
+            if name in widths and kept[-1] >= widths[name]:
+                raise ValueError(f"it keeps channel {kept[-1]} of {name}, which has {widths[name]}")
+
+    def require_plan(self, step: int, graph: ChannelGraph) -> None:
+        """RunError where the plan of a step is none for the first, unpruned network, whose graph this is."""
+        plan = self.plan(step)
+        sizes = {group.name: group.size for group in graph.groups}
+        for name, kept in plan.keep.items():
+            why = f"the network has no group {name}" if name not in sizes else f"it keeps channel {kept[-1]} of {name}"
+            if name not in sizes or kept[-1] >= sizes[name]:
+                raise self._damaged_step(self._folder(step) / "plan.json", why)
 
     def network_file(self, step: int) -> Path:
         """The weights of an accepted step, which are those that were written; RunError where they are not."""
@@ -172,10 +194,35 @@ class Run:
 
     def chain(self) -> Chain | None:
         """Where the run comes from; None where it trained its network itself, or has not begun yet."""
-        found = self.read_as(RECORD, Chain.from_json)
-        if found is None and self.config.model.start and self.steps():
-            raise self._missing(RECORD)
-        return found
+        chain = self.read_as(RECORD, Chain.from_json)
+        if chain is not None and chain.first is not None:
+            try:
+                require_step(chain.first, self.config)
+            except ValueError as error:
+                raise self._damaged(RECORD, error) from None
+        return chain
+
+    def refuse_incomplete(self) -> None:
+        """RunError where a file is missing that the run must have by now: what it holds would be guessed, or written anew."""
+        has_steps = (self.path / "history.jsonl").exists()
+        has_begun = has_steps or any((self.path / name).exists() for name in (*BEGUN, "checkpoints/step-000"))
+        needed = []
+        if has_begun:
+            needed += ["environment.json", "engine.json"]
+        if has_steps:
+            needed += ["lr.json"]
+        if has_steps and self.config.device.address is not None:
+            needed += ["latency.json"]
+        if has_steps and self.config.model.start is not None:
+            needed += [RECORD]
+
+        for name in needed:
+            if not (self.path / name).exists():
+                raise self._missing(name)
+
+        chain = self.chain() if has_steps else None
+        if chain is not None and chain.first is not None and not self.first_file().is_file():
+            raise self._missing(str(self.first_file().relative_to(self.path)))
 
     def verb(self) -> str:
         """What made the run, `train` or `prune`."""
@@ -235,7 +282,7 @@ class Run:
         """The first, unpruned network of the chain, in evaluation mode."""
         if not self.first_file().is_file():
             return self.load(0, device)
-        return restore_network(self._untrained(), self.checked_first_file()).to(device).eval()
+        return self._restored(self.checked_first_file()).to(device).eval()
 
     def checked_first_file(self) -> Path:
         """`first_file`, which is what was written; RunError where it is not."""
@@ -259,9 +306,15 @@ class Run:
             Reference(f"the start ({chain.links[-1]})", start, "start"),
         ]
 
-    def _untrained(self) -> nn.Module:
-        trust.check(self.config.model.name, self.path)
-        return rebuild(self.config.model.name, self.config.data.classes, seed=self.config.data.seed)
+    def _restored(self, file: Path) -> nn.Module:
+        """The network that a file holds the weights of."""
+        name = self.config.model.name
+        classes = self.config.data.classes
+        trust.check(name, self.path)
+        network = restore_network(rebuild(name, classes, seed=self.config.data.seed), file)
+        if not fits_classes(name, network, len(classes)):
+            raise self._damaged("engine.json", ValueError(f"it names {len(classes)} classes, and the network has another number"))
+        return network
 
     @timed("keep")
     @by_first
@@ -366,9 +419,12 @@ class Run:
                 record = checksums.opened(sealed, self.about(file.name))
                 refuse_other(record.pop(KEY, None), "history", file)
                 files = record.pop("files", {})
+                require(dict[str, str], files)
+                require(Step, record)
                 step = Step(**record)
                 if step.index != number:
                     raise checksums.Broken(f"it is that of step {step.index}")
+                require_step(step, self.config, found[0][0] if found else step)
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 remedy = "bring it back from a copy, or begin the run anew"
                 raise RunError(f"the history is damaged in line {number + 1}: {error}", where=file, remedy=remedy) from None
@@ -453,12 +509,13 @@ def writing(path: Path) -> Iterator[None]:
 def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
     folder = Path(path)
-    _refuse_full(folder)
+    refuse_url(folder)
+    refuse_full(folder)
     run = Run(folder, config, secrets.token_hex(8))
     try:
         make_folder(folder)
         with held(folder, "run"):
-            _refuse_full(folder)  # another process may have been faster
+            refuse_full(folder)  # another process may have been faster
             # The config comes last: a folder without one is no run yet, and can be begun again.
             run.write("environment.json", {"verb": verb, **_environment()})
             write_config(run, config)
@@ -482,10 +539,13 @@ def open_run(path: Path | str) -> Run:
     run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign)
     # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
     engine = run.engine()
-    return run if engine is None else run.of_images(engine)
+    if engine is not None:
+        run = run.of_images(engine)
+    run.refuse_incomplete()
+    return run
 
 
-def _refuse_full(folder: Path) -> None:
+def refuse_full(folder: Path) -> None:
     """RunError where a folder holds something, but for what a killed process that began a run there has left."""
     if not folder.exists():
         return

@@ -12,27 +12,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge import data as pictures
 from prunedge.config import RunConfig
 from prunedge.data import Dataset
 from prunedge.edge.bench.hardware import processor
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import find, gathered_while_training, refuse_unjudged, refuse_without_norms
-from prunedge.importance.registry import OF_NORMS
 from prunedge.latency import Steering, Timer, steer
 from prunedge.models import Loaded, build_told, rebuild
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.gathered import gathered, gathering
-from prunedge.pruning.loop import baseline, iterate
+from prunedge.pruning.loop import baseline, iterate, refuse_unprunable
 from prunedge.pruning.policy import Outcome, StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin
 from prunedge.runs.chain import Reference
 from prunedge.runs.checkpoint import RunKeeper
+from prunedge.runs.images import images_of
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.resumption import change, note_computing, policy_of
 from prunedge.runs.run import SEEN, Run, create, open_run, writing
@@ -126,6 +125,8 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
         _context(with_rate(config, run), data, engine, watch, teacher=run.load_first() if config.recover.distill else None),
         device=_device(run, data, watch), first=_first(run),
     )  # fmt: skip
+    if run.plan(run.best().index).keep:
+        run.require_plan(run.best().index, trace(run.load_first(), data.example()))
     for iteration in iterate(context, policy, steps, run.state(run.best().index), finished=run.finish):
         with chapter(f"step {iteration.step.index}"):
             _keep(run, iteration, watch)
@@ -161,7 +162,7 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     find(config.prune.criterion)
     if config.device.address is not None:
         _timer(config)
-    data = _pictures(config, watch)
+    data = _pictures(config, watch, *(("prune", "DATA", "--from", config.model.start, "--out", out) if config.model.start else ()))
     _every_class(config, data)
     unknown = refuse_seen(config, data)
     start = config.model.start
@@ -173,7 +174,7 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     else:
         network, loaded = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)
     refuse_probabilities(network, data.example(4), config.model.name)
-    _suited(config, network, data)
+    _suited(config, network, data, verb)
     run = create(out, config, verb)
     if unknown:
         run.write(SEEN, unknown)
@@ -196,12 +197,13 @@ def _every_class(config: RunConfig, data: Dataset) -> None:
             )
 
 
-def _suited(config: RunConfig, network: nn.Module, data: Dataset) -> None:
+def _suited(config: RunConfig, network: nn.Module, data: Dataset, verb: str) -> None:
     """What the config asks of the network's channels is there."""
-    reads_norms = config.prune.criterion in OF_NORMS or config.train.sparsity == "bn-l1"
-    if not config.prune.ignore and not reads_norms:
+    if verb != "prune" and config.train.sparsity == "none":
         return
     graph = trace(network, data.example())
+    if verb == "prune":
+        refuse_unprunable(graph, config.model.name)
     if config.prune.ignore:
         _matching(config, graph)
     refuse_unjudged(network, graph, config.prune.criterion)
@@ -218,15 +220,15 @@ def _matching(config: RunConfig, graph: ChannelGraph) -> None:
 
 
 @timed("load")
-def _pictures(config: RunConfig, watch: Watch) -> Dataset:
-    return pictures.load(config.data.path, progress=watch.progress, **config.image_settings())
+def _pictures(config: RunConfig, watch: Watch, *moved: object) -> Dataset:
+    return images_of(config, *moved, progress=watch.progress)
 
 
 @timed("start", chapter)
 def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
     """The pictures and the engine of a run: the same on every resumption."""
     config = run.config
-    data = _pictures(config, watch)
+    data = _pictures(config, watch, run.verb(), "DATA", "--resume", run.path)
     kept = run.engine()
     if kept is None:
         network = rebuild(config.model.name, data.classes, seed=config.data.seed)
@@ -244,7 +246,7 @@ def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
         run.write("engine.json", kept := distributed.from_first(kept))
     else:
         engine = make_engine(kept["precision"])
-    if kept["fingerprint"] != data.fingerprint:
+    if kept["fingerprint"] != data.fingerprint or kept["classes"] != list(data.classes):
         remedy = "put the pictures back as they were, or start a new run"
         raise RunError(f"the pictures in {config.data.path} have changed since this run began", where=run.path, remedy=remedy)
     for line in note_computing(run, torch.get_num_threads(), distributed.size(), engine.accelerator):
@@ -260,9 +262,12 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         StopPolicy(metric=config.task.metric),
     )
     keeper = RunKeeper(run.path, str(gathering(context)), run.sign)
+    source: Run | None = None
     if config.model.start is not None:
+        source = origin.open_start(run)
+        inherit_rate(run, source)
         iteration = _from_start(
-            run, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence)
+            run, source, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence)
         )
     else:
         network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
@@ -302,9 +307,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         iteration = baseline(context, fitted.model, policy, gathered(context, fitted.model, fitted.collected), fitted.state)
     _keep(run, iteration, watch)
     keeper.forget()
-    if config.model.start is not None:
-        source = origin.open_start(run)
-        inherit_rate(run, source)
+    if source is not None:
         run.share_network(source)
 
 
@@ -315,9 +318,8 @@ def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
     watch.tell(rate.sentence())
 
 
-def _from_start(run: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
+def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
     """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
-    source = origin.open_start(run)
     best = source.best().index
     chain = origin.chain_to(source, best)
     state = source.state(best)

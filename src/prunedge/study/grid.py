@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -18,6 +19,8 @@ from prunedge.utils.advice import speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 
 KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
+
+MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 
 # What a run finds out or is given by what starts it: no study asks for it.
 OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "judged_from")
@@ -100,6 +103,11 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
     """
     _check_keys(grid.values, where)
     listed = _listed(grid.values)
+    count = prod(len(values) for values in listed.values())
+    if count > MOST_TRIALS:
+        several = ", ".join(f"{key} ({len(values):,})" for key, values in listed.items() if len(values) > 1)
+        what = f"the grid asks for {count:,} trials, more than {MOST_TRIALS:,}"
+        raise PrunedgeError(what, where=where, remedy=f"give fewer values: {several}")
     found: dict[str, Trial] = {}
     for combination in itertools.product(*listed.values()):
         values = dict(zip(listed, combination, strict=True))
@@ -133,7 +141,7 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
         is_axis = isinstance(value, list) and (not own_list or any(isinstance(one, list) for one in value))
         listed[key] = list(value) if is_axis else [value]
         if key == "folds" and isinstance(value, int) and "fold" not in values:
-            listed["fold"] = list(range(value))
+            listed["fold"] = list(range(min(value, MOST_TRIALS + 1)))
     return listed
 
 

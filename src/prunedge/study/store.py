@@ -28,6 +28,19 @@ from prunedge.utils.files import InUse, held, is_ours, make_folder, real_path, w
 from prunedge.utils.filetypes import instead
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 from prunedge.utils.machine import machine_error, unwritable
+from prunedge.utils.records import Record, require
+
+
+class FailureRecord(Record):
+    """Why a trial failed."""
+
+    error: str
+
+
+class TimeRecord(Record):
+    """How long a trial took."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,9 @@ class Book:
     def _record(self, file: Path, key: str) -> Any:
         """What a small record of the study's says; None where there is none, RunError where it is damaged."""
         try:
-            return checksums.read(file, file.name)[key]
+            found = checksums.read(file, file.name)
+            require({"error": FailureRecord, "seconds": TimeRecord}[key], found)
+            return found[key]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:

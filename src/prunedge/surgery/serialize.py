@@ -113,6 +113,8 @@ def _check_shapes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.T
         want = tuple(own[name].shape)
         if len(have) != len(want) or not all(map(_fits, have, want)):
             wrong.append(f"{name}: {have} does not fit {want}")
+        elif tensors[name].is_floating_point() != own[name].is_floating_point():
+            wrong.append(f"{name}: {tensors[name].dtype} does not fit {own[name].dtype}")
     if wrong:
         raise WeightsError(
             "the saved weights do not fit the network",

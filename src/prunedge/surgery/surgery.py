@@ -25,7 +25,7 @@ from typing import Literal
 
 from torch import nn
 
-from prunedge.errors import SurgeryError
+from prunedge.errors import GraphError, SurgeryError
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import copied
@@ -86,6 +86,7 @@ def operate(model: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
 
     Groups that can't be are left whole and reported.
     """
+    _refuse_other_model(model, graph)
     attempts = Attempts(model, graph)
     refused: dict[str, str] = {}
     rest = plan
@@ -99,6 +100,26 @@ def operate(model: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
         attempt = attempts.best(rest)
     _warn_of(refused)
     return Surgery(attempt.small, rest, refused, attempt.verdict.difference)
+
+
+def _refuse_other_model(model: nn.Module, graph: ChannelGraph) -> None:
+    """GraphError where the graph is of a model of other tensors.
+
+    Of another one, or of this one before channels were removed.
+    """
+    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    remedy = "trace the network as it is now"
+    for name, wanted in graph.shapes.items():
+        if name not in tensors:
+            what = f"the graph is not of this network: it has no {name}"
+            raise GraphError(what, remedy=remedy)
+        shape = tuple(tensors[name].shape)
+        if shape != tuple(wanted):
+            what = (
+                f"the graph is not of this network: {name} has shape {shape}, "
+                f"and {tuple(wanted)} there"
+            )
+            raise GraphError(what, remedy=remedy)
 
 
 def _warn_of(refused: Mapping[str, str]) -> None:

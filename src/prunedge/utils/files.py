@@ -133,6 +133,12 @@ def behind_links(target: Path) -> Path:
     return real
 
 
+def refuse_url(path: Path) -> None:
+    """PrunedgeError where a path to be written is an address, of which a local folder would be made: `s3:`."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]", str(path)):
+        raise PrunedgeError("this can't be written to an address", where=path, remedy="name a folder of this machine")
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a file whole or not at all, readable by others."""
     with written(file) as temporary:

@@ -22,12 +22,55 @@ from prunedge.edge.inspect.sources import MARK
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_below, make_folder, read_text, write_bytes
 from prunedge.utils.machine import pass_on_reading
+from prunedge.utils.records import Record as Kept
+from prunedge.utils.records import require
 
 Record = dict[str, Any]
 COLUMNS = (
     "picture", "region", "label", "probability", "mean_probability", "left", "top", "right", "bottom", "width", "height", "area",
     "width_mm", "height_mm", "area_mm2", "latitude", "longitude", "altitude_m", "time_s", "taken",
 )  # fmt: skip
+
+
+class RegionRecord(Kept):
+    """A damaged region, as far as pages and tables read it."""
+
+    label: str
+    probability: float
+    left: int
+    top: int
+    width: int
+    height: int
+    width_mm: float = 0.0
+    height_mm: float = 0.0
+
+
+class PositionRecord(Kept):
+    """Where a picture was taken."""
+
+    latitude: float
+    longitude: float
+    altitude_m: float | None
+
+
+class PictureRecord(Kept):
+    """NAME.json: what was found in a picture, as far as pages and tables read it."""
+
+    key: str
+    name: str
+    width: int
+    height: int
+    patches: int
+    damaged: int
+    probability: float
+    damaged_share: float
+    severity: float
+    seconds: float
+    seconds_drawing: float
+    notes: list[str]
+    taken: str = ""
+    position: PositionRecord | None
+    regions: list[RegionRecord]
 
 
 @dataclass(frozen=True)
@@ -52,10 +95,11 @@ class Results:
         """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
         try:
             record = json.loads(read_text(self._file(item.name, ".json")))
+            require(PictureRecord, record)
         except (OSError, ValueError, RecursionError):
             return None
         is_whole = all(self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png"))
-        return record if is_whole and isinstance(record, dict) and record.get("key") == self._key(item) else None
+        return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, found: Inspection, photo: Photo) -> Record:
         """Write a picture's overlay, map and, when those are there, its JSON; returns that."""

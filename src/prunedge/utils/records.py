@@ -1,0 +1,32 @@
+"""Whether a record that was read from JSON holds values of the kinds that were written: a right checksum alone doesn't say so."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+
+class Record(BaseModel):
+    """The values of a JSON file. None is converted; what is not named here may stand beside them."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+def require(kind: Any, value: Any) -> None:
+    """Raise ValueError, in a line that names the first wrong value, where plain JSON is not of this kind (a Record, a dataclass)."""
+    try:
+        _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, wrong["loc"]))
+        message = wrong["msg"].removeprefix("Value error, ")
+        reason = f"{message[0].lower()}{message[1:]}"
+        raise ValueError(f"{place}: {reason}" if place else reason) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

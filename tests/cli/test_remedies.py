@@ -1,0 +1,72 @@
+"""What an error's line says is what can be done there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from prunedge.config import RunConfig
+from prunedge.runs import session
+from tests.refusals import refusal
+from tests.tiny_pictures import write_tiny
+
+
+def test_two_networks(tmp_path: Path) -> None:
+    assert "not both" in refusal("groups", "--model", "resnet18", "--from", tmp_path)
+
+
+def test_a_study_without_its_file(tmp_path: Path) -> None:
+    (tmp_path / "trials").mkdir()
+    assert "study.toml" in refusal("report", tmp_path)
+
+
+class Patched(nn.Module):
+    """A network that takes images of one size alone."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 16 * 16, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x).flatten(1))
+
+
+def patched(num_classes: int) -> nn.Module:
+    return Patched(num_classes)
+
+
+def test_another_size() -> None:
+    assert "try another --size" in refusal("groups", "--model", "tests.cli.test_remedies:patched", "--size", 31)
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose images are gone."""
+    root = tmp_path_factory.mktemp("moved")
+    images = write_tiny(root / "images")
+    values = {"model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "max_steps": 1}
+    session.prune(RunConfig.make("test", data=str(images), batch_size=8, seed=3, max_drop=100.0, **values), root / "run")
+    shutil.rmtree(images)
+    return root / "run"
+
+
+def test_images_that_moved(moved: Path, tmp_path: Path) -> None:
+    resume = f"prunedge prune DATA --resume {moved}"
+    for words, remedy in (
+        (["export", moved, "--out", tmp_path / "bundle"], resume),
+        (["audit", moved], f"prunedge audit {moved} DATA"),
+        (["prune", "--resume", moved, "--max-steps", 2], resume),
+        (["prune", "--from", moved, "--out", tmp_path / "on"], f"prunedge prune DATA --from {moved}"),
+    ):
+        line = refusal(*words)
+        assert "are gone" in line and remedy in line
+
+
+def test_a_target_latency_for_a_run_without_a_device(moved: Path) -> None:
+    line = refusal("prune", "--resume", moved, "--target-latency", "5ms")
+    assert "--device" in line and "can't change" in line

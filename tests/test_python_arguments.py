@@ -1,0 +1,81 @@
+"""What the library's functions are given wrongly is one clear error, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import prunedge as pe
+from prunedge.errors import GraphError, ModelError
+from tests.networks import Plain, Residual, tiny
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: Path) -> Any:
+    return pe.load_folder(tiny_data, size=16)
+
+
+VALUES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "a text of patterns": (lambda: pe.PlanConstraints(ignore="layer1.*"), TypeError, "layer1"),  # type: ignore[arg-type]
+    "an infinite penalty": (lambda: pe.ScoreScaling(macs_penalty=float("inf")), ValueError, "macs_penalty"),
+    "a recovery that there is not": (lambda: pe.RecoveryConfig("zz"), ValueError, "compensate.*lstsq"),  # type: ignore[arg-type]
+    "a sparsity that there is not": (lambda: pe.RecoveryConfig(sparsity="l7"), ValueError, "sparsity"),  # type: ignore[arg-type]
+    "classes in one text": (lambda: pe.build("tests.networks:tiny", "ab", "none"), ModelError, "'ab'"),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value(name: str) -> None:
+    make, kind, words = VALUES[name]
+    with pytest.raises(kind, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_drop": float("nan")},
+        {"max_drop": -1},
+        {"max_steps": 0},
+        {"step_ratio": 1.5},
+        {"target_macs": 0.0},
+        {"extra_rounds": -1},
+        {"target_latency": 5.0},
+    ],
+)
+def test_a_pruning(data: Any, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunedge.train.measure_engine", lambda *args, **kwargs: pytest.fail("it began"))
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        next(pe.prune(tiny(2), data, **wrong))
+
+
+def test_other_outputs_than_classes(data: Any) -> None:
+    with pytest.raises(ModelError, match="5 outputs for 2 classes"):
+        pe.fit(tiny(5), data, epochs=1)
+
+
+@pytest.mark.parametrize("use", [lambda net, path: pe.fit(net, path), lambda net, path: next(pe.prune(net, path)), pe.evaluate])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_for_data(use: Any, kind: Any) -> None:
+    with pytest.raises(TypeError, match="data"):
+        use(tiny(2), kind("cracks"))
+
+
+def test_a_plan_that_was_carried_out_already() -> None:
+    network = Residual().eval()
+    graph = pe.trace(network, torch.randn(2, 3, 16, 16))
+    plan = pe.Plan({"a": (0, 1, 2)})
+    small = pe.remove(network, graph, plan)
+    with pytest.raises(GraphError, match="not of this network"):
+        pe.remove(small, graph, plan)
+    with pytest.raises(GraphError, match="not of this network"):
+        pe.remove(Plain(), graph, plan)
+
+
+def test_a_meta_tensor() -> None:
+    with pytest.raises(GraphError, match="meta"):
+        pe.trace(tiny(2), torch.zeros(2, 3, 16, 16, device="meta"))
