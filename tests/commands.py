@@ -19,10 +19,25 @@ from pathlib import Path
 
 # What the verbs import, and what they import it for: networks, metrics, ONNX, pages.
 PRELOADED = [
-    "prunedge.cli.app", "prunedge.cli.prune", "prunedge.cli.console", "prunedge.runs.session", "prunedge.runs.export", "prunedge.importance.audit",
-    "prunedge.report", "prunedge.study", "lightning_fabric", "torchvision", "timm", "torchmetrics.functional.classification",
-    "scipy.stats", "torch._dynamo", "torch.onnx", "onnxscript", "onnxruntime", "tests.runs.test_run",
-]  # fmt: skip
+    "prunedge.cli.app",
+    "prunedge.cli.prune",
+    "prunedge.cli.console",
+    "prunedge.runs.session",
+    "prunedge.runs.export",
+    "prunedge.importance.audit",
+    "prunedge.report",
+    "prunedge.study",
+    "lightning_fabric",
+    "torchvision",
+    "timm",
+    "torchmetrics.functional.classification",
+    "scipy.stats",
+    "torch._dynamo",
+    "torch.onnx",
+    "onnxscript",
+    "onnxruntime",
+    "tests.runs.test_run",
+]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PRELOADED)
@@ -36,7 +51,9 @@ class Started:
         self._folder = tempfile.TemporaryDirectory(prefix="prunedge-command-")
         self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         place = str(cwd or Path.cwd())
-        self._process: ForkServerProcess = _server.Process(target=_run, args=(self.args, place, dict(os.environ), self._outputs))
+        self._process: ForkServerProcess = _server.Process(
+            target=_run, args=(self.args, place, dict(os.environ), self._outputs)
+        )
         self._process.start()
 
     @property
@@ -65,18 +82,24 @@ class Started:
         return self._said()
 
     def _said(self) -> tuple[str, str]:
-        out, err = (file.read_text(encoding="utf-8") if file.exists() else "" for file in self._outputs)
+        out, err = (
+            file.read_text(encoding="utf-8") if file.exists() else "" for file in self._outputs
+        )
         return out, err
 
 
-def prunedge(*arguments: object, timeout: float = 300, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def prunedge(
+    *arguments: object, timeout: float = 300, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     started = Started(*arguments, cwd=cwd)
     code = started.wait(timeout)
     return subprocess.CompletedProcess(started.args, code, *started.communicate())
 
 
-def _run(arguments: list[str], folder: str, environment: dict[str, str], outputs: list[Path]) -> None:
+def _run(
+    arguments: list[str], folder: str, environment: dict[str, str], outputs: list[Path]
+) -> None:
     """In the new process: become the command."""
     os.chdir(folder)
     os.environ.clear()
@@ -86,7 +109,9 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], outputs
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, descriptor)
         os.close(handle)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background they ignore it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # where the tests run in a shell's background they ignore it
     sys.path[0:0] = [folder]  # as `python -m` has it
     sys.argv = arguments
     runpy.run_module("prunedge", run_name="__main__", alter_sys=True)

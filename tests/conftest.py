@@ -56,7 +56,12 @@ def _reasons(reporter: pytest.TerminalReporter) -> list[str]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a skipped test is a failure: everything that the tests need is there, or should be."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("PRUNEDGE_CI") and reporter is not None and _reasons(reporter) and session.exitstatus == 0:
+    if (
+        os.environ.get("PRUNEDGE_CI")
+        and reporter is not None
+        and _reasons(reporter)
+        and session.exitstatus == 0
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

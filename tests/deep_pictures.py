@@ -23,7 +23,12 @@ def scene(seed: int, is_cracked: bool, shape: tuple[int, int] = (32, 32)) -> np.
 
 
 def write_deep(
-    root: Path, count: int = 40, kind: str = "png", low: float = LOW, high: float = HIGH, shape: tuple[int, int] = (32, 32)
+    root: Path,
+    count: int = 40,
+    kind: str = "png",
+    low: float = LOW,
+    high: float = HIGH,
+    shape: tuple[int, int] = (32, 32),
 ) -> Path:
     """Class folders `crack` and `sound` under `root`, `count` pictures each, as 16-bit PNG (or TIFF), `int32` or `float` TIFF."""
     for place, label in enumerate(("crack", "sound")):
@@ -54,13 +59,20 @@ def colour_png(path: Path, values: np.ndarray) -> Path:
     """A PNG of colours of sixteen bits, which Pillow reads but doesn't write; values (height, width, 3) uint16."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
@@ -69,8 +81,21 @@ def tiff(path: Path, values: np.ndarray, sample_format: int, endian: str = "<") 
     data = values.tobytes()
     height, width = values.shape
     bits = values.dtype.itemsize * 8
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data), 339: sample_format}
-    entries = b"".join(struct.pack(endian + "HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tags = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: 1,
+        273: 8,
+        277: 1,
+        278: height,
+        279: len(data),
+        339: sample_format,
+    }
+    entries = b"".join(
+        struct.pack(endian + "HHII", tag, 4, 1, value) for tag, value in tags.items()
+    )
     directory = struct.pack(endian + "H", len(tags)) + entries + struct.pack(endian + "I", 0)
     start = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(endian + "I", 8 + len(data))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,9 @@ class Mobile(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.hardswish(self.norm1(self.expand(x)))
         x = functional.relu6(self.norm2(self.depthwise(x)))
-        gate = torch.sigmoid(self.excite(functional.silu(self.squeeze(functional.adaptive_avg_pool2d(x, 1)))))
+        gate = torch.sigmoid(
+            self.excite(functional.silu(self.squeeze(functional.adaptive_avg_pool2d(x, 1))))
+        )
         x = self.project(x * gate)
         return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
@@ -89,10 +91,16 @@ class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(inplace=True)
-        )  # fmt: skip
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
         self.pool = nn.AdaptiveAvgPool2d(3)
-        self.classifier = nn.Sequential(nn.Linear(72, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 2))
+        self.classifier = nn.Sequential(
+            nn.Linear(72, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 2)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(torch.flatten(self.pool(self.features(x)), 1))
@@ -140,6 +148,12 @@ CONSTRUCTS = (Residual, Mobile, Dense, Plain, Upward)
 def tiny(num_classes: int) -> nn.Module:
     """As small as a network for pictures can be, of any number of classes: `tests.networks:tiny`."""
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(8, num_classes),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )

@@ -15,7 +15,9 @@ import torch
 TIMEOUT_S = 180.0
 
 
-def torchrun(count: int, *arguments: object, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    count: int, *arguments: object, timeout: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m ARGUMENTS` in `count` processes; all of them end with the time."""
     started = launch(count, *arguments)
     try:
@@ -27,8 +29,23 @@ def torchrun(count: int, *arguments: object, timeout: float = TIMEOUT_S) -> subp
 
 
 def launch(count: int, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(count),
+        "-m",
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def together(function: Callable[[], Any], count: int, folder: Path) -> list[Any]:
@@ -41,4 +58,6 @@ def together(function: Callable[[], Any], count: int, folder: Path) -> list[Any]
 if __name__ == "__main__":
     torch.set_num_threads(1)
     name, called, target = sys.argv[1:]
-    torch.save(getattr(importlib.import_module(name), called)(), Path(target) / f"{os.environ['RANK']}.pt")
+    torch.save(
+        getattr(importlib.import_module(name), called)(), Path(target) / f"{os.environ['RANK']}.pt"
+    )

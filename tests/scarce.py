@@ -12,7 +12,9 @@ ERROR = 3  # the exit code of work that ended in a MemoryError
 MOST_S = 60  # after which work that hangs is ended
 
 
-def exit_code_without_memory(work: Callable[[], object], spare: int = 2**20, *, hoards: bool = False) -> int:
+def exit_code_without_memory(
+    work: Callable[[], object], spare: int = 2**20, *, hoards: bool = False
+) -> int:
     """How a fork of this process ends that does the work with so many bytes left: 0, ERROR, or minus a signal's number.
 
     Beside them it has what freed objects have left to it, unless it `hoards` that.

@@ -41,7 +41,9 @@ def run(made_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for runtimes without torch."""
-    return write_convolutional(tmp_path_factory.mktemp("made") / "bundle", model="small", classes=["crack", "sound"])
+    return write_convolutional(
+        tmp_path_factory.mktemp("made") / "bundle", model="small", classes=["crack", "sound"]
+    )
 
 
 @pytest.fixture

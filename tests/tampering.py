@@ -36,7 +36,9 @@ def in_format(run: Path, number: int | None, *, is_sealed: bool = True) -> Path:
     unsealed(run)
     line = "" if number is None else f"format = {number}\n"
     recipe = run / "config.toml"
-    recipe.write_text(re.sub(r"\Aformat = 1\n", line, recipe.read_text(encoding="utf-8")), encoding="utf-8")
+    recipe.write_text(
+        re.sub(r"\Aformat = 1\n", line, recipe.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     if (run / "history.jsonl").exists():
         rewrite_history(run, lambda record: _with_format(record, number))
     if is_sealed:
@@ -54,9 +56,14 @@ def rewrite_history(run: Path, change: Callable[[dict[str, Any]], dict[str, Any]
 def unsealed(run: Path) -> None:
     """Take away every checksum that a run's recipe, records and history carry."""
     recipe = run / "config.toml"
-    recipe.write_text(re.sub(r"# run .*\n\Z", "", recipe.read_text(encoding="utf-8")), encoding="utf-8")
+    recipe.write_text(
+        re.sub(r"# run .*\n\Z", "", recipe.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     for file in run.glob("*.json"):
-        file.write_text(json.dumps(_without_seal(json.loads(file.read_text(encoding="utf-8")))), encoding="utf-8")
+        file.write_text(
+            json.dumps(_without_seal(json.loads(file.read_text(encoding="utf-8")))),
+            encoding="utf-8",
+        )
     if (run / "history.jsonl").exists():
         rewrite_history(run, _without_seal)
 
@@ -68,7 +75,10 @@ def reseal_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
     change(told)
     for name, entry in told["files"].items():
         if (folder / name).is_file():
-            entry |= {"sha256": checksums.file_digest(folder / name), "bytes": (folder / name).stat().st_size}
+            entry |= {
+                "sha256": checksums.file_digest(folder / name),
+                "bytes": (folder / name).stat().st_size,
+            }
     file.write_text(json.dumps(checksums.sealed(told, file.name)), encoding="utf-8")
 
 
@@ -86,7 +96,10 @@ def _without_seal(found: Any) -> Any:
 def _seal(run: Path, sign: str) -> None:
     """What prunedge writes beside a run's files: their checksums in the history, in the chain, and in each record."""
     if (run / "history.jsonl").exists():
-        rewrite_history(run, lambda record: checksums.sealed(_with_digests(run, record), f"{sign} history.jsonl"))
+        rewrite_history(
+            run,
+            lambda record: checksums.sealed(_with_digests(run, record), f"{sign} history.jsonl"),
+        )
     for file in run.glob("*.json"):
         # The study's own record is no record of the run: it knows no sign.
         about = file.name if file.name == "study.json" else f"{sign} {file.name}"
@@ -103,4 +116,8 @@ def _with_digests(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     kept = {file.name: checksums.file_digest(file) for file in sorted(folder.glob("*"))}
     named = record.get("files", {})
     # What is no longer gone on from was deleted, and stays named.
-    return {**record, "files": {name: kept.get(name, named[name]) for name in named}} if named else record
+    return (
+        {**record, "files": {name: kept.get(name, named[name]) for name in named}}
+        if named
+        else record
+    )

@@ -21,10 +21,26 @@ def data(tiny_data: Path) -> Any:
 
 VALUES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a text of patterns": (lambda: pe.PlanConstraints(ignore="layer1.*"), TypeError, "layer1"),  # type: ignore[arg-type]
-    "an infinite penalty": (lambda: pe.ScoreScaling(macs_penalty=float("inf")), ValueError, "macs_penalty"),
-    "a recovery that there is not": (lambda: pe.RecoveryConfig("zz"), ValueError, "compensate.*lstsq"),  # type: ignore[arg-type]
-    "a sparsity that there is not": (lambda: pe.RecoveryConfig(sparsity="l7"), ValueError, "sparsity"),  # type: ignore[arg-type]
-    "classes in one text": (lambda: pe.build("tests.networks:tiny", "ab", "none"), ModelError, "'ab'"),
+    "an infinite penalty": (
+        lambda: pe.ScoreScaling(macs_penalty=float("inf")),
+        ValueError,
+        "macs_penalty",
+    ),
+    "a recovery that there is not": (
+        lambda: pe.RecoveryConfig("zz"),
+        ValueError,
+        "compensate.*lstsq",
+    ),  # type: ignore[arg-type]
+    "a sparsity that there is not": (
+        lambda: pe.RecoveryConfig(sparsity="l7"),
+        ValueError,
+        "sparsity",
+    ),  # type: ignore[arg-type]
+    "classes in one text": (
+        lambda: pe.build("tests.networks:tiny", "ab", "none"),
+        ModelError,
+        "'ab'",
+    ),
 }
 
 
@@ -48,7 +64,9 @@ def test_a_value(name: str) -> None:
     ],
 )
 def test_a_pruning(data: Any, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunedge.train.measure_engine", lambda *args, **kwargs: pytest.fail("it began"))
+    monkeypatch.setattr(
+        "prunedge.train.measure_engine", lambda *args, **kwargs: pytest.fail("it began")
+    )
     with pytest.raises(ValueError, match=next(iter(wrong))):
         next(pe.prune(tiny(2), data, **wrong))
 
@@ -58,7 +76,10 @@ def test_other_outputs_than_classes(data: Any) -> None:
         pe.fit(tiny(5), data, epochs=1)
 
 
-@pytest.mark.parametrize("use", [lambda net, path: pe.fit(net, path), lambda net, path: next(pe.prune(net, path)), pe.evaluate])
+@pytest.mark.parametrize(
+    "use",
+    [lambda net, path: pe.fit(net, path), lambda net, path: next(pe.prune(net, path)), pe.evaluate],
+)
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_path_for_data(use: Any, kind: Any) -> None:
     with pytest.raises(TypeError, match="data"):

@@ -31,7 +31,16 @@ ABOUT_THE_COMMAND = {"resume", "start", "out", "profile", "json", "trust_code"}
 IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
     **{
         key: (StopPolicy, key)
-        for key in ("max_drop", "step_ratio", "metric", "target_macs", "target_params", "max_steps", "confidence", "target_latency")
+        for key in (
+            "max_drop",
+            "step_ratio",
+            "metric",
+            "target_macs",
+            "target_params",
+            "max_steps",
+            "confidence",
+            "target_latency",
+        )
     },
     **{key: (None, key) for key in ("criterion", "epochs", "seed", "extra_rounds")},
     **{key: (PlanConstraints, key) for key in ("ignore", "min_channels", "round_to", "max_ratio")},
@@ -47,7 +56,8 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
 }
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
-        ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"), "pe.load_folder and pe.load_manifest give `data`"
+        ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"),
+        "pe.load_folder and pe.load_manifest give `data`",
     ),
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `network`"),
     **dict.fromkeys(("train_epochs", "lr"), "`network` has been trained (pe.fit)"),
@@ -65,7 +75,9 @@ def test_prune_has_an_option_for_every_setting_with_the_configs_default() -> Non
     found = parameters(prune)
     assert set(found) - ABOUT_THE_COMMAND == set(asked())
     assert {key: found[key] for key in DEFAULTS if key in found and key != "start"} == {
-        key: None if default == [] else default for key, default in DEFAULTS.items() if key in asked()
+        key: None if default == [] else default
+        for key, default in DEFAULTS.items()
+        if key in asked()
     }
 
 
@@ -80,7 +92,11 @@ def test_train_has_an_option_for_what_decides_the_trained_model() -> None:
 def test_every_study_takes_all_settings(command: str) -> None:
     function: Any = study_app[command].default_command
     assert set(asked()) - {"data", "model"} <= set(parameters(function))
-    several = {key for key, one in inspect.signature(function).parameters.items() if "split" in repr(one.annotation)}
+    several = {
+        key
+        for key, one in inspect.signature(function).parameters.items()
+        if "split" in repr(one.annotation)
+    }
     assert {"criterion", "epochs", "seed", "fold"} <= several
 
 
@@ -89,14 +105,26 @@ def test_a_study_s_file_takes_all_settings() -> None:
 
 
 def test_settings_of_a_file_stand_alone_or_in_the_tables_of_their_sections(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text('data = "x"\nmodel = "resnet18"\nfinetune_lr = 0.1\nmax_drop = 2.0\n')
-    (tmp_path / "b.toml").write_text('[data]\npath = "x"\n[model]\nname = "resnet18"\n[recover]\nlr = 0.1\n[stop]\nmax_drop = 2.0\n')
+    (tmp_path / "a.toml").write_text(
+        'data = "x"\nmodel = "resnet18"\nfinetune_lr = 0.1\nmax_drop = 2.0\n'
+    )
+    (tmp_path / "b.toml").write_text(
+        '[data]\npath = "x"\n[model]\nname = "resnet18"\n[recover]\nlr = 0.1\n[stop]\nmax_drop = 2.0\n'
+    )
     first, second = (Grid.from_toml(tmp_path / name) for name in ("a.toml", "b.toml"))
     assert trials(first) == trials(second)
 
 
 def test_a_config_survives_its_file(tmp_path: Path) -> None:
-    config = RunConfig.make("test", data="a \U0001f9f1", model="m", ignore=["a", "b.*"], folds=3, fold=2, target_macs=0.25)
+    config = RunConfig.make(
+        "test",
+        data="a \U0001f9f1",
+        model="m",
+        ignore=["a", "b.*"],
+        folds=3,
+        fold=2,
+        target_macs=0.25,
+    )
     (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     assert RunConfig.from_toml(tmp_path / "config.toml") == config
 
@@ -109,17 +137,38 @@ def test_every_setting_has_a_help_and_a_key_of_its_own() -> None:
 
 def test_the_settings_of_a_study_reach_its_trials() -> None:
     values = {
-        "normalise": "mean", "per_layer": True, "target_params": 0.5, "extra_rounds": 0, "compensate": "lstsq", "rewind": True,
-        "distill": 0.5, "sparsity": "growing", "sparsity_strength": 0.1, "baseline": ["random"], "ignore": ["conv1"],
-        "min_channels": 8, "round_to": 4, "metric": "f1", "augment": "none", "skip_unreadable": True,
-    }  # fmt: skip
-    found = trials(Grid({**values, "folds": 3, "fold": [1, 2], "data": "/pictures/cracks", "model": "resnet18"}))
+        "normalise": "mean",
+        "per_layer": True,
+        "target_params": 0.5,
+        "extra_rounds": 0,
+        "compensate": "lstsq",
+        "rewind": True,
+        "distill": 0.5,
+        "sparsity": "growing",
+        "sparsity_strength": 0.1,
+        "baseline": ["random"],
+        "ignore": ["conv1"],
+        "min_channels": 8,
+        "round_to": 4,
+        "metric": "f1",
+        "augment": "none",
+        "skip_unreadable": True,
+    }
+    found = trials(
+        Grid(
+            {**values, "folds": 3, "fold": [1, 2], "data": "/pictures/cracks", "model": "resnet18"}
+        )
+    )
     assert [trial.config.data.fold for trial in found] == [1, 2]
     reached = found[0].config.flat()
     assert {key: reached[key] for key in values} == values
     # What trains the start otherwise starts from another model; what only prunes otherwise does not.
     start = found[0].start.config
-    assert (start.train.augment, start.train.sparsity, start.prune.normalise) == ("none", "growing", "l2")
+    assert (start.train.augment, start.train.sparsity, start.prune.normalise) == (
+        "none",
+        "growing",
+        "l2",
+    )
 
 
 def test_the_library_has_every_setting_with_the_configs_default() -> None:
@@ -134,24 +183,57 @@ def test_the_library_has_every_setting_with_the_configs_default() -> None:
         if key not in OWN_DEFAULTS:
             assert (list(default) if isinstance(default, tuple) else default) == DEFAULTS[key], key
     rule = {one.name for one in dataclasses.fields(StopPolicy)} - {"judged_from"}
-    assert rule <= set(found) and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
+    assert (
+        rule <= set(found)
+        and {key for key, (kind, _) in IN_THE_LIBRARY.items() if kind is StopPolicy} == rule
+    )
     for kind in (PlanConstraints, ScoreScaling):
-        assert {one.name for one in dataclasses.fields(kind)} == {key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind}
+        assert {one.name for one in dataclasses.fields(kind)} == {
+            key for key, (home, _) in IN_THE_LIBRARY.items() if home is kind
+        }
     for kind in (PlanConstraints, ScoreScaling, RecoveryConfig, TrainConfig, Timer):
         assert getattr(pe, kind.__name__) is kind, "reachable by a user of the library"
 
 
 OTHER = {
-    "max_drop": 7.0, "step_ratio": 0.3, "target_macs": 0.4, "target_params": 0.3, "max_steps": 4, "confidence": 0.9,
-    "target_latency": 9.0, "device": "local", "judged_from": 2, "ignore": ["conv1"], "min_channels": 3, "round_to": 4,
-    "max_ratio": 0.7, "normalise": "rank", "compensate": "mean", "sparsity": "bn-l1", "sparsity_strength": 0.2, "batch_size": 4,
-    "augment": "none", "finetune_lr": 0.003, "distill": 0.25, "rewind": True, "extra_rounds": 3, "criterion": "fisher",
-    "epochs": 2, "seed": 5,
-}  # fmt: skip
+    "max_drop": 7.0,
+    "step_ratio": 0.3,
+    "target_macs": 0.4,
+    "target_params": 0.3,
+    "max_steps": 4,
+    "confidence": 0.9,
+    "target_latency": 9.0,
+    "device": "local",
+    "judged_from": 2,
+    "ignore": ["conv1"],
+    "min_channels": 3,
+    "round_to": 4,
+    "max_ratio": 0.7,
+    "normalise": "rank",
+    "compensate": "mean",
+    "sparsity": "bn-l1",
+    "sparsity_strength": 0.2,
+    "batch_size": 4,
+    "augment": "none",
+    "finetune_lr": 0.003,
+    "distill": 0.25,
+    "rewind": True,
+    "extra_rounds": 3,
+    "criterion": "fisher",
+    "epochs": 2,
+    "seed": 5,
+}
 
 
 def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Path) -> None:
-    config = RunConfig.make("test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, **OTHER)
+    config = RunConfig.make(
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        **OTHER,
+    )
     policy = policy_of(config)
     values = config.flat()
     for one in dataclasses.fields(StopPolicy):
@@ -163,13 +245,40 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
     assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
     assert context.scaling == ScoreScaling("rank")
     recovery = context.recovery
-    assert (recovery.compensate, recovery.sparsity, recovery.sparsity_strength, recovery.teacher) == ("mean", "bn-l1", 0.2, teacher)
+    assert (
+        recovery.compensate,
+        recovery.sparsity,
+        recovery.sparsity_strength,
+        recovery.teacher,
+    ) == ("mean", "bn-l1", 0.2, teacher)
     fit = context.finetune
-    assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (0.003, 4, "none", 0.25, 1 - 2 / 10)
-    assert (context.extra_rounds, context.criterion, context.epochs, context.seed) == (3, "fisher", 2, 5)
-    by_layer = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_layer=True, macs_penalty=0.5)
-    assert session._context(by_layer, data, make_engine("32"), session.Watch()).scaling == ScoreScaling("l2", True, 0.5, False)
-    per_mac = RunConfig.make("test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True)
+    assert (fit.lr, fit.batch_size, fit.augment, fit.distill, fit.start) == (
+        0.003,
+        4,
+        "none",
+        0.25,
+        1 - 2 / 10,
+    )
+    assert (context.extra_rounds, context.criterion, context.epochs, context.seed) == (
+        3,
+        "fisher",
+        2,
+        5,
+    )
+    by_layer = RunConfig.make(
+        "test",
+        data="d",
+        model="tests.runs.test_run:small",
+        weights="none",
+        per_layer=True,
+        macs_penalty=0.5,
+    )
+    assert session._context(
+        by_layer, data, make_engine("32"), session.Watch()
+    ).scaling == ScoreScaling("l2", True, 0.5, False)
+    per_mac = RunConfig.make(
+        "test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True
+    )
     assert session._context(per_mac, data, make_engine("32"), session.Watch()).scaling.per_mac
 
 
@@ -179,7 +288,15 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
     data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
     network = randomise(Residual())
     finetune = TrainConfig(lr=1e-9, batch_size=8)
-    found = pe.prune(network, data, confidence=0.95, step_ratio=0.3, max_steps=1, engine=make_engine("32"), finetune=finetune)
+    found = pe.prune(
+        network,
+        data,
+        confidence=0.95,
+        step_ratio=0.3,
+        max_steps=1,
+        engine=make_engine("32"),
+        finetune=finetune,
+    )
     assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):
         with pytest.raises(ValueError, match="confidence"):

@@ -57,7 +57,9 @@ def test_a_recipe(tmp_path: Path, refuse: Callable[[str, int], None]) -> None:
         read_toml(tmp_path / "config.toml", "recipe")
 
 
-def test_a_network_whose_runtime_gets_no_memory(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_whose_runtime_gets_no_memory(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
@@ -78,11 +80,20 @@ def test_a_network_whose_runtime_gets_no_memory(bundle: Path, monkeypatch: pytes
 
 def test_a_runtime_that_is_installed_and_gets_no_memory() -> None:
     with pytest.raises(MachineError, match="not enough memory"):
-        missing(TARGETS["openvino"], ImportError("libopenvino.so: failed to map segment from shared object"))
-    assert "not installed" in str(missing(TARGETS["openvino"], ModuleNotFoundError("No module named 'openvino'", name="openvino")))
+        missing(
+            TARGETS["openvino"],
+            ImportError("libopenvino.so: failed to map segment from shared object"),
+        )
+    assert "not installed" in str(
+        missing(
+            TARGETS["openvino"], ModuleNotFoundError("No module named 'openvino'", name="openvino")
+        )
+    )
 
 
-def test_what_an_audit_has_measured_so_far(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_audit_has_measured_so_far(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = load(tiny_data, size=16)
     asked = Asked(("weight-l1",), channels=2, pictures=4)
 
@@ -92,4 +103,10 @@ def test_what_an_audit_has_measured_so_far(tiny_data: Path, tmp_path: Path, monk
     (tmp_path / "partial.safetensors").write_bytes(b"x")
     monkeypatch.setattr("prunedge.importance.audit.safe_open", unreadable)
     with pytest.raises(MachineError, match=r"Permission denied.*partial\.safetensors"):
-        audit(build("tests.runs.test_run:small", pictures.classes, "none"), pictures, tmp_path, asked, model="small")
+        audit(
+            build("tests.runs.test_run:small", pictures.classes, "none"),
+            pictures,
+            tmp_path,
+            asked,
+            model="small",
+        )

@@ -1,9 +1,10 @@
 """What a run is asked to do: every setting once, with its default, its limits and its help.
 
-A `RunConfig` has a section for each stage. The command line, a study's grid and a run's `config.toml` are made from it:
-a new setting is a line here, and the place where it acts. A setting is an attribute of its section
-(`config.recover.lr`), and has a key that is unique among all of them (`finetune_lr`): what the command line and studies
-call it. The key is the attribute's name, unless another is given.
+A `RunConfig` has a section for each stage. The command line, a study's grid and a run's
+`config.toml` are made from it: a new setting is a line here, and the place where it acts. A setting
+is an attribute of its section (`config.recover.lr`), and has a key that is unique among all of them
+(`finetune_lr`): what the command line and studies call it. The key is the attribute's name, unless
+another is given.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ LARGEST_SEED = 2**32 - 1
 class Notes:
     """What is known of a setting beside its type, default, limits and help.
 
-    `key` is its name among all settings, where that is not the attribute's. A `is_basic` one comes first in the help.
-    One that `is_found` is worked out by the run itself, and nobody asks for it.
+    `key` is its name among all settings, where that is not the attribute's. A `is_basic` one comes
+    first in the help. One that `is_found` is worked out by the run itself, and nobody asks for it.
     """
 
     key: str | None = None
@@ -52,7 +53,9 @@ class Notes:
 
 
 def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: Any) -> Any:
-    """A setting of a section, with what `--help` says of it and the limits of its values (`ge`, `gt`, `le`, `lt`)."""
+    """A setting of a section, with what `--help` says of it and the limits of its values (`ge`,
+    `gt`, `le`, `lt`).
+    """
     field: Any = Field(default, description=help, **limits)
     field.metadata.append(notes or Notes())
     return field
@@ -86,17 +89,28 @@ class DataSection(Section):
     fingerprint: str = found("", key="data_fingerprint")
     classes: list[str] = found([])
     size: int = basic(224, "Images are stretched to size x size pixels.", ge=8, le=4096)
-    seed: int = setting(0, "Decides the split, the random weights and the order of the images.", ge=0, le=LARGEST_SEED)
+    seed: int = setting(
+        0,
+        "Decides the split, the random weights and the order of the images.",
+        ge=0,
+        le=LARGEST_SEED,
+    )
     folds: int | None = setting(
         None,
-        "Cross-validation: share all images out anew into this many parts, one of which is the test split.",
+        (
+            "Cross-validation: share all images out anew into this many parts, one of which is "
+            "the test split."
+        ),
         ge=2,
         le=100,
     )
     fold: int = setting(0, "Which part is the test split, from 0.", ge=0)
     group_by: str | None = setting(
         None,
-        "`parent`, or a regular expression on each path: images of one group stay on one side of the split.",
+        (
+            "`parent`, or a regular expression on each path: images of one group stay on one "
+            "side of the split."
+        ),
     )
     skip_unreadable: bool = setting(False, "Go on without images that can't be read.")
     range: str | None = setting(
@@ -112,7 +126,9 @@ class ModelSection(Section):
 
     title = "Model"
 
-    name: str = basic(..., "Any torchvision or timm name, or package.module:function of your own.", key="model")
+    name: str = basic(
+        ..., "Any torchvision or timm name, or package.module:function of your own.", key="model"
+    )
     weights: str = basic(
         "imagenet",
         "imagenet (downloaded), none (random), or a file (.pth, .safetensors), a run or a bundle.",
@@ -125,7 +141,9 @@ class TaskSection(Section):
 
     title = "Task"
 
-    metric: Metric = setting("accuracy", "What makes an epoch the best, and what the stop rule watches.")
+    metric: Metric = setting(
+        "accuracy", "What makes an epoch the best, and what the stop rule watches."
+    )
 
 
 class TrainSection(Section):
@@ -135,7 +153,10 @@ class TrainSection(Section):
 
     epochs: int = basic(
         10,
-        "Times that every training image is seen before anything is pruned; the epoch that is best on validation data is kept.",
+        (
+            "Times that every training image is seen before anything is pruned; the epoch that "
+            "is best on validation data is kept."
+        ),
         key="train_epochs",
         ge=0,
     )
@@ -159,7 +180,9 @@ class TrainSection(Section):
         "lasso over all weights of a channel, or a penalty that grows on those that are about to leave (on all, "
         "before anything is pruned).",
     )
-    sparsity_strength: float | None = setting(None, "Of --sparsity, instead of its usual one.", gt=0)
+    sparsity_strength: float | None = setting(
+        None, "Of --sparsity, instead of its usual one.", gt=0
+    )
     schedule_epochs: int = found(0, ge=0)
 
 
@@ -174,7 +197,9 @@ class PruneSection(Section):
         "activation-mean, activation-std, apoz, mutual-information, mutual-information-prediction, random, or your "
         "own. `prunedge audit` says which suits your model.",
     )
-    step_ratio: float = basic(0.1, "Share of the remaining channels that a step removes.", gt=0, lt=1)
+    step_ratio: float = basic(
+        0.1, "Share of the remaining channels that a step removes.", gt=0, lt=1
+    )
     normalise: Normalise = setting(
         "l2",
         "What each layer's scores are divided by before layers are compared: their Euclidean norm (l2), their mean, "
@@ -183,13 +208,19 @@ class PruneSection(Section):
     per_layer: bool = setting(False, "Don't compare layers: each loses the same share.")
     macs_penalty: float = setting(
         0.0,
-        "Takes this much times a channel's share of the model's MACs off its score, so that costly channels go first.",
+        (
+            "Takes this much times a channel's share of the model's MACs off its score, so "
+            "that costly channels go first."
+        ),
         ge=0,
     )
     per_mac: bool = setting(False, "Divide scores by the MACs that the channel costs.")
     ignore: list[str] = setting(
         [],
-        "A pattern of layer or group names that keep all their channels (`layer1.*`; `prunedge groups` lists them); may be repeated.",
+        (
+            "A pattern of layer or group names that keep all their channels (`layer1.*`; "
+            "`prunedge groups` lists them); may be repeated."
+        ),
     )
     min_channels: int = setting(2, "Every group keeps at least this many channels.", ge=1)
     round_to: int = setting(
@@ -226,7 +257,10 @@ class RecoverSection(Section):
     )
     rewind: bool = setting(
         False,
-        "Fine-tune with the last --epochs of the training's learning-rate schedule, instead of a whole schedule of its own.",
+        (
+            "Fine-tune with the last --epochs of the training's learning-rate schedule, "
+            "instead of a whole schedule of its own."
+        ),
     )
     distill: float = setting(
         0.0,
@@ -241,7 +275,10 @@ class RecoverSection(Section):
     )
     extra_rounds: int = setting(
         1,
-        "How often a step that breaks the rule is fine-tuned for --epochs more before it is taken back.",
+        (
+            "How often a step that breaks the rule is fine-tuned for --epochs more before it "
+            "is taken back."
+        ),
         ge=0,
     )
 
@@ -264,8 +301,12 @@ class StopSection(Section):
         ge=0.5,
         lt=1,
     )
-    target_macs: float | None = setting(None, "Stop at this share of the unpruned model's MACs.", gt=0, le=1)
-    target_params: float | None = setting(None, "Stop at this share of the unpruned model's parameters.", gt=0, le=1)
+    target_macs: float | None = setting(
+        None, "Stop at this share of the unpruned model's MACs.", gt=0, le=1
+    )
+    target_params: float | None = setting(
+        None, "Stop at this share of the unpruned model's parameters.", gt=0, le=1
+    )
     target_latency: float | None = setting(
         None,
         "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms.",
@@ -287,8 +328,12 @@ class DeviceSection(Section):
         "model is timed there before it is fine-tuned, and a step that makes it no faster is not taken.",
         Notes(key="device"),
     )
-    runtime: Runtime = setting("onnx", "The runtime that the device will use: onnx, openvino, tensorrt.")
-    threads: int = setting(1, "Threads that one inference may use there.", Notes(key="device_threads"), ge=1)
+    runtime: Runtime = setting(
+        "onnx", "The runtime that the device will use: onnx, openvino, tensorrt."
+    )
+    threads: int = setting(
+        1, "Threads that one inference may use there.", Notes(key="device_threads"), ge=1
+    )
 
 
 class RunConfig(Section):
@@ -315,13 +360,19 @@ class RunConfig(Section):
         if prune.macs_penalty and prune.per_mac:
             raise ValueError("macs_penalty and per_mac exclude each other")
         if self.device.address is not None and costs:
-            raise ValueError("a device says itself what channels cost: leave per_mac, macs_penalty and per_layer out")
+            raise ValueError(
+                "a device says itself what channels cost: leave per_mac, macs_penalty and "
+                "per_layer out"
+            )
         if stop.target_latency is not None and self.device.address is None:
             raise ValueError(f"{option('target_latency')} needs {option('device')}")
         if self.train.sparsity_strength is not None and self.train.sparsity == "none":
             raise ValueError(f"{option('sparsity_strength')} acts only with {option('sparsity')}")
         if self.device.address is None and self.device != DeviceSection():
-            raise ValueError(f"{option('runtime')} and {option('device_threads')} act only with {option('device')}")
+            raise ValueError(
+                f"{option('runtime')} and {option('device_threads')} act only with "
+                f"{option('device')}"
+            )
         if stop.confidence is not None and self.task.metric != "accuracy":
             raise ValueError(f"confidence is that of accuracy, and metric is {self.task.metric}")
         if self.data.fold and self.data.fold >= (self.data.folds or 1):
@@ -363,7 +414,9 @@ class RunConfig(Section):
         try:
             config = cls(**sections)  # type: ignore[arg-type]
         except ValidationError as error:
-            problems = unknown + [_explain(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors()]
+            problems = unknown + [
+                _explain(e["loc"], e["msg"], e["type"], e["input"]) for e in error.errors()
+            ]
         if problems:
             raise PrunedgeError("; ".join(problems), where=where, remedy="mend these values")
         return config
@@ -454,16 +507,20 @@ def asked() -> tuple[str, ...]:
     return tuple(key for key, setting in settings().items() if not setting.notes.is_found)
 
 
-# What decides which images a run sees, on which side, beside where they lie: the arguments of `prunedge.data.load`.
+# What decides which images a run sees, on which side, beside where they lie: the arguments of
+# `prunedge.data.load`.
 IMAGE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range")
-# What a run that goes on from another keeps of it: what was trained on what, and how its images come.
+# What a run that goes on from another keeps of it: what was trained on what, and how its images
+# come.
 TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *IMAGE_KEYS)
 # What decides the model that pruning starts from.
 START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "sparsity", "sparsity_strength")
 
 
 def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a file's tables by their keys; what stands outside of a table is named by its key already."""
+    """The values of a file's tables by their keys; what stands outside of a table is named by its
+    key already.
+    """
     found: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(value, dict):

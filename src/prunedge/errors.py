@@ -53,9 +53,18 @@ class Undecided(GraphError):
 
 
 class SurgeryError(PrunedgeError):
-    """A removal of channels that could not be proven right; `refused` maps each group that it concerns to the reason."""
+    """A removal of channels that could not be proven right; `refused` maps each group that it
+    concerns to the reason.
+    """
 
-    def __init__(self, what: str, *, where: object = None, remedy: str | None = None, refused: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        remedy: str | None = None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.refused: dict[str, str] = dict(refused or {})
 

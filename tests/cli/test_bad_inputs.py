@@ -61,7 +61,9 @@ class World:
         """A file of the case's own."""
         file = self.here / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+        file.write_bytes(
+            content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+        )
         return file
 
     def folder(self, name: str) -> Path:
@@ -90,23 +92,43 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("shared")
     data = write_tiny(root / "data", 20, 16)
     recipe = RunConfig.make(
-        "test", data=str(data), model="tests.networks:tiny", weights="none", size=16, train_epochs=1, precision="32", lr=0.02,
+        "test",
+        data=str(data),
+        model="tests.networks:tiny",
+        weights="none",
+        size=16,
+        train_epochs=1,
+        precision="32",
+        lr=0.02,
         batch_size=8,
-    )  # fmt: skip
+    )
     run = session.train(recipe, root / "run").path
     from prunedge.data import load_folder
     from prunedge.models import build
 
     bundle = root / "bundle"
-    export_bundle(build("tests.networks:tiny", 2, "none"), load_folder(data, size=16), bundle, model="tests.networks:tiny")
+    export_bundle(
+        build("tests.networks:tiny", 2, "none"),
+        load_folder(data, size=16),
+        bundle,
+        model="tests.networks:tiny",
+    )
     edge = write_convolutional(root / "edge", model="small", classes=["crack", "sound"])
     for number in range(2):
         for folder, mode in (("photos", "RGB"), ("masks", "L")):
             (root / folder).mkdir(exist_ok=True)
-            pixels = np.random.default_rng(number).integers(0, 256, (32, 48, 3) if mode == "RGB" else (32, 48), dtype=np.uint8)
-            Image.fromarray(pixels if mode == "RGB" else (pixels > 200).astype(np.uint8) * 255).save(root / folder / f"{number}.png")
+            pixels = np.random.default_rng(number).integers(
+                0, 256, (32, 48, 3) if mode == "RGB" else (32, 48), dtype=np.uint8
+            )
+            Image.fromarray(
+                pixels if mode == "RGB" else (pixels > 200).astype(np.uint8) * 255
+            ).save(root / folder / f"{number}.png")
     key = root / "signing.pem"
-    key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key.write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+    )
     return World(data, root / "photos", root / "masks", run, bundle, edge, key, root)
 
 
@@ -136,7 +158,9 @@ def state_of(*roots: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[object]], str]]:
+def said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[list[object]], str]]:
     """Run a command line in this process; gives the error's line, which was checked to have a remedy."""
     made: list[PrunedgeError] = []
     real = PrunedgeError.__init__
@@ -157,7 +181,9 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         assert all(c.isprintable() for c in told[0]) and len(told[0]) < 20_000, told
         mine = [error for error in made if shown(" ".join(str(error).split()))[:80] in told[0]]
         assert all(error.remedy for error in mine[-1:]), told  # what cyclopts says always has one
-        assert mine or any(word in told[0] for word in ("--help", "pip install", "NUL character")), told
+        assert mine or any(
+            word in told[0] for word in ("--help", "pip install", "NUL character")
+        ), told
         return told[0]
 
     yield run
@@ -172,7 +198,13 @@ def options(verb: str, line: Line, **values: tuple[str, ...]) -> list[Case]:
     for name, bad in values.items():
         option = name.replace("_", "-")
         for value in bad:
-            cases.append(Case(f"{verb} --{option}={value}", lambda w, o=option, v=value: given(line(w), o, v), name))
+            cases.append(
+                Case(
+                    f"{verb} --{option}={value}",
+                    lambda w, o=option, v=value: given(line(w), o, v),
+                    name,
+                )
+            )
     return cases
 
 
@@ -186,15 +218,49 @@ def given(line: list[object], option: str, value: str) -> list[object]:
 
 
 def training(w: World) -> list[object]:
-    return ["train", w.data, "--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--epochs", 1, "--out", w.here / "out"]
+    return [
+        "train",
+        w.data,
+        "--model",
+        "tests.networks:tiny",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--epochs",
+        1,
+        "--out",
+        w.here / "out",
+    ]
 
 
 def pruning(w: World) -> list[object]:
-    return ["prune", w.data, "--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--out", w.here / "out"]
+    return [
+        "prune",
+        w.data,
+        "--model",
+        "tests.networks:tiny",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--out",
+        w.here / "out",
+    ]
 
 
 def studying(w: World) -> list[object]:
-    return ["study", "criteria", w.data, "--model", "resnet18", "--weights", "none", "--out", w.here / "out"]
+    return [
+        "study",
+        "criteria",
+        w.data,
+        "--model",
+        "resnet18",
+        "--weights",
+        "none",
+        "--out",
+        w.here / "out",
+    ]
 
 
 def cutting(w: World) -> list[object]:
@@ -207,7 +273,19 @@ def looking(w: World) -> list[object]:
 
 def watching(w: World) -> list[object]:
     state = w.here / "state"
-    return ["agent", w.edge, "--watch", w.photos, "--broker", "mqtt://127.0.0.1:1", "--topic", "t", "--state", state, "--once"]
+    return [
+        "agent",
+        w.edge,
+        "--watch",
+        w.photos,
+        "--broker",
+        "mqtt://127.0.0.1:1",
+        "--topic",
+        "t",
+        "--state",
+        state,
+        "--once",
+    ]
 
 
 def updating(w: World) -> list[object]:
@@ -215,54 +293,272 @@ def updating(w: World) -> list[object]:
 
 
 def signing(w: World) -> list[object]:
-    return ["sign", w.edge, "--key", w.key, "--release", 1, "--purpose", "p", "--devices", "d", "--place", "/x"]
+    return [
+        "sign",
+        w.edge,
+        "--key",
+        w.key,
+        "--release",
+        1,
+        "--purpose",
+        "p",
+        "--devices",
+        "d",
+        "--place",
+        "/x",
+    ]
 
 
 NO_NUMBER = ("inf", "nan", "one", "")
 RATES = ("inf", "nan", "-1", "0", "one")
 OPTIONS = [
     *options(
-        "train", training, lr=RATES, epochs=("-1", "1.5", "inf", "one"), size=("0", "-1", "3", "99999", "one"), sparsity_strength=RATES
+        "train",
+        training,
+        lr=RATES,
+        epochs=("-1", "1.5", "inf", "one"),
+        size=("0", "-1", "3", "99999", "one"),
+        sparsity_strength=RATES,
     ),
-    *options("train", training, seed=("-1", "1.5", "nan", str(2**64), "one"), batch_size=("0", "-1", "one"), folds=("0", "1", "-2")),
-    *options("train", training, metric=("loss", ""), augment=("all",), precision=("64",), sparsity=("l2",), group_by=("(", "nothing")),
+    *options(
+        "train",
+        training,
+        seed=("-1", "1.5", "nan", str(2**64), "one"),
+        batch_size=("0", "-1", "one"),
+        folds=("0", "1", "-2"),
+    ),
+    *options(
+        "train",
+        training,
+        metric=("loss", ""),
+        augment=("all",),
+        precision=("64",),
+        sparsity=("l2",),
+        group_by=("(", "nothing"),
+    ),
     *options("train", training, range=("5", "9:5", "nan:1", "0:inf", "a:b", "0:255:3")),
-    *options("prune", pruning, step_ratio=(*RATES, "1", "2"), max_drop=("inf", "nan", "-1", "one"), confidence=("0.3", "1", "nan", "2")),
-    *options("prune", pruning, target_macs=("0", "-1", "2", "nan"), target_params=("0", "2", "inf"), max_steps=("0", "-1", "1.5", "1e3")),
-    *options("prune", pruning, target_latency=("5 minutes", "-1ms", "nan", "0ms", "inf"), device=("pi@camera", "ssh://", "http://x")),
-    *options("prune", pruning, distill=("-1", "2", "nan"), min_channels=("0", "-1"), round_to=("0", "-8"), max_ratio=("0", "2", "nan")),
     *options(
-        "prune", pruning, extra_rounds=("-1", "x"), control=("another",), normalise=("l3",), compensate=("all",), criterion=("talor",)
+        "prune",
+        pruning,
+        step_ratio=(*RATES, "1", "2"),
+        max_drop=("inf", "nan", "-1", "one"),
+        confidence=("0.3", "1", "nan", "2"),
     ),
-    *options("prune", pruning, finetune_lr=RATES, train_epochs=("-1",), macs_penalty=("-1", "nan", "inf"), ignore=("nothing.*",)),
-    *options("study", studying, epochs=("-1", "x"), seed=("-1", "x", str(2**64)), step_ratio=("0", "nan"), workers=("0", "-1", "x")),
-    *options("study", studying, threads=("0", "-1"), gpus=("-1", "nan"), engine=("slurm",), max_drop=("nan", "-1"), folds=("1", "x")),
-    *options("check", lambda w: ["check", w.data], size=("0", "-1", "x"), seed=("-1", "x"), max_distance=("-1", "99", "x")),
-    *options("check", lambda w: ["check", w.data, "--size", 16], range=("5", "9:5"), group_by=("(", "nothing", "parent")),
-    *options("patches", cutting, stride=("0", "-1", "x"), min_damage=("0", "2", "nan", "-1"), threshold=("-1", "x")),
-    *options("patches", cutting, seed=("-1", "x"), intact_per_damaged=("0", "-1", "nan"), unmasked=("maybe",), group_by=("(", "nothing")),
-    *options("patches", cutting, damaged=("a/b", "", "..", "intact"), intact=("/", "damaged")),
-    *options("inspect", looking, threshold=("0", "2", "nan", "-1"), overlap=("1", "-1", "nan"), batch=("0", "-1", "x"), patch=("0", "x")),
-    *options("inspect", looking, mm_per_pixel=("0", "-1", "nan", "inf"), max_megapixels=("0", "-1", "nan", "inf"), threads=("0", "-1")),
-    *options("inspect", looking, damage=("rust", "crack,sound"), range=("5", "x:y"), every=("1",), frames=("3",)),
-    *options("agent", watching, threshold=("0", "nan"), overlap=("1",), batch=("0",), patch=("x",), damage=("rust",), range=("9:1",)),
-    *options("agent", watching, every=("-1", "nan", "inf", "x"), settle=("-1", "nan"), queue_limit=("0", "-1"), threads=("0",)),
     *options(
-        "agent", watching, broker=("", "http://h", "mqtt://", "mqtt://h:99999", "mqtt://u:p@h"), topic=("", "a/#", "/a", "$a", "a//b")
+        "prune",
+        pruning,
+        target_macs=("0", "-1", "2", "nan"),
+        target_params=("0", "2", "inf"),
+        max_steps=("0", "-1", "1.5", "1e3"),
+    ),
+    *options(
+        "prune",
+        pruning,
+        target_latency=("5 minutes", "-1ms", "nan", "0ms", "inf"),
+        device=("pi@camera", "ssh://", "http://x"),
+    ),
+    *options(
+        "prune",
+        pruning,
+        distill=("-1", "2", "nan"),
+        min_channels=("0", "-1"),
+        round_to=("0", "-8"),
+        max_ratio=("0", "2", "nan"),
+    ),
+    *options(
+        "prune",
+        pruning,
+        extra_rounds=("-1", "x"),
+        control=("another",),
+        normalise=("l3",),
+        compensate=("all",),
+        criterion=("talor",),
+    ),
+    *options(
+        "prune",
+        pruning,
+        finetune_lr=RATES,
+        train_epochs=("-1",),
+        macs_penalty=("-1", "nan", "inf"),
+        ignore=("nothing.*",),
+    ),
+    *options(
+        "study",
+        studying,
+        epochs=("-1", "x"),
+        seed=("-1", "x", str(2**64)),
+        step_ratio=("0", "nan"),
+        workers=("0", "-1", "x"),
+    ),
+    *options(
+        "study",
+        studying,
+        threads=("0", "-1"),
+        gpus=("-1", "nan"),
+        engine=("slurm",),
+        max_drop=("nan", "-1"),
+        folds=("1", "x"),
+    ),
+    *options(
+        "check",
+        lambda w: ["check", w.data],
+        size=("0", "-1", "x"),
+        seed=("-1", "x"),
+        max_distance=("-1", "99", "x"),
+    ),
+    *options(
+        "check",
+        lambda w: ["check", w.data, "--size", 16],
+        range=("5", "9:5"),
+        group_by=("(", "nothing", "parent"),
+    ),
+    *options(
+        "patches",
+        cutting,
+        stride=("0", "-1", "x"),
+        min_damage=("0", "2", "nan", "-1"),
+        threshold=("-1", "x"),
+    ),
+    *options(
+        "patches",
+        cutting,
+        seed=("-1", "x"),
+        intact_per_damaged=("0", "-1", "nan"),
+        unmasked=("maybe",),
+        group_by=("(", "nothing"),
+    ),
+    *options("patches", cutting, damaged=("a/b", "", "..", "intact"), intact=("/", "damaged")),
+    *options(
+        "inspect",
+        looking,
+        threshold=("0", "2", "nan", "-1"),
+        overlap=("1", "-1", "nan"),
+        batch=("0", "-1", "x"),
+        patch=("0", "x"),
+    ),
+    *options(
+        "inspect",
+        looking,
+        mm_per_pixel=("0", "-1", "nan", "inf"),
+        max_megapixels=("0", "-1", "nan", "inf"),
+        threads=("0", "-1"),
+    ),
+    *options(
+        "inspect",
+        looking,
+        damage=("rust", "crack,sound"),
+        range=("5", "x:y"),
+        every=("1",),
+        frames=("3",),
+    ),
+    *options(
+        "agent",
+        watching,
+        threshold=("0", "nan"),
+        overlap=("1",),
+        batch=("0",),
+        patch=("x",),
+        damage=("rust",),
+        range=("9:1",),
+    ),
+    *options(
+        "agent",
+        watching,
+        every=("-1", "nan", "inf", "x"),
+        settle=("-1", "nan"),
+        queue_limit=("0", "-1"),
+        threads=("0",),
+    ),
+    *options(
+        "agent",
+        watching,
+        broker=("", "http://h", "mqtt://", "mqtt://h:99999", "mqtt://u:p@h"),
+        topic=("", "a/#", "/a", "$a", "a//b"),
     ),
     *options("agent", watching, device_id=("a b", "x" * 65), password_file=("/nowhere",)),
-    *options("agent", updating, model_topic=("a/+", ""), model_key=("/nowhere",), model_from=("models", "http://h", "/nowhere")),
-    *options("agent", updating, model_minutes=("0", "-1", "nan"), model_slower=("0", "nan"), model_max_mb=("0", "x")),
-    Case("agent: a topic, and nothing to fetch from", lambda w: [*watching(w), "--model-topic", "t"], "--model-from"),
-    *options("sign", signing, release=("0", "-1", "1.5", str(2**60)), days=("0", "-1", "nan", "inf", "1e9"), devices=("", "a b")),
-    *options("sign", signing, purpose=("", "x" * 200), topic=("a/#", ""), place=("",), key=("/nowhere", "/dev/null")),
-    *options("bench", lambda w: ["bench", w.edge], patches=("0", "-1", "x"), batch=("0", "-1"), threads=("0", "-1"), batches=("0", "x")),
-    *options("bench", lambda w: ["bench", w.edge], cpus=("0", "-1", "9999"), memory=("0", "-1"), runtime=("tflite",), device=("pi",)),
-    *options("export", lambda w: ["export", w.run, "--out", w.here / "out"], format=("tflite", ""), step=("9", "-1", "x")),
-    *options("export", lambda w: ["export", w.run, "--out", w.here / "out"], max_int8_drop=("-1", "nan", "x")),
-    *options("audit", lambda w: ["audit", w.run], channels=("0", "1", "-1", "x"), pictures=("0", "-1"), criterion=("talor",), step=("9",)),
-    *options("audit", lambda w: ["audit", w.run], size=("0", "-1"), seed=("-1", str(2**64)), group_by=("(",)),
-    *options("groups", lambda w: ["groups", "--model", "resnet18"], size=("0", "-1", "x"), attention=("all",), svg=("/nowhere/x.svg",)),
+    *options(
+        "agent",
+        updating,
+        model_topic=("a/+", ""),
+        model_key=("/nowhere",),
+        model_from=("models", "http://h", "/nowhere"),
+    ),
+    *options(
+        "agent",
+        updating,
+        model_minutes=("0", "-1", "nan"),
+        model_slower=("0", "nan"),
+        model_max_mb=("0", "x"),
+    ),
+    Case(
+        "agent: a topic, and nothing to fetch from",
+        lambda w: [*watching(w), "--model-topic", "t"],
+        "--model-from",
+    ),
+    *options(
+        "sign",
+        signing,
+        release=("0", "-1", "1.5", str(2**60)),
+        days=("0", "-1", "nan", "inf", "1e9"),
+        devices=("", "a b"),
+    ),
+    *options(
+        "sign",
+        signing,
+        purpose=("", "x" * 200),
+        topic=("a/#", ""),
+        place=("",),
+        key=("/nowhere", "/dev/null"),
+    ),
+    *options(
+        "bench",
+        lambda w: ["bench", w.edge],
+        patches=("0", "-1", "x"),
+        batch=("0", "-1"),
+        threads=("0", "-1"),
+        batches=("0", "x"),
+    ),
+    *options(
+        "bench",
+        lambda w: ["bench", w.edge],
+        cpus=("0", "-1", "9999"),
+        memory=("0", "-1"),
+        runtime=("tflite",),
+        device=("pi",),
+    ),
+    *options(
+        "export",
+        lambda w: ["export", w.run, "--out", w.here / "out"],
+        format=("tflite", ""),
+        step=("9", "-1", "x"),
+    ),
+    *options(
+        "export",
+        lambda w: ["export", w.run, "--out", w.here / "out"],
+        max_int8_drop=("-1", "nan", "x"),
+    ),
+    *options(
+        "audit",
+        lambda w: ["audit", w.run],
+        channels=("0", "1", "-1", "x"),
+        pictures=("0", "-1"),
+        criterion=("talor",),
+        step=("9",),
+    ),
+    *options(
+        "audit",
+        lambda w: ["audit", w.run],
+        size=("0", "-1"),
+        seed=("-1", str(2**64)),
+        group_by=("(",),
+    ),
+    *options(
+        "groups",
+        lambda w: ["groups", "--model", "resnet18"],
+        size=("0", "-1", "x"),
+        attention=("all",),
+        svg=("/nowhere/x.svg",),
+    ),
 ]
 
 
@@ -280,21 +576,47 @@ def paths_of(w: World) -> dict[str, list[list[object]]]:
             ["train", "--resume", None],
             ["train", w.data, "--model", "resnet18", "--weights", None, *out],
         ],
-        "prune": [["prune", None, *new, *out], ["prune", "--resume", None], ["prune", "--from", None, *out]],
+        "prune": [
+            ["prune", None, *new, *out],
+            ["prune", "--resume", None],
+            ["prune", "--from", None, *out],
+        ],
         "export": [["export", None, *out]],
         "audit": [["audit", None], ["audit", None, *new, *out]],
         "show": [["show", None]],
         "report": [["report", None]],
         "groups": [["groups", "--from", None]],
-        "bench": [["bench", None], ["bench", w.edge, "--against", None], ["bench", w.edge, "--data", None]],
+        "bench": [
+            ["bench", None],
+            ["bench", w.edge, "--against", None],
+            ["bench", w.edge, "--data", None],
+        ],
         "inspect": [["inspect", None, w.photos], ["inspect", w.edge, None]],
-        "patches": [["patches", None, w.masks, *out, "--size", 16], ["patches", w.photos, None, *out, "--size", 16]],
+        "patches": [
+            ["patches", None, w.masks, *out, "--size", 16],
+            ["patches", w.photos, None, *out, "--size", 16],
+        ],
         "agent": [
             ["agent", None, *watching(w)[2:]],
-            ["agent", w.edge, "--watch", None, "--broker", "mqtt://h", "--topic", "t", "--state", w.here / "state"],
+            [
+                "agent",
+                w.edge,
+                "--watch",
+                None,
+                "--broker",
+                "mqtt://h",
+                "--topic",
+                "t",
+                "--state",
+                w.here / "state",
+            ],
         ],
         "sign": [["sign", None, *signing(w)[2:]]],
-        "study": [["study", None, *out], ["study", "status", None], ["study", "crossval", None, *new, *out]],
+        "study": [
+            ["study", None, *out],
+            ["study", "status", None],
+            ["study", "crossval", None, *new, *out],
+        ],
     }
 
 
@@ -323,7 +645,18 @@ def nowhere(verb: str, place: int, how: str) -> Case:
     return Case(f"{verb} {place}: {how}", line, NOWHERE[how][1])
 
 
-SHAPE = {"check": 1, "train": 3, "prune": 3, "export": 1, "audit": 2, "show": 1, "report": 1, "groups": 1, "bench": 3, "inspect": 2}
+SHAPE = {
+    "check": 1,
+    "train": 3,
+    "prune": 3,
+    "export": 1,
+    "audit": 2,
+    "show": 1,
+    "report": 1,
+    "groups": 1,
+    "bench": 3,
+    "inspect": 2,
+}
 SHAPE |= {"patches": 2, "agent": 2, "sign": 1, "study": 3}
 # An agent waits for pictures in an empty folder.
 FINE = {("agent", 1, "an empty folder")}
@@ -335,12 +668,36 @@ PLACES = [
     if (verb, place, how) not in FINE
 ]
 
-URLS = ("hdfs://host/data", "s3://", "gopher://host/x", "http://127.0.0.1:1/x.tar", "memory://nothing", "train-{000..}.tar", "x-{5..1}.tar")
+URLS = (
+    "hdfs://host/data",
+    "s3://",
+    "gopher://host/x",
+    "http://127.0.0.1:1/x.tar",
+    "memory://nothing",
+    "train-{000..}.tar",
+    "x-{5..1}.tar",
+)
 ADDRESSES = [
-    *(Case(f"check {url}", lambda w, u=url: ["check", u], url.partition(":")[0].partition("-")[0]) for url in URLS),
-    *(Case(f"train {url}", lambda w, u=url: ["train", u, *training(w)[2:]], url.partition(":")[0].partition("-")[0]) for url in URLS),
-    *(Case(f"study {url}", lambda w, u=url: ["study", "status", u], url.partition(":")[0]) for url in URLS[:3]),
-    *(Case(f"report {url}", lambda w, u=url: ["report", u], url.partition(":")[0]) for url in URLS[:3]),
+    *(
+        Case(f"check {url}", lambda w, u=url: ["check", u], url.partition(":")[0].partition("-")[0])
+        for url in URLS
+    ),
+    *(
+        Case(
+            f"train {url}",
+            lambda w, u=url: ["train", u, *training(w)[2:]],
+            url.partition(":")[0].partition("-")[0],
+        )
+        for url in URLS
+    ),
+    *(
+        Case(f"study {url}", lambda w, u=url: ["study", "status", u], url.partition(":")[0])
+        for url in URLS[:3]
+    ),
+    *(
+        Case(f"report {url}", lambda w, u=url: ["report", u], url.partition(":")[0])
+        for url in URLS[:3]
+    ),
 ]
 
 
@@ -384,7 +741,9 @@ def huge_header(w: World) -> Path:
 
 
 def hungry_header(w: World) -> Path:
-    header = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
+    header = json.dumps(
+        {"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}
+    ).encode()
     return w.write("w.safetensors", struct.pack("<Q", len(header)) + header)
 
 
@@ -415,7 +774,9 @@ def tensors(**named: torch.Tensor) -> Callable[[World], Path]:
 WEIGHTS: dict[str, Callable[[World], Path]] = {
     "sparse": saved(lambda s: first(s, lambda t: t.to_sparse())),
     "sparse rows": saved(lambda s: s.update(x=torch.eye(3).to_sparse_csr())),
-    "quantised": saved(lambda s: first(s, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8))),
+    "quantised": saved(
+        lambda s: first(s, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8))
+    ),
     "meta": saved(lambda s: first(s, lambda t: t.to("meta"))),
     "all meta": saved(lambda s: {name: value.to("meta") for name, value in s.items()}),
     "int8": saved(lambda s: first(s, lambda t: t.to(torch.int8))),
@@ -446,7 +807,9 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
     "another network": saved(lambda s: {f"conv_stem.{i}": torch.ones(2, 3) for i in range(5)}),
     "a whole network": saved(lambda s: torch.nn.Linear(2, 2)),
     "a pickle that acts": saved(lambda s: Payload()),
-    "a pickle that acts inside": saved(lambda s: {"state_dict": s, "more": Payload()} and {"x": Payload()}),
+    "a pickle that acts inside": saved(
+        lambda s: {"state_dict": s, "more": Payload()} and {"x": Payload()}
+    ),
     "an onnx file": onnx_file,
     "an empty file": lambda w: w.write("w.pth"),
     "garbage": lambda w: w.write("w.pth", b"\x80\x02garbage" * 9),
@@ -455,7 +818,9 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
     "a zip of something": zip_of,
     "torchscript": torchscript,
     "an html page": lambda w: w.write("w.pth", "<!doctype html><title>Not found</title>"),
-    "a git-lfs pointer": lambda w: w.write("w.pth", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+    "a git-lfs pointer": lambda w: w.write(
+        "w.pth", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    ),
     "safetensors, empty": lambda w: w.write("w.safetensors"),
     "safetensors, garbage": lambda w: w.write("w.safetensors", b"\xff" * 64),
     "safetensors, huge header": huge_header,
@@ -463,22 +828,52 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
     "safetensors, deep": deep_header,
     "safetensors, none": tensors(),
     "safetensors, foreign": tensors(x=torch.ones(2), y=torch.ones(3, 3)),
-    "safetensors, int8": lambda w: tensors(**{name: value.to(torch.int8) for name, value in state().items()})(w),
+    "safetensors, int8": lambda w: tensors(
+        **{name: value.to(torch.int8) for name, value in state().items()}
+    )(w),
     "a folder": lambda w: w.folder("w"),
 }
 
 
 def start_from(w: World, weights: object) -> list[object]:
-    return ["train", w.data, "--model", "tests.networks:tiny", "--size", 16, "--weights", weights, "--out", w.here / "out"]
+    return [
+        "train",
+        w.data,
+        "--model",
+        "tests.networks:tiny",
+        "--size",
+        16,
+        "--weights",
+        weights,
+        "--out",
+        w.here / "out",
+    ]
 
 
 FILES = [
-    Case(f"weights: {name}", lambda w, make=make: start_from(w, make(w)), "neither a run" if name == "a folder" else "/w.")
+    Case(
+        f"weights: {name}",
+        lambda w, make=make: start_from(w, make(w)),
+        "neither a run" if name == "a folder" else "/w.",
+    )
     for name, make in WEIGHTS.items()
 ]
 FILES += [
     Case("weights: imagenet of one's own", lambda w: start_from(w, "imagenet"), "tiny"),
-    Case("weights: for an audit", lambda w: ["audit", w.data, "--model", "resnet18", "--weights", w.write("w.pth"), "--out", "x"], "w"),
+    Case(
+        "weights: for an audit",
+        lambda w: [
+            "audit",
+            w.data,
+            "--model",
+            "resnet18",
+            "--weights",
+            w.write("w.pth"),
+            "--out",
+            "x",
+        ],
+        "w",
+    ),
 ]
 
 
@@ -487,7 +882,9 @@ FILES += [
 
 def picture(seed: int = 0) -> bytes:
     packed = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(packed, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(
+        packed, "PNG"
+    )
     return packed.getvalue()
 
 
@@ -495,10 +892,17 @@ def png_of(width: int, height: int) -> bytes:
     """A header that asks for so many pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
 
 
 def with_one(name: str, content: bytes) -> Callable[[World], Path]:
@@ -507,7 +911,9 @@ def with_one(name: str, content: bytes) -> Callable[[World], Path]:
     def write(w: World) -> Path:
         for label in ("crack", "sound"):
             for number in range(8):
-                w.write(f"pictures/{label}/{number}.png", picture(number + 100 * (label == "sound")))
+                w.write(
+                    f"pictures/{label}/{number}.png", picture(number + 100 * (label == "sound"))
+                )
         w.write(f"pictures/crack/{name}", content)
         return w.here / "pictures"
 
@@ -538,7 +944,12 @@ def manifest(text: str | bytes, *pictures: str) -> Callable[[World], Path]:
 
 
 def rows(*lines: str) -> str:
-    return "\n".join(["path,label", *(f"{i}.png,{'crack' if i % 2 else 'sound'}" for i in range(16)), *lines]) + "\n"
+    return (
+        "\n".join(
+            ["path,label", *(f"{i}.png,{'crack' if i % 2 else 'sound'}" for i in range(16)), *lines]
+        )
+        + "\n"
+    )
 
 
 MANIFESTS: dict[str, str | bytes] = {
@@ -581,10 +992,14 @@ GOOD = [(f"{i}.png", picture(i)) for i in range(8)]
 SHARDS: dict[str, Callable[[World], Path]] = {
     "deep json": shard(*GOOD, *((f"{i}.json", DEEP[: 60_000 - i].encode()) for i in range(8))),
     "deep objects": shard(*GOOD, *((f"{i}.json", b'{"label":' * 9_000) for i in range(8))),
-    "large json": shard(*GOOD, *((f"{i}.json", b'{"label": "' + b"x" * 300_000 + b'"}') for i in range(8))),
+    "large json": shard(
+        *GOOD, *((f"{i}.json", b'{"label": "' + b"x" * 300_000 + b'"}') for i in range(8))
+    ),
     "no json": shard(*GOOD, *((f"{i}.json", b"{") for i in range(8))),
     "json of another kind": shard(*GOOD, *((f"{i}.json", b"[1]") for i in range(8))),
-    "a huge number": shard(*GOOD, *((f"{i}.json", b'{"label": ' + b"9" * 6_000 + b"}") for i in range(8))),
+    "a huge number": shard(
+        *GOOD, *((f"{i}.json", b'{"label": ' + b"9" * 6_000 + b"}") for i in range(8))
+    ),
     "no number": shard(*GOOD, *((f"{i}.json", b'{"label": NaN}') for i in range(8))),
     "no labels": shard(*GOOD),
     "no pictures": shard(("0.cls", b"1"), ("1.cls", b"0")),
@@ -593,20 +1008,52 @@ SHARDS: dict[str, Callable[[World], Path]] = {
     "compressed": shard(*GOOD, mode="w:gz"),
     "empty": lambda w: w.write("x.tar"),
     "garbage": lambda w: w.write("x.tar", b"\x01" * 5_000),
-    "a picture that is none": shard(*((f"{i}.png", b"x") for i in range(8)), *((f"{i}.cls", b"%d" % (i % 2)) for i in range(8))),
+    "a picture that is none": shard(
+        *((f"{i}.png", b"x") for i in range(8)), *((f"{i}.cls", b"%d" % (i % 2)) for i in range(8))
+    ),
 }
-TOLD = ("a long name", "a longer name", "a missing picture", "a folder as picture")  # a check lists them with all else
+TOLD = (
+    "a long name",
+    "a longer name",
+    "a missing picture",
+    "a folder as picture",
+)  # a check lists them with all else
 DATA = [
-    *(Case(f"train: picture {n}", lambda w, g=g: ["train", with_one(*g)(w), *training(w)[2:]], "bad") for n, g in PICTURES.items()),
-    *(Case(f"inspect: picture {n}", lambda w, g=g: ["inspect", w.edge, w.write(*g)], "bad") for n, g in PICTURES.items()),
-    *(Case(f"patches: photo {n}", lambda w, g=g: cut_bad(w, *g), "bad") for n, g in PICTURES.items()),
     *(
-        Case(f"check: manifest {n}", lambda w, t=t: ["check", manifest(t)(w), "--size", 16, "--strict"], "manifest")
+        Case(
+            f"train: picture {n}",
+            lambda w, g=g: ["train", with_one(*g)(w), *training(w)[2:]],
+            "bad",
+        )
+        for n, g in PICTURES.items()
+    ),
+    *(
+        Case(f"inspect: picture {n}", lambda w, g=g: ["inspect", w.edge, w.write(*g)], "bad")
+        for n, g in PICTURES.items()
+    ),
+    *(
+        Case(f"patches: photo {n}", lambda w, g=g: cut_bad(w, *g), "bad")
+        for n, g in PICTURES.items()
+    ),
+    *(
+        Case(
+            f"check: manifest {n}",
+            lambda w, t=t: ["check", manifest(t)(w), "--size", 16, "--strict"],
+            "manifest",
+        )
         for n, t in MANIFESTS.items()
         if n not in TOLD
     ),
-    *(Case(f"train: manifest {n}", lambda w, t=t: ["train", manifest(t)(w), *training(w)[2:]], "m") for n, t in MANIFESTS.items()),
-    *(Case(f"train: shard {n}", lambda w, m=m: ["train", m(w), *training(w)[2:]], "x.tar") for n, m in SHARDS.items()),
+    *(
+        Case(
+            f"train: manifest {n}", lambda w, t=t: ["train", manifest(t)(w), *training(w)[2:]], "m"
+        )
+        for n, t in MANIFESTS.items()
+    ),
+    *(
+        Case(f"train: shard {n}", lambda w, m=m: ["train", m(w), *training(w)[2:]], "x.tar")
+        for n, m in SHARDS.items()
+    ),
 ]
 
 
@@ -642,7 +1089,9 @@ def raw(text: str | bytes, name: str = "manifest.json") -> Callable[[World], Pat
 
 
 def network(make: Callable[[], bytes]) -> Callable[[World], Path]:
-    return lambda w: altered(w.edge, w.here / "b", lambda folder: (folder / "model.onnx").write_bytes(make()))
+    return lambda w: altered(
+        w.edge, w.here / "b", lambda folder: (folder / "model.onnx").write_bytes(make())
+    )
 
 
 def hungry_onnx() -> bytes:
@@ -652,18 +1101,28 @@ def hungry_onnx() -> bytes:
 
     size = helper.make_tensor("size", TensorProto.INT64, [1], [40_000_000_000])
     nodes = [
-        helper.make_node("ConstantOfShape", ["size"], ["large"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.0])),
+        helper.make_node(
+            "ConstantOfShape",
+            ["size"],
+            ["large"],
+            value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.0]),
+        ),
         helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=1),
         helper.make_node("GlobalAveragePool", ["pictures"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("Add", ["flat", "sum"], ["added"]),
         helper.make_node("Slice", ["added", "from", "to", "along"], ["logits"]),
     ]
-    more = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in (("from", 0), ("to", 2), ("along", 1))]
+    more = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [value])
+        for name, value in (("from", 0), ("to", 2), ("along", 1))
+    ]
     inputs = [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 16, 16])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])]
     graph = helper.make_graph(nodes, "hungry", inputs, outputs, [size, *more])
-    return onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    return onnx.helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
 
 
 def hungry_weights() -> bytes:
@@ -678,15 +1137,21 @@ def hungry_weights() -> bytes:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
         [large],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
 
 
 def outside_onnx() -> bytes:
     """A network that would read its weights from a file elsewhere."""
     from onnx import StringStringEntryProto, TensorProto, helper
 
-    large = TensorProto(name="large", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
-    large.external_data.append(StringStringEntryProto(key="location", value="../../../../etc/passwd"))
+    large = TensorProto(
+        name="large", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL
+    )
+    large.external_data.append(
+        StringStringEntryProto(key="location", value="../../../../etc/passwd")
+    )
     graph = helper.make_graph(
         [helper.make_node("Identity", ["large"], ["logits"])],
         "outside",
@@ -694,7 +1159,9 @@ def outside_onnx() -> bytes:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
         [large],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
 
 
 def npz(**named: np.ndarray) -> bytes:
@@ -704,7 +1171,9 @@ def npz(**named: np.ndarray) -> bytes:
 
 
 def selftest(content: bytes) -> Callable[[World], Path]:
-    return lambda w: altered(w.edge, w.here / "b", lambda folder: (folder / "selftest.npz").write_bytes(content))
+    return lambda w: altered(
+        w.edge, w.here / "b", lambda folder: (folder / "selftest.npz").write_bytes(content)
+    )
 
 
 def pickled_npz() -> bytes:
@@ -719,8 +1188,12 @@ def lying_npz() -> bytes:
     with zipfile.ZipFile(packed, "w") as folder:
         text = "{'descr': '|u1', 'fortran_order': False, 'shape': (160000000000, 16, 16, 3), }"
         head = text.ljust(117) + "\n"
-        folder.writestr("pixels.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
-        folder.writestr("outputs.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+        folder.writestr(
+            "pixels.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode()
+        )
+        folder.writestr(
+            "outputs.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode()
+        )
     return packed.getvalue()
 
 
@@ -765,7 +1238,9 @@ BUNDLES: dict[str, Callable[[World], Path]] = {
     "a name of escapes": file_named("\x1b[2J"),
     "a backslash": file_named("a\\b"),
     "greys upside down": told(lambda m: m.update(greys={"low": 9, "high": 1})),
-    "a view without sides": told(lambda m: m.update(view={"kind": "patch", "width": 0, "height": 0})),
+    "a view without sides": told(
+        lambda m: m.update(view={"kind": "patch", "width": 0, "height": 0})
+    ),
     "a network that is empty": network(bytes),
     "a network of garbage": network(lambda: b"\xff" * 99),
     "a network that asks for 160 GB": network(hungry_onnx),
@@ -776,17 +1251,44 @@ BUNDLES: dict[str, Callable[[World], Path]] = {
     "a self-test that acts": lambda w: selftest(pickled_npz())(w),
     "a self-test that asks for 160 GB": selftest(lying_npz()),
     "a self-test without answers": selftest(npz(pixels=np.zeros((1, 16, 16, 3), np.uint8))),
-    "a self-test of another size": selftest(npz(pixels=np.zeros((1, 8, 8, 3), np.uint8), outputs=np.zeros((1, 2)))),
-    "a self-test of another kind": selftest(npz(pixels=np.zeros((1, 16, 16, 3)), outputs=np.zeros((1, 2)))),
-    "a self-test of no pictures": selftest(npz(pixels=np.zeros((0, 16, 16, 3), np.uint8), outputs=np.zeros((0, 2)))),
-    "a self-test of other classes": selftest(npz(pixels=np.zeros((1, 16, 16, 3), np.uint8), outputs=np.zeros((1, 5)))),
+    "a self-test of another size": selftest(
+        npz(pixels=np.zeros((1, 8, 8, 3), np.uint8), outputs=np.zeros((1, 2)))
+    ),
+    "a self-test of another kind": selftest(
+        npz(pixels=np.zeros((1, 16, 16, 3)), outputs=np.zeros((1, 2)))
+    ),
+    "a self-test of no pictures": selftest(
+        npz(pixels=np.zeros((0, 16, 16, 3), np.uint8), outputs=np.zeros((0, 2)))
+    ),
+    "a self-test of other classes": selftest(
+        npz(pixels=np.zeros((1, 16, 16, 3), np.uint8), outputs=np.zeros((1, 5)))
+    ),
 }
 # The agent and the signer don't run a network before it is asked for; a bench runs it in a process of its own.
-RUN = [name for name in BUNDLES if name.startswith(("a self-test", "a network", "weights", "another size", "too many classes"))]
+RUN = [
+    name
+    for name in BUNDLES
+    if name.startswith(("a self-test", "a network", "weights", "another size", "too many classes"))
+]
 DEVICES = [
-    *(Case(f"inspect: bundle, {n}", lambda w, m=m: ["inspect", m(w), w.photos, "--damage", "crack"], "b") for n, m in BUNDLES.items()),
-    *(Case(f"sign: bundle, {n}", lambda w, m=m: ["sign", m(w), *signing(w)[2:]], "b") for n, m in BUNDLES.items() if n not in RUN),
-    *(Case(f"agent: bundle, {n}", lambda w, m=m: ["agent", m(w), *watching(w)[2:]], "b") for n, m in BUNDLES.items() if n not in RUN),
+    *(
+        Case(
+            f"inspect: bundle, {n}",
+            lambda w, m=m: ["inspect", m(w), w.photos, "--damage", "crack"],
+            "b",
+        )
+        for n, m in BUNDLES.items()
+    ),
+    *(
+        Case(f"sign: bundle, {n}", lambda w, m=m: ["sign", m(w), *signing(w)[2:]], "b")
+        for n, m in BUNDLES.items()
+        if n not in RUN
+    ),
+    *(
+        Case(f"agent: bundle, {n}", lambda w, m=m: ["agent", m(w), *watching(w)[2:]], "b")
+        for n, m in BUNDLES.items()
+        if n not in RUN
+    ),
 ]
 
 
@@ -815,7 +1317,11 @@ RECIPES: dict[str, str | bytes] = {
 }
 VERBS = {"show": [], "report": [], "audit": [], "export": ["--out", "x"]}
 JOBS = [
-    *(Case(f"{verb}: recipe, {n}", lambda w, v=verb, t=t: [v, recipe(t)(w), *VERBS[v]], "r") for verb in VERBS for n, t in RECIPES.items()),
+    *(
+        Case(f"{verb}: recipe, {n}", lambda w, v=verb, t=t: [v, recipe(t)(w), *VERBS[v]], "r")
+        for verb in VERBS
+        for n, t in RECIPES.items()
+    ),
     Case("study: empty", grid(""), "grid"),
     Case("study: garbage", grid("x ="), "grid"),
     Case("study: no model", grid('data = "x"'), "model"),
@@ -823,9 +1329,19 @@ JOBS = [
     Case("study: an empty list", grid('data = "x"\nmodel = []'), "model"),
     Case("study: nan", grid('data = "x"\nmodel = "resnet18"\nstep_ratio = nan'), "step"),
     Case("study: deep", grid("data = " + "[" * 5_000), "grid"),
-    Case("study: too many", grid('data = "x"\nmodel = "resnet18"\nseed = [' + "0," * 3 + "]"), "/x"),
-    Case("export into a folder that holds something", lambda w: ["export", w.run, "--out", w.write("o/x").parent], "o"),
-    Case("train into a folder that holds something", lambda w: [*training(w)[:-1], w.write("o/x").parent], "o"),
+    Case(
+        "study: too many", grid('data = "x"\nmodel = "resnet18"\nseed = [' + "0," * 3 + "]"), "/x"
+    ),
+    Case(
+        "export into a folder that holds something",
+        lambda w: ["export", w.run, "--out", w.write("o/x").parent],
+        "o",
+    ),
+    Case(
+        "train into a folder that holds something",
+        lambda w: [*training(w)[:-1], w.write("o/x").parent],
+        "o",
+    ),
     Case("train into a file", lambda w: [*training(w)[:-1], w.write("o")], "o"),
     Case("prune into a file", lambda w: [*pruning(w)[:-1], w.write("o")], "o"),
     Case(
@@ -833,35 +1349,98 @@ JOBS = [
         lambda w: ["patches", w.photos, w.masks, "--out", w.write("o/x").parent, "--size", 16],
         "o",
     ),
-    Case("inspect into a folder that holds something", lambda w: [*looking(w), "--out", w.write("o/x").parent, "--damage", "crack"], "o"),
+    Case(
+        "inspect into a folder that holds something",
+        lambda w: [*looking(w), "--out", w.write("o/x").parent, "--damage", "crack"],
+        "o",
+    ),
     Case("a bundle as a run", lambda w: ["show", w.bundle], "bundle"),
     Case("a run as a bundle", lambda w: ["bench", w.run], "run"),
     Case("pictures as a run", lambda w: ["export", w.data, "--out", w.here / "out"], "data"),
-    Case("prune from a run and a network", lambda w: ["prune", "--from", w.run, "--model", "resnet18", "--out", w.here / "out"], "--model"),
+    Case(
+        "prune from a run and a network",
+        lambda w: ["prune", "--from", w.run, "--model", "resnet18", "--out", w.here / "out"],
+        "--model",
+    ),
     Case("prune without a network", lambda w: ["prune", w.data, "--out", w.here / "out"], "model"),
     Case("train without pictures", lambda w: ["train", "--out", w.here / "out"], "images"),
     Case("train without a folder", lambda w: ["train", w.data], "--out"),
-    Case("train an unknown network", lambda w: ["train", w.data, "--model", "resnt18", "--out", w.here / "out"], "resnet18"),
-    Case("train a module that is none", lambda w: ["train", w.data, "--model", "no.such:net", "--out", w.here / "out"], "no.such"),
+    Case(
+        "train an unknown network",
+        lambda w: ["train", w.data, "--model", "resnt18", "--out", w.here / "out"],
+        "resnet18",
+    ),
+    Case(
+        "train a module that is none",
+        lambda w: ["train", w.data, "--model", "no.such:net", "--out", w.here / "out"],
+        "no.such",
+    ),
     Case(
         "train what is no function",
-        lambda w: ["train", w.data, "--model", "json:decoder", "--weights", "none", "--out", w.here / "out"],
+        lambda w: [
+            "train",
+            w.data,
+            "--model",
+            "json:decoder",
+            "--weights",
+            "none",
+            "--out",
+            w.here / "out",
+        ],
         "json",
     ),
     Case(
         "train a file that is none",
-        lambda w: ["train", w.data, "--model", f"{LONG}:x", "--weights", "none", "--out", w.here / "out"],
+        lambda w: [
+            "train",
+            w.data,
+            "--model",
+            f"{LONG}:x",
+            "--weights",
+            "none",
+            "--out",
+            w.here / "out",
+        ],
         "xxx",
     ),
-    Case("train nothing in the name", lambda w: ["train", w.data, "--model", ":", "--weights", "none", "--out", w.here / "out"], ":"),
-    Case("train a name that leads up", lambda w: ["train", w.data, "--model", "..x:y", "--weights", "none", "--out", w.here / "out"], "x"),
+    Case(
+        "train nothing in the name",
+        lambda w: ["train", w.data, "--model", ":", "--weights", "none", "--out", w.here / "out"],
+        ":",
+    ),
+    Case(
+        "train a name that leads up",
+        lambda w: [
+            "train",
+            w.data,
+            "--model",
+            "..x:y",
+            "--weights",
+            "none",
+            "--out",
+            w.here / "out",
+        ],
+        "x",
+    ),
     Case("groups of nothing", lambda w: ["groups"], "--model"),
     Case("groups of two", lambda w: ["groups", "--model", "resnet18", "--from", w.run], "--model"),
     Case("bench of nothing", lambda w: ["bench"], "bundle"),
-    Case("export both", lambda w: ["export", w.run, "--out", w.here / "out", "--step-ratio", 0, "--baseline"], "--step-ratio"),
+    Case(
+        "export both",
+        lambda w: ["export", w.run, "--out", w.here / "out", "--step-ratio", 0, "--baseline"],
+        "--step-ratio",
+    ),
     Case("resume by another verb", lambda w: ["prune", "--resume", w.run], "run"),
-    Case("resume as another network", lambda w: ["train", "--resume", w.run, "--model", "resnet18"], "model"),
-    Case("resume into another folder", lambda w: ["train", "--resume", w.run, "--out", w.here / "out"], "--out"),
+    Case(
+        "resume as another network",
+        lambda w: ["train", "--resume", w.run, "--model", "resnet18"],
+        "model",
+    ),
+    Case(
+        "resume into another folder",
+        lambda w: ["train", "--resume", w.run, "--out", w.here / "out"],
+        "--out",
+    ),
     Case("an unknown verb", lambda w: ["prnue", w.data], "prnue"),
     Case("an unknown option", lambda w: ["show", w.run, "--jsn"], "--jsn"),
     Case("an argument too many", lambda w: ["show", w.run, w.run], "run"),
@@ -869,9 +1448,21 @@ JOBS = [
     Case("a zero in an option", lambda w: ["export", w.run, "--out", "a\0b"], "a"),
     Case("a long name for the result", lambda w: ["export", w.run, "--out", w.here / LONG], "xxx"),
     Case("a long name for a run", lambda w: [*training(w)[:-1], w.here / LONG], "xxx"),
-    Case("a long name for a drawing", lambda w: ["groups", "--model", "resnet18", "--size", 32, "--svg", w.here / f"{LONG}.svg"], "xxx"),
-    Case("a camera that is not there", lambda w: ["inspect", w.edge, "camera:97", "--damage", "crack"], "camera"),
-    Case("a video that is none", lambda w: ["inspect", w.edge, w.write("v.mp4", b"x"), "--damage", "crack"], "v.mp4"),
+    Case(
+        "a long name for a drawing",
+        lambda w: ["groups", "--model", "resnet18", "--size", 32, "--svg", w.here / f"{LONG}.svg"],
+        "xxx",
+    ),
+    Case(
+        "a camera that is not there",
+        lambda w: ["inspect", w.edge, "camera:97", "--damage", "crack"],
+        "camera",
+    ),
+    Case(
+        "a video that is none",
+        lambda w: ["inspect", w.edge, w.write("v.mp4", b"x"), "--damage", "crack"],
+        "v.mp4",
+    ),
 ]
 
 CASES = [*OPTIONS, *PLACES, *ADDRESSES, *FILES, *DATA, *DEVICES, *JOBS]
@@ -884,21 +1475,35 @@ def test_there_are_three_hundred_of_them_over_every_verb() -> None:
     assert {case.name.split()[0].rstrip(":") for case in CASES} >= set(ALL) - {"demo"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.encode("ascii", "backslashreplace").decode()[:70])
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: case.name.encode("ascii", "backslashreplace").decode()[:70]
+)
 def test_bad_input_is_one_line(
-    case: Case, shared: World, tmp_path: Path, said: Callable[[list[object]], str], monkeypatch: pytest.MonkeyPatch
+    case: Case,
+    shared: World,
+    tmp_path: Path,
+    said: Callable[[list[object]], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trust, "_everything", True)  # or all runs would be refused for that
     world = World(**{**vars(shared), "here": tmp_path})
     line = case.line(world)
-    before = state_of(shared.run, shared.bundle, shared.edge, shared.data, shared.photos, shared.masks, tmp_path)
+    before = state_of(
+        shared.run, shared.bundle, shared.edge, shared.data, shared.photos, shared.masks, tmp_path
+    )
     told = said(line)
     plain = told.lower().replace("-", "_")
     # The option or its value, or what the file is called.
     words = [case.word, *([case.name.partition("=")[2]] if case.name.partition("=")[2] else [])]
     assert any(word.lower().replace("-", "_") in plain for word in words), told
-    after = state_of(shared.run, shared.bundle, shared.edge, shared.data, shared.photos, shared.masks, tmp_path)
-    kept = {name: content for name, content in after.items() if "/state" not in name.removeprefix(str(tmp_path))}
+    after = state_of(
+        shared.run, shared.bundle, shared.edge, shared.data, shared.photos, shared.masks, tmp_path
+    )
+    kept = {
+        name: content
+        for name, content in after.items()
+        if "/state" not in name.removeprefix(str(tmp_path))
+    }
     assert kept == before
     assert not os.path.exists(os.path.join(os.environ["PRUNEDGE_CACHE"], "pickled"))

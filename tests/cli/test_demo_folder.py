@@ -26,7 +26,9 @@ def another_run(place: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_file, a_folder, another_run])
-def test_what_is_there_stays(tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_stays(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("prunedge.data.write_elpv", lambda out: pytest.fail("it laid out images"))
     place = tmp_path / "place"
     make(place)

@@ -18,23 +18,40 @@ def test_nothing_is_said_to_be_kept_before_there_is_anything(tmp_path: Path) -> 
     assert SO_FAR not in _how_to_go_on(asked)
     out.mkdir()
     (out / "config.toml").touch()
-    assert SO_FAR not in _how_to_go_on(asked) and _how_to_go_on(asked).endswith(f"go on with prunedge train --resume {out}")
+    assert SO_FAR not in _how_to_go_on(asked) and _how_to_go_on(asked).endswith(
+        f"go on with prunedge train --resume {out}"
+    )
     (out / "history.jsonl").touch()
     assert SO_FAR in _how_to_go_on(asked)
 
 
-@pytest.mark.parametrize("verb", ["check", "export", "bench", "patches", "report", "show", "inspect", "study", "audit"])
+@pytest.mark.parametrize(
+    "verb", ["check", "export", "bench", "patches", "report", "show", "inspect", "study", "audit"]
+)
 def test_verbs_that_have_written_nothing_promise_nothing(verb: str, tmp_path: Path) -> None:
-    assert _how_to_go_on([verb, "x", "--out", str(tmp_path / "none")]) == " before there was anything to keep: give the same command again"
+    assert (
+        _how_to_go_on([verb, "x", "--out", str(tmp_path / "none")])
+        == " before there was anything to keep: give the same command again"
+    )
 
 
 def test_what_goes_on_with_the_same_command_says_so_once_it_has_begun(tmp_path: Path) -> None:
     (tmp_path / "study.toml").touch()
-    assert _how_to_go_on(["study", "x.toml", f"--out={tmp_path}"]) == f"; {SO_FAR}: the same command goes on"
+    assert (
+        _how_to_go_on(["study", "x.toml", f"--out={tmp_path}"])
+        == f"; {SO_FAR}: the same command goes on"
+    )
 
 
 @pytest.mark.parametrize("make", [machine_error, machine_trouble])
-@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory", "x.png"), OSError(28, "No space left", "x.png")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory", "x.png"),
+        OSError(28, "No space left", "x.png"),
+    ],
+)
 def test_what_to_do_then_is_said_once(make: object, error: Exception, tmp_path: Path) -> None:
     said = str(make(error, where="x.png")) + _once_mended(["check", "cracks"])  # type: ignore[operator]
     assert said.count("again") == 1 and said.endswith("and give the same command again")

@@ -15,7 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "prunedge", verb, "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "prunedge", verb, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0 and "Example:" in done.stdout and f"prunedge {verb}" in done.stdout
 
 
@@ -35,7 +40,11 @@ def test_help_does_not_import_the_training_stack() -> None:
 def test_a_missing_extra_is_named() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom prunedge.cli.app import main\nmain(['show', '/nowhere'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "pip install 'prunedge[prune]'" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and "pip install 'prunedge[prune]'" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -69,6 +78,11 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(imported: str, tmp_path: 
         "from prunedge.cli.app import main\n"
         "main(['train', sys.argv[2], '--out', sys.argv[2] + '/out'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, imported, tmp_path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, imported, tmp_path], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 130, done.stderr
-    assert done.stderr == "\ninterrupted before there was anything to keep: give the same command again\n"
+    assert (
+        done.stderr
+        == "\ninterrupted before there was anything to keep: give the same command again\n"
+    )

@@ -66,9 +66,15 @@ def test_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "selftest.npz"])
 @pytest.mark.parametrize("verb", ["bench", "sign"])
-def test_files_of_a_bundle(verb: str, name: str, bundle: Path, tmp_path: Path, refused: Refused) -> None:
+def test_files_of_a_bundle(
+    verb: str, name: str, bundle: Path, tmp_path: Path, refused: Refused
+) -> None:
     file = pipe(bundle / name)
-    line = ["--release", 1, "--purpose", "x", "--devices", "*", "--place", "https://models.example/1"] if verb == "sign" else []
+    line = (
+        ["--release", 1, "--purpose", "x", "--devices", "*", "--place", "https://models.example/1"]
+        if verb == "sign"
+        else []
+    )
     if line:
         line += ["--key", signing_key(tmp_path)]
     assert told_of(file, refused(verb, bundle, *line))
@@ -78,7 +84,9 @@ def signing_key(folder: Path) -> Path:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
     (folder / "signing.pem").write_bytes(key)
     return folder / "signing.pem"
 
@@ -91,7 +99,18 @@ def test_a_manifest_of_pictures(tmp_path: Path, refused: Refused) -> None:
 def test_a_picture_among_others(tmp_path: Path, refused: Refused) -> None:
     data = write_tiny(tmp_path / "data", 8, 16)
     pipe(data / "crack" / "000.png")
-    line = ["train", data, "--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--out", tmp_path / "out"]
+    line = [
+        "train",
+        data,
+        "--model",
+        "tests.networks:tiny",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--out",
+        tmp_path / "out",
+    ]
     told = refused(*line)
     assert "1 of 16" in told and "named pipe" in told and "--skip-unreadable" in told
 
@@ -102,9 +121,13 @@ def test_photographs_and_masks(which: str, tmp_path: Path, refused: Refused) -> 
         for folder in ("photos", "masks"):
             (tmp_path / folder).mkdir(exist_ok=True)
             pixels = np.random.default_rng(number).integers(0, 256, (32, 48), dtype=np.uint8)
-            Image.fromarray((pixels > 200).astype(np.uint8) * 255).save(tmp_path / folder / f"{number}.png")
+            Image.fromarray((pixels > 200).astype(np.uint8) * 255).save(
+                tmp_path / folder / f"{number}.png"
+            )
     pipe(tmp_path / which / "0.png")
-    told = refused("patches", tmp_path / "photos", tmp_path / "masks", "--out", tmp_path / "out", "--size", 16)
+    told = refused(
+        "patches", tmp_path / "photos", tmp_path / "masks", "--out", tmp_path / "out", "--size", 16
+    )
     assert "named pipe" in told and "1 of 2" in told
 
 

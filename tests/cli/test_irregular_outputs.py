@@ -30,6 +30,19 @@ def test_a_drawing_is_called_one(tmp_path: Path, refused: Refused) -> None:
 def test_a_drawing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "drawing.svg").symlink_to("real.svg")
     with pytest.raises(SystemExit) as ended:
-        main(["groups", "--model", "tests.networks:tiny", "--size", "16", "--svg", str(tmp_path / "drawing.svg")])
+        main(
+            [
+                "groups",
+                "--model",
+                "tests.networks:tiny",
+                "--size",
+                "16",
+                "--svg",
+                str(tmp_path / "drawing.svg"),
+            ]
+        )
     assert ended.value.code == 0
-    assert sorted(os.listdir(tmp_path)) == ["drawing.svg", "real.svg"] and (tmp_path / "drawing.svg").is_symlink()
+    assert (
+        sorted(os.listdir(tmp_path)) == ["drawing.svg", "real.svg"]
+        and (tmp_path / "drawing.svg").is_symlink()
+    )

@@ -41,7 +41,9 @@ def patched(num_classes: int) -> nn.Module:
 
 
 def test_another_size() -> None:
-    assert "try another --size" in refusal("groups", "--model", "tests.cli.test_remedies:patched", "--size", 31)
+    assert "try another --size" in refusal(
+        "groups", "--model", "tests.cli.test_remedies:patched", "--size", 31
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,18 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose images are gone."""
     root = tmp_path_factory.mktemp("moved")
     images = write_tiny(root / "images")
-    values = {"model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "precision": "32", "max_steps": 1}
-    session.prune(RunConfig.make("test", data=str(images), batch_size=8, seed=3, max_drop=100.0, **values), root / "run")
+    values = {
+        "model": "tests.runs.test_run:small",
+        "weights": "none",
+        "size": 16,
+        "train_epochs": 2,
+        "precision": "32",
+        "max_steps": 1,
+    }
+    session.prune(
+        RunConfig.make("test", data=str(images), batch_size=8, seed=3, max_drop=100.0, **values),
+        root / "run",
+    )
     shutil.rmtree(images)
     return root / "run"
 
@@ -61,7 +73,10 @@ def test_images_that_moved(moved: Path, tmp_path: Path) -> None:
         (["export", moved, "--out", tmp_path / "bundle"], resume),
         (["audit", moved], f"prunedge audit {moved} DATA"),
         (["prune", "--resume", moved, "--max-steps", 2], resume),
-        (["prune", "--from", moved, "--out", tmp_path / "on"], f"prunedge prune DATA --from {moved}"),
+        (
+            ["prune", "--from", moved, "--out", tmp_path / "on"],
+            f"prunedge prune DATA --from {moved}",
+        ),
     ):
         line = refusal(*words)
         assert "are gone" in line and remedy in line

@@ -32,10 +32,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each verb that has ended."""
     root = tmp_path_factory.mktemp("runs")
     recipe = RunConfig.make(
-        "test", data=str(write_tiny(root / "pictures").resolve()), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3,
-        precision="32", step_ratio=0.3, max_drop=60.0, max_steps=1, batch_size=8,
-    )  # fmt: skip
-    return {"prune": session.prune(recipe, root / "pruned").path, "train": session.train(recipe, root / "trained").path}
+        "test",
+        data=str(write_tiny(root / "pictures").resolve()),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=3,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=60.0,
+        max_steps=1,
+        batch_size=8,
+    )
+    return {
+        "prune": session.prune(recipe, root / "pruned").path,
+        "train": session.train(recipe, root / "trained").path,
+    }
 
 
 def options(verb: str) -> list[tuple[str, str]]:
@@ -48,9 +60,13 @@ def options(verb: str) -> list[tuple[str, str]]:
 def another(verb: Callable[..., None], name: str, now: Any) -> list[str]:
     """A value that the option may have and that the run has not."""
     parameter = inspect.signature(verb).parameters[name].annotation
-    kind = get_args(parameter)[0] if hasattr(parameter, "__metadata__") else get_type_hints(verb)[name]
+    kind = (
+        get_args(parameter)[0] if hasattr(parameter, "__metadata__") else get_type_hints(verb)[name]
+    )
     kinds = [one for one in (kind, *get_args(kind)) if one is not type(None)]
-    choices = next((get_args(one) for one in kinds if get_args(one) and isinstance(get_args(one)[0], str)), ())
+    choices = next(
+        (get_args(one) for one in kinds if get_args(one) and isinstance(get_args(one)[0], str)), ()
+    )
     listed = [get_args(one)[0] for one in kinds if getattr(one, "__origin__", None) is list]
     if listed and get_args(listed[0]):
         return [get_args(listed[0])[0]]
@@ -78,18 +94,31 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
 ALL = [(verb, *option) for verb in VERBS for option in options(verb)]
 
 
-@pytest.mark.parametrize(("verb", "name", "flag"), ALL, ids=[f"{verb} {flag}" for verb, _, flag in ALL])
+@pytest.mark.parametrize(
+    ("verb", "name", "flag"), ALL, ids=[f"{verb} {flag}" for verb, _, flag in ALL]
+)
 def test_every_option_beside_resume_is_applied_or_refused_by_name(
-    verb: str, name: str, flag: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    verb: str,
+    name: str,
+    flag: str,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = Path(shutil.copytree(runs[verb], tmp_path / "run"))
     key = name
     before = open_run(folder).config.flat()[key]
-    code, said = call([verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys)
+    code, said = call(
+        [verb, "--resume", str(folder), flag, *another(VERBS[verb], name, before)], capsys
+    )
     after = open_run(folder).config.flat()[key]
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     if key not in CHANGEABLE[verb]:
-        assert code == 2 and len(lines) == 1 and f"{flag} can't change in a run that has begun" in lines[0], said
+        assert (
+            code == 2
+            and len(lines) == 1
+            and f"{flag} can't change in a run that has begun" in lines[0]
+        ), said
         assert after == before
     elif key == "data":
         assert code == 2 and "/nowhere/else" in lines[0], "there are no pictures"
@@ -97,7 +126,10 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
         assert code == 2 and "target_latency needs a device" in lines[0], said
     else:
         assert code == 0, said
-        assert after != before and f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
+        assert (
+            after != before
+            and f"{key.replace('_', ' ')}: {after} instead of {before or 'none'}" in said
+        )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -105,30 +137,53 @@ def test_the_options_that_the_run_began_with_may_be_given_again(
     verb: str, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = open_run(runs[verb])
-    same = ["--model", run.config.model.name, "--weights", "none", "--size", "16", "--data", run.config.data.path, "--out", str(run.path)]
+    same = [
+        "--model",
+        run.config.model.name,
+        "--weights",
+        "none",
+        "--size",
+        "16",
+        "--data",
+        run.config.data.path,
+        "--out",
+        str(run.path),
+    ]
     code, said = call([verb, "--resume", str(run.path), *same], capsys)
     assert code == 0 and "instead of" not in said, said
 
 
-def test_a_run_goes_on_in_its_own_folder(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = call(["prune", "--resume", str(runs["prune"]), "--out", str(tmp_path / "other")], capsys)
+def test_a_run_goes_on_in_its_own_folder(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = call(
+        ["prune", "--resume", str(runs["prune"]), "--out", str(tmp_path / "other")], capsys
+    )
     assert code == 2 and "--out and --resume name two folders" in said
 
 
-def test_each_verb_goes_on_with_its_own_runs(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_verb_goes_on_with_its_own_runs(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     code, said = call(["train", "--resume", str(runs["prune"])], capsys)
     assert code == 2 and f"prunedge prune --resume {runs['prune']}" in said
     code, said = call(["prune", "--resume", str(runs["train"])], capsys)
     assert code == 2 and f"prunedge prune --from {runs['train']}" in said
 
 
-def test_pictures_that_moved_may_be_named_to_a_training(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_that_moved_may_be_named_to_a_training(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = Path(shutil.copytree(runs["train"], tmp_path / "run"))
-    moved = Path(shutil.copytree(open_run(folder).config.data.path, tmp_path / "pictures")).resolve()
+    moved = Path(
+        shutil.copytree(open_run(folder).config.data.path, tmp_path / "pictures")
+    ).resolve()
     code, said = call(["train", str(moved), "--resume", str(folder)], capsys)
     assert code == 0 and open_run(folder).config.data.path == str(moved), said
 
 
-def test_training_without_pictures_or_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_without_pictures_or_folder_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "no images to learn from" in call(["train", "--out", str(tmp_path / "x")], capsys)[1]
     assert "--out" in call(["train", str(tmp_path)], capsys)[1]

@@ -21,18 +21,24 @@ TRAIN = ["--model", "tests.networks:tiny", "--weights", "none", "--size", 16]
         (["--device-threads", 2], "--device"),
     ],
 )
-def test_a_setting_without_what_it_is_of(tiny_data: Path, tmp_path: Path, words: list[object], needs: str) -> None:
+def test_a_setting_without_what_it_is_of(
+    tiny_data: Path, tmp_path: Path, words: list[object], needs: str
+) -> None:
     line = refusal("prune", tiny_data, *TRAIN, *words, "--out", tmp_path / "run")
     assert str(words[0]) in line and line.count(needs) >= 1 and not (tmp_path / "run").exists()
 
 
 def test_weights_of_a_run(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", RunConfig.make("test", data="cracks", model="resnet18", weights="none"))
+    run = create(
+        tmp_path / "run", RunConfig.make("test", data="cracks", model="resnet18", weights="none")
+    )
     assert "--weights" in refusal("audit", run.path, "--weights", "none")
 
 
 @pytest.mark.parametrize("verb", ["train", "prune"])
-def test_an_address_for_a_folder(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_an_address_for_a_folder(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert "s3:" in refusal(verb, tiny_data, *TRAIN, "--out", "s3://bucket/run")
     assert "s3:" in refusal("export", "run", "--out", "s3://bucket/bundle")

@@ -32,7 +32,11 @@ def samples(first: int, last: int) -> list[tuple[str, bytes]]:
     """Pictures of two classes, 0 and 1, in turn."""
     made = []
     for i in range(first, last):
-        made += [(f"{i:04d}.png", picture(i)), (f"{i:04d}.cls", str(i % 2).encode()), (f"{i:04d}.txt", b"a caption")]
+        made += [
+            (f"{i:04d}.png", picture(i)),
+            (f"{i:04d}.cls", str(i % 2).encode()),
+            (f"{i:04d}.txt", b"a caption"),
+        ]
     return made
 
 

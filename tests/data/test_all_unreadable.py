@@ -34,7 +34,16 @@ def test_nothing_can_be_read(tmp_path: Path, skips: bool, folds: int | None) -> 
 
 def test_the_verbs_say_it_in_a_line(tmp_path: Path, refused: Refused) -> None:
     data = damaged(tmp_path)
-    line = ["--model", "tests.networks:tiny", "--weights", "none", "--size", 16, "--out", tmp_path / "out"]
+    line = [
+        "--model",
+        "tests.networks:tiny",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--out",
+        tmp_path / "out",
+    ]
     assert "none of 12 " in refused("check", data)
     assert "none of 12 " in refused("train", data, *line, "--skip-unreadable")
     assert not (tmp_path / "out").exists()

@@ -38,9 +38,13 @@ def forget(path: Path) -> None:
     cache._open.pop(path).file.close()
 
 
-def test_pictures_are_decoded_once(paths: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_decoded_once(
+    paths: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = []
-    first = decode_all(paths, 16, folder=home, progress=lambda done, total, what: told.append((done, total, what)))
+    first = decode_all(
+        paths, 16, folder=home, progress=lambda done, total, what: told.append((done, total, what))
+    )
     assert told[-1] == (20, 20, "decoding pictures") and len(told) == 20
     pixels = read_pixels(first.cache, range(20))
     assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
@@ -67,7 +71,10 @@ def test_rows_come_in_the_order_that_was_asked_for(
     with pytest.raises(IndexError):
         read_pixels(found, [20])
     with ThreadPoolExecutor(8) as pool:
-        assert all((one == whole[order]).all() for one in pool.map(lambda _: read_pixels(found, order), range(50)))
+        assert all(
+            (one == whole[order]).all()
+            for one in pool.map(lambda _: read_pixels(found, order), range(50))
+        )
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
@@ -76,10 +83,14 @@ def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
     home.mkdir()
     with (home / "large.npy").open("wb") as file:
         frame = io.BytesIO()
-        write_array_header_1_0(frame, {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)})
+        write_array_header_1_0(
+            frame, {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)}
+        )
         file.write(header := frame.getvalue())
         file.seek(n * size * size * 3, os.SEEK_CUR)
-        notes = json.dumps({"digests": [""] * n, "unreadable": {}, "kinds": [], "looks": []}).encode()
+        notes = json.dumps(
+            {"digests": [""] * n, "unreadable": {}, "kinds": [], "looks": []}
+        ).encode()
         lengths = f"{len(header):8d}{len(notes):12d}".encode()
         file.write(notes + lengths + cache._seal(header, notes, lengths).encode())
 
@@ -145,7 +156,12 @@ def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -
         "from pathlib import Path; from prunedge.data.cache import read_pixels\n"
         f"read_pixels(Path({str(array)!r}), [0]); print('ok', flush=True); input()"
     )
-    reader = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(),
+    )
     try:
         assert reader.stdout.readline() == b"ok\n"
         decode_all(paths, 8, folder=home, limit=10_000)
@@ -156,13 +172,17 @@ def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -
     assert not array.exists()
 
 
-def test_what_does_not_fit_is_not_kept(paths: list[Path], home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_does_not_fit_is_not_kept(
+    paths: list[Path], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     found = decode_all(paths, 16, folder=home, limit=1000)
     assert found.cache is None and all(found.digests) and not list(home.glob("*.npy"))
     assert "decoding anew each epoch" in caplog.text
 
 
-def test_a_deleted_array_and_a_folder_that_cannot_be_made(paths: list[Path], tmp_path: Path) -> None:
+def test_a_deleted_array_and_a_folder_that_cannot_be_made(
+    paths: list[Path], tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="was deleted"):
         read_pixels(tmp_path / "gone.npy", [0])
     (tmp_path / "file").write_text("")
@@ -179,18 +199,26 @@ def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     )
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=_environment())
+        return subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env=_environment()
+        )
 
     victim = start()
     deadline = time.monotonic() + 30
-    while victim.poll() is None and not list(home.glob(".prunedge-*/*")) and time.monotonic() < deadline:
+    while (
+        victim.poll() is None
+        and not list(home.glob(".prunedge-*/*"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.001)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     answers = [runner.communicate()[0] for runner in [start(), start()]]
     assert answers[0] == answers[1]
     assert len(list(home.glob("*.npy"))) == 1 and not list(home.glob(".prunedge-*"))
-    assert int(answers[0].split()[1]) == int(read_pixels(next(home.glob("*.npy")), range(200)).sum(dtype="int64"))
+    assert int(answers[0].split()[1]) == int(
+        read_pixels(next(home.glob("*.npy")), range(200)).sum(dtype="int64")
+    )
 
 
 def _environment() -> dict[str, str]:

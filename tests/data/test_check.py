@@ -20,11 +20,17 @@ def test_clean_pictures(tmp_path: Path) -> None:
     for i in range(120):
         write_scene(tmp_path / "ab"[i % 2] / f"{i}.png", i, 32)
     report = check(tmp_path, size=32)
-    assert report.counts == {"train": {"a": 42, "b": 42}, "val": {"a": 9, "b": 9}, "test": {"a": 9, "b": 9}}
+    assert report.counts == {
+        "train": {"a": 42, "b": 42},
+        "val": {"a": 9, "b": 9},
+        "test": {"a": 9, "b": 9},
+    }
     assert report.imbalance == 1 and report.majority == 0.5
     assert report.sizes.smallest == report.sizes.largest == report.sizes.median == (32, 32)
     assert report.modes == {"RGB": 120} and report.formats == {"PNG": 120}
-    assert report.sources is None and not report.twins and not report.leaks and report.problems == ()
+    assert (
+        report.sources is None and not report.twins and not report.leaks and report.problems == ()
+    )
     assert json.loads(json.dumps(report.to_json()))["counts"]["train"] == {"a": 42, "b": 42}
 
 
@@ -42,7 +48,9 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
             worse.save(tmp_path / "worse.jpg", quality=70)
             lines.append("worse.jpg,a,another,val")
     lines.append("0.png,a,s25,train")
-    (tmp_path / "manifest.csv").write_text("\n".join(lines[:-1]).replace("20.png,a,s0,train", "20.png,a,s25,train"))
+    (tmp_path / "manifest.csv").write_text(
+        "\n".join(lines[:-1]).replace("20.png,a,s0,train", "20.png,a,s25,train")
+    )
     report = check(tmp_path, size=64)
     assert {(t.picture, t.split, t.like, t.like_split, t.identical) for t in report.twins} == {
         ("same.png", "test", "2.png", "train", True),
@@ -51,7 +59,11 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
     assert report.leaks == {"s25": ("train", "val")}
     assert report.conflicts == (("2.png", "same.png"),)
     said = " | ".join(report.problems)
-    assert "1 source on two sides" in said and "1 picture of val and test also in" in said and "different labels" in said
+    assert (
+        "1 source on two sides" in said
+        and "1 picture of val and test also in" in said
+        and "different labels" in said
+    )
 
 
 def test_even_surfaces_are_not_twins(tmp_path: Path) -> None:
@@ -71,10 +83,20 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
     write_scene(tmp_path / "sound" / "001.jpg", 1, 24)
     report = check(tmp_path, size=20)
     assert list(report.unreadable) == ["sound/000.png"]
-    assert report.imbalance == 6 and report.sizes.enlarged == 69 and report.sizes.largest == (24, 24)
+    assert (
+        report.imbalance == 6 and report.sizes.enlarged == 69 and report.sizes.largest == (24, 24)
+    )
     assert report.masks == ("sound/001.jpg", "sound/001.png")
     said = " | ".join(report.problems)
-    assert all(words in said for words in ("1 picture can't be read", "few pictures of crack", "6.0 pictures", "2 pictures share"))
+    assert all(
+        words in said
+        for words in (
+            "1 picture can't be read",
+            "few pictures of crack",
+            "6.0 pictures",
+            "2 pictures share",
+        )
+    )
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")

@@ -25,15 +25,28 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
-    [("png", LOW, HIGH), ("big-endian", 7300, 8200), ("int32", -40, 120), ("float", -0.02, 0.3), ("float", 1e5, 3e5)],
+    [
+        ("png", LOW, HIGH),
+        ("big-endian", 7300, 8200),
+        ("int32", -40, 120),
+        ("float", -0.02, 0.3),
+        ("float", 1e5, 3e5),
+    ],
 )
-def test_the_range_comes_from_the_training_pictures_and_keeps_the_levels(kind: str, low: float, high: float, tmp_path: Path) -> None:
+def test_the_range_comes_from_the_training_pictures_and_keeps_the_levels(
+    kind: str, low: float, high: float, tmp_path: Path
+) -> None:
     found = load(write_deep(tmp_path / "d", 20, kind, low, high), size=32)
     assert found.greys is not None and found.extremes is not None
-    assert low <= found.greys.low < low + 0.2 * (high - low) and high - 0.2 * (high - low) < found.greys.high <= high
+    assert (
+        low <= found.greys.low < low + 0.2 * (high - low)
+        and high - 0.2 * (high - low) < found.greys.high <= high
+    )
     pixels = found.train.pixels([0, 1])
     assert pixels.min() < 40 and pixels.max() > 215 and len(np.unique(pixels[0])) > 50
-    again = np.stack([read_picture(sample.path, 32, found.greys) for sample in found.train.samples[:2]])
+    again = np.stack(
+        [read_picture(sample.path, 32, found.greys) for sample in found.train.samples[:2]]
+    )
     np.testing.assert_array_equal(pixels, again)
     assert load(tmp_path / "d", size=32).fingerprint == found.fingerprint
 
@@ -50,18 +63,26 @@ def test_pictures_are_not_stretched_one_by_one(tmp_path: Path) -> None:
 def test_a_given_range_is_taken_and_the_cache_tells_ranges_apart(tmp_path: Path) -> None:
     write_deep(tmp_path / "d", 20)
     usual, wide = load(tmp_path / "d", size=32), load(tmp_path / "d", size=32, range="0:4095")
-    assert wide.greys == Greys(0, 4095) and wide.fingerprint != usual.fingerprint and wide.train.cache != usual.train.cache
+    assert (
+        wide.greys == Greys(0, 4095)
+        and wide.fingerprint != usual.fingerprint
+        and wide.train.cache != usual.train.cache
+    )
     assert wide.train.pixels([0]).max() <= round(HIGH / 4095 * 255)
     assert [s.path for s in wide.train.samples] == [s.path for s in usual.train.samples]
     assert load(tmp_path / "d", size=32, range=(0, 4095)).train.cache == wide.train.cache
 
 
-def test_without_room_for_the_cache_the_range_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_the_cache_the_range_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prunedge.data import cache
 
     write_deep(tmp_path / "d", 20)
     kept = load(tmp_path / "d", size=32)
-    monkeypatch.setattr(cache.decode_all, "__kwdefaults__", {**cache.decode_all.__kwdefaults__, "limit": 10})
+    monkeypatch.setattr(
+        cache.decode_all, "__kwdefaults__", {**cache.decode_all.__kwdefaults__, "limit": 10}
+    )
     anew = load(tmp_path / "d", size=32, cache_dir=tmp_path / "other")
     assert anew.train.cache is None and anew.fingerprint == kept.fingerprint
     np.testing.assert_array_equal(anew.train.pixels([3]), kept.train.pixels([3]))
@@ -111,7 +132,9 @@ def test_pictures_of_one_grey_alone_have_a_range_too() -> None:
 
 
 @pytest.mark.parametrize("kinds", [("png", "tiny"), ("float", "int32"), ("float", "tiny")])
-def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(kinds: tuple[str, str], tmp_path: Path) -> None:
+def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(
+    kinds: tuple[str, str], tmp_path: Path
+) -> None:
     for place, kind in enumerate(kinds):
         folder = tmp_path / f"set{place}"
         write_tiny(folder, 12) if kind == "tiny" else write_deep(folder, 12, kind)
@@ -119,7 +142,10 @@ def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(kinds: t
             target = tmp_path / "d" / file.parent.name / f"{place}_{file.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             file.rename(target)
-    with pytest.raises(DataError, match=r"24 pictures of .* and 24 pictures of .* no range of greys in common.*range='LOW:HIGH'"):
+    with pytest.raises(
+        DataError,
+        match=r"24 pictures of .* and 24 pictures of .* no range of greys in common.*range='LOW:HIGH'",
+    ):
         load(tmp_path / "d", size=32)
     found = load(tmp_path / "d", size=32, range="900:1200")
     assert found.greys == Greys(900, 1200, mixed="tiny" in kinds)
@@ -132,7 +158,10 @@ def test_a_picture_that_holds_no_numbers_is_named_and_can_be_skipped(tmp_path: P
     values = scene(0, False)
     values[0, 0] = np.nan
     save(tmp_path / "d" / "crack" / "bad.tif", values, "float")
-    with pytest.raises(DataError, match=r"1 of 41 pictures can't be read: crack/bad\.tif \(1 of its 1,024 values are no numbers"):
+    with pytest.raises(
+        DataError,
+        match=r"1 of 41 pictures can't be read: crack/bad\.tif \(1 of its 1,024 values are no numbers",
+    ):
         load(tmp_path / "d", size=32)
     found = load(tmp_path / "d", size=32, skip_unreadable=True)
     assert [path.name for path in found.skipped] == ["bad.tif"]
@@ -143,33 +172,54 @@ def test_shards_have_a_range_as_well(tmp_path: Path) -> None:
     write_deep(tmp_path / "d", 20)
     members = []
     for i, file in enumerate(sorted((tmp_path / "d").rglob("*.png"))):
-        members += [(f"{i:04d}.png", file.read_bytes()), (f"{i:04d}.cls", file.parent.name.encode())]
+        members += [
+            (f"{i:04d}.png", file.read_bytes()),
+            (f"{i:04d}.cls", file.parent.name.encode()),
+        ]
     found = load(write_shard(tmp_path / "s" / "0.tar", members), size=32)
-    assert found.greys is not None and LOW <= found.greys.low < LOW + 40 and len(np.unique(found.train.pixels([0]))) > 50
+    assert (
+        found.greys is not None
+        and LOW <= found.greys.low < LOW + 40
+        and len(np.unique(found.train.pixels([0]))) > 50
+    )
 
 
 def test_check_tells_depth_range_and_levels(tmp_path: Path) -> None:
     levels = check(write_deep(tmp_path / "d", 20), size=32).levels
     assert levels.depths == {"16 bits": 40} and levels.range is not None
-    assert levels.least is not None and levels.most is not None and LOW <= levels.least < levels.most <= HIGH
+    assert (
+        levels.least is not None
+        and levels.most is not None
+        and LOW <= levels.least < levels.most <= HIGH
+    )
     assert 40 < levels.seen == levels.stored <= 147
     coarse = check(tmp_path / "d", size=32, range="0:65535")
-    assert coarse.levels.seen <= 2 and any("is the range right? (--range)" in problem for problem in coarse.problems)
+    assert coarse.levels.seen <= 2 and any(
+        "is the range right? (--range)" in problem for problem in coarse.problems
+    )
     shallow = check(write_tiny(tmp_path / "e", 20), size=32)
     assert shallow.levels.depths == {"8 bits": 40} and shallow.levels.range is None
 
 
-def test_colours_of_sixteen_bits_are_told_by_check_and_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_colours_of_sixteen_bits_are_told_by_check_and_load(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for place, label in enumerate(("crack", "sound")):
         for i in range(12):
             values = np.stack([1000 + scene(100 * place + i, label == "crack") * 3000] * 3, axis=2)
             colour_png(tmp_path / "d" / label / f"{i}.png", values.astype(np.uint16))
     report = check(tmp_path / "d", size=32)
     assert report.levels.depths == {"colours of 16 bits": 24} and report.levels.seen <= 16
-    assert any("colours of 16 bits, of which only the upper 8 are read" in problem for problem in report.problems)
+    assert any(
+        "colours of 16 bits, of which only the upper 8 are read" in problem
+        for problem in report.problems
+    )
     assert "24 pictures have colours of 16 bits" in caplog.text
 
 
 def test_a_deep_picture_in_memory_reads_as_its_file(tmp_path: Path) -> None:
     file = save(tmp_path / "p.tif", scene(0, True) * 100 - 50, "float")
-    np.testing.assert_array_equal(read_picture(io.BytesIO(file.read_bytes()), 16, Greys(-50, 50)), read_picture(file, 16, Greys(-50, 50)))
+    np.testing.assert_array_equal(
+        read_picture(io.BytesIO(file.read_bytes()), 16, Greys(-50, 50)),
+        read_picture(file, 16, Greys(-50, 50)),
+    )

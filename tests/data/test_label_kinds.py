@@ -71,11 +71,19 @@ def test_numbers_are_refused_when_hardly_any_comes_twice(labels: list[str]) -> N
     ],
 )
 def test_names_and_numbers_of_classes_are_left_alone(labels: list[str]) -> None:
-    assert refusal(dict.fromkeys(labels, MANY)) is None and doubt(dict.fromkeys(labels, MANY)) is None
+    assert (
+        refusal(dict.fromkeys(labels, MANY)) is None and doubt(dict.fromkeys(labels, MANY)) is None
+    )
 
 
 @pytest.mark.parametrize(
-    "labels", [["0.0", "0.33", "0.67", "1.0"], ["crack", "rust", "crack rust"], ["crack", "rust", "crack+rust"], ["sound", "crack;rust"]]
+    "labels",
+    [
+        ["0.0", "0.33", "0.67", "1.0"],
+        ["crack", "rust", "crack rust"],
+        ["crack", "rust", "crack+rust"],
+        ["sound", "crack;rust"],
+    ],
 )
 def test_labels_that_may_be_classes_are_taken_and_told(labels: list[str]) -> None:
     counts = dict.fromkeys(labels, MANY)
@@ -113,7 +121,10 @@ def shard(folder: Path, labels: list[object], kind: str) -> Path:
 
 def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
     lists = ["crack", "rust", "crack;rust"] * 4
-    with pytest.raises(DataError, match=r"lists of labels \(column label\): 'crack;rust' \(4\), of 3 labels.*one class a picture"):
+    with pytest.raises(
+        DataError,
+        match=r"lists of labels \(column label\): 'crack;rust' \(4\), of 3 labels.*one class a picture",
+    ):
         list_data(manifest(tmp_path / "csv", lists))
     for name in ("crack", "rust", "crack;rust"):
         pictures(tmp_path / "folders" / name, 2)
@@ -126,7 +137,9 @@ def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
             list_data(shard(tmp_path / "json", [label, "crack"], "json"))
 
 
-def test_what_is_only_doubtful_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_only_doubtful_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         assert list_data(manifest(tmp_path, ["0.0", "0.5"] * 6)).classes == ("0.0", "0.5")
     assert "look like numbers" in caplog.text and "column label" in caplog.text
@@ -134,10 +147,20 @@ def test_what_is_only_doubtful_is_a_warning(tmp_path: Path, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("verb", ["check", "train", "prune"])
 @pytest.mark.parametrize(
-    ("labels", "said"), [(["crack", "rust", "crack;rust"] * 4, "lists"), ([f"{i / 97:.3f}" for i in range(12)], "numbers")]
+    ("labels", "said"),
+    [
+        (["crack", "rust", "crack;rust"] * 4, "lists"),
+        ([f"{i / 97:.3f}" for i in range(12)], "numbers"),
+    ],
 )
-def test_the_command_line_says_it_in_a_line(verb: str, labels: list[str], said: str, tmp_path: Path) -> None:
-    rest = [] if verb == "check" else ["--model", "resnet18", "--weights", "none", "--out", str(tmp_path / "run")]
+def test_the_command_line_says_it_in_a_line(
+    verb: str, labels: list[str], said: str, tmp_path: Path
+) -> None:
+    rest = (
+        []
+        if verb == "check"
+        else ["--model", "resnet18", "--weights", "none", "--out", str(tmp_path / "run")]
+    )
     done = prunedge(verb, manifest(tmp_path / "data", labels), *rest)
     assert done.returncode == 2 and said in done.stderr and "column label" in done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -22,7 +22,9 @@ def paint(path: Path, value: int = 0, size: int = 16) -> Path:
     return path
 
 
-def write_manifest(folder: Path, rows: list[dict[str, str]], name: str = "manifest.csv", **style: str) -> Path:
+def write_manifest(
+    folder: Path, rows: list[dict[str, str]], name: str = "manifest.csv", **style: str
+) -> Path:
     with (folder / name).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), **style)
         writer.writeheader()
@@ -45,7 +47,9 @@ def test_class_folders(tiny_data: Path) -> None:
     assert str(data) == "2 classes (crack, sound) at 32 px: train 56, val 12, test 12"
 
 
-def test_the_same_pictures_have_the_same_fingerprint_wherever_they_lie(tiny_data: Path, tmp_path: Path) -> None:
+def test_the_same_pictures_have_the_same_fingerprint_wherever_they_lie(
+    tiny_data: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(tiny_data, tmp_path / "copy", copy_function=shutil.copyfile))
     here, there = load(tiny_data, size=32), load(copy, size=32)
     assert here.fingerprint == there.fingerprint
@@ -72,7 +76,9 @@ def test_a_manifest_groups_by_source(tmp_path: Path, column: str, delimiter: str
     rows = []
     for i in range(60):
         paint(tmp_path / "pictures" / f"{i}.png", i)
-        rows.append({column: f"pictures/{i}.png", "label": str(i % 2), "source": f"photo{i // 4}", "x": "1"})
+        rows.append(
+            {column: f"pictures/{i}.png", "label": str(i % 2), "source": f"photo{i // 4}", "x": "1"}
+        )
     write_manifest(tmp_path, rows, delimiter=delimiter)
     data = load(tmp_path, size=16)
     assert data.classes == ("0", "1")
@@ -85,10 +91,18 @@ def test_a_manifest_with_splits_and_pictures_elsewhere(tmp_path: Path) -> None:
     rows = []
     for i in range(12):
         paint(tmp_path / "elsewhere" / f"{i}.png", i)
-        rows.append({"path": f"{i}.png", "label": "ab"[i % 2], "split": ("train", "Validation", "test")[i // 2 % 3]})
+        rows.append(
+            {
+                "path": f"{i}.png",
+                "label": "ab"[i % 2],
+                "split": ("train", "Validation", "test")[i // 2 % 3],
+            }
+        )
     manifest = write_manifest(tmp_path, rows, name="list.csv")
     data = load_manifest(manifest, root=tmp_path / "elsewhere", size=16)
-    assert [[int(s.path.stem) // 2 % 3 for s in split.samples] for split in data.splits().values()] == [[0] * 4, [1] * 4, [2] * 4]
+    assert [
+        [int(s.path.stem) // 2 % 3 for s in split.samples] for split in data.splits().values()
+    ] == [[0] * 4, [1] * 4, [2] * 4]
 
 
 def test_paths_of_windows_and_a_byte_order_mark(tmp_path: Path) -> None:
@@ -112,11 +126,15 @@ def test_identical_pictures_stay_together(tmp_path: Path) -> None:
     for i in range(60):
         paint(tmp_path / "ab"[i % 2] / f"{i}.png", i // 4 * 2 + i % 2)  # each twice
     data = load(tmp_path, size=16)
-    seen = [{split.pixels([i]).tobytes() for i in range(len(split))} for split in data.splits().values()]
+    seen = [
+        {split.pixels([i]).tobytes() for i in range(len(split))} for split in data.splits().values()
+    ]
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
 
 
-def test_all_unreadable_pictures_are_named_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_unreadable_pictures_are_named_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_tiny(tmp_path, 20, 16)
     whole = (tmp_path / "crack" / "000.png").read_bytes()
     (tmp_path / "crack" / "000.png").write_bytes(whole[: len(whole) // 2])
@@ -126,19 +144,29 @@ def test_all_unreadable_pictures_are_named_at_once(tmp_path: Path, caplog: pytes
         load(tmp_path, size=16)
     message = str(caught.value)
     assert "3 of 41 pictures can't be read" in message
-    assert all(name in message for name in ("crack/000.png (", "crack/001.png (empty file)", "sound/002.jpg ("))
+    assert all(
+        name in message
+        for name in ("crack/000.png (", "crack/001.png (empty file)", "sound/002.jpg (")
+    )
     assert "skip_unreadable=True" in message and "\n" not in message
     data = load(tmp_path, size=16, skip_unreadable=True)
     assert [path.name for path in data.skipped] == ["000.png", "001.png", "002.jpg"]
     assert sum(map(len, data.splits().values())) == 38
     assert "sound/002.jpg" in caplog.text
-    names = [sample.path.name for split in data.splits().values() for sample in split.samples if sample.label == 0]
+    names = [
+        sample.path.name
+        for split in data.splits().values()
+        for sample in split.samples
+        if sample.label == 0
+    ]
     assert not {"000.png", "001.png"} & set(names)
 
 
 def test_a_missing_file_of_a_manifest_is_unreadable(tmp_path: Path) -> None:
     paint(tmp_path / "0.png")
-    manifest = write_manifest(tmp_path, [{"path": f"{i}.png", "label": "ab"[i % 2]} for i in range(2)])
+    manifest = write_manifest(
+        tmp_path, [{"path": f"{i}.png", "label": "ab"[i % 2]} for i in range(2)]
+    )
     with pytest.raises(DataError, match=r"1 of 2 pictures can't be read: 1\.png \(no such file\)"):
         load(manifest, size=16)
 
@@ -150,7 +178,13 @@ def _loose_in_train(root: Path) -> None:
 
 
 def _split_with_gaps(root: Path) -> None:
-    write_manifest(root, [{"path": f"{i}.png", "label": "ab"[i % 2], "split": "train" if i else ""} for i in range(4)])
+    write_manifest(
+        root,
+        [
+            {"path": f"{i}.png", "label": "ab"[i % 2], "split": "train" if i else ""}
+            for i in range(4)
+        ],
+    )
 
 
 MISTAKES = {
@@ -158,15 +192,19 @@ MISTAKES = {
     "only one class, 'a'": lambda root: paint(root / "a" / "1.png"),
     "1 pictures lie in no class folder": _loose_in_train,
     "have no split": _split_with_gaps,
-    "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: write_manifest(
-        root,
-        [
-            {"path": "1.png", "label": "", "split": ""},
-            {"path": "", "label": "a", "split": ""},
-            {"path": "2.png", "label": "a", "split": "holdout"},
-        ],
+    "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: (
+        write_manifest(
+            root,
+            [
+                {"path": "1.png", "label": "", "split": ""},
+                {"path": "", "label": "a", "split": ""},
+                {"path": "2.png", "label": "a", "split": "holdout"},
+            ],
+        )
     ),
-    "listed twice": lambda root: write_manifest(root, [{"path": "1.png", "label": "a"}, {"path": "1.png", "label": "b"}]),
+    "listed twice": lambda root: write_manifest(
+        root, [{"path": "1.png", "label": "a"}, {"path": "1.png", "label": "b"}]
+    ),
 }
 
 
@@ -237,6 +275,12 @@ def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) ->
     for part in parts:
         train, val, test = sources_of(part)
         assert not (train & val or train & test or val & test) and len(part.val)
-    assert len({part.fingerprint for part in parts}) == 4 and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
-    with pytest.raises(DataError, match=r"fold 4 of 4 \(fold=\): give at least 2 folds, and one from 0 to folds - 1"):
+    assert (
+        len({part.fingerprint for part in parts}) == 4
+        and load(file, size=16, folds=4, fold=1).fingerprint == parts[1].fingerprint
+    )
+    with pytest.raises(
+        DataError,
+        match=r"fold 4 of 4 \(fold=\): give at least 2 folds, and one from 0 to folds - 1",
+    ):
         load(file, size=16, folds=4, fold=4)

@@ -31,7 +31,11 @@ def collect(batches: object) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
     pictures, labels = collect(split.batches(10))
-    assert pictures.shape == (56, 3, 32, 32) and pictures.dtype == torch.float32 and pictures.is_contiguous()
+    assert (
+        pictures.shape == (56, 3, 32, 32)
+        and pictures.dtype == torch.float32
+        and pictures.is_contiguous()
+    )
     assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
     for i in (0, 33):
         expected = normalise(read_picture(split.samples[i].path, 32)[None])[0]
@@ -40,7 +44,9 @@ def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
 
 def test_lengths(split: Split) -> None:
     assert len(split.batches(10)) == 6 == len(list(split.batches(10)))
-    assert len(split.batches(10, drop_last=True)) == 5 == len(list(split.batches(10, drop_last=True)))
+    assert (
+        len(split.batches(10, drop_last=True)) == 5 == len(list(split.batches(10, drop_last=True)))
+    )
     assert len(list(split)) == 2
     with pytest.raises(ValueError, match="can't have 0 pictures"):
         split.batches(0)
@@ -53,10 +59,14 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
     torch.manual_seed(99)
     state = torch.get_rng_state()
     c = collect(split.batches(20, epoch=1, **how))
-    assert torch.equal(torch.get_rng_state(), state), "the training thread's random numbers stay as they were"
+    assert torch.equal(torch.get_rng_state(), state), (
+        "the training thread's random numbers stay as they were"
+    )
     assert torch.equal(a[0], b[0]) and torch.equal(a[0], c[0]) and torch.equal(a[1], c[1])
     assert not torch.equal(a[0], collect(split.batches(8, epoch=2, **how))[0])
-    assert not torch.equal(a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment="full"))[0])
+    assert not torch.equal(
+        a[0], collect(split.batches(8, epoch=1, shuffle_seed=4, augment="full"))[0]
+    )
 
 
 def test_shuffling_loses_nothing(split: Split) -> None:
@@ -67,7 +77,9 @@ def test_shuffling_loses_nothing(split: Split) -> None:
 
 
 def test_without_a_cache_the_pictures_are_the_same(split: Split) -> None:
-    assert torch.equal(collect(replace(split, cache=None).batches(16))[0], collect(split.batches(16))[0])
+    assert torch.equal(
+        collect(replace(split, cache=None).batches(16))[0], collect(split.batches(16))[0]
+    )
 
 
 def test_an_error_in_the_thread_is_raised_here(split: Split, tmp_path: Path) -> None:
@@ -114,7 +126,9 @@ def test_augmentation_is_what_torchvision_makes_of_the_same_changes() -> None:
         wanted = (factor * float(changes.brightness[i]) * picture + (1 - factor) * grey).clamp(0, 1)
         assert torch.allclose(found / 255, wanted, atol=1e-5)
         # torchvision cuts off after each change, and so differs where one of them leaves the range.
-        steps = transform.adjust_contrast(transform.adjust_brightness(picture, float(changes.brightness[i])), factor)
+        steps = transform.adjust_contrast(
+            transform.adjust_brightness(picture, float(changes.brightness[i])), factor
+        )
         assert (found / 255 - steps).abs().mean() < 0.02
 
 
@@ -122,9 +136,16 @@ def test_flips_turn_nothing_by_a_quarter_and_leave_the_light_alone() -> None:
     picture = np.zeros((1, 8, 8, 3), np.uint8)
     picture[0, 1, 2] = 200
     made = augment(np.repeat(picture, 100, 0), draw(100, torch.Generator().manual_seed(0), "flips"))
-    assert {np.unravel_index(p[0].argmax(), (8, 8)) for p in made} == {(1, 2), (1, 5), (6, 2), (6, 5)}
+    assert {np.unravel_index(p[0].argmax(), (8, 8)) for p in made} == {
+        (1, 2),
+        (1, 5),
+        (6, 2),
+        (6, 5),
+    }
     assert set(np.unique(made)) == {0.0, 200.0}
-    assert np.array_equal(augment(picture, draw(1, torch.Generator(), "none"))[0].transpose(1, 2, 0), picture[0])
+    assert np.array_equal(
+        augment(picture, draw(1, torch.Generator(), "none"))[0].transpose(1, 2, 0), picture[0]
+    )
 
 
 def test_augmenting_is_fast() -> None:
@@ -140,14 +161,23 @@ def test_augmenting_is_fast() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(10, 3), (11, 2), (6, 8)])
-def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split, batch_size: int, processes: int) -> None:
+def test_the_shares_of_several_processes_are_the_batches_of_one(
+    split: Split, batch_size: int, processes: int
+) -> None:
     batches = split.batches(batch_size, shuffle_seed=3, augment="full", epoch=2)
-    whole, parts = list(batches), [list(batches.shares(rank, processes)) for rank in range(processes)]
+    whole, parts = (
+        list(batches),
+        [list(batches.shares(rank, processes)) for rank in range(processes)],
+    )
     assert all(len(part) == len(whole) for part in parts)
     for (pictures, labels), *shares in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat([share.pictures[: share.here] for share in shares]), pictures)
         assert torch.equal(torch.cat([share.labels[: share.here] for share in shares]), labels)
-        assert all(share.whole == len(labels) and len(share.pictures) == len(share.labels) == max(1, share.here) for share in shares)
+        assert all(
+            share.whole == len(labels)
+            and len(share.pictures) == len(share.labels) == max(1, share.here)
+            for share in shares
+        )
         assert all(torch.equal(share.pictures[0], pictures[share.start]) for share in shares)
     dealt = [list(batches.dealt(rank, processes)) for rank in range(processes)]
     for index, (pictures, labels) in enumerate(whole):
@@ -156,7 +186,9 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(split: Split, ba
 
 
 @pytest.mark.parametrize("makers", [2, 5])
-def test_several_threads_make_the_same_batches_in_the_same_order(split: Split, monkeypatch: pytest.MonkeyPatch, makers: int) -> None:
+def test_several_threads_make_the_same_batches_in_the_same_order(
+    split: Split, monkeypatch: pytest.MonkeyPatch, makers: int
+) -> None:
     alone = list(split.batches(7, shuffle_seed=3, augment="full"))
     monkeypatch.setattr(making, "_makers", lambda: makers)
     together = list(split.batches(7, shuffle_seed=3, augment="full"))
@@ -165,7 +197,9 @@ def test_several_threads_make_the_same_batches_in_the_same_order(split: Split, m
         assert torch.equal(x, z) and torch.equal(y, w)
 
 
-def test_several_threads_end_with_their_consumer_and_hand_over_an_error(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_threads_end_with_their_consumer_and_hand_over_an_error(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(making, "_makers", lambda: 3)
     for _ in split.batches(4):
         break

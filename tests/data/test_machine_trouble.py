@@ -26,7 +26,10 @@ from tests.tiny_pictures import write_tiny
 TROUBLES = [
     MemoryError(),
     OSError("out of memory error when reading image file"),  # Pillow's words for a decoder's
-    *(OSError(number, os.strerror(number)) for number in (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE)),
+    *(
+        OSError(number, os.strerror(number))
+        for number in (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE)
+    ),
 ]
 VERDICTS = [
     OSError("image file is truncated (3 bytes not processed)"),
@@ -70,7 +73,9 @@ def test_trouble_of_the_machine_s_ends_the_loading_and_is_not_remembered(
     for skip in (False, True):  # a sound picture must not be left out either
         with pytest.raises(MachineError, match=r"3\.png") as caught:
             load_folder(folder, size=16, skip_unreadable=skip, cache_dir=tmp_path / "cache")
-        assert caught.value.remedy and "again" not in caught.value.remedy  # the command line says how to go on
+        assert (
+            caught.value.remedy and "again" not in caught.value.remedy
+        )  # the command line says how to go on
     with pytest.raises(MachineError):
         check(folder, size=16, cache_dir=tmp_path / "cache")
     fail(error, 0)
@@ -97,7 +102,9 @@ def test_what_a_damaged_file_makes_its_decoder_raise_is_its_own(
 
 
 @pytest.mark.parametrize("error", TROUBLES, ids=str)
-def test_both_decoders_tell_trouble_from_verdicts(error: Exception, folder: Path, fail: Callable[[Exception, int], None]) -> None:
+def test_both_decoders_tell_trouble_from_verdicts(
+    error: Exception, folder: Path, fail: Callable[[Exception, int], None]
+) -> None:
     picture = next(folder.rglob("*3.png"))
     fail(error, 10**6)
     with pytest.raises(MachineError):
@@ -144,9 +151,13 @@ def test_without_memory_no_thread_is_begun(monkeypatch: pytest.MonkeyPatch) -> N
         list(at_once(len, ["ab", "c"], 2))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits"
+)
 @pytest.mark.parametrize("spare_mb", [20, 64, 80])
 def test_threads_that_would_get_no_memory_are_not_begun(spare_mb: int) -> None:
     """A thread that dies before it begins is waited for, for ever: glibc may give all there is to the one before it."""
-    code = exit_code_without_memory(lambda: list(at_once(len, ["a"] * 64, 4)), spare_mb * 2**20, hoards=True)
+    code = exit_code_without_memory(
+        lambda: list(at_once(len, ["a"] * 64, 4)), spare_mb * 2**20, hoards=True
+    )
     assert code == ERROR

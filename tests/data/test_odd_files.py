@@ -21,7 +21,9 @@ def write_scenes(root: Path) -> tuple[Path, Path]:
         draw = np.random.default_rng(number)
         (root / "photos").mkdir(exist_ok=True)
         (root / "masks").mkdir(exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (32, 48), dtype=np.uint8)).save(root / "photos" / f"{number}.png")
+        Image.fromarray(draw.integers(0, 256, (32, 48), dtype=np.uint8)).save(
+            root / "photos" / f"{number}.png"
+        )
         mask = np.zeros((32, 48), np.float32)
         mask[:, :8] = 255
         Image.fromarray(mask).save(root / "masks" / f"{number}.tif")
@@ -36,7 +38,9 @@ def test_a_mask_without_numbers_is_refused(tmp_path: Path, value: float) -> None
     Image.fromarray(mask).save(masks / "1.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(DataError, match=r"1 of 2 .*1 \(its mask: 1 of its 1,536 values are no numbers"):
+        with pytest.raises(
+            DataError, match=r"1 of 2 .*1 \(its mask: 1 of its 1,536 values are no numbers"
+        ):
             cut_patches(photos, masks, tmp_path / "out", size=16)
     assert not (tmp_path / "out").exists()
 
@@ -56,7 +60,9 @@ def test_a_link_to_itself_is_named_and_the_rest_read(tmp_path: Path) -> None:
     data = write_tiny(tmp_path / "data", 8, 16)
     (data / "crack" / "loop.png").symlink_to("loop.png")
     (data / "crack" / "nowhere.png").symlink_to("gone.png")
-    with pytest.raises(DataError, match=r"2 of 18 .*crack/loop.png \(.*crack/nowhere.png \(no such file\)") as error:
+    with pytest.raises(
+        DataError, match=r"2 of 18 .*crack/loop.png \(.*crack/nowhere.png \(no such file\)"
+    ) as error:
         load(data, size=16)
     assert "Errno" not in str(error.value)
     assert len(load(data, size=16, skip_unreadable=True).skipped) == 2

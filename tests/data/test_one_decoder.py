@@ -20,11 +20,15 @@ DEEP = Greys(100.0, 60_000.0)
 
 
 def colours() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    )
 
 
 def holes() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+    )
 
 
 def with_holes(picture: Image.Image) -> Image.Image:
@@ -94,4 +98,6 @@ def test_transparency_lies_on_black_everywhere(tmp_path: Path) -> None:
     clear.save(tmp_path / "clear.png")
     assert not read_picture(tmp_path / "clear.png", SIZE).any()
     assert not open_photo(tmp_path / "clear.png", 1.0).patch((0, 0, SIZE, SIZE), SIZE).any()
-    assert not np.asarray(_storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]).any()
+    assert not np.asarray(
+        _storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]
+    ).any()

@@ -24,7 +24,13 @@ def photo(path: Path, width: int = 48, height: int = 32, seed: int = 0, **how: o
     return path
 
 
-def mask(path: Path, box: tuple[int, int, int, int] | None, width: int = 48, height: int = 32, value: int = 255) -> Path:
+def mask(
+    path: Path,
+    box: tuple[int, int, int, int] | None,
+    width: int = 48,
+    height: int = 32,
+    value: int = 255,
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.zeros((height, width), np.uint8)
     if box is not None:
@@ -58,13 +64,22 @@ def test_shares_are_those_counted_one_by_one() -> None:
 
 def test_labels_pixels_and_manifest(tmp_path: Path) -> None:
     pair(tmp_path, "site1/one", (0, 0, 16, 8))  # half of the first square of six
-    pair(tmp_path, "site2/one", (16, 0, 17, 1), seed=1)  # a single pixel of the second: too faint at 1 %
+    pair(
+        tmp_path, "site2/one", (16, 0, 17, 1), seed=1
+    )  # a single pixel of the second: too faint at 1 %
     report = cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16)
-    assert report.counts == {"damaged": 1, "intact": 10} and report.faint == 1 and report.photos == 2
+    assert (
+        report.counts == {"damaged": 1, "intact": 10} and report.faint == 1 and report.photos == 2
+    )
     rows = rows_of(report.manifest)
     assert {row["source"] for row in rows} == {"site1/one", "site2/one"}
     damaged = next(row for row in rows if row["label"] == "damaged")
-    assert (damaged["source"], damaged["x"], damaged["y"], damaged["damage"]) == ("site1/one", "0", "0", "0.5")
+    assert (damaged["source"], damaged["x"], damaged["y"], damaged["damage"]) == (
+        "site1/one",
+        "0",
+        "0",
+        "0.5",
+    )
     whole = np.asarray(Image.open(tmp_path / "photos" / "site1" / "one.png"))
     assert (np.asarray(Image.open(tmp_path / "out" / damaged["path"])) == whole[:16, :16]).all()
     assert report.to_json()["manifest"] == str(report.manifest)
@@ -73,7 +88,14 @@ def test_labels_pixels_and_manifest(tmp_path: Path) -> None:
 def test_the_patches_load_without_parting_photographs(tmp_path: Path) -> None:
     for i in range(12):
         pair(tmp_path, f"p{i}", (0, 0, 16, 32), seed=i)
-    cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16, damaged="crack", intact="sound")
+    cut_patches(
+        tmp_path / "photos",
+        tmp_path / "masks",
+        tmp_path / "out",
+        size=16,
+        damaged="crack",
+        intact="sound",
+    )
     data = load(tmp_path / "out", size=16)
     assert data.classes == ("crack", "sound")
     parts = [{sample.source for sample in split.samples} for split in data.splits().values()]
@@ -83,7 +105,14 @@ def test_the_patches_load_without_parting_photographs(tmp_path: Path) -> None:
 def test_surplus_of_intact_patches_and_groups(tmp_path: Path) -> None:
     for i in range(4):
         pair(tmp_path, f"bridge{i // 2}_{i}", (0, 0, 16, 16), seed=i)
-    report = cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", size=16, intact_per_damaged=2, group_by=r"bridge\d")
+    report = cut_patches(
+        tmp_path / "photos",
+        tmp_path / "masks",
+        tmp_path / "out",
+        size=16,
+        intact_per_damaged=2,
+        group_by=r"bridge\d",
+    )
     assert report.counts == {"damaged": 4, "intact": 8} and report.surplus == 12
     assert {row["source"] for row in rows_of(report.manifest)} == {"bridge0", "bridge1"}
 
@@ -94,11 +123,16 @@ def test_masks_beside_photographs_or_by_another_name(tmp_path: Path) -> None:
     photo(tmp_path / "side" / "b.png")
     mask(tmp_path / "side" / "b_mask.png", None)
     photo(tmp_path / "side" / "c.jpg")
-    found = {p.name: (p.photo.name, p.mask and p.mask.name) for p in pair_up(tmp_path / "side", tmp_path / "side")}
+    found = {
+        p.name: (p.photo.name, p.mask and p.mask.name)
+        for p in pair_up(tmp_path / "side", tmp_path / "side")
+    }
     assert found == {"a": ("a.jpg", "a.png"), "b": ("b.png", "b_mask.png"), "c": ("c.jpg", None)}
     photo(tmp_path / "deep" / "x" / "d.jpg")
     mask(tmp_path / "deep" / "masks" / "d-GT.png", None)
-    assert [p.mask.name for p in pair_up(tmp_path / "deep", tmp_path / "deep" / "masks") if p.mask] == ["d-GT.png"]
+    assert [
+        p.mask.name for p in pair_up(tmp_path / "deep", tmp_path / "deep" / "masks") if p.mask
+    ] == ["d-GT.png"]
     photo(tmp_path / "side" / "c.jpeg")
     with pytest.raises(DataError, match="can't tell photographs from masks"):
         pair_up(tmp_path / "side", tmp_path / "side")
@@ -110,7 +144,9 @@ def test_what_a_mask_means(tmp_path: Path) -> None:
     assert damage(mask(tmp_path / "numbers.png", box, value=2), picture, None).sum() == 100
     assert damage(mask(tmp_path / "faint.png", box, value=90), picture, None).sum() == 0
     assert damage(mask(tmp_path / "faint.png", box, value=90), picture, 50).sum() == 100
-    assert damage(mask(tmp_path / "black.jpg", box, value=4), picture, None).sum() == 0, "noise of a black JPEG"
+    assert damage(mask(tmp_path / "black.jpg", box, value=4), picture, None).sum() == 0, (
+        "noise of a black JPEG"
+    )
     Image.open(mask(tmp_path / "g.png", box)).convert("1").save(tmp_path / "bilevel.png")
     assert damage(tmp_path / "bilevel.png", picture, None).sum() == 100
 
@@ -134,8 +170,14 @@ def test_small_and_unmasked_photographs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 3 photographs have no mask: bare"):
         cut_patches(*where, tmp_path / "out", size=16)
     skipped = cut_patches(*where, tmp_path / "skipped", size=16, unmasked="skip")
-    assert skipped.unmasked == ("bare",) and skipped.small == ("small",) and skipped.counts["intact"] == 5
-    assert cut_patches(*where, tmp_path / "intact", size=16, unmasked="intact").counts["intact"] == 11
+    assert (
+        skipped.unmasked == ("bare",)
+        and skipped.small == ("small",)
+        and skipped.counts["intact"] == 5
+    )
+    assert (
+        cut_patches(*where, tmp_path / "intact", size=16, unmasked="intact").counts["intact"] == 11
+    )
 
 
 def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_path: Path) -> None:
@@ -145,7 +187,9 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
     mask(tmp_path / "masks" / "misfit.png", None, 20, 20)
     (tmp_path / "masks" / "broken.png").write_bytes(b"")
     where = (tmp_path / "photos", tmp_path / "masks", tmp_path / "out")
-    with pytest.raises(DataError, match=r"2 of 3 .*broken \(.*misfit \(its mask is 20x20 and not 48x32\)"):
+    with pytest.raises(
+        DataError, match=r"2 of 3 .*broken \(.*misfit \(its mask is 20x20 and not 48x32\)"
+    ):
         cut_patches(*where, size=16)
     (tmp_path / "masks" / "misfit.png").unlink()
     mask(tmp_path / "masks" / "broken.png", None)
@@ -160,7 +204,10 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"size": 4, "stride": 0, "min_damage": 0}, "at least 8; a stride of 0 pixels: at least 1; a damaged share"),
+        (
+            {"size": 4, "stride": 0, "min_damage": 0},
+            "at least 8; a stride of 0 pixels: at least 1; a damaged share",
+        ),
         ({"intact": "damaged"}, "both labels"),
         ({"damaged": "../up"}, "no slashes"),
         ({"group_by": "["}, "no regular expression"),
@@ -171,7 +218,9 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
 def test_mistakes(tmp_path: Path, how: dict[str, object], message: str) -> None:
     pair(tmp_path, "a", (0, 0, 16, 16))
     with pytest.raises(DataError, match=message):
-        cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", **{"size": 16, **how})
+        cut_patches(
+            tmp_path / "photos", tmp_path / "masks", tmp_path / "out", **{"size": 16, **how}
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -180,11 +229,15 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is something already"):
         cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path, size=16)
     (tmp_path / "empty").mkdir()
-    assert cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "empty", size=16).manifest.exists()
+    assert cut_patches(
+        tmp_path / "photos", tmp_path / "masks", tmp_path / "empty", size=16
+    ).manifest.exists()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
 def test_real_photographs_with_masks_beside_them(tmp_path: Path) -> None:
     folder = SHARED / "magtile" / "MT_Blowhole"
-    report = cut_patches(folder, folder, tmp_path / "out", size=96, group_by=r"num_(\d+)", intact_per_damaged=1)
+    report = cut_patches(
+        folder, folder, tmp_path / "out", size=96, group_by=r"num_(\d+)", intact_per_damaged=1
+    )
     assert report.photos > 90 and report.counts["damaged"] == report.counts["intact"] > 90

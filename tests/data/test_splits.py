@@ -15,7 +15,9 @@ SHARES = (0.7, 0.15, 0.15)
 def test_single_pictures_are_shared_out_exactly() -> None:
     labels = np.repeat([0, 1], [200, 1000])
     sides = assign(labels, np.arange(1200), SHARES, seed=3)
-    table = [[int(((sides == side) & (labels == label)).sum()) for label in (0, 1)] for side in range(3)]
+    table = [
+        [int(((sides == side) & (labels == label)).sum()) for label in (0, 1)] for side in range(3)
+    ]
     assert table == [[140, 700], [30, 150], [30, 150]]
 
 
@@ -31,7 +33,9 @@ def test_the_seed_decides() -> None:
 @example(5, 5, 1182)
 @example(5, 5, 36)
 @example(5, 6, 32)
-def test_a_group_is_never_parted_and_no_class_is_lost(classes: int, n_groups: int, seed: int) -> None:
+def test_a_group_is_never_parted_and_no_class_is_lost(
+    classes: int, n_groups: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(n_groups), rng.integers(1, 12, n_groups))
     labels = rng.integers(0, classes, len(groups))
@@ -40,7 +44,9 @@ def test_a_group_is_never_parted_and_no_class_is_lost(classes: int, n_groups: in
     for label in range(classes):
         having = len(set(groups[labels == label]))
         if having:
-            assert len(set(sides[labels == label])) >= min(having, 2), "a class of several groups lies on several sides"
+            assert len(set(sides[labels == label])) >= min(having, 2), (
+                "a class of several groups lies on several sides"
+            )
 
 
 def test_groups_come_close_to_the_shares() -> None:
@@ -55,7 +61,9 @@ def test_groups_come_close_to_the_shares() -> None:
 
 def test_a_rare_class_reaches_every_side() -> None:
     labels = np.r_[np.zeros(500, int), np.ones(12, int)]
-    groups = np.r_[np.arange(500), np.repeat([500, 501, 502], 4)]  # twelve pictures of three photographs
+    groups = np.r_[
+        np.arange(500), np.repeat([500, 501, 502], 4)
+    ]  # twelve pictures of three photographs
     sides = assign(labels, groups, SHARES, 0)
     assert set(sides[labels == 1]) == {0, 1, 2}
 
@@ -69,5 +77,7 @@ def test_a_rare_class_reaches_every_side() -> None:
         ([0.4, 0.3, 0.3], 1, [5, 5, 5], 0, [1, 0, 0]),
     ],
 )
-def test_portions(wanted: list[float], total: int, most: list[int], least: int, parts: list[int]) -> None:
+def test_portions(
+    wanted: list[float], total: int, most: list[int], least: int, parts: list[int]
+) -> None:
     assert portions(np.array(wanted), total, np.array(most), least).tolist() == parts

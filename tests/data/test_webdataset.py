@@ -41,27 +41,38 @@ def home(tmp_path: Path) -> Path:
 
 
 def names_of(data: Dataset) -> list[set[str]]:
-    return [{"/".join(sample.path.parts[-2:]) for sample in split.samples} for split in data.splits().values()]
+    return [
+        {"/".join(sample.path.parts[-2:]) for sample in split.samples}
+        for split in data.splits().values()
+    ]
 
 
 def right(data: Dataset) -> bool:
     """Whether each picture and label is that of the number in its name."""
     return all(
         sample.label == int(sample.path.stem) % 2
-        and (split.pixels([i])[0] == read_picture(io.BytesIO(picture(int(sample.path.stem))), 16)).all()
+        and (
+            split.pixels([i])[0] == read_picture(io.BytesIO(picture(int(sample.path.stem))), 16)
+        ).all()
         for split in data.splits().values()
         for i, sample in enumerate(split.samples)
-    )  # fmt: skip
+    )
 
 
 def test_one_shard_a_pattern_and_a_folder_are_the_same_pictures(tmp_path: Path) -> None:
     write_shards(tmp_path / "s")
     data = load(tmp_path / "s", size=16)
-    assert data.classes == ("0", "1") and [len(split) for split in data.splits().values()] == [28, 6, 6] and right(data)
+    assert (
+        data.classes == ("0", "1")
+        and [len(split) for split in data.splits().values()] == [28, 6, 6]
+        and right(data)
+    )
     assert load(f"{tmp_path}/s/{{000..003}}.tar", size=16).fingerprint == data.fingerprint
     assert load(f"file://{tmp_path}/s/{{000..003}}.tar", size=16).fingerprint == data.fingerprint
     one = load(tmp_path / "s" / "002.tar", size=16, val=0.2, test=0.2)
-    assert set.union(*names_of(one)) == {f"002.tar/{i:04d}.png" for i in range(20, 30)} and right(one)
+    assert set.union(*names_of(one)) == {f"002.tar/{i:04d}.png" for i in range(20, 30)} and right(
+        one
+    )
 
 
 def test_braces_in_a_name_that_is_there(tmp_path: Path) -> None:
@@ -85,10 +96,16 @@ def test_folders_and_names_give_the_split(tmp_path: Path, names: str, val: str) 
     for i, side in enumerate(("train", val, "test")):
         write_shard(tmp_path / names.format(side), samples(i * 10, i * 10 + 10))
     train, validation, test = names_of(load(tmp_path, size=16))
-    assert [{int(name[-8:-4]) // 10 for name in side} for side in (train, validation, test)] == [{0}, {1}, {2}]
+    assert [{int(name[-8:-4]) // 10 for name in side} for side in (train, validation, test)] == [
+        {0},
+        {1},
+        {2},
+    ]
 
 
-def test_a_split_that_not_all_names_tell_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_split_that_not_all_names_tell_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_shards(tmp_path, 2, prefix="train-")
     write_shard(tmp_path / "more.tar", samples(20, 40))
     assert [len(split) for split in load(tmp_path, size=16).splits().values()] == [28, 6, 6]
@@ -104,7 +121,10 @@ def test_json_says_label_source_and_split(tmp_path: Path) -> None:
             "split": ("train", "VAL", "test")[i // 4 % 3],
             "x": [1],
         }
-        members += [(f"d/{i}.json", json.dumps(about).encode()), (f"./d/{i}.jpg", picture(i, kind="JPEG"))]
+        members += [
+            (f"d/{i}.json", json.dumps(about).encode()),
+            (f"./d/{i}.jpg", picture(i, kind="JPEG")),
+        ]
     data = load(write_shard(tmp_path / "x.tar", members), size=16)
     assert data.classes == ("a", "b")
     for place, split in enumerate(data.splits().values()):
@@ -116,7 +136,10 @@ def test_group_by_reads_the_name_in_the_shard(tmp_path: Path) -> None:
     write_shards(tmp_path)
     data = load(tmp_path, size=16, group_by=r"^(\d+\.tar/\d{3})")
     parts = [{sample.source for sample in split.samples} for split in data.splits().values()]
-    assert set.union(*parts) == {"000.tar/000", "001.tar/001", "002.tar/002", "003.tar/003"} and sum(map(len, parts)) == 4
+    assert (
+        set.union(*parts) == {"000.tar/000", "001.tar/001", "002.tar/002", "003.tar/003"}
+        and sum(map(len, parts)) == 4
+    )
 
 
 def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
@@ -124,13 +147,20 @@ def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("sound\ncrack\n")
     data = load(tmp_path, size=16)
     assert data.classes == ("crack", "sound")
-    assert all(data.classes[sample.label] == ("sound", "crack")[int(sample.path.stem) % 2] for sample in data.train.samples)
+    assert all(
+        data.classes[sample.label] == ("sound", "crack")[int(sample.path.stem) % 2]
+        for sample in data.train.samples
+    )
     (tmp_path / "classes.txt").write_text("sound\n")
-    with pytest.raises(DataError, match=r"1 labels are not in classes.txt: '1' of train/000.tar/0001.png first"):
+    with pytest.raises(
+        DataError, match=r"1 labels are not in classes.txt: '1' of train/000.tar/0001.png first"
+    ):
         load(tmp_path, size=16)
 
 
-def test_a_class_folder_called_like_a_shard_and_shards_beside_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_folder_called_like_a_shard_and_shards_beside_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for label in ("a.tar", "b.tar"):
         for i in range(20):
             (tmp_path / label).mkdir(exist_ok=True)
@@ -141,9 +171,17 @@ def test_a_class_folder_called_like_a_shard_and_shards_beside_pictures(tmp_path:
 
 
 def test_unreadable_pictures_in_a_shard_are_named(tmp_path: Path) -> None:
-    broken = [("bad.png", picture(1)[:100]), ("bad.cls", b"0"), ("none.png", b""), ("none.cls", b"1")]
+    broken = [
+        ("bad.png", picture(1)[:100]),
+        ("bad.cls", b"0"),
+        ("none.png", b""),
+        ("none.cls", b"1"),
+    ]
     write_shard(tmp_path / "x.tar", [*samples(0, 40), *broken])
-    with pytest.raises(DataError, match=r"2 of 42 pictures can't be read: x.tar/bad.png \(.*\), x.tar/none.png \(empty file\)") as caught:
+    with pytest.raises(
+        DataError,
+        match=r"2 of 42 pictures can't be read: x.tar/bad.png \(.*\), x.tar/none.png \(empty file\)",
+    ) as caught:
         load(tmp_path, size=16)
     assert "0x" not in str(caught.value)
     data = load(tmp_path, size=16, skip_unreadable=True)
@@ -155,25 +193,45 @@ def _rewrite(path: Path, change: Any) -> None:
 
 
 FAULTS = {
-    "damaged or was cut short.*(unexpected end|no end)": lambda shard: _rewrite(shard, lambda data: data[: len(data) // 2]),
-    "damaged or was cut short: it has no end after 35,840": lambda shard: _rewrite(shard, lambda data: data[:35840]),
-    "damaged or was cut short.*no end after 1": lambda shard: _rewrite(shard, lambda data: data[:1536] + b"x" * 512 + data[2048:]),
+    "damaged or was cut short.*(unexpected end|no end)": lambda shard: _rewrite(
+        shard, lambda data: data[: len(data) // 2]
+    ),
+    "damaged or was cut short: it has no end after 35,840": lambda shard: _rewrite(
+        shard, lambda data: data[:35840]
+    ),
+    "damaged or was cut short.*no end after 1": lambda shard: _rewrite(
+        shard, lambda data: data[:1536] + b"x" * 512 + data[2048:]
+    ),
     "damaged or was cut short: empty": lambda shard: shard.write_bytes(b""),
     "damaged or was cut short: ": lambda shard: shard.write_bytes(b"no tar file at all" * 1000),
     r"compressed \(gzip\)": lambda shard: _rewrite(shard, gzip.compress),
     "9999: no label": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.png", picture(1))]),
     "9999: no picture": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.cls", b"1")]),
-    "a/9: several pictures": lambda shard: write_shard(shard, [("a/9.png", b""), ("a/9.jpg", b""), ("a/9.cls", b"1")]),
-    "9.png is there twice": lambda shard: write_shard(shard, [("9.png", b""), ("9.png", b""), ("9.cls", b"1")]),
-    "9: unknown split 'holdout'": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": 1, "split": "holdout"}')]),
-    "9: `label` in its .json looks like a list": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": [1]}')]),
-    "9: its .json is damaged": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b'{"label": ')]),
-    "9: its .json is no object": lambda shard: write_shard(shard, [("9.png", b""), ("9.json", b"[1]")]),
-    "9.cls has more than 1,000 bytes": lambda shard: write_shard(shard, [("9.png", b""), ("9.cls", b"1" * 1001)]),
+    "a/9: several pictures": lambda shard: write_shard(
+        shard, [("a/9.png", b""), ("a/9.jpg", b""), ("a/9.cls", b"1")]
+    ),
+    "9.png is there twice": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.png", b""), ("9.cls", b"1")]
+    ),
+    "9: unknown split 'holdout'": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.json", b'{"label": 1, "split": "holdout"}')]
+    ),
+    "9: `label` in its .json looks like a list": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.json", b'{"label": [1]}')]
+    ),
+    "9: its .json is damaged": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.json", b'{"label": ')]
+    ),
+    "9: its .json is no object": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.json", b"[1]")]
+    ),
+    "9.cls has more than 1,000 bytes": lambda shard: write_shard(
+        shard, [("9.png", b""), ("9.cls", b"1" * 1001)]
+    ),
     "and 45 more": lambda shard: write_shard(shard, [(f"{i}.png", b"") for i in range(50)]),
     "no pictures found": lambda shard: write_shard(shard, [("readme.txt", b"nothing")]),
     "only one class, '0'": lambda shard: write_shard(shard, samples(0, 1)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("message", FAULTS)
@@ -214,8 +272,12 @@ def test_places_without_shards(tmp_path: Path, memory: Any, data: str, message: 
     assert caught.value.remedy
 
 
-def test_a_file_system_that_is_not_installed_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    fsspec.register_implementation("elsewhere", "no_such_package.System", errtxt="Install no_such_package", clobber=True)
+def test_a_file_system_that_is_not_installed_names_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fsspec.register_implementation(
+        "elsewhere", "no_such_package.System", errtxt="Install no_such_package", clobber=True
+    )
     with pytest.raises(DataError, match=r"elsewhere://b/x.tar.*pip install no_such_package"):
         load("elsewhere://b/x.tar", size=16)
 
@@ -233,8 +295,12 @@ class Counting:
         self.fetched: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()
         fetch, read = remote.fetch, remote.read
-        monkeypatch.setattr(remote, "fetch", lambda url, *rest: (self.fetched.update([url]), fetch(url, *rest))[1])
-        monkeypatch.setattr(remote, "read", lambda url, *rest: (self.parts.update([url]), read(url, *rest))[1])
+        monkeypatch.setattr(
+            remote, "fetch", lambda url, *rest: (self.fetched.update([url]), fetch(url, *rest))[1]
+        )
+        monkeypatch.setattr(
+            remote, "read", lambda url, *rest: (self.parts.update([url]), read(url, *rest))[1]
+        )
 
 
 def upload(memory: Any, folder: Path, to: str = "/bucket/s") -> None:
@@ -242,34 +308,56 @@ def upload(memory: Any, folder: Path, to: str = "/bucket/s") -> None:
         memory.pipe(f"{to}/{file.relative_to(folder).as_posix()}", file.read_bytes())
 
 
-@pytest.mark.parametrize("url", ["memory://bucket/s", "memory://bucket/s/", "memory://bucket/s/{test,train,val}-{000..001}.tar"])
-def test_a_url_is_read_once_and_then_by_parts(tmp_path: Path, home: Path, memory: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://bucket/s",
+        "memory://bucket/s/",
+        "memory://bucket/s/{test,train,val}-{000..001}.tar",
+    ],
+)
+def test_a_url_is_read_once_and_then_by_parts(
+    tmp_path: Path, home: Path, memory: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i, side in enumerate(("train", "val", "test")):
         for k in range(2):
-            write_shard(tmp_path / "s" / f"{side}-00{k}.tar", samples(i * 20 + k * 10, i * 20 + k * 10 + 10))
+            write_shard(
+                tmp_path / "s" / f"{side}-00{k}.tar", samples(i * 20 + k * 10, i * 20 + k * 10 + 10)
+            )
     (tmp_path / "s" / "classes.txt").write_text("sound\ntrack\n")
     upload(memory, tmp_path / "s")
     memory.pipe("/bucket/s/other/000.tar", b"neither here nor in a split's folder")
     count = Counting(monkeypatch)
     data = load(url, size=16, cache_dir=home)
-    assert data.fingerprint == load(tmp_path / "s", size=16).fingerprint and data.classes == ("sound", "track") and right(data)
+    assert (
+        data.fingerprint == load(tmp_path / "s", size=16).fingerprint
+        and data.classes == ("sound", "track")
+        and right(data)
+    )
     assert set(count.fetched.values()) == {1} and len(count.fetched) == 6 and not count.parts
     assert not list((home / "shards").glob("*.tar")), "the copies are not needed any more"
     shards._open.clear()  # as another process
     assert load(Path(url), size=16, cache_dir=home) == data and sum(count.fetched.values()) == 6
     one = data.test.samples[0].path
-    assert (try_picture(one, 16) == data.test.pixels([0])[0]).all() and sum(count.parts.values()) == 1
+    assert (try_picture(one, 16) == data.test.pixels([0])[0]).all() and sum(
+        count.parts.values()
+    ) == 1
     assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == picture(55)
     with pytest.raises(FileNotFoundError):
         source_of("memory://bucket/s/test-001.tar/0000.png")
 
 
-@pytest.mark.parametrize("data", ["simplecache::memory://b/s", "simplecache::memory://b/s/{0..1}.tar"])
+@pytest.mark.parametrize(
+    "data", ["simplecache::memory://b/s", "simplecache::memory://b/s/{0..1}.tar"]
+)
 def test_chained_urls(home: Path, memory: Any, data: str) -> None:
     for i in range(2):
         memory.pipe(f"/b/s/{i}.tar", tar_bytes(samples(i * 20, i * 20 + 20)))
     found = load(data, size=16, cache_dir=home)
-    assert right(found) and (try_picture(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
+    assert (
+        right(found)
+        and (try_picture(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
+    )
 
 
 def test_a_new_version_behind_a_url_is_noticed(tmp_path: Path, home: Path, memory: Any) -> None:
@@ -280,10 +368,14 @@ def test_a_new_version_behind_a_url_is_noticed(tmp_path: Path, home: Path, memor
     assert first.fingerprint != second.fingerprint and right(second)
 
 
-def test_without_room_for_the_array_copies_are_read(home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_for_the_array_copies_are_read(
+    home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory.pipe("/b/x.tar", tar_bytes(samples(0, 40)))
     monkeypatch.setattr(cache, "LIMIT_BYTES", 1000)
-    monkeypatch.setattr(cache.decode_all, "__kwdefaults__", {**cache.decode_all.__kwdefaults__, "limit": 1000})
+    monkeypatch.setattr(
+        cache.decode_all, "__kwdefaults__", {**cache.decode_all.__kwdefaults__, "limit": 1000}
+    )
     count = Counting(monkeypatch)
     data = load("memory://b/x.tar", size=16, cache_dir=home)
     assert data.train.cache is None and right(data) and not count.parts
@@ -308,27 +400,41 @@ def test_a_shard_that_changes_under_a_run_is_noticed(tmp_path: Path, home: Path)
     shard = write_shard(tmp_path / "x.tar", samples(0, 40))
     data = load(shard, size=16, cache_dir=home)
     write_shard(shard, samples(40, 90))
-    assert try_picture(data.train.samples[0].path, 16) == "the shard has changed since it was listed"
+    assert (
+        try_picture(data.train.samples[0].path, 16) == "the shard has changed since it was listed"
+    )
     assert right(load(shard, size=16, cache_dir=home))
 
 
-def test_half_of_a_shard_that_arrives_is_an_error(home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_a_shard_that_arrives_is_an_error(
+    home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory.pipe("/b/x.tar", tar_bytes(samples(0, 40)))
-    monkeypatch.setattr(type(memory), "get_file", lambda self, path, target, **_: Path(target).write_bytes(self.cat_file(path)[:9000]))
+    monkeypatch.setattr(
+        type(memory),
+        "get_file",
+        lambda self, path, target, **_: Path(target).write_bytes(self.cat_file(path)[:9000]),
+    )
     with pytest.raises(DataError, match=r"9,000 of .* bytes arrived.*memory://b/x.tar"):
         load("memory://b/x.tar", size=16, cache_dir=home)
     assert not list((home / "shards").glob("*.tar")) and not list((home / "shards").glob("*.tmp*"))
 
 
-def test_a_store_without_parts_of_files_is_not_taken_at_its_word(home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_parts_of_files_is_not_taken_at_its_word(
+    home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory.pipe("/b/x.tar", tar_bytes(samples(0, 40)))
     data = load("memory://b/x.tar", size=16, cache_dir=home)
     whole = type(memory).cat_file
-    monkeypatch.setattr(type(memory), "cat_file", lambda self, path, start=None, end=None: whole(self, path))
+    monkeypatch.setattr(
+        type(memory), "cat_file", lambda self, path, start=None, end=None: whole(self, path)
+    )
     assert try_picture(data.train.samples[0].path, 16) == "the store gives no parts of files"
 
 
-def test_check_looks_at_shards(tmp_path: Path, home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_looks_at_shards(
+    tmp_path: Path, home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     extra = [
         ("copy.png", picture(3)),
         ("copy.cls", b"0"),
@@ -341,9 +447,17 @@ def test_check_looks_at_shards(tmp_path: Path, home: Path, memory: Any, monkeypa
     count = Counting(monkeypatch)
     report = check("memory://b/x.tar", size=16, cache_dir=home)
     assert report.data == "memory://b/x.tar" and sum(report.counts["train"].values()) > 0
-    assert list(report.unreadable) == ["x.tar/bad.png"] and report.conflicts == (("x.tar/0003.png", "x.tar/copy.png"),)
-    assert report.formats == {"PNG": 61, "JPEG": 1} and report.sizes.largest == (24, 24) and report.modes == {"RGB": 62}
-    assert sum(count.fetched.values()) == 1 and sum(count.parts.values()) == 1, "the headers were seen while decoding"
+    assert list(report.unreadable) == ["x.tar/bad.png"] and report.conflicts == (
+        ("x.tar/0003.png", "x.tar/copy.png"),
+    )
+    assert (
+        report.formats == {"PNG": 61, "JPEG": 1}
+        and report.sizes.largest == (24, 24)
+        and report.modes == {"RGB": 62}
+    )
+    assert sum(count.fetched.values()) == 1 and sum(count.parts.values()) == 1, (
+        "the headers were seen while decoding"
+    )
 
 
 @given(
@@ -366,10 +480,14 @@ def test_the_key_ends_at_the_first_dot(members: list[tuple[str, str]]) -> None:
     texts = {"cls", "json"}
     if all(len(found - texts) == 1 and found & texts for found in kinds.values()):
         found = index(io.BytesIO(tar), "x.tar")
-        assert set(found) == {f"d.e/{key}.{next(iter(kind - texts))}" for key, kind in kinds.items()}
+        assert set(found) == {
+            f"d.e/{key}.{next(iter(kind - texts))}" for key, kind in kinds.items()
+        }
         for key, kind in kinds.items():
             one = found[f"d.e/{key}.{next(iter(kind - texts))}"]
-            assert one.label == ("7" if "cls" in kind else "j") and one.source == ("3" if "json" in kind else None)
+            assert one.label == ("7" if "cls" in kind else "j") and one.source == (
+                "3" if "json" in kind else None
+            )
             assert tar[one.offset : one.offset + one.size] == b"x"
     else:
         with pytest.raises(DataError, match="samples that can't be used"):

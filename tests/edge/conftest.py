@@ -11,4 +11,6 @@ from tests.edge.made_bundles import write_convolutional
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_convolutional(tmp_path_factory.mktemp("bundles") / "small", model="m", classes=["a", "b", "c"])
+    return write_convolutional(
+        tmp_path_factory.mktemp("bundles") / "small", model="m", classes=["a", "b", "c"]
+    )

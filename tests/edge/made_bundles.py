@@ -30,12 +30,16 @@ def write_bundle(
     folder.mkdir(parents=True)
     inputs = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])
     outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
-    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    constants = [
+        numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
+    ]
     graph = helper.make_graph(nodes, model, [inputs], [outputs], constants)
     network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     onnx.checker.check_model(network, full_check=True)
     onnx.save(network, folder / "model.onnx")
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        folder / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
     (answers,) = session.run(None, {"pictures": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
     np.savez_compressed(folder / "selftest.npz", pixels=pixels, outputs=answers)
@@ -44,13 +48,24 @@ def write_bundle(
         (folder / name).write_bytes(b"{}")
     check = ExportCheck(pictures=len(pixels), max_abs_difference=0.0, agreement=1.0)
     write_manifest(
-        folder, ["model.onnx", "selftest.npz", *OPTIONAL], OPTIONAL, model=model, classes=list(classes), input_size=size,
-        mean=IMAGENET_MEAN, std=IMAGENET_STD, macs=10, params=20, forms={"onnx": Form(files=["model.onnx"], check=check)},
-    )  # fmt: skip
+        folder,
+        ["model.onnx", "selftest.npz", *OPTIONAL],
+        OPTIONAL,
+        model=model,
+        classes=list(classes),
+        input_size=size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        macs=10,
+        params=20,
+        forms={"onnx": Form(files=["model.onnx"], check=check)},
+    )
     return folder
 
 
-def write_convolutional(folder: Path, *, model: str, classes: Sequence[str], size: int = 16, seed: int = 0) -> Path:
+def write_convolutional(
+    folder: Path, *, model: str, classes: Sequence[str], size: int = 16, seed: int = 0
+) -> Path:
     """A bundle with two convolutions and a linear head of random weights."""
     draw = np.random.default_rng(seed)
     weights = {
@@ -81,4 +96,6 @@ def write_darkest(folder: Path, size: int) -> Path:
         helper.make_node("Flatten", ["darkest"], ["flat"]),
         helper.make_node("Gemm", ["flat", "head", "shift"], ["logits"], transB=1),
     ]
-    return write_bundle(folder, nodes, weights, model="darkest", classes=["crack", "noncrack"], size=size)
+    return write_bundle(
+        folder, nodes, weights, model="darkest", classes=["crack", "noncrack"], size=size
+    )

@@ -49,7 +49,9 @@ def _break(bundle: Path, how: str) -> None:
         ("truncated", "damaged"),
     ],
 )
-def test_damaged_and_hostile_bundles_are_refused(bundle: Path, tmp_path: Path, how: str, words: str) -> None:
+def test_damaged_and_hostile_bundles_are_refused(
+    bundle: Path, tmp_path: Path, how: str, words: str
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     _break(broken, how)
@@ -60,14 +62,29 @@ def test_damaged_and_hostile_bundles_are_refused(bundle: Path, tmp_path: Path, h
 def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Path) -> None:
     whole = write_convolutional(tmp_path / "whole", model="whole", classes=["a", "b", "c"], seed=1)
     result = bench(
-        [Contestant(open_bundle(whole)), Contestant(open_bundle(bundle))], patches=30, batch=4, batches=[2, 8], threads=1
+        [Contestant(open_bundle(whole)), Contestant(open_bundle(bundle))],
+        patches=30,
+        batch=4,
+        batches=[2, 8],
+        threads=1,
     ).to_json()
     assert [b["bundle"] for b in result["bundles"]] == [str(whole), str(bundle)]
     for found in result["bundles"]:
-        assert found["seconds_total"] > 0 and 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p95"] <= found["latency_ms"]["p99"]
+        assert (
+            found["seconds_total"] > 0
+            and 0
+            < found["latency_ms"]["median"]
+            <= found["latency_ms"]["p95"]
+            <= found["latency_ms"]["p99"]
+        )
         assert set(found["throughput"]) == {2, 8} and min(found["throughput"].values()) > 0
-        assert found["self_test"]["agreement"] == 1 and found["self_test"]["relative_difference"] < 1e-3
-        assert found["peak_rss_mb"] > 10 and found["size_mb"] == pytest.approx(Path(found["bundle"], "model.onnx").stat().st_size / 1e6)
+        assert (
+            found["self_test"]["agreement"] == 1
+            and found["self_test"]["relative_difference"] < 1e-3
+        )
+        assert found["peak_rss_mb"] > 10 and found["size_mb"] == pytest.approx(
+            Path(found["bundle"], "model.onnx").stat().st_size / 1e6
+        )
     (ratio,) = result["ratios"]
     speed = ratio["speedup"]
     assert speed["low"] <= speed["median"] <= speed["high"]
@@ -76,7 +93,12 @@ def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Pat
 
 
 def test_bench_on_pictures(bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
-    assert bench([Contestant(open_bundle(bundle))], patches=4, pictures=tiny_data).bundles[0]["seconds_total"] > 0
+    assert (
+        bench([Contestant(open_bundle(bundle))], patches=4, pictures=tiny_data).bundles[0][
+            "seconds_total"
+        ]
+        > 0
+    )
     with pytest.raises(DataError, match="no pictures"):
         bench([Contestant(open_bundle(bundle))], patches=4, pictures=tmp_path)
 
@@ -96,7 +118,11 @@ def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> Non
 def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
     suffix = "jpg" if mode == "CMYK" else "png"
     values = np.tile(np.linspace(0, 65535, 20), (10, 1)).astype(np.uint16)
-    picture = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
+    picture = (
+        Image.fromarray(values)
+        if mode == "I;16"
+        else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
+    )
     picture.save(tmp_path / f"p.{suffix}")
     found = read_picture(tmp_path / f"p.{suffix}", 8, Greys(0, 65535, mixed=True))
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8
@@ -121,5 +147,7 @@ def test_broken_pictures_are_named(tmp_path: Path) -> None:
 
 def test_normalise_is_the_published_formula() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
-    wanted = (pixels.transpose(0, 3, 1, 2) / 255 - np.reshape(IMAGENET_MEAN, (1, 3, 1, 1))) / np.reshape(IMAGENET_STD, (1, 3, 1, 1))
+    wanted = (
+        pixels.transpose(0, 3, 1, 2) / 255 - np.reshape(IMAGENET_MEAN, (1, 3, 1, 1))
+    ) / np.reshape(IMAGENET_STD, (1, 3, 1, 1))
     np.testing.assert_allclose(normalise(pixels), wanted, atol=1e-6)

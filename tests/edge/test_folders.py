@@ -62,11 +62,17 @@ def names(folder: Folder) -> set[str]:
     return {arrival.path.name for arrival in folder.arrivals()[0]}
 
 
-def test_the_agent_looks_as_deep_as_is_meant_and_says_once_what_it_leaves(deep: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_agent_looks_as_deep_as_is_meant_and_says_once_what_it_leaves(
+    deep: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = Folder(deep, 0.0)
     for _ in range(3):
         assert names(folder) == {"000.png", "50.png", "100.png"}
-    assert [record.getMessage() for record in caplog.records if f"{DEEPEST} levels" in record.getMessage()] == [caplog.messages[0]]
+    assert [
+        record.getMessage()
+        for record in caplog.records
+        if f"{DEEPEST} levels" in record.getMessage()
+    ] == [caplog.messages[0]]
     assert len(caplog.messages[0]) < 600
 
 
@@ -77,20 +83,31 @@ def test_inspect_finds_the_same_and_names_the_rest_as_a_problem(deep: Path) -> N
     assert f"{DEEPEST} levels" in why and name.isprintable()
 
 
-def test_training_and_check_leave_out_the_same_and_say_so_once(shaft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_and_check_leave_out_the_same_and_say_so_once(
+    shaft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = write_tiny(shaft, 10, 16)
     dig(next(folder for folder in sorted(data.iterdir()) if folder.is_dir()), LEVELS, every=50)
     loaded = load_folder(data, size=16, cache_dir=tmp_path / "cache")
     # The uppermost level of the walk is the class folder.
-    assert {sample.path.name for split in loaded.splits().values() for sample in split.samples} >= {"50.png", "100.png"}
-    assert not any(sample.path.name == "150.png" for split in loaded.splits().values() for sample in split.samples)
+    assert {sample.path.name for split in loaded.splits().values() for sample in split.samples} >= {
+        "50.png",
+        "100.png",
+    }
+    assert not any(
+        sample.path.name == "150.png"
+        for split in loaded.splits().values()
+        for sample in split.samples
+    )
     assert sum("levels down" in line for line in caplog.messages) == 1
     caplog.clear()
     check(data, size=16, cache_dir=tmp_path / "cache")
     assert sum("levels down" in line for line in caplog.messages) == 1
 
 
-def test_names_as_long_as_the_system_allows_end_nothing(shaft: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_as_long_as_the_system_allows_end_nothing(
+    shaft: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     start = os.getcwd()
     write_pictures(shaft, 1)
     os.chdir(shaft)
@@ -112,15 +129,23 @@ def test_linked_folders_are_walked_once_and_never_in_circles(tmp_path: Path) -> 
     write_pictures(tmp_path / "a", 1)
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == ["a/000.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == [
+        "a/000.png"
+    ]
     assert names(Folder(tmp_path, 0.0)) == {"000.png"}
 
 
-def test_a_folder_that_may_not_be_read_is_never_left_out_of_a_training_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_read_is_never_left_out_of_a_training_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_tiny(tmp_path / "data", 10, 16)
     locked = next(folder for folder in sorted(data.iterdir()) if folder.is_dir())
     real = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: _refuse(path) if os.fspath(path) == os.fspath(locked) else real(path))
+    monkeypatch.setattr(
+        os,
+        "scandir",
+        lambda path: _refuse(path) if os.fspath(path) == os.fspath(locked) else real(path),
+    )
     with pytest.raises(MachineError, match="Permission denied"):
         load_folder(data, size=16, cache_dir=tmp_path / "cache")
 
@@ -134,4 +159,10 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     levels = walk(tmp_path, failed=lambda path, error: None, too_deep=lambda path: None)
-    assert [level.prefix + name for level in levels for name in level.files] == ["0.png", "a/1.png", "a/z/1.png", "b/1.png", "b/2.png"]
+    assert [level.prefix + name for level in levels for name in level.files] == [
+        "0.png",
+        "a/1.png",
+        "a/z/1.png",
+        "b/1.png",
+        "b/2.png",
+    ]

@@ -23,7 +23,14 @@ from prunedge.utils.sanitize import Lines, shown
 from tests.edge.made_bundles import write_convolutional
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07"  # clears a terminal and names its window
-HOSTILE = [f"a{CLEAR}.png", "b\n- forged line.png", "c[/red][bold].png", "d\u202egnp.png", "e\udcff.png", "f\x9b31m.png"]
+HOSTILE = [
+    f"a{CLEAR}.png",
+    "b\n- forged line.png",
+    "c[/red][bold].png",
+    "d\u202egnp.png",
+    "e\udcff.png",
+    "f\x9b31m.png",
+]
 ALIKE = [
     ("a\x1b.png", "a\\x1b.png"),
     ("u\u0308.png", "\u00fc.png"),
@@ -56,7 +63,9 @@ def test_two_names_that_print_the_same_are_shown_apart(names: tuple[str, str]) -
 @given(st.text(min_size=1, max_size=12), st.text(min_size=1, max_size=12))
 def test_no_two_names_are_shown_alike(first: str, second: str) -> None:
     if first != second:
-        assert unicodedata.normalize("NFC", printable(first)) != unicodedata.normalize("NFC", printable(second))
+        assert unicodedata.normalize("NFC", printable(first)) != unicodedata.normalize(
+            "NFC", printable(second)
+        )
 
 
 def test_usual_names_stay_as_they_are() -> None:
@@ -120,17 +129,40 @@ def test_check_prints_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     out, err, code = run(capsys, "check", tmp_path / "data", "--size", 16)
     assert code == 0 and is_harmless(out) and is_harmless(err), (out, err)
     assert "sound[/red]" in out and "\\x1b[2J" in out and "\n- forged" not in out
-    out, err, code = run(capsys, "train", tmp_path / "data", "--model", "resnet18", "--size", 16, "--out", tmp_path / "run")
+    out, err, code = run(
+        capsys,
+        "train",
+        tmp_path / "data",
+        "--model",
+        "resnet18",
+        "--size",
+        16,
+        "--out",
+        tmp_path / "run",
+    )
     assert code == 2 and is_harmless(err) and len(err.splitlines()) == 1 and "bad\\x1b" in err, err
 
 
-def test_inspect_prints_and_writes_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = write_convolutional(tmp_path / "bundle", model=f"net{CLEAR}", classes=["crack", f"sound{CLEAR}[/b]"])
+def test_inspect_prints_and_writes_no_name_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_convolutional(
+        tmp_path / "bundle", model=f"net{CLEAR}", classes=["crack", f"sound{CLEAR}[/b]"]
+    )
     for number, name in enumerate(HOSTILE):
         write(tmp_path / f"pictures{CLEAR}" / name, number)
     (tmp_path / f"pictures{CLEAR}" / f"bad{CLEAR}.png").write_bytes(b"no picture")
     out, err, code = run(
-        capsys, "inspect", bundle, tmp_path / f"pictures{CLEAR}", "--out", tmp_path / "found", "--damage", "crack", "--threshold", 0.1
+        capsys,
+        "inspect",
+        bundle,
+        tmp_path / f"pictures{CLEAR}",
+        "--out",
+        tmp_path / "found",
+        "--damage",
+        "crack",
+        "--threshold",
+        0.1,
     )
     assert code == 0 and is_harmless(out) and is_harmless(err), (out, err)
     for file in (tmp_path / "found").rglob("*"):
@@ -139,8 +171,25 @@ def test_inspect_prints_and_writes_no_name_as_it_is(tmp_path: Path, capsys: pyte
             assert is_harmless(file.read_text()), file
 
 
-@pytest.mark.parametrize("verb", ["show", "report", "export", "bench", "inspect", "agent", "check", "train", "prune", "audit", "patches"])
-def test_no_verb_s_error_holds_what_a_terminal_obeys(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "show",
+        "report",
+        "export",
+        "bench",
+        "inspect",
+        "agent",
+        "check",
+        "train",
+        "prune",
+        "audit",
+        "patches",
+    ],
+)
+def test_no_verb_s_error_holds_what_a_terminal_obeys(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if verb not in ("bench", "inspect", "agent", "check", "patches"):
         pytest.importorskip("torch")
     more = {
@@ -166,14 +215,19 @@ def test_a_thousand_different_warnings_are_thirty_lines_a_minute() -> None:
     repeats = Repeats(lambda: clock[0])
     for number in range(1000):
         clock[0] = number * 0.12  # two minutes
-        record = logging.LogRecord("x", logging.WARNING, "", 0, "no room for %s", (f"{number}.png",), None)
+        record = logging.LogRecord(
+            "x", logging.WARNING, "", 0, "no room for %s", (f"{number}.png",), None
+        )
         if repeats.filter(record):
             told.append(record.getMessage())
     assert MOST <= len(told) <= 2 * MOST
     assert f"470 other warnings, more than {MOST} in a minute" in " ".join(told), told
 
 
-@pytest.mark.parametrize(("host", "here"), [("localhost", 1), ("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("10.0.0.1", 0), ("h", 0)])
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("localhost", 1), ("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), ("10.0.0.1", 0), ("h", 0)],
+)
 def test_a_password_leaves_this_machine_only_encrypted_or_with_a_word(host: str, here: int) -> None:
     name = f"[{host}]" if ":" in host else host
     assert is_here(host) == bool(here)

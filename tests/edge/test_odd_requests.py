@@ -32,7 +32,9 @@ def test_a_bundle_is_named_where_its_file_is_not(bundle: Path, refused: Refused)
 
 
 @pytest.mark.parametrize("verb", ["bench", "inspect"])
-def test_more_threads_than_any_machine_has(verb: str, bundle: Path, tmp_path: Path, refused: Refused) -> None:
+def test_more_threads_than_any_machine_has(
+    verb: str, bundle: Path, tmp_path: Path, refused: Refused
+) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     line = [bundle, tmp_path / "a.png"] if verb == "inspect" else [bundle, "--patches", 1]
     told = refused(verb, *line, "--threads", 99_999)

@@ -24,7 +24,17 @@ PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def export(network: nn.Module, out: Path, **more: object) -> Path:
-    return export_bundle(network, out, model="m", classes=["a", "b", "c"], size=16, pictures=PICTURES, macs=10, params=20, **more).path  # type: ignore[arg-type]
+    return export_bundle(
+        network,
+        out,
+        model="m",
+        classes=["a", "b", "c"],
+        size=16,
+        pictures=PICTURES,
+        macs=10,
+        params=20,
+        **more,
+    ).path  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +42,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = randomise(Mobile())
     graph = trace(network, PICTURES)
     plan = random_plan(graph, 0.4, torch.Generator().manual_seed(0))
-    return export(remove(network, graph, plan), tmp_path_factory.mktemp("bundles") / "pruned", plan=plan.keep)
+    return export(
+        remove(network, graph, plan), tmp_path_factory.mktemp("bundles") / "pruned", plan=plan.keep
+    )
 
 
 def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
@@ -42,21 +54,36 @@ def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
     session = open_session(open_bundle(bundle))
     for count in (1, 2, 5):
         found = session.logits(PICTURES[:count].numpy())
-        np.testing.assert_allclose(found, small(PICTURES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            found, small(PICTURES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4
+        )
     pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
     np.testing.assert_allclose(session.predict(pixels).sum(1), 1, rtol=1e-5)
 
 
 def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
-    assert {file.name for file in bundle.iterdir()} == {"manifest.json", "model.onnx", "model.safetensors", "plan.json", "selftest.npz"}
+    assert {file.name for file in bundle.iterdir()} == {
+        "manifest.json",
+        "model.onnx",
+        "model.safetensors",
+        "plan.json",
+        "selftest.npz",
+    }
     manifest = open_bundle(bundle).manifest
     check = manifest.forms["onnx"].check
-    assert check is not None and check.pictures == 5 and check.agreement == 1 and check.max_abs_difference < 1e-4
+    assert (
+        check is not None
+        and check.pictures == 5
+        and check.agreement == 1
+        and check.max_abs_difference < 1e-4
+    )
     assert manifest.mean == IMAGENET_MEAN and manifest.std == IMAGENET_STD
     assert set(json.loads((bundle / "plan.json").read_text())) == {"expand", "squeeze", "project"}
 
 
-def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_differs_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prunedge.export import bundle as module
 
     real = module.write_onnx

@@ -35,7 +35,7 @@ def test_what_can_not_be_written_is_refused_before_the_work(
     def worked(*_: object, **__: object) -> None:
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr("prunedge.runs.export.pictures.load", worked)
+    monkeypatch.setattr("prunedge.data.load", worked)
     monkeypatch.setattr("prunedge.runs.run.Run.load", worked)
     monkeypatch.setattr("prunedge.runs.run.Run.state", worked)
     out = tmp_path / "out"

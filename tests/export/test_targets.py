@@ -26,7 +26,13 @@ DRAW = torch.Generator().manual_seed(0)
 PICTURES = torch.randn(6, 3, 16, 16, generator=DRAW)
 CALIBRATION = torch.randn(32, 3, 16, 16, generator=DRAW)
 HERE = ("onnx", "onnx-int8", "openvino", "openvino-int8", "executorch")
-MODULES = {"onnx": "onnxruntime", "onnx-int8": "onnxruntime", "openvino": "openvino", "openvino-int8": "nncf", "executorch": "executorch"}
+MODULES = {
+    "onnx": "onnxruntime",
+    "onnx-int8": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-int8": "nncf",
+    "executorch": "executorch",
+}
 
 
 class Judged:
@@ -40,15 +46,30 @@ class Judged:
         return float((labels == self.truth).mean()), labels
 
 
-def export(network: nn.Module, out: Path, formats: tuple[str, ...], max_drop: float = 100.0, truth: np.ndarray | None = None) -> Bundle:
+def export(
+    network: nn.Module,
+    out: Path,
+    formats: tuple[str, ...],
+    max_drop: float = 100.0,
+    truth: np.ndarray | None = None,
+) -> Bundle:
     network = network.eval()
     if truth is None:
         with torch.no_grad():
             truth = network(CALIBRATION).argmax(1).numpy()
     return export_bundle(
-        network, out, model="m", classes=["a", "b", "c"], size=16, pictures=PICTURES, macs=10, params=20, formats=formats,
-        calibration=CALIBRATION, judge=Judge("accuracy", Judged(truth), max_drop),
-    )  # fmt: skip
+        network,
+        out,
+        model="m",
+        classes=["a", "b", "c"],
+        size=16,
+        pictures=PICTURES,
+        macs=10,
+        params=20,
+        formats=formats,
+        calibration=CALIBRATION,
+        judge=Judge("accuracy", Judged(truth), max_drop),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +95,10 @@ def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...])
             found = session.logits(PICTURES[:count].numpy())
             assert found.shape == (count, 3) and found.dtype == np.float32
             spread = np.abs(wanted).max()
-            assert np.abs(found - wanted[:count]).max() <= (1e-3 if TARGETS[name].is_exact else 0.25) * spread, name
+            assert (
+                np.abs(found - wanted[:count]).max()
+                <= (1e-3 if TARGETS[name].is_exact else 0.25) * spread
+            ), name
         assert session.self_test().pictures == 4
         check = bundle.form(name).check
         assert check is not None and check.pictures == 6
@@ -83,11 +107,20 @@ def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...])
 
 def test_integers_make_the_file_smaller(tmp_path: Path) -> None:
     wide = nn.Sequential(
-        nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3)
+        nn.Conv2d(3, 64, 3),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 3),
     )
     found = export(randomise(wide), tmp_path / "b", ("onnx", "onnx-int8"))
     assert found.size_bytes("onnx-int8") < 0.4 * found.size_bytes("onnx")
-    assert {one.op_type for one in _graph(found.network("onnx-int8"))} >= {"QuantizeLinear", "DequantizeLinear"}
+    assert {one.op_type for one in _graph(found.network("onnx-int8"))} >= {
+        "QuantizeLinear",
+        "DequantizeLinear",
+    }
 
 
 def _graph(file: Path) -> Any:
@@ -96,13 +129,16 @@ def _graph(file: Path) -> Any:
     return onnx.load(file).graph.node
 
 
-def test_integers_that_lose_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_that_lose_too_much_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prunedge.export import bundle as module
 
     scores = iter((0.9, 0.88))
     monkeypatch.setattr(Judged, "__call__", lambda self, network: (next(scores), self.truth))
     with pytest.raises(
-        ExportError, match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop="
+        ExportError,
+        match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop=",
     ):
         export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",), max_drop=1.0)
     assert list(tmp_path.iterdir()) == [] and module.SELFTEST_PICTURES
@@ -120,7 +156,9 @@ def test_unknown_formats_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HERE[2:])
-def test_a_missing_runtime_is_named_with_its_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runtime_is_named_with_its_extra(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = builtins.__import__
 
     def without(module: str, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +167,10 @@ def test_a_missing_runtime_is_named_with_its_extra(name: str, tmp_path: Path, mo
         return real(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ExtraMissing, match=rf"'{name}' needs {MODULES[name]}, which is not installed: pip install 'prunedge\["):
+    with pytest.raises(
+        ExtraMissing,
+        match=rf"'{name}' needs {MODULES[name]}, which is not installed: pip install 'prunedge\[",
+    ):
         export(randomise(Mobile()), tmp_path / "b", (name,))
     assert list(tmp_path.iterdir()) == []
 
@@ -144,13 +185,22 @@ def test_tensorrt_says_what_it_needs_and_nothing_else_runs_in_its_place(bundle: 
     assert found.returncode == 2 and "no trtexec here" in found.stderr
 
 
-def test_the_script_calls_trtexec_with_the_bundles_shapes(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_calls_trtexec_with_the_bundles_shapes(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in = tmp_path / "trtexec"
     stand_in.write_text('#!/bin/sh\necho "$PWD" "$@"\n')
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    said = subprocess.run([bundle.path / "build_tensorrt.sh", "--verbose"], capture_output=True, text=True, check=True).stdout
-    assert str(bundle.path) in said and "--onnx=model.onnx" in said and "--maxShapes=pictures:32x3x16x16" in said and "--verbose" in said
+    said = subprocess.run(
+        [bundle.path / "build_tensorrt.sh", "--verbose"], capture_output=True, text=True, check=True
+    ).stdout
+    assert (
+        str(bundle.path) in said
+        and "--onnx=model.onnx" in said
+        and "--maxShapes=pictures:32x3x16x16" in said
+        and "--verbose" in said
+    )
 
 
 def test_a_form_that_was_not_exported_is_named(tmp_path: Path) -> None:
@@ -160,8 +210,17 @@ def test_a_form_that_was_not_exported_is_named(tmp_path: Path) -> None:
 
 
 def test_bench_interleaves_forms(bundle: Bundle) -> None:
-    result = bench([Contestant(bundle, name) for name in ("onnx", "onnx-int8", "openvino", "executorch")], patches=12, batch=2)
-    assert [one["target"] for one in result.bundles] == ["onnx", "onnx-int8", "openvino", "executorch"] and len(result.ratios) == 3
+    result = bench(
+        [Contestant(bundle, name) for name in ("onnx", "onnx-int8", "openvino", "executorch")],
+        patches=12,
+        batch=2,
+    )
+    assert [one["target"] for one in result.bundles] == [
+        "onnx",
+        "onnx-int8",
+        "openvino",
+        "executorch",
+    ] and len(result.ratios) == 3
     assert ["onnxruntime" in one["runtime"] for one in result.bundles] == [True, True, False, False]
 
 
@@ -173,9 +232,13 @@ def _changed(bundle: Bundle, out: Path, file: str, change: Any) -> Path:
     return out
 
 
-def test_a_network_that_answers_otherwise_fails_the_self_test(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_network_that_answers_otherwise_fails_the_self_test(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     other = export(randomise(Mobile(), seed=5), tmp_path / "other", ("onnx",))
-    swapped = _changed(bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file))
+    swapped = _changed(
+        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file)
+    )
     with pytest.raises(BundleError, match="differ by"):
         open_session(open_bundle(swapped)).self_test()
     with pytest.raises(BundleError, match="differ by"):
@@ -196,9 +259,22 @@ def test_truncated_networks_get_one_line(bundle: Bundle, tmp_path: Path, name: s
 
 
 def test_a_network_of_another_shape_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7))
-    other = export_bundle(small, tmp_path / "o", model="m", classes=list("abcdefg"), size=16, pictures=PICTURES, macs=1, params=1)
-    swapped = _changed(bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file))
+    small = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7)
+    )
+    other = export_bundle(
+        small,
+        tmp_path / "o",
+        model="m",
+        classes=list("abcdefg"),
+        size=16,
+        pictures=PICTURES,
+        macs=1,
+        params=1,
+    )
+    swapped = _changed(
+        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file)
+    )
     with pytest.raises(BundleError, match=r"gives \(1, 7\), the manifest has 3 classes"):
         open_session(open_bundle(swapped))
 

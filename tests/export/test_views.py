@@ -61,7 +61,9 @@ def bundle_of(data: Dataset, bundle: Path) -> Bundle:
     """The bundle, as if it had been exported from these pictures."""
     opened, greys = open_bundle(bundle), data.greys
     span = None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed)
-    return replace(opened, manifest=opened.manifest.model_copy(update={"view": _view(data), "greys": span}))
+    return replace(
+        opened, manifest=opened.manifest.model_copy(update={"view": _view(data), "greys": span})
+    )
 
 
 def write_set(root: Path, kind: str) -> Path:
@@ -72,22 +74,35 @@ def write_set(root: Path, kind: str) -> Path:
     for place, label in enumerate(("crack", "sound")):
         for i in range(16):
             many = (int(generator.integers(30, 200)), int(generator.integers(30, 200)))
-            height, width = {"whole": many, "whole deep": many, "square": (40, 40), "tall": (80, 24)}.get(kind, (24, 60))
+            height, width = {
+                "whole": many,
+                "whole deep": many,
+                "square": (40, 40),
+                "tall": (80, 24),
+            }.get(kind, (24, 60))
             file = root / label / f"{i}.png"
             values = scene(100 * place + i, label == "crack", (height, width))
             if "deep" in kind:
                 save(file, 1000 + 146 * values, "png")
                 continue
-            picture = Image.fromarray(np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8))
+            picture = Image.fromarray(
+                np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8)
+            )
             if kind == "transparent":
-                picture.putalpha(Image.fromarray((scene(i, True, (height, width)) * 255).astype(np.uint8)))
+                picture.putalpha(
+                    Image.fromarray((scene(i, True, (height, width)) * 255).astype(np.uint8))
+                )
             file.parent.mkdir(parents=True, exist_ok=True)
             picture.save(file, exif=exif if kind == "turned" else Image.Exif())
     return root
 
 
-@pytest.mark.parametrize("kind", ["square", "wide", "tall", "turned", "transparent", "wide deep", "whole", "whole deep"])
-def test_a_training_picture_is_seen_on_the_device_as_it_was_in_training(kind: str, tmp_path: Path, bundle: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", ["square", "wide", "tall", "turned", "transparent", "wide deep", "whole", "whole deep"]
+)
+def test_a_training_picture_is_seen_on_the_device_as_it_was_in_training(
+    kind: str, tmp_path: Path, bundle: Path
+) -> None:
     data = load(write_set(tmp_path / "d", kind), size=SIZE)
     told = bundle_of(data, bundle)
     view = told.manifest.view
@@ -98,7 +113,9 @@ def test_a_training_picture_is_seen_on_the_device_as_it_was_in_training(kind: st
         session = Watching(told)
         found = inspect_picture(data.test.samples[i].path, session, Settings())
         np.testing.assert_array_equal(session.shown, data.test.pixels([i]))
-        assert found.patches == 1 and found.patch == ((found.width, found.height) if "whole" in kind else (view.width, view.height))
+        assert found.patches == 1 and found.patch == (
+            (found.width, found.height) if "whole" in kind else (view.width, view.height)
+        )
 
 
 KINDS = ("RGB", "RGBA", "LA", "L", "P", "I;16")
@@ -106,7 +123,10 @@ KINDS = ("RGB", "RGBA", "LA", "L", "P", "I;16")
 
 @pytest.mark.parametrize("orientation", [1, 6])
 # A PNG has neither whole numbers of 32 bits nor floats.
-@pytest.mark.parametrize(("kind", "suffix"), [*((kind, "png") for kind in KINDS), *((kind, "tif") for kind in (*KINDS, "I", "F"))])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*((kind, "png") for kind in KINDS), *((kind, "tif") for kind in (*KINDS, "I", "F"))],
+)
 def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     kind: str, orientation: int, suffix: str, tmp_path: Path, bundle: Path
 ) -> None:
@@ -115,11 +135,19 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     for i in range(8):
         values = scene(i, i % 2 == 0, (48, 72))
         if kind in ("I;16", "I", "F"):
-            picture = Image.fromarray((1000 + 146 * values).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[kind]))
+            picture = Image.fromarray(
+                (1000 + 146 * values).astype(
+                    {"I;16": np.uint16, "I": np.int32, "F": np.float32}[kind]
+                )
+            )
         else:
-            picture = Image.fromarray(np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8))
+            picture = Image.fromarray(
+                np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8)
+            )
             if kind in ("RGBA", "LA"):
-                picture.putalpha(Image.fromarray((scene(i + 50, True, (48, 72)) * 255).astype(np.uint8)))
+                picture.putalpha(
+                    Image.fromarray((scene(i + 50, True, (48, 72)) * 255).astype(np.uint8))
+                )
             picture = picture.quantize(16) if kind == "P" else picture.convert(kind)
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "masks").mkdir(exist_ok=True)
@@ -131,7 +159,9 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     data = load(tmp_path / "d", size=SIZE)
     told = bundle_of(data, bundle)
     assert told.manifest.view == View(kind="patch", width=24, height=24)
-    trained = {sample.path.stem: data.train.pixels([i])[0] for i, sample in enumerate(data.train.samples)}
+    trained = {
+        sample.path.stem: data.train.pixels([i])[0] for i, sample in enumerate(data.train.samples)
+    }
     for photo in sorted((tmp_path / "photos").iterdir()):
         session = Watching(told)
         found = inspect_picture(photo, session, Settings(overlap=0))
@@ -143,13 +173,19 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     assert not trained
 
 
-def test_a_larger_photograph_is_cut_into_patches_of_the_training_s_width_and_height(tmp_path: Path, bundle: Path) -> None:
+def test_a_larger_photograph_is_cut_into_patches_of_the_training_s_width_and_height(
+    tmp_path: Path, bundle: Path
+) -> None:
     told = bundle_of(load(write_set(tmp_path / "d", "wide"), size=SIZE), bundle)
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 120, 3), dtype=np.uint8))
     session = Watching(told)
     found = inspect_picture(large, session, Settings(overlap=0))
     assert (found.patches, found.patch) == (4, (60, 24))
-    wanted = [large.crop((x, y, x + 60, y + 24)).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for y in (0, 24) for x in (0, 60)]
+    wanted = [
+        large.crop((x, y, x + 60, y + 24)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        for y in (0, 24)
+        for x in (0, 60)
+    ]
     np.testing.assert_array_equal(session.shown, np.stack([np.asarray(one) for one in wanted]))
     nearly = inspect_picture(large.crop((0, 0, 63, 25)), Watching(told), Settings())
     assert nearly.patches == 1 and nearly.patch == (63, 25)
@@ -166,11 +202,16 @@ def test_the_view_is_whole_where_sizes_differ_and_a_patch_where_nearly_none_does
 
 def test_the_view_in_words(tmp_path: Path, bundle: Path) -> None:
     old = open_bundle(bundle).manifest
-    assert "for want of better" in Settings().fitted(old).looked(old) and "export it again" in Settings().fitted(old).looked(old)
+    assert "for want of better" in Settings().fitted(old).looked(
+        old
+    ) and "export it again" in Settings().fitted(old).looked(old)
     assert Settings(patch=(9, 5)).fitted(old).looked(old) == "patches of 9 x 5 pixels"
     for overlap, shared in ((0.0, "nothing"), (0.2, "20%")):
         said = Settings(patch=(9, 5), overlap=overlap).fitted(old).looked(old)
-        assert f"patches of 9 x 5 pixels that share {shared}: damage across their edges may be missed" in said
+        assert (
+            f"patches of 9 x 5 pixels that share {shared}: damage across their edges may be missed"
+            in said
+        )
     assert "share" not in Settings(patch=(9, 5), overlap=0.25).fitted(old).looked(old)
     new = bundle_of(load(write_set(tmp_path / "d", "whole"), size=SIZE), bundle).manifest
     assert Settings().fitted(new).looked(new) == "each photograph whole, as in training"
@@ -191,8 +232,17 @@ def test_patches_that_can_not_be(text: str) -> None:
 def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
     data = load(write_set(tmp_path / "d", "wide deep"), size=SIZE)
     pictures = next(iter(data.val.batches(4)))[0]
-    bundle = export_bundle(Darkest().eval(), tmp_path / "b", pictures=pictures, view=_view(data), greys=data.greys, **NAMED)
-    assert bundle.greys == data.greys and bundle.manifest.view == View(kind="patch", width=60, height=24)
+    bundle = export_bundle(
+        Darkest().eval(),
+        tmp_path / "b",
+        pictures=pictures,
+        view=_view(data),
+        greys=data.greys,
+        **NAMED,
+    )
+    assert bundle.greys == data.greys and bundle.manifest.view == View(
+        kind="patch", width=60, height=24
+    )
     file = tmp_path / "b" / "manifest.json"
     text = file.read_text()
     assert '"low": 1' in text
@@ -201,14 +251,27 @@ def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
         open_bundle(tmp_path / "b")
 
 
-def test_a_bundle_whose_network_gives_probabilities_is_told(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_whose_network_gives_probabilities_is_told(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert open_session(open_bundle(bundle)).warning() is None
-    monkeypatch.setattr("prunedge.export.bundle.refuse_probabilities", lambda *_: None)  # as somebody else may export
+    monkeypatch.setattr(
+        "prunedge.export.bundle.refuse_probabilities", lambda *_: None
+    )  # as somebody else may export
     pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    uneven = torch.nn.Linear(2, 2)  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
+    uneven = torch.nn.Linear(
+        2, 2
+    )  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
     torch.nn.init.constant_(uneven.weight, 0.1)
     with torch.no_grad():
-        uneven.bias.copy_(torch.tensor([1.0, -0.5]))  # one sigmoid above a half and one below, whatever was drawn before
-    for end, name in ((torch.nn.Softmax(1), "softmax"), (torch.nn.Sequential(uneven, torch.nn.Sigmoid()), "sigmoid")):
-        old = export_bundle(torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, pictures=pictures, **NAMED)
+        uneven.bias.copy_(
+            torch.tensor([1.0, -0.5])
+        )  # one sigmoid above a half and one below, whatever was drawn before
+    for end, name in (
+        (torch.nn.Softmax(1), "softmax"),
+        (torch.nn.Sequential(uneven, torch.nn.Sigmoid()), "sigmoid"),
+    ):
+        old = export_bundle(
+            torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, pictures=pictures, **NAMED
+        )
         assert f"ends in a {name}" in (open_session(old).warning() or "")

@@ -39,13 +39,32 @@ SAME_ARITHMETIC = {
 }
 
 TRAINING = (
-    "--model", "test_resnet", "--weights", "none", "--size", "32", "--batch-size", "8",
-    "--precision", "32", "--seed", "5",
-)  # fmt: skip
+    "--model",
+    "test_resnet",
+    "--weights",
+    "none",
+    "--size",
+    "32",
+    "--batch-size",
+    "8",
+    "--precision",
+    "32",
+    "--seed",
+    "5",
+)
 # `auto`, the default, times both memory formats and takes the faster one: other roundings from run to run.
 PRUNING = (
-    "--precision", "32", "--step-ratio", "0.5", "--max-drop", "5", "--epochs", "1", "--extra-rounds", "0",
-)  # fmt: skip
+    "--precision",
+    "32",
+    "--step-ratio",
+    "0.5",
+    "--max-drop",
+    "5",
+    "--epochs",
+    "1",
+    "--extra-rounds",
+    "0",
+)
 STUDY = """
 data = "{data}"
 model = "test_resnet"
@@ -115,9 +134,27 @@ def weights_of(run: Path) -> dict[str, str]:
 def without_times(value: Any) -> Any:
     """The same JSON value without seconds, dates, versions, paths, and names made of them."""
     changing = {
-        "seconds", "second", "ms", "time", "date", "version", "path", "created", "device", "machine", "computing",
-        "run", "host", "name", "out", "data", "sha256", "counts", "source", "key",
-    }  # fmt: skip
+        "seconds",
+        "second",
+        "ms",
+        "time",
+        "date",
+        "version",
+        "path",
+        "created",
+        "device",
+        "machine",
+        "computing",
+        "run",
+        "host",
+        "name",
+        "out",
+        "data",
+        "sha256",
+        "counts",
+        "source",
+        "key",
+    }
     if isinstance(value, dict):
         return {
             key: without_times(inner)
@@ -132,7 +169,9 @@ def without_times(value: Any) -> Any:
 def record(folder: Path) -> dict[str, Any]:
     """Run every verb in an empty folder, and return weights and figures."""
     data = write_images(folder / "images")
-    trained, pruned, study, bundle = (folder / name for name in ("trained", "pruned", "study", "bundle"))
+    trained, pruned, study, bundle = (
+        folder / name for name in ("trained", "pruned", "study", "bundle")
+    )
 
     prunedge("train", data, *TRAINING, "--epochs", "4", "--out", trained)
     prunedge("prune", "--from", trained, *PRUNING, "--max-steps", "4", "--out", pruned)
@@ -154,7 +193,9 @@ def record(folder: Path) -> dict[str, Any]:
     table = prunedge("study", recipe, "--workers", "1", "--threads", "1", "--out", study, "--json")
     prunedge("export", pruned, "--out", bundle)
     photograph = write_photograph(folder / "photograph.png")
-    found = prunedge("inspect", bundle, photograph, "--patch", "32", "--out", folder / "inspected", "--json")
+    found = prunedge(
+        "inspect", bundle, photograph, "--patch", "32", "--out", folder / "inspected", "--json"
+    )
     page = Path(prunedge("report", pruned).strip())
 
     return {
@@ -174,7 +215,9 @@ def shown(run: Path) -> Any:
 
 def main() -> int:
     """Record, then write or compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--out", type=Path, default=GOLDEN)
     options = parser.parse_args()

@@ -28,7 +28,11 @@ class Split(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.c = 6
-        self.a, self.b, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(12, 2, 1)
+        self.a, self.b, self.head = (
+            nn.Conv2d(3, 12, 1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Conv2d(12, 2, 1),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left, right = self.a(x).chunk(2, 1)
@@ -57,7 +61,12 @@ class Biased(nn.Module):
     def __init__(self, when: str) -> None:
         super().__init__()
         self.when, self.cache = when, {}
-        self.first, self.qkv, self.proj, self.head = nn.Conv2d(3, 12, 2, 2), nn.Linear(12, 36), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.first, self.qkv, self.proj, self.head = (
+            nn.Conv2d(3, 12, 2, 2),
+            nn.Linear(12, 36),
+            nn.Linear(12, 12),
+            nn.Linear(12, 2),
+        )
         self.biases = nn.Parameter(torch.randn(3, 16))
         self.register_buffer("places", (torch.arange(16)[:, None] - torch.arange(16)).abs())
 
@@ -77,7 +86,11 @@ class Biased(nn.Module):
             biases = self.biases[:, self.places]
             if not self.training:
                 self.cache["biases"] = biases
-        y = ((q @ k.transpose(-1, -2) / 2 + biases).softmax(-1) @ v).transpose(1, 2).reshape(len(x), 16, -1)
+        y = (
+            ((q @ k.transpose(-1, -2) / 2 + biases).softmax(-1) @ v)
+            .transpose(1, 2)
+            .reshape(len(x), 16, -1)
+        )
         return self.head((self.proj(y) + self.first(x).flatten(2).transpose(1, 2)).mean(1))
 
 
@@ -89,7 +102,9 @@ def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
     with torch.no_grad():
         network(PICTURE)
     warm = trace(network, PICTURE)
-    assert [(group.name, group.size) for group in warm.groups] == [(group.name, group.size) for group in cold.groups]
+    assert [(group.name, group.size) for group in warm.groups] == [
+        (group.name, group.size) for group in cold.groups
+    ]
     kept = network.cache["biases"]
     surgery = operate(network, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
     assert surgery.refused == {} and surgery.difference < 1e-6
@@ -103,7 +118,12 @@ class AtLargePictures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 2, 1)
+        self.a, self.b, self.c, self.head = (
+            nn.Conv2d(3, 12, 1),
+            nn.Conv2d(12, 12, 1),
+            nn.Conv2d(12, 12, 1),
+            nn.Conv2d(12, 2, 1),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.a(x))
@@ -116,7 +136,12 @@ class Assisted(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.head, self.side, self.idle = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 2, 1), nn.Conv2d(12, 2, 1), nn.Conv2d(4, 4, 1)
+        self.a, self.head, self.side, self.idle = (
+            nn.Conv2d(3, 12, 1),
+            nn.Conv2d(12, 2, 1),
+            nn.Conv2d(12, 2, 1),
+            nn.Conv2d(4, 4, 1),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, _, h, w = x.shape
@@ -148,14 +173,30 @@ class Masks(nn.Module):
 @pytest.mark.parametrize(
     ("network", "evaluated", "trained"),
     [
-        (Assisted(), 3, 1),  # with labels, at another size for what is idle, and larger; in training with labels
-        (Plain(nn.Sequential(nn.BatchNorm2d(12), nn.ReLU())), 1, 0),  # nothing that any other way could change
-        (Plain(Masks()), 2, 2),  # with labels and larger; in training, and again with labels for what is new there
+        (
+            Assisted(),
+            3,
+            1,
+        ),  # with labels, at another size for what is idle, and larger; in training with labels
+        (
+            Plain(nn.Sequential(nn.BatchNorm2d(12), nn.ReLU())),
+            1,
+            0,
+        ),  # nothing that any other way could change
+        (
+            Plain(Masks()),
+            2,
+            2,
+        ),  # with labels and larger; in training, and again with labels for what is new there
     ],
 )
-def test_tracing_passes_each_way_no_more_often_than_it_must(network: nn.Module, evaluated: int, trained: int) -> None:
+def test_tracing_passes_each_way_no_more_often_than_it_must(
+    network: nn.Module, evaluated: int, trained: int
+) -> None:
     passes: list[bool] = []
-    randomise(network).register_forward_pre_hook(lambda module, args: passes.append(module.training))
+    randomise(network).register_forward_pre_hook(
+        lambda module, args: passes.append(module.training)
+    )
     trace(network, PICTURE)
     assert (passes.count(False), passes.count(True)) == (evaluated, trained)
 
@@ -174,7 +215,9 @@ class OtherHalf(nn.Module):
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
 @pytest.mark.parametrize("kind", [AtLargePictures, OtherHalf])
-def test_what_other_ways_demand_of_channels_is_known_before_the_plan(kind: type[nn.Module], share: float) -> None:
+def test_what_other_ways_demand_of_channels_is_known_before_the_plan(
+    kind: type[nn.Module], share: float
+) -> None:
     network = randomise(kind())
     graph = trace(network, PICTURE)
     surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
@@ -234,7 +277,9 @@ def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> N
 def test_sizes_that_a_method_beside_forward_reads_are_mended_and_no_others() -> None:
     small = operate(split := randomise(Split()), trace(split, PICTURE), first_half(split)).model
     assert sizes_of(small) == {"c": small.a.out_channels // 2} and small.c < 6
-    small = operate(network := randomise(Sized()), trace(network, PICTURE), first_half(network)).model
+    small = operate(
+        network := randomise(Sized()), trace(network, PICTURE), first_half(network)
+    ).model
     width = small.a.out_channels // 2
     assert (small.parts, small.window) == ([width, width], 6)
     again = adopt(Sized(), small.state_dict(), sizes_of(small)).eval()
@@ -313,13 +358,25 @@ class Forgetful(nn.Module):
 
 def state(module: Forgetful) -> list[object]:
     return [
-        module.grid.clone(), module.count.clone(), module.shape, module.calls, module.last, dict(module.table), list(module.seen),
-        module.holder.rows, module.pair[0].clone(), module.pair[1]["x"].clone(), list(vars(module)), list(module._buffers),
-    ]  # fmt: skip
+        module.grid.clone(),
+        module.count.clone(),
+        module.shape,
+        module.calls,
+        module.last,
+        dict(module.table),
+        list(module.seen),
+        module.holder.rows,
+        module.pair[0].clone(),
+        module.pair[1]["x"].clone(),
+        list(vars(module)),
+        list(module._buffers),
+    ]
 
 
 @pytest.mark.parametrize("warm", [None, 8, 12])
-def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(warm: int | None) -> None:
+def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(
+    warm: int | None,
+) -> None:
     network = randomise(Forgetful())
     cold = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)})).model
     if warm:
@@ -350,4 +407,8 @@ def test_modes_and_random_generators_stay_as_they_were() -> None:
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
     assert [one.training for one in network] == [True, True, False]
-    assert network[2].num_batches_tracked == 0 and not hasattr(network, "extra") and network[0].bias is not None
+    assert (
+        network[2].num_batches_tracked == 0
+        and not hasattr(network, "extra")
+        and network[0].bias is not None
+    )

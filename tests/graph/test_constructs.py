@@ -60,10 +60,21 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, _c, h, w = x.shape
         x = x.flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(x).reshape(n, h * w, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x)
+            .reshape(n, h * w, 3, self.num_heads, self.head_dim)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
         q = self.q_norm(q)
-        y = F.scaled_dot_product_attention(q, k, v) if self.fused else (q * self.scale @ k.transpose(-2, -1)).softmax(-1) @ v
-        return self.proj(y.transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+        y = (
+            F.scaled_dot_product_attention(q, k, v)
+            if self.fused
+            else (q * self.scale @ k.transpose(-2, -1)).softmax(-1) @ v
+        )
+        return (
+            self.proj(y.transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+        )
 
 
 def shuffle(blocks: int) -> Callable[[Any, torch.Tensor], torch.Tensor]:
@@ -113,25 +124,51 @@ def twice(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 CONSTRUCTS: dict[str, nn.Module] = {
     "sum": Between(Does(lambda s, x: x + s.conv(x), conv=nn.Conv2d(12, 12, 1))),
-    "concatenation": Between(Does(lambda s, x: torch.cat([x, s.conv(x)], 1), conv=nn.Conv2d(12, 6, 1)), 18),
-    "stack": Between(Does(lambda s, x: torch.stack([x, s.conv(x)], 1).sum(1), conv=nn.Conv2d(12, 12, 1))),
-    "interleaved": Between(Does(lambda s, x: torch.stack([x[:, 1::2], -x[:, ::2]], 2).flatten(1, 2))),
-    "pooled in the channels-last layout": Between(
-        Does(lambda s, x: x + F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1))
+    "concatenation": Between(
+        Does(lambda s, x: torch.cat([x, s.conv(x)], 1), conv=nn.Conv2d(12, 6, 1)), 18
     ),
-    "split": Between(Does(lambda s, x: torch.cat([x.chunk(2, 1)[1], s.conv(x.chunk(2, 1)[0])], 1), conv=nn.Conv2d(6, 6, 1)), 12),
+    "stack": Between(
+        Does(lambda s, x: torch.stack([x, s.conv(x)], 1).sum(1), conv=nn.Conv2d(12, 12, 1))
+    ),
+    "interleaved": Between(
+        Does(lambda s, x: torch.stack([x[:, 1::2], -x[:, ::2]], 2).flatten(1, 2))
+    ),
+    "pooled in the channels-last layout": Between(
+        Does(
+            lambda s, x: (
+                x + F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1)
+            )
+        )
+    ),
+    "split": Between(
+        Does(
+            lambda s, x: torch.cat([x.chunk(2, 1)[1], s.conv(x.chunk(2, 1)[0])], 1),
+            conv=nn.Conv2d(6, 6, 1),
+        ),
+        12,
+    ),
     "gated halves": Between(Does(lambda s, x: F.glu(x, 1)), 6),
     "grouped": Between(nn.Conv2d(12, 12, 3, padding=1, groups=3)),
     "depthwise": Between(nn.Conv2d(12, 24, 3, padding=1, groups=12), 24),
     "transposed": Between(nn.ConvTranspose2d(12, 12, 2, stride=2)),
     "channel shuffle": Between(Does(shuffle(3))),
     "grouped and shuffled": Between(
-        nn.Sequential(nn.Conv2d(12, 12, 1, groups=2), Does(shuffle(2)), nn.Conv2d(12, 12, 3, padding=1, groups=12))
+        nn.Sequential(
+            nn.Conv2d(12, 12, 1, groups=2),
+            Does(shuffle(2)),
+            nn.Conv2d(12, 12, 3, padding=1, groups=12),
+        )
     ),
-    "squeeze and excitation": Between(Does(squeeze_excite, down=nn.Conv2d(12, 4, 1), up=nn.Conv2d(4, 12, 1))),
-    "efficient channel attention": Between(Does(channel_attention, slide=nn.Conv1d(1, 1, 3, padding=1, bias=False))),
+    "squeeze and excitation": Between(
+        Does(squeeze_excite, down=nn.Conv2d(12, 4, 1), up=nn.Conv2d(4, 12, 1))
+    ),
+    "efficient channel attention": Between(
+        Does(channel_attention, slide=nn.Conv1d(1, 1, 3, padding=1, bias=False))
+    ),
     "spatial attention": Between(Does(spatial_attention, look=nn.Conv2d(2, 1, 3, padding=1))),
-    "layer scale": Between(Does(lambda s, x: x * s.gamma, gamma=nn.Parameter(torch.rand(12, 1, 1) + 0.5))),
+    "layer scale": Between(
+        Does(lambda s, x: x * s.gamma, gamma=nn.Parameter(torch.rand(12, 1, 1) + 0.5))
+    ),
     "group norm": Between(nn.GroupNorm(3, 12)),
     "small group norm": Between(nn.GroupNorm(6, 12)),
     "layer norm": Between(Does(layer_norm, norm=nn.LayerNorm(12))),
@@ -147,14 +184,35 @@ CONSTRUCTS: dict[str, nn.Module] = {
     "fused attention": Between(Attention(True)),
     "attention with normalised queries": Between(Attention(True, norm=True)),
     "class token and positions": Between(
-        Does(tokens, token=nn.Parameter(torch.randn(1, 1, 12)), place=nn.Parameter(torch.randn(1, 65, 12)), norm=nn.LayerNorm(12))
+        Does(
+            tokens,
+            token=nn.Parameter(torch.randn(1, 1, 12)),
+            place=nn.Parameter(torch.randn(1, 65, 12)),
+            norm=nn.LayerNorm(12),
+        )
     ),
-    "standardised weights": Between(Does(standardised, conv=nn.Conv2d(12, 10, 3), gain=nn.Parameter(torch.rand(10, 1, 1, 1) + 0.5)), 10),
-    "weight norm": Between(nn.utils.parametrizations.weight_norm(nn.Conv2d(12, 10, 3, padding=1)), 10),
+    "standardised weights": Between(
+        Does(
+            standardised,
+            conv=nn.Conv2d(12, 10, 3),
+            gain=nn.Parameter(torch.rand(10, 1, 1, 1) + 0.5),
+        ),
+        10,
+    ),
+    "weight norm": Between(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(12, 10, 3, padding=1)), 10
+    ),
     "called twice": Between(Does(twice, conv=nn.Conv2d(12, 12, 3, padding=1))),
     "in place": Between(Does(lambda s, x: s.conv(x).add_(x).relu_(), conv=nn.Conv2d(12, 12, 1))),
-    "checkpoint": Between(Does(lambda s, x: checkpoint(s.conv, x, use_reentrant=False), conv=nn.Conv2d(12, 12, 3, padding=1))),
-    "bare parameter": Between(Does(lambda s, x: F.conv2d(x, s.weight), weight=nn.Parameter(torch.randn(10, 12, 1, 1))), 10),
+    "checkpoint": Between(
+        Does(
+            lambda s, x: checkpoint(s.conv, x, use_reentrant=False),
+            conv=nn.Conv2d(12, 12, 3, padding=1),
+        )
+    ),
+    "bare parameter": Between(
+        Does(lambda s, x: F.conv2d(x, s.weight), weight=nn.Parameter(torch.randn(10, 12, 1, 1))), 10
+    ),
     "prelu": Between(nn.PReLU(12)),
 }
 # At least these groups' layers must be prunable: the construct hides no channel.
@@ -172,7 +230,11 @@ def prune_and_compare(network: nn.Module, example: Any, **options: Any) -> None:
         after = call(surgery.model.eval(), example)
         assert not torch.allclose(before, after, rtol=1e-3)  # what was removed mattered
         again = trace(surgery.model, example, **options)
-        assert again.params() == graph.params(plan) == sum(p.numel() for p in surgery.model.parameters())
+        assert (
+            again.params()
+            == graph.params(plan)
+            == sum(p.numel() for p in surgery.model.parameters())
+        )
         assert again.macs() == graph.macs(plan)
 
 
@@ -186,14 +248,18 @@ def test_a_construct_is_prunable_and_equals_its_masked_original(name: str) -> No
     prune_and_compare(network, PICTURE)
 
 
-@pytest.mark.parametrize("name", ["attention by hand", "fused attention", "attention with normalised queries"])
+@pytest.mark.parametrize(
+    "name", ["attention by hand", "fused attention", "attention with normalised queries"]
+)
 @pytest.mark.parametrize("attention", ["heads", "width"])
 def test_attention_loses_heads_or_width(name: str, attention: str) -> None:
     network = randomise(CONSTRUCTS[name])
     graph = trace(network, PICTURE, attention=attention)
     assert graph.group("middle.qkv").size == (3 if attention == "heads" else 4)
     small = operate(network, graph, Plan({"middle.qkv": (0, 2)})).model
-    assert (small.middle.num_heads, small.middle.head_dim) == ((2, 4) if attention == "heads" else (3, 2))
+    assert (small.middle.num_heads, small.middle.head_dim) == (
+        (2, 4) if attention == "heads" else (3, 2)
+    )
     prune_and_compare(network, PICTURE, attention=attention)
 
 
@@ -206,15 +272,27 @@ class Encoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x).flatten(2).transpose(1, 2)
-        x = self.layer(x) if isinstance(self.layer, nn.TransformerEncoderLayer) else self.layer(x, x, x)[0] + x
+        x = (
+            self.layer(x)
+            if isinstance(self.layer, nn.TransformerEncoderLayer)
+            else self.layer(x, x, x)[0] + x
+        )
         return self.head(x.mean(1))
 
 
 @pytest.mark.parametrize("attention", ["heads", "width"])
-@pytest.mark.parametrize("layer", [nn.TransformerEncoderLayer(12, 3, 16, batch_first=True), nn.MultiheadAttention(12, 3, batch_first=True)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.TransformerEncoderLayer(12, 3, 16, batch_first=True),
+        nn.MultiheadAttention(12, 3, batch_first=True),
+    ],
+)
 def test_torchs_own_attention_loses_heads_and_embedding(layer: nn.Module, attention: str) -> None:
     network = randomise(Encoder(copy.deepcopy(layer)))
-    sizes = {group.name: group.size for group in trace(network, PICTURE, attention=attention).groups}
+    sizes = {
+        group.name: group.size for group in trace(network, PICTURE, attention=attention).groups
+    }
     inner = "layer.self_attn" if isinstance(layer, nn.TransformerEncoderLayer) else "layer"
     assert sizes["first"] == 12 and sizes[inner] == (3 if attention == "heads" else 4)
     prune_and_compare(network, PICTURE, attention=attention)
@@ -241,7 +319,10 @@ def test_several_inputs_and_outputs_nested() -> None:
     assert [group.name for group in graph.groups] == ["a"]
     surgery = operate(network, graph, Plan({"a": (1, 4)}))
     assert surgery.difference <= 1e-4 and not surgery.refused
-    assert operate(network, trace(network, (PICTURE, {"right": PICTURE})), Plan({"a": (1, 4)})).refused == {}
+    assert (
+        operate(network, trace(network, (PICTURE, {"right": PICTURE})), Plan({"a": (1, 4)})).refused
+        == {}
+    )
 
 
 def test_half_precision_is_proven_in_float32() -> None:
@@ -269,7 +350,9 @@ def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> No
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Conv2d(3, 6, 1), nn.Linear(6, 2)
-            self.extra = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 2))
+            self.extra = nn.Sequential(
+                nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 2)
+            )
 
         def forward(self, x: torch.Tensor) -> Any:
             x = torch.relu(self.a(x)).mean((2, 3))

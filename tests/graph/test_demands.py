@@ -24,7 +24,9 @@ class Chunks(nn.Module):
     def __init__(self, width: int, scales: int) -> None:
         super().__init__()
         part = -(-width // scales)
-        self.convs = nn.ModuleList(nn.Conv2d(part, part, 3, padding=1, groups=part) for _ in range(scales - 1))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(part, part, 3, padding=1, groups=part) for _ in range(scales - 1)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = x.chunk(len(self.convs) + 1, 1)
@@ -135,13 +137,24 @@ DEMANDS: dict[str, nn.Module] = {
     "a part that is convolved": Between(Partial(12, 5)),
     "a filter of its own": Between(Blur(12)),
     "a checked width": Between(Checked(12), 8),
-    "ghosts": Between(Does(ghost, out_chs=12, primary=nn.Conv2d(12, 7, 1), cheap=nn.Conv2d(7, 7, 3, padding=1, groups=7))),
+    "ghosts": Between(
+        Does(
+            ghost,
+            out_chs=12,
+            primary=nn.Conv2d(12, 7, 1),
+            cheap=nn.Conv2d(7, 7, 3, padding=1, groups=7),
+        )
+    ),
     "shuffled halves": Between(Does(shuffle_unit, conv=nn.Conv2d(6, 6, 1))),
     "maxout": Between(Does(maxout), 6),
-    "split attention": Between(Does(split_attention, conv=nn.Conv2d(12, 16, 1), gate=nn.Conv2d(8, 16, 1)), 8),
+    "split attention": Between(
+        Does(split_attention, conv=nn.Conv2d(12, 16, 1), gate=nn.Conv2d(8, 16, 1)), 8
+    ),
     "group norm": Between(nn.GroupNorm(3, 12)),
     "pixel shuffle": Between(nn.PixelShuffle(2), 3),
-    "gated halves": Between(Does(lambda s, x: torch.mul(*s.conv(x).chunk(2, 1)), conv=nn.Conv2d(12, 20, 1)), 10),
+    "gated halves": Between(
+        Does(lambda s, x: torch.mul(*s.conv(x).chunk(2, 1)), conv=nn.Conv2d(12, 20, 1)), 10
+    ),
 }
 
 
@@ -151,7 +164,10 @@ def test_whatever_is_chosen_can_be_carried_out(demand: str, seed: int) -> None:
     network = randomise(DEMANDS[demand])
     graph = trace(network, PICTURE)
     generator = torch.Generator().manual_seed(seed)
-    scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
+    scores = {
+        group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
+        for group in graph.groups
+    }
     plan = choose(graph, Scores(scores, "random"), 0.3, constraints=PlanConstraints(max_ratio=0.7))
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
@@ -166,7 +182,10 @@ def test_what_is_chosen_twice_can_be_carried_out_twice(middle: nn.Module) -> Non
     for seed in range(2):
         graph = trace(network, PICTURE)
         generator = torch.Generator().manual_seed(seed)
-        scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
+        scores = {
+            group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
+            for group in graph.groups
+        }
         surgery = operate(network, graph, choose(graph, Scores(scores, "random"), 0.2))
         assert surgery.refused == {}
         network = surgery.model.eval()
@@ -185,7 +204,9 @@ class OneHead(nn.Module):
         q = self.q(x).reshape(n, h * w, 1, -1).transpose(1, 2)
         k, v = self.kv(x).reshape(n, h * w, 2, 1, -1).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(3 * q, k, v)
-        return self.proj(y.transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+        return (
+            self.proj(y.transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+        )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -193,7 +214,10 @@ def test_the_width_of_a_single_head_can_leave(seed: int) -> None:
     network = randomise(Between(OneHead()))
     graph = trace(network, PICTURE)
     generator = torch.Generator().manual_seed(seed)
-    scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
+    scores = {
+        group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
+        for group in graph.groups
+    }
     surgery = operate(network, graph, choose(graph, Scores(scores, "random"), 0.3))
     assert surgery.refused == {} and "middle.q" in surgery.plan.keep
 
@@ -203,7 +227,9 @@ class Scrambled(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.side, self.last, self.head = (nn.Conv2d(i, o, 1) for i, o in ((3, 8), (8, 8), (8, 6), (6, 2)))
+        self.stem, self.side, self.last, self.head = (
+            nn.Conv2d(i, o, 1) for i, o in ((3, 8), (8, 8), (8, 6), (6, 2))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)

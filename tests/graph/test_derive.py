@@ -22,7 +22,12 @@ EXAMPLE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def read_there(one: Read) -> tuple[object, ...]:
-    return one.module, one.site, one.aside, [(dim, x.names, x.number.tolist(), x.channel.tolist(), axis) for dim, x, axis in one.sizes]
+    return (
+        one.module,
+        one.site,
+        one.aside,
+        [(dim, x.names, x.number.tolist(), x.channel.tolist(), axis) for dim, x, axis in one.sizes],
+    )
 
 
 def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
@@ -30,9 +35,14 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
     assert [group.name for group in found.groups] == [group.name for group in wanted.groups]
     for ours, theirs in zip(found.groups, wanted.groups, strict=True):
         assert (ours.size, ours.positions) == (theirs.size, theirs.positions)
-        assert [(one.tensor, one.dim, one.role) for one in ours.slices] == [(one.tensor, one.dim, one.role) for one in theirs.slices]
+        assert [(one.tensor, one.dim, one.role) for one in ours.slices] == [
+            (one.tensor, one.dim, one.role) for one in theirs.slices
+        ]
         for one, other in zip(ours.slices, theirs.slices, strict=True):
-            assert np.array_equal(one.indices, other.indices) and one.indices.dtype == other.indices.dtype
+            assert (
+                np.array_equal(one.indices, other.indices)
+                and one.indices.dtype == other.indices.dtype
+            )
     assert [read_there(one) for one in found.reads] == [read_there(one) for one in wanted.reads]
     for field in fields(ChannelGraph):
         if field.name not in ("groups", "example", "statistics", "reshapes", "resizes", "reads"):
@@ -40,8 +50,16 @@ def assert_same(found: ChannelGraph, wanted: ChannelGraph) -> None:
 
 
 NAMES = (
-    "resnet18", "vgg11_bn", "vgg11", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "googlenet", "squeezenet1_1", "regnet_y_400mf",
-)  # fmt: skip
+    "resnet18",
+    "vgg11_bn",
+    "vgg11",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "densenet121",
+    "googlenet",
+    "squeezenet1_1",
+    "regnet_y_400mf",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,11 +67,15 @@ def test_a_derived_graph_is_the_traced_one(name: str, monkeypatch: pytest.Monkey
     network = randomise(torchvision.models.get_model(name, num_classes=3))
     graph = trace(network, EXAMPLE)
     for seed in range(2):  # twice: what is derived can be derived from
-        surgery = operate(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed)))
+        surgery = operate(
+            network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed))
+        )
         wanted = trace(surgery.model, EXAMPLE)
         if graph.regular:
             with monkeypatch.context() as patched:
-                patched.setattr(sys.modules["prunedge.graph.derive"], "trace", lambda *_: pytest.fail("traced"))
+                patched.setattr(
+                    sys.modules["prunedge.graph.derive"], "trace", lambda *_: pytest.fail("traced")
+                )
                 graph = derive(graph, surgery.plan, surgery.model)
         else:
             graph = derive(graph, surgery.plan, surgery.model)
@@ -81,7 +103,14 @@ def test_what_treats_its_channels_by_their_number_is_traced_anew() -> None:
 
 
 def test_a_single_channel_is_no_group_any_more() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
     graph = trace(network, EXAMPLE)
     assert graph.regular
     surgery = operate(network, graph, Plan({"0": (2,)}))
@@ -91,7 +120,14 @@ def test_a_single_channel_is_no_group_any_more() -> None:
 
 
 def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
     graph = trace(network, EXAMPLE)
     surgery = operate(network, graph, Plan({"0": (0, 1, 2)}))
     assert_same(derive(graph, Plan({"0": (0, 1)}), surgery.model), trace(surgery.model, EXAMPLE))

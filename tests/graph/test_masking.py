@@ -24,7 +24,9 @@ def _nothing_is_too_small() -> Iterator[None]:
 @st.composite
 def places(draw: st.DrawFn) -> tuple[torch.Tensor, int, np.ndarray]:
     """A tensor, one of its dimensions, and indices along it: those of some blocks, or any, in any order."""
-    block, blocks, other, dim = (draw(st.integers(*limits)) for limits in ((1, 5), (1, 6), (1, 3), (0, 1)))
+    block, blocks, other, dim = (
+        draw(st.integers(*limits)) for limits in ((1, 5), (1, 6), (1, 3), (0, 1))
+    )
     size = block * blocks
     chosen = draw(st.lists(st.integers(0, blocks - 1), min_size=1, unique=True))
     indices = (np.asarray(chosen)[:, None] * block + np.arange(block)).ravel()
@@ -40,7 +42,9 @@ def test_blocks_are_the_same_places(place: tuple[torch.Tensor, int, np.ndarray])
     tensor, dim, indices = place
     view, where = in_blocks(tensor, dim, indices)
     wanted = tensor.index_select(dim, torch.as_tensor(indices))
-    assert view.data_ptr() == tensor.data_ptr() and torch.equal(view.index_select(dim, where).reshape(wanted.shape), wanted)
+    assert view.data_ptr() == tensor.data_ptr() and torch.equal(
+        view.index_select(dim, where).reshape(wanted.shape), wanted
+    )
 
 
 @given(places())

@@ -32,7 +32,11 @@ def grouped_queries(s: Any, x: torch.Tensor) -> torch.Tensor:
     tokens = x.flatten(2).transpose(1, 2)
     q = s.q(tokens).view(n, -1, 4, 8).transpose(1, 2)
     k, v = (layer(tokens).view(n, -1, 2, 8).transpose(1, 2) for layer in (s.k, s.v))
-    y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(n, h * w, 32)
+    y = (
+        F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        .transpose(1, 2)
+        .reshape(n, h * w, 32)
+    )
     return s.proj(y).transpose(1, 2).reshape(n, -1, h, w)
 
 
@@ -59,7 +63,11 @@ class Translated(nn.Module):
         self.queries = nn.Parameter(torch.randn(1, 5, 12))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.transformer(self.first(x).flatten(2).transpose(1, 2), self.queries.expand(len(x), -1, -1)))
+        return self.head(
+            self.transformer(
+                self.first(x).flatten(2).transpose(1, 2), self.queries.expand(len(x), -1, -1)
+            )
+        )
 
 
 def vector() -> nn.Parameter:
@@ -72,13 +80,26 @@ NUMBERS: dict[str, Any] = {
     "an expansion": lambda: Between(does(spread, a=conv(24, 12))),
     "a layer norm": lambda: Between(does(last(F.layer_norm), w=vector())),
     "an RMS norm": lambda: Between(does(last(F.rms_norm), w=vector())),
-    "a group norm of few channels": lambda: Between(does(lambda s, x: F.group_norm(x, 6, s.w, s.b), w=vector(), b=vector())),
-    "a group norm of many": lambda: Between(does(lambda s, x: F.group_norm(x, 3, s.w, s.b), w=vector(), b=vector())),
+    "a group norm of few channels": lambda: Between(
+        does(lambda s, x: F.group_norm(x, 6, s.w, s.b), w=vector(), b=vector())
+    ),
+    "a group norm of many": lambda: Between(
+        does(lambda s, x: F.group_norm(x, 3, s.w, s.b), w=vector(), b=vector())
+    ),
     "a depthwise filter": lambda: Between(
-        does(lambda s, x: F.conv2d(x, s.w, groups=12, padding=1), w=nn.Parameter(torch.randn(12, 1, 3, 3)))
+        does(
+            lambda s, x: F.conv2d(x, s.w, groups=12, padding=1),
+            w=nn.Parameter(torch.randn(12, 1, 3, 3)),
+        )
     ),
     "queries in groups": lambda: Between(
-        does(grouped_queries, q=nn.Linear(12, 32), k=nn.Linear(12, 16), v=nn.Linear(12, 16), proj=nn.Linear(32, 12))
+        does(
+            grouped_queries,
+            q=nn.Linear(12, 32),
+            k=nn.Linear(12, 16),
+            v=nn.Linear(12, 16),
+            proj=nn.Linear(32, 12),
+        )
     ),
     "attention with a learned key": lambda: Attended(add_bias_kv=True),
     "attention with a key of zeros": lambda: Attended(add_zero_attn=True),
@@ -114,7 +135,10 @@ def halves_change_places(module: nn.Module, args: Any) -> Any:
 def test_numbers_in_hooks_and_autograd_functions_keep_their_channels() -> None:
     hooked = Between(conv(12, 12))
     hooked.middle.register_forward_pre_hook(halves_change_places)
-    for network, why in ((hooked, "in a hook"), (Between(does(lambda s, x: Turned.apply(x)), 6), "autograd function")):
+    for network, why in (
+        (hooked, "in a hook"),
+        (Between(does(lambda s, x: Turned.apply(x)), 6), "autograd function"),
+    ):
         graph = trace(randomise(network), PICTURE)
         assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
         small = operate(network, graph, chosen(graph, 0.5, 0))
@@ -147,7 +171,10 @@ class Folded(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.values, self.gates = conv(3, 12), conv(12, 12), conv(12, 4)
-        self.last, self.extra = conv(12, 2), nn.Sequential(nn.Conv2d(12, 6, 8), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1))
+        self.last, self.extra = (
+            conv(12, 2),
+            nn.Sequential(nn.Conv2d(12, 6, 8), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)),
+        )
 
     def forward(self, x: torch.Tensor) -> Any:
         x = self.first(x)
@@ -165,7 +192,10 @@ def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share
     assert "values" in {group.name for group in graph.groups}
     surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0)))
     assert surgery.refused == {}
-    assert [tuple(one.shape) for one in surgery.model.train()(PICTURE)] == [(2, 2, 8, 8), (2, 2, 1, 1)]
+    assert [tuple(one.shape) for one in surgery.model.train()(PICTURE)] == [
+        (2, 2, 8, 8),
+        (2, 2, 1, 1),
+    ]
 
 
 class Ranks(nn.Module):
@@ -198,11 +228,18 @@ class Compares(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
         tokens = x.flatten(2).transpose(1, 2)
-        q, k, v = (part.view(n, h * w, self.num_heads, c // self.num_heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, -1))
+        q, k, v = (
+            part.view(n, h * w, self.num_heads, c // self.num_heads).transpose(1, 2)
+            for part in self.qkv(tokens).chunk(3, -1)
+        )
         weights = (q @ k.transpose(-1, -2)).softmax(-1)
         if weights.shape != (n, self.num_heads, h * w, h * w):
             raise ValueError(f"there should be {self.num_heads} heads")
-        return self.proj((weights @ v).transpose(1, 2).reshape(n, h * w, -1)).transpose(1, 2).reshape(n, -1, h, w)
+        return (
+            self.proj((weights @ v).transpose(1, 2).reshape(n, h * w, -1))
+            .transpose(1, 2)
+            .reshape(n, -1, h, w)
+        )
 
 
 class Masked(nn.Module):
@@ -214,9 +251,20 @@ class Masked(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = x.flatten(2).transpose(1, 2)
-        mask = (tokens.mean(-1, keepdim=True).detach().sigmoid() < 0.3).transpose(1, 2).repeat(1, 3, tokens.shape[1]).flatten()
-        mask = mask.view(-1, tokens.shape[1], tokens.shape[1]) & ~torch.eye(tokens.shape[1], dtype=torch.bool)
-        return self.attention(tokens, tokens, tokens, attn_mask=mask)[0].transpose(1, 2).reshape(x.shape)
+        mask = (
+            (tokens.mean(-1, keepdim=True).detach().sigmoid() < 0.3)
+            .transpose(1, 2)
+            .repeat(1, 3, tokens.shape[1])
+            .flatten()
+        )
+        mask = mask.view(-1, tokens.shape[1], tokens.shape[1]) & ~torch.eye(
+            tokens.shape[1], dtype=torch.bool
+        )
+        return (
+            self.attention(tokens, tokens, tokens, attn_mask=mask)[0]
+            .transpose(1, 2)
+            .reshape(x.shape)
+        )
 
 
 def test_a_number_of_heads_that_is_compared_is_mended_beside_the_pins() -> None:
@@ -233,4 +281,7 @@ def test_heads_that_meet_a_mask_of_a_fixed_number_stay() -> None:
     network = randomise(Between(Masked()))
     graph = trace(network, PICTURE)
     assert any("fixed size" in frozen.reason for frozen in graph.frozen)
-    assert operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0))).refused == {}
+    assert (
+        operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0))).refused
+        == {}
+    )

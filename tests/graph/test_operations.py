@@ -55,7 +55,11 @@ def written_into_twelve(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def added_along(self: Any, x: torch.Tensor) -> torch.Tensor:
     y, places = self.conv(x), torch.tensor([0, 3])
-    return x.index_add(2, places, y[:, :, :2]).index_copy(2, torch.tensor([1]), y[:, :, :1]).index_fill(3, places, 0.0)
+    return (
+        x.index_add(2, places, y[:, :, :2])
+        .index_copy(2, torch.tensor([1]), y[:, :, :1])
+        .index_fill(3, places, 0.0)
+    )
 
 
 def joined_in_place(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -117,7 +121,9 @@ def joined_with_zeros(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def joined_with_ones(self: Any, x: torch.Tensor) -> torch.Tensor:
     n, _, h, w = x.shape
-    return self.conv(x) + torch.cat([x.new_zeros((n, 2, h, w)), x, torch.ones(size=(n, 2, h, w))], 1)
+    return self.conv(x) + torch.cat(
+        [x.new_zeros((n, 2, h, w)), x, torch.ones(size=(n, 2, h, w))], 1
+    )
 
 
 def best_places(x: torch.Tensor, count: int = 16) -> torch.Tensor:
@@ -138,7 +144,9 @@ def gathered_by_channel(self: Any, x: torch.Tensor) -> torch.Tensor:
 def scattered(self: Any, x: torch.Tensor) -> torch.Tensor:
     y = tokens_of(x)
     places = best_places(y)
-    return maps_of(torch.zeros_like(y).scatter(1, places, self.linear(torch.gather(y, 1, places))), x)
+    return maps_of(
+        torch.zeros_like(y).scatter(1, places, self.linear(torch.gather(y, 1, places))), x
+    )
 
 
 def scattered_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -156,7 +164,9 @@ def table_of_tokens(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def tables_of_layers(self: Any, x: torch.Tensor) -> torch.Tensor:
     """A table of positions for each of two layers, resized together."""
-    for table in F.interpolate(self.places.transpose(2, 3).view(2, -1, 4, 4), size=x.shape[-2:], mode="bicubic"):
+    for table in F.interpolate(
+        self.places.transpose(2, 3).view(2, -1, 4, 4), size=x.shape[-2:], mode="bicubic"
+    ):
         x = torch.relu(self.conv(x + table))
     return x
 
@@ -209,10 +219,22 @@ def heads_that_sample(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Deformable attention: each head samples its own maps at its own places, and weighs what it finds."""
     n, _, h, w = x.shape
     y = tokens_of(x)
-    value = self.value(y).view(n, h * w, self.num_heads, -1).permute(0, 2, 3, 1).reshape(n * self.num_heads, -1, h, w)
+    value = (
+        self.value(y)
+        .view(n, h * w, self.num_heads, -1)
+        .permute(0, 2, 3, 1)
+        .reshape(n * self.num_heads, -1, h, w)
+    )
     grid = self.places(y).view(n, h * w, self.num_heads, 2, 2).tanh().transpose(1, 2).flatten(0, 1)
     found = F.grid_sample(value, grid, align_corners=False)  # (n * heads, width, places, points)
-    weigh = self.weigh(y).view(n, h * w, self.num_heads, 2).softmax(-1).transpose(1, 2).flatten(0, 1).unsqueeze(1)
+    weigh = (
+        self.weigh(y)
+        .view(n, h * w, self.num_heads, 2)
+        .softmax(-1)
+        .transpose(1, 2)
+        .flatten(0, 1)
+        .unsqueeze(1)
+    )
     out = (found * weigh).sum(-1).view(n, -1, h * w)
     return self.out(out.transpose(1, 2)).transpose(1, 2).unflatten(2, (h, w))
 
@@ -221,9 +243,14 @@ def biased_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
     """Attention with a table of biases by heads, summed with a mask of a fixed size."""
     y = tokens_of(x[:, :, :4, :4])
     n, t, _ = y.shape
-    q, k, v = (one(y).view(n, t, self.num_heads, -1).transpose(1, 2) for one in (self.q, self.k, self.v))
+    q, k, v = (
+        one(y).view(n, t, self.num_heads, -1).transpose(1, 2) for one in (self.q, self.k, self.v)
+    )
     apart = (torch.arange(t)[:, None] - torch.arange(t)).abs()
-    mask = self.bias[apart].permute(2, 0, 1).unsqueeze(0) + torch.zeros(2, 1, t, t).repeat(1, 1, 1, 1)[: 1 + n % 2 * 0]
+    mask = (
+        self.bias[apart].permute(2, 0, 1).unsqueeze(0)
+        + torch.zeros(2, 1, t, t).repeat(1, 1, 1, 1)[: 1 + n % 2 * 0]
+    )
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return self.out(out.transpose(1, 2).reshape(n, t, -1)).transpose(1, 2).unflatten(2, (4, 4))
 
@@ -233,13 +260,21 @@ def relative_positions(self: Any, x: torch.Tensor) -> torch.Tensor:
     x = x[:, :, :4, :4]
     n, _, h, w = x.shape
     q, k, v = (
-        self.qkv(x.permute(0, 2, 3, 1)).reshape(n, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).reshape(3, -1, h * w, 4).unbind(0)
+        self.qkv(x.permute(0, 2, 3, 1))
+        .reshape(n, h * w, 3, self.num_heads, -1)
+        .permute(2, 0, 3, 1, 4)
+        .reshape(3, -1, h * w, 4)
+        .unbind(0)
     )
     apart = torch.arange(4)[:, None] - torch.arange(4) + 3
     places = q.reshape(-1, h, w, 4)
     rows = torch.einsum("bhwc,hkc->bhwk", places, self.rows[apart])
     columns = torch.einsum("bhwc,wkc->bhwk", places, self.columns[apart])
-    scores = (q @ k.transpose(-2, -1)).view(-1, h, w, h, w) + rows[:, :, :, :, None] + columns[:, :, :, None, :]
+    scores = (
+        (q @ k.transpose(-2, -1)).view(-1, h, w, h, w)
+        + rows[:, :, :, :, None]
+        + columns[:, :, :, None, :]
+    )
     out = scores.view(-1, h * w, h * w).softmax(-1) @ v
     out = out.view(n, self.num_heads, h, w, -1).permute(0, 2, 3, 1, 4).reshape(n, h, w, -1)
     return self.out(out).permute(0, 3, 1, 2)
@@ -249,8 +284,15 @@ def unfolded_and_folded(self: Any, x: torch.Tensor) -> torch.Tensor:
     return F.fold(F.unfold(x, 3, padding=1).sigmoid(), x.shape[2:], 3, padding=1)
 
 
-def does(function: Callable[..., torch.Tensor], made: int = 12, **layers: Any) -> Callable[[], nn.Module]:
-    return lambda: Between(Does(function, **{name: make() if callable(make) else make for name, make in layers.items()}), made)
+def does(
+    function: Callable[..., torch.Tensor], made: int = 12, **layers: Any
+) -> Callable[[], nn.Module]:
+    return lambda: Between(
+        Does(
+            function, **{name: make() if callable(make) else make for name, make in layers.items()}
+        ),
+        made,
+    )
 
 
 def layer(make: Callable[[], nn.Module], made: int = 12) -> Callable[[], nn.Module]:
@@ -261,7 +303,9 @@ def table(*shape: int) -> Callable[[], nn.Parameter]:
     return lambda: nn.Parameter(torch.randn(*shape))
 
 
-def spectral(make: Callable[[], nn.Module], norm: Callable[[nn.Module], nn.Module]) -> Callable[[], nn.Module]:
+def spectral(
+    make: Callable[[], nn.Module], norm: Callable[[nn.Module], nn.Module]
+) -> Callable[[], nn.Module]:
     return layer(lambda: norm(make()), 10)
 
 
@@ -282,8 +326,14 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "padding with ones": (does(lambda s, x: F.pad(x, (1, 2, 1, 0), value=1.5)), {}),
     "cropping": (does(lambda s, x: F.pad(x, (-1, 2, 0, -1))), {}),
     "zero padding": (layer(lambda: nn.ZeroPad2d(1)), {}),
-    "circular convolution": (layer(lambda: nn.Conv2d(12, 12, 3, padding=1, padding_mode="circular")), {"middle": 12}),
-    "padded tokens": (does(lambda s, x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)), {}),
+    "circular convolution": (
+        layer(lambda: nn.Conv2d(12, 12, 3, padding=1, padding_mode="circular")),
+        {"middle": 12},
+    ),
+    "padded tokens": (
+        does(lambda s, x: F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)),
+        {},
+    ),
     "shifted by slices": (does(shifted), {}),
     "written into zeros": (does(framed), {}),
     "written into zeros of a written number": (does(written_into_twelve), {}),
@@ -295,13 +345,15 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "index put into zeros": (does(put_into_nothing, linear=linear()), {"middle.linear": 12}),
     "padded channels": (does(padded_channels, 16, conv=conv(16)), {"middle.conv": 4}),
     "channels cut off": (
-        does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()), {"middle.conv": 2, "first": 2, "first#2": 10}
+        does(lambda s, x: F.pad(x, (0, 0, 0, 0, -2, 2)) + s.conv(x), conv=conv()),
+        {"middle.conv": 2, "first": 2, "first#2": 10},
     ),
     "channels joined with zeros": (does(joined_with_zeros, 16, conv=conv(16)), {"middle.conv": 4}),
     "channels joined with ones": (does(joined_with_ones, 16, conv=conv(16)), {"middle.conv": 4}),
     "added along places": (does(added_along, conv=conv()), {}),
     "a linear layer by einsum": (
-        does(lambda s, x: torch.einsum("nchw,oc->nohw", x, s.weight), 10, weight=table(10, 12)), {"middle": 10}
+        does(lambda s, x: torch.einsum("nchw,oc->nohw", x, s.weight), 10, weight=table(10, 12)),
+        {"middle": 10},
     ),
     "turned and triangular": (does(lambda s, x: torch.rot90(x, 1, (2, 3)).tril()), {}),
     "masked fill": (does(lambda s, x: x.masked_fill(x.mean(1, keepdim=True) > 0, -1)), {}),
@@ -309,57 +361,132 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "gather by channel": (does(gathered_by_channel), {}),
     "scatter": (does(scattered, linear=linear()), {}),
     "scatter into zeros": (does(scattered_into_nothing, linear=linear()), {"middle.linear": 12}),
-    "sort and topk over places": (does(lambda s, x: x.sort(-1).values + x.flatten(2).topk(8).values.mean(2)[..., None, None]), {}),
+    "sort and topk over places": (
+        does(lambda s, x: x.sort(-1).values + x.flatten(2).topk(8).values.mean(2)[..., None, None]),
+        {},
+    ),
     "running sum over places": (does(lambda s, x: x.cumsum(-1)), {}),
-    "unsqueezed in place": (does(lambda s, x: x.mean((2, 3)).unsqueeze_(-1).unsqueeze_(-1) + x), {}),
-    "resized table": (does(lambda s, x: x + F.interpolate(s.place, size=x.shape[-2:], mode="bicubic"), place=table(1, 12, 4, 4)), {}),
-    "resized tables of several layers": (does(tables_of_layers, conv=conv(), places=table(2, 1, 16, 12)), {}),
+    "unsqueezed in place": (
+        does(lambda s, x: x.mean((2, 3)).unsqueeze_(-1).unsqueeze_(-1) + x),
+        {},
+    ),
+    "resized table": (
+        does(
+            lambda s, x: x + F.interpolate(s.place, size=x.shape[-2:], mode="bicubic"),
+            place=table(1, 12, 4, 4),
+        ),
+        {},
+    ),
+    "resized tables of several layers": (
+        does(tables_of_layers, conv=conv(), places=table(2, 1, 16, 12)),
+        {},
+    ),
     "resized table of tokens": (does(table_of_tokens, place=table(1, 16, 12)), {}),
-    "embedding": (does(embedded, rows=lambda: nn.Embedding(12, 12), kinds=lambda: nn.Embedding(3, 12)), {}),
+    "embedding": (
+        does(embedded, rows=lambda: nn.Embedding(12, 12), kinds=lambda: nn.Embedding(3, 12)),
+        {},
+    ),
     "deformable convolution": (
-        does(deformed, 10, conv=lambda: DeformConv2d(12, 10, 3, padding=1), offset=conv(18), weigh=conv(9)), {"middle.conv": 10}
+        does(
+            deformed,
+            10,
+            conv=lambda: DeformConv2d(12, 10, 3, padding=1),
+            offset=conv(18),
+            weigh=conv(9),
+        ),
+        {"middle.conv": 10},
     ),
     "deformable convolution in groups": (
-        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=2), offset=conv(36), weigh=conv(18)),
+        does(
+            deformed,
+            conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=2),
+            offset=conv(36),
+            weigh=conv(18),
+        ),
         {"first": 6, "middle.conv": 6},
     ),
     "depthwise deformable convolution": (
-        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(18), weigh=conv(9)), {}
+        does(
+            deformed,
+            conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12),
+            offset=conv(18),
+            weigh=conv(9),
+        ),
+        {},
     ),
     "grid sample": (does(grid_sampled, grid=conv(2)), {}),
     "heads that sample": (
-        does(heads_that_sample, value=linear(), places=linear(12), weigh=linear(6), out=linear(), num_heads=3),
+        does(
+            heads_that_sample,
+            value=linear(),
+            places=linear(12),
+            weigh=linear(6),
+            out=linear(),
+            num_heads=3,
+        ),
         {"middle.value": 3, "middle.out": 12},
     ),
     "regions": (does(of_regions(roi_align)), {}),
     "regions' maxima": (does(of_regions(roi_pool)), {}),
     "picked by number": (does(picked_by_number), {}),
     "unpooled": (does(unpooled, conv=conv(groups=12)), {}),
-    "spectral norm": (spectral(conv(10), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}),
+    "spectral norm": (
+        spectral(conv(10), nn.utils.parametrizations.spectral_norm),
+        {"middle.parametrizations.weight": 10},
+    ),
     "spectral norm of a transposed convolution": (
-        spectral(lambda: nn.ConvTranspose2d(12, 10, 2), nn.utils.parametrizations.spectral_norm), {"middle.parametrizations.weight": 10}
+        spectral(lambda: nn.ConvTranspose2d(12, 10, 2), nn.utils.parametrizations.spectral_norm),
+        {"middle.parametrizations.weight": 10},
     ),
     "spectral norm by a hook": (spectral(conv(10), nn.utils.spectral_norm), {"middle": 10}),
-    "LSTM": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, batch_first=True)), {"middle.layer": 6}),
-    "LSTM of two layers and directions": (
-        does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)), {"middle.layer": 6}
+    "LSTM": (
+        does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, batch_first=True)),
+        {"middle.layer": 6},
     ),
-    "LSTM without biases": (does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bias=False)), {"middle.layer": 6}),
-    "GRU": (does(recurrent, layer=lambda: nn.GRU(12, 6, 2, batch_first=True, bidirectional=True)), {}),
+    "LSTM of two layers and directions": (
+        does(recurrent, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bidirectional=True)),
+        {"middle.layer": 6},
+    ),
+    "LSTM without biases": (
+        does(recurrent, 6, layer=lambda: nn.LSTM(12, 6, 2, batch_first=True, bias=False)),
+        {"middle.layer": 6},
+    ),
+    "GRU": (
+        does(recurrent, layer=lambda: nn.GRU(12, 6, 2, batch_first=True, bidirectional=True)),
+        {},
+    ),
     "RNN": (does(recurrent, 6, layer=lambda: nn.RNN(12, 6, batch_first=True)), {}),
     "GRU cell whose state has channels": (does(cell, layer=lambda: nn.GRUCell(12, 12)), {}),
-    "GRU whose state has channels": (does(with_state, layer=lambda: nn.GRU(12, 12, 2, batch_first=True)), {}),
+    "GRU whose state has channels": (
+        does(with_state, layer=lambda: nn.GRU(12, 12, 2, batch_first=True)),
+        {},
+    ),
     "tables of relative positions": (
-        does(relative_positions, qkv=linear(36), out=linear(), rows=table(7, 4), columns=table(7, 4), num_heads=3),
+        does(
+            relative_positions,
+            qkv=linear(36),
+            out=linear(),
+            rows=table(7, 4),
+            columns=table(7, 4),
+            num_heads=3,
+        ),
         {"middle.qkv": 3, "middle.out": 12},
     ),
     "fold": (does(unfolded_and_folded), {}),
     "normalised channels": (does(lambda s, x: F.normalize(x, dim=1)), {}),
     "attention with biases by heads": (
-        does(biased_attention, q=linear(), k=linear(), v=linear(), out=linear(), bias=table(16, 3), num_heads=3),
+        does(
+            biased_attention,
+            q=linear(),
+            k=linear(),
+            v=linear(),
+            out=linear(),
+            bias=table(16, 3),
+            num_heads=3,
+        ),
         {"middle.q": 3, "middle.out": 12},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
@@ -368,7 +495,9 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
     make, more = FOLLOWED[name]
     network = randomise(make()).eval()
     graph = trace(network, PICTURE)
-    assert {group.name: group.size for group in graph.groups} == {"first": 12, "last": 8, **more}, graph.frozen
+    assert {group.name: group.size for group in graph.groups} == {"first": 12, "last": 8, **more}, (
+        graph.frozen
+    )
     assert graph.macs() == cost(network, PICTURE).macs
     for share in (0.3, 0.6):
         plan = random_plan(graph, share, torch.Generator().manual_seed(1))
@@ -378,7 +507,9 @@ def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(nam
         small = surgery.model.eval()
         for other in (LARGER, PICTURE[:1]):
             wanted = masked_outputs(network, replace(graph, example=other), plan)
-            torch.testing.assert_close(small(other), wanted[0], rtol=1e-4, atol=1e-4 * float(wanted[0].abs().max()))
+            torch.testing.assert_close(
+                small(other), wanted[0], rtol=1e-4, atol=1e-4 * float(wanted[0].abs().max())
+            )
         again = trace(small, PICTURE)
         assert (again.params(), again.macs()) == (graph.params(plan), graph.macs(plan))
         if graph.regular:
@@ -426,12 +557,21 @@ FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "meets what was random and then changed": (does(changed_noise), "fixed size"),
     "written with values of a fixed size": (does(fixed_values_written), "fixed size"),
     "written into values of a fixed size": (does(written_into_fixed_values), "part of"),
-    "embedding whose rows are renormalised": (does(embedded_rows, rows=lambda: nn.Embedding(12, 12, max_norm=1.0)), "embedding_renorm"),
+    "embedding whose rows are renormalised": (
+        does(embedded_rows, rows=lambda: nn.Embedding(12, 12, max_norm=1.0)),
+        "embedding_renorm",
+    ),
     "running maxima over channels": (does(lambda s, x: x.cummax(1).values), "cummax"),
     "offsets of each channel": (
-        does(deformed, conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12), offset=conv(216), weigh=conv(108)), "offsets of its own"
+        does(
+            deformed,
+            conv=lambda: DeformConv2d(12, 12, 3, padding=1, groups=12),
+            offset=conv(216),
+            weigh=conv(108),
+        ),
+        "offsets of its own",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FROZEN)
@@ -469,7 +609,10 @@ def test_constants_are_known_by_their_place_where_another_call_comes_before_them
 def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -> None:
     network = randomise(FOLLOWED["LSTM of two layers and directions"][0]()).eval()
     graph = trace(network, PICTURE)
-    parts = {(part.tensor.removeprefix("middle.layer."), part.dim): part.indices for part in graph.group("middle.layer").slices}
+    parts = {
+        (part.tensor.removeprefix("middle.layer."), part.dim): part.indices
+        for part in graph.group("middle.layer").slices
+    }
     assert parts["weight_ih_l0", 0][2].tolist() == [2, 8, 14, 20]
     assert parts["weight_hh_l1_reverse", 1][2].tolist() == [2]
     assert parts["weight_ih_l1", 1][2].tolist() == [2, 8]

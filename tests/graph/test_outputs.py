@@ -57,7 +57,9 @@ def attributed(y: torch.Tensor) -> Any:
 
 
 def model_output(y: torch.Tensor) -> Any:
-    outputs = pytest.importorskip("transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'")
+    outputs = pytest.importorskip(
+        "transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'"
+    )
     return outputs.ImageClassifierOutput(logits=y, hidden_states=None)
 
 
@@ -78,10 +80,15 @@ WRAPPED: dict[str, Callable[[torch.Tensor], Any]] = {
     "generator": lambda y: (part for part in (y, y + 1)),
     "generators in a dict": lambda y: {"a": (y for _ in range(2))},
     "map": lambda y: map(torch.exp, [y]),
-    "distribution": lambda y: torch.distributions.Normal(y, torch.ones_like(y), validate_args=False),
+    "distribution": lambda y: torch.distributions.Normal(
+        y, torch.ones_like(y), validate_args=False
+    ),
     "transformers' ModelOutput": model_output,
 }
-NEEDING = [pytest.param(name, marks=pytest.mark.slow) if "transformers" in name else name for name in WRAPPED]
+NEEDING = [
+    pytest.param(name, marks=pytest.mark.slow) if "transformers" in name else name
+    for name in WRAPPED
+]
 
 
 class Scaled(nn.Module):
@@ -108,7 +115,10 @@ def test_a_wrong_cut_is_seen_through_any_wrapping(wrapped: str) -> None:
     assert list(surgery.refused) == ["a"] and surgery.plan.keep == {"b": (0, 1)}
 
 
-@pytest.mark.parametrize("wrap", [lambda y: None, lambda y: 3.0, lambda y: "fine", lambda y: [], lambda y: nn.Linear(2, 2)])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda y: None, lambda y: 3.0, lambda y: "fine", lambda y: [], lambda y: nn.Linear(2, 2)],
+)
 def test_a_network_that_shows_no_tensor_is_refused(wrap: Callable[[torch.Tensor], Any]) -> None:
     with pytest.raises(GraphError, match="shows no tensor"):
         trace(Scaled(wrap), PICTURE)

@@ -31,7 +31,9 @@ class FromWidth(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b, n, c = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+        )
         scale = (c // self.num_heads) ** -0.5 if self.scaled else 0.5
         y = (q @ k.transpose(-2, -1) * scale).softmax(-1) @ v
         return self.proj(y.transpose(1, 2).reshape(b, n, c))
@@ -82,7 +84,9 @@ def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
 
 def test_an_attribute_that_a_split_reads_is_mended() -> None:
     network = randomise(Around(Scales()))
-    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
+    surgery = operate(
+        network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)})
+    )
     assert surgery.refused == {} and surgery.difference <= 1e-6
     assert sizes_of(surgery.model) == {"middle.part": 2} and surgery.model.middle.part == 2
 
@@ -94,8 +98,14 @@ def test_a_split_by_a_number_is_pinned() -> None:
             return torch.cat((left, self.b(middle), right), 1)
 
     network = randomise(Around(Written()))
-    surgery = operate(network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
-    assert surgery.refused == {} and surgery.difference <= 1e-7 and list(sizes_of(surgery.model)) == ["middle()"]
+    surgery = operate(
+        network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)})
+    )
+    assert (
+        surgery.refused == {}
+        and surgery.difference <= 1e-7
+        and list(sizes_of(surgery.model)) == ["middle()"]
+    )
 
 
 def test_a_size_that_is_written_down_is_pinned() -> None:
@@ -152,9 +162,15 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
     class Hidden(FromWidth):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             b, n, c = x.shape
-            q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+            q, k, v = (
+                self.qkv(x)
+                .reshape(b, n, 3, self.num_heads, c // self.num_heads)
+                .permute(2, 0, 3, 1, 4)
+            )
             scale = torch.tensor((c // self.num_heads) ** -0.5, dtype=x.dtype)
-            return self.proj(((q @ k.transpose(-2, -1) * scale).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c))
+            return self.proj(
+                ((q @ k.transpose(-2, -1) * scale).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c)
+            )
 
     network = randomise(Around(Hidden()))
     with torch.no_grad():
@@ -164,12 +180,16 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
     surgery = operate(network, graph, EMBEDDING)
     assert surgery.refused == {}
     # The width of the embedding is what it was to the code: the scale, too.
-    assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [[[2, len(EMBEDDING.keep["first"]), 12]]]
+    assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [
+        [[2, len(EMBEDDING.keep["first"]), 12]]
+    ]
     assert operate(network, graph, HEADS).refused == {}
 
 
 def test_modules_whose_own_code_is_right_are_not_pinned() -> None:
-    network = nn.Sequential(randomise(Around(FromWidth())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten())
+    network = nn.Sequential(
+        randomise(Around(FromWidth())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten()
+    )
     small = operate(network, trace(network, PICTURE), Plan({"0.middle.qkv": (0, 2)})).model
     assert list(sizes_of(small)) == ["0.middle()"]
 
@@ -191,14 +211,21 @@ def test_a_pinned_network_is_pruned_again() -> None:
     assert graph.group("first").size == 7
     second = operate(first, graph, Plan({"first": (0, 2, 3, 6), "middle.qkv": (1,)}))
     assert second.refused == {}
-    whole = Plan({"first": tuple(np.array(EMBEDDING.keep["first"])[[0, 2, 3, 6]].tolist()), "middle.qkv": (1,)})
+    whole = Plan(
+        {
+            "first": tuple(np.array(EMBEDDING.keep["first"])[[0, 2, 3, 6]].tolist()),
+            "middle.qkv": (1,),
+        }
+    )
     direct = operate(network, trace(network, PICTURE), whole).model
     torch.testing.assert_close(second.model.eval()(PICTURE), direct.eval()(PICTURE))
 
 
 def test_a_pinned_network_is_saved_and_restored(tmp_path: Path) -> None:
     network = attention()
-    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
+    small = operate(
+        network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})
+    ).model.eval()
     save_network(small, tmp_path / "model.safetensors")
     again = restore_network(attention(), tmp_path / "model.safetensors").eval()
     assert torch.equal(again(PICTURE), small(PICTURE))
@@ -209,11 +236,22 @@ def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
     network = attention()
     small = operate(network, trace(network, PICTURE), EMBEDDING).model.eval()
     batch = {"x": {0: torch.export.Dim("batch")}}
-    torch.onnx.export(small, (PICTURE,), tmp_path / "model.onnx", dynamo=True, dynamic_shapes=batch, input_names=["x"])
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    torch.onnx.export(
+        small,
+        (PICTURE,),
+        tmp_path / "model.onnx",
+        dynamo=True,
+        dynamic_shapes=batch,
+        input_names=["x"],
+    )
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     for size in (1, 4):
         x = torch.randn(size, 3, 8, 8)
-        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], small(x).detach().numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            session.run(None, {"x": x.numpy()})[0], small(x).detach().numpy(), atol=1e-5
+        )
 
 
 class Sometimes(FromWidth):
@@ -248,13 +286,23 @@ def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
     network = attention()
     small = operate(network, trace(network, PICTURE), EMBEDDING).model
     with pytest.raises(WeightsError, match="absent"):
-        adopt(attention(), small.state_dict(), {"absent()": {"places": {}, "sizes": [], "factors": []}})
+        adopt(
+            attention(),
+            small.state_dict(),
+            {"absent()": {"places": {}, "sizes": [], "factors": []}},
+        )
 
 
 def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
     network = attention()
     small = operate(network, trace(network, PICTURE), EMBEDDING).model
-    old = {"middle()": {"calls": {"0": {"2": [3, 3], "3": [3, 3], "4": [4, 4]}}, "factors": {}, "totals": [2]}}
+    old = {
+        "middle()": {
+            "calls": {"0": {"2": [3, 3], "3": [3, 3], "4": [4, 4]}},
+            "factors": {},
+            "totals": [2],
+        }
+    }
     with pytest.raises(WeightsError, match="prune it again"):
         adopt(attention(), small.state_dict(), old)
 
@@ -267,7 +315,11 @@ def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             b, n, c = x.shape
-            q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+            q, k, v = (
+                self.qkv(x)
+                .reshape(b, n, 3, self.num_heads, c // self.num_heads)
+                .permute(2, 0, 3, 1, 4)
+            )
             y = (q @ k.transpose(-2, -1) * self.heat.view(1, 3, 1, 1)).softmax(-1) @ v
             return self.proj(y.transpose(1, 2).reshape(b, n, c))
 
@@ -296,7 +348,9 @@ class Levels(nn.Module):
 
 def test_rounds_of_a_loop_have_their_own_sizes() -> None:
     network = randomise(Levels())
-    surgery = operate(network, trace(network, PICTURE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)}))
+    surgery = operate(
+        network, trace(network, PICTURE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)})
+    )
     assert surgery.refused == {}
     small = surgery.model.eval()
     small.first = 1

@@ -14,7 +14,14 @@ from torch.nn import functional as F
 from prunedge.graph import derive, trace
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, operate
-from tests.graph.test_constructs import Attention, channel_attention, rms, shuffle, spatial_attention, squeeze_excite
+from tests.graph.test_constructs import (
+    Attention,
+    channel_attention,
+    rms,
+    shuffle,
+    spatial_attention,
+    squeeze_excite,
+)
 from tests.graph.test_derive import assert_same
 from tests.networks import randomise
 
@@ -28,7 +35,9 @@ class Random(nn.Module):
     def __init__(self, seed: int, length: int) -> None:
         super().__init__()
         self.draw = random.Random(seed)
-        self.steps: list[tuple[str, int, int]] = []  # (construct, number of its layers, where it looks back)
+        self.steps: list[
+            tuple[str, int, int]
+        ] = []  # (construct, number of its layers, where it looks back)
         self.layers = nn.ModuleList([nn.Conv2d(3, 12, 3, padding=1)])
         widths = [12]
         for _ in range(length):
@@ -55,7 +64,11 @@ class Random(nn.Module):
             return new
         elif kind == "norm":
             groups = self.draw.choice([g for g in (1, 2, 4, width) if width % g == 0])
-            make = (lambda: nn.BatchNorm2d(width), lambda: nn.GroupNorm(groups, width), lambda: nn.InstanceNorm2d(width, affine=True))
+            make = (
+                lambda: nn.BatchNorm2d(width),
+                lambda: nn.GroupNorm(groups, width),
+                lambda: nn.InstanceNorm2d(width, affine=True),
+            )
             add(self.draw.choice(make)())
         elif kind == "layer norm":
             add(nn.LayerNorm(width))
@@ -94,7 +107,14 @@ class Random(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         seen = [self.layers[0](x)]
         for kind, first, back in self.steps:
-            seen.append(self.run(kind, self.layers[first] if first < len(self.layers) else None, seen[-1], seen[back]))
+            seen.append(
+                self.run(
+                    kind,
+                    self.layers[first] if first < len(self.layers) else None,
+                    seen[-1],
+                    seen[back],
+                )
+            )
         x = seen[-1]
         return self.head(x.flatten(1) if self.flat else x.mean((2, 3)))
 
@@ -126,15 +146,40 @@ class Holder(nn.Module):
             setattr(self, name, one)
 
 
-ACTIVATE = {f.__name__: f for f in ACTIVATIONS} | {"gate": lambda x: F.glu(x, 1), "shuffle": lambda x: shuffle(2)(None, x)}
+ACTIVATE = {f.__name__: f for f in ACTIVATIONS} | {
+    "gate": lambda x: F.glu(x, 1),
+    "shuffle": lambda x: shuffle(2)(None, x),
+}
 USES = {
     "layer norm": lambda layer, x: layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
-    "rms": rms, "squeeze": squeeze_excite, "slide": channel_attention, "spatial": spatial_attention,
-}  # fmt: skip
+    "rms": rms,
+    "squeeze": squeeze_excite,
+    "slide": channel_attention,
+    "spatial": spatial_attention,
+}
 KINDS = (
-    "conv", "conv", "conv", "depthwise", "transposed", "norm", "layer norm", "rms", "sum", "identity sum", "concatenation", "halves",
-    "gate", "shuffle", "squeeze", "slide", "spatial", "attention", "pixels", "shared", *(f.__name__ for f in ACTIVATIONS),
-)  # fmt: skip
+    "conv",
+    "conv",
+    "conv",
+    "depthwise",
+    "transposed",
+    "norm",
+    "layer norm",
+    "rms",
+    "sum",
+    "identity sum",
+    "concatenation",
+    "halves",
+    "gate",
+    "shuffle",
+    "squeeze",
+    "slide",
+    "spatial",
+    "attention",
+    "pixels",
+    "shared",
+    *(f.__name__ for f in ACTIVATIONS),
+)
 
 
 def check(seed: int, length: int, share: float) -> None:
@@ -146,7 +191,12 @@ def check(seed: int, length: int, share: float) -> None:
     assert surgery.difference <= TOLERANCE
     if surgery.refused:
         # The number of blocks that a shuffle makes is a literal in its code: where other layers tie whole blocks, they have to stay.
-        assert any(kind == "shuffle" for kind, _, _ in network.steps), (seed, length, network.steps, surgery.refused)
+        assert any(kind == "shuffle" for kind, _, _ in network.steps), (
+            seed,
+            length,
+            network.steps,
+            surgery.refused,
+        )
     assert sum(p.numel() for p in surgery.model.parameters()) == graph.params(surgery.plan)
     traced = trace(surgery.model, EXAMPLE)
     assert traced.macs() == graph.macs(surgery.plan)

@@ -128,7 +128,13 @@ class PickedTwice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pick, self.a, self.b, self.c, self.d = First(), conv(12, 8), conv(12, 10), conv(3, 12), conv(3, 12)
+        self.pick, self.a, self.b, self.c, self.d = (
+            First(),
+            conv(12, 8),
+            conv(12, 10),
+            conv(3, 12),
+            conv(3, 12),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b = self.a(x), self.b(x)
@@ -150,32 +156,84 @@ MASK = torch.arange(12) % 3 == 0
 SLICES: dict[str, nn.Module] = {
     "the first four": Between(does(lambda s, x: s.a(x[:, :4]), a=conv(4, 12))),
     "the others": Between(does(lambda s, x: s.a(x[:, 4:]), a=conv(8, 12))),
-    "both, each convolved": Between(does(lambda s, x: torch.cat([s.a(x[:, :4]), s.b(x[:, 4:])], 1), a=conv(4, 6), b=conv(8, 6))),
+    "both, each convolved": Between(
+        does(lambda s, x: torch.cat([s.a(x[:, :4]), s.b(x[:, 4:])], 1), a=conv(4, 6), b=conv(8, 6))
+    ),
     "both, turned round": Between(does(lambda s, x: torch.cat([x[:, 4:], x[:, :4]], 1))),
     "the last": Between(does(lambda s, x: torch.cat([s.a(x[:, -5:]), x[:, :-5]], 1), a=conv(5, 5))),
-    "some of the middle": Between(does(lambda s, x: torch.cat([x, s.a(x[:, 3:9])], 1), a=conv(6, 4)), 16),
-    "a pooled part": Between(does(lambda s, x: torch.cat([F.max_pool2d(x[:, :2], 3, 1, 1), F.avg_pool2d(x[:, 2:], 3, 1, 1)], 1))),
-    "every other": Between(does(lambda s, x: s.a(x[:, ::2]) + s.b(x[:, 1::2]), a=conv(6, 12), b=conv(6, 12))),
-    "every third": Between(does(lambda s, x: torch.cat([s.a(x[:, 1::3]), x], 1), a=conv(4, 12)), 24),
-    "narrow": Between(does(lambda s, x: torch.cat([torch.narrow(x, 1, 0, 5), s.a(x.narrow(1, 5, 7))], 1), a=conv(7, 7))),
-    "narrow by keywords": Between(does(lambda s, x: s.a(torch.narrow(x, dim=1, start=2, length=7)), a=conv(7, 12))),
-    "all of it by number": Between(does(lambda s, x: torch.narrow(s.a(x), 1, 0, 12), a=conv(12, 12))),
-    "split into sizes": Between(does(lambda s, x: torch.cat([torch.relu(part) for part in x.split([4, 8], 1)], 1))),
-    "split, one convolved": Between(does(lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*x.split([4, 8], 1)), a=conv(4, 4))),
-    "split by an attribute": Between(
-        does(lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*torch.split(x, s.part, 1)), part=4, a=conv(4, 4))
+    "some of the middle": Between(
+        does(lambda s, x: torch.cat([x, s.a(x[:, 3:9])], 1), a=conv(6, 4)), 16
     ),
-    "halves": Between(does(lambda s, x: (lambda a, b: torch.cat([a, s.a(b)], 1))(*x.chunk(2, 1)), a=conv(6, 6))),
-    "tensor_split": Between(does(lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*x.tensor_split((3, 8), 1)), a=conv(5, 5))),
+    "a pooled part": Between(
+        does(
+            lambda s, x: torch.cat(
+                [F.max_pool2d(x[:, :2], 3, 1, 1), F.avg_pool2d(x[:, 2:], 3, 1, 1)], 1
+            )
+        )
+    ),
+    "every other": Between(
+        does(lambda s, x: s.a(x[:, ::2]) + s.b(x[:, 1::2]), a=conv(6, 12), b=conv(6, 12))
+    ),
+    "every third": Between(
+        does(lambda s, x: torch.cat([s.a(x[:, 1::3]), x], 1), a=conv(4, 12)), 24
+    ),
+    "narrow": Between(
+        does(
+            lambda s, x: torch.cat([torch.narrow(x, 1, 0, 5), s.a(x.narrow(1, 5, 7))], 1),
+            a=conv(7, 7),
+        )
+    ),
+    "narrow by keywords": Between(
+        does(lambda s, x: s.a(torch.narrow(x, dim=1, start=2, length=7)), a=conv(7, 12))
+    ),
+    "all of it by number": Between(
+        does(lambda s, x: torch.narrow(s.a(x), 1, 0, 12), a=conv(12, 12))
+    ),
+    "split into sizes": Between(
+        does(lambda s, x: torch.cat([torch.relu(part) for part in x.split([4, 8], 1)], 1))
+    ),
+    "split, one convolved": Between(
+        does(
+            lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*x.split([4, 8], 1)), a=conv(4, 4)
+        )
+    ),
+    "split by an attribute": Between(
+        does(
+            lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*torch.split(x, s.part, 1)),
+            part=4,
+            a=conv(4, 4),
+        )
+    ),
+    "halves": Between(
+        does(lambda s, x: (lambda a, b: torch.cat([a, s.a(b)], 1))(*x.chunk(2, 1)), a=conv(6, 6))
+    ),
+    "tensor_split": Between(
+        does(
+            lambda s, x: (lambda a, b, c: torch.cat([a, s.a(b), c], 1))(*x.tensor_split((3, 8), 1)),
+            a=conv(5, 5),
+        )
+    ),
     "tensor_split into three": Between(does(lambda s, x: sum(x.tensor_split(3, dim=1))), 4),
-    "hsplit": Between(does(lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*torch.hsplit(x, [5])), a=conv(5, 5))),
+    "hsplit": Between(
+        does(
+            lambda s, x: (lambda a, b: torch.cat([s.a(a), b], 1))(*torch.hsplit(x, [5])),
+            a=conv(5, 5),
+        )
+    ),
     "rolled": Between(does(lambda s, x: x + torch.roll(x, 2, 1))),
-    "index_select": Between(does(lambda s, x: s.a(x.index_select(1, s.numbers)), a=conv(4, 12), numbers=NUMBERS)),
+    "index_select": Between(
+        does(lambda s, x: s.a(x.index_select(1, s.numbers)), a=conv(4, 12), numbers=NUMBERS)
+    ),
     "numbers that are made": Between(
-        does(lambda s, x: s.a(torch.index_select(x, 1, torch.arange(11, 4, -1, device=x.device))), a=conv(7, 12))
+        does(
+            lambda s, x: s.a(torch.index_select(x, 1, torch.arange(11, 4, -1, device=x.device))),
+            a=conv(7, 12),
+        )
     ),
     "lists": Between(does(listed, a=conv(4, 6), b=conv(8, 6))),
-    "turned round": Between(does(lambda s, x: x[:, torch.arange(11, -1, -1)] + s.a(x), a=conv(12, 12))),
+    "turned round": Between(
+        does(lambda s, x: x[:, torch.arange(11, -1, -1)] + s.a(x), a=conv(12, 12))
+    ),
     "a mask of channels": Between(does(by_mask, a=conv(4, 4), mask=MASK)),
     "written into a slice": Between(does(into_slice, a=conv(12, 12), b=conv(12, 4))),
     "added into slices": Between(does(added_into_slices, n=7, a=conv(12, 12), b=conv(12, 5))),
@@ -184,36 +242,65 @@ SLICES: dict[str, nn.Module] = {
     "added by number": Between(does(added_by_index, a=conv(12, 4), numbers=NUMBERS)),
     "every other, in place": Between(does(every_other_in_place, a=conv(12, 12))),
     "shifted by quarters": Between(does(shifted)),
-    "a dense block in one tensor": Between(does(dense, a=conv(12, 6), b=conv(6, 5), c=conv(11, 5)), 16),
-    "parts for each layer": Between(does(mixers, layers=nn.ModuleList(conv(4, 3) for _ in range(3))), 9),
+    "a dense block in one tensor": Between(
+        does(dense, a=conv(12, 6), b=conv(6, 5), c=conv(11, 5)), 16
+    ),
+    "parts for each layer": Between(
+        does(mixers, layers=nn.ModuleList(conv(4, 3) for _ in range(3))), 9
+    ),
     "parts of the last dimension": Between(does(in_a_sequence, a=nn.Linear(12, 18)), 13),
     "a part of a weight": Between(does(sliced_weight, a=conv(12, 12)), 7),
     "some of the heads": Between(does(by_heads, qkv=nn.Linear(12, 48), proj=nn.Linear(16, 12))),
-    "a part of a part": Between(does(lambda s, x: torch.cat([s.a(x[:, 2:][:, :6]), x[:, 8:]], 1), a=conv(6, 4)), 8),
-    "with places": Between(does(lambda s, x: s.a(x[:, :5, 1:, ::2]) + s.b(x[..., 1:, ::2]), a=conv(5, 12), b=conv(12, 12))),
+    "a part of a part": Between(
+        does(lambda s, x: torch.cat([s.a(x[:, 2:][:, :6]), x[:, 8:]], 1), a=conv(6, 4)), 8
+    ),
+    "with places": Between(
+        does(
+            lambda s, x: s.a(x[:, :5, 1:, ::2]) + s.b(x[..., 1:, ::2]),
+            a=conv(5, 12),
+            b=conv(12, 12),
+        )
+    ),
     "one layer for two widths": Between(PickedTwice(), 30),
     "gathered by fixed numbers": Between(does(gathered, a=conv(4, 12), numbers=NUMBERS)),
-    "slice_scatter": Between(does(lambda s, x: torch.slice_scatter(x, s.a(x[:, 2:]), 1, 3, 7), a=conv(10, 4))),
-    "cut off by a pad": Between(does(lambda s, x: s.a(F.pad(x, (0, 0, 0, 0, -2, -3))), a=conv(7, 12))),
-    "cut off and widened by a pad": Between(does(lambda s, x: s.a(F.pad(x, (1, 1, 0, 0, -2, 3))), a=conv(13, 12))),
-    "a bound that follows the width": Between(does(lambda s, x: s.a(x[:, : x.shape[1] // 3]), a=conv(4, 12))),
+    "slice_scatter": Between(
+        does(lambda s, x: torch.slice_scatter(x, s.a(x[:, 2:]), 1, 3, 7), a=conv(10, 4))
+    ),
+    "cut off by a pad": Between(
+        does(lambda s, x: s.a(F.pad(x, (0, 0, 0, 0, -2, -3))), a=conv(7, 12))
+    ),
+    "cut off and widened by a pad": Between(
+        does(lambda s, x: s.a(F.pad(x, (1, 1, 0, 0, -2, 3))), a=conv(13, 12))
+    ),
+    "a bound that follows the width": Between(
+        does(lambda s, x: s.a(x[:, : x.shape[1] // 3]), a=conv(4, 12))
+    ),
 }
 
 
 def chosen(graph: ChannelGraph, share: float, seed: int) -> Plan:
     generator = torch.Generator().manual_seed(seed)
-    scores = {group.name: torch.rand(group.size, generator=generator, dtype=torch.float64) for group in graph.groups}
-    return choose(graph, Scores(scores, "random"), share, constraints=PlanConstraints(max_ratio=0.9))
+    scores = {
+        group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
+        for group in graph.groups
+    }
+    return choose(
+        graph, Scores(scores, "random"), share, constraints=PlanConstraints(max_ratio=0.9)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("share", [0.3, 0.6])
 @pytest.mark.parametrize("construct", SLICES)
-def test_channels_that_are_picked_by_numbers_can_be_removed(construct: str, share: float, seed: int) -> None:
+def test_channels_that_are_picked_by_numbers_can_be_removed(
+    construct: str, share: float, seed: int
+) -> None:
     prune_twice_and_train(randomise(SLICES[construct]), share, seed)
 
 
-def prune_twice_and_train(network: nn.Module, share: float, seed: int, prunable: float = 0.5) -> None:
+def prune_twice_and_train(
+    network: nn.Module, share: float, seed: int, prunable: float = 0.5
+) -> None:
     """Everything that a user does with a pruned network; no plan may be refused."""
     graph = trace(network, PICTURE)
     assert graph.prunable_share() > prunable, graph.frozen
@@ -239,7 +326,9 @@ def prune_twice_and_train(network: nn.Module, share: float, seed: int, prunable:
 def test_a_network_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None:
     network = randomise(Between(PickedTwice(), 30))
     graph = trace(network, PICTURE)
-    picked = next(group.name for group in graph.groups if group.size == 3 and group.name == "middle.a")
+    picked = next(
+        group.name for group in graph.groups if group.size == 3 and group.name == "middle.a"
+    )
     small = operate(network, graph, Plan({picked: (0, 2)})).model.eval()
     assert list(sizes_of(small)) == ["middle.pick()"]
     torch.testing.assert_close(pickle.loads(pickle.dumps(small))(PICTURE), small(PICTURE))
@@ -248,15 +337,26 @@ def test_a_network_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None
 FROZEN: dict[str, tuple[nn.Module, str]] = {
     "a random order": (Between(does(lambda s, x: x[:, torch.randperm(12)])), "on chance"),
     "the strongest": (
-        Between(does(lambda s, x: s.a(x[:, s.b(x).mean((0, 2, 3)).topk(2).indices]), a=conv(2, 12), b=conv(12, 3))), "on the input"
+        Between(
+            does(
+                lambda s, x: s.a(x[:, s.b(x).mean((0, 2, 3)).topk(2).indices]),
+                a=conv(2, 12),
+                b=conv(12, 3),
+            )
+        ),
+        "on the input",
     ),
     "one": (Between(does(lambda s, x: x * torch.sigmoid(x[:, 3]).unsqueeze(1))), "by its number"),
     "of each example": (
-        Between(does(lambda s, x: torch.vmap(lambda y: y[:6].repeat(2, 1, 1))(x))), "inside of a vmap"
+        Between(does(lambda s, x: torch.vmap(lambda y: y[:6].repeat(2, 1, 1))(x))),
+        "inside of a vmap",
     ),
     "each by itself": (Between(does(lambda s, x: torch.stack(x.unbind(1), 1))), "by its number"),
-    "tables": (Between(does(lambda s, x: x[:, torch.tensor([[0, 1], [2, 3]])].flatten(1, 2)), 4), "can't be followed"),
-}  # fmt: skip
+    "tables": (
+        Between(does(lambda s, x: x[:, torch.tensor([[0, 1], [2, 3]])].flatten(1, 2)), 4),
+        "can't be followed",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FROZEN)

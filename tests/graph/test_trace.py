@@ -23,14 +23,24 @@ def test_a_residual_sum_ties_its_branches() -> None:
     assert {g.name: g.size for g in graph.groups} == {"stem": 8, "a": 6, "down": 10}
     producers = {part.tensor for part in graph.group("stem").having("out")}
     assert producers == {"stem.weight", "b.weight"}
-    assert {part.tensor for part in graph.group("stem").having("in")} == {"a.weight", "down.weight", "c.weight"}
+    assert {part.tensor for part in graph.group("stem").having("in")} == {
+        "a.weight",
+        "down.weight",
+        "c.weight",
+    }
 
 
 def test_depthwise_and_gates_follow_their_channel() -> None:
     graph = trace(Mobile(), EXAMPLE)
     assert {g.name: g.size for g in graph.groups} == {"expand": 12, "squeeze": 6, "project": 8}
     places = {(part.tensor, part.indices.shape[1]) for part in graph.group("expand").slices}
-    assert {("depthwise.weight", 2), ("norm2.running_var", 2), ("excite.weight", 2), ("squeeze.weight", 2), ("project.weight", 2)} <= places
+    assert {
+        ("depthwise.weight", 2),
+        ("norm2.running_var", 2),
+        ("excite.weight", 2),
+        ("squeeze.weight", 2),
+        ("project.weight", 2),
+    } <= places
 
 
 def test_concatenation_keeps_the_parts_apart_and_groups_lose_alike() -> None:
@@ -104,7 +114,16 @@ def test_a_network_that_does_not_run_is_a_clear_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "efficientnet_lite0", "vgg11_bn"]
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "efficientnet_b0",
+        "densenet121",
+        "efficientnet_lite0",
+        "vgg11_bn",
+    ],
 )
 def test_known_networks_are_prunable_throughout_and_cost_what_torch_counts(name: str) -> None:
     network = build(name, 2, "none")

@@ -24,12 +24,22 @@ class _Library:
     def __getattr__(self, name: str) -> Any:
         if not name[0].isupper():  # pytest looks for marks and fixtures on whatever a module holds
             raise AttributeError(name)
-        return getattr(pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[zoo]'"), name)
+        return getattr(
+            pytest.importorskip(
+                "transformers", reason="needs transformers: pip install -e '.[zoo]'"
+            ),
+            name,
+        )
 
 
 transformers = _Library()
 
-SIZES: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 2}
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+}
 VISION: dict[str, Any] = {**SIZES, "image_size": 32, "patch_size": 8}
 TEXT: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 12}
 
@@ -48,7 +58,11 @@ class Answers(nn.Module):
 
 
 def pictures(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
-    return {"pixel_values": torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(count))}
+    return {
+        "pixel_values": torch.randn(
+            count, 3, size, size, generator=torch.Generator().manual_seed(count)
+        )
+    }
 
 
 def with_words(count: int = 2) -> dict[str, torch.Tensor]:
@@ -64,11 +78,18 @@ def clip() -> nn.Module:
 
 
 def clip_vision() -> nn.Module:
-    return Answers(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VISION)), "pooler_output", head=32)
+    return Answers(
+        transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VISION)),
+        "pooler_output",
+        head=32,
+    )
 
 
 def siglip() -> nn.Module:
-    return Answers(transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)), "logits_per_image")
+    return Answers(
+        transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)),
+        "logits_per_image",
+    )
 
 
 def yolos() -> nn.Module:
@@ -78,23 +99,37 @@ def yolos() -> nn.Module:
 
 def dpt() -> nn.Module:
     config = transformers.DPTConfig(
-        **{**VISION, "num_hidden_layers": 4}, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 12, 16, 16], fusion_hidden_size=8
+        **{**VISION, "num_hidden_layers": 4},
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 12, 16, 16],
+        fusion_hidden_size=8,
     )
     return Answers(transformers.DPTForDepthEstimation(config), "predicted_depth")
 
 
 def depth_anything() -> nn.Module:
     backbone = transformers.Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, image_size=28, patch_size=7, reshape_hidden_states=False,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=28,
+        patch_size=7,
+        reshape_hidden_states=False,
         out_features=["stage1", "stage2", "stage3", "stage4"],
-    )  # fmt: skip
+    )
     config = transformers.DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 12, 16, 16], fusion_hidden_size=8, patch_size=7
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 12, 16, 16],
+        fusion_hidden_size=8,
+        patch_size=7,
     )
     return Answers(transformers.DepthAnythingForDepthEstimation(config), "predicted_depth")
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {
+NETWORKS: dict[
+    str, tuple[Callable[[], nn.Module], dict[str, torch.Tensor], dict[str, torch.Tensor]]
+] = {
     "CLIP": (clip, with_words(), with_words(3)),
     "CLIP's vision": (clip_vision, pictures(), pictures(count=3)),
     "SigLIP": (siglip, with_words(), with_words(3)),
@@ -105,19 +140,30 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, torch.Tensor], dict
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_transformers_is_prunable_and_equals_its_masked_original_at_another_size(name: str) -> None:
+def test_a_network_of_transformers_is_prunable_and_equals_its_masked_original_at_another_size(
+    name: str,
+) -> None:
     torch.manual_seed(0)
     make, example, other = NETWORKS[name]
     network = randomise(make()).eval()
     graph = trace(network, example)
-    used = graph.params() - sum(p.numel() for n, p in network.named_parameters() if "fusion_stage.layers.0.residual_layer1" in n)
+    used = graph.params() - sum(
+        p.numel()
+        for n, p in network.named_parameters()
+        if "fusion_stage.layers.0.residual_layer1" in n
+    )
     assert graph.prunable_share() * graph.params() >= 0.95 * used, graph.frozen
     plan = random_plan(graph, 0.4, torch.Generator().manual_seed(1))
     surgery = operate(network, graph, plan)
     assert surgery.refused == {} and surgery.difference <= TOLERANCE
     small = surgery.model.eval()
-    for found, wanted in zip(small(**other), masked_outputs(network, replace(graph, example=other), plan), strict=True):
+    for found, wanted in zip(
+        small(**other), masked_outputs(network, replace(graph, example=other), plan), strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
     again = trace(small, example)
     assert again.macs() == graph.macs(plan)
-    assert operate(small, again, random_plan(again, 0.3, torch.Generator().manual_seed(2))).refused == {}
+    assert (
+        operate(small, again, random_plan(again, 0.3, torch.Generator().manual_seed(2))).refused
+        == {}
+    )

@@ -22,15 +22,33 @@ from tests.networks import randomise
 
 pytestmark = pytest.mark.slow
 
-KINDS = {"-seg": "SegmentationModel", "-pose": "PoseModel", "-obb": "OBBModel", "-cls": "ClassificationModel"}
-NAMES = ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n", "yolov8n-seg", "yolo11n-pose", "yolo11n-obb", "yolo11n-cls"]
+KINDS = {
+    "-seg": "SegmentationModel",
+    "-pose": "PoseModel",
+    "-obb": "OBBModel",
+    "-cls": "ClassificationModel",
+}
+NAMES = [
+    "yolov8n",
+    "yolov9t",
+    "yolov10n",
+    "yolo11n",
+    "yolo12n",
+    "yolo26n",
+    "yolov8n-seg",
+    "yolo11n-pose",
+    "yolo11n-obb",
+    "yolo11n-cls",
+]
 PICTURES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def tasks() -> ModuleType:
     """ultralytics' networks. Its import replaces functions of Pillow and torch for the whole process: they are put back."""
     before = Image.open, torch.save
-    found = pytest.importorskip("ultralytics.nn.tasks", reason="needs ultralytics: pip install -e '.[zoo]'")
+    found = pytest.importorskip(
+        "ultralytics.nn.tasks", reason="needs ultralytics: pip install -e '.[zoo]'"
+    )
     Image.open, torch.save = before
     return found
 
@@ -42,7 +60,9 @@ def build(name: str) -> nn.Module:
 
 def cut(network: nn.Module, seed: int = 0) -> nn.Module:
     graph = trace(network, PICTURES)
-    surgery = operate(network, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(seed), least=2))
+    surgery = operate(
+        network, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(seed), least=2)
+    )
     assert surgery.refused == {}
     return surgery.model.eval()
 
@@ -64,12 +84,18 @@ def test_a_pruned_network_is_as_good_as_any(name: str) -> None:
     answers(network, torch.rand(1, 3, 96, 96))
     answers(network)
     warm = cut(network)
-    assert {n: x.shape for n, x in warm.state_dict().items()} == {n: x.shape for n, x in small.state_dict().items()}
+    assert {n: x.shape for n, x in warm.state_dict().items()} == {
+        n: x.shape for n, x in small.state_dict().items()
+    }
     for a, b in zip(answers(warm), answers(small), strict=True):
         torch.testing.assert_close(a, b)
 
     trained = copy.deepcopy(small).train()
-    sum(x.float().square().mean() for x in tree_flatten(trained(PICTURES))[0] if isinstance(x, torch.Tensor) and x.requires_grad).backward()
+    sum(
+        x.float().square().mean()
+        for x in tree_flatten(trained(PICTURES))[0]
+        if isinstance(x, torch.Tensor) and x.requires_grad
+    ).backward()
     torch.optim.SGD(trained.parameters(), 1e-4).step()
     assert answers(trained.eval(), torch.rand(1, 3, 96, 128))
 
@@ -110,4 +136,7 @@ def test_the_size_that_forward_split_reads_is_mended() -> None:
     layers = {name: module for name, module in small.named_modules() if isinstance(module, C2f)}
     assert layers and not list(pinned_modules(small))
     for name, module in layers.items():
-        assert module.cv1.conv.out_channels == 2 * module.c and sizes_of(small)[f"{name}.c"] == module.c
+        assert (
+            module.cv1.conv.out_channels == 2 * module.c
+            and sizes_of(small)[f"{name}.c"] == module.c
+        )

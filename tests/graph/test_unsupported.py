@@ -25,10 +25,16 @@ PICTURE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def plain() -> nn.Sequential:
     return randomise(
         nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(), nn.Linear(6, 4),
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 4),
         )
-    )  # type: ignore[return-value]  # fmt: skip
+    )  # type: ignore[return-value]
 
 
 def wrapped_up(network: nn.Module, kind: str) -> nn.Module:
@@ -49,14 +55,25 @@ def wrapped_up(network: nn.Module, kind: str) -> nn.Module:
 
 @pytest.mark.parametrize(
     "kind",
-    ["weight_norm", "weight_norm (parametrised)", "compiled", "compiled in part", "fx", "float16", "bfloat16", "float64"],
+    [
+        "weight_norm",
+        "weight_norm (parametrised)",
+        "compiled",
+        "compiled in part",
+        "fx",
+        "float16",
+        "bfloat16",
+        "float64",
+    ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_networks_in_other_clothes_are_pruned(kind: str) -> None:
     network = wrapped_up(plain(), kind)
     example = PICTURE.to(next(network.parameters()).dtype)
     graph = trace(network, example)
-    plan = Plan({group.name: tuple(range(group.size // 2)) for group in graph.groups if group.size == 6})
+    plan = Plan(
+        {group.name: tuple(range(group.size // 2)) for group in graph.groups if group.size == 6}
+    )
     assert plan.keep
     assert operate(network, graph, plan).refused == {}
 
@@ -67,7 +84,10 @@ class Scaled(nn.Module):
     def __init__(self, scale: torch.Tensor, other: torch.Tensor) -> None:
         super().__init__()
         self.a, self.b, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1), nn.Linear(6, 2)
-        self.scale, self.other = (nn.Parameter(x, requires_grad=x.is_floating_point() or x.is_complex()) for x in (scale, other))
+        self.scale, self.other = (
+            nn.Parameter(x, requires_grad=x.is_floating_point() or x.is_complex())
+            for x in (scale, other)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.a(x) * self.scale
@@ -76,18 +96,32 @@ class Scaled(nn.Module):
         return y * self.other if self.other.is_complex() else y + self.other.to(y.dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.int32, torch.float8_e4m3fn, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.complex64, torch.int64, torch.int32, torch.float8_e4m3fn, torch.float64]
+)
 def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    scale = torch.ones(8, 1, 1) if dtype == torch.float8_e4m3fn else (torch.rand(8, 1, 1) * 5 + 1).to(dtype)
+    scale = (
+        torch.ones(8, 1, 1)
+        if dtype == torch.float8_e4m3fn
+        else (torch.rand(8, 1, 1) * 5 + 1).to(dtype)
+    )
     network = randomise(Scaled(scale, torch.tensor([1.0, 2.0]).to(dtype)))
     if dtype == torch.float64:
         network = network.double()
     example = PICTURE.double() if dtype == torch.float64 else PICTURE
     graph = trace(network, example)
-    surgery = operate(network, graph, Plan({"b": (0, 2, 3), **({"a": (0, 3, 5)} if "a" in {g.name for g in graph.groups} else {})}))
+    surgery = operate(
+        network,
+        graph,
+        Plan(
+            {"b": (0, 2, 3), **({"a": (0, 3, 5)} if "a" in {g.name for g in graph.groups} else {})}
+        ),
+    )
     assert surgery.refused == {}
-    assert graph.params(surgery.plan) == sum(parameter.numel() for parameter in surgery.model.parameters())
+    assert graph.params(surgery.plan) == sum(
+        parameter.numel() for parameter in surgery.model.parameters()
+    )
     assert surgery.model.scale.dtype == network.scale.dtype
     wanted = masked_outputs(network, graph, surgery.plan)[0]
     assert torch.allclose(surgery.model.eval()(example), wanted, rtol=1e-4, atol=1e-5)
@@ -95,10 +129,14 @@ def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_networks_with_such_parameters_are_ranked(dtype: torch.dtype) -> None:
-    network = randomise(Scaled((torch.rand(8, 1, 1) * 5 + 1).to(dtype), torch.ones(2, dtype=torch.int64)))
+    network = randomise(
+        Scaled((torch.rand(8, 1, 1) * 5 + 1).to(dtype), torch.ones(2, dtype=torch.int64))
+    )
     graph = trace(network, PICTURE)
     scores = rank(network, graph, [(PICTURE, torch.tensor([0, 1]))], "taylor")
-    assert scores.values.keys() == {"a", "b"} and all(bool((value > 0).any()) for value in scores.values.values())
+    assert scores.values.keys() == {"a", "b"} and all(
+        bool((value > 0).any()) for value in scores.values.values()
+    )
 
 
 def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
@@ -111,7 +149,11 @@ def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
 def prepared(train: bool) -> nn.Module:
     quantization = torch.ao.quantization
     network = plain().train(train)
-    network.qconfig = quantization.get_default_qat_qconfig("fbgemm") if train else quantization.get_default_qconfig("fbgemm")  # type: ignore[assignment]
+    network.qconfig = (
+        quantization.get_default_qat_qconfig("fbgemm")
+        if train
+        else quantization.get_default_qconfig("fbgemm")
+    )  # type: ignore[assignment]
     return quantization.prepare_qat(network) if train else quantization.prepare(network)
 
 
@@ -126,14 +168,29 @@ def on_meta() -> nn.Module:
 
 
 FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
-    "scripted": (lambda: torch.jit.script(plain()), "prune the original nn.Module before scripting"),
-    "traced by jit": (lambda: torch.jit.trace(plain(), PICTURE), "prune the original nn.Module before scripting"),
-    "scripted in part": (lambda: nn.Sequential(torch.jit.script(plain())), "0: RecursiveScriptModule.*before scripting"),
+    "scripted": (
+        lambda: torch.jit.script(plain()),
+        "prune the original nn.Module before scripting",
+    ),
+    "traced by jit": (
+        lambda: torch.jit.trace(plain(), PICTURE),
+        "prune the original nn.Module before scripting",
+    ),
+    "scripted in part": (
+        lambda: nn.Sequential(torch.jit.script(plain())),
+        "0: RecursiveScriptModule.*before scripting",
+    ),
     "exported": (lambda: torch.export.export(plain(), (PICTURE,)).module(), "before exporting"),
     "exported program": (lambda: torch.export.export(plain(), (PICTURE,)), "exported program"),
-    "prepared for quantization-aware training": (lambda: prepared(True), "prune before prepare or prepare_qat"),
+    "prepared for quantization-aware training": (
+        lambda: prepared(True),
+        "prune before prepare or prepare_qat",
+    ),
     "prepared for quantization": (lambda: prepared(False), "prune before prepare or prepare_qat"),
-    "lazy": (lambda: nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(2)), "run the network once"),
+    "lazy": (
+        lambda: nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(2)),
+        "run the network once",
+    ),
     "DataParallel": (lambda: nn.DataParallel(plain()), r"the module inside \(.module\)"),
     "inference mode": (in_inference_mode, "copy.deepcopy"),
     "meta": (on_meta, "load them first"),
@@ -151,7 +208,9 @@ def test_foreign_networks_get_one_line_with_the_remedy(kind: str) -> None:
 
 
 def test_the_remedies_work() -> None:
-    lazy = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1))
+    lazy = nn.Sequential(
+        nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1)
+    )
     lazy(PICTURE)
     assert trace(lazy, PICTURE).groups
     assert trace(copy.deepcopy(in_inference_mode()), PICTURE).groups

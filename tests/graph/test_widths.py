@@ -22,7 +22,13 @@ def layers(count: int, ins: int, outs: int) -> nn.ModuleList:
 
 
 def by_fours(s: Any, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([layer(x[:, i : i + 4]) for layer, i in zip(s.layers, range(0, x.shape[1], 4), strict=True)], 1)
+    return torch.cat(
+        [
+            layer(x[:, i : i + 4])
+            for layer, i in zip(s.layers, range(0, x.shape[1], 4), strict=True)
+        ],
+        1,
+    )
 
 
 def summed_by_fours(s: Any, x: torch.Tensor) -> torch.Tensor:
@@ -45,15 +51,29 @@ def numbered_parts(s: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def split_by_the_width(s: Any, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([layer(part) for layer, part in zip(s.layers, torch.split(x, x.shape[1] // 3, 1), strict=True)], 1)
+    return torch.cat(
+        [
+            layer(part)
+            for layer, part in zip(s.layers, torch.split(x, x.shape[1] // 3, 1), strict=True)
+        ],
+        1,
+    )
 
 
 def chunked_by_the_width(s: Any, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([layer(part) for layer, part in zip(s.layers, x.chunk(x.shape[1] // 4, 1), strict=True)], 1)
+    return torch.cat(
+        [layer(part) for layer, part in zip(s.layers, x.chunk(x.shape[1] // 4, 1), strict=True)], 1
+    )
 
 
 def divided_by_the_width(s: Any, x: torch.Tensor) -> torch.Tensor:
-    return torch.cat([layer(part) for layer, part in zip(s.layers, x.tensor_split(x.shape[1] // 4, 1), strict=True)], 1)
+    return torch.cat(
+        [
+            layer(part)
+            for layer, part in zip(s.layers, x.tensor_split(x.shape[1] // 4, 1), strict=True)
+        ],
+        1,
+    )
 
 
 def split_into_sums(s: Any, x: torch.Tensor) -> torch.Tensor:
@@ -181,7 +201,9 @@ def asserted_in_training(s: Any, x: torch.Tensor) -> torch.Tensor:
 
 def by_filters(s: Any, x: torch.Tensor) -> torch.Tensor:
     step = len(s.a.weight) // 3
-    return torch.cat([F.conv2d(x, s.a.weight[i : i + step]) for i in range(0, len(s.a.weight), step)], 1)
+    return torch.cat(
+        [F.conv2d(x, s.a.weight[i : i + step]) for i in range(0, len(s.a.weight), step)], 1
+    )
 
 
 def groups_of_four(s: Any, x: torch.Tensor) -> torch.Tensor:
@@ -251,7 +273,9 @@ class Told(nn.Module):
 
     def forward(self, x: torch.Tensor, c: int) -> torch.Tensor:
         n, _, h, w = x.shape
-        return torch.cat([part.reshape(n, -1, h, w) for part in (x[:, i : i + 4] for i in range(0, c, 4))], 1)
+        return torch.cat(
+            [part.reshape(n, -1, h, w) for part in (x[:, i : i + 4] for i in range(0, c, 4))], 1
+        )
 
 
 class Remembers(nn.Module):
@@ -263,7 +287,9 @@ class Remembers(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen = x.shape
-        return torch.cat([self.layers[i // 4](x[:, i : i + 4]) for i in range(0, self.seen[1], 4)], 1)
+        return torch.cat(
+            [self.layers[i // 4](x[:, i : i + 4]) for i in range(0, self.seen[1], 4)], 1
+        )
 
 
 def vector() -> nn.Parameter:
@@ -277,14 +303,22 @@ WIDTHS: dict[str, Any] = {
     "parts by their number": lambda: Between(does(numbered_parts, layers=layers(3, 4, 4))),
     "a split by the width": lambda: Between(does(split_by_the_width, layers=layers(3, 4, 4))),
     "chunks by the width": lambda: Between(does(chunked_by_the_width, layers=layers(3, 4, 4))),
-    "tensor_split by the width": lambda: Between(does(divided_by_the_width, layers=layers(3, 4, 4))),
-    "a split into parts of the width": lambda: Between(does(split_into_sums, a=conv(4, 6), b=conv(8, 6))),
+    "tensor_split by the width": lambda: Between(
+        does(divided_by_the_width, layers=layers(3, 4, 4))
+    ),
+    "a split into parts of the width": lambda: Between(
+        does(split_into_sums, a=conv(4, 6), b=conv(8, 6))
+    ),
     "an asserted width": lambda: Between(does(asserted, a=conv(12, 12))),
     "an asserted multiple": lambda: Between(does(asserted_multiple, a=conv(12, 12))),
     "a width compared with a number": lambda: Between(does(compared, a=conv(12, 12))),
-    "widths compared with each other": lambda: Between(does(compared_with_each_other, a=conv(12, 12))),
+    "widths compared with each other": lambda: Between(
+        does(compared_with_each_other, a=conv(12, 12))
+    ),
     "halved until it is small": lambda: Between(does(halved_until_small), 3),
-    "a layer looked up by the width": lambda: Between(does(looked_up, layers=nn.ModuleDict({"12": conv(12, 12)}))),
+    "a layer looked up by the width": lambda: Between(
+        does(looked_up, layers=nn.ModuleDict({"12": conv(12, 12)}))
+    ),
     "repeated up to a width": lambda: Between(does(repeated_to_a_width, a=conv(24, 12))),
     "zeros up to a multiple": lambda: Between(does(widened_to_a_multiple, a=conv(16, 12))),
     "zeros up to a width": lambda: Between(does(zeros_up_to_a_width, a=conv(16, 12))),
@@ -295,20 +329,28 @@ WIDTHS: dict[str, Any] = {
     "blocks by divmod": lambda: Between(does(divmod_blocks, a=conv(12, 12))),
     "blocks in training": lambda: Between(does(blocks_in_training, a=conv(12, 12))),
     "a loop in training": lambda: Between(does(loop_in_training, a=conv(4, 4))),
-    "an asserted width in training": lambda: Between(does(asserted_in_training, a=conv(7, 5), b=conv(5, 7))),
+    "an asserted width in training": lambda: Between(
+        does(asserted_in_training, a=conv(7, 5), b=conv(5, 7))
+    ),
     "filters by thirds": lambda: Between(does(by_filters, a=conv(12, 12))),
-    "groups of four": lambda: Between(does(groups_of_four, w=nn.Parameter(torch.randn(12, 4, 1, 1)))),
+    "groups of four": lambda: Between(
+        does(groups_of_four, w=nn.Parameter(torch.randn(12, 4, 1, 1)))
+    ),
     "a norm of fours": lambda: Between(does(norm_of_fours, w=vector(), b=vector())),
     "a norm of threes": lambda: Between(does(norm_of_threes, w=vector(), b=vector())),
-    "heads by the width": lambda: Between(does(heads_by_the_width, qkv=nn.Linear(12, 36), proj=nn.Linear(12, 12))),
+    "heads by the width": lambda: Between(
+        does(heads_by_the_width, qkv=nn.Linear(12, 36), proj=nn.Linear(12, 12))
+    ),
     "the last quarter": lambda: Between(does(last_quarter, a=conv(3, 3))),
     "scaled by the root": lambda: Between(does(scaled_by_the_root, a=conv(12, 12))),
     "blocks one by one": lambda: Between(does(blocks_one_by_one, layers=layers(3, 4, 4))),
-    "a width that is handed on": lambda: Between(does(lambda s, x: s.told(x, x.shape[1]), told=Told())),
+    "a width that is handed on": lambda: Between(
+        does(lambda s, x: s.told(x, x.shape[1]), told=Told())
+    ),
     "a width that is kept": lambda: Between(Remembers()),
     "a loop beside a checked width": lambda: Between(Checks()),
     "windows of channels": lambda: Between(does(unfolded)),
-}  # fmt: skip
+}
 
 STAY: dict[str, Any] = {
     "a ramp": lambda: Between(does(ramp, a=conv(12, 12))),
@@ -317,7 +359,7 @@ STAY: dict[str, Any] = {
     "another order in training": lambda: Between(does(shuffled_in_training, a=conv(12, 12))),
     "pairs by number": lambda: Between(does(every_pair), 6),
     "a butterfly": lambda: Between(does(butterfly), 16, 16),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -345,7 +387,10 @@ class Measured(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         places, width = (one.size(1) for one in (x.flatten(2).transpose(1, 2), x))
-        return torch.cat([self.layers[i // 4](x[:, i : i + 4]) for i in range(0, width, 4)], 1) / places
+        return (
+            torch.cat([self.layers[i // 4](x[:, i : i + 4]) for i in range(0, width, 4)], 1)
+            / places
+        )
 
 
 def test_a_place_in_code_that_reads_places_and_channels_is_not_told_a_width() -> None:

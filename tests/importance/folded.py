@@ -51,7 +51,9 @@ class Positions(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b = len(x)
-        h = self.stem(x).flatten(2).permute(1, 2, 0).reshape(1, 8, -1)  # (1, channels, positions * batch)
+        h = (
+            self.stem(x).flatten(2).permute(1, 2, 0).reshape(1, 8, -1)
+        )  # (1, channels, positions * batch)
         h = torch.tanh(self.line(h)).view(6, -1, b).permute(1, 2, 0)  # (positions, batch, channels)
         return self.head(torch.tanh(self.last(h)).mean(0))
 
@@ -139,7 +141,11 @@ class CalledTwice(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = torch.relu(self.stem(x))
         small = torch.relu(self.shared(functional.avg_pool2d(h, 2)))
-        return self.head(torch.relu(self.shared(h)).mean((2, 3)) + small.mean((2, 3)) + self.again(h * h).mean((2, 3)))
+        return self.head(
+            torch.relu(self.shared(h)).mean((2, 3))
+            + small.mean((2, 3))
+            + self.again(h * h).mean((2, 3))
+        )
 
 
 class OneByOne(nn.Module):
@@ -152,7 +158,9 @@ class OneByOne(nn.Module):
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([self.head(torch.relu(self.next(torch.relu(self.stem(one)))).mean((1, 2))) for one in x])
+        return torch.stack(
+            [self.head(torch.relu(self.next(torch.relu(self.stem(one)))).mean((1, 2))) for one in x]
+        )
 
 
 class Normed(nn.Module):
@@ -168,4 +176,14 @@ class Normed(nn.Module):
         return self.head(torch.relu(self.mid(torch.relu(self.stem(x)))).mean((2, 3)))
 
 
-FOLDED = [Windows, WindowsFirst, Positions, Sequence, Recurrent, Queries, SharedTable, CalledTwice, OneByOne]
+FOLDED = [
+    Windows,
+    WindowsFirst,
+    Positions,
+    Sequence,
+    Recurrent,
+    Queries,
+    SharedTable,
+    CalledTwice,
+    OneByOne,
+]

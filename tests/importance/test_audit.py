@@ -23,21 +23,42 @@ def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pictures.
 
 
 def test_every_criterion_is_compared(data: pictures.Dataset, tmp_path: Path) -> None:
-    found = audit(randomise(Residual()), data, tmp_path / "a", Asked(channels=None), model="residual")
+    found = audit(
+        randomise(Residual()), data, tmp_path / "a", Asked(channels=None), model="residual"
+    )
     assert {one.criterion for one in found.absolute} == set(CRITERIA) and found.unjudged == {}
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert record["recommendation"] == found.recommendation and record["pictures"] == len(data.val)
     rows = list(csv.DictReader((tmp_path / "a" / "channels.csv").open()))
-    assert len(rows) == found.truth.channels == sum(len(change) for change in found.truth.changes.values())
-    assert float(rows[0]["change"]) == pytest.approx(float(next(iter(found.truth.changes.values()))[0]))
-    best = {row["criterion"]: float(row["rho"]) for row in csv.DictReader((tmp_path / "a" / "audit.csv").open()) if row["scope"] == "all"}
+    assert (
+        len(rows)
+        == found.truth.channels
+        == sum(len(change) for change in found.truth.changes.values())
+    )
+    assert float(rows[0]["change"]) == pytest.approx(
+        float(next(iter(found.truth.changes.values()))[0])
+    )
+    best = {
+        row["criterion"]: float(row["rho"])
+        for row in csv.DictReader((tmp_path / "a" / "audit.csv").open())
+        if row["scope"] == "all"
+    }
     assert set(best) == set(CRITERIA)
 
 
 def test_what_cannot_be_judged_is_said(data: pictures.Dataset, tmp_path: Path) -> None:
-    found = audit(randomise(Plain()), data, tmp_path, Asked(("taylor", "bn-scale", "taylor-bn"), 3), model="plain")
+    found = audit(
+        randomise(Plain()),
+        data,
+        tmp_path,
+        Asked(("taylor", "bn-scale", "taylor-bn"), 3),
+        model="plain",
+    )
     assert [one.criterion for one in found.absolute] == ["taylor"]
-    assert "this network has none" in found.unjudged["bn-scale"] and "this network has none" in found.unjudged["taylor-bn"]
+    assert (
+        "this network has none" in found.unjudged["bn-scale"]
+        and "this network has none" in found.unjudged["taylor-bn"]
+    )
 
 
 def test_an_audit_goes_on_where_it_was_cut_off(data: pictures.Dataset, tmp_path: Path) -> None:
@@ -55,7 +76,9 @@ def test_an_audit_goes_on_where_it_was_cut_off(data: pictures.Dataset, tmp_path:
 
     with pytest.raises(Cut):
         audit(network, data, tmp_path / "cut", asked, model="residual", progress=cut)
-    assert (tmp_path / "cut" / "partial.safetensors").exists() and not (tmp_path / "cut" / "audit.json").exists()
+    assert (tmp_path / "cut" / "partial.safetensors").exists() and not (
+        tmp_path / "cut" / "audit.json"
+    ).exists()
     measured.clear()
     measured.extend([0] * 100)
     again = audit(network, data, tmp_path / "cut", asked, model="residual", progress=cut)
@@ -63,24 +86,35 @@ def test_an_audit_goes_on_where_it_was_cut_off(data: pictures.Dataset, tmp_path:
     for name, change in whole.truth.changes.items():
         assert torch.equal(again.truth.changes[name], change)
     before = len(measured)
-    more = audit(network, data, tmp_path / "cut", Asked(("weight-l1",), None), model="residual", progress=cut)
+    more = audit(
+        network, data, tmp_path / "cut", Asked(("weight-l1",), None), model="residual", progress=cut
+    )
     assert len(measured) == before  # other criteria need no other truth
     assert [one.criterion for one in more.absolute] == ["weight-l1"]
 
 
 @pytest.mark.parametrize("change", ["network", "channels", "pictures", "seed"])
-def test_a_folder_of_another_audit_is_refused(change: str, data: pictures.Dataset, tmp_path: Path) -> None:
+def test_a_folder_of_another_audit_is_refused(
+    change: str, data: pictures.Dataset, tmp_path: Path
+) -> None:
     network = randomise(Residual())
     audit(network, data, tmp_path, Asked(("random",), 2), model="residual")
     if change == "network":
         with torch.no_grad():
             network.a.weight[0, 0, 0, 0] += 1
-    asked = Asked(("random",), 3 if change == "channels" else 2, 5 if change == "pictures" else 512, int(change == "seed"))
+    asked = Asked(
+        ("random",),
+        3 if change == "channels" else 2,
+        5 if change == "pictures" else 512,
+        int(change == "seed"),
+    )
     with pytest.raises(RunError, match="another network, other pictures or other settings"):
         audit(network, data, tmp_path, asked, model="residual")
 
 
-def test_folders_with_other_things_and_damaged_files_are_refused(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_folders_with_other_things_and_damaged_files_are_refused(
+    data: pictures.Dataset, tmp_path: Path
+) -> None:
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other things"):
@@ -93,4 +127,10 @@ def test_folders_with_other_things_and_damaged_files_are_refused(data: pictures.
 
 def test_a_network_without_channels_is_refused(data: pictures.Dataset, tmp_path: Path) -> None:
     with pytest.raises(PrunedgeError, match="no channels that could be pruned"):
-        audit(nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)), data, tmp_path, Asked(), model="linear")
+        audit(
+            nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)),
+            data,
+            tmp_path,
+            Asked(),
+            model="linear",
+        )

@@ -18,7 +18,17 @@ from prunedge.importance import CRITERIA, TaylorCollector, rank
 from prunedge.importance.batch import count, picked
 from prunedge.importance.folds import Fold
 from prunedge.importance.observe import Watch
-from tests.importance.folded import FOLDED, CalledTwice, Normed, OneByOne, Queries, Sequence, SharedTable, Windows, WindowsFirst
+from tests.importance.folded import (
+    FOLDED,
+    CalledTwice,
+    Normed,
+    OneByOne,
+    Queries,
+    Sequence,
+    SharedTable,
+    Windows,
+    WindowsFirst,
+)
 from tests.networks import randomise
 
 LABELS = torch.tensor([0, 1, 2, 1])
@@ -26,14 +36,18 @@ PARTS = ([4], [1, 1, 1, 1], [2, 2], [3, 1])
 
 
 def pictures(size: int = 16) -> torch.Tensor:
-    return torch.randn(4, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    return torch.randn(
+        4, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+    )
 
 
 def batches(inputs: torch.Tensor, sizes: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(inputs.split(sizes), LABELS.split(sizes), strict=True))
 
 
-def first_order(network: nn.Module, graph: ChannelGraph, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+def first_order(
+    network: nn.Module, graph: ChannelGraph, inputs: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """The sum of z * dC/dz over consumers and places of each example, (examples, channels), from the weights: w * dC/dw is the same sum.
 
     One example at a time, so that nothing has to be told apart.
@@ -61,7 +75,10 @@ def assert_direct(network: nn.Module, inputs: torch.Tensor) -> None:
     changes = first_order(network, graph, inputs)
     assert graph.groups and all(bool(change.any()) for change in changes.values())
     wanted = {
-        "taylor": {group.name: changes[group.name].abs().mean(0) / group.positions for group in graph.groups},
+        "taylor": {
+            group.name: changes[group.name].abs().mean(0) / group.positions
+            for group in graph.groups
+        },
         "fisher": {name: change.square().mean(0) / 2 for name, change in changes.items()},
         "taylor-fo": {name: change.mean(0).square() for name, change in changes.items()},
     }
@@ -70,24 +87,42 @@ def assert_direct(network: nn.Module, inputs: torch.Tensor) -> None:
             found = rank(network, graph, batches(inputs, sizes), criterion)
             assert found.examples == len(inputs)
             for name, value in values.items():
-                torch.testing.assert_close(found.values[name], value, rtol=1e-5, atol=1e-5 * float(value.max()), msg=f"{criterion} {name}")
+                torch.testing.assert_close(
+                    found.values[name],
+                    value,
+                    rtol=1e-5,
+                    atol=1e-5 * float(value.max()),
+                    msg=f"{criterion} {name}",
+                )
 
 
 def assert_whole_batches_are_single_examples(network: nn.Module, inputs: torch.Tensor) -> None:
     """Every criterion gives the same for one batch as for batches of one, where nothing has to be told apart."""
     graph = trace(network, inputs[:1])
     for criterion in CRITERIA:
-        if criterion in ("taylor-bn", "bn-scale") and not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
+        if criterion in ("taylor-bn", "bn-scale") and not any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()
+        ):
             continue
-        whole, single = (rank(network, graph, batches(inputs, sizes), criterion) for sizes in ([4], [1, 1, 1, 1]))
+        whole, single = (
+            rank(network, graph, batches(inputs, sizes), criterion) for sizes in ([4], [1, 1, 1, 1])
+        )
         assert whole.values.keys() == single.values.keys() and whole.values, criterion
         for name, value in whole.values.items():
             wanted = single.values[name]
-            torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()), msg=f"{criterion} {name}")
+            torch.testing.assert_close(
+                value,
+                wanted,
+                rtol=1e-5,
+                atol=1e-5 * float(wanted.abs().max()),
+                msg=f"{criterion} {name}",
+            )
 
 
 @pytest.mark.parametrize("kind", FOLDED)
-def test_the_taylor_family_is_the_direct_formula_wherever_the_examples_are(kind: type[nn.Module]) -> None:
+def test_the_taylor_family_is_the_direct_formula_wherever_the_examples_are(
+    kind: type[nn.Module],
+) -> None:
     torch.manual_seed(1)
     assert_direct(randomise(kind()).double(), pictures())
 
@@ -99,30 +134,73 @@ def test_no_criterion_depends_on_batches_wherever_the_examples_are(kind: type[nn
 
 
 def small_swin() -> nn.Module:
-    return timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=56, embed_dim=12, depths=(2, 2), num_heads=(2, 2))
+    return timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        num_classes=3,
+        img_size=56,
+        embed_dim=12,
+        depths=(2, 2),
+        num_heads=(2, 2),
+    )
 
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "timm swin": (small_swin, 56),
-    "torchvision swin": (lambda: torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=3), 32),
-    "torchvision vit": (lambda: torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 24, num_classes=3), 32),
+    "torchvision swin": (
+        lambda: torchvision.models.SwinTransformer(
+            [4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=3
+        ),
+        32,
+    ),
+    "torchvision vit": (
+        lambda: torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 24, num_classes=3),
+        32,
+    ),
 }
 LARGER: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "timm davit": (
-        lambda: timm.create_model("davit_tiny", num_classes=3, embed_dims=(8, 16, 16, 16), num_heads=(2, 2, 2, 2), depths=(1, 1, 1, 1)),
+        lambda: timm.create_model(
+            "davit_tiny",
+            num_classes=3,
+            embed_dims=(8, 16, 16, 16),
+            num_heads=(2, 2, 2, 2),
+            depths=(1, 1, 1, 1),
+        ),
         56,
     ),
-    "timm tnt": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=32, depth=1), 32),
-    "timm swin_tiny": (lambda: timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=56), 56),
+    "timm tnt": (
+        lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=32, depth=1),
+        32,
+    ),
+    "timm swin_tiny": (
+        lambda: timm.create_model("swin_tiny_patch4_window7_224", num_classes=3, img_size=56),
+        56,
+    ),
     "timm swin v2": (
-        lambda: timm.create_model("swinv2_tiny_window8_256", num_classes=3, img_size=64, embed_dim=24, depths=(2, 2), num_heads=(2, 4)),
+        lambda: timm.create_model(
+            "swinv2_tiny_window8_256",
+            num_classes=3,
+            img_size=64,
+            embed_dim=24,
+            depths=(2, 2),
+            num_heads=(2, 4),
+        ),
         64,
     ),
-    "timm maxvit": (lambda: timm.create_model("maxvit_rmlp_pico_rw_256", num_classes=3, img_size=64), 64),
-    "timm maxvit_tiny": (lambda: timm.create_model("maxvit_tiny_tf_224", num_classes=3, img_size=64), 64),
+    "timm maxvit": (
+        lambda: timm.create_model("maxvit_rmlp_pico_rw_256", num_classes=3, img_size=64),
+        64,
+    ),
+    "timm maxvit_tiny": (
+        lambda: timm.create_model("maxvit_tiny_tf_224", num_classes=3, img_size=64),
+        64,
+    ),
     "timm mobilevit_xs": (lambda: timm.create_model("mobilevit_xs", num_classes=3), 64),
     "timm mobilevitv2": (lambda: timm.create_model("mobilevitv2_050", num_classes=3), 64),
-    "timm tnt_s": (lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=64), 64),
+    "timm tnt_s": (
+        lambda: timm.create_model("tnt_s_legacy_patch16_224", num_classes=3, img_size=64),
+        64,
+    ),
     "timm davit_tiny": (lambda: timm.create_model("davit_tiny", num_classes=3), 64),
     "torchvision swin_v2_t": (lambda: torchvision.models.swin_v2_t(num_classes=3), 64),
 }
@@ -135,7 +213,9 @@ def from_zoo(name: str) -> tuple[nn.Module, torch.Tensor]:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() == 1 or not bool(parameter.any()):
-                parameter.add_(torch.randn_like(parameter) * 0.1)  # heads and scales that start at zero would hide everything
+                parameter.add_(
+                    torch.randn_like(parameter) * 0.1
+                )  # heads and scales that start at zero would hide everything
     return network, pictures(size)
 
 
@@ -163,7 +243,9 @@ def test_a_parametrised_layer_is_judged_by_what_it_reads() -> None:
     graph = trace(network, inputs[:1])
     group = next(group for group in graph.groups if group.name == "stem")
     read: list[torch.Tensor] = []
-    watching = network.mid.register_forward_pre_hook(lambda module, args: read.append(args[0]) or args[0].retain_grad())
+    watching = network.mid.register_forward_pre_hook(
+        lambda module, args: read.append(args[0]) or args[0].retain_grad()
+    )
     changes = []
     for x, y in zip(inputs, LABELS, strict=True):
         functional.cross_entropy(network(x[None]), y[None]).backward()
@@ -172,17 +254,22 @@ def test_a_parametrised_layer_is_judged_by_what_it_reads() -> None:
         changes.append((z * z.grad).detach().sum((0, 2, 3)))
     watching.remove()
     found = rank(network, graph, batches(inputs, [3, 1])).values["stem"]
-    torch.testing.assert_close(found, torch.stack(changes).abs().mean(0) / group.positions, rtol=1e-5, atol=1e-12)
+    torch.testing.assert_close(
+        found, torch.stack(changes).abs().mean(0) / group.positions, rtol=1e-5, atol=1e-12
+    )
 
 
 def test_activations_of_a_layer_that_is_called_twice_are_over_all_that_it_reads() -> None:
     network, inputs = randomise(CalledTwice()).double(), pictures()
     h = torch.relu(network.stem(inputs)).detach()
     # The layer reads h and a smaller map; the layer that shares its weight reads h squared, and is the same consumer.
-    read = torch.cat([one.movedim(1, 0).flatten(1) for one in (h, functional.avg_pool2d(h, 2), h * h)], 1)
+    read = torch.cat(
+        [one.movedim(1, 0).flatten(1) for one in (h, functional.avg_pool2d(h, 2), h * h)], 1
+    )
     graph = trace(network, inputs[:1])
     values = {
-        name: rank(network, graph, batches(inputs, [3, 1]), name).values["stem"] for name in ("activation-mean", "activation-std", "apoz")
+        name: rank(network, graph, batches(inputs, [3, 1]), name).values["stem"]
+        for name in ("activation-mean", "activation-std", "apoz")
     }
     torch.testing.assert_close(values["activation-mean"], read.abs().mean(1))
     torch.testing.assert_close(values["activation-std"], read.std(1, correction=0))
@@ -196,7 +283,10 @@ def test_as_many_windows_as_examples_are_told_apart_in_either_order() -> None:
         network = randomise(kind()).double()
         met: list[Fold | None] = []
         watch = Watch(trace(network, inputs[:1]), by_example=True)
-        with watch.attached(network, lambda reading, z, met=met: met.append(reading.fold)), torch.no_grad():  # type: ignore[misc]
+        with (
+            watch.attached(network, lambda reading, z, met=met: met.append(reading.fold)),
+            torch.no_grad(),
+        ):  # type: ignore[misc]
             watch.start(4)
             network(inputs)
         assert not watch.undecided and met[0] is not None
@@ -250,16 +340,22 @@ def test_while_training_the_examples_are_known_though_the_batch_norm_mixes_them(
         for name in ("query", "mlp"):
             network.get_submodule(name).register_forward_pre_hook(
                 lambda module, args, name=name: (
-                    read.update({name: args[0]}) if torch.is_grad_enabled() and not args[0].retain_grad() else None
+                    read.update({name: args[0]})
+                    if torch.is_grad_enabled() and not args[0].retain_grad()
+                    else None
                 )  # type: ignore[misc]
             )
         torch.manual_seed(5)
         collector.start_batch(4)
         functional.cross_entropy(network(inputs), LABELS).backward()
-    query, mlp = ((z * z.grad).detach() * 4 for z in (read["query"], read["mlp"]) if z.grad is not None)
+    query, mlp = (
+        (z * z.grad).detach() * 4 for z in (read["query"], read["mlp"]) if z.grad is not None
+    )
     # Windows come first: (4 windows * 4 examples, places, channels).
     change = query.view(4, 4, -1, 8).sum((0, 2)) + mlp.sum((1, 2))
-    torch.testing.assert_close(collector.result().values[group.name], change.abs().mean(0) / group.positions)
+    torch.testing.assert_close(
+        collector.result().values[group.name], change.abs().mean(0) / group.positions
+    )
 
 
 @pytest.mark.parametrize("kind", [NormedWindows, Sequence])
@@ -279,7 +375,12 @@ def test_asking_the_network_leaves_no_trace_in_a_training_step(kind: type[nn.Mod
             assert collector.result().examples == 4
         else:
             functional.cross_entropy(network(inputs), LABELS).backward()
-        states.append({**network.state_dict(), **{f"{n} gradient": p.grad for n, p in network.named_parameters()}})
+        states.append(
+            {
+                **network.state_dict(),
+                **{f"{n} gradient": p.grad for n, p in network.named_parameters()},
+            }
+        )
         drawn.append((torch.rand(1).item(), random.random()))
     assert drawn[0] == drawn[1]
     for name, tensor in states[0].items():
@@ -288,11 +389,24 @@ def test_asking_the_network_leaves_no_trace_in_a_training_step(kind: type[nn.Mod
 
 def test_batches_of_every_form_are_counted_and_taken_apart() -> None:
     x, y = torch.arange(6).view(3, 2), torch.tensor([0, 1, 2])
-    assert count((x, y)) == count([x, y]) == count({"a": None, "x": x, "y": y}) == count(((x, x), y)) == 3
+    assert (
+        count((x, y))
+        == count([x, y])
+        == count({"a": None, "x": x, "y": y})
+        == count(((x, x), y))
+        == 3
+    )
     images = [torch.zeros(3, 4, 5), torch.zeros(3, 6, 6)]
     assert count((images, [{}, {}])) == 2
-    taken = picked({"x": x, "more": {"y": y, "scale": torch.ones(2)}, "names": ["a", "b", "c"], "n": 3}, [2], 3)
-    assert taken["x"].tolist() == [[4, 5]] and taken["more"]["y"].tolist() == [2] and taken["names"] == ["c"] and taken["n"] == 3
+    taken = picked(
+        {"x": x, "more": {"y": y, "scale": torch.ones(2)}, "names": ["a", "b", "c"], "n": 3}, [2], 3
+    )
+    assert (
+        taken["x"].tolist() == [[4, 5]]
+        and taken["more"]["y"].tolist() == [2]
+        and taken["names"] == ["c"]
+        and taken["n"] == 3
+    )
     assert taken["more"]["scale"].shape == (2,)
     boxes = picked((images, [{"boxes": 1}, {"boxes": 2}]), [1], 2)
     assert boxes[0][0].shape == (3, 6, 6) and boxes[1] == [{"boxes": 2}]

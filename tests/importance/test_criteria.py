@@ -27,7 +27,9 @@ LABELS = torch.randint(0, 2, (12,), generator=GENERATOR)
 JUDGING = sorted(CRITERIA.keys() - {"random"})
 
 
-def scores_of(network: nn.Module, name: str, order: torch.Tensor | None = None, batch: int = 12) -> dict[str, torch.Tensor]:
+def scores_of(
+    network: nn.Module, name: str, order: torch.Tensor | None = None, batch: int = 12
+) -> dict[str, torch.Tensor]:
     inputs, labels = (EXAMPLE, LABELS) if order is None else (EXAMPLE[order], LABELS[order])
     batches = list(zip(inputs.split(batch), labels.split(batch), strict=True))
     return dict(rank(network, trace(network, EXAMPLE[:2]), batches, name).values)
@@ -66,7 +68,9 @@ def permuted(network: nn.Module, group: Group, order: torch.Tensor) -> nn.Module
         for part in group.slices:
             tensor, places = tensors[part.tensor], torch.as_tensor(part.indices)
             values = tensor.clone()
-            tensor.index_copy_(part.dim, places.flatten(), values.index_select(part.dim, places[order].flatten()))
+            tensor.index_copy_(
+                part.dim, places.flatten(), values.index_select(part.dim, places[order].flatten())
+            )
     return other
 
 
@@ -78,7 +82,9 @@ def test_the_order_of_channels_does_not_matter(name: str) -> None:
     order = torch.randperm(group.size, generator=torch.Generator().manual_seed(2))
     other = scores_of(permuted(network, group, order), name)
     for key, value in found.items():
-        torch.testing.assert_close(other[key], value[order] if key == group.name else value, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(
+            other[key], value[order] if key == group.name else value, rtol=1e-4, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize("name", sorted(set(JUDGING) - {"fpgm"}))
@@ -99,9 +105,17 @@ def test_gradient_criteria_come_from_the_gate_of_each_example(construct: type[nn
     network = randomise(construct()).double().eval()
     inputs, labels = EXAMPLE[:4].double(), LABELS[:4]
     graph = trace(network, inputs[:2])
-    found = {name: rank(network, graph, [(inputs, labels)], name).values for name in ("taylor", "taylor-fo", "fisher")}
+    found = {
+        name: rank(network, graph, [(inputs, labels)], name).values
+        for name in ("taylor", "taylor-fo", "fisher")
+    }
     for group in graph.groups:
-        change = torch.stack([gate_gradient(network, group, x[None], y[None]) for x, y in zip(inputs, labels, strict=True)])
+        change = torch.stack(
+            [
+                gate_gradient(network, group, x[None], y[None])
+                for x, y in zip(inputs, labels, strict=True)
+            ]
+        )
         wanted = {
             "taylor": change.abs().mean(0) / group.positions,
             "taylor-fo": change.mean(0).square(),
@@ -111,7 +125,9 @@ def test_gradient_criteria_come_from_the_gate_of_each_example(construct: type[nn
             torch.testing.assert_close(found[name][group.name], value, rtol=1e-4, atol=1e-9)
 
 
-def gate_gradient(network: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def gate_gradient(
+    network: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
     """dC/dg of a gate g at the consumers of each channel, (channels,)."""
     gate = torch.ones(group.size, dtype=torch.float64, requires_grad=True)
     tensors = {name: value.detach() for name, value in network.named_parameters()}
@@ -126,9 +142,13 @@ def gate_gradient(network: nn.Module, group: Group, inputs: torch.Tensor, labels
 
 
 def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:
-    network = randomise(nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 64, 3))).double()
+    network = randomise(
+        nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 64, 3))
+    ).double()
     inputs = EXAMPLE.double()
-    coefficients = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    coefficients = torch.randn(
+        12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     graph = trace(network, inputs[:2])
 
     def loss() -> torch.Tensor:
@@ -142,11 +162,17 @@ def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:
     weights = dict(network.named_parameters())
     for group in graph.groups:
         for channel in range(group.size):
-            kept = {part.tensor: weights[part.tensor].detach().clone() for part in group.having("in")}
+            kept = {
+                part.tensor: weights[part.tensor].detach().clone() for part in group.having("in")
+            }
             with torch.no_grad():
                 for part in group.having("in"):
-                    weights[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[channel]), 0)
-                assert float(found[group.name][channel]) == pytest.approx(float(loss().detach()) - before, rel=1e-6, abs=1e-9)
+                    weights[part.tensor].index_fill_(
+                        part.dim, torch.as_tensor(part.indices[channel]), 0
+                    )
+                assert float(found[group.name][channel]) == pytest.approx(
+                    float(loss().detach()) - before, rel=1e-6, abs=1e-9
+                )
                 for name, value in kept.items():
                     weights[name].copy_(value)
 
@@ -170,14 +196,25 @@ def test_activations_against_a_direct_computation() -> None:
         "activation-mean": maps.abs().mean((0, 2, 3)),
         "activation-std": maps.transpose(0, 1).flatten(1).std(1, unbiased=False),
         "apoz": (maps != 0).double().mean((0, 2, 3)),
-        "mutual-information": torch.tensor([direct_information(values, LABELS) for values in maps.mean((2, 3)).T]).double(),
+        "mutual-information": torch.tensor(
+            [direct_information(values, LABELS) for values in maps.mean((2, 3)).T]
+        ).double(),
     }
     for name, value in wanted.items():
-        torch.testing.assert_close(scores_of(network, name)["features.0"], value, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            scores_of(network, name)["features.0"], value, rtol=1e-5, atol=1e-7
+        )
     with torch.no_grad():
         answers = network(EXAMPLE).argmax(1)
-    wanted_prediction = torch.tensor([direct_information(values, answers) for values in maps.mean((2, 3)).T]).double()
-    torch.testing.assert_close(scores_of(network, "mutual-information-prediction")["features.0"], wanted_prediction, rtol=1e-5, atol=1e-7)
+    wanted_prediction = torch.tensor(
+        [direct_information(values, answers) for values in maps.mean((2, 3)).T]
+    ).double()
+    torch.testing.assert_close(
+        scores_of(network, "mutual-information-prediction")["features.0"],
+        wanted_prediction,
+        rtol=1e-5,
+        atol=1e-7,
+    )
 
 
 def direct_information(values: torch.Tensor, labels: torch.Tensor) -> float:
@@ -185,10 +222,16 @@ def direct_information(values: torch.Tensor, labels: torch.Tensor) -> float:
     table = np.zeros((1, CELLS, int(labels.max()) + 1), dtype=np.int64)
     for place, label in zip(cell(values).tolist(), labels.tolist(), strict=True):
         table[0, place, label] += 1
-    return float(mutual_info_score(None, None, contingency=joined(torch.as_tensor(table))[0].numpy()))
+    return float(
+        mutual_info_score(None, None, contingency=joined(torch.as_tensor(table))[0].numpy())
+    )
 
 
-@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=6).filter(lambda rows: sum(map(sum, rows)) > 0))
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=6).filter(
+        lambda rows: sum(map(sum, rows)) > 0
+    )
+)
 def test_information_is_scikit_learns(rows: list[list[int]]) -> None:
     wanted = mutual_info_score(None, None, contingency=np.array(rows))
     assert float(information(torch.tensor([rows]))[0]) == pytest.approx(wanted, abs=1e-12)
@@ -236,7 +279,10 @@ def test_criteria_of_norms_say_that_a_network_has_none(name: str) -> None:
 @pytest.mark.parametrize("name", OF_NORMS)
 def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name: str) -> None:
     said = f"the criterion '{name}' reads batch norms, and none of this network's scales a channel that could be pruned"
-    conv, rest = nn.Conv2d(3, 4, 3), (nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    conv, rest = (
+        nn.Conv2d(3, 4, 3),
+        (nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
     without_scale = nn.Sequential(conv, nn.BatchNorm2d(4, affine=False), *rest)
     of_the_pictures = nn.Sequential(nn.BatchNorm2d(3), conv, *rest)  # whose channels no one prunes
     for network in (without_scale, of_the_pictures):
@@ -246,7 +292,9 @@ def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name:
 
 @pytest.mark.parametrize("how", ["none", "l2", "mean", "rank"])
 @given(st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=1, max_size=9), st.floats(1e-3, 1e3))
-def test_normalised_scores_keep_their_order_and_lose_their_scale(how: str, values: list[float], factor: float) -> None:
+def test_normalised_scores_keep_their_order_and_lose_their_scale(
+    how: str, values: list[float], factor: float
+) -> None:
     value = torch.tensor(values, dtype=torch.float64)
     one, other = normalised({"a": value}, how)["a"], normalised({"a": value * factor}, how)["a"]
     assert bool((one.diff().sign() * value.diff().sign() >= 0).all()) or how == "rank"
@@ -259,7 +307,9 @@ def test_a_function_becomes_a_criterion() -> None:
     from prunedge import criterion
 
     @criterion("mine")
-    def mine(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def mine(
+        network: nn.Module, graph: ChannelGraph, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
         return {group.name: torch.arange(group.size).double() for group in graph.groups[:1]}
 
     try:
@@ -289,13 +339,23 @@ def test_functions_of_activations_and_of_first_order_changes_become_criteria() -
 @pytest.mark.parametrize(
     ("reads", "function", "said"),
     [
-        ("weights", lambda network, graph, generator: {"stem": torch.ones(1)}, r"gave \(1,\) for the group 'stem': 8 finite"),
-        ("weights", lambda network, graph, generator: {"nowhere": torch.ones(1)}, "no such group expected"),
+        (
+            "weights",
+            lambda network, graph, generator: {"stem": torch.ones(1)},
+            r"gave \(1,\) for the group 'stem': 8 finite",
+        ),
+        (
+            "weights",
+            lambda network, graph, generator: {"nowhere": torch.ones(1)},
+            "no such group expected",
+        ),
         ("activations", lambda values: values.mean(), "one number for each example and channel"),
         ("gradients", lambda changes: changes / 0, "not finite"),
     ],
 )
-def test_a_function_that_gives_the_wrong_numbers_is_told_so(reads: str, function: object, said: str) -> None:
+def test_a_function_that_gives_the_wrong_numbers_is_told_so(
+    reads: str, function: object, said: str
+) -> None:
     from prunedge import criterion
 
     criterion("wrong", reads=reads)(function)
@@ -306,7 +366,9 @@ def test_a_function_that_gives_the_wrong_numbers_is_told_so(reads: str, function
         del CRITERIA["wrong"]
 
 
-def test_a_criterion_of_the_user_s_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_criterion_of_the_user_s_own_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_scores.py").write_text(
         "import prunedge as pe\n"
         "@pe.criterion('peak', reads='activations')\n"
@@ -318,7 +380,10 @@ def test_a_criterion_of_the_user_s_own_module(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     network, before = randomise(Residual()), set(CRITERIA)
     try:
-        assert scores_of(network, "own_scores:peak").keys() == scores_of(network, "own_scores:first").keys()
+        assert (
+            scores_of(network, "own_scores:peak").keys()
+            == scores_of(network, "own_scores:first").keys()
+        )
         assert find("own_scores:peak").reads == "activations"
         with pytest.raises(PrunedgeError, match="own_scores has no criterion 'size'"):
             find("own_scores:size")
@@ -329,15 +394,25 @@ def test_a_criterion_of_the_user_s_own_module(tmp_path: Path, monkeypatch: pytes
             del CRITERIA[name]
 
 
-def test_what_a_channel_tells_about_the_class_is_counted_in_a_network_of_a_million_classes() -> None:
+def test_what_a_channel_tells_about_the_class_is_counted_in_a_network_of_a_million_classes() -> (
+    None
+):
     # Whole, the histograms of 16 channels would take 66 GB.
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1_000_000))
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 1_000_000),
+    )
     pictures = torch.randn(24, 3, 8, 8)
     graph = trace(net, pictures[:2])
     with torch.no_grad():
         maps, answers = net[:2](pictures), net(pictures).argmax(1)
     _, few = answers.unique(return_inverse=True)
-    wanted = torch.tensor([direct_information(values, few) for values in maps.mean((2, 3)).T]).double()
+    wanted = torch.tensor(
+        [direct_information(values, few) for values in maps.mean((2, 3)).T]
+    ).double()
     found = rank(net, graph, [pictures[:10], pictures[10:]], "mutual-information-prediction")
     torch.testing.assert_close(found.values["0"], wanted)

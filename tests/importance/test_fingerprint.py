@@ -83,7 +83,13 @@ def test_what_a_function_refers_to_is_a_part_of_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_defaults_and_given_arguments_are_a_part_of_it() -> None:
-    parts = [with_default, partial(with_default, power=3), partial(with_default, power=4), factor(1), factor(1.5)]
+    parts = [
+        with_default,
+        partial(with_default, power=3),
+        partial(with_default, power=4),
+        factor(1),
+        factor(1.5),
+    ]
     assert len({function_digest(one) for one in parts} - {None}) == len(parts)
     tensors = [partial(torch.mul, torch.tensor(values)) for values in ([1.0, 2.0], [1.0, 3.0])]
     assert len({function_digest(one) for one in tensors} - {None}) == 2
@@ -110,11 +116,18 @@ def test_another_process_tells_the_same(tmp_path: Path) -> None:
     )
     said = [
         subprocess.run(
-            [sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2] / 'src'}"},
+            [sys.executable, "-B", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env={
+                "PYTHONHASHSEED": seed,
+                "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2] / 'src'}",
+            },
         ).stdout.split()
         for seed in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert said[0] == said[1] and said[0][0] != said[0][1] and "None" not in said[0]
 
 

@@ -18,7 +18,9 @@ EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
 
 
-def direct_taylor(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+def direct_taylor(
+    network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """Molchanov et al. 2017, by the letter: z is the output of each ReLU; one example at a time."""
     maps: list[tuple[str, torch.Tensor]] = []
     producers, current = {}, ""
@@ -74,13 +76,21 @@ def test_taylor_is_the_change_of_a_loss_when_a_channel_fades(construct: type[nn.
             for part in group.having("in"):
                 index = torch.as_tensor(part.indices[channel])
                 with torch.no_grad():
-                    weights[part.tensor].index_copy_(part.dim, index, weights[part.tensor].index_select(part.dim, index) * (1 + sign * eps))
+                    weights[part.tensor].index_copy_(
+                        part.dim,
+                        index,
+                        weights[part.tensor].index_select(part.dim, index) * (1 + sign * eps),
+                    )
             with torch.no_grad():
                 losses.append(functional.cross_entropy(network(inputs), labels, reduction="none"))
             for part in group.having("in"):
                 index = torch.as_tensor(part.indices[channel])
                 with torch.no_grad():
-                    weights[part.tensor].index_copy_(part.dim, index, weights[part.tensor].index_select(part.dim, index) / (1 + sign * eps))
+                    weights[part.tensor].index_copy_(
+                        part.dim,
+                        index,
+                        weights[part.tensor].index_select(part.dim, index) / (1 + sign * eps),
+                    )
         slope = ((losses[0] - losses[1]) / (2 * eps)).abs().mean() / group.positions
         torch.testing.assert_close(found[group.name][channel], slope, rtol=1e-3, atol=1e-7)
 
@@ -92,7 +102,11 @@ def test_taylor_does_not_depend_on_batches(construct: type[nn.Module]) -> None:
     labels = LABELS % 2
     whole = rank(network, graph, [(EXAMPLE, labels)]).values
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    parts = rank(network, graph, [(EXAMPLE[order[:1]], labels[order[:1]]), (EXAMPLE[order[1:]], labels[order[1:]])]).values
+    parts = rank(
+        network,
+        graph,
+        [(EXAMPLE[order[:1]], labels[order[:1]]), (EXAMPLE[order[1:]], labels[order[1:]])],
+    ).values
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-7)
 
@@ -126,13 +140,17 @@ def test_weight_is_the_mean_square_over_all_that_make_the_channel() -> None:
     values = rank(network, trace(network, EXAMPLE[:1]), [], "weight-l2").values
     both = torch.cat([network.stem.weight[2].flatten(), network.b.weight[2].flatten()]).double()
     torch.testing.assert_close(values["stem"][2], both.square().mean().detach())
-    torch.testing.assert_close(values["a"][1], network.a.weight[1].double().square().mean().detach())
+    torch.testing.assert_close(
+        values["a"][1], network.a.weight[1].double().square().mean().detach()
+    )
 
 
 def test_random_follows_its_seed() -> None:
     network = Residual()
     graph = trace(network, EXAMPLE[:1])
-    one, same, other = (rank(network, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2))
+    one, same, other = (
+        rank(network, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -174,7 +192,10 @@ def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
         scores = rank(network, graph, [(PICTURE, labels)])
         assert set(scores.values) == {group.name for group in graph.groups}
         for group in graph.groups:
-            assert bool((scores.values[group.name] > 0).any()), (name, group.name)  # some are dead behind a ReLU
+            assert bool((scores.values[group.name] > 0).any()), (
+                name,
+                group.name,
+            )  # some are dead behind a ReLU
         assert all(parameter.grad is None for parameter in network.parameters())
     # One example a batch: read off the weights or off the activations, it is the same number.
     network = randomise(CONSTRUCTS["bare parameter"])
@@ -185,15 +206,24 @@ def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
     seen = randomise(CONSTRUCTS["sum"])
     seen.first, seen.middle, seen.last, seen.head = network.first, conv, network.last, network.head
     graph = trace(seen, PICTURE)
-    torch.testing.assert_close(rank(seen, graph, [(PICTURE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(
+        rank(seen, graph, [(PICTURE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9
+    )
 
 
 def test_a_ranking_in_bfloat16_is_the_float32_one_but_for_rounding() -> None:
     network = randomise(Plain())
     graph, generator = trace(network, torch.randn(2, 3, 12, 12)), torch.Generator().manual_seed(0)
-    batches = [(torch.randn(16, 3, 12, 12, generator=generator), torch.arange(16) % 2) for _ in range(4)]
-    exact, rounded = rank(network, graph, batches), rank(network, graph, batches, engine=make_engine("bf16"))
+    batches = [
+        (torch.randn(16, 3, 12, 12, generator=generator), torch.arange(16) % 2) for _ in range(4)
+    ]
+    exact, rounded = (
+        rank(network, graph, batches),
+        rank(network, graph, batches, engine=make_engine("bf16")),
+    )
     assert next(network.parameters()).dtype == torch.float32 and rounded.examples == exact.examples
     for name, values in exact.values.items():
         assert not torch.equal(values, rounded.values[name]), "it ran in bfloat16"
-        torch.testing.assert_close(rounded.values[name], values, rtol=0.1, atol=float(values.max()) * 0.02)
+        torch.testing.assert_close(
+            rounded.values[name], values, rtol=0.1, atol=float(values.max()) * 0.02
+        )

@@ -22,13 +22,22 @@ from tests.networks import Plain, randomise
 
 INPUTS = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 1, 0])
-NEED_NO_LABELS = sorted(name for name, one in CRITERIA.items() if one.reads != "gradients" and name != "mutual-information")
+NEED_NO_LABELS = sorted(
+    name
+    for name, one in CRITERIA.items()
+    if one.reads != "gradients" and name != "mutual-information"
+)
 
 
 class Net(nn.Module):
     """Two convolutions, a number of outputs for the whole image or for each place, handed over in some form."""
 
-    def __init__(self, outputs: int = 2, places: bool = False, form: Callable[[torch.Tensor], Any] | None = None) -> None:
+    def __init__(
+        self,
+        outputs: int = 2,
+        places: bool = False,
+        form: Callable[[torch.Tensor], Any] | None = None,
+    ) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 6, 3, padding=1)
         self.norm = nn.BatchNorm2d(6)
@@ -41,13 +50,23 @@ class Net(nn.Module):
         return self.form(h if self.places else h.mean((2, 3)))
 
 
-def net(outputs: int = 2, places: bool = False, form: Callable[[torch.Tensor], Any] | None = None) -> nn.Module:
+def net(
+    outputs: int = 2, places: bool = False, form: Callable[[torch.Tensor], Any] | None = None
+) -> nn.Module:
     return randomise(Net(outputs, places, form))
 
 
-def scores(network: nn.Module, batches: list[Any], criterion: str = "taylor", **more: Any) -> dict[str, torch.Tensor]:
+def scores(
+    network: nn.Module, batches: list[Any], criterion: str = "taylor", **more: Any
+) -> dict[str, torch.Tensor]:
     return dict(
-        rank(network, trace(randomise(Net(network.head.out_channels, network.places)), INPUTS[:1]), batches, criterion, **more).values
+        rank(
+            network,
+            trace(randomise(Net(network.head.out_channels, network.places)), INPUTS[:1]),
+            batches,
+            criterion,
+            **more,
+        ).values
     )
 
 
@@ -76,11 +95,15 @@ FORMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "dataclass of one": Alone,
     "transformers": lambda x: image_classifier_output(x),
 }
-FORMS_NEEDING = [pytest.param(form, marks=pytest.mark.slow) if form == "transformers" else form for form in FORMS]
+FORMS_NEEDING = [
+    pytest.param(form, marks=pytest.mark.slow) if form == "transformers" else form for form in FORMS
+]
 
 
 def image_classifier_output(x: torch.Tensor) -> Any:
-    outputs = pytest.importorskip("transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'")
+    outputs = pytest.importorskip(
+        "transformers.modeling_outputs", reason="needs transformers: pip install -e '.[zoo]'"
+    )
     return outputs.ImageClassifierOutput(logits=x, hidden_states=(x, x))
 
 
@@ -120,7 +143,9 @@ def test_the_oracle_refuses_the_same(what: str) -> None:
 
 
 @pytest.mark.parametrize("outputs, places", [(1, False), (1, True), (2, True)])
-def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_changes(outputs: int, places: bool) -> None:
+def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_changes(
+    outputs: int, places: bool
+) -> None:
     network = net(outputs, places)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     engine, batches = make_engine("32"), [(INPUTS, LABELS * 0)]
@@ -142,20 +167,46 @@ def test_logits_are_found_in_whatever_a_network_gives(form: str) -> None:
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0)
     engine = make_engine("32")
-    metrics, same = (evaluate(one, [(INPUTS, LABELS)], engine, 2) for one in (net(), net(form=FORMS[form])))
+    metrics, same = (
+        evaluate(one, [(INPUTS, LABELS)], engine, 2) for one in (net(), net(form=FORMS[form]))
+    )
     assert metrics == same
-    fitted = fit(net(form=FORMS[form]), [(INPUTS, LABELS)], epochs=1, config=TrainConfig(), engine=engine, seed=0)
-    assert fitted.history[0].loss == fit(net(), [(INPUTS, LABELS)], epochs=1, config=TrainConfig(), engine=engine, seed=0).history[0].loss
+    fitted = fit(
+        net(form=FORMS[form]),
+        [(INPUTS, LABELS)],
+        epochs=1,
+        config=TrainConfig(),
+        engine=engine,
+        seed=0,
+    )
+    assert (
+        fitted.history[0].loss
+        == fit(net(), [(INPUTS, LABELS)], epochs=1, config=TrainConfig(), engine=engine, seed=0)
+        .history[0]
+        .loss
+    )
 
 
-@pytest.mark.parametrize("answer", [{"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)}, [], None, [{"boxes": torch.zeros(1, 4)}], "logits"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)},
+        [],
+        None,
+        [{"boxes": torch.zeros(1, 4)}],
+        "logits",
+    ],
+)
 def test_answers_without_logits_are_refused(answer: Any) -> None:
     with pytest.raises(ModelError, match="loss="):
         logits_of(answer)
 
 
 def test_labels_of_each_place_are_the_mean_over_places_and_examples() -> None:
-    network, labels = net(3, True).double(), torch.randint(0, 3, (4, 12, 12), generator=torch.Generator().manual_seed(1))
+    network, labels = (
+        net(3, True).double(),
+        torch.randint(0, 3, (4, 12, 12), generator=torch.Generator().manual_seed(1)),
+    )
     graph = trace(network, INPUTS[:1].double())
     changes = []
     for x, y in zip(INPUTS.double(), labels, strict=True):
@@ -164,7 +215,9 @@ def test_labels_of_each_place_are_the_mean_over_places_and_examples() -> None:
         assert h.grad is not None
         changes.append((h * h.grad).detach().sum((0, 2, 3)))
     found = rank(network, graph, [(INPUTS.double(), labels)]).values["first"]
-    torch.testing.assert_close(found, torch.stack(changes).abs().mean(0) / 144, rtol=1e-5, atol=1e-10)
+    torch.testing.assert_close(
+        found, torch.stack(changes).abs().mean(0) / 144, rtol=1e-5, atol=1e-10
+    )
 
 
 def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
@@ -173,10 +226,18 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.beside, self.last = nn.Conv2d(3, 6, 3), nn.Linear(2, 6), nn.Linear(6, 1)
+            self.first, self.beside, self.last = (
+                nn.Conv2d(3, 6, 3),
+                nn.Linear(2, 6),
+                nn.Linear(6, 1),
+            )
 
         def forward(self, picture: torch.Tensor, more: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"depth": self.last(torch.tanh(self.first(picture)).mean((2, 3)) + torch.tanh(self.beside(more)))}
+            return {
+                "depth": self.last(
+                    torch.tanh(self.first(picture)).mean((2, 3)) + torch.tanh(self.beside(more))
+                )
+            }
 
     torch.manual_seed(0)
     network = Two().double()
@@ -184,24 +245,38 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
     batch = {"picture": INPUTS.double(), "more": more, "target": target}
 
     def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return functional.mse_loss(model(picture=batch["picture"], more=batch["more"])["depth"], batch["target"])
+        return functional.mse_loss(
+            model(picture=batch["picture"], more=batch["more"])["depth"], batch["target"]
+        )
 
     graph = trace(network, {"picture": batch["picture"][:1], "more": more[:1]})
     (group,) = graph.groups
     changes = []
     for row in range(4):
-        h = torch.tanh(network.first(batch["picture"][row : row + 1])).mean((2, 3)) + torch.tanh(network.beside(more[row : row + 1]))
+        h = torch.tanh(network.first(batch["picture"][row : row + 1])).mean((2, 3)) + torch.tanh(
+            network.beside(more[row : row + 1])
+        )
         h = h.detach().requires_grad_()
         functional.mse_loss(network.last(h), target[row : row + 1]).backward()
         assert h.grad is not None
         changes.append((h * h.grad).detach()[0])
     wanted = torch.stack(changes).abs().mean(0) / group.positions
-    parts = [{name: one[rows] for name, one in batch.items()} for rows in (slice(0, 3), slice(3, 4))]
+    parts = [
+        {name: one[rows] for name, one in batch.items()} for rows in (slice(0, 3), slice(3, 4))
+    ]
     for batches in ([batch], parts):
         found = rank(network, graph, batches, loss=loss)
         assert found.examples == 4 and not found.zero
         torch.testing.assert_close(found.values[group.name], wanted)
-    for criterion in ("activation-mean", "activation-std", "apoz", "fisher", "taylor-fo", "random", "weight-l2"):
+    for criterion in (
+        "activation-mean",
+        "activation-std",
+        "apoz",
+        "fisher",
+        "taylor-fo",
+        "random",
+        "weight-l2",
+    ):
         assert rank(network, graph, parts, criterion, loss=loss).values[group.name].shape == (6,)
 
 
@@ -212,7 +287,13 @@ def test_the_oracle_takes_a_loss_of_ones_own() -> None:
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         return functional.mse_loss(model(batch[0]), batch[1])
 
-    truth = oracle(network, graph, [(INPUTS[:3].double(), target[:3]), (INPUTS[3:].double(), target[3:])], sample(graph, None), loss=loss)
+    truth = oracle(
+        network,
+        graph,
+        [(INPUTS[:3].double(), target[:3]), (INPUTS[3:].double(), target[3:])],
+        sample(graph, None),
+        loss=loss,
+    )
     whole = (INPUTS.double(), target)
     with torch.no_grad():
         before = loss(network, whole)

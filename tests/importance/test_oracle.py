@@ -27,7 +27,11 @@ class InPlace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.a, self.b, self.c = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+        )
         self.act, self.head = nn.Hardswish(inplace=True), nn.Linear(8, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,8 +70,12 @@ def by_hand(network: nn.Module, graph: ChannelGraph) -> dict[str, torch.Tensor]:
                 other = copy.deepcopy(network)
                 tensors = dict(other.named_parameters())
                 for part in group.having("in"):
-                    tensors[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[channel]), 0)
-                found[group.name][channel] = functional.cross_entropy(other(EXAMPLE), LABELS) - before
+                    tensors[part.tensor].index_fill_(
+                        part.dim, torch.as_tensor(part.indices[channel]), 0
+                    )
+                found[group.name][channel] = (
+                    functional.cross_entropy(other(EXAMPLE), LABELS) - before
+                )
     return found
 
 
@@ -80,7 +88,9 @@ def test_the_oracle_is_the_loss_with_a_channel_zeroed(construct: type[nn.Module]
         torch.testing.assert_close(truth.changes[name], wanted, rtol=1e-4, atol=1e-6)
     assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
     assert (truth.examples, truth.channels) == (6, graph.channels)
-    assert truth.loss == pytest.approx(float(functional.cross_entropy(network(EXAMPLE).detach(), LABELS)))
+    assert truth.loss == pytest.approx(
+        float(functional.cross_entropy(network(EXAMPLE).detach(), LABELS))
+    )
     assert not any("forward" in module.__dict__ for module in network.modules())
 
 
@@ -91,7 +101,9 @@ def test_a_sample_of_each_group_leaves_the_others_unmeasured() -> None:
     truth, wanted = oracle(network, graph, BATCHES, chosen), by_hand(network, graph)
     for name, channels in chosen.items():
         assert torch.isnan(truth.changes[name]).sum() == graph.group(name).size - 3
-        torch.testing.assert_close(truth.changes[name][list(channels)], wanted[name][list(channels)], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            truth.changes[name][list(channels)], wanted[name][list(channels)], rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("kept", range(7))
@@ -103,7 +115,11 @@ def test_it_goes_on_from_any_group(kept: int) -> None:
     whole = oracle(network, graph, BATCHES, chosen, keep=seen.append)
     assert len(seen) == 2 * len(graph.groups)
     again = oracle(network, graph, BATCHES, chosen, partial=seen[min(kept, len(seen) - 1)])
-    assert (again.examples, again.channels, again.loss) == (whole.examples, whole.channels, whole.loss)
+    assert (again.examples, again.channels, again.loss) == (
+        whole.examples,
+        whole.channels,
+        whole.loss,
+    )
     for name, value in whole.changes.items():
         assert torch.equal(again.changes[name], value)
 
@@ -120,11 +136,15 @@ def test_a_replay_from_anywhere_gives_the_same(name: str) -> None:
         starts = sorted(set(replay.starts().values()))
         assert starts[0] == 0 or name != "vit_b_16"  # the class token is the network's own
         for start in starts[:: max(1, len(starts) // 25)]:
-            assert torch.equal(replay.run(lambda: network(x), start), replay.run(lambda: network(x), 0))
+            assert torch.equal(
+                replay.run(lambda: network(x), start), replay.run(lambda: network(x), 0)
+            )
 
 
 def test_what_comes_before_is_not_computed_again() -> None:
-    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 5, 1)).eval()
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 5, 1)
+    ).eval()
     x = torch.randn(1, 3, 4, 4)
     counted = {}
     with torch.no_grad(), Replay(network).attached() as replay:
@@ -133,12 +153,22 @@ def test_what_comes_before_is_not_computed_again() -> None:
             with FlopCounterMode(display=False) as counter:
                 replay.run(lambda: network(x), start)
             counted[name] = counter.get_total_flops() / 32
-    assert [counted[f"{layer}.weight"] for layer in ("0.0", "0.1", "1")] == [24 + 64 + 40, 64 + 40, 40]
+    assert [counted[f"{layer}.weight"] for layer in ("0.0", "0.1", "1")] == [
+        24 + 64 + 40,
+        64 + 40,
+        40,
+    ]
 
 
 def test_the_first_consumer_computes_the_channels_part_alone() -> None:
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+        nn.Conv2d(3, 8, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
     )
     randomise(network)
     graph, x = trace(network, EXAMPLE[:2]), EXAMPLE[:1]
@@ -147,5 +177,7 @@ def test_the_first_consumer_computes_the_channels_part_alone() -> None:
         with FlopCounterMode(display=False) as counter:
             oracle(network, graph, [(x, LABELS[:1])], chosen)
         counts.append(counter.get_total_flops() / 2)
-    assert counts[1] - counts[0] == 144 * 1 * 6 + 6 * 2, "one of eight input channels of the second layer, and the last"
+    assert counts[1] - counts[0] == 144 * 1 * 6 + 6 * 2, (
+        "one of eight input channels of the second layer, and the last"
+    )
     assert counts[2] - counts[0] == 1 * 2, "one of six inputs of the last"

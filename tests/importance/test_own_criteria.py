@@ -77,7 +77,9 @@ def test_on_the_command_line(tiny_data: Path, tmp_path: Path, name: str, words: 
 
 
 def test_a_network_that_leaves() -> None:
-    assert "sys.exit(7)" in refusal("groups", "--model", "tests.importance.test_own_criteria:leaving")
+    assert "sys.exit(7)" in refusal(
+        "groups", "--model", "tests.importance.test_own_criteria:leaving"
+    )
 
 
 def test_an_unknown_name() -> None:

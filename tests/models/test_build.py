@@ -13,7 +13,9 @@ from prunedge.errors import ModelError, WeightsError
 from prunedge.models import build, known_names
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "efficientnet_lite0", "timm/mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "squeezenet1_0", "efficientnet_lite0", "timm/mobilenetv3_small_050"]
+)
 def test_a_name_becomes_a_network_with_one_output_per_class(name: str) -> None:
     net = build(name, ["crack", "sound", "unsure"], "none")
     assert net.training
@@ -28,7 +30,9 @@ def test_auxiliary_heads_are_off(name: str, pixels: int) -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
-    first, second, other = (build("squeezenet1_0", 2, "none", seed=seed).state_dict() for seed in (0, 0, 1))
+    first, second, other = (
+        build("squeezenet1_0", 2, "none", seed=seed).state_dict() for seed in (0, 0, 1)
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
@@ -45,7 +49,9 @@ def test_no_classes_is_an_error() -> None:
         build("resnet18", [], "none")
 
 
-def test_a_function_of_the_users_is_called_with_the_number_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_of_the_users_is_called_with_the_number_of_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine_for_build.py").write_text(
         "from torch import nn\n"
         "def tiny(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))\n"
@@ -79,7 +85,9 @@ def test_weights_that_cannot_be_downloaded_are_one_line_with_two_remedies(
 def test_a_network_without_normalisation_starts_with_a_signal_that_keeps_its_size() -> None:
     net = build("vgg11", 2, "none").eval()
     seen: list[float] = []
-    for layer in [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)][:-1]:
+    for layer in [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)][
+        :-1
+    ]:
         layer.register_forward_hook(lambda module, inputs, output: seen.append(float(output.std())))
     with torch.no_grad():
         logits = net(torch.randn(2, 3, 32, 32))
@@ -96,7 +104,10 @@ def test_networks_round_trip_through_their_files(tmp_path: Path) -> None:
     net = build("squeezenet1_0", 2, "none", seed=3)
     state = net.state_dict()
     torch.save(state, tmp_path / "bare.pth")
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "wrapped.pt")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        tmp_path / "wrapped.pt",
+    )
     for folder in ("bundle", "run/checkpoints/step-000"):
         (tmp_path / folder).mkdir(parents=True)
         save_file(state, tmp_path / folder / "model.safetensors")
@@ -105,7 +116,9 @@ def test_networks_round_trip_through_their_files(tmp_path: Path) -> None:
         assert all(torch.equal(again[key], state[key]) for key in state), file
 
 
-def test_only_the_head_may_have_another_shape(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_head_may_have_another_shape(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     state = build("squeezenet1_0", 5, "none", seed=3).state_dict()
     torch.save(state, tmp_path / "five.pth")
     with caplog.at_level(logging.INFO):

@@ -10,10 +10,18 @@ from prunedge.models import Cost, build, cost
 
 
 def test_a_hand_counted_network() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 2))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 8 * 8, 2),
+    )
     # convolution: 8 x 8 positions x 4 filters x 27 weights; linear: 256 x 2
     params = 4 * 27 + 4 + 4 + 4 + 256 * 2 + 2
-    assert cost(net, torch.zeros(5, 3, 8, 8)) == Cost(macs=64 * 4 * 27 + 512, params=params, bytes=4 * (params + 8))
+    assert cost(net, torch.zeros(5, 3, 8, 8)) == Cost(
+        macs=64 * 4 * 27 + 512, params=params, bytes=4 * (params + 8)
+    )
     assert cost(net, torch.zeros(1, 3, 8, 8)).size_mb == pytest.approx(4 * (params + 8) / 1e6)
 
 
@@ -34,13 +42,18 @@ def test_attention_is_counted_although_torch_fuses_it() -> None:
 
 def test_shared_parameters_count_once() -> None:
     layer = nn.Linear(4, 4, bias=False)
-    assert cost(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4)) == Cost(macs=32, params=16, bytes=64)
+    assert cost(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4)) == Cost(
+        macs=32, params=16, bytes=64
+    )
 
 
 def test_the_network_and_the_random_state_stay_as_they_were() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     net[1].eval()
-    state, random = {key: tensor.clone() for key, tensor in net.state_dict().items()}, torch.get_rng_state()
+    state, random = (
+        {key: tensor.clone() for key, tensor in net.state_dict().items()},
+        torch.get_rng_state(),
+    )
     cost(net, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert [module.training for module in net] == [True, False, True] and net.training
     assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())

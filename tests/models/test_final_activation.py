@@ -13,7 +13,14 @@ from prunedge.models.final_activation import ending, refuse_probabilities
 
 def body(outputs: int = 3) -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, outputs))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, outputs),
+    )
 
 
 class Ended(nn.Module):
@@ -62,7 +69,9 @@ def test_probabilities_are_noticed(net: nn.Module, found: str) -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert ending(net, PICTURES) == found and net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    with pytest.raises(ModelError, match=rf"this network ends in a {found}.*own:net.*remove the last layer"):
+    with pytest.raises(
+        ModelError, match=rf"this network ends in a {found}.*own:net.*remove the last layer"
+    ):
         refuse_probabilities(net, PICTURES, "own:net")
     for parameter in net.parameters():
         parameter.requires_grad_(False)
@@ -71,7 +80,15 @@ def test_probabilities_are_noticed(net: nn.Module, found: str) -> None:
 
 @pytest.mark.parametrize(
     "end",
-    [nn.Identity(), nn.LogSoftmax(1), nn.ReLU(), lambda x: x * x.sigmoid(), lambda x: 0 * x + 0.4, lambda x: x.abs() / 100, nn.Tanh()],
+    [
+        nn.Identity(),
+        nn.LogSoftmax(1),
+        nn.ReLU(),
+        lambda x: x * x.sigmoid(),
+        lambda x: 0 * x + 0.4,
+        lambda x: x.abs() / 100,
+        nn.Tanh(),
+    ],
 )
 def test_logits_pass(end) -> None:  # type: ignore[no-untyped-def]
     refuse_probabilities(Ended(end), PICTURES)

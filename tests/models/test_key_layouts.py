@@ -16,8 +16,21 @@ from prunedge.models import build, build_told
 from prunedge.models.build import _maker
 from prunedge.models.key_layouts import ONE_WAY, TWINS, reshaped, translated
 
-SMALL = ("mobilenet_v2", "mnasnet0_5", "efficientnet_b0", "convnext_tiny", "swin_t", "regnet_y_400mf", "regnet_x_400mf")
-NAMED = (*SMALL, "vgg11", "vgg13_bn", "vit_b_16")  # the larger ones are filled by the slow tests alone
+SMALL = (
+    "mobilenet_v2",
+    "mnasnet0_5",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "swin_t",
+    "regnet_y_400mf",
+    "regnet_x_400mf",
+)
+NAMED = (
+    *SMALL,
+    "vgg11",
+    "vgg13_bn",
+    "vit_b_16",
+)  # the larger ones are filled by the slow tests alone
 CLASSES = 3
 
 
@@ -28,7 +41,11 @@ def random_network(name: str) -> nn.Module:
     with torch.no_grad():
         for key, tensor in network.state_dict().items():
             if tensor.is_floating_point() and tensor.ndim == 1:
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.4 + 0.8 if "bias" not in key else tensor)
+                tensor.copy_(
+                    torch.rand(tensor.shape, generator=generator) * 0.4 + 0.8
+                    if "bias" not in key
+                    else tensor
+                )
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # statistics are those of all that has passed
@@ -41,7 +58,10 @@ def random_network(name: str) -> nn.Module:
 
 def sorted_file(network: nn.Module, folder: Path) -> Path:
     """As hubs keep weights: by name, without the order in which modules were made."""
-    save_file({name: tensor.contiguous() for name, tensor in sorted(network.state_dict().items())}, folder / "weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in sorted(network.state_dict().items())},
+        folder / "weights.safetensors",
+    )
     return folder / "weights.safetensors"
 
 
@@ -49,7 +69,11 @@ def check(source: str, target: str, folder: Path) -> None:
     network = random_network(source)
     loaded, told = build_told(target, CLASSES, sorted_file(network, folder))
     assert told is not None and told.fresh == () and "'s names" in told.how
-    size = 224 if source.startswith(("vit", "swin", "timm/vit", "timm/swin", "vgg", "timm/vgg")) else 96
+    size = (
+        224
+        if source.startswith(("vit", "swin", "timm/vit", "timm/swin", "vgg", "timm/vgg"))
+        else 96
+    )
     pictures = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted, found = network(pictures), loaded.eval()(pictures)
@@ -58,12 +82,17 @@ def check(source: str, target: str, folder: Path) -> None:
 
 
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("cpu" if "regnet" in name else "meta"):  # torchvision's RegNets work their widths out in tensors
+    with torch.device(
+        "cpu" if "regnet" in name else "meta"
+    ):  # torchvision's RegNets work their widths out in tensors
         network = _maker(name).make(CLASSES)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", [name if name in NAMED else pytest.param(name, marks=pytest.mark.slow) for name in TWINS])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in NAMED else pytest.param(name, marks=pytest.mark.slow) for name in TWINS],
+)
 def test_every_name_has_its_counterpart_with_as_many_numbers(name: str) -> None:
     twin = f"timm/{TWINS[name]}"
     shapes = {one: shapes_of(one) for one in (name, twin)}
@@ -73,12 +102,22 @@ def test_every_name_has_its_counterpart_with_as_many_numbers(name: str) -> None:
             assert found is None
             continue
         assert found is not None and found[0] == ("timm" if source == twin else "torchvision")
-        given = {to: reshaped(shapes[source][key], shapes[target].get(to)) for key, to in found[1].items()}
-        derived = {key for key in {*given, *shapes[target]} if key.endswith("relative_position_index")}
-        assert {key: given[key] for key in given.keys() - derived} == {key: shapes[target][key] for key in shapes[target].keys() - derived}
+        given = {
+            to: reshaped(shapes[source][key], shapes[target].get(to))
+            for key, to in found[1].items()
+        }
+        derived = {
+            key for key in {*given, *shapes[target]} if key.endswith("relative_position_index")
+        }
+        assert {key: given[key] for key in given.keys() - derived} == {
+            key: shapes[target][key] for key in shapes[target].keys() - derived
+        }
 
 
-@pytest.mark.parametrize("name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in TWINS])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in TWINS],
+)
 def test_both_libraries_networks_answer_alike(name: str, tmp_path: Path) -> None:
     check(name, f"timm/{TWINS[name]}", tmp_path)
     if not name.startswith(ONE_WAY):
@@ -99,7 +138,11 @@ def test_a_file_with_a_wrapper_and_another_head_starts_with_a_new_head(tmp_path:
     state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(7)}}, tmp_path / "last.ckpt")
     loaded, told = build_told("timm/mobilenetv2_100", CLASSES, tmp_path / "last.ckpt")
-    assert told is not None and set(told.fresh) == {"classifier.weight", "classifier.bias"} and "loss.weight" in told.left_out
+    assert (
+        told is not None
+        and set(told.fresh) == {"classifier.weight", "classifier.bias"}
+        and "loss.weight" in told.left_out
+    )
     torch.testing.assert_close(loaded.conv_stem.weight, network.features[0][0].weight)
 
 
@@ -107,14 +150,21 @@ def test_a_backbone_alone_of_timm_s_fills_torchvision_s(tmp_path: Path) -> None:
     network = timm.create_model("convnext_tiny", num_classes=0)
     loaded, told = build_told("convnext_tiny", CLASSES, sorted_file(network, tmp_path))
     assert told is not None and set(told.fresh) == {"classifier.2.weight", "classifier.2.bias"}
-    torch.testing.assert_close(loaded.features[1][0].layer_scale.flatten(), network.stages[0].blocks[0].gamma)
+    torch.testing.assert_close(
+        loaded.features[1][0].layer_scale.flatten(), network.stages[0].blocks[0].gamma
+    )
 
 
 def test_old_files_of_torchvision_s_vision_transformers_fill_both(tmp_path: Path) -> None:
     """Their perceptrons' layers were called `linear_1` and `linear_2`; torchvision renames them when it loads."""
     network = random_network("vit_b_32")
     state = network.state_dict()
-    old = {name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[name].contiguous() for name in sorted(state)}
+    old = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[
+            name
+        ].contiguous()
+        for name in sorted(state)
+    }
     save_file(old, tmp_path / "old.safetensors")
     pictures = torch.randn(1, 3, 224, 224)
     for name in ("vit_b_32", "timm/vit_base_patch32_224"):
@@ -126,12 +176,17 @@ def test_old_files_of_torchvision_s_vision_transformers_fill_both(tmp_path: Path
     ("source", "target"),
     [
         ("mobilenet_v3_small", "timm/mobilenetv3_small_100"),  # other small numbers in their norms
-        ("timm/efficientnet_b0", "efficientnet_b0"),  # tf_efficientnet_b0 looks the same and pads otherwise
+        (
+            "timm/efficientnet_b0",
+            "efficientnet_b0",
+        ),  # tf_efficientnet_b0 looks the same and pads otherwise
         ("mobilenet_v2", "timm/mobilenetv2_050"),  # another width
         ("regnet_y_400mf", "timm/regnety_002"),
     ],
 )
-def test_what_is_another_function_is_refused_in_a_line(source: str, target: str, tmp_path: Path) -> None:
+def test_what_is_another_function_is_refused_in_a_line(
+    source: str, target: str, tmp_path: Path
+) -> None:
     with pytest.raises(WeightsError) as raised:
         build(target, CLASSES, sorted_file(random_network(source), tmp_path))
     assert "network" in str(raised.value) and "\n" not in str(raised.value)

@@ -53,7 +53,10 @@ def test_a_network_of_onnx(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_inside", [False, True])
 def test_arrays_of_numpy_and_a_remedy_that_works(is_inside: bool, tmp_path: Path) -> None:
-    arrays = {"a.weight": np.arange(6.0, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2, np.float32)}
+    arrays = {
+        "a.weight": np.arange(6.0, dtype=np.float32).reshape(2, 3),
+        "a.bias": np.ones(2, np.float32),
+    }
     file = tmp_path / "arrays.pth"
     torch.save({"epoch": 3, "state_dict": arrays} if is_inside else arrays, file)
     said = refusal(file)
@@ -62,7 +65,9 @@ def test_arrays_of_numpy_and_a_remedy_that_works(is_inside: bool, tmp_path: Path
     assert code is not None
     subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, check=True)
     found = read_weights(tmp_path / "weights.pth")
-    assert found.keys() == arrays.keys() and found["a.weight"].equal(torch.from_numpy(arrays["a.weight"]))
+    assert found.keys() == arrays.keys() and found["a.weight"].equal(
+        torch.from_numpy(arrays["a.weight"])
+    )
 
 
 def test_bytes_that_were_overwritten(tmp_path: Path) -> None:
@@ -90,11 +95,22 @@ def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_files_of_old_torch_are_read(protocol: int, tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
-    torch.save({"a.weight": torch.ones(3)}, file, _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    torch.save(
+        {"a.weight": torch.ones(3)},
+        file,
+        _use_new_zipfile_serialization=False,
+        pickle_protocol=protocol,
+    )
     assert read_weights(file).keys() == {"a.weight"}
 
 
 def test_a_file_of_one_tensor(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as error:
-        load_weights(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2)), {"scale": torch.ones(7)}, where="f.pth")
-    assert "the file's only tensor is scale" in str(error.value) and "1 tensors" not in str(error.value)
+        load_weights(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2)),
+            {"scale": torch.ones(7)},
+            where="f.pth",
+        )
+    assert "the file's only tensor is scale" in str(error.value) and "1 tensors" not in str(
+        error.value
+    )

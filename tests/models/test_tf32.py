@@ -52,7 +52,9 @@ def _try(way: Any, pipe: Any) -> None:
         way()
         before = _settings()
         with full_float32():
-            assert _settings()[:2] == ("ieee", "ieee") and _settings()[2] in ("ieee", "none"), _settings()
+            assert _settings()[:2] == ("ieee", "ieee") and _settings()[2] in ("ieee", "none"), (
+                _settings()
+            )
             assert not cudnn.allow_tf32
             with full_float32():
                 pass
@@ -64,7 +66,9 @@ def _try(way: Any, pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_inside_float32_is_float32_however_torch_was_set_and_afterwards_it_is_set_as_before(way: Any) -> None:
+def test_inside_float32_is_float32_however_torch_was_set_and_afterwards_it_is_set_as_before(
+    way: Any,
+) -> None:
     # In a process of its own: what torch was told by one of its two settings stays in it.
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(False)
@@ -85,7 +89,10 @@ def test_what_raises_inside_leaves_torch_set_as_before() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_convolution_errs_by_no_more_than_float32_does(device: str) -> None:
     torch.manual_seed(0)
-    layer, pictures = torch.nn.Conv2d(64, 64, 3).double(), torch.randn(4, 64, 32, 32, dtype=torch.float64)
+    layer, pictures = (
+        torch.nn.Conv2d(64, 64, 3).double(),
+        torch.randn(4, 64, 32, 32, dtype=torch.float64),
+    )
     wanted = layer(pictures)
     with full_float32():
         found = layer.float().to(device)(pictures.float().to(device)).double().cpu()

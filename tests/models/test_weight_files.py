@@ -57,25 +57,45 @@ def assert_backbone(path: Path, source: State) -> Loaded:
 
 
 def projector() -> State:
-    return {"projector.0.weight": torch.ones(8, 512), "projector.0.bias": torch.ones(8), "projector.2.weight": torch.ones(4, 8)}
+    return {
+        "projector.0.weight": torch.ones(8, 512),
+        "projector.0.bias": torch.ones(8),
+        "projector.2.weight": torch.ones(4, 8),
+    }
 
 
 def momentum(state: State) -> State:
     """MoCo v2: the query encoder with a projection in the place of its head, the key encoder, the queue."""
-    ends = {"fc.0.weight": torch.ones(512, 512), "fc.0.bias": torch.ones(512), "fc.2.weight": torch.ones(128, 512)}
+    ends = {
+        "fc.0.weight": torch.ones(512, 512),
+        "fc.0.bias": torch.ones(512),
+        "fc.2.weight": torch.ones(128, 512),
+    }
     return {
-        **prefixed({**backbone(state), **ends}, "module.encoder_q."), **prefixed({**other(backbone(state)), **ends}, "module.encoder_k."),
-        "module.queue": torch.ones(128, 64), "module.queue_ptr": torch.zeros(1, dtype=torch.int64),
-    }  # fmt: skip
+        **prefixed({**backbone(state), **ends}, "module.encoder_q."),
+        **prefixed({**other(backbone(state)), **ends}, "module.encoder_k."),
+        "module.queue": torch.ones(128, 64),
+        "module.queue_ptr": torch.zeros(1, dtype=torch.int64),
+    }
 
 
 LAYOUTS: dict[str, Any] = {
     "whole": lambda s: s,
     "backbone alone": backbone,
     "{net}": lambda s: {"net": s, "epoch": 3},
-    "{model, optimizer}": lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, "epoch": 1},
-    "{state_dict: module.}": lambda s: {"state_dict": OrderedDict(prefixed(s, "module.")), "best_acc1": torch.tensor(71.0)},
-    "{model_ema}": lambda s: {"model": other(s), "model_ema": {"n_averaged": torch.tensor(7), **prefixed(s, "module.")}},
+    "{model, optimizer}": lambda s: {
+        "model": s,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []},
+        "epoch": 1,
+    },
+    "{state_dict: module.}": lambda s: {
+        "state_dict": OrderedDict(prefixed(s, "module.")),
+        "best_acc1": torch.tensor(71.0),
+    },
+    "{model_ema}": lambda s: {
+        "model": other(s),
+        "model_ema": {"n_averaged": torch.tensor(7), **prefixed(s, "module.")},
+    },
     "{state_dict_ema}": lambda s: {"state_dict": other(s), "state_dict_ema": s, "arch": "resnet18"},
     "{ema: {module}}": lambda s: {"ema": {"module": s, "decay": 0.99}, "model": other(s)},
     "{ema: None}": lambda s: {"ema": None, "model": s},
@@ -85,19 +105,37 @@ LAYOUTS: dict[str, Any] = {
     "encoder.": lambda s: {"state_dict": {**prefixed(backbone(s), "encoder."), **projector()}},
     "MoCo": lambda s: {"state_dict": momentum(s), "arch": "resnet18"},
     "DINO": lambda s: {
-        "student": prefixed({**prefixed(other(backbone(s)), "backbone."), "head.mlp.0.weight": torch.ones(8, 512)}, "module."),
+        "student": prefixed(
+            {**prefixed(other(backbone(s)), "backbone."), "head.mlp.0.weight": torch.ones(8, 512)},
+            "module.",
+        ),
         "teacher": {**prefixed(backbone(s), "backbone."), "head.mlp.0.weight": torch.ones(8, 512)},
-        "dino_loss": {"center": torch.ones(1, 8)}, "optimizer": {"state": {}}, "epoch": 100,
+        "dino_loss": {"center": torch.ones(1, 8)},
+        "optimizer": {"state": {}},
+        "epoch": 100,
     },
-    "teacher and student": lambda s: {**prefixed(other(s), "student_backbone."), **prefixed(s, "teacher_backbone.")},
-    "a network within one with a loss": lambda s: {"state_dict": {**prefixed(s, "model."), "loss.weight": torch.ones(2)}},
-    "a loss beside the network": lambda s: {"state_dict": {**s, "criterion.weight": torch.ones(2), "val_acc.tp": torch.zeros(2)}},
-    "auxiliary heads": lambda s: {**s, "aux1.weight": torch.ones(2, 512), "AuxLogits.fc.weight": torch.ones(2, 512)},
-}  # fmt: skip
+    "teacher and student": lambda s: {
+        **prefixed(other(s), "student_backbone."),
+        **prefixed(s, "teacher_backbone."),
+    },
+    "a network within one with a loss": lambda s: {
+        "state_dict": {**prefixed(s, "model."), "loss.weight": torch.ones(2)}
+    },
+    "a loss beside the network": lambda s: {
+        "state_dict": {**s, "criterion.weight": torch.ones(2), "val_acc.tp": torch.zeros(2)}
+    },
+    "auxiliary heads": lambda s: {
+        **s,
+        "aux1.weight": torch.ones(2, 512),
+        "AuxLogits.fc.weight": torch.ones(2, 512),
+    },
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layouts_of_trainers_are_loaded_and_heads_of_others_left_out(layout: str, source: State, tmp_path: Path) -> None:
+def test_the_layouts_of_trainers_are_loaded_and_heads_of_others_left_out(
+    layout: str, source: State, tmp_path: Path
+) -> None:
     torch.save(LAYOUTS[layout](source), tmp_path / "file.pth")
     loaded = assert_backbone(tmp_path / "file.pth", source)
     for part in ("projector", "loss", "criterion", "encoder_k", "aux1"):
@@ -105,16 +143,22 @@ def test_the_layouts_of_trainers_are_loaded_and_heads_of_others_left_out(layout:
 
 
 def test_what_was_left_out_and_which_entry_was_taken_is_told(source: State, tmp_path: Path) -> None:
-    torch.save({"model": other(source), "model_ema": prefixed(source, "module.")}, tmp_path / "ema.pth")
+    torch.save(
+        {"model": other(source), "model_ema": prefixed(source, "module.")}, tmp_path / "ema.pth"
+    )
     said = assert_backbone(tmp_path / "ema.pth", source).sentence()
     assert "model_ema" in said and "not from model" in said and "without 'module.'" in said
-    save_file({**prefixed(backbone(source), "backbone."), **projector()}, tmp_path / "ssl.safetensors")
+    save_file(
+        {**prefixed(backbone(source), "backbone."), **projector()}, tmp_path / "ssl.safetensors"
+    )
     said = assert_backbone(tmp_path / "ssl.safetensors", source).sentence()
     assert "left out of the file: 3 of projector" in said
 
 
 def test_a_network_that_is_there_twice_is_refused(source: State, tmp_path: Path) -> None:
-    torch.save({**prefixed(source, "first."), **prefixed(other(source), "second.")}, tmp_path / "twice.pth")
+    torch.save(
+        {**prefixed(source, "first."), **prefixed(other(source), "second.")}, tmp_path / "twice.pth"
+    )
     with pytest.raises(WeightsError, match=r"more than once, under 'first\.' and 'second\.'"):
         build("resnet18", 2, tmp_path / "twice.pth")
     torch.save({"camera_a": source, "camera_b": other(source)}, tmp_path / "entries.pth")
@@ -123,14 +167,20 @@ def test_a_network_that_is_there_twice_is_refused(source: State, tmp_path: Path)
 
 
 def test_a_vgg_without_its_classifier_keeps_a_start_that_it_can_learn_from(tmp_path: Path) -> None:
-    state = {name: tensor for name, tensor in build("vgg11", 3, "none", seed=2).state_dict().items() if name.startswith("features.")}
+    state = {
+        name: tensor
+        for name, tensor in build("vgg11", 3, "none", seed=2).state_dict().items()
+        if name.startswith("features.")
+    }
     save_file(state, tmp_path / "vgg.safetensors")
     net, loaded = build_told("vgg11", 2, tmp_path / "vgg.safetensors")
     assert loaded is not None and {name.split(".")[1] for name in loaded.fresh} == {"0", "3", "6"}
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in state.items())
     seen: list[float] = []
     for place in (0, 3):
-        net.classifier[place].register_forward_hook(lambda module, inputs, output: seen.append(float(output.std())))
+        net.classifier[place].register_forward_hook(
+            lambda module, inputs, output: seen.append(float(output.std()))
+        )
     with torch.no_grad():
         logits = net.eval()(torch.randn(2, 3, 32, 32))
     assert 0.3 < seen[1] / seen[0] < 3 and logits.abs().max() < 5
@@ -139,26 +189,39 @@ def test_a_vgg_without_its_classifier_keeps_a_start_that_it_can_learn_from(tmp_p
 def lightnings(state: State, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint as Lightning writes it: objects of classes that are not installed here, beside the weights."""
     module = types.ModuleType("lightning_made_up.utilities")
-    exec("class AttributeDict(dict):\n    pass\nclass Callback:\n    def __init__(self):\n        self.best = 1\n", module.__dict__)
+    exec(
+        "class AttributeDict(dict):\n    pass\nclass Callback:\n    def __init__(self):\n        self.best = 1\n",
+        module.__dict__,
+    )
     for made in (module.AttributeDict, module.Callback):
         made.__module__ = module.__name__
     monkeypatch.setitem(sys.modules, "lightning_made_up", types.ModuleType("lightning_made_up"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     torch.save(
         {
-            "epoch": np.int64(3), "pytorch-lightning_version": "2.4.0",
+            "epoch": np.int64(3),
+            "pytorch-lightning_version": "2.4.0",
             "state_dict": {**prefixed(state, "model."), "loss.weight": torch.ones(2)},
-            "callbacks": {"ModelCheckpoint": {"best_k_models": {"a.ckpt": torch.tensor(0.3)}, "dirpath": Path("runs")}},
-            "hyper_parameters": module.AttributeDict(lr=0.1, seen=np.float64(0.5), options=argparse.Namespace(deep=True)),
+            "callbacks": {
+                "ModelCheckpoint": {
+                    "best_k_models": {"a.ckpt": torch.tensor(0.3)},
+                    "dirpath": Path("runs"),
+                }
+            },
+            "hyper_parameters": module.AttributeDict(
+                lr=0.1, seen=np.float64(0.5), options=argparse.Namespace(deep=True)
+            ),
             "made": module.Callback(),
         },
         folder / "last.ckpt",
-    )  # fmt: skip
+    )
     monkeypatch.delitem(sys.modules, module.__name__)
     return folder / "last.ckpt"
 
 
-def test_lightnings_checkpoint_is_loaded_without_its_classes(source: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightnings_checkpoint_is_loaded_without_its_classes(
+    source: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = assert_backbone(lightnings(source, tmp_path, monkeypatch), source)
     assert loaded.left_out == ("loss.weight",)
 
@@ -187,7 +250,9 @@ class Whole(nn.Linear):
 
 
 @pytest.mark.parametrize("entry", ["", "model"])
-def test_a_whole_model_is_one_line_with_the_command_that_converts_it(entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_model_is_one_line_with_the_command_that_converts_it(
+    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Whole(2, 2)
     torch.save({entry: whole, "epoch": 1} if entry else whole, tmp_path / "whole.pt")
     with pytest.raises(WeightsError, match="could run its code") as caught:
@@ -199,7 +264,9 @@ def test_a_whole_model_is_one_line_with_the_command_that_converts_it(entry: str,
     assert torch.equal(read_weights("weights.pth")["weight"], whole.weight)
 
 
-def test_a_torchscript_program_is_one_line_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchscript_program_is_one_line_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net = nn.Linear(2, 2)
     torch.jit.trace(net, torch.zeros(1, 2)).save(str(tmp_path / "net.pt"))
     with pytest.raises(WeightsError, match="TorchScript") as caught:
@@ -210,18 +277,31 @@ def test_a_torchscript_program_is_one_line_with_the_command(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floating_point_numbers_are_converted_and_told(dtype: torch.dtype, source: State, tmp_path: Path) -> None:
-    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in source.items()}
+def test_other_floating_point_numbers_are_converted_and_told(
+    dtype: torch.dtype, source: State, tmp_path: Path
+) -> None:
+    state = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in source.items()
+    }
     save_file(state, tmp_path / "half.safetensors")
     net, loaded = build_told("resnet18", 2, tmp_path / "half.safetensors")
-    assert loaded is not None and f"converted from {str(dtype).removeprefix('torch.')}" in loaded.sentence()
+    assert (
+        loaded is not None
+        and f"converted from {str(dtype).removeprefix('torch.')}" in loaded.sentence()
+    )
     assert net.conv1.weight.dtype == torch.float32
     assert torch.equal(net.conv1.weight, state["conv1.weight"].float())
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.uint8, torch.float8_e4m3fn])
-def test_numbers_that_are_no_weights_are_refused_by_name(dtype: torch.dtype, source: State, tmp_path: Path) -> None:
-    state = {name: tensor.to(dtype) if name.endswith("conv1.weight") else tensor for name, tensor in source.items()}
+def test_numbers_that_are_no_weights_are_refused_by_name(
+    dtype: torch.dtype, source: State, tmp_path: Path
+) -> None:
+    state = {
+        name: tensor.to(dtype) if name.endswith("conv1.weight") else tensor
+        for name, tensor in source.items()
+    }
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"not of floating point: conv1\.weight \(") as caught:
         build("resnet18", 2, tmp_path / "odd.pth")
@@ -229,19 +309,31 @@ def test_numbers_that_are_no_weights_are_refused_by_name(dtype: torch.dtype, sou
 
 
 def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
-    torch.save({"conv1.weight": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)}, tmp_path / "q.pth")
+    torch.save(
+        {"conv1.weight": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)},
+        tmp_path / "q.pth",
+    )
     with pytest.raises(WeightsError, match="quantised"):
         read_weights(tmp_path / "q.pth")
 
 
-def test_shapes_that_another_tool_has_pruned_are_named_with_what_to_do(source: State, tmp_path: Path) -> None:
+def test_shapes_that_another_tool_has_pruned_are_named_with_what_to_do(
+    source: State, tmp_path: Path
+) -> None:
     narrow = {
-        name: tensor[tuple(slice(0, max(1, n // 2)) if n > 3 else slice(None) for n in tensor.shape)].clone() if tensor.ndim else tensor
+        name: tensor[
+            tuple(slice(0, max(1, n // 2)) if n > 3 else slice(None) for n in tensor.shape)
+        ].clone()
+        if tensor.ndim
+        else tensor
         for name, tensor in source.items()
         if not name.startswith("fc.")
     }
     torch.save(narrow, tmp_path / "pruned.pth")
-    with pytest.raises(WeightsError, match=r"as if it had been pruned.*before the pruning.*yourmodule:function as the network.*--from RUN"):
+    with pytest.raises(
+        WeightsError,
+        match=r"as if it had been pruned.*before the pruning.*yourmodule:function as the network.*--from RUN",
+    ):
         build("resnet18", 2, tmp_path / "pruned.pth")
 
 

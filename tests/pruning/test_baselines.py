@@ -33,7 +33,9 @@ def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -> None:
     trained, plan = randomise(Residual()), Plan({"a": (0, 2), "stem": (1, 2, 3)})
     pruned = remove(trained, trace(trained, data.example()), plan)
-    fitted = scratch(Residual(), plan, data, epochs=1, recipe=RECIPE, engine=make_engine("32"), seed=0)
+    fitted = scratch(
+        Residual(), plan, data, epochs=1, recipe=RECIPE, engine=make_engine("32"), seed=0
+    )
     assert shapes(fitted.model) == shapes(pruned)
     assert not torch.allclose(fitted.model.a.weight, pruned.a.weight, atol=0.05)
 
@@ -41,7 +43,15 @@ def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -
 def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> None:
     torch.manual_seed(0)
     network = Residual()
-    fitted = scratch(network, Plan({"a": (0, 2, 3)}), data, epochs=0, recipe=RECIPE, engine=make_engine("32"), seed=0)
+    fitted = scratch(
+        network,
+        Plan({"a": (0, 2, 3)}),
+        data,
+        epochs=0,
+        recipe=RECIPE,
+        engine=make_engine("32"),
+        seed=0,
+    )
     torch.testing.assert_close(fitted.model.b.weight, network.b.weight[:, [0, 2, 3]] * 2**0.5)
     torch.testing.assert_close(fitted.model.a.weight, network.a.weight[[0, 2, 3]])
 
@@ -49,17 +59,33 @@ def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> No
 def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: pictures.Dataset) -> None:
     trained = randomise(Residual())
     plans = [(Plan({"a": (0, 2, 3, 4)}), 1), (Plan({"a": (0, 2), "stem": (1, 2, 3)}), 1)]
-    found = [random(trained, plans, data, recipe=RECIPE, engine=make_engine("32"), seed=seed) for seed in (0, 0, 1)]
+    found = [
+        random(trained, plans, data, recipe=RECIPE, engine=make_engine("32"), seed=seed)
+        for seed in (0, 0, 1)
+    ]
     for one in found:
-        assert (one.model.a.out_channels, one.model.stem.out_channels, one.model.c.out_channels) == (2, 3, 10)
+        assert (
+            one.model.a.out_channels,
+            one.model.stem.out_channels,
+            one.model.c.out_channels,
+        ) == (2, 3, 10)
     same, other = (
-        all(torch.equal(a, b) for a, b in zip(found[0].model.parameters(), net.model.parameters(), strict=True)) for net in found[1:]
+        all(
+            torch.equal(a, b)
+            for a, b in zip(found[0].model.parameters(), net.model.parameters(), strict=True)
+        )
+        for net in found[1:]
     )
     assert same and not other
     assert trained.a.out_channels == 6
 
 
 def test_the_epochs_of_a_network_count_all_that_led_to_it() -> None:
-    steps = [START, replace(START, index=1, rounds=2), replace(START, index=2, accepted=False, rounds=2), replace(START, index=3, rounds=1)]
+    steps = [
+        START,
+        replace(START, index=1, rounds=2),
+        replace(START, index=2, accepted=False, rounds=2),
+        replace(START, index=3, rounds=1),
+    ]
     assert epochs_of(steps, 3, 10, 2) == 10 + 4 + 2
     assert epochs_of(steps, 1, 10, 2) == 14

@@ -25,14 +25,34 @@ from tests.networks import Plain, Residual, randomise
 
 RULE = StopPolicy(max_drop=3.0, step_ratio=0.4)
 START = Step(
-    index=0, removed=0, channels=100, accepted=True, reason="", fraction_asked=0.0, fraction_removed=0.0, accuracy_before=0.9,
-    accuracy_after=0.9, metric_before=0.9, metric_after=0.9, macs=1000, params=1000, size_mb=1.0, seconds_rank=0.0,
-    seconds_surgery=0.0, seconds_finetune=0.0, seconds_evaluate=0.0, kept={}, original={},
-)  # fmt: skip
+    index=0,
+    removed=0,
+    channels=100,
+    accepted=True,
+    reason="",
+    fraction_asked=0.0,
+    fraction_removed=0.0,
+    accuracy_before=0.9,
+    accuracy_after=0.9,
+    metric_before=0.9,
+    metric_after=0.9,
+    macs=1000,
+    params=1000,
+    size_mb=1.0,
+    seconds_rank=0.0,
+    seconds_surgery=0.0,
+    seconds_finetune=0.0,
+    seconds_evaluate=0.0,
+    kept={},
+    original={},
+)
 
 
 def history(*outcomes: bool, macs: int = 500) -> list[Step]:
-    later = [replace(START, index=i, accepted=good, macs=macs, params=macs) for i, good in enumerate(outcomes, 1)]
+    later = [
+        replace(START, index=i, accepted=good, macs=macs, params=macs)
+        for i, good in enumerate(outcomes, 1)
+    ]
     return [START, *later]
 
 
@@ -44,11 +64,27 @@ def history(*outcomes: bool, macs: int = 500) -> list[Step]:
         (history(True, False), RULE, Continue(0.2)),
         (history(False, True, False, True), RULE, Continue(0.1)),
         (history(True, False, False, False), RULE, Continue(0.05)),
-        (history(True), replace(RULE, target_macs=0.5), Finished("target reached: 50.0% of the MACs", 1)),
+        (
+            history(True),
+            replace(RULE, target_macs=0.5),
+            Finished("target reached: 50.0% of the MACs", 1),
+        ),
         (history(True), replace(RULE, target_macs=0.4), Continue(0.4)),
-        (history(False), replace(RULE, target_macs=0.5), Continue(0.2)),  # what broke the rule reaches no target
-        (history(True, True), replace(RULE, target_params=0.6), Finished("target reached: 50.0% of the parameters", 2)),
-        (history(True, False), replace(RULE, max_steps=2), Finished("2 steps done (max_steps=)", 1)),
+        (
+            history(False),
+            replace(RULE, target_macs=0.5),
+            Continue(0.2),
+        ),  # what broke the rule reaches no target
+        (
+            history(True, True),
+            replace(RULE, target_params=0.6),
+            Finished("target reached: 50.0% of the parameters", 2),
+        ),
+        (
+            history(True, False),
+            replace(RULE, max_steps=2),
+            Finished("2 steps done (max_steps=)", 1),
+        ),
     ],
 )
 def test_decisions(steps: list[Step], rule: StopPolicy, move: Continue | Finished) -> None:
@@ -61,23 +97,33 @@ def test_the_loop_gives_up_after_three_halvings_and_keeps_the_last_good() -> Non
 
 
 def test_a_step_to_one_answer_breaks_every_rule_unless_the_start_had_one_already() -> None:
-    generous, collapsed = StopPolicy(max_drop=100.0), replace(START, index=1, metric_after=0.9, only=1)
+    generous, collapsed = (
+        StopPolicy(max_drop=100.0),
+        replace(START, index=1, metric_after=0.9, only=1),
+    )
     keeps, said = generous.accepts(START, Outcome.of_step(collapsed), [])
     assert not keeps and COLLAPSED in said
     # So does one that confidence would let pass, and the same as a training's metrics.
-    metrics = Metrics(0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5)))
+    metrics = Metrics(
+        0.5, 0.3, None, 1.0, ((0, 5), (0, 5)), packed(torch.tensor([0] * 5 + [1] * 5))
+    )
     assert not generous.accepts(START, Outcome.of_metrics(metrics, "accuracy"), [])[0]
     assert generous.accepts(replace(START, only=1), Outcome.of_step(collapsed), [])[0]
     assert generous.accepts(START, Outcome.of_step(collapsed), [], replace(START, only=0))[0]
 
 
 def test_a_search_that_ends_in_one_answer_says_so() -> None:
-    broken = [replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0) for step in history(False, False, False, False)[1:]]
+    broken = [
+        replace(step, reason=f"accuracy +0.00 points: {COLLAPSED}", only=0)
+        for step in history(False, False, False, False)[1:]
+    ]
     stop = StopPolicy(max_drop=100.0, step_ratio=0.4).next_action([START, *broken])
     assert isinstance(stop, Finished) and COLLAPSED in stop.reason and "drops" not in stop.reason
 
 
-def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_after_which_the_network_has_one_answer_is_taken_back(
+    data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
     import prunedge.pruning.recover
 
@@ -98,7 +144,9 @@ def test_a_step_after_which_the_network_has_one_answer_is_taken_back(data: pictu
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
     steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
     assert steps[0].only is None
-    assert steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
+    assert (
+        steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +157,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
     return pictures.load(root, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictures.Dataset) -> None:
+def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(
+    data: pictures.Dataset,
+) -> None:
     network = randomise(Residual())
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = list(
@@ -125,7 +175,11 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(data: pictu
     )
     assert [step.index for step, _ in found] == [0, 1, 2, 3]
     for (earlier, _), (step, small) in pairwise(found):
-        assert step.accepted and step.channels == earlier.channels - step.removed and step.macs < earlier.macs
+        assert (
+            step.accepted
+            and step.channels == earlier.channels - step.removed
+            and step.macs < earlier.macs
+        )
         assert step.params == sum(p.numel() for p in small.parameters())
         assert step.kept["a"] == small.a.out_channels
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -137,7 +191,12 @@ def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
     for wrong_now, plain, sure in ((0, True, True), (4, False, True), (30, False, False)):
         after = _metrics([False] * wrong_now + right[wrong_now:])
         rule = StopPolicy(max_drop=3.0, confidence=0.95)
-        assert replace(rule, confidence=None).accepts(start, Outcome.of_metrics(after, "accuracy"), [None] * 100)[0] is plain
+        assert (
+            replace(rule, confidence=None).accepts(
+                start, Outcome.of_metrics(after, "accuracy"), [None] * 100
+            )[0]
+            is plain
+        )
         keeps, said = rule.accepts(start, Outcome.of_metrics(after, "accuracy"), [None] * 100)
         assert keeps is sure and "95% confidence" in said
 
@@ -147,11 +206,23 @@ def _metrics(correct: list[bool]) -> Metrics:
     return Metrics(0.1, share, share, None, ((0, 0), (0, 0)), len(correct), packed(correct))
 
 
-def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictures.Dataset) -> None:
-    rules = {"max_drop": 100.0, "engine": make_engine("32"), "finetune": TrainConfig(lr=0.01, batch_size=8), "step_ratio": 0.5}
+def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(
+    data: pictures.Dataset,
+) -> None:
+    rules = {
+        "max_drop": 100.0,
+        "engine": make_engine("32"),
+        "finetune": TrainConfig(lr=0.01, batch_size=8),
+        "step_ratio": 0.5,
+    }
 
     def steps(**targets: float) -> list[Step]:
-        return [step for step, _ in prune(randomise(Residual()), data, criterion="random", **rules, **targets)]
+        return [
+            step
+            for step, _ in prune(
+                randomise(Residual()), data, criterion="random", **rules, **targets
+            )
+        ]
 
     whole, freely = steps(max_steps=1)
     for name in ("macs", "params"):
@@ -161,7 +232,9 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(data: pictu
         assert len(found) == 2 and least < getattr(found[1], name) / getattr(whole, name) <= target
 
 
-def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
+    data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
     rule = StopPolicy(max_drop=0.0, step_ratio=0.4)
     start = baseline(shop, randomise(Residual()), rule)
@@ -175,7 +248,9 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(data: pictures.Dat
 
 
 def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
-    shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0)
+    shop = PruneContext(
+        data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0
+    )
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.9)
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
@@ -184,15 +259,25 @@ def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
     assert stops == [Finished("no channel is left that may be removed", made[-1].step.index)]
 
 
-def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(data: pictures.Dataset) -> None:
+def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(
+    data: pictures.Dataset,
+) -> None:
     network = randomise(Residual())
-    (_, _), (step, small) = prune(network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32"))
-    assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(("a", "down"), "the criterion bn-scale can't judge it")
+    (_, _), (step, small) = prune(
+        network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32")
+    )
+    assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(
+        ("a", "down"), "the criterion bn-scale can't judge it"
+    )
     assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
 
 
 def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
-    for asked in ({"criterion": "taylor-bn"}, {"criterion": "bn-scale"}, {"recovery": RecoveryConfig(sparsity="bn-l1")}):
+    for asked in (
+        {"criterion": "taylor-bn"},
+        {"criterion": "bn-scale"},
+        {"recovery": RecoveryConfig(sparsity="bn-l1")},
+    ):
         with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
             list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
 
@@ -201,7 +286,13 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
     kept = []
     for name in ("bn-scale", "weight-l2", "random"):
         (_, _), (step, _) = prune(
-            randomise(Residual()), data, criterion=name, step_ratio=0.5, max_steps=1, max_drop=100, engine=make_engine("32")
+            randomise(Residual()),
+            data,
+            criterion=name,
+            step_ratio=0.5,
+            max_steps=1,
+            max_drop=100,
+            engine=make_engine("32"),
         )
         assert step.removed == round(0.5 * (8 if name == "bn-scale" else 24)) and not step.limited
         assert min(step.kept.values()) >= 1
@@ -209,14 +300,32 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
     assert len(set(kept)) == 3
 
 
-def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    rules = {"step_ratio": 0.5, "max_steps": 1, "max_drop": 100, "engine": make_engine("32"), "criterion": "random"}
-    (_, _), (step, _) = prune(randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules)
-    assert all(step.kept[name] == step.original[name] / 2 for name in step.kept if step.kept[name] != step.original[name])
+def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
+    data: pictures.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = {
+        "step_ratio": 0.5,
+        "max_steps": 1,
+        "max_drop": 100,
+        "engine": make_engine("32"),
+        "criterion": "random",
+    }
+    (_, _), (step, _) = prune(
+        randomise(Residual()), data, constraints=PlanConstraints(max_ratio=0.5), **rules
+    )
+    assert all(
+        step.kept[name] == step.original[name] / 2
+        for name in step.kept
+        if step.kept[name] != step.original[name]
+    )
     assert step.limited.startswith(
         "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups: they lose all that it lets them"
     )
-    warned = [record.message for record in caplog.records if record.levelname == "WARNING" and record.message.startswith("step")]
+    warned = [
+        record.message
+        for record in caplog.records
+        if record.levelname == "WARNING" and record.message.startswith("step")
+    ]
     assert warned == [f"step 1: {step.limited}"]
     caplog.clear()
     (_, _), (step, _) = prune(randomise(Residual()), data, **rules)
@@ -246,7 +355,9 @@ class Board:
         return 2 * self.predict(network, graph)
 
 
-def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[list[Step], list[Finished]]:
+def device_loop(
+    data: pictures.Dataset, board: Board, **more: float
+) -> tuple[list[Step], list[Finished]]:
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency"))
     shop = PruneContext(
         data,
@@ -260,7 +371,9 @@ def device_loop(data: pictures.Dataset, board: Board, **more: float) -> tuple[li
     )
     start = baseline(shop, randomise(Residual()), rule)
     stops: list[Finished] = []
-    made = [turn.step for turn in iterate(shop, rule, (start.step,), start.state, finished=stops.append)]
+    made = [
+        turn.step for turn in iterate(shop, rule, (start.step,), start.state, finished=stops.append)
+    ]
     return [start.step, *made], stops
 
 
@@ -272,8 +385,14 @@ def test_a_device_steers_to_its_own_target(data: pictures.Dataset) -> None:
     assert stops[0].reason == f"target reached: {steps[-1].latency_ms:.3g} ms on the device"
     assert all(after.latency_ms < before.latency_ms for before, after in pairwise(steps))  # type: ignore[operator]
     # The channels that cost nothing stay, and it stops in time.
-    layer = next(name for name, width in steps[0].kept.items() if width == widest.size and steps[-1].kept[name] < width)
-    assert steps[-1].kept[layer] % 4 == 0 and steps[-1].latency_ms == pytest.approx(widest.size / 2, abs=4)
+    layer = next(
+        name
+        for name, width in steps[0].kept.items()
+        if width == widest.size and steps[-1].kept[name] < width
+    )
+    assert steps[-1].kept[layer] % 4 == 0 and steps[-1].latency_ms == pytest.approx(
+        widest.size / 2, abs=4
+    )
 
 
 def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Dataset) -> None:
@@ -287,15 +406,29 @@ def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Datase
 def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
-    assert len(steps) == 1 and stops == [Finished("no channel is left that makes it faster on the device", 0)]
+    assert len(steps) == 1 and stops == [
+        Finished("no channel is left that makes it faster on the device", 0)
+    ]
 
 
-def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(data: pictures.Dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(
+    data: pictures.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
     network = SharedTable()
     network.head = nn.Linear(8, 2)
     with caplog.at_level("INFO"):
         found = list(
-            prune(network, data, step_ratio=0.2, max_drop=100.0, max_steps=2, engine=make_engine("32"), finetune=TrainConfig(batch_size=8))
+            prune(
+                network,
+                data,
+                step_ratio=0.2,
+                max_drop=100.0,
+                max_steps=2,
+                engine=make_engine("32"),
+                finetune=TrainConfig(batch_size=8),
+            )
         )
-    assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][0].channels < found[0][0].channels
+    assert [step.accepted for step, _ in found] == [True, True, True] and found[-1][
+        0
+    ].channels < found[0][0].channels
     assert "a pass of its own" in caplog.text and "one example at a time" in caplog.text

@@ -41,7 +41,12 @@ class Divided(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.qkv, self.proj, self.head = nn.Conv2d(3, 12, 2, stride=2), nn.Linear(12, 36), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.first, self.qkv, self.proj, self.head = (
+            nn.Conv2d(3, 12, 2, stride=2),
+            nn.Linear(12, 36),
+            nn.Linear(12, 12),
+            nn.Linear(12, 2),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x).flatten(2).transpose(1, 2)
@@ -56,7 +61,11 @@ class Shuffled(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.Linear(8, 2)
+        self.a, self.b, self.head = (
+            nn.Conv2d(3, 8, 1),
+            nn.Conv2d(8, 8, 3, padding=1, groups=2),
+            nn.Linear(8, 2),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.a(x)
@@ -70,7 +79,11 @@ class Chunks(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(12, 2)
+        self.a, self.b, self.head = (
+            nn.Conv2d(3, 12, 1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Linear(12, 2),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left, middle, right = torch.split(self.a(x), [4, 4, 4], 1)
@@ -82,24 +95,39 @@ class Tokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.inner, self.out, self.head = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 6), nn.Linear(6, 8), nn.Linear(8, 2)
+        self.first, self.inner, self.out, self.head = (
+            nn.Conv2d(3, 8, 4, stride=4),
+            nn.Linear(8, 6),
+            nn.Linear(6, 8),
+            nn.Linear(8, 2),
+        )
         self.token = nn.Parameter(torch.randn(1, 1, 8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b = len(x)
-        x = torch.cat((self.token.expand(b, -1, -1), self.first(x).view(b, 8, -1).transpose(1, 2)), 1)
+        x = torch.cat(
+            (self.token.expand(b, -1, -1), self.first(x).view(b, 8, -1).transpose(1, 2)), 1
+        )
         x = x + self.out(torch.relu(self.inner(x).view(b, -1, 3, 2)).reshape(b, -1, 6))
         return self.head(x[:, 0])
 
 
-def masked(network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor) -> torch.Tensor:
+def masked(
+    network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor
+) -> torch.Tensor:
     with torch.no_grad(), masking(leaving_slices(network, graph, plan)):
         return network.eval()(picture)
 
 
 def halves(graph: ChannelGraph) -> Plan:
     """The first half of each group that has more than one channel."""
-    return Plan({group.name: tuple(range(max(1, group.size // 2))) for group in graph.groups if group.size > 1})
+    return Plan(
+        {
+            group.name: tuple(range(max(1, group.size // 2)))
+            for group in graph.groups
+            if group.size > 1
+        }
+    )
 
 
 def ones(graph: ChannelGraph) -> Plan:
@@ -115,7 +143,9 @@ def narrow_first(graph: ChannelGraph) -> Plan:
 @pytest.mark.parametrize("attention", ["heads", "width"])
 @pytest.mark.parametrize("choose", [halves, ones, narrow_first])
 @pytest.mark.parametrize("kind", [Heads, Divided, Shuffled, Chunks, Tokens])
-def test_three_rounds_each_equal_the_masked_network(kind: type[nn.Module], choose: Callable[[ChannelGraph], Plan], attention: str) -> None:
+def test_three_rounds_each_equal_the_masked_network(
+    kind: type[nn.Module], choose: Callable[[ChannelGraph], Plan], attention: str
+) -> None:
     torch.manual_seed(0)
     network = randomise(kind())
     for number in range(3):
@@ -125,7 +155,12 @@ def test_three_rounds_each_equal_the_masked_network(kind: type[nn.Module], choos
             break
         surgery = operate(network, graph, choose(graph))
         assert surgery.refused == {}
-        torch.testing.assert_close(surgery.model.eval()(PICTURE), masked(network, graph, surgery.plan, PICTURE), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            surgery.model.eval()(PICTURE),
+            masked(network, graph, surgery.plan, PICTURE),
+            rtol=1e-4,
+            atol=1e-5,
+        )
         network = surgery.model
         network.train()(PICTURE).sum().backward()
         network.zero_grad()

@@ -42,7 +42,9 @@ def example() -> str:
     return str(found)
 
 
-def test_the_readmes_example_trains_prunes_exports_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_example_trains_prunes_exports_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = example()
     for words, smaller in SMALLER.items():
         assert words in code
@@ -56,14 +58,20 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(tmp_path: Path, m
     data = names["data"]
     assert pe.evaluate(names["net"], data.test).accuracy >= MAJORITY + 0.4, "trained"
     assert pe.evaluate(names["small"], data.test).accuracy >= MAJORITY + 0.4, "pruned once"
-    assert pe.evaluate(names["best"], data.test).accuracy >= MAJORITY + 0.35, "pruned to the rule, from the bundle"
+    assert pe.evaluate(names["best"], data.test).accuracy >= MAJORITY + 0.35, (
+        "pruned to the rule, from the bundle"
+    )
     steps = names["steps"]
     best = [step for step in steps if step.accepted][-1]
     assert best.index > 0 and best.macs < 0.7 * steps[0].macs
     assert sum(parameter.numel() for parameter in names["best"].parameters()) == best.params
     assert len(printed.getvalue().splitlines()) == 2 + len(steps)
     page = (tmp_path / "cracks.html").read_text(encoding="utf-8")
-    assert "measured once" in page and "Right and wrong on the test split" in page and 'src="http' not in page
+    assert (
+        "measured once" in page
+        and "Right and wrong on the test split" in page
+        and 'src="http' not in page
+    )
     assert "--resume" not in page and "prunedge prune" not in page, "there is no run to go on with"
     assert f"{steps[0].macs / best.macs:.1f} × less" in page
 
@@ -73,20 +81,29 @@ def test_training_is_repeatable_and_tells_its_epochs(data: pictures.Dataset) -> 
     for _ in range(2):
         torch.manual_seed(0)
         net = Residual()
-        result = pe.fit(net, data, epochs=2, pretrained=False, batch_size=8, seed=4, engine=make_engine("32"))
+        result = pe.fit(
+            net, data, epochs=2, pretrained=False, batch_size=8, seed=4, engine=make_engine("32")
+        )
         assert result.model is net and len(result.history) == 2 and result.val is not None
         assert pe.evaluate(net, data.val).accuracy == result.val.accuracy
         found.append(net.state_dict())
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
-def test_evaluating_leaves_the_network_as_it_was_and_takes_any_batches(data: pictures.Dataset) -> None:
+def test_evaluating_leaves_the_network_as_it_was_and_takes_any_batches(
+    data: pictures.Dataset,
+) -> None:
     net = Residual().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     whole = pe.evaluate(net, data.test)
     again = pe.evaluate(net, [(inputs, labels) for inputs, labels in data.test.batches(3)])
-    assert (whole.confusion, whole.correct) == (again.confusion, again.correct) and whole.loss == pytest.approx(again.loss)
-    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert (whole.confusion, whole.correct) == (
+        again.confusion,
+        again.correct,
+    ) and whole.loss == pytest.approx(again.loss)
+    assert net.training and all(
+        torch.equal(value, before[name]) for name, value in net.state_dict().items()
+    )
     assert whole.n == len(data.test) and sum(map(sum, whole.confusion)) == whole.n
     with pytest.raises(TrainError, match="no picture"):
         pe.evaluate(net, [])
@@ -98,12 +115,16 @@ def test_a_bundle_holds_the_network_that_was_given(data: pictures.Dataset, tmp_p
     net = pe.build("tests.runs.test_run:small", 2, "none").eval()
     plan = pe.Plan({"a": (0, 2, 3)})
     small = pe.remove(net, pe.trace(net, data.example()), plan).eval()
-    bundle = pe.export_bundle(small, data, tmp_path / "b", model="tests.runs.test_run:small", plan=plan)
+    bundle = pe.export_bundle(
+        small, data, tmp_path / "b", model="tests.runs.test_run:small", plan=plan
+    )
     inputs = torch.randn(2, 3, 16, 16)
     assert torch.equal(pe.load(tmp_path / "b")(inputs), small(inputs))
     assert bundle.manifest.classes == ["crack", "sound"] and bundle.manifest.input_size == 16
     assert bundle.manifest.params == sum(parameter.numel() for parameter in small.parameters())
-    assert bundle.manifest.metrics["validation"]["accuracy"] == pe.evaluate(small, data.val).accuracy
+    assert (
+        bundle.manifest.metrics["validation"]["accuracy"] == pe.evaluate(small, data.val).accuracy
+    )
     assert json.loads((tmp_path / "b" / "plan.json").read_text()) == {"a": [0, 2, 3]}
     pe.export_bundle(small, data, tmp_path / "c", model="tests.runs.test_run:small")
     assert not (tmp_path / "c" / "plan.json").exists(), "nobody has said what stayed"
@@ -113,7 +134,9 @@ def test_a_bundle_holds_the_network_that_was_given(data: pictures.Dataset, tmp_p
         pe.export_bundle(small, data, tmp_path / "b", model="tests.runs.test_run:small")
 
 
-def test_a_report_needs_steps_and_says_what_was_not_measured(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_a_report_needs_steps_and_says_what_was_not_measured(
+    data: pictures.Dataset, tmp_path: Path
+) -> None:
     with pytest.raises(PrunedgeError, match="no step to report"):
         pe.write_report(tmp_path / "page.html", [], data)
     steps = [step for step, _ in pe.prune(Residual(), data, max_steps=0, engine=make_engine("32"))]

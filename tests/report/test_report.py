@@ -30,34 +30,91 @@ QUIET = [
     "--disable-sync",
 ]
 BENCH = {
-    "bundles": [{"latency_ms": {"median": ms, "p95": ms + 1}, "runtime": "onnxruntime"} for ms in (9.0, 1.5)],
-    "ratios": [{"speedup": {"median": 6.0, "low": 5.5, "high": 6.4, "blocks": 12}}], "device": {"processor": "a board"},
-    "threads": 1, "batch": 1, "patches": 3720,
-}  # fmt: skip
+    "bundles": [
+        {"latency_ms": {"median": ms, "p95": ms + 1}, "runtime": "onnxruntime"} for ms in (9.0, 1.5)
+    ],
+    "ratios": [{"speedup": {"median": 6.0, "low": 5.5, "high": 6.4, "blocks": 12}}],
+    "device": {"processor": "a board"},
+    "threads": 1,
+    "batch": 1,
+    "patches": 3720,
+}
 
 
 @pytest.fixture(scope="module")
 def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = RunConfig.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step_ratio=0.3,
-        max_drop=60.0, max_steps=2, batch_size=8,
-    )  # fmt: skip
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=2,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=60.0,
+        max_steps=2,
+        batch_size=8,
+    )
     return session.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
 
 
 def put_profiles(run: Path) -> None:
     """As `--profile` on `prune` and `bench` leave them."""
-    places = [("train", "forward", 3.0), ("train", "backward", 5.0), ("step 1", "backward/rank", 0.5), ("step 1", "evaluate/forward", 2.0)]
-    rows = [{"thread": "main", "chapter": one, "path": path, "count": 7, "self_s": s, "total_s": s} for one, path, s in places]
+    places = [
+        ("train", "forward", 3.0),
+        ("train", "backward", 5.0),
+        ("step 1", "backward/rank", 0.5),
+        ("step 1", "evaluate/forward", 2.0),
+    ]
+    rows = [
+        {"thread": "main", "chapter": one, "path": path, "count": 7, "self_s": s, "total_s": s}
+        for one, path, s in places
+    ]
     for one, seconds in (("train", 8.5), ("step 1", 3.0)):
-        rows.append({"thread": "main", "chapter": one, "path": "", "count": 1, "self_s": 0.5, "total_s": seconds})
-    rows.append({"thread": "batches", "chapter": "", "path": "read", "count": 9, "self_s": 1.5, "total_s": 1.5})
-    about = {"spans": 9, "spans_left_out": 0, "machine": "a <board>", "threads": 1, "precision": "32"}
-    spans = [[name, 0, place, 10**6] for place, name in enumerate(("load", "preprocess", "network", "probabilities"))]
-    calls = [Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6), Call("relu", "Relu", "", 0, 0, 10**5)]
-    layers = profile_of({"bundle": "/b/small", "target": "onnx", "runtime": "onnxruntime 1, CPU"}, spans, [calls])
+        rows.append(
+            {
+                "thread": "main",
+                "chapter": one,
+                "path": "",
+                "count": 1,
+                "self_s": 0.5,
+                "total_s": seconds,
+            }
+        )
+    rows.append(
+        {
+            "thread": "batches",
+            "chapter": "",
+            "path": "read",
+            "count": 9,
+            "self_s": 1.5,
+            "total_s": 1.5,
+        }
+    )
+    about = {
+        "spans": 9,
+        "spans_left_out": 0,
+        "machine": "a <board>",
+        "threads": 1,
+        "precision": "32",
+    }
+    spans = [
+        [name, 0, place, 10**6]
+        for place, name in enumerate(("load", "preprocess", "network", "probabilities"))
+    ]
+    calls = [
+        Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6),
+        Call("relu", "Relu", "", 0, 0, 10**5),
+    ]
+    layers = profile_of(
+        {"bundle": "/b/small", "target": "onnx", "runtime": "onnxruntime 1, CPU"}, spans, [calls]
+    )
     (run / "profile").mkdir()
-    for name, value in (("profile.json", {**summed(rows, 12.0), **about}), ("bench.json", [layers])):
+    for name, value in (
+        ("profile.json", {**summed(rows, 12.0), **about}),
+        ("bench.json", [layers]),
+    ):
         (run / "profile" / name).write_text(json.dumps(sealed(value, f"profile/{name}")))
 
 
@@ -67,8 +124,14 @@ def test_where_the_time_went(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, copy := tmp_path / "run")
     put_profiles(copy)
     text = write_report(open_run(copy)).read_text(encoding="utf-8")
-    assert "With <code>--profile</code>" not in text and "12.0 s; a &lt;board&gt;, precision 32" in text
-    assert "<td>backward</td><td>5.00</td><td>41.7 %</td><td>7</td>" in text and "<td>other</td><td>1.50</td><td>12.5 %</td>" in text
+    assert (
+        "With <code>--profile</code>" not in text
+        and "12.0 s; a &lt;board&gt;, precision 32" in text
+    )
+    assert (
+        "<td>backward</td><td>5.00</td><td>41.7 %</td><td>7</td>" in text
+        and "<td>other</td><td>1.50</td><td>12.5 %</td>" in text
+    )
     assert "read 1.5 s" in text and "Where small (onnx) spends its time" in text
     assert "<td>Conv 3x4x4 -&gt; 8x4x4, 3x3</td><td>1.000</td><td>90.9 %</td><td>1.0</td>" in text
 
@@ -78,7 +141,9 @@ def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
     assert "prunedge bench BUNDLE" in text and "time for a picture" not in text
 
 
-def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(run: Run, tmp_path: Path) -> None:
+def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(
+    run: Run, tmp_path: Path
+) -> None:
     shutil.copytree(run.path, copy := tmp_path / "run")
     ratio = {"speedup": {"median": 1.3, "low": 0.9, "high": 1.6, "blocks": 12}}
     bundles = [{"latency_ms": {"median": ms}, "runtime": "onnxruntime"} for ms in (2.32, 2.40)]
@@ -88,7 +153,9 @@ def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(run: Run
 
 
 def test_nothing_comes_from_elsewhere(run: Run) -> None:
-    text = re.sub(r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S)
+    text = re.sub(
+        r"<script>.*?</script>", "", write_report(run).read_text(encoding="utf-8"), flags=re.S
+    )
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
 
 
@@ -107,11 +174,19 @@ def test_the_command_repeats_the_run(run: Run) -> None:
 def test_the_command_repeats_each_pattern_and_leaves_out_what_is_empty(run: Run) -> None:
     assert "--ignore" not in command(run.config, run.path)
     words = command(run.config.with_values(ignore=["stem.*", "head"]), run.path).split()
-    assert [words[place + 1] for place, word in enumerate(words) if word == "--ignore"] == ["'stem.*'", "head"]
+    assert [words[place + 1] for place, word in enumerate(words) if word == "--ignore"] == [
+        "'stem.*'",
+        "head",
+    ]
 
 
-@pytest.mark.parametrize(("width", "height", "is_profiled"), [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)])
-def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width: int, height: int, is_profiled: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "is_profiled"),
+    [(1280, 900, False), (390, 844, False), (1280, 900, True), (390, 844, True)],
+)
+def test_every_figure_is_drawn_without_an_error(
+    run: Run, tmp_path: Path, width: int, height: int, is_profiled: bool
+) -> None:
     from playwright.sync_api import sync_playwright
 
     shutil.copytree(run.path, copy := tmp_path / "run")
@@ -124,11 +199,21 @@ def test_every_figure_is_drawn_without_an_error(run: Run, tmp_path: Path, width:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=QUIET)
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: problems.append(message.text) if message.type == "error" else None,
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+        page.on(
+            "request",
+            lambda request: (
+                problems.append(request.url) if request.url.startswith("http") else None
+            ),
+        )
         page.goto(page_file.as_uri())
-        page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= " + str(figures))
+        page.wait_for_function(
+            "document.querySelectorAll('.plotly-graph-div .main-svg').length >= " + str(figures)
+        )
         drawn = page.evaluate(
             "[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .bars path').length)"
         )
@@ -144,11 +229,35 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     layer = {"kernel": [3, 3], "size": [8, 8]}
-    stair = {"layer": layer, "axis": "outputs", "channels": [15, 16, 17], "ms": [0.1, 0.1, 0.2], "step": 16}
-    table = {"staircases": [stair], "device": {"processor": "a board"}, "runtime": "onnxruntime 1, CPU", "threads": 1}
+    stair = {
+        "layer": layer,
+        "axis": "outputs",
+        "channels": [15, 16, 17],
+        "ms": [0.1, 0.1, 0.2],
+        "step": 16,
+    }
+    table = {
+        "staircases": [stair],
+        "device": {"processor": "a board"},
+        "runtime": "onnxruntime 1, CPU",
+        "threads": 1,
+    }
     with edited(copy):
-        rewrite_history(copy, lambda line: line | {"latency_ms": 10.0 / (line["index"] + 1), "predicted_ms": 12.0 / (line["index"] + 1)})
+        rewrite_history(
+            copy,
+            lambda line: (
+                line
+                | {
+                    "latency_ms": 10.0 / (line["index"] + 1),
+                    "predicted_ms": 12.0 / (line["index"] + 1),
+                }
+            ),
+        )
         (copy / "latency.json").write_text(json.dumps({"address": "local", "table": table}))
     page = write_report(open_run(copy)).read_text(encoding="utf-8")
-    assert "against time on the device" in page and "off by 20 % on average, 20 % at most" in page and "a board" in page
+    assert (
+        "against time on the device" in page
+        and "off by 20 % on average, 20 % at most" in page
+        and "a board" in page
+    )
     assert "3x3 at 8x8, outputs: step 16" in page

@@ -17,7 +17,17 @@ from prunedge.cli.report import report
 from prunedge.errors import RunError
 from prunedge.report.study import page as study_page
 from prunedge.report.study.figures import curves, ends
-from prunedge.report.study.numbers import Place, curve, front, groups, mean_places, shares, step_places, time_ratios, views
+from prunedge.report.study.numbers import (
+    Place,
+    curve,
+    front,
+    groups,
+    mean_places,
+    shares,
+    step_places,
+    time_ratios,
+    views,
+)
 from prunedge.report.study.page import Findings, page
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table, verdict
@@ -33,9 +43,29 @@ from tests.report.test_report import QUIET
 KEYS = {
     "two": ["summary", "curves", "layers", "pareto", "fractions", "stops", "paired"],
     "crossval": ["summary", "fractions", "curves", "layers", "pareto", "stops", "controls"],
-    "criteria": ["summary", "paired", "curves", "layers", "pareto", "fractions", "stops", "controls"],
+    "criteria": [
+        "summary",
+        "paired",
+        "curves",
+        "layers",
+        "pareto",
+        "fractions",
+        "stops",
+        "controls",
+    ],
     "epochs": ["summary", "epochs", "curves", "layers", "pareto", "fractions", "stops", "paired"],
-    "talk": ["talk", "summary", "curves", "layers", "epochs", "times", "pareto", "fractions", "stops", "paired"],
+    "talk": [
+        "talk",
+        "summary",
+        "curves",
+        "layers",
+        "epochs",
+        "times",
+        "pareto",
+        "fractions",
+        "stops",
+        "paired",
+    ],
     "none": [],
 }
 
@@ -54,7 +84,11 @@ def done(found: Findings) -> list[Any]:
 
 
 def handed(found: Findings, **values: Any) -> list[Any]:
-    return [row for row in done(found) if row["is_best"] and all(row[key] == value for key, value in values.items())]
+    return [
+        row
+        for row in done(found)
+        if row["is_best"] and all(row[key] == value for key, value in values.items())
+    ]
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -64,7 +98,11 @@ def test_each_section_is_there_when_its_data_is(name: str) -> None:
     metric = sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches)
     assert [one.key for one in metric] == KEYS[name]
     assert all(one.note and (one.html or one.tables) for one in metric)
-    assert re.findall(r'<section id="(\w+)">', html(found)) == [*(["failures"] if found.counts.failed else []), *KEYS[name], "data"]
+    assert re.findall(r'<section id="(\w+)">', html(found)) == [
+        *(["failures"] if found.counts.failed else []),
+        *KEYS[name],
+        "data",
+    ]
 
 
 def test_the_summary_has_the_means_and_deviations_of_the_trials() -> None:
@@ -80,12 +118,18 @@ def test_the_summary_has_the_means_and_deviations_of_the_trials() -> None:
     ratios = [one["macs"] / row["macs"] for one, row in zip(first, ours, strict=True)]
     name, n, _, after, removed, macs, *_ = lines["random"]
     assert (name, n) == ("random", "3") and len(ours) == 3
-    assert after == f"{fmean(tests):.1f} ± {stdev(tests):.1f} %\n{fmean(tests) - half:.1f} to {fmean(tests) + half:.1f} %"
+    assert (
+        after
+        == f"{fmean(tests):.1f} ± {stdev(tests):.1f} %\n{fmean(tests) - half:.1f} to {fmean(tests) + half:.1f} %"
+    )
     assert (
         removed
         == f"{100 * fmean(row['fraction_removed'] for row in ours):.1f} ± {100 * stdev(row['fraction_removed'] for row in ours):.1f} %"
     )
-    assert macs.startswith(f"{fmean(ratios):.{2 if fmean(ratios) < 10 else 1}f} ± ") and "1,800 → " in macs
+    assert (
+        macs.startswith(f"{fmean(ratios):.{2 if fmean(ratios) < 10 else 1}f} ± ")
+        and "1,800 → " in macs
+    )
 
 
 def test_a_fraction_has_the_mean_and_variance_of_the_folds_that_reached_it() -> None:
@@ -93,9 +137,22 @@ def test_a_fraction_has_the_mean_and_variance_of_the_folds_that_reached_it() -> 
     trials = [[row for row in rows if row["fold"] == fold and row["accepted"]] for fold in range(5)]
     (table,) = fraction_tables(groups(rows, []))
     (line,) = [line for line in table.lines if line[0] == "40%"]
-    values = [np.interp(0.4, [row["fraction_removed"] for row in steps], [row["metric_after"] for row in steps]) for steps in trials]
-    assert line[1] == "5" and line[5] == f"{np.mean(values):.1%}" and line[6] == f"{1e4 * np.var(values, ddof=1):.3g}"
-    furthest = [line[1] for line in table.lines if float(line[0][:-1]) / 100 > min(steps[-1]["fraction_removed"] for steps in trials)]
+    values = [
+        np.interp(
+            0.4, [row["fraction_removed"] for row in steps], [row["metric_after"] for row in steps]
+        )
+        for steps in trials
+    ]
+    assert (
+        line[1] == "5"
+        and line[5] == f"{np.mean(values):.1%}"
+        and line[6] == f"{1e4 * np.var(values, ddof=1):.3g}"
+    )
+    furthest = [
+        line[1]
+        for line in table.lines
+        if float(line[0][:-1]) / 100 > min(steps[-1]["fraction_removed"] for steps in trials)
+    ]
     assert all(int(n) < 5 for n in furthest)
 
 
@@ -120,7 +177,9 @@ def test_time_ratios_are_between_trials_that_are_equal_in_all_else() -> None:
     rows = done(found)
     took = {(row["epochs"], row["fold"]): 0.0 for row in rows}
     for row in rows:
-        took[row["epochs"], row["fold"]] += sum(row[f"seconds_{part}"] for part in ("rank", "surgery", "finetune", "evaluate"))
+        took[row["epochs"], row["fold"]] += sum(
+            row[f"seconds_{part}"] for part in ("rank", "surgery", "finetune", "evaluate")
+        )
     both = [fold for fold in range(5) if {(1, fold), (10, fold)} <= set(took)]
     seconds, ratios = time_ratios(rows, ["epochs"])["all trials"][1]
     assert len(seconds) == 5 and len(both) == 2
@@ -144,14 +203,22 @@ def test_the_front_holds_what_no_other_beats_in_both() -> None:
 
 def test_means_for_the_front_are_over_all_trials_or_not_at_all() -> None:
     found = groups(done(study("crossval")), [])
-    shortest = min(trial[best]["fraction_removed"] for trial in found["all trials"] if (best := trial[0]["best"]) is not None)
+    shortest = min(
+        trial[best]["fraction_removed"]
+        for trial in found["all trials"]
+        if (best := trial[0]["best"]) is not None
+    )
     places = mean_places(found, "macs")
     assert len(places) == sum(f <= shortest for f in curve(found["all trials"], "macs"))
 
 
 def test_pairs_are_counted_and_few_are_said_to_be_too_few() -> None:
     (table,) = paired_tables(done(study("criteria")), ["criterion"])
-    assert len(table.lines) == 6 and {line[4] for line in table.lines} == {"3"} and all("too few" in line[5] for line in table.lines)
+    assert (
+        len(table.lines) == 6
+        and {line[4] for line in table.lines} == {"3"}
+        and all("too few" in line[5] for line in table.lines)
+    )
     assert verdict(Comparison(0.1, 0.05, 0.15, 0.01, 20)) == "larger"
     assert verdict(Comparison(-0.1, -0.15, 0.02, 0.2, 20)) == "no clear difference"
     assert verdict(Comparison(0.0, 0.0, 0.0, float("nan"), 20)) == "no difference"
@@ -179,9 +246,14 @@ def test_the_talk_stands_beside_with_what_differs() -> None:
 
 def test_the_table_inside_is_the_whole_table() -> None:
     found = study("two")
-    (link,) = re.findall(r'href="data:text/csv;charset=utf-8;base64,([^"]+)" download="study.csv"', html(found))
+    (link,) = re.findall(
+        r'href="data:text/csv;charset=utf-8;base64,([^"]+)" download="study.csv"', html(found)
+    )
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link).decode())))
-    assert len(rows) == len(found.rows) and float(rows[3]["metric_after"]) == found.rows[3]["metric_after"]
+    assert (
+        len(rows) == len(found.rows)
+        and float(rows[3]["metric_after"]) == found.rows[3]["metric_after"]
+    )
 
 
 def test_nothing_comes_from_elsewhere() -> None:
@@ -194,10 +266,17 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
     found = study("many")
     rows = done(found)
     seen, left = views(rows, axes_of(rows, found.axes))
-    assert len(found.trials) == 2016 and left == 0 and len(seen) == 4 * 2 * 3 and max(map(len, seen.values())) == 4
+    assert (
+        len(found.trials) == 2016
+        and left == 0
+        and len(seen) == 4 * 2 * 3
+        and max(map(len, seen.values())) == 4
+    )
     assert len(ends(seen).data) == len(seen)
     places = step_places(list(groups(rows, ["seed"])["seed 0"]), "macs")
-    assert len(places) < 2400 and sum(one.n for one in places) == sum(row["accepted"] for row in rows if row["seed"] == 0)
+    assert len(places) < 2400 and sum(one.n for one in places) == sum(
+        row["accepted"] for row in rows if row["seed"] == 0
+    )
     text = page(found, to_csv(rows), written="now")
     assert len(text) < 8_000_000 and 'href="study.csv"' in text
 
@@ -206,9 +285,18 @@ def test_thousands_of_trials_make_a_small_page_of_few_traces() -> None:
 def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three tiny trials, of which one is done."""
     values = {
-        "data": str(tiny_data), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 3, "precision": "32",
-        "step_ratio": 0.3, "max_drop": 60.0, "max_steps": 1, "batch_size": 8, "criterion": ["random", "weight", "taylor"],
-    }  # fmt: skip
+        "data": str(tiny_data),
+        "model": "tests.runs.test_run:small",
+        "weights": "none",
+        "size": 16,
+        "train_epochs": 3,
+        "precision": "32",
+        "step_ratio": 0.3,
+        "max_drop": 60.0,
+        "max_steps": 1,
+        "batch_size": 8,
+        "criterion": ["random", "weight", "taylor"],
+    }
     book = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
     book.perform(book.starts[0], session.Watch())
     book.perform(book.trials[0], session.Watch())
@@ -216,25 +304,36 @@ def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return book.path
 
 
-def test_report_tells_a_study_from_a_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_tells_a_study_from_a_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report(folder)
     target = Path(capsys.readouterr().out.strip())
     assert target == folder / "report.html"
     text = words(target.read_text(encoding="utf-8"))
     assert "1 of 3 trials are done" in text and "1 × the disk is full" in text
     report(next((folder / "trials").iterdir()))
-    assert "How to repeat this run" in Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8")
+    assert "How to repeat this run" in Path(capsys.readouterr().out.strip()).read_text(
+        encoding="utf-8"
+    )
     with pytest.raises(RunError, match="not a run folder"):
         report(tmp_path)
 
 
-def test_a_large_table_is_linked_and_written_beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_linked_and_written_beside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(study_page, "MOST_CSV", 10)
     report(folder)
-    assert 'href="study.csv"' in (folder / "report.html").read_text(encoding="utf-8") and (folder / "study.csv").stat().st_size > 100
+    assert (
+        'href="study.csv"' in (folder / "report.html").read_text(encoding="utf-8")
+        and (folder / "study.csv").stat().st_size > 100
+    )
 
 
-@pytest.mark.parametrize(("name", "width"), [("two", 390), ("talk", 390), ("talk", 1280), ("epochs", 1280)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("two", 390), ("talk", 390), ("talk", 1280), ("epochs", 1280)]
+)
 def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -242,16 +341,29 @@ def test_every_figure_is_drawn_without_an_error(name: str, width: int, tmp_path:
     file = tmp_path / "report.html"
     file.write_text(html(found), encoding="utf-8")
     rows = done(found)
-    figures = sum(len(one.html) for one in sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches))
+    figures = sum(
+        len(one.html)
+        for one in sections(found.kind, rows, axes_of(rows, found.axes), "accuracy", found.benches)
+    )
     problems: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=QUIET)
         view = browser.new_page(viewport={"width": width, "height": 844})
-        view.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        view.on(
+            "console",
+            lambda message: problems.append(message.text) if message.type == "error" else None,
+        )
         view.on("pageerror", lambda error: problems.append(str(error)))
-        view.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+        view.on(
+            "request",
+            lambda request: (
+                problems.append(request.url) if request.url.startswith("http") else None
+            ),
+        )
         view.goto(file.as_uri())
-        view.wait_for_function(f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {figures}")
+        view.wait_for_function(
+            f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {figures}"
+        )
         drawn = view.evaluate(
             "[...document.querySelectorAll('.plotly-graph-div')].map(d => d.querySelectorAll('.trace, .point, .hm').length)"
         )

@@ -25,13 +25,21 @@ def test_show_tells_of_a_training(trained: Run, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert "fewer" not in said and "has not ended" not in said and "step" not in said
     assert "on validation data" in said
-    assert f"prunedge prune --from '{trained.path}' --out '{trained.path}-pruned'" in said or "answers '" in said
+    assert (
+        f"prunedge prune --from '{trained.path}' --out '{trained.path}-pruned'" in said
+        or "answers '" in said
+    )
 
 
 def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
     text = write_report(trained).read_text(encoding="utf-8")
     body = text.partition("<header>")[2]
-    assert "× less" not in body and "× smaller" not in body and "No pruned network" not in body and "→" not in body
+    assert (
+        "× less" not in body
+        and "× smaller" not in body
+        and "No pruned network" not in body
+        and "→" not in body
+    )
     assert "Every step" not in body and "trained and pruned" not in body
     assert "nothing removed yet" in body and "my run" in body
 
@@ -40,5 +48,9 @@ def test_the_command_repeats_the_training(trained: Run) -> None:
     import shlex
 
     words = shlex.split(command(trained.config, trained.path, "train"))
-    assert words[:2] == ["prunedge", "train"] and words[words.index("--epochs") + 1] == "2" and "--step-ratio" not in words
+    assert (
+        words[:2] == ["prunedge", "train"]
+        and words[words.index("--epochs") + 1] == "2"
+        and "--step-ratio" not in words
+    )
     make_app("train").parse_args(words[1:], exit_on_error=False, print_error=False)

@@ -34,7 +34,9 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     session.prune(config, root / "start")
 
-    onward = config.with_values(start=str(root / "start"), train_epochs=0, schedule_epochs=3, baseline=["random"])
+    onward = config.with_values(
+        start=str(root / "start"), train_epochs=0, schedule_epochs=3, baseline=["random"]
+    )
     with profiled(root / "run"):
         session.prune(onward, root / "run")
     session.resume(root / "run", None, {"max_steps": 2})

@@ -41,13 +41,17 @@ def chain(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     session.prune(recipe, root / "a")
     session.prune(onward(recipe, root / "a"), root / "b")
-    session.prune(onward(recipe, root / "b", distill=0.5, baseline=["random", "scratch"]), root / "c")
+    session.prune(
+        onward(recipe, root / "b", distill=0.5, baseline=["random", "scratch"]), root / "c"
+    )
     return root
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
     mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in mine.items()
+    )
 
 
 def data_of(run: Run, **changes: object) -> pictures.Dataset:
@@ -61,8 +65,14 @@ def test_the_first_network_of_a_chain_of_three_is_kept_in_each(chain: Path) -> N
     assert not a.first_file().exists(), "a begins with it"
     found = c.chain()
     assert found is not None
-    assert [(Path(link.run).name, link.step) for link in found.links] == [("a", 0), ("a", 1), ("b", 1)]
-    assert len(found.cuts) == 2 and found.epochs == 2 + sum(step.rounds for run in (a, b) for step in run.steps()[1:])
+    assert [(Path(link.run).name, link.step) for link in found.links] == [
+        ("a", 0),
+        ("a", 1),
+        ("b", 1),
+    ]
+    assert len(found.cuts) == 2 and found.epochs == 2 + sum(
+        step.rounds for run in (a, b) for step in run.steps()[1:]
+    )
 
 
 def test_every_share_and_the_rule_refer_to_the_first_network(chain: Path) -> None:
@@ -74,16 +84,28 @@ def test_every_share_and_the_rule_refer_to_the_first_network(chain: Path) -> Non
     assert 0 < start.fraction_removed == 1 - start.channels / whole.channels < last.fraction_removed
     assert last.original == whole.kept
     gone = 100 * (last.metric_after - first.metric_after)
-    assert f"accuracy {gone + 0.0:+.2f} points against the unpruned network's" in last.reason.replace("-0.00", "+0.00")
+    assert (
+        f"accuracy {gone + 0.0:+.2f} points against the unpruned network's"
+        in last.reason.replace("-0.00", "+0.00")
+    )
     assert "against the start's" in last.reason
-    assert start.reason.startswith("the start, which was pruned before: ") and first.reason == "the unpruned network"
-    assert str(chain) not in (chain / "c" / "history.jsonl").read_text(), "a history is the same wherever its runs lie"
+    assert (
+        start.reason.startswith("the start, which was pruned before: ")
+        and first.reason == "the unpruned network"
+    )
+    assert str(chain) not in (chain / "c" / "history.jsonl").read_text(), (
+        "a history is the same wherever its runs lie"
+    )
 
 
-def test_targets_count_from_the_first_network(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
+def test_targets_count_from_the_first_network(
+    chain: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
     b = open_run(chain / "b")
     share = b.best().macs / b.first().macs
-    run = session.prune(onward(recipe, chain / "b", target_macs=share * 1.01, max_steps=None), tmp_path / "run")
+    run = session.prune(
+        onward(recipe, chain / "b", target_macs=share * 1.01, max_steps=None), tmp_path / "run"
+    )
     assert len(run.steps()) == 1, "the start is there already"
     assert "target reached" in run.read("stop.json")["reason"]
 
@@ -93,14 +115,24 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     start = replace(START, metric_after=0.93)
     rule = StopPolicy(max_drop=3.0)
     keeps, said = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
-    assert not keeps and "-4.00 points against the unpruned network's, -2.00 against the start's" in said
+    assert (
+        not keeps
+        and "-4.00 points against the unpruned network's, -2.00 against the start's" in said
+    )
     assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), [])[0]
     half = replace(rule, target_macs=0.5)
-    assert isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished) is False
-    assert isinstance(half.next_action([replace(START, macs=600)], replace(first, macs=1200)), Finished)
+    assert (
+        isinstance(half.next_action(history(macs=600), replace(first, macs=1200)), Finished)
+        is False
+    )
+    assert isinstance(
+        half.next_action([replace(START, macs=600)], replace(first, macs=1200)), Finished
+    )
 
 
-def test_other_pictures_measure_the_first_network_anew(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
+def test_other_pictures_measure_the_first_network_anew(
+    chain: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
     """What another run noted of the first network on its own pictures is not compared with."""
     others = write_tiny(tmp_path / "others", count=52, seed=9)
     run = session.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
@@ -114,8 +146,15 @@ def test_the_test_split_is_answered_by_first_start_and_best(chain: Path) -> None
     c = open_run(chain / "c")
     data, test = data_of(c), c.test()
     assert test is not None and set(c.summary()["test"]) == {"baseline", "start", "best"}
-    for name, network in (("baseline", open_run(chain / "a").load(0)), ("start", c.load(0)), ("best", c.load())):
-        assert test[name]["accuracy"] == evaluate(network, data.test, make_engine("32"), data.classes).accuracy, name
+    for name, network in (
+        ("baseline", open_run(chain / "a").load(0)),
+        ("start", c.load(0)),
+        ("best", c.load()),
+    ):
+        assert (
+            test[name]["accuracy"]
+            == evaluate(network, data.test, make_engine("32"), data.classes).accuracy
+        ), name
 
 
 def test_controls_go_the_whole_way_from_the_first_network(chain: Path) -> None:
@@ -127,7 +166,9 @@ def test_controls_go_the_whole_way_from_the_first_network(chain: Path) -> None:
     assert set(c.test()["controls"]) == {"random", "scratch"} and best.index == 1  # type: ignore[index]
 
 
-def test_words_page_and_json_show_both_references(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_page_and_json_show_both_references(
+    chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(chain)
     c = open_run(chain / "c")
     said = pruned(c)
@@ -140,7 +181,10 @@ def test_words_page_and_json_show_both_references(chain: Path, monkeypatch: pyte
     assert ">first, unpruned<" in page and ">start<" in page and ">unpruned<" not in page
     told = c.summary()
     assert [one["tested_as"] for one in told["references"]] == ["baseline", "start"]
-    assert told["baseline"]["macs"] == whole.macs and told["references"][1]["step"]["macs"] == c.steps()[0].macs
+    assert (
+        told["baseline"]["macs"] == whole.macs
+        and told["references"][1]["step"]["macs"] == c.steps()[0].macs
+    )
     json.dumps(told)
     assert "against" not in pruned(open_run(chain / "a")).split("stopped")[0]
 
@@ -159,7 +203,9 @@ def test_the_exported_baseline_is_the_first_network(chain: Path, tmp_path: Path)
     assert json.loads((tmp_path / "start" / "plan.json").read_text()) != {}
 
 
-def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
+def test_a_run_needs_the_one_it_began_from_no_more(
+    chain: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
     for name in "abc":
         shutil.copytree(chain / name, tmp_path / name)
     b = session.prune(onward(recipe, tmp_path / "a"), tmp_path / "b2")
@@ -167,12 +213,16 @@ def test_a_run_needs_the_one_it_began_from_no_more(chain: Path, recipe: RunConfi
     (tmp_path / "b2" / "test.json").unlink()
     again = session.resume(tmp_path / "b2")
     assert again.test() == open_run(chain / "b").test()
-    d = session.prune(onward(recipe, b.path, baseline=["random", "scratch"], distill=0.5), tmp_path / "d")
+    d = session.prune(
+        onward(recipe, b.path, baseline=["random", "scratch"], distill=0.5), tmp_path / "d"
+    )
     assert same(d.load_first(), open_run(chain / "a").load(0))
     write_report(d)
 
 
-def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
+def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(
+    chain: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
     shutil.copytree(chain / "a", tmp_path / "a")
     create(tmp_path / "b", onward(recipe, tmp_path / "a"))
     shutil.rmtree(tmp_path / "a")
@@ -180,11 +230,16 @@ def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(chain: Path
         session.resume(tmp_path / "b")
 
 
-def test_from_a_trained_run_step_0_is_the_unpruned_network(recipe: RunConfig, tmp_path: Path) -> None:
+def test_from_a_trained_run_step_0_is_the_unpruned_network(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     trained = session.train(recipe, tmp_path / "trained")
     run = session.prune(onward(recipe, trained.path), tmp_path / "run")
     assert run.steps()[0].reason == "the unpruned network"
-    assert run.references()[0].name.startswith("the unpruned network (") and "trained, step 0" in run.references()[0].name
+    assert (
+        run.references()[0].name.startswith("the unpruned network (")
+        and "trained, step 0" in run.references()[0].name
+    )
     assert len(run.references()) == 1 and "start" not in run.test()  # type: ignore[operator]
     assert not run.first_file().exists() and same(run.load_first(), trained.load())
 
@@ -200,11 +255,16 @@ def test_a_start_that_breaks_the_rule_already_is_said(
         spoilt.head.bias.neg_()  # type: ignore[operator,union-attr]
     with edited(copy):
         save_network(spoilt, file)
-    run = session.prune(onward(recipe, copy, max_drop=0.0, epochs=1, extra_rounds=0, finetune_lr=1e-9), tmp_path / "run")
+    run = session.prune(
+        onward(recipe, copy, max_drop=0.0, epochs=1, extra_rounds=0, finetune_lr=1e-9),
+        tmp_path / "run",
+    )
     assert "the start breaks the rule already" in caplog.text
     start = run.steps()[0]
     assert start.metric_after < 0.5 and ": more than 0 below" in start.reason
-    assert run.best().index == 0 and "no network kept the rule; the start itself lies" in pruned(run)
+    assert run.best().index == 0 and "no network kept the rule; the start itself lies" in pruned(
+        run
+    )
 
 
 def test_weights_of_a_chained_run_are_its_first_network(chain: Path) -> None:

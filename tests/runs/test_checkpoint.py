@@ -26,7 +26,11 @@ class Cut(Exception):
 def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
     from tests.tiny_pictures import write_tiny
 
-    return pictures.load(write_tiny(tmp_path_factory.mktemp("pictures")), size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+    return pictures.load(
+        write_tiny(tmp_path_factory.mktemp("pictures")),
+        size=16,
+        cache_dir=tmp_path_factory.mktemp("cache"),
+    )
 
 
 def train(data: pictures.Dataset, folder: Path | None, cut: int | None = None) -> FitResult:
@@ -40,20 +44,35 @@ def train(data: pictures.Dataset, folder: Path | None, cut: int | None = None) -
             raise Cut
 
     return fit(
-        network, data.train, epochs=5, config=TrainConfig(lr=0.05, batch_size=8), engine=make_engine("32"), seed=3, val=data.val,
+        network,
+        data.train,
+        epochs=5,
+        config=TrainConfig(lr=0.05, batch_size=8),
+        engine=make_engine("32"),
+        seed=3,
+        val=data.val,
         extras=TrainExtras(collector=collector, progress=progress, checkpointer=keeper),
-    )  # fmt: skip
+    )
 
 
 def same(one: FitResult, other: FitResult) -> None:
-    for (name, a), (_, b) in zip(one.model.state_dict().items(), other.model.state_dict().items(), strict=True):
+    for (name, a), (_, b) in zip(
+        one.model.state_dict().items(), other.model.state_dict().items(), strict=True
+    ):
         assert torch.equal(a, b), name
     assert one.best_epoch == other.best_epoch and one.val == other.val
     assert [replace(epoch, seconds=0, seconds_evaluate=0) for epoch in one.history] == [
         replace(epoch, seconds=0, seconds_evaluate=0) for epoch in other.history
     ]
-    assert all(torch.equal(one.collected.values[name], values) for name, values in other.collected.values.items())
-    assert all(torch.equal(one.state[name][key], value) for name, held in other.state.items() for key, value in held.items())
+    assert all(
+        torch.equal(one.collected.values[name], values)
+        for name, values in other.collected.values.items()
+    )
+    assert all(
+        torch.equal(one.state[name][key], value)
+        for name, held in other.state.items()
+        for key, value in held.items()
+    )
 
 
 @pytest.mark.parametrize("cuts", [(1,), (2, 4), (1, 2, 3, 4)])
@@ -69,7 +88,9 @@ def test_a_training_goes_on_to_the_same_end(
     same(train(data, tmp_path), train(data, None))
 
 
-def test_scores_that_were_gathered_otherwise_are_left(data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_were_gathered_otherwise_are_left(
+    data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     with pytest.raises(Cut):
         train(data, tmp_path, 2)
@@ -78,13 +99,17 @@ def test_scores_that_were_gathered_otherwise_are_left(data: pictures.Dataset, tm
     assert other is not None and other.best.collected is None and other.epochs == same.epochs == 2
 
 
-def test_what_was_written_short_ago_is_not_written_again(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_what_was_written_short_ago_is_not_written_again(
+    data: pictures.Dataset, tmp_path: Path
+) -> None:
     train(data, tmp_path)
     assert not (tmp_path / NAME).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file of tensors", None])
-def test_what_cannot_be_read_begins_anew(data: pictures.Dataset, tmp_path: Path, content: Any) -> None:
+def test_what_cannot_be_read_begins_anew(
+    data: pictures.Dataset, tmp_path: Path, content: Any
+) -> None:
     if content is not None:
         (tmp_path / NAME).write_bytes(content)
     assert RunKeeper(tmp_path).kept() is None

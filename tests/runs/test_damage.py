@@ -48,18 +48,36 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with every file that a run may have, but for what a device brings."""
     root = tmp_path_factory.mktemp("runs")
     recipe = RunConfig.make(
-        "test", data=str(pictures), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
-        max_drop=90.0, max_steps=1, batch_size=8, seed=3,
-    )  # fmt: skip
+        "test",
+        data=str(pictures),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=3,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=90.0,
+        max_steps=1,
+        batch_size=8,
+        seed=3,
+    )
     start = session.prune(recipe, root / "start")
     out = root / "run"
-    onward = recipe.with_values(**{"start": str(start.path), "train_epochs": 0, "baseline": ["random"]})
+    onward = recipe.with_values(
+        **{"start": str(start.path), "train_epochs": 0, "baseline": ["random"]}
+    )
     with profiled(out):
         session.prune(onward, out)
     session.resume(out, None, {"max_steps": 2})
     opened = open_run(out)
     opened.write("bench.json", {"bundles": [], "ratios": []})
-    audit(opened.load(), load(pictures, size=16), out / "audit", Asked(("weight-l1",), 2, 8), model="small")
+    audit(
+        opened.load(),
+        load(pictures, size=16),
+        out / "audit",
+        Asked(("weight-l1",), 2, 8),
+        model="small",
+    )
     write_bundle(opened, out / "bundle")
     write_report(opened)
     return out
@@ -89,7 +107,11 @@ def read_all(path: Path) -> None:
 
 
 def files_of(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in FOR_OTHERS and "earlier" not in file.parts)
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and file.name not in FOR_OTHERS and "earlier" not in file.parts
+    )
 
 
 def unnoticed(folder: Path, read: Callable[[], object]) -> list[str]:
@@ -103,12 +125,18 @@ def unnoticed(folder: Path, read: Callable[[], object]) -> list[str]:
                 flip(file, place, mask)
                 try:
                     read()
-                    found.append(f"{file.relative_to(folder)} at {place} of {len(whole)}: not noticed")
+                    found.append(
+                        f"{file.relative_to(folder)} at {place} of {len(whole)}: not noticed"
+                    )
                 except PrunedgeError as error:
                     if str(file) not in str(error):
-                        found.append(f"{file.relative_to(folder)} at {place} of {len(whole)}: {error}")
+                        found.append(
+                            f"{file.relative_to(folder)} at {place} of {len(whole)}: {error}"
+                        )
                 except Exception as error:
-                    found.append(f"{file.relative_to(folder)} at {place} of {len(whole)}: {error!r}")
+                    found.append(
+                        f"{file.relative_to(folder)} at {place} of {len(whole)}: {error!r}"
+                    )
                 finally:
                     file.write_bytes(whole)
     read()
@@ -118,12 +146,31 @@ def unnoticed(folder: Path, read: Callable[[], object]) -> list[str]:
 def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: Path) -> None:
     names = {str(file.relative_to(run)) for file in files_of(run)}
     assert {
-        "config.toml", "history.jsonl", "engine.json", "environment.json", "chain.json", "test.json", "stop.json", "lr.json",
-        "resumed.json", "controls.json", "controls/random.safetensors", "first/model.safetensors", "checkpoints/step-000/plan.json",
-        "checkpoints/step-002/scores.safetensors", "checkpoints/step-002/momentum.safetensors", "audit/audit.json", "profile/profile.json",
-        "bundle/manifest.json", "bundle/model.onnx", "bundle/model.safetensors", "bundle/plan.json", "bundle/selftest.npz", "bench.json",
+        "config.toml",
+        "history.jsonl",
+        "engine.json",
+        "environment.json",
+        "chain.json",
+        "test.json",
+        "stop.json",
+        "lr.json",
+        "resumed.json",
+        "controls.json",
+        "controls/random.safetensors",
+        "first/model.safetensors",
+        "checkpoints/step-000/plan.json",
+        "checkpoints/step-002/scores.safetensors",
+        "checkpoints/step-002/momentum.safetensors",
+        "audit/audit.json",
+        "profile/profile.json",
+        "bundle/manifest.json",
+        "bundle/model.onnx",
+        "bundle/model.safetensors",
+        "bundle/plan.json",
+        "bundle/selftest.npz",
+        "bench.json",
         "audit/partial.safetensors",
-    } <= names  # fmt: skip
+    } <= names
     asked = Asked(("weight-l1",), 2, 8)
     data = load(Path(open_run(run).config.data.path), size=16)
     network = open_run(run).load()
@@ -136,15 +183,27 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
 
 
 def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path) -> None:
-    names = [str(file.relative_to(run)) for file in files_of(run) if (other / file.relative_to(run)).exists()]
-    assert {"config.toml", "history.jsonl", "engine.json", "test.json", "checkpoints/step-001/plan.json"} <= set(names)
+    names = [
+        str(file.relative_to(run))
+        for file in files_of(run)
+        if (other / file.relative_to(run)).exists()
+    ]
+    assert {
+        "config.toml",
+        "history.jsonl",
+        "engine.json",
+        "test.json",
+        "checkpoints/step-001/plan.json",
+    } <= set(names)
     for name in names:
         if (run / name).read_bytes() == (other / name).read_bytes():
             continue  # such as a plan that keeps the same channels
         copy = tmp_path / name.replace("/", "-")
         shutil.copytree(run, copy)
         shutil.copy(other / name, copy / name)
-        with pytest.raises(PrunedgeError, match=r"another run|another network|differs from its checksum"):
+        with pytest.raises(
+            PrunedgeError, match=r"another run|another network|differs from its checksum"
+        ):
             read_all(copy)
     copy = tmp_path / "whole checkpoint"
     shutil.copytree(run, copy)
@@ -154,8 +213,12 @@ def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path
         open_run(copy).state(1)
 
 
-@pytest.mark.parametrize("name", ["momentum.safetensors", "scores.safetensors", "model.safetensors", "plan.json"])
-def test_a_file_of_the_last_checkpoint_that_is_gone_is_missed(run: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["momentum.safetensors", "scores.safetensors", "model.safetensors", "plan.json"]
+)
+def test_a_file_of_the_last_checkpoint_that_is_gone_is_missed(
+    run: Path, tmp_path: Path, name: str
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "step-002" / name).unlink()
@@ -171,7 +234,9 @@ def test_a_history_that_is_gone_is_missed(run: Path, tmp_path: Path) -> None:
         open_run(copy).best()
 
 
-def test_every_verb_that_reads_a_network_says_it_in_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_that_reads_a_network_says_it_in_a_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     best = copy / "checkpoints" / f"step-{open_run(copy).best().index:03d}" / "model.safetensors"
@@ -181,7 +246,16 @@ def test_every_verb_that_reads_a_network_says_it_in_a_line(run: Path, tmp_path: 
         ["prune", "--from", copy, "--out", tmp_path / "out"],
         ["audit", copy, "--out", tmp_path / "out"],
         ["groups", "--from", copy],
-        ["train", copy, "--model", "tests.runs.test_run:small", "--weights", copy, "--out", tmp_path / "out"],
+        [
+            "train",
+            copy,
+            "--model",
+            "tests.runs.test_run:small",
+            "--weights",
+            copy,
+            "--out",
+            tmp_path / "out",
+        ],
         ["prune", "--resume", copy, "--max-steps", "3"],
     )
     for verb in verbs[:4] + verbs[5:]:
@@ -189,7 +263,10 @@ def test_every_verb_that_reads_a_network_says_it_in_a_line(run: Path, tmp_path: 
             main([str(word) for word in verb])
         said = capsys.readouterr().err
         assert ended.value.code == 2, verb
-        assert said.splitlines()[-1].startswith("error: damaged, or of another network") and str(best) in said, (verb, said)
+        assert (
+            said.splitlines()[-1].startswith("error: damaged, or of another network")
+            and str(best) in said
+        ), (verb, said)
         assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
@@ -213,10 +290,16 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 @pytest.mark.parametrize("is_sealed", [False, True])
-def test_damaged_files_are_one_line_whether_or_not_checksums_tell(run: Path, tmp_path: Path, name: str, is_sealed: bool) -> None:
+def test_damaged_files_are_one_line_whether_or_not_checksums_tell(
+    run: Path, tmp_path: Path, name: str, is_sealed: bool
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    if is_sealed and not name.startswith(("recipe", "history", "profile", "audit")) and (found := _as_json(DAMAGED[name])) is not None:
+    if (
+        is_sealed
+        and not name.startswith(("recipe", "history", "profile", "audit"))
+        and (found := _as_json(DAMAGED[name])) is not None
+    ):
         # With a checksum to match: what somebody with bad intentions would send.
         with edited(copy):
             (copy / name).write_text(json.dumps(found))
@@ -244,7 +327,9 @@ def test_a_record_that_every_such_run_has_is_missed(run: Path, tmp_path: Path, n
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / name).unlink()
-    with pytest.raises(RunError, match=rf"a file of the run is missing \(.*{name}\): bring it back from a copy"):
+    with pytest.raises(
+        RunError, match=rf"a file of the run is missing \(.*{name}\): bring it back from a copy"
+    ):
         open_run(copy).summary()
 
 
@@ -253,18 +338,32 @@ def test_a_checkpoint_without_its_line_is_no_network(run: Path, tmp_path: Path) 
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     shutil.copytree(copy / "checkpoints" / "step-002", copy / "checkpoints" / "step-003")
-    with pytest.raises(RunError, match=r"no network is kept of step 3 .*: steps with a network: 0, 1, 2"):
+    with pytest.raises(
+        RunError, match=r"no network is kept of step 3 .*: steps with a network: 0, 1, 2"
+    ):
         open_run(copy).load(3)
 
 
 def test_a_damaged_training_is_said_and_begun_anew(
-    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     data = load(pictures, size=16)
     keeper = RunKeeper(tmp_path, "x", "sign")
     config, extras = TrainConfig(batch_size=8), TrainExtras(checkpointer=keeper)
-    fit(small(2), data.train, epochs=2, config=config, engine=make_engine("32"), seed=0, val=data.val, extras=extras)
+    fit(
+        small(2),
+        data.train,
+        epochs=2,
+        config=config,
+        engine=make_engine("32"),
+        seed=0,
+        val=data.val,
+        extras=extras,
+    )
     assert RunKeeper(tmp_path, "x", "sign").kept() is not None
     assert RunKeeper(tmp_path, "x", "another run").kept() is None
     for share in PLACES:
@@ -283,7 +382,10 @@ def forget() -> None:
 
 
 def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_anew(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "cache"))
     packed, deep = write_shards(tmp_path / "shards"), write_deep(tmp_path / "deep")
@@ -294,15 +396,27 @@ def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_an
         found = []
         for source in (pictures, packed, deep):
             data = load(source, size=16)
-            found += [batch for split in (data.train, data.val, data.test) for batch, _ in split.batches(16)]
+            found += [
+                batch
+                for split in (data.train, data.val, data.test)
+                for batch, _ in split.batches(16)
+            ]
         return found
 
     wanted = read()
-    files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
+    files = [
+        file
+        for file in (tmp_path / "cache").rglob("*")
+        if file.is_file() and file.suffix != ".lock"
+    ]
     assert {file.suffix for file in files} >= {".npy", ".json", ".survey"}
     for file in files:
         whole = file.read_bytes()
-        for broken in (b"", whole[: len(whole) // 2], *(_flipped(whole, int(share * len(whole))) for share in PLACES)):
+        for broken in (
+            b"",
+            whole[: len(whole) // 2],
+            *(_flipped(whole, int(share * len(whole))) for share in PLACES),
+        ):
             file.write_bytes(broken)
             caplog.clear()
             try:
@@ -321,7 +435,9 @@ def _flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
 
-def test_small_records_of_the_cache_know_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_small_records_of_the_cache_know_their_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
     keep_cached(tmp_path / "one.json", {"a": 1})
     os.rename(tmp_path / "one.json", tmp_path / "two.json")

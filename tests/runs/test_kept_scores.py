@@ -32,9 +32,19 @@ KEPT, PASS = "while training", "in a pass"
 @pytest.fixture(scope="module")
 def recipe(tiny_data: Path) -> RunConfig:
     return RunConfig.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=2, precision="32", step_ratio=0.4,
-        max_drop=99.0, max_steps=1, batch_size=8, augment="flips",
-    )  # fmt: skip
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=2,
+        precision="32",
+        step_ratio=0.4,
+        max_drop=99.0,
+        max_steps=1,
+        batch_size=8,
+        augment="flips",
+    )
 
 
 pytestmark = pytest.mark.usefixtures("own_criteria")
@@ -58,8 +68,12 @@ def scored(out: Path, step: int = 1) -> str:
     return open_run(out).steps()[step].scored
 
 
-def test_each_criterion_ranks_the_start_itself(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
-    found = {name: pruned(recipe, start, tmp_path / name, criterion=name) for name in sorted(CRITERIA)}
+def test_each_criterion_ranks_the_start_itself(
+    recipe: RunConfig, start: Path, tmp_path: Path
+) -> None:
+    found = {
+        name: pruned(recipe, start, tmp_path / name, criterion=name) for name in sorted(CRITERIA)
+    }
     # Not all of them: weight-l1 and weight-l2, taylor and fisher may well agree on so small a network.
     apart = ("taylor", "random", "weight-l2", "activation-mean", "bn-scale")
     assert len({found[name].to_json() for name in apart}) == len(apart)
@@ -75,14 +89,24 @@ def test_each_criterion_ranks_the_start_itself(recipe: RunConfig, start: Path, t
     assert pe.choose(graph, run.state(0).scores, remove=0.4) == found["taylor"]
 
 
-def test_the_starts_own_criterion_takes_no_pass(recipe: RunConfig, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_starts_own_criterion_takes_no_pass(
+    recipe: RunConfig, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*args: Any, **more: Any) -> None:
         raise AssertionError("ranked anew")
 
     monkeypatch.setattr(loop, "rank", never)
     pruned(recipe, start, tmp_path / "again", max_steps=3, seed=0)
     # What shapes the steps, and not the scores.
-    other = {"epochs": 2, "step_ratio": 0.2, "finetune_lr": 0.001, "metric": "f1", "normalise": "mean", "distill": 0.5, "max_steps": 2}
+    other = {
+        "epochs": 2,
+        "step_ratio": 0.2,
+        "finetune_lr": 0.001,
+        "metric": "f1",
+        "normalise": "mean",
+        "distill": 0.5,
+        "max_steps": 2,
+    }
     pruned(recipe, start, tmp_path / "other", **other)
     with pytest.raises(AssertionError, match="ranked anew"):
         pruned(recipe, start, tmp_path / "fisher", criterion="fisher")
@@ -93,7 +117,9 @@ def test_the_starts_own_criterion_takes_no_pass(recipe: RunConfig, start: Path, 
     [{"augment": "none"}, {"batch_size": 16}, {"size": 24}],
     ids=lambda more: next(iter(more)),
 )
-def test_pictures_that_come_otherwise_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+def test_pictures_that_come_otherwise_are_ranked_on(
+    recipe: RunConfig, start: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
     pruned(recipe, start, tmp_path / "out", **more)
     assert scored(tmp_path / "out") == PASS
 
@@ -108,14 +134,23 @@ def test_other_pictures_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: 
 def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     """Of pictures that come split, so that the seed decides nothing of that."""
     data = pictures.load(recipe.data.path, **recipe.image_settings())
-    rows = [f"{sample.path},{data.classes[sample.label]},{side}" for side, split in data.splits().items() for sample in split.samples]
+    rows = [
+        f"{sample.path},{data.classes[sample.label]},{side}"
+        for side, split in data.splits().items()
+        for sample in split.samples
+    ]
     split = tmp_path / "split.csv"
     split.write_text("\n".join(["path,label,split", *rows]) + "\n")
-    plans = [pruned(recipe, start, tmp_path / str(seed), data=str(split), criterion="random", seed=seed) for seed in (0, 1)]
+    plans = [
+        pruned(recipe, start, tmp_path / str(seed), data=str(split), criterion="random", seed=seed)
+        for seed in (0, 1)
+    ]
     assert plans[0] != plans[1]
 
 
-def test_scores_of_another_network_are_not_used(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
+def test_scores_of_another_network_are_not_used(
+    recipe: RunConfig, start: Path, tmp_path: Path
+) -> None:
     other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "model.safetensors"
     network = restore_network(open_run(start).load(0), file)
@@ -129,14 +164,24 @@ def test_scores_of_another_network_are_not_used(recipe: RunConfig, start: Path, 
 
 
 @pytest.mark.parametrize(
-    "about", [None, {"criterion": "taylor", "examples": "56"}, {"criterion": "taylor", "provenance": "[1]"}, {"x": "y"}]
+    "about",
+    [
+        None,
+        {"criterion": "taylor", "examples": "56"},
+        {"criterion": "taylor", "provenance": "[1]"},
+        {"x": "y"},
+    ],
 )
-def test_scores_that_do_not_say_what_they_are_are_refused(start: Path, tmp_path: Path, about: dict[str, str] | None) -> None:
+def test_scores_that_do_not_say_what_they_are_are_refused(
+    start: Path, tmp_path: Path, about: dict[str, str] | None
+) -> None:
     other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "scores.safetensors"
     with edited(other):
         save_file(load_file(file), file, about)
-    with pytest.raises(RunError, match=r"it does not say what the scores are of .*scores\.safetensors"):
+    with pytest.raises(
+        RunError, match=r"it does not say what the scores are of .*scores\.safetensors"
+    ):
         open_run(other).state(0)
 
 
@@ -161,14 +206,18 @@ def test_another_function_under_the_same_name_ranks_anew(recipe: RunConfig, tmp_
     assert reverse != open_run(tmp_path / "same").state(1).plan
 
 
-def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(recipe: RunConfig, tmp_path: Path) -> None:
+def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     held = object()
     pe.criterion("mine", reads="gradients")(lambda change: change.abs() if held else change)
     session.prune(recipe.with_values(**{"criterion": "mine", "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [PASS, PASS]
 
 
-def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
+def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(
+    recipe: RunConfig, start: Path, tmp_path: Path
+) -> None:
     pruned(recipe, start, tmp_path / "distilled", distill=0.5, max_steps=2)
     assert [scored(tmp_path / "distilled", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, start, tmp_path / "plain")
@@ -180,7 +229,9 @@ def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(recipe: RunCo
 
 
 @pytest.mark.parametrize("sparsity", ["growing", "bn-l1"])
-def test_penalties_change_the_weights_and_not_the_scores_of_them(recipe: RunConfig, tmp_path: Path, sparsity: str) -> None:
+def test_penalties_change_the_weights_and_not_the_scores_of_them(
+    recipe: RunConfig, tmp_path: Path, sparsity: str
+) -> None:
     session.prune(recipe.with_values(**{"sparsity": sparsity, "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, tmp_path / "out", tmp_path / "next")
@@ -191,7 +242,9 @@ class Cut(Exception):
     """The machine goes off."""
 
 
-def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(recipe: RunConfig, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     def cut(step: loop.Step) -> None:
         raise Cut
 
@@ -237,7 +290,20 @@ def test_pruning_without_a_run_ranks_by_what_was_asked(recipe: RunConfig, start:
     data = pictures.load(run.config.data.path, **run.config.image_settings())
     kept = {}
     for name in ("taylor", "random", "weight-l2"):
-        steps = list(pe.prune(run.load(0), data, criterion=name, step_ratio=0.4, max_steps=1, max_drop=99, engine=make_engine("32")))
+        steps = list(
+            pe.prune(
+                run.load(0),
+                data,
+                criterion=name,
+                step_ratio=0.4,
+                max_steps=1,
+                max_drop=99,
+                engine=make_engine("32"),
+            )
+        )
         assert steps[1][0].scored == PASS
-        kept[name] = tuple(steps[1][0].kept.items()), tuple(one.sum().item() for one in steps[1][1].parameters())
+        kept[name] = (
+            tuple(steps[1][0].kept.items()),
+            tuple(one.sum().item() for one in steps[1][1].parameters()),
+        )
     assert len(set(kept.values())) == 3

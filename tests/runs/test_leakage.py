@@ -30,8 +30,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def onward(run: Run, **changes: Any) -> RunConfig:
     """The recipe of a run that goes on from this one."""
-    kept = {key: value for key, value in run.config.flat().items() if key not in ("classes", "data_fingerprint")}
-    return RunConfig.make("test", **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes})
+    kept = {
+        key: value
+        for key, value in run.config.flat().items()
+        if key not in ("classes", "data_fingerprint")
+    }
+    return RunConfig.make(
+        "test",
+        **{**kept, "start": str(run.path), "train_epochs": 0, "schedule_epochs": 3, **changes},
+    )
 
 
 def asked(recipe: RunConfig) -> list[str]:
@@ -40,12 +47,22 @@ def asked(recipe: RunConfig) -> list[str]:
 
 @pytest.mark.parametrize(
     ("changes", "option"),
-    [({"seed": 4}, "seed="), ({"folds": 4, "fold": 2}, "folds=, fold="), ({"seed": 4, "size": 24}, "seed=")],
+    [
+        ({"seed": 4}, "seed="),
+        ({"folds": 4, "fold": 2}, "folds=, fold="),
+        ({"seed": 4, "size": 24}, "seed="),
+    ],
 )
-def test_another_split_of_the_same_pictures_is_refused(trained: Run, changes: Mapping[str, Any], option: str, tmp_path: Path) -> None:
-    with pytest.raises(PrunedgeError, match=r"test pictures and .* validation pictures taught the network") as raised:
+def test_another_split_of_the_same_pictures_is_refused(
+    trained: Run, changes: Mapping[str, Any], option: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        PrunedgeError, match=r"test pictures and .* validation pictures taught the network"
+    ) as raised:
         session.prune(onward(trained, **changes), tmp_path / "run")
-    assert f"keep the split of that run, without {option};" in str(raised.value) and "\n" not in str(raised.value)
+    assert f"keep the split of that run, without {option};" in str(
+        raised.value
+    ) and "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -56,18 +73,28 @@ def test_pictures_are_known_again_wherever_they_lie(trained: Run, tmp_path: Path
         asked(onward(trained, data=str(copy), seed=4))
 
 
-def test_the_split_that_the_network_was_taught_on_and_pictures_of_their_own_are_fine(trained: Run, tmp_path: Path) -> None:
+def test_the_split_that_the_network_was_taught_on_and_pictures_of_their_own_are_fine(
+    trained: Run, tmp_path: Path
+) -> None:
     assert asked(onward(trained)) == []
     assert asked(onward(trained, data=str(write_tiny(tmp_path / "others", seed=9)), seed=7)) == []
 
 
-def test_a_validation_picture_that_chose_the_network_does_not_test_it(trained: Run, tmp_path: Path) -> None:
+def test_a_validation_picture_that_chose_the_network_does_not_test_it(
+    trained: Run, tmp_path: Path
+) -> None:
     """As many test pictures as it had validation pictures, and validation pictures that it has not seen."""
     theirs = pictures.load(trained.config.data.path, **trained.config.image_settings())
     sides = {"train": theirs.train, "val": theirs.test, "test": theirs.val}
-    lines = [f"{sample.path},{theirs.classes[sample.label]},{side}" for side, split in sides.items() for sample in split.samples]
+    lines = [
+        f"{sample.path},{theirs.classes[sample.label]},{side}"
+        for side, split in sides.items()
+        for sample in split.samples
+    ]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")
-    with pytest.raises(PrunedgeError, match=f"{len(theirs.val)} of {len(theirs.val)} test pictures and 0 of"):
+    with pytest.raises(
+        PrunedgeError, match=f"{len(theirs.val)} of {len(theirs.val)} test pictures and 0 of"
+    ):
         asked(onward(trained, data=str(tmp_path / "manifest.csv")))
 
 
@@ -85,7 +112,9 @@ def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> Non
         session.train(recipe, tmp_path / "run")
 
 
-def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_can_no_longer_be_told_is_said(
+    trained: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The folder has grown since: how it was split can't be found out any more."""
     run = Path(shutil.copytree(trained.path, tmp_path / "trained"))
     grown = Path(shutil.copytree(trained.config.data.path, tmp_path / "pictures"))
@@ -95,7 +124,12 @@ def test_what_can_no_longer_be_told_is_said(trained: Run, tmp_path: Path, caplog
     shutil.copyfile(grown / "crack" / "000.png", grown / "crack" / "more.png")
     with caplog.at_level(logging.WARNING):
         pruned = session.prune(onward(open_run(run)), tmp_path / "run")
-    said = "can't be told (its pictures are no longer what they were): test pictures may be among it"
+    said = (
+        "can't be told (its pictures are no longer what they were): test pictures may be among it"
+    )
     assert said in caplog.text and f"mind: what {run} was taught with {said}" in text.pruned(pruned)
     shutil.rmtree(grown)
-    assert ["can't be told" in line for line in asked(onward(open_run(run), data=trained.config.data.path, seed=4))] == [True]
+    assert [
+        "can't be told" in line
+        for line in asked(onward(open_run(run), data=trained.config.data.path, seed=4))
+    ] == [True]

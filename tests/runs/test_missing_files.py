@@ -15,7 +15,9 @@ NEEDED = ("engine.json", "lr.json", "environment.json", "chain.json", "first/mod
 
 @pytest.mark.parametrize("name", NEEDED)
 @pytest.mark.parametrize("verb", ["show", "report", "export", "resume"])
-def test_a_file_that_a_run_must_have(copied: Callable[[str], Path], verb: str, name: str, tmp_path: Path) -> None:
+def test_a_file_that_a_run_must_have(
+    copied: Callable[[str], Path], verb: str, name: str, tmp_path: Path
+) -> None:
     run = copied("run")
     (run / name).unlink()
     before = sorted(run.rglob("*"))

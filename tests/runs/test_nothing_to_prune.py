@@ -22,14 +22,40 @@ def pooled(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
 
 
-WORDS = ["--model", "tests.runs.test_nothing_to_prune:pooled", "--weights", "none", "--size", 16, "--precision", "32"]
+WORDS = [
+    "--model",
+    "tests.runs.test_nothing_to_prune:pooled",
+    "--weights",
+    "none",
+    "--size",
+    16,
+    "--precision",
+    "32",
+]
 
 
 def test_it_is_trained(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from prunedge.cli.app import main
 
     with pytest.raises(SystemExit) as end:
-        main(list(map(str, ["train", tiny_data, *WORDS, "--epochs", 2, "--lr", 0.05, "--out", tmp_path / "run"])))
+        main(
+            list(
+                map(
+                    str,
+                    [
+                        "train",
+                        tiny_data,
+                        *WORDS,
+                        "--epochs",
+                        2,
+                        "--lr",
+                        0.05,
+                        "--out",
+                        tmp_path / "run",
+                    ],
+                )
+            )
+        )
     assert end.value.code == 0
     run = open_run(tmp_path / "run")
     assert run.steps()[0].channels == 0 and run.steps()[0].fraction_removed == 0
@@ -38,7 +64,9 @@ def test_it_is_trained(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "pruned").exists()
 
 
-def test_a_pruning_is_refused_before_it_trains(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pruning_is_refused_before_it_trains(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "transfer", lambda *args, **kwargs: pytest.fail("it trained"))
     line = refusal("prune", tiny_data, *WORDS, "--out", tmp_path / "run")
     assert "could be pruned" in line and "prunedge groups --model" in line

@@ -22,9 +22,19 @@ from prunedge.runs.run import open_run
 @pytest.fixture(scope="module")
 def recipe(tiny_data: Path) -> RunConfig:
     return RunConfig.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
-        max_drop=100.0, max_steps=2, batch_size=8, seed=3,
-    )  # fmt: skip
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=3,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=100.0,
+        max_steps=2,
+        batch_size=8,
+        seed=3,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +50,18 @@ def check_trace(file: Path) -> list[dict[str, Any]]:
     events = json.loads(file.read_text())["traceEvents"]
     spans = [one for one in events if one["ph"] == "X"]
     assert {one["ph"] for one in events} == {"X", "M"}
-    assert all({"ph", "ts", "dur", "pid", "tid", "name"} <= set(one) and one["ts"] >= 0 and one["dur"] >= 0 for one in spans)
-    assert {one["tid"] for one in spans} <= {one["tid"] for one in events if one["name"] == "thread_name"}
+    assert all(
+        {"ph", "ts", "dur", "pid", "tid", "name"} <= set(one) and one["ts"] >= 0 and one["dur"] >= 0
+        for one in spans
+    )
+    assert {one["tid"] for one in spans} <= {
+        one["tid"] for one in events if one["name"] == "thread_name"
+    }
     for tid in {one["tid"] for one in spans}:
         open_until: list[float] = []
-        for one in sorted((one for one in spans if one["tid"] == tid), key=lambda one: (one["ts"], -one["dur"])):
+        for one in sorted(
+            (one for one in spans if one["tid"] == tid), key=lambda one: (one["ts"], -one["dur"])
+        ):
             while open_until and open_until[-1] <= one["ts"] + 1e-3:
                 open_until.pop()
             assert not open_until or one["ts"] + one["dur"] <= open_until[-1] + 1e-3, one
@@ -57,33 +74,61 @@ def test_being_watched_changes_nothing(recipe: RunConfig, watched: Path, tmp_pat
     assert "profile" not in (watched / "config.toml").read_text() and alone.config == seen.config
     for step in alone.steps():
         weights = seen.load(step.index).state_dict()
-        assert all(torch.equal(value, weights[name]) for name, value in alone.load(step.index).state_dict().items())
+        assert all(
+            torch.equal(value, weights[name])
+            for name, value in alone.load(step.index).state_dict().items()
+        )
     assert alone.test() == seen.test() and alone.summary()["profile"] is None
 
 
 def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
     found = open_run(watched).summary()["profile"]
-    assert {"data", "forward", "backward", "optimiser", "rank", "surgery", "evaluate", "keep", "load"} <= {
-        one["part"] for one in found["parts"]
-    }
-    assert sum(one["seconds"] for one in found["parts"]) + found["unaccounted_s"] == pytest.approx(found["wall_s"])
+    assert {
+        "data",
+        "forward",
+        "backward",
+        "optimiser",
+        "rank",
+        "surgery",
+        "evaluate",
+        "keep",
+        "load",
+    } <= {one["part"] for one in found["parts"]}
+    assert sum(one["seconds"] for one in found["parts"]) + found["unaccounted_s"] == pytest.approx(
+        found["wall_s"]
+    )
     assert 0 <= found["unaccounted_s"] < found["wall_s"]
-    assert [one["chapter"] for one in found["chapters"]] == ["start", "train", "step 1", "step 2", "test"]
+    assert [one["chapter"] for one in found["chapters"]] == [
+        "start",
+        "train",
+        "step 1",
+        "step 2",
+        "test",
+    ]
     for one in found["chapters"]:
         assert sum(one["parts"].values()) == pytest.approx(one["seconds"])
     assert {"trace", "surgery/prove", "surgery/cut", "slice state"} <= {
         within["path"] for one in found["parts"] for within in one["within"]
     }
     assert {one["part"] for one in found["background"]} == {"read", "augment", "normalise"}
-    assert found["threads"] == torch.get_num_threads() and found["precision"] == "32" and found["machine"] and found["spans_left_out"] == 0
+    assert (
+        found["threads"] == torch.get_num_threads()
+        and found["precision"] == "32"
+        and found["machine"]
+        and found["spans_left_out"] == 0
+    )
 
 
 def test_what_the_collector_does_is_taken_off_the_backward_pass(watched: Path) -> None:
     rows = {
-        row["path"]: row for row in json.loads((watched / "profile" / "profile.json").read_text())["rows"] if row["chapter"] == "step 1"
+        row["path"]: row
+        for row in json.loads((watched / "profile" / "profile.json").read_text())["rows"]
+        if row["chapter"] == "step 1"
     }
     backward, rank = rows["backward"], rows["backward/rank"]
-    assert rank["count"] > backward["count"] and backward["self_s"] == pytest.approx(backward["total_s"] - rank["total_s"])
+    assert rank["count"] > backward["count"] and backward["self_s"] == pytest.approx(
+        backward["total_s"] - rank["total_s"]
+    )
 
 
 def test_the_trace_can_be_nested(watched: Path) -> None:
@@ -91,7 +136,11 @@ def test_the_trace_can_be_nested(watched: Path) -> None:
     steps = [one for one in spans if one["name"] == "step 1"]
     assert len(steps) == 2  # the turn, and what it is kept with
     assert {"read", "augment", "normalise"} & {one["name"] for one in spans if one["tid"] != 1}
-    inside = {one["name"] for one in spans if steps[0]["ts"] <= one["ts"] <= steps[0]["ts"] + steps[0]["dur"] and one["tid"] == 1}
+    inside = {
+        one["name"]
+        for one in spans
+        if steps[0]["ts"] <= one["ts"] <= steps[0]["ts"] + steps[0]["dur"] and one["tid"] == 1
+    }
     assert {"forward", "backward", "optimiser", "evaluate", "surgery", "prove", "data"} <= inside
 
 
@@ -102,11 +151,29 @@ def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path:
     first = (out / "profile" / "profile.json").read_bytes()
     with profiled(out):
         session.resume(out)
-    assert {file.name for file in (out / "profile").iterdir()} == {"profile.json", "profile-2.json", "trace.json", "trace-2.json"}
+    assert {file.name for file in (out / "profile").iterdir()} == {
+        "profile.json",
+        "profile-2.json",
+        "trace.json",
+        "trace-2.json",
+    }
     assert (out / "profile" / "profile.json").read_bytes() == first
-    both, parts = profile_of(out), [json.loads((out / "profile" / f"profile{n}.json").read_text()) for n in ("", "-2")]
-    assert both is not None and both["recordings"] == 2 and both["wall_s"] == pytest.approx(sum(one["wall_s"] for one in parts))
-    assert [one["chapter"] for one in both["chapters"]] == ["start", "train", "step 1", "step 2", "test"]
+    both, parts = (
+        profile_of(out),
+        [json.loads((out / "profile" / f"profile{n}.json").read_text()) for n in ("", "-2")],
+    )
+    assert (
+        both is not None
+        and both["recordings"] == 2
+        and both["wall_s"] == pytest.approx(sum(one["wall_s"] for one in parts))
+    )
+    assert [one["chapter"] for one in both["chapters"]] == [
+        "start",
+        "train",
+        "step 1",
+        "step 2",
+        "test",
+    ]
     start = [one["chapters"][0]["seconds"] for one in parts]
     assert both["chapters"][0]["seconds"] == pytest.approx(sum(start))
     with profiled(out):
@@ -143,31 +210,74 @@ def test_a_damaged_profile_is_named(watched: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("forward", "forward"), ("evaluate/forward", "evaluate"), ("evaluate/data", "data"), ("backward/rank", "rank"),
-        ("rank/data", "data"), ("trace", "surgery"), ("follow/trace", "surgery"), ("surgery/cut", "surgery"),
+        ("forward", "forward"),
+        ("evaluate/forward", "evaluate"),
+        ("evaluate/data", "data"),
+        ("backward/rank", "rank"),
+        ("rank/data", "data"),
+        ("trace", "surgery"),
+        ("follow/trace", "surgery"),
+        ("surgery/cut", "surgery"),
         ("load network/build", "load network"),
     ],
-)  # fmt: skip
+)
 def test_what_a_span_counts_to(path: str, part: str) -> None:
     assert part_of(path) == part
 
 
 ROWS = st.lists(
-    st.tuples(st.sampled_from(["train", "step 1", "step 2", ""]), st.sampled_from(["forward", "backward/rank", "data", "surgery/prove"]),
-              st.floats(0, 100)),
-    max_size=12, unique_by=lambda one: one[:2],
-)  # fmt: skip
+    st.tuples(
+        st.sampled_from(["train", "step 1", "step 2", ""]),
+        st.sampled_from(["forward", "backward/rank", "data", "surgery/prove"]),
+        st.floats(0, 100),
+    ),
+    max_size=12,
+    unique_by=lambda one: one[:2],
+)
 
 
 @given(ROWS, st.floats(0, 100))
-def test_the_sums_by_part_and_by_chapter_agree(given: list[tuple[str, str, float]], loose: float) -> None:
-    rows = [{"thread": "main", "chapter": chapter, "path": path, "count": 1, "self_s": s, "total_s": s} for chapter, path, s in given]
+def test_the_sums_by_part_and_by_chapter_agree(
+    given: list[tuple[str, str, float]], loose: float
+) -> None:
+    rows = [
+        {"thread": "main", "chapter": chapter, "path": path, "count": 1, "self_s": s, "total_s": s}
+        for chapter, path, s in given
+    ]
     for chapter in {one[0] for one in given if one[0]}:
         inside = sum(s for name, _, s in given if name == chapter)
-        rows.append({"thread": "main", "chapter": chapter, "path": "", "count": 1, "self_s": loose, "total_s": inside + loose})
+        rows.append(
+            {
+                "thread": "main",
+                "chapter": chapter,
+                "path": "",
+                "count": 1,
+                "self_s": loose,
+                "total_s": inside + loose,
+            }
+        )
     wall = sum(one[2] for one in given) + loose * 4 + 1
-    found = summed([*rows, {"thread": "batches", "chapter": "", "path": "read", "count": 9, "self_s": 1e6, "total_s": 1e6}], wall)
-    assert sum(one["seconds"] for one in found["parts"]) + found["unaccounted_s"] == pytest.approx(wall)
-    assert all(earlier["seconds"] >= later["seconds"] for earlier, later in pairwise(found["parts"]))
+    found = summed(
+        [
+            *rows,
+            {
+                "thread": "batches",
+                "chapter": "",
+                "path": "read",
+                "count": 9,
+                "self_s": 1e6,
+                "total_s": 1e6,
+            },
+        ],
+        wall,
+    )
+    assert sum(one["seconds"] for one in found["parts"]) + found["unaccounted_s"] == pytest.approx(
+        wall
+    )
+    assert all(
+        earlier["seconds"] >= later["seconds"] for earlier, later in pairwise(found["parts"])
+    )
     for one in found["chapters"]:
-        assert one["parts"][OTHER] == pytest.approx(loose, abs=1e-9) and sum(one["parts"].values()) == pytest.approx(one["seconds"])
+        assert one["parts"][OTHER] == pytest.approx(loose, abs=1e-9) and sum(
+            one["parts"].values()
+        ) == pytest.approx(one["seconds"])

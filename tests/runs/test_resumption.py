@@ -44,7 +44,9 @@ class Heard(list[str]):
         return session.Watch(told=self.append)
 
 
-def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(ended: Path, recipe: RunConfig, tmp_path: Path) -> None:
+def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(
+    ended: Path, recipe: RunConfig, tmp_path: Path
+) -> None:
     heard = Heard()
     first_look = open_run(ended).test()
     run = session.resume(ended, heard.watch(), {"max_steps": 3})
@@ -70,13 +72,25 @@ def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -
     before = open_run(ended).test()
     run = session.resume(ended, heard.watch(), {"max_drop": 100.5})
     assert run.test() == before and run.looks_before() == 0
-    assert heard == ["max drop: 100.5 instead of 100.0", "there is nothing more to do: 1 steps done (max_steps=)"]
+    assert heard == [
+        "max drop: 100.5 instead of 100.0",
+        "there is nothing more to do: 1 steps done (max_steps=)",
+    ]
 
 
-def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: RunConfig, tmp_path: Path) -> None:
+def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     """A run that gave up after three halvings goes on with its whole step when more may be lost."""
     strict = recipe.with_values(
-        **{"max_drop": 0.0, "extra_rounds": 0, "max_steps": None, "finetune_lr": 1e-9, "step_ratio": 0.8, "max_ratio": 0.9}
+        **{
+            "max_drop": 0.0,
+            "extra_rounds": 0,
+            "max_steps": None,
+            "finetune_lr": 1e-9,
+            "step_ratio": 0.8,
+            "max_ratio": 0.9,
+        }
     )
     run = session.prune(strict, tmp_path / "run")
     assert "even a step of" in run.read("stop.json")["reason"]
@@ -86,7 +100,10 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(recipe: Run
     assert len(again.steps()) == done + 1
     assert again.steps()[-1].fraction_asked == 0.8
     same = session.resume(run.path, None, {"max_steps": done + 1})
-    assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done and len(same.steps()) >= done + 1
+    assert (
+        RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
+        and len(same.steps()) >= done + 1
+    )
 
 
 def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
@@ -104,7 +121,9 @@ def test_decide_counts_the_steps_that_this_rule_has_taken_back() -> None:
         ({"target_latency": 5.0}, "target_latency needs a device"),
     ],
 )
-def test_orders_that_no_recipe_allows_are_refused(ended: Path, changes: dict[str, object], words: str) -> None:
+def test_orders_that_no_recipe_allows_are_refused(
+    ended: Path, changes: dict[str, object], words: str
+) -> None:
     before = (ended / "config.toml").read_text()
     with pytest.raises(PrunedgeError, match=words):
         session.resume(ended, None, changes)
@@ -117,19 +136,29 @@ def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
         session.resume(ended, None, {"max_steps": 1})
     worse = run.steps()[0].metric_after - 0.2
     with edited(ended):
-        rewrite_history(ended, lambda record: record | ({"metric_after": worse} if record["index"] == 1 else {}))
-    with pytest.raises(RunError, match=r"step 1, which this run has kept, breaks the changed rule .*-20.00 points"):
+        rewrite_history(
+            ended, lambda record: record | ({"metric_after": worse} if record["index"] == 1 else {})
+        )
+    with pytest.raises(
+        RunError, match=r"step 1, which this run has kept, breaks the changed rule .*-20.00 points"
+    ):
         session.resume(ended, None, {"max_drop": 5.0})
 
 
 def test_several_fixed_values_are_named_at_once(ended: Path) -> None:
     run = open_run(ended)
-    with pytest.raises(RunError, match=r"--criterion, --from can't change in a run that has begun .*prune --from"):
+    with pytest.raises(
+        RunError, match=r"--criterion, --from can't change in a run that has begun .*prune --from"
+    ):
         changes_of(run, {"criterion": "random", "start": "/elsewhere", "max_drop": 1.0}, "prune")
-    assert changes_of(run, {"criterion": "taylor", "max_steps": 5, "max_drop": 100.0}, "prune") == {"max_steps": 5}
+    assert changes_of(run, {"criterion": "taylor", "max_steps": 5, "max_drop": 100.0}, "prune") == {
+        "max_steps": 5
+    }
 
 
-def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_path: Path) -> None:
+def test_pictures_that_moved_are_found_in_their_new_place(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     class CutOff(Exception):
         pass
 
@@ -139,7 +168,9 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp
     old, new, other = tmp_path / "old", tmp_path / "new", tmp_path / "other"
     shutil.copytree(recipe.data.path, old)
     with pytest.raises(CutOff):
-        session.prune(recipe.with_values(**{"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut))
+        session.prune(
+            recipe.with_values(**{"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut)
+        )
     old.rename(new)
     write_tiny(other, seed=5)
     with pytest.raises(RunError, match="are not those that this run began with"):
@@ -149,7 +180,10 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp
     assert run.config.data.path == str(new) and len(run.steps()) == 2
     assert heard[0] == f"data: {new} instead of {old}"
     again = new.rename(tmp_path / "again")
-    run.write("test.json", {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", "p_best": 1.0}]})
+    run.write(
+        "test.json",
+        {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", "p_best": 1.0}]},
+    )
     moved = session.resume(tmp_path / "run", None, {"data": str(again)})
     assert (moved.test() or {})["mistakes"][0]["path"] == f"{again}/crack/000.png"
 
@@ -157,7 +191,11 @@ def test_pictures_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp
 def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:
     create(tmp_path / "run", recipe)
     run = session.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
-    assert len(run.steps()) == 3 and run.looks_before() == 0 and (run.test() or {})["looks_before"] == 0
+    assert (
+        len(run.steps()) == 3
+        and run.looks_before() == 0
+        and (run.test() or {})["looks_before"] == 0
+    )
 
 
 def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
@@ -167,7 +205,9 @@ def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_pat
     assert again.read("controls.json")["scratch"]["epochs"] > before
 
 
-def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_was(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_was(
+    ended: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prunedge.runs import resumption
 
     class Killed(Exception):
@@ -187,7 +227,9 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
     assert test["best"] == before["best"] and test["looks_before"] == 1
 
 
-def test_another_number_of_threads_is_said_and_noted(recipe: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_number_of_threads_is_said_and_noted(
+    recipe: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class CutOff(Exception):
         pass
 
@@ -198,33 +240,62 @@ def test_another_number_of_threads_is_said_and_noted(recipe: RunConfig, tmp_path
     with pytest.raises(CutOff):
         session.prune(recipe, tmp_path / "run", session.Watch(on_step=cut, told=heard.append))
     run = open_run(tmp_path / "run")
-    assert heard == ["learning rate 0.02: the usual one from random weights"]  # the rest is said once, with the result
+    assert heard == [
+        "learning rate 0.02: the usual one from random weights"
+    ]  # the rest is said once, with the result
     assert run.computed_with().startswith("computed with 1 thread, 1 process, precision 32, on ")
-    assert run.computed_with().endswith("another number of threads or processes, precision or processor gives other weights")
+    assert run.computed_with().endswith(
+        "another number of threads or processes, precision or processor gives other weights"
+    )
     torch.set_num_threads(2)
     try:
         again = session.resume(tmp_path / "run")
     finally:
         torch.set_num_threads(1)
-    assert "began with 1 threads; with 2 the result may differ: another number gives other weights" in caplog.text
+    assert (
+        "began with 1 threads; with 2 the result may differ: another number gives other weights"
+        in caplog.text
+    )
     assert again.resumptions() == [{"after_step": 0, "changes": {"threads": [1, 2]}}]
-    assert again.computed_with().startswith("computed with 1 thread (2 threads after step 0), 1 process, ")
+    assert again.computed_with().startswith(
+        "computed with 1 thread (2 threads after step 0), 1 process, "
+    )
     assert again.computed_with() in pruned(again)
     assert again.computed_with() in write_report(again).read_text(encoding="utf-8")
     computing = again.summary()["computing"]
-    assert (computing["threads"], computing["processes"], computing["precision"]) == (1, 1, "32") and computing["processor"]
+    assert (computing["threads"], computing["processes"], computing["precision"]) == (
+        1,
+        1,
+        "32",
+    ) and computing["processor"]
     assert computing["accelerator"] == make_engine("32").accelerator
 
 
-def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", RunConfig.make("test", data="pictures", model="resnet18"), "train")
-    began = {"threads": 1, "processes": 1, "precision": "32", "processor": "Xeon", "accelerator": "NVIDIA H200"}
+def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(
+    tmp_path: Path,
+) -> None:
+    run = create(
+        tmp_path / "run", RunConfig.make("test", data="pictures", model="resnet18"), "train"
+    )
+    began = {
+        "threads": 1,
+        "processes": 1,
+        "precision": "32",
+        "processor": "Xeon",
+        "accelerator": "NVIDIA H200",
+    }
     began |= {"fingerprint": "0", "classes": ["crack", "sound"]}
     run.write("engine.json", began)
     assert ", on NVIDIA H200: " in run.computed_with()
     assert note_computing(run, 1, 1, "NVIDIA H200") == []
     (said,) = note_computing(run, 1, 1, None)
-    assert said == "this run began on NVIDIA H200; on the processor the result may differ: another device gives other weights"
+    assert (
+        said
+        == "this run began on NVIDIA H200; on the processor the result may differ: another device gives other weights"
+    )
     run.write("engine.json", began | {"accelerator": None})
     (said,) = note_computing(run, 1, 1, "NVIDIA H200")
-    assert said.startswith("this run began on the processor; on NVIDIA H200 ") and ", on Xeon: " in run.computed_with()
+    assert (
+        said.startswith("this run began on the processor; on NVIDIA H200 ")
+        and ", on Xeon: " in run.computed_with()
+    )

@@ -140,11 +140,18 @@ def test_a_run_can_start_from_another(finished: Path, recipe: RunConfig, tmp_pat
     assert max(composed.keep["a"]) <= 5  # indices of the very first network
 
 
-def test_a_limit_that_decides_instead_of_the_scores_is_shown(recipe: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_limit_that_decides_instead_of_the_scores_is_shown(
+    recipe: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from prunedge.cli.show import show
     from prunedge.report import write_report
 
-    session.prune(recipe.with_values(**{"step_ratio": 0.5, "max_ratio": 0.5, "max_steps": 1, "criterion": "random"}), tmp_path / "out")
+    session.prune(
+        recipe.with_values(
+            **{"step_ratio": 0.5, "max_ratio": 0.5, "max_steps": 1, "criterion": "random"}
+        ),
+        tmp_path / "out",
+    )
     line = "the limit constraints=PlanConstraints(max_ratio=0.5) decides in 3 of 3 groups"
     show(tmp_path / "out")
     assert f"step 1: {line}" in capsys.readouterr().out
@@ -168,7 +175,10 @@ def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: RunCon
 
 
 def test_a_recipe_lists_every_mistake_at_once() -> None:
-    with pytest.raises(PrunedgeError, match=r"unknown key 'epoch' \(did you mean 'epochs'\?\); step_ratio.*max_drop"):
+    with pytest.raises(
+        PrunedgeError,
+        match=r"unknown key 'epoch' \(did you mean 'epochs'\?\); step_ratio.*max_drop",
+    ):
         RunConfig.make("here", data="d", model="m", step_ratio=2, max_drop=-1, epoch=3)
 
 
@@ -178,17 +188,33 @@ def test_a_recipe_survives_its_file(recipe: RunConfig, tmp_path: Path) -> None:
 
 
 ODD = [
-    "photos 📷/🧱", 'quo"te', "back\\slash", "tab\tand\nnewline", "del\x7f", "bell\x07", "\u2028", "é\u0301", "\U0010ffff", "C1 \x85\x9f",
-    "#", "'''",
-]  # fmt: skip
+    "photos 📷/🧱",
+    'quo"te',
+    "back\\slash",
+    "tab\tand\nnewline",
+    "del\x7f",
+    "bell\x07",
+    "\u2028",
+    "é\u0301",
+    "\U0010ffff",
+    "C1 \x85\x9f",
+    "#",
+    "'''",
+]
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path: Path, name: str) -> None:
+def test_any_text_survives_a_recipe_and_its_checksum(
+    recipe: RunConfig, tmp_path: Path, name: str
+) -> None:
     asked = recipe.with_values(data=f"/{name}", ignore=[name], group_by=name)
     run = create(tmp_path / "run", asked)
     found = open_run(run.path)
-    assert (found.config.data.path, found.config.prune.ignore, found.config.data.group_by) == (f"/{name}", [name], name)
+    assert (found.config.data.path, found.config.prune.ignore, found.config.data.group_by) == (
+        f"/{name}",
+        [name],
+        name,
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,12 +232,16 @@ def test_any_text_survives_a_recipe_and_its_checksum(recipe: RunConfig, tmp_path
         ({"ignore": ["\ud83d"]}, r"ignore is not UTF-8"),
     ],
 )
-def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(recipe: RunConfig, values: dict[str, object], words: str) -> None:
+def test_what_a_recipe_can_not_hold_is_refused_before_anything_is_written(
+    recipe: RunConfig, values: dict[str, object], words: str
+) -> None:
     with pytest.raises(PrunedgeError, match=words):
         RunConfig.make("here", **{**recipe.flat(), **values})
 
 
 def test_the_largest_seed_is_one(recipe: RunConfig, tmp_path: Path) -> None:
-    asked = recipe.with_values(**{"seed": 2**32 - 1, "baseline": ["random"], "train_epochs": 8, "max_steps": 1})
+    asked = recipe.with_values(
+        **{"seed": 2**32 - 1, "baseline": ["random"], "train_epochs": 8, "max_steps": 1}
+    )
     run = session.prune(asked, tmp_path / "run")
     assert open_run(run.path).config.data.seed == 2**32 - 1 and run.test() is not None

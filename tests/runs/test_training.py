@@ -32,9 +32,18 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(data: Path, weights: Path | str, **more: object) -> RunConfig:
     values = {
-        "data": str(data), "model": "tests.runs.test_run:small", "weights": str(weights), "size": 16, "train_epochs": 8, "step_ratio": 0.3,
-        "max_drop": 60, "max_steps": 1, "batch_size": 8, "precision": "32", **more,
-    }  # fmt: skip
+        "data": str(data),
+        "model": "tests.runs.test_run:small",
+        "weights": str(weights),
+        "size": 16,
+        "train_epochs": 8,
+        "step_ratio": 0.3,
+        "max_drop": 60,
+        "max_steps": 1,
+        "batch_size": 8,
+        "precision": "32",
+        **more,
+    }
     return RunConfig.make("test", **values)
 
 
@@ -43,7 +52,9 @@ def trained(pretrained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("rates") / "run"
     said: list[str] = []
     session.train(recipe(tiny_data, pretrained), out, session.Watch(told=said.append))
-    assert any("1 of projector" in line or "projector" in line for line in said) and any("learning rate" in line for line in said)
+    assert any("1 of projector" in line or "projector" in line for line in said) and any(
+        "learning rate" in line for line in said
+    )
     return out
 
 
@@ -54,20 +65,27 @@ def test_a_training_that_was_cut_off_goes_on_with_the_rate_that_was_found(
     shutil.copytree(trained, cut)
     (cut / "history.jsonl").unlink()
     shutil.rmtree(cut / "checkpoints")
-    monkeypatch.setattr("prunedge.runs.training.transfer_rate", lambda *args, **kwargs: pytest.fail("found a second time"))
+    monkeypatch.setattr(
+        "prunedge.runs.training.transfer_rate",
+        lambda *args, **kwargs: pytest.fail("found a second time"),
+    )
     session.resume_training(cut)
     before, after = (open_run(path).load(0).state_dict() for path in (trained, cut))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(trained: Path, tmp_path: Path) -> None:
+def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(
+    trained: Path, tmp_path: Path
+) -> None:
     cut = tmp_path / "cut"
     shutil.copytree(trained, cut)
     for name in ("history.jsonl", "lr.json"):
         (cut / name).unlink()
     shutil.rmtree(cut / "checkpoints")
     session.resume_training(cut)
-    assert json.loads((cut / "lr.json").read_text()) == json.loads((trained / "lr.json").read_text())
+    assert json.loads((cut / "lr.json").read_text()) == json.loads(
+        (trained / "lr.json").read_text()
+    )
 
 
 def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -77,7 +95,9 @@ def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
     fit = prunedge.pruning.recover.fit
 
-    def watched(net: torch.nn.Module, train: Split, *, config: TrainConfig, **how: object) -> object:
+    def watched(
+        net: torch.nn.Module, train: Split, *, config: TrainConfig, **how: object
+    ) -> object:
         seen.append(config.lr)
         return fit(net, train, config=config, **how)
 
@@ -86,7 +106,11 @@ def rates_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
-    trained: Path, pretrained: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    pretrained: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = Rate.from_json(open_run(trained).read("lr.json"))
     assert (found.curve and found.lr != 0.01) or found.why
@@ -99,13 +123,17 @@ def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
     assert set(seen) == {0.004}
 
 
-def test_a_rate_that_is_given_is_that_of_the_steps_too(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_is_given_is_that_of_the_steps_too(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = rates_of_steps(monkeypatch)
     run = session.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
     assert set(seen) == {0.03} and run.read("lr.json")["why"] == "as it was asked for"
 
 
-def test_random_weights_keep_the_usual_rate(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_keep_the_usual_rate(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = rates_of_steps(monkeypatch)
     run = session.prune(recipe(tiny_data, "none"), tmp_path / "random")
     assert run.read("lr.json")["lr"] == 0.02 and set(seen) == {0.02}
@@ -116,7 +144,9 @@ def test_a_run_of_a_network_with_one_answer_is_not_pruned(tiny_data: Path, tmp_p
     step = run.steps()[0]
     assert step.only is not None and step.majority == pytest.approx(step.metric_after, abs=0.2)
     with pytest.raises(TrainError, match=r"answers '.*' for every validation picture"):
-        session.prune(recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on")
+        session.prune(
+            recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on"
+        )
     assert not (tmp_path / "on").exists()
     with pytest.raises(TrainError, match="nothing in it to prune"):
         session.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "whole")

@@ -62,7 +62,18 @@ def unnoticed(run: Path, file: Path, about: str) -> list[str]:
     found = []
     value = checksums.opened(json.loads(whole), about)
     if file.parent.name == "profile":
-        value = {key: value[key] for key in ("rows", "wall_s", "spans", "spans_left_out", "machine", "threads", "precision")}
+        value = {
+            key: value[key]
+            for key in (
+                "rows",
+                "wall_s",
+                "spans",
+                "spans_left_out",
+                "machine",
+                "threads",
+                "precision",
+            )
+        }
     for wrong in spoiled(value):
         if not isinstance(wrong, (dict, list)):
             continue
@@ -109,8 +120,16 @@ def test_wrong_values_in_the_history(copied: Callable[[str], Path]) -> None:
     first, *others = whole.decode().splitlines()
     value = checksums.opened(json.loads(first), f"{sign} history.jsonl")
 
-    wrongs = [*spoiled({key: value[key] for key in value if key != "format"}), {**value, "accepted": False}]
-    wrongs += [{**value, "only": 2}, {**value, "largest": 7}, {**value, "correct": "9:ff"}, {**value, "macs": 0}]
+    wrongs = [
+        *spoiled({key: value[key] for key in value if key != "format"}),
+        {**value, "accepted": False},
+    ]
+    wrongs += [
+        {**value, "only": 2},
+        {**value, "largest": 7},
+        {**value, "correct": "9:ff"},
+        {**value, "macs": 0},
+    ]
     found = []
     for wrong in wrongs:
         line = json.dumps(checksums.sealed({"format": 1, **wrong}, f"{sign} history.jsonl"))
@@ -126,19 +145,37 @@ def test_wrong_values_in_the_history(copied: Callable[[str], Path]) -> None:
 
 
 BENCH = {
-    "bundles": [{"latency_ms": {"median": 4.0}, "seconds_total": 1.0, "peak_rss_mb": 3.0, "runtime": "onnxruntime"}] * 2,
+    "bundles": [
+        {
+            "latency_ms": {"median": 4.0},
+            "seconds_total": 1.0,
+            "peak_rss_mb": 3.0,
+            "runtime": "onnxruntime",
+        }
+    ]
+    * 2,
     "ratios": [{"speedup": {"low": 1.0, "high": 2.0, "blocks": 9}}],
     "device": {"processor": "a board"},
     "threads": 1,
     "batch": 1,
     "patches": 9,
 }
-WEIGHTS = {"pairs": {"a": "b"}, "how": "by name", "fresh": ["c"], "left_out": ["d"], "converted": "", "source": "x.pth", "note": ""}
+WEIGHTS = {
+    "pairs": {"a": "b"},
+    "how": "by name",
+    "fresh": ["c"],
+    "left_out": ["d"],
+    "converted": "",
+    "source": "x.pth",
+    "note": "",
+}
 
 
 @pytest.mark.parametrize(("name", "value"), [("bench.json", BENCH), ("weights.json", WEIGHTS)])
 @pytest.mark.usefixtures("undrawn")
-def test_wrong_values_in_what_comes_later(copied: Callable[[str], Path], name: str, value: dict[str, Any]) -> None:
+def test_wrong_values_in_what_comes_later(
+    copied: Callable[[str], Path], name: str, value: dict[str, Any]
+) -> None:
     run = copied("run")
     opened = open_run(run)
     opened.write(name, value)
@@ -156,7 +193,9 @@ PLANS = {
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_plan_of_another_network(copied: Callable[[str], Path], name: str, tmp_path: Path) -> None:
+def test_a_plan_of_another_network(
+    copied: Callable[[str], Path], name: str, tmp_path: Path
+) -> None:
     run = copied("start")
     file = run / "checkpoints" / "step-001" / "plan.json"
     with edited(run):
@@ -183,9 +222,15 @@ def test_more_classes_than_the_network_gives(copied: Callable[[str], Path], tmp_
     run = copied("start")
     with edited(run):
         config = run / "config.toml"
-        config.write_text(config.read_text().replace("tests.runs.test_run:small", "tests.runs.test_wrong_values:any_number"))
+        config.write_text(
+            config.read_text().replace(
+                "tests.runs.test_run:small", "tests.runs.test_wrong_values:any_number"
+            )
+        )
         engine = json.loads((run / "engine.json").read_text())
-        (run / "engine.json").write_text(json.dumps({**engine, "classes": ["crack", "rust", "sound"]}))
+        (run / "engine.json").write_text(
+            json.dumps({**engine, "classes": ["crack", "rust", "sound"]})
+        )
     line = refusal("export", run, "--out", tmp_path / "bundle", "--trust-code")
     assert "engine.json" in line and "3 classes" in line
 
@@ -198,12 +243,18 @@ def any_number(num_classes: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("values", [{"links": []}, {"epochs": "three"}])
-def test_a_chain_that_is_none_ends_no_command(copied: Callable[[str], Path], values: dict[str, Any]) -> None:
+def test_a_chain_that_is_none_ends_no_command(
+    copied: Callable[[str], Path], values: dict[str, Any]
+) -> None:
     run = copied("run")
     with edited(run):
         file = run / "chain.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
-    for words in (["show", run], ["prune", "--resume", run, "--max-steps", 3], ["prune", "--from", run, "--out", run.with_name("on")]):
+    for words in (
+        ["show", run],
+        ["prune", "--resume", run, "--max-steps", 3],
+        ["prune", "--from", run, "--out", run.with_name("on")],
+    ):
         assert "chain.json" in refusal(*words)
 
 

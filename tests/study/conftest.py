@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 
 VALUES = {
-    "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "step_ratio": 0.3, "max_drop": 60, "max_steps": 2,
-    "batch_size": 8, "precision": "32",
-}  # fmt: skip
+    "model": "tests.runs.test_run:small",
+    "weights": "none",
+    "size": 16,
+    "train_epochs": 2,
+    "step_ratio": 0.3,
+    "max_drop": 60,
+    "max_steps": 2,
+    "batch_size": 8,
+    "precision": "32",
+}
 
 
 @pytest.fixture

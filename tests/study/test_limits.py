@@ -19,7 +19,9 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize(("values", "count"), [(MANY, "19,800,000"), ({"seed": list(range(200_000))}, "200,000")])
+@pytest.mark.parametrize(
+    ("values", "count"), [(MANY, "19,800,000"), ({"seed": list(range(200_000))}, "200,000")]
+)
 def test_too_many_trials(values: dict[str, list[object]], count: str) -> None:
     begun = perf_counter()
     with pytest.raises(PrunedgeError, match=f"{count} trials, more than 10,000.*seed"):

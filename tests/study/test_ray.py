@@ -25,8 +25,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     root = str(Path(__file__).parents[2])
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before)))  # the trials' network is one of the tests'
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (root, before))
+    )  # the trials' network is one of the tests'
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20}
+    )
     for _ in range(3):
         cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     yield cluster.address
@@ -38,11 +42,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def without_seconds(book: Book) -> list[dict[str, object]]:
-    return [{key: value for key, value in row.items() if not key.startswith("seconds")} for row in collect(book)]
+    return [
+        {key: value for key, value in row.items() if not key.startswith("seconds")}
+        for row in collect(book)
+    ]
 
 
-def test_a_worker_that_is_killed_costs_nothing_of_the_table(address: str, values: dict[str, object], tmp_path: Path) -> None:
-    grid = Grid({**values, "criterion": ["weight-l2", "random", "fpgm"], "max_steps": 4, "max_drop": 100, "step_ratio": 0.15})
+def test_a_worker_that_is_killed_costs_nothing_of_the_table(
+    address: str, values: dict[str, object], tmp_path: Path
+) -> None:
+    grid = Grid(
+        {
+            **values,
+            "criterion": ["weight-l2", "random", "fpgm"],
+            "max_steps": 4,
+            "max_drop": 100,
+            "step_ratio": 0.15,
+        }
+    )
     book, told = create(tmp_path / "ray", grid), list[str]()
     killed: list[int] = []
     killer = threading.Thread(target=_kill_in_mid_trial, args=(book, killed))
@@ -63,7 +80,11 @@ def _kill_in_mid_trial(book: Book, killed: list[int]) -> None:
     while time.monotonic() < limit and not killed:
         for trial in book.trials:
             history = book.folder(trial) / "history.jsonl"
-            if history.exists() and not (book.folder(trial) / "test.json").exists() and (worker := _holder(book.folder(trial))):
+            if (
+                history.exists()
+                and not (book.folder(trial) / "test.json").exists()
+                and (worker := _holder(book.folder(trial)))
+            ):
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
                 return
@@ -88,17 +109,40 @@ def test_what_is_wrong_is_told_and_trials_do_not_wait_for_a_start_that_failed(
     book, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
     run_ray(book, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
     assert any("can't import nowhere:build" in line for line in told)
-    assert len(book.counts().failed) == 2 and "starting network failed" in book.counts().failed[book.trials[0].name]
+    assert (
+        len(book.counts().failed) == 2
+        and "starting network failed" in book.counts().failed[book.trials[0].name]
+    )
 
 
-def test_a_cluster_that_is_not_there_is_a_clear_error(values: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(PrunedgeError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*ray start --head"):
-        run_ray(create(tmp_path / "out", Grid(values)), address="127.0.0.1:1", workers=None, threads=1, gpus=0.0, told=print)
+def test_a_cluster_that_is_not_there_is_a_clear_error(
+    values: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        PrunedgeError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*ray start --head"
+    ):
+        run_ray(
+            create(tmp_path / "out", Grid(values)),
+            address="127.0.0.1:1",
+            workers=None,
+            threads=1,
+            gpus=0.0,
+            told=print,
+        )
 
 
-def test_a_running_cluster_takes_no_number_of_workers(values: dict[str, object], tmp_path: Path) -> None:
+def test_a_running_cluster_takes_no_number_of_workers(
+    values: dict[str, object], tmp_path: Path
+) -> None:
     with pytest.raises(PrunedgeError, match="--workers and --address"):
-        run_ray(create(tmp_path / "out", Grid(values)), address="auto", workers=2, threads=1, gpus=0.0, told=print)
+        run_ray(
+            create(tmp_path / "out", Grid(values)),
+            address="auto",
+            workers=2,
+            threads=1,
+            gpus=0.0,
+            told=print,
+        )
 
 
 def test_ray_on_this_machine_runs_so_many_trials_at_a_time(
@@ -113,5 +157,12 @@ def test_ray_on_this_machine_runs_so_many_trials_at_a_time(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(PrunedgeError, match="far enough"):
-        run_ray(create(tmp_path / "out", Grid(values)), address=None, workers=3, threads=2, gpus=0.0, told=print)
+        run_ray(
+            create(tmp_path / "out", Grid(values)),
+            address=None,
+            workers=3,
+            threads=2,
+            gpus=0.0,
+            told=print,
+        )
     assert asked["num_cpus"] == 6

@@ -19,7 +19,9 @@ NUMBERS = st.floats(0, 1, allow_subnormal=False)
 @given(st.lists(NUMBERS, min_size=2, max_size=20))
 def test_spread_is_that_of_the_textbook(values: list[float]) -> None:
     found = spread(values)
-    assert found.mean == pytest.approx(statistics.fmean(values)) and found.variance == pytest.approx(statistics.variance(values), abs=1e-12)
+    assert found.mean == pytest.approx(
+        statistics.fmean(values)
+    ) and found.variance == pytest.approx(statistics.variance(values), abs=1e-12)
     if found.variance > 1e-12:
         low, high = stats.t.interval(0.95, len(values) - 1, loc=found.mean, scale=stats.sem(values))
         assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
@@ -41,7 +43,10 @@ def test_pairs_change_sign_when_they_are_turned_round(pairs: list[tuple[float, f
         pytest.approx(-back.high),
         pytest.approx(-back.low),
     )
-    assert there.p == pytest.approx(back.p, nan_ok=True) and there.low - 1e-12 <= there.difference <= there.high + 1e-12
+    assert (
+        there.p == pytest.approx(back.p, nan_ok=True)
+        and there.low - 1e-12 <= there.difference <= there.high + 1e-12
+    )
 
 
 def test_a_clear_difference_is_seen_and_none_is_not_invented() -> None:
@@ -56,25 +61,53 @@ def test_a_clear_difference_is_seen_and_none_is_not_invented() -> None:
 def test_fractions_lie_between_accepted_steps_and_not_beyond() -> None:
     steps = [
         {"accepted": good, "fraction_removed": fraction, "metric_after": value}
-        for good, fraction, value in ((True, 0.0, 0.9), (True, 0.2, 0.8), (False, 0.5, 0.1), (True, 0.4, 0.6))
+        for good, fraction, value in (
+            (True, 0.0, 0.9),
+            (True, 0.2, 0.8),
+            (False, 0.5, 0.1),
+            (True, 0.4, 0.6),
+        )
     ]
     found = at_fractions(steps, "metric_after", (0.0, 0.1, 0.3, 0.4, 0.5))
-    assert found == {0.0: 0.9, 0.1: pytest.approx(0.85), 0.3: pytest.approx(0.7), 0.4: pytest.approx(0.6)}
+    assert found == {
+        0.0: 0.9,
+        0.1: pytest.approx(0.85),
+        0.3: pytest.approx(0.7),
+        0.4: pytest.approx(0.6),
+    }
 
 
-def row(trial: str, criterion: str, fold: int, best: float, index: int, **more: object) -> dict[str, object]:
+def row(
+    trial: str, criterion: str, fold: int, best: float, index: int, **more: object
+) -> dict[str, object]:
     return {
-        "trial": trial, "criterion": criterion, "fold": fold, "seed": 0, "folds": 2, "is_done": True, "index": index,
-        "is_best": index == 1, "test_baseline": 0.9, "test_best": best, "fraction_removed": 0.5 * index, "macs": 100 // (1 + 3 * index),
-        "size_mb": 8.0 / (1 + index), "seconds_rank": 1.0, "seconds_surgery": 0.0, "seconds_finetune": 2.0 * index,
-        "seconds_evaluate": 0.5, **more,
-    }  # fmt: skip
+        "trial": trial,
+        "criterion": criterion,
+        "fold": fold,
+        "seed": 0,
+        "folds": 2,
+        "is_done": True,
+        "index": index,
+        "is_best": index == 1,
+        "test_baseline": 0.9,
+        "test_best": best,
+        "fraction_removed": 0.5 * index,
+        "macs": 100 // (1 + 3 * index),
+        "size_mb": 8.0 / (1 + index),
+        "seconds_rank": 1.0,
+        "seconds_surgery": 0.0,
+        "seconds_finetune": 2.0 * index,
+        "seconds_evaluate": 0.5,
+        **more,
+    }
 
 
 ROWS = [
     row(f"{name}{fold}", name, fold, best + 0.01 * fold, index)
-    for name, best in (("taylor", 0.88), ("random", 0.80)) for fold in range(2) for index in range(2)
-]  # fmt: skip
+    for name, best in (("taylor", 0.88), ("random", 0.80))
+    for fold in range(2)
+    for index in range(2)
+]
 
 
 def test_combinations_are_summed_up_over_their_folds() -> None:
@@ -83,12 +116,21 @@ def test_combinations_are_summed_up_over_their_folds() -> None:
     taylor, random = summary([*ROWS, row("late", "taylor", 1, 0.1, 1, is_done=False)], axes)
     assert taylor.values == {"criterion": "taylor"} and taylor.n == 2
     assert taylor.after.mean == pytest.approx(0.885) and random.after.mean == pytest.approx(0.805)
-    assert taylor.macs_ratio.mean == 4.0 and taylor.size_ratio.mean == 2.0 and taylor.seconds.mean == pytest.approx(5.0)
-    assert {key: len(steps) for key, steps in by_combination(ROWS, axes).items()} == {("taylor",): 2, ("random",): 2}
+    assert (
+        taylor.macs_ratio.mean == 4.0
+        and taylor.size_ratio.mean == 2.0
+        and taylor.seconds.mean == pytest.approx(5.0)
+    )
+    assert {key: len(steps) for key, steps in by_combination(ROWS, axes).items()} == {
+        ("taylor",): 2,
+        ("random",): 2,
+    }
 
 
 def test_only_what_is_equal_in_all_else_is_compared() -> None:
     ((first, second, pair),) = comparisons(ROWS, ("criterion",), "criterion")
-    assert (first, second, pair.n) == ("taylor", "random", 2) and pair.difference == pytest.approx(0.08)
+    assert (first, second, pair.n) == ("taylor", "random", 2) and pair.difference == pytest.approx(
+        0.08
+    )
     unmatched = [one for one in ROWS if not (one["criterion"] == "random" and one["fold"] == 0)]
     assert comparisons(unmatched, ("criterion",), "criterion")[0][2].n == 1

@@ -26,7 +26,8 @@ def figures(path: Path) -> dict[str, list[dict[str, object]]]:
     book = open_book(path)
     return {
         trial.name: [
-            {k: v for k, v in step.to_json().items() if not k.startswith("seconds")} for step in open_run(book.folder(trial)).steps()
+            {k: v for k, v in step.to_json().items() if not k.startswith("seconds")}
+            for step in open_run(book.folder(trial)).steps()
         ]
         for trial in book.trials
     }
@@ -43,7 +44,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
     from tests.study.conftest import VALUES
 
     folder = tmp_path_factory.mktemp("study")
-    file = write(folder / "study.toml", {"data": str(tiny_data), **VALUES, "criterion": ["weight-l2", "random"], "bench": 4})
+    file = write(
+        folder / "study.toml",
+        {"data": str(tiny_data), **VALUES, "criterion": ["weight-l2", "random"], "bench": 4},
+    )
     done = prunedge("study", file, "--out", folder / "out", "--workers", 2, "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "3 done, 0 running, 0 failed, 0 left" in done.stdout and "weight-l2" in done.stdout
@@ -53,37 +57,57 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
 def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> None:
     book = open_book(whole[0])
     rows = collect(book)
-    assert len(book.starts) == 1 and {row["trial"] for row in rows} == {trial.name for trial in book.trials}
+    assert len(book.starts) == 1 and {row["trial"] for row in rows} == {
+        trial.name for trial in book.trials
+    }
     assert [row["index"] for row in rows] == [0, 1, 2] * 2 and all(row["is_done"] for row in rows)
     assert all(row["latency_ms_best"] > 0 and row["latency_ms_baseline"] > 0 for row in rows)
     with (whole[0] / "study.csv").open(encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert [float(row["metric_after"]) for row in written] == [row["metric_after"] for row in rows]
     table = parquet.read_table(whole[0] / "study.parquet")
-    assert table.num_rows == len(rows) and table["macs"].to_pylist() == [row["macs"] for row in rows]
+    assert table.num_rows == len(rows) and table["macs"].to_pylist() == [
+        row["macs"] for row in rows
+    ]
     assert json.loads(table["kept"].to_pylist()[2]) == rows[2]["kept"]
 
 
-def test_every_criterion_ranks_the_starting_network_itself(values: dict[str, object], tmp_path: Path) -> None:
+def test_every_criterion_ranks_the_starting_network_itself(
+    values: dict[str, object], tmp_path: Path
+) -> None:
     criteria = ["taylor", "weight-l2", "random", "activation-mean"]
-    book = create(tmp_path / "out", presets.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values))
+    book = create(
+        tmp_path / "out",
+        presets.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values),
+    )
     for one in book.work:
         book.perform(one)
     rows = [row for row in collect(book) if row["index"] == 1]
-    assert {row["criterion"]: row["scored"] for row in rows} == {name: "in a pass" for name in criteria} | {"taylor": "while training"}
-    plans = {(book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text() for trial in book.trials}
+    assert {row["criterion"]: row["scored"] for row in rows} == {
+        name: "in a pass" for name in criteria
+    } | {"taylor": "while training"}
+    plans = {
+        (book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text()
+        for trial in book.trials
+    }
     assert len(plans) == 4
-    assert len({json.dumps(row["kept"]) for row in rows}) > 1  # layers, too, are compared by each in its own way
+    assert (
+        len({json.dumps(row["kept"]) for row in rows}) > 1
+    )  # layers, too, are compared by each in its own way
 
 
-def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(whole: tuple[Path, Path]) -> None:
+def test_what_is_done_is_not_done_again_and_a_new_value_runs_alone(
+    whole: tuple[Path, Path],
+) -> None:
     out, file = whole
     before = {path: path.stat().st_mtime_ns for path in out.rglob("history.jsonl")}
     write(file, {**_values(file), "criterion": ["weight-l2", "random", "weight-l1"]})
     done = prunedge("study", file, "--out", out, "--json", "--workers", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["counts"]["done"]) == 4 and [line["values"]["criterion"] for line in found["summary"]] == [
+    assert len(found["counts"]["done"]) == 4 and [
+        line["values"]["criterion"] for line in found["summary"]
+    ] == [
         "weight-l2",
         "random",
         "weight-l1",
@@ -101,7 +125,9 @@ def _values(file: Path) -> dict[str, object]:
 
 def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    file = write(tmp_path / "study.toml", {**_values(whole[1]), "criterion": ["weight-l2", "random"]})
+    file = write(
+        tmp_path / "study.toml", {**_values(whole[1]), "criterion": ["weight-l2", "random"]}
+    )
     process = Started("study", file, "--out", out, "--workers", 2, "--threads", 1)
     while not list(out.glob("trials/*/history.jsonl")) and process.poll() is None:
         time.sleep(0.05)
@@ -116,7 +142,10 @@ def test_a_killed_study_goes_on_to_the_same_table(whole: tuple[Path, Path], tmp_
 def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
     (tmp_path / "deadly.py").write_text(
         "import os, pathlib\nfrom tests.runs.test_run import small\n"
         "def build(num_classes):\n"
@@ -124,7 +153,10 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
         "    if not mark.exists():\n        mark.touch()\n        os.kill(os.getpid(), 9)\n"
         "    return small(num_classes)\n"
     )
-    book = create(tmp_path / "out", Grid({**values, "model": ["deadly:build", "nowhere:build"], "criterion": "random"}))
+    book = create(
+        tmp_path / "out",
+        Grid({**values, "model": ["deadly:build", "nowhere:build"], "criterion": "random"}),
+    )
     told: list[str] = []
     run_local(book, workers=1, threads=1, told=told.append)
     assert any("its process died (exit code -9), tried again" in line for line in told)
@@ -138,30 +170,47 @@ def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last words say why, as do those of a process that dies of an error that nobody expected."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    )
     (tmp_path / "failing.py").write_text(
         "import errno\nfrom prunedge.study import Book\n"
         "def full(*_):\n    raise OSError(errno.ENOSPC, 'No space left on device', 'failures')\n"
         "def build(num_classes):\n    Book.fail = full\n    full()\n"
         "def strange(num_classes):\n    raise SystemExit('nobody expected\\x1b[2J this')\n"
     )
-    book = create(tmp_path / "out", Grid({**values, "model": ["failing:build", "failing:strange"], "criterion": "random"}))
+    book = create(
+        tmp_path / "out",
+        Grid({**values, "model": ["failing:build", "failing:strange"], "criterion": "random"}),
+    )
     run_local(book, workers=1, threads=1, told=lambda line: None)
     first, second = (book.failure(start) or "" for start in book.starts)
     assert re.fullmatch(r"No space left on device \(failures\): free space there.*", first)
-    assert second == r"its process died 3 times, the last time with exit code 1: nobody expected\x1b[2J this"
+    assert (
+        second
+        == r"its process died 3 times, the last time with exit code 1: nobody expected\x1b[2J this"
+    )
 
 
-def test_a_trial_that_another_process_has_is_running(values: dict[str, object], tmp_path: Path) -> None:
+def test_a_trial_that_another_process_has_is_running(
+    values: dict[str, object], tmp_path: Path
+) -> None:
     book = create(tmp_path / "out", Grid({**values, "criterion": "random"}))
     (trial,) = book.trials
     (book.path / "locks").mkdir()
     with FileLock(book.path / "locks" / f"{trial.name}.lock"):
         assert book.counts().running == (trial.name,)
-    assert book.counts().running == () and len(book.counts().left) == 2 and book.counts().seconds_left is None
+    assert (
+        book.counts().running == ()
+        and len(book.counts().left) == 2
+        and book.counts().seconds_left is None
+    )
 
 
-def test_folders_that_hold_other_things_are_left_alone(values: dict[str, object], tmp_path: Path) -> None:
+def test_folders_that_hold_other_things_are_left_alone(
+    values: dict[str, object], tmp_path: Path
+) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(RunError, match="the folder holds something else"):
         create(tmp_path, Grid(values))
@@ -205,7 +254,12 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_network_is_its_st
     assert not [what for what in seen if what.startswith(("epoch 1/3", "epoch 2/3"))]
     assert not (book.folder(start) / checkpoint.NAME).exists()
     alone.perform(alone.starts[0])
-    networks = [one.folder(one.starts[0]) / "checkpoints" / "step-000" / "model.safetensors" for one in (book, alone)]
+    networks = [
+        one.folder(one.starts[0]) / "checkpoints" / "step-000" / "model.safetensors"
+        for one in (book, alone)
+    ]
     assert networks[0].read_bytes() == networks[1].read_bytes()
     book.perform(book.trials[0])
-    assert (book.folder(book.trials[0]) / "checkpoints" / "step-000" / "model.safetensors").samefile(networks[0])
+    assert (
+        book.folder(book.trials[0]) / "checkpoints" / "step-000" / "model.safetensors"
+    ).samefile(networks[0])

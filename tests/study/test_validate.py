@@ -21,7 +21,10 @@ def grid(pictures: Path, **values: object) -> Grid:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"model": ["resnet18", "resnet81"]}, r"no network is called 'resnet81' \(`model = \"resnet81\"`\): did you mean"),
+        (
+            {"model": ["resnet18", "resnet81"]},
+            r"no network is called 'resnet81' \(`model = \"resnet81\"`\): did you mean",
+        ),
         ({"criterion": ["taylor", "tailor"]}, r"unknown criterion 'tailor' .*did you mean taylor"),
         ({"weights": ["none", "imagnet"]}, r"no such weights file \(imagnet\)"),
         ({"precision": "fp16"}, r"no precision is called 'fp16' \(`precision = \"fp16\"`\)"),
@@ -30,16 +33,27 @@ def grid(pictures: Path, **values: object) -> Grid:
         ({"device": "pi"}, "not a device's address: pi"),
     ],
 )
-def test_a_value_that_is_none_is_named_at_once(values: dict[str, object], said: str, tiny_data: Path) -> None:
+def test_a_value_that_is_none_is_named_at_once(
+    values: dict[str, object], said: str, tiny_data: Path
+) -> None:
     with speaking("study"), pytest.raises(PrunedgeError, match=said):
         check(grid(tiny_data, **values))
 
 
 def test_all_of_them_are_named_together(tiny_data: Path) -> None:
     with pytest.raises(PrunedgeError) as caught:
-        check(grid(tiny_data, model=["resnet81", "resnet18"], criterion=["tailor", "taylor"], weights="gone.pth"))
+        check(
+            grid(
+                tiny_data,
+                model=["resnet81", "resnet18"],
+                criterion=["tailor", "taylor"],
+                weights="gone.pth",
+            )
+        )
     assert str(caught.value).startswith("3 values of the grid are none: ")
-    assert all(word in str(caught.value) for word in ("resnet81", "tailor", "gone.pth")) and "\n" not in str(caught.value)
+    assert all(
+        word in str(caught.value) for word in ("resnet81", "tailor", "gone.pth")
+    ) and "\n" not in str(caught.value)
 
 
 def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: Path) -> None:
@@ -47,10 +61,16 @@ def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: P
     check(grid(Path("/there"), weights="/there/weights.pth", model="there:network"), here=False)
 
 
-def test_no_trial_is_started_for_a_grid_that_can_not_be_run(tiny_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text(f'data = "{tiny_data}"\nmodel = "resnet18"\nweights = "none"\ncriterion = ["taylor", "tailor"]\n')
+def test_no_trial_is_started_for_a_grid_that_can_not_be_run(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "study.toml").write_text(
+        f'data = "{tiny_data}"\nmodel = "resnet18"\nweights = "none"\ncriterion = ["taylor", "tailor"]\n'
+    )
     done = prunedge("study", tmp_path / "study.toml", "--out", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.startswith("error: unknown criterion 'tailor' (`criterion`)"), done.stderr
+    assert done.returncode == 2 and done.stderr.startswith(
+        "error: unknown criterion 'tailor' (`criterion`)"
+    ), done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -58,6 +78,8 @@ def test_a_reason_is_said_once_and_then_counted() -> None:
     said = Failures()
     why = "the network answers 'sound' for every validation picture (0.003)"
     assert said.of("a-1", why) == f"a-1: failed: {why}"
-    assert said.of("a-2", why.replace("3", "4")) == "a-2: failed for the same reason as a-1 (2 so far)"
+    assert (
+        said.of("a-2", why.replace("3", "4")) == "a-2: failed for the same reason as a-1 (2 so far)"
+    )
     assert said.of("b", "no space") == "b: failed: no space"
     assert said.of("c", why) == "c: failed for the same reason as a-1 (3 so far)"

@@ -17,13 +17,18 @@ from prunedge.surgery.compensate import compensate
 from tests.networks import CONSTRUCTS, Plain, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
-BATCHES = [(torch.randn(8, 3, 12, 12, generator=GENERATOR), torch.zeros(8, dtype=torch.int64)) for _ in range(2)]
+BATCHES = [
+    (torch.randn(8, 3, 12, 12, generator=GENERATOR), torch.zeros(8, dtype=torch.int64))
+    for _ in range(2)
+]
 EXAMPLE = BATCHES[0][0][:2]
 
 
 def output_of(network: nn.Module, layer: str, inputs: torch.Tensor) -> torch.Tensor:
     seen = []
-    handle = network.get_submodule(layer).register_forward_hook(lambda module, args, out: seen.append(out.detach().clone()))
+    handle = network.get_submodule(layer).register_forward_hook(
+        lambda module, args, out: seen.append(out.detach().clone())
+    )
     with torch.no_grad():
         network.eval()(inputs)
     handle.remove()
@@ -41,13 +46,22 @@ def test_the_mean_of_a_consumer_s_output_stays_what_it_was() -> None:
     everything = torch.cat([inputs for inputs, _ in BATCHES])
     found = compensate(network, trace(network, EXAMPLE), plan, small, BATCHES, "mean")
     assert found.shifted == ("features.3",) and not found.left
-    whole, after = (output_of(net, "features.3", everything).mean((0, 2, 3)) for net in (network, small))
+    whole, after = (
+        output_of(net, "features.3", everything).mean((0, 2, 3)) for net in (network, small)
+    )
     torch.testing.assert_close(after, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_bias_the_batch_norm_takes_it() -> None:
     network = randomise(
-        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(384, 2))
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3),
+            nn.ReLU(),
+            nn.Conv2d(8, 6, 3, bias=False),
+            nn.BatchNorm2d(6),
+            nn.Flatten(),
+            nn.Linear(384, 2),
+        )
     )
     plan = Plan({"0": (0, 1, 4), "2": (0, 1, 2, 5)})
     small = pruned(network, plan)
@@ -59,9 +73,15 @@ def test_without_a_bias_the_batch_norm_takes_it() -> None:
 
 
 def test_a_consumer_without_a_place_for_it_is_named() -> None:
-    network = randomise(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3, bias=False), nn.Flatten(), nn.Linear(128, 2)))
+    network = randomise(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3, bias=False), nn.Flatten(), nn.Linear(128, 2)
+        )
+    )
     plan = Plan({"0": (0, 1)})
-    found = compensate(network, trace(network, EXAMPLE), plan, pruned(network, plan), BATCHES, "mean")
+    found = compensate(
+        network, trace(network, EXAMPLE), plan, pruned(network, plan), BATCHES, "mean"
+    )
     assert found.shifted == () and "no bias" in found.left["1"]
 
 
@@ -69,7 +89,12 @@ def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
     """Channels 3, 4 and 5 are sums of the first three: the consumers can do without them."""
     torch.manual_seed(0)
     network = randomise(
-        nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 5, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(5, 4, 1))
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Conv2d(6, 5, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(5, 4, 1),
+        )
     )
     with torch.no_grad():
         network[0].weight[3:] = network[0].weight[:3].flip(0) * 2 + network[0].weight[:3]
@@ -90,7 +115,9 @@ def test_channels_that_others_can_say_cost_nothing_with_least_squares() -> None:
 
 @pytest.mark.parametrize("how", ["mean", "lstsq"])
 @pytest.mark.parametrize("construct", CONSTRUCTS)
-def test_every_construct_is_nearer_to_the_whole_network(construct: type[nn.Module], how: str) -> None:
+def test_every_construct_is_nearer_to_the_whole_network(
+    construct: type[nn.Module], how: str
+) -> None:
     network = randomise(construct())
     graph, before = trace(network, EXAMPLE), copy.deepcopy(network.state_dict())
     plan = random_plan(graph, 0.5, torch.Generator().manual_seed(1))
@@ -103,7 +130,11 @@ def test_every_construct_is_nearer_to_the_whole_network(construct: type[nn.Modul
         gaps = [float((net.eval()(inputs) - wanted).norm()) for net in (plain, small)]
     assert gaps[1] < gaps[0]
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for net in (network, small) for module in net.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks
+        for net in (network, small)
+        for module in net.modules()
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])

@@ -26,7 +26,9 @@ from tests.networks import randomise
 
 def pinned(kind: type[nn.Module] = FromWidth) -> nn.Module:
     network = randomise(Around(kind(scaled=True)))
-    small = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
+    small = operate(
+        network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})
+    ).model.eval()
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     return small
 
@@ -36,7 +38,10 @@ class Slim(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.attention = nn.Conv2d(3, 12, 2, stride=2), nn.MultiheadAttention(12, 3, batch_first=True)
+        self.first, self.attention = (
+            nn.Conv2d(3, 12, 2, stride=2),
+            nn.MultiheadAttention(12, 3, batch_first=True),
+        )
         self.head = nn.Linear(12, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +76,10 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "torch.save": saved,
     "deepcopy": copy.deepcopy,
     "copy": copy.copy,
-    **{f"protocol {number}": by(lambda one, number=number: pickle.dumps(one, number)) for number in (0, 1, 2, 5)},
+    **{
+        f"protocol {number}": by(lambda one, number=number: pickle.dumps(one, number))
+        for number in (0, 1, 2, 5)
+    },
     "cloudpickle": lambda network: by(pytest.importorskip("cloudpickle").dumps)(network),
     "joblib": by_joblib,
 }
@@ -79,13 +87,17 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 @pytest.mark.parametrize("make", [pinned, slim])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_pruned_network_is_copied_by_whatever_copies_networks(way: str, make: Callable[[], nn.Module]) -> None:
+def test_a_pruned_network_is_copied_by_whatever_copies_networks(
+    way: str, make: Callable[[], nn.Module]
+) -> None:
     small = make()
     again = WAYS[way](WAYS[way](small))
     assert torch.equal(again(PICTURE), small(PICTURE))
     assert sizes_of(again) == sizes_of(small)
     assert again.state_dict().keys() == small.state_dict().keys()
-    assert [type(module) for module in again.modules()] == [type(module) for module in small.modules()]
+    assert [type(module) for module in again.modules()] == [
+        type(module) for module in small.modules()
+    ]
     if way != "copy":
         with torch.no_grad():
             again.head.weight.zero_()
@@ -111,7 +123,9 @@ class OwnReduce(FromWidth):
 
 
 @pytest.mark.parametrize("kind", [OwnState, OwnReduce])
-def test_classes_that_pickle_themselves_their_own_way_keep_their_pins(kind: type[nn.Module]) -> None:
+def test_classes_that_pickle_themselves_their_own_way_keep_their_pins(
+    kind: type[nn.Module],
+) -> None:
     small = pinned(kind)
     for way in ("torch.save", "deepcopy"):
         again = WAYS[way](small)
@@ -185,11 +199,15 @@ else:
 """
 
 
-def test_a_network_of_a_script_is_loaded_by_the_script_in_a_process_that_knows_nothing_of_pins(tmp_path: Path) -> None:
+def test_a_network_of_a_script_is_loaded_by_the_script_in_a_process_that_knows_nothing_of_pins(
+    tmp_path: Path,
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     for what in ("write", "read"):
-        subprocess.run([sys.executable, str(script), str(tmp_path / "small.pt"), what], check=True, timeout=300)
+        subprocess.run(
+            [sys.executable, str(script), str(tmp_path / "small.pt"), what], check=True, timeout=300
+        )
 
 
 def test_a_pinned_network_is_compiled_and_recorded() -> None:
@@ -199,7 +217,9 @@ def test_a_pinned_network_is_compiled_and_recorded() -> None:
     with pytest.warns():  # torch.jit.trace is deprecated, and says that shapes become constants
         recorded = torch.jit.trace(small, PICTURE, check_trace=False)
     torch.testing.assert_close(recorded(PICTURE), wanted)
-    program = torch.export.export(small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(
+        small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
     for size in (2, 5):
         picture = torch.randn(size, 3, 8, 8)
         torch.testing.assert_close(program.module()(picture), small(picture))
@@ -222,7 +242,9 @@ def test_blocks_that_are_folded_into_the_batch_are_exported_for_any_batch() -> N
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     for size in (1, 3, 4):  # of which the traced batch is no divisor, or one
         assert small(torch.randn(size, 3, 8, 8)).shape == (size, 2)
-    program = torch.export.export(small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(
+        small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
     for size in (2, 5):
         picture = torch.randn(size, 3, 8, 8)
         torch.testing.assert_close(program.module()(picture), small(picture))

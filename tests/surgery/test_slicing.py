@@ -29,7 +29,9 @@ def masked(network: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
         gone = sorted(set(range(group.size)) - set(plan.keep.get(group.name, range(group.size))))
         for part in group.having("in"):
             with torch.no_grad():
-                tensors[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[gone].ravel()), 0.0)
+                tensors[part.tensor].index_fill_(
+                    part.dim, torch.as_tensor(part.indices[gone].ravel()), 0.0
+                )
     return reference
 
 
@@ -45,14 +47,18 @@ def plans(graph: ChannelGraph, data: st.DataObject) -> Plan:
 @pytest.mark.parametrize("construct", CONSTRUCTS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_pruned_equals_masked_and_costs_what_was_predicted(construct: type[nn.Module], data: st.DataObject) -> None:
+def test_pruned_equals_masked_and_costs_what_was_predicted(
+    construct: type[nn.Module], data: st.DataObject
+) -> None:
     network = randomise(construct())
     graph = trace(network, EXAMPLE)
     plan = plans(graph, data)
     small = remove(network, graph, plan).eval()
     other = torch.randn(3, 3, 12, 12)
     with torch.no_grad():
-        torch.testing.assert_close(small(other), masked(network, graph, plan)(other), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            small(other), masked(network, graph, plan)(other), rtol=1e-4, atol=1e-5
+        )
     found = cost(small, other)
     assert (found.macs, found.params) == (graph.macs(plan), graph.params(plan))
     left = {group.name: len(plan.keep.get(group.name, range(group.size))) for group in graph.groups}
@@ -66,10 +72,14 @@ def test_pruned_equals_masked_and_costs_what_was_predicted(construct: type[nn.Mo
 def test_plans_compose(construct: type[nn.Module], data: st.DataObject) -> None:
     network = randomise(construct())
     graph = trace(network, EXAMPLE)
-    first = random_plan(graph, 0.3, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2)
+    first = random_plan(
+        graph, 0.3, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2
+    )
     halfway = remove(network, graph, first)
     second_graph = trace(halfway, EXAMPLE)
-    second = random_plan(second_graph, 0.4, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2)
+    second = random_plan(
+        second_graph, 0.4, torch.Generator().manual_seed(data.draw(st.integers(0, 99))), least=2
+    )
     twice = remove(halfway, second_graph, second).state_dict()
     once = remove(network, graph, first.then(second)).state_dict()
     assert twice.keys() == once.keys()
@@ -78,7 +88,17 @@ def test_plans_compose(construct: type[nn.Module], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "densenet121", "vgg11", "vgg16_bn"]
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "densenet121",
+        "vgg11",
+        "vgg16_bn",
+    ],
 )
 def test_known_networks_equal_their_masked_selves(name: str, share: float) -> None:
     network = randomise(build(name, 2, "none"))
@@ -109,12 +129,16 @@ def test_layers_know_their_new_sizes() -> None:
     assert (small.a.in_channels, small.a.out_channels, small.norm.num_features) == (3, 1, 3)
 
 
-def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_size_written_in_python_is_found_by_the_proof_and_left_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     network = randomise(Baked(scaled=True))
     graph = trace(network, EXAMPLE)
     surgery = operate(network, graph, Plan({"a": (0, 1, 2), "b": (0, 1)}))
     assert list(surgery.refused) == ["a"]
-    assert [record.getMessage() for record in caplog.records] == [f"left whole, could not be proven: {surgery.refused['a']} (a)"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"left whole, could not be proven: {surgery.refused['a']} (a)"
+    ]
     assert surgery.plan.keep == {"b": (0, 1)}
     assert surgery.model.a.out_channels == 8 and surgery.model.b.out_channels == 2
     with pytest.raises(SurgeryError, match="a: differs from the masked network"):
@@ -127,7 +151,12 @@ def test_a_wrong_graph_is_caught() -> None:
     network = randomise(Residual())
     graph = trace(network, EXAMPLE)
     group = graph.group("a")
-    wrong = replace(group, slices=tuple(replace(p, indices=p.indices[::-1]) if p.role == "in" else p for p in group.slices))
+    wrong = replace(
+        group,
+        slices=tuple(
+            replace(p, indices=p.indices[::-1]) if p.role == "in" else p for p in group.slices
+        ),
+    )
     broken = replace(graph, groups=tuple(wrong if g.name == "a" else g for g in graph.groups))
     assert operate(network, broken, Plan({"a": (0, 1, 2)})).refused.keys() == {"a"}
 
@@ -135,7 +164,10 @@ def test_a_wrong_graph_is_caught() -> None:
 def test_momentum_is_sliced_with_the_weights() -> None:
     network = randomise(Plain())
     graph = trace(network, EXAMPLE)
-    state = {name: {"momentum_buffer": parameter.detach().clone()} for name, parameter in network.named_parameters()}
+    state = {
+        name: {"momentum_buffer": parameter.detach().clone()}
+        for name, parameter in network.named_parameters()
+    }
     plan = Plan({"features.3": (1, 4), "classifier.0": (0, 3, 15)})
     small = remove(network, graph, plan)
     sliced = slice_state(state, graph, plan)
@@ -156,7 +188,9 @@ def test_weights_that_do_not_fit_are_named() -> None:
     state = Residual().state_dict()
     state["head.weight"] = torch.zeros(2, 99)
     del state["a.bias"]
-    with pytest.raises(WeightsError, match=r"a\.bias: missing; head\.weight: \(2, 99\) does not fit \(2, 10\)"):
+    with pytest.raises(
+        WeightsError, match=r"a\.bias: missing; head\.weight: \(2, 99\) does not fit \(2, 10\)"
+    ):
         adopt(Residual(), state)
 
 

@@ -26,7 +26,12 @@ HALF = Plan({"a": (0, 1, 2, 3), "b": (0, 1)})
 class Two(nn.Module):
     """Two convolutions and a head, with something done to what the first makes, and to the answer."""
 
-    def __init__(self, between: Callable[..., Any], after: Callable[[torch.Tensor], Any] = lambda y: y, bias: bool = True) -> None:
+    def __init__(
+        self,
+        between: Callable[..., Any],
+        after: Callable[[torch.Tensor], Any] = lambda y: y,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.between, self.after = between, after
         self.a, self.b = nn.Conv2d(3, 8, 3, padding=1, bias=bias), nn.Conv2d(8, 4, 1, bias=bias)
@@ -55,11 +60,15 @@ def wrong_where(there: Callable[[torch.Tensor], bool]) -> Callable[..., torch.Te
     [
         lambda x: x.shape[-1] != 16,
         lambda x: len(x) != 2,
-        lambda x: bool(x.abs().max() > 0) and not torch.equal(x, PICTURE[:, :, :1, :1].expand_as(x)),
+        lambda x: (
+            bool(x.abs().max() > 0) and not torch.equal(x, PICTURE[:, :, :1, :1].expand_as(x))
+        ),
     ],
     ids=["another size", "another batch", "other values"],
 )
-def test_a_group_that_is_wrong_elsewhere_only_is_refused(there: Callable[[torch.Tensor], bool]) -> None:
+def test_a_group_that_is_wrong_elsewhere_only_is_refused(
+    there: Callable[[torch.Tensor], bool],
+) -> None:
     flat = PICTURE[:, :, :1, :1].expand(2, 3, 16, 16)
     network = Two(wrong_where(there))
     example = flat if there(PICTURE) else PICTURE
@@ -97,7 +106,9 @@ def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
             return self.head((self.b(h) + self.gate * self.c(wrong(h, x))).mean((2, 3)))
 
     network = Gated()
-    assert list(operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2, 3)})).refused) == ["a"]
+    assert list(operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2, 3)})).refused) == [
+        "a"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +121,9 @@ def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
         (lambda y: {"a": y, "b": (y - 1e3).log()}, "not finite"),
     ],
 )
-def test_an_answer_that_tells_nothing_is_no_proof(after: Callable[[torch.Tensor], Any], why: str) -> None:
+def test_an_answer_that_tells_nothing_is_no_proof(
+    after: Callable[[torch.Tensor], Any], why: str
+) -> None:
     network = Two(right, after)
     surgery = operate(network, trace(network, PICTURE), HALF)
     assert surgery.refused.keys() == {"a", "b"} and surgery.plan.keep == {}
@@ -164,7 +177,9 @@ def test_a_network_that_takes_one_size_only_is_proven_at_that_size() -> None:
             return self.head(torch.relu(self.a(x)).flatten(1))
 
     network = randomise(Fixed())
-    assert operate(network, trace(network, PICTURE[:, :, :8, :8]), Plan({"a": (0, 3)})).refused == {}
+    assert (
+        operate(network, trace(network, PICTURE[:, :, :8, :8]), Plan({"a": (0, 3)})).refused == {}
+    )
 
 
 def test_words_stay_words_in_other_questions() -> None:
@@ -185,7 +200,9 @@ def test_words_stay_words_in_other_questions() -> None:
     assert operate(network, trace(network, example), Plan({"a": (0, 3, 5)})).refused == {}
 
 
-@pytest.mark.parametrize(("size", "other"), [(64, 96), (224, 160), (96, 128), (7, 10), (8, 16), (1, 1)])
+@pytest.mark.parametrize(
+    ("size", "other"), [(64, 96), (224, 160), (96, 128), (7, 10), (8, 16), (1, 1)]
+)
 def test_other_pictures_have_another_size_in_the_same_steps(size: int, other: int) -> None:
     first = next(others(torch.rand(1, 3, size, size)))
     assert tuple(first.shape) == (2, 3, other, other)
@@ -235,7 +252,9 @@ class Deep(nn.Module):
     def __init__(self, wrongs: set[int], blocks: int = 16) -> None:
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
-        self.blocks = nn.Sequential(*(Block(wrong if place in wrongs else right) for place in range(blocks)))
+        self.blocks = nn.Sequential(
+            *(Block(wrong if place in wrongs else right) for place in range(blocks))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.blocks(self.stem(x))).mean((2, 3))

@@ -13,8 +13,28 @@ from tests.commands import prunedge
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     out = tmp_path_factory.mktemp("system") / "run"
     done = prunedge(
-        "prune", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step-ratio", 0.3,
-        "--max-drop", 60, "--max-steps", 2, "--batch-size", 8, "--precision", "32", "--out", out,
-    )  # fmt: skip
+        "prune",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--train-epochs",
+        3,
+        "--step-ratio",
+        0.3,
+        "--max-drop",
+        60,
+        "--max-steps",
+        2,
+        "--batch-size",
+        8,
+        "--precision",
+        "32",
+        "--out",
+        out,
+    )
     assert done.returncode == 0, done.stderr
     return out

@@ -40,8 +40,13 @@ def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) 
     small, whole = tmp_path / "small", tmp_path / "whole"
     assert prunedge("export", run, "--out", small).returncode == 0
     manifest = json.loads(prunedge("export", run, "--baseline", "--out", whole, "--json").stdout)
-    assert manifest["forms"]["onnx"]["check"]["agreement"] == 1 and manifest["classes"] == ["crack", "sound"]
-    measured = json.loads(prunedge("bench", small, "--against", whole, "--patches", 24, "--out", run, "--json").stdout)
+    assert manifest["forms"]["onnx"]["check"]["agreement"] == 1 and manifest["classes"] == [
+        "crack",
+        "sound",
+    ]
+    measured = json.loads(
+        prunedge("bench", small, "--against", whole, "--patches", 24, "--out", run, "--json").stdout
+    )
     assert len(measured["bundles"]) == 2 and measured["ratios"][0]["speedup"]["median"] > 0
     page = Path(prunedge("report", run).stdout.strip())
     text = page.read_text(encoding="utf-8")
@@ -68,56 +73,159 @@ def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None
     )
     assert json.loads(done.stdout)["best"]["step"] == 0, done.stderr
     done = prunedge(
-        "prune", "--from", tmp_path / "a", "--step-ratio", 0.3, "--max-drop", 99, "--target-macs", 0.8, "--out", tmp_path / "b", "--json"
+        "prune",
+        "--from",
+        tmp_path / "a",
+        "--step-ratio",
+        0.3,
+        "--max-drop",
+        99,
+        "--target-macs",
+        0.8,
+        "--out",
+        tmp_path / "b",
+        "--json",
     )
     told = json.loads(done.stdout)
-    assert told["size"] == 16 and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"] and "target" in told["stop"]
-    assert 'augment = "flips"' in (tmp_path / "b" / "config.toml").read_text(), "as the run that it goes on from"
+    assert (
+        told["size"] == 16
+        and told["best"]["macs"] <= 0.8 * told["baseline"]["macs"]
+        and "target" in told["stop"]
+    )
+    assert 'augment = "flips"' in (tmp_path / "b" / "config.toml").read_text(), (
+        "as the run that it goes on from"
+    )
 
 
 def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
     drawn = tmp_path / "graph.svg"
-    found = json.loads(prunedge("groups", "--model", "resnet18", "--size", 64, "--svg", drawn, "--json").stdout)
+    found = json.loads(
+        prunedge("groups", "--model", "resnet18", "--size", 64, "--svg", drawn, "--json").stdout
+    )
     assert len(found["groups"]) == 12 and found["prunable_params"] > 0.99
     assert found["groups"][0]["makers"] == ["conv1", "layer1.0.conv2", "layer1.1.conv2"]
-    assert "layer1.0.conv1" in found["groups"][0]["consumers"] and 0.3 < found["groups"][0]["macs_share"] < 0.4
+    assert (
+        "layer1.0.conv1" in found["groups"][0]["consumers"]
+        and 0.3 < found["groups"][0]["macs_share"] < 0.4
+    )
     root = ElementTree.fromstring(drawn.read_text(encoding="utf-8"))
-    assert len(root.findall(".//{http://www.w3.org/2000/svg}rect/{http://www.w3.org/2000/svg}title")) == 12
+    assert (
+        len(root.findall(".//{http://www.w3.org/2000/svg}rect/{http://www.w3.org/2000/svg}title"))
+        == 12
+    )
     shown = prunedge("groups", "--model", "resnet18", "--size", 64).stdout
     assert "layer4.1.conv1" in shown and "is the network's output" in shown
 
 
 def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_path: Path) -> None:
-    done = prunedge("audit", run, "--channels", 6, "--criterion", "taylor", "--criterion", "weight-l2", "--criterion", "random")
+    done = prunedge(
+        "audit",
+        run,
+        "--channels",
+        6,
+        "--criterion",
+        "taylor",
+        "--criterion",
+        "weight-l2",
+        "--criterion",
+        "random",
+    )
     assert done.returncode == 0, done.stderr
-    assert "use --criterion" in done.stdout and "of an evaluation of the whole network" in done.stdout
+    assert (
+        "use --criterion" in done.stdout and "of an evaluation of the whole network" in done.stdout
+    )
     report = Path(prunedge("report", run).stdout.strip()).read_text(encoding="utf-8")
     assert "Which criterion is right" in report and "Where each criterion is right" in report
     other = prunedge(
-        "audit", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--channels", "all", "--out",
-        tmp_path / "audit", "--json",
-    )  # fmt: skip
+        "audit",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--channels",
+        "all",
+        "--out",
+        tmp_path / "audit",
+        "--json",
+    )
     assert other.returncode == 0, other.stderr
-    assert len(json.loads(other.stdout)["absolute"]) == len(CRITERIA) - len(json.loads(other.stdout)["unjudged"])
+    assert len(json.loads(other.stdout)["absolute"]) == len(CRITERIA) - len(
+        json.loads(other.stdout)["unjudged"]
+    )
 
 
 def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> None:
     trained = prunedge(
-        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3, "--sparsity",
-        "group-lasso", "--batch-size", 8, "--precision", "32", "--out", tmp_path / "trained",
-    )  # fmt: skip
+        "train",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--epochs",
+        3,
+        "--sparsity",
+        "group-lasso",
+        "--batch-size",
+        8,
+        "--precision",
+        "32",
+        "--out",
+        tmp_path / "trained",
+    )
     assert trained.returncode == 0, trained.stderr
     done = prunedge(
-        "prune", "--from", tmp_path / "trained", "--criterion", "fisher", "--normalise", "mean", "--per-layer", "--compensate", "lstsq",
-        "--rewind", "--distill", 0.5, "--sparsity", "growing", "--sparsity-strength", 0.05, "--baseline", "scratch", "--baseline", "random",
-        "--max-drop", 90, "--max-steps", 2, "--step-ratio", 0.3, "--precision", "32", "--out", tmp_path / "run",
-    )  # fmt: skip
+        "prune",
+        "--from",
+        tmp_path / "trained",
+        "--criterion",
+        "fisher",
+        "--normalise",
+        "mean",
+        "--per-layer",
+        "--compensate",
+        "lstsq",
+        "--rewind",
+        "--distill",
+        0.5,
+        "--sparsity",
+        "growing",
+        "--sparsity-strength",
+        0.05,
+        "--baseline",
+        "scratch",
+        "--baseline",
+        "random",
+        "--max-drop",
+        90,
+        "--max-steps",
+        2,
+        "--step-ratio",
+        0.3,
+        "--precision",
+        "32",
+        "--out",
+        tmp_path / "run",
+    )
     assert done.returncode == 0, done.stderr
-    assert "controls on test data: the same shape from random weights" in done.stdout and "as many channels at random" in done.stdout
+    assert (
+        "controls on test data: the same shape from random weights" in done.stdout
+        and "as many channels at random" in done.stdout
+    )
     controls = json.loads((tmp_path / "run" / "controls.json").read_text())
     assert controls["scratch"]["epochs"] >= 5 and controls["random"]["epochs"] >= 2
-    assert "Controls" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(encoding="utf-8")
-    assert json.loads(prunedge("prune", "--resume", tmp_path / "run", "--json").stdout)["best"]["step"] == 2
+    assert "Controls" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(
+        encoding="utf-8"
+    )
+    assert (
+        json.loads(prunedge("prune", "--resume", tmp_path / "run", "--json").stdout)["best"]["step"]
+        == 2
+    )
 
 
 def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
@@ -140,7 +248,17 @@ def test_check_and_patches(tiny_data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p").is_dir()
 
 
-NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "none", "--size", "16", "--out", "OUT")
+NORMLESS = (
+    "DATA",
+    "--model",
+    "tests.runs.test_run:normless",
+    "--weights",
+    "none",
+    "--size",
+    "16",
+    "--out",
+    "OUT",
+)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +266,29 @@ NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "non
     [
         (("prune", "/nowhere", "--model", "resnet18", "--out", "OUT"), "/nowhere"),
         (("prune", "DATA", "--model", "resnet81", "--weights", "none", "--out", "OUT"), "resnet81"),
-        (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--criterion", "tailor", "--out", "OUT"), "taylor"),
+        (
+            (
+                "prune",
+                "DATA",
+                "--model",
+                "resnet18",
+                "--weights",
+                "none",
+                "--criterion",
+                "tailor",
+                "--out",
+                "OUT",
+            ),
+            "taylor",
+        ),
         (("prune", "DATA", "--model", "resnet18", "--step-ratio", "3", "--out", "OUT"), "step"),
         (("prune", "DATA", "--model", "resnet18"), "--out"),
         (("prune", "DATA", "--out", "OUT"), "--model"),
         (("prune", "--resume", "/nowhere"), "not a run"),
-        (("train", "DATA", "--model", "resnet18", "--weights", "/no.pth", "--out", "OUT"), "no.pth"),
+        (
+            ("train", "DATA", "--model", "resnet18", "--weights", "/no.pth", "--out", "OUT"),
+            "no.pth",
+        ),
         (("show", "/nowhere"), "not a run"),
         (("report", "/nowhere"), "not a run"),
         (("export", "/nowhere", "--out", "OUT"), "not a run"),
@@ -167,17 +302,55 @@ NORMLESS = ("DATA", "--model", "tests.runs.test_run:normless", "--weights", "non
         (("audit", "RUN", "--criterion", "tailor", "--out", "OUT"), "taylor"),
         (("audit", "RUN", "--channels", "1", "--out", "OUT"), "--channels 2"),
         (("audit", "DATA", "--model", "resnet18"), "--out"),
-        (("prune", "DATA", "--model", "resnet18", "--weights", "none", "--normalise", "l3", "--out", "OUT"), "--normalise"),
-        (("prune", "DATA", "--model", "resnet18", "--macs-penalty", "1", "--per-mac", "--out", "OUT"), "exclude each other"),
-        (("prune", *NORMLESS, "--criterion", "taylor-bn"), "the criterion 'taylor-bn' reads batch norms, and this network has none"),
-        (("prune", *NORMLESS, "--criterion", "bn-scale"), "the criterion 'bn-scale' reads batch norms, and this network has none"),
-        (("train", *NORMLESS, "--sparsity", "bn-l1"), "--sparsity bn-l1 reads batch norms, and this network has none"),
+        (
+            (
+                "prune",
+                "DATA",
+                "--model",
+                "resnet18",
+                "--weights",
+                "none",
+                "--normalise",
+                "l3",
+                "--out",
+                "OUT",
+            ),
+            "--normalise",
+        ),
+        (
+            (
+                "prune",
+                "DATA",
+                "--model",
+                "resnet18",
+                "--macs-penalty",
+                "1",
+                "--per-mac",
+                "--out",
+                "OUT",
+            ),
+            "exclude each other",
+        ),
+        (
+            ("prune", *NORMLESS, "--criterion", "taylor-bn"),
+            "the criterion 'taylor-bn' reads batch norms, and this network has none",
+        ),
+        (
+            ("prune", *NORMLESS, "--criterion", "bn-scale"),
+            "the criterion 'bn-scale' reads batch norms, and this network has none",
+        ),
+        (
+            ("train", *NORMLESS, "--sparsity", "bn-l1"),
+            "--sparsity bn-l1 reads batch norms, and this network has none",
+        ),
         (("groups",), "--model"),
         (("groups", "--model", "resnet81"), "resnet81"),
         (("frobnicate",), "frobnicate"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str, run: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], words: str, run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     places = {"DATA": tiny_data, "OUT": tmp_path / "out", "RUN": run}
     done = prunedge(*(places.get(word, word) for word in arguments))
     assert done.returncode == 2, done.stderr
@@ -186,21 +359,40 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words
     assert done.stdout == "" and not (tmp_path / "out").exists()
 
 
-def test_auroc_without_a_class_is_refused_before_any_training(tiny_data: Path, tmp_path: Path) -> None:
+def test_auroc_without_a_class_is_refused_before_any_training(
+    tiny_data: Path, tmp_path: Path
+) -> None:
     table = ["path,label,split"]
     for folder in sorted(tiny_data.iterdir()):
         for place, file in enumerate(sorted(folder.iterdir())):
-            table.append(f"{file},{folder.name},{'test' if place < 2 and folder.name == 'crack' else 'val' if place < 6 else 'train'}")
+            table.append(
+                f"{file},{folder.name},{'test' if place < 2 and folder.name == 'crack' else 'val' if place < 6 else 'train'}"
+            )
     (tmp_path / "m.csv").write_text("\n".join(table) + "\n")
     done = prunedge(
-        "prune", tmp_path / "m.csv", "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--metric", "auroc", "--out",
+        "prune",
+        tmp_path / "m.csv",
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--metric",
+        "auroc",
+        "--out",
         tmp_path / "r",
-    )  # fmt: skip
-    assert done.returncode == 2 and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
+    )
+    assert (
+        done.returncode == 2
+        and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
+    )
     assert not (tmp_path / "r").exists()
 
 
-def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_steers_from_the_command_line(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "cache"))
     common = [
         "prune",
@@ -218,13 +410,29 @@ def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, 
         "--precision",
         "32",
     ]
-    done = prunedge(*common, "--device", "local", "--max-steps", 1, "--step-ratio", 0.4, "--max-drop", 100, "--out", tmp_path / "run")
+    done = prunedge(
+        *common,
+        "--device",
+        "local",
+        "--max-steps",
+        1,
+        "--step-ratio",
+        0.4,
+        "--max-drop",
+        100,
+        "--out",
+        tmp_path / "run",
+    )
     assert done.returncode == 0, done.stderr
     steps = (
         json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1]),
         json.loads((tmp_path / "run" / "latency.json").read_text()),
     )
-    assert steps[0]["latency_ms"] > 0 and steps[1]["table"]["grids"] and list((tmp_path / "cache" / "latency").iterdir())
+    assert (
+        steps[0]["latency_ms"] > 0
+        and steps[1]["table"]["grids"]
+        and list((tmp_path / "cache" / "latency").iterdir())
+    )
     assert ("on the device" in done.stdout) or "makes it faster on the device" in done.stdout
     for more, words in (
         (["--target-latency", "fast"], "not a time: fast"),
@@ -232,15 +440,45 @@ def test_a_device_steers_from_the_command_line(tiny_data: Path, tmp_path: Path, 
         (["--device", "telnet://x"], "not a device's address"),
     ):
         refused = prunedge(*common, *more, "--out", tmp_path / "refused")
-        assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "refused").exists(), refused.stderr
+        assert (
+            refused.returncode == 2
+            and words in refused.stderr
+            and not (tmp_path / "refused").exists()
+        ), refused.stderr
 
 
 def test_forms_from_the_command_line(run: Path, tmp_path: Path) -> None:
-    done = prunedge("export", run, "--format", "onnx,onnx-int8,openvino", "--max-int8-drop", 100, "--out", tmp_path / "b")
+    done = prunedge(
+        "export",
+        run,
+        "--format",
+        "onnx,onnx-int8,openvino",
+        "--max-int8-drop",
+        100,
+        "--out",
+        tmp_path / "b",
+    )
     assert done.returncode == 0, done.stderr
-    assert [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines()[:3]] == ["onnx", "onnx-int8", "openvino"]
+    assert [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines()[:3]] == [
+        "onnx",
+        "onnx-int8",
+        "openvino",
+    ]
     assert "accuracy on validation data" in done.stdout.splitlines()[1]
-    timed = prunedge("bench", tmp_path / "b", "--runtime", "onnx,onnx-int8,openvino", "--patches", 6, "--batches", 4)
-    assert timed.returncode == 0 and "onnx-int8" in timed.stdout and "a second, batch 4" in timed.stdout, timed.stderr
+    timed = prunedge(
+        "bench",
+        tmp_path / "b",
+        "--runtime",
+        "onnx,onnx-int8,openvino",
+        "--patches",
+        6,
+        "--batches",
+        4,
+    )
+    assert (
+        timed.returncode == 0
+        and "onnx-int8" in timed.stdout
+        and "a second, batch 4" in timed.stdout
+    ), timed.stderr
     refused = prunedge("bench", tmp_path / "b", "--runtime", "executorch", "--patches", 6)
     assert refused.returncode == 2 and "the bundle holds no 'executorch'" in refused.stderr

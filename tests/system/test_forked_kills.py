@@ -64,7 +64,12 @@ def _die_at(at: int, delay: float) -> None:
 
 def left_over(*folders: Path) -> list[str]:
     """What prunedge and safetensors make for themselves while they write, and should have removed."""
-    return [str(path) for folder in folders for path in folder.rglob("*") if is_ours(path.name) or path.name.startswith(".tmp")]
+    return [
+        str(path)
+        for folder in folders
+        for path in folder.rglob("*")
+        if is_ours(path.name) or path.name.startswith(".tmp")
+    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -76,9 +81,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def recipe(tiny_data: Path) -> RunConfig:
     return RunConfig.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
-        max_drop=60.0, max_steps=2, batch_size=8, baseline=["random"],
-    )  # fmt: skip
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=3,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=60.0,
+        max_steps=2,
+        batch_size=8,
+        baseline=["random"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +102,9 @@ def whole(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_pruning(kills: int, recipe: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pruning(
+    kills: int, recipe: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chance, count, number = random.Random(1), 0, 0
     while count < kills:
         out = tmp_path / str(number)
@@ -95,7 +112,11 @@ def test_a_pruning(kills: int, recipe: RunConfig, whole: Path, tmp_path: Path, m
         number += 1
 
         def work(out: Path = out) -> object:
-            return session.resume(out) if (out / "config.toml").exists() else session.prune(recipe, out)
+            return (
+                session.resume(out)
+                if (out / "config.toml").exists()
+                else session.prune(recipe, out)
+            )
 
         # Each time a few writes further on than the run has come, from the decoded pictures to the last result.
         while killed(chance.randint(1, 6), chance, work):
@@ -111,7 +132,9 @@ def test_an_export(kills: int, whole: Path, tmp_path: Path) -> None:
     chance, opened, count = random.Random(2), open_run(whole), 0
     while count < kills:
         target = tmp_path / "bundles" / str(count % 3)
-        count += killed(1, chance, lambda target=target: target.exists() or write_bundle(opened, target))
+        count += killed(
+            1, chance, lambda target=target: target.exists() or write_bundle(opened, target)
+        )
     # Another target, beside what the others left.
     write_bundle(opened, tmp_path / "bundles" / "last")
     assert left_over(tmp_path, whole) == []
@@ -125,7 +148,16 @@ def test_patches(kills: int, tmp_path: Path) -> None:
         photo(photos / f"{number}.png", 320, 320, seed=number)
         mask(masks / f"{number}.png", (0, 0, 160, 160), 320, 320)
     for number in range(kills):
-        assert killed(1, chance, lambda number=number: cut_patches(photos, masks, tmp_path / "cut" / f"{number}", size=16)) or number
+        assert (
+            killed(
+                1,
+                chance,
+                lambda number=number: cut_patches(
+                    photos, masks, tmp_path / "cut" / f"{number}", size=16
+                ),
+            )
+            or number
+        )
     cut_patches(photos, masks, tmp_path / "cut" / "last", size=16)
     assert left_over(tmp_path) == []
 
@@ -134,10 +166,18 @@ def test_patches(kills: int, tmp_path: Path) -> None:
 def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
     grid = Grid(
         {
-            "data": str(tiny_data), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 3, "batch_size": 8,
-            "precision": "32", "criterion": ["weight-l1", "weight-l2"], "max_steps": 1, "max_drop": 60.0,
+            "data": str(tiny_data),
+            "model": "tests.runs.test_run:small",
+            "weights": "none",
+            "size": 16,
+            "train_epochs": 3,
+            "batch_size": 8,
+            "precision": "32",
+            "criterion": ["weight-l1", "weight-l2"],
+            "max_steps": 1,
+            "max_drop": 60.0,
         }
-    )  # fmt: skip
+    )
     alone = create(tmp_path / "alone", grid)
     for one in alone.work:
         alone.perform(one)
@@ -153,6 +193,8 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
         while killed(chance.randint(1, 8), chance, work):
             count += 1
         work()
-        execute.run(book, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None))
+        execute.run(
+            book, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None)
+        )
         assert contents(book.path) == contents(alone.path)
         assert left_over(tmp_path) == []

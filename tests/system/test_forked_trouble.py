@@ -25,12 +25,29 @@ from tests.data.test_patches import mask, photo
 from tests.system.test_forked_kills import contents, left_over
 
 SHIM = Path(__file__).parent / "trouble" / "sitecustomize.py"
-CAUSES = {"full": "File too large", "readonly": "Read-only file system", "memory": "there is not enough memory"}
-TINY = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+CAUSES = {
+    "full": "File too large",
+    "readonly": "Read-only file system",
+    "memory": "there is not enough memory",
+}
+TINY = (
+    "--model",
+    "tests.runs.test_run:small",
+    "--weights",
+    "none",
+    "--size",
+    16,
+    "--batch-size",
+    8,
+    "--precision",
+    "32",
+)
 PATIENCE_S = 300  # for a command; what waits for ever says where
 PRUNE = (*TINY, "--train-epochs", 3, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 2)
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits"
+)
 
 
 def forked(*arguments: object, stdout: int | None = None, **environment: str) -> tuple[int, str]:
@@ -45,7 +62,9 @@ def forked(*arguments: object, stdout: int | None = None, **environment: str) ->
         try:
             os.close(reading)
             # What the tests' own libraries do at their end is not for a fork.
-            atexit.register = lambda work, *more, **named: ends.append(partial(work, *more, **named)) or work
+            atexit.register = lambda work, *more, **named: (
+                ends.append(partial(work, *more, **named)) or work
+            )
             os.environ |= environment
             # What it starts, and what libraries of C++ say, goes there as well.
             os.dup2(writing if stdout is None else stdout, 1)
@@ -106,23 +125,35 @@ def whole(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CAUSES)
 @pytest.mark.parametrize("verb", ["train", "prune"])
-def test_a_run_goes_on_to_the_same_networks(verb: str, kind: str, count: int, tiny_data: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_to_the_same_networks(
+    verb: str, kind: str, count: int, tiny_data: Path, whole: Path, tmp_path: Path
+) -> None:
     new = (verb, tiny_data, *(PRUNE if verb == "prune" else (*TINY, "--epochs", 3)), "--out")
     troubles = 0
     for at in moments(count):
         root = tmp_path / str(at)
         root.mkdir()
-        trouble = {"TROUBLE": f"{kind}:{at}", "TROUBLE_ROOT": str(root), "PRUNEDGE_CACHE": str(root / "cache")}
+        trouble = {
+            "TROUBLE": f"{kind}:{at}",
+            "TROUBLE_ROOT": str(root),
+            "PRUNEDGE_CACHE": str(root / "cache"),
+        }
         troubles += told(kind, root, *forked(*new, root / "run", **trouble))
         begun = (root / "run" / "config.toml").exists()
         # A second trouble on the way, and then none.
         again = (verb, "--resume", root / "run") if begun else (*new, root / "run")
         told(kind, root, *forked(*again, **{**trouble, "TROUBLE": f"{kind}:{at // 2 + 1}"}))
         begun = (root / "run" / "config.toml").exists()
-        code, said = forked(*((verb, "--resume", root / "run") if begun else (*new, root / "run")), PRUNEDGE_CACHE=str(root / "cache"))
+        code, said = forked(
+            *((verb, "--resume", root / "run") if begun else (*new, root / "run")),
+            PRUNEDGE_CACHE=str(root / "cache"),
+        )
         assert code == 0, said
         if verb == "prune":
-            assert contents(root / "run") == contents(whole) and open_run(root / "run").test() == open_run(whole).test()
+            assert (
+                contents(root / "run") == contents(whole)
+                and open_run(root / "run").test() == open_run(whole).test()
+            )
         else:
             name = "checkpoints/step-000/model.safetensors"
             assert contents(root / "run")[name] == contents(whole)[name]
@@ -132,7 +163,9 @@ def test_a_run_goes_on_to_the_same_networks(verb: str, kind: str, count: int, ti
 
 @pytest.mark.parametrize("kind", CAUSES)
 @pytest.mark.parametrize("verb", ["export", "patches", "audit", "report"])
-def test_a_target_is_there_whole_or_not_at_all(verb: str, kind: str, whole: Path, tmp_path: Path) -> None:
+def test_a_target_is_there_whole_or_not_at_all(
+    verb: str, kind: str, whole: Path, tmp_path: Path
+) -> None:
     photos, masks = tmp_path / "photos", tmp_path / "masks"
     for number in range(2):
         photo(photos / f"{number}.png", seed=number)
@@ -141,7 +174,18 @@ def test_a_target_is_there_whole_or_not_at_all(verb: str, kind: str, whole: Path
     commands = {
         "export": ("export", whole, "--out", out),
         "patches": ("patches", photos, masks, "--size", 16, "--out", out),
-        "audit": ("audit", whole, "--out", out, "--criterion", "weight-l1", "--channels", 2, "--pictures", 8),
+        "audit": (
+            "audit",
+            whole,
+            "--out",
+            out,
+            "--criterion",
+            "weight-l1",
+            "--channels",
+            2,
+            "--pictures",
+            8,
+        ),
         "report": ("report", whole),
     }
     root = whole if verb == "report" else tmp_path

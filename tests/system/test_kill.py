@@ -15,15 +15,46 @@ from tests.commands import Started, prunedge
 from tests.small_runs import essence
 from tests.system.test_forked_kills import left_over
 
-TRAIN = ("--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8, "--precision", "32")
+TRAIN = (
+    "--model",
+    "tests.runs.test_run:small",
+    "--weights",
+    "none",
+    "--size",
+    16,
+    "--batch-size",
+    8,
+    "--precision",
+    "32",
+)
 
 
 def test_a_killed_run_resumes_to_the_same_end(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     out, chance, kills = tmp_path / "killed", random.Random(7), 0
     start = [
-        "prune", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step-ratio", 0.3,
-        "--max-drop", 60, "--max-steps", 2, "--batch-size", 8, "--precision", "32", "--out", out,
-    ]  # fmt: skip
+        "prune",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--train-epochs",
+        3,
+        "--step-ratio",
+        0.3,
+        "--max-drop",
+        60,
+        "--max-steps",
+        2,
+        "--batch-size",
+        8,
+        "--precision",
+        "32",
+        "--out",
+        out,
+    ]
     while kills < 4:
         arguments = ["prune", "--resume", out] if (out / "config.toml").exists() else start
         process = Started(*arguments)
@@ -53,7 +84,9 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.wait()
     refused = prunedge("prune", "--resume", out)
-    assert refused.returncode == 2 and "`prunedge train` made this run" in refused.stderr, refused.stderr
+    assert refused.returncode == 2 and "`prunedge train` made this run" in refused.stderr, (
+        refused.stderr
+    )
     done = prunedge("train", "--resume", out)
     assert done.returncode == 0 and "next: prunedge prune --from" in done.stdout, done.stderr
     assert essence(out) == essence(whole)
@@ -65,7 +98,9 @@ def test_a_killed_training_goes_on_with_train_resume(tiny_data: Path, tmp_path: 
     assert other.returncode == 2 and f"go on with prunedge train --resume {out}" in other.stderr
 
 
-def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_names_the_verb_that_goes_on(
+    tiny_data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     arguments = ["train", tiny_data, *TRAIN, "--epochs", 5000, f"--out={out}"]
     process = Started(*arguments)
@@ -75,7 +110,10 @@ def test_an_interrupted_training_names_the_verb_that_goes_on(tiny_data: Path, tm
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines()[-1] == f"interrupted; nothing is finished yet: go on with prunedge train --resume {out}"
+    assert (
+        said.splitlines()[-1]
+        == f"interrupted; nothing is finished yet: go on with prunedge train --resume {out}"
+    )
 
 
 def _wait_for_change(out: Path, process: Started) -> None:

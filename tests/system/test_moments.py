@@ -44,10 +44,21 @@ TEXTS = (".json", ".jsonl", ".csv", ".html", ".toml")
 GAVE_UP = (-6, -11)
 
 pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits"
+    ),
 ]
 
-SIGNED = ("--release", 2, "--purpose", "cracks", "--devices", "b-*", "--place", "https://models.example/v2")
+SIGNED = (
+    "--release",
+    2,
+    "--purpose",
+    "cracks",
+    "--devices",
+    "b-*",
+    "--place",
+    "https://models.example/v2",
+)
 STUDY = """
 data = "{root}/pictures"
 model = "tests.runs.test_run:small"
@@ -76,10 +87,30 @@ def small(root: Path, *more: object) -> tuple[object, ...]:
 
 
 VERBS = (
-    Verb("check", lambda root: ("check", root / "pictures", "--size", 16, "--json"), (*READING, "readonly")),
-    Verb("patches", lambda root: ("patches", root / "photos", root / "masks", "--size", 16, "--out", root / "out")),
-    Verb("groups", lambda root: ("groups", "--from", root / "run", "--size", 16, "--json"), READING),
-    Verb("groups-svg", lambda root: ("groups", "--from", root / "run", "--size", 16, "--svg", root / "groups.svg")),
+    Verb(
+        "check",
+        lambda root: ("check", root / "pictures", "--size", 16, "--json"),
+        (*READING, "readonly"),
+    ),
+    Verb(
+        "patches",
+        lambda root: (
+            "patches",
+            root / "photos",
+            root / "masks",
+            "--size",
+            16,
+            "--out",
+            root / "out",
+        ),
+    ),
+    Verb(
+        "groups", lambda root: ("groups", "--from", root / "run", "--size", 16, "--json"), READING
+    ),
+    Verb(
+        "groups-svg",
+        lambda root: ("groups", "--from", root / "run", "--size", 16, "--svg", root / "groups.svg"),
+    ),
     Verb("train", lambda root: ("train", *small(root), "--epochs", 2, "--out", root / "out")),
     Verb(
         "prune",
@@ -100,23 +131,87 @@ VERBS = (
     ),
     Verb(
         "audit",
-        lambda root: ("audit", root / "run", "--criterion", "weight-l1", "--channels", 2, "--pictures", 8),
+        lambda root: (
+            "audit",
+            root / "run",
+            "--criterion",
+            "weight-l1",
+            "--channels",
+            2,
+            "--pictures",
+            8,
+        ),
     ),
     Verb("show", lambda root: ("show", root / "run"), READING),
     Verb("show-json", lambda root: ("show", root / "run", "--json"), READING),
     Verb("export", lambda root: ("export", root / "run", "--out", root / "out")),
     Verb(
         "export-int8",
-        lambda root: ("export", root / "run", "--format", "onnx,onnx-int8", "--max-int8-drop", 100, "--out", root / "out"),
+        lambda root: (
+            "export",
+            root / "run",
+            "--format",
+            "onnx,onnx-int8",
+            "--max-int8-drop",
+            100,
+            "--out",
+            root / "out",
+        ),
     ),
-    Verb("bench", lambda root: ("bench", root / "bundle", "--patches", 6, "--out", root / "run", "--json")),
-    Verb("bench-profile", lambda root: ("bench", root / "bundle", "--patches", 6, "--out", root / "run", "--profile", "--json")),
-    Verb("inspect", lambda root: ("inspect", root / "bundle", root / "photos", "--out", root / "out", "--damage", "crack")),
-    Verb("inspect-reading", lambda root: ("inspect", root / "bundle", root / "photos", "--damage", "crack", "--json"), READING),
-    Verb("sign", lambda root: ("sign", root / "bundle", "--key", root / "signing.pem", *SIGNED), READING),
+    Verb(
+        "bench",
+        lambda root: ("bench", root / "bundle", "--patches", 6, "--out", root / "run", "--json"),
+    ),
+    Verb(
+        "bench-profile",
+        lambda root: (
+            "bench",
+            root / "bundle",
+            "--patches",
+            6,
+            "--out",
+            root / "run",
+            "--profile",
+            "--json",
+        ),
+    ),
+    Verb(
+        "inspect",
+        lambda root: (
+            "inspect",
+            root / "bundle",
+            root / "photos",
+            "--out",
+            root / "out",
+            "--damage",
+            "crack",
+        ),
+    ),
+    Verb(
+        "inspect-reading",
+        lambda root: ("inspect", root / "bundle", root / "photos", "--damage", "crack", "--json"),
+        READING,
+    ),
+    Verb(
+        "sign",
+        lambda root: ("sign", root / "bundle", "--key", root / "signing.pem", *SIGNED),
+        READING,
+    ),
     Verb("report", lambda root: ("report", root / "run")),
     Verb("report-study", lambda root: ("report", root / "study")),
-    Verb("study", lambda root: ("study", root / "study.toml", "--workers", 1, "--threads", 1, "--out", root / "new")),
+    Verb(
+        "study",
+        lambda root: (
+            "study",
+            root / "study.toml",
+            "--workers",
+            1,
+            "--threads",
+            1,
+            "--out",
+            root / "new",
+        ),
+    ),
     Verb("study-status", lambda root: ("study", "status", root / "study"), READING),
 )
 
@@ -132,7 +227,20 @@ def given(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_convolutional(root / "bundle", model="small", classes=["crack", "sound"])
     (root / "study.toml").write_text(STUDY.format(root=root), encoding="utf-8")
     (root / "signing.pem").write_bytes(signing_key())
-    command = ("prune", *small(root), "--train-epochs", 2, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", root / "run")
+    command = (
+        "prune",
+        *small(root),
+        "--train-epochs",
+        2,
+        "--step-ratio",
+        0.3,
+        "--max-drop",
+        60,
+        "--max-steps",
+        1,
+        "--out",
+        root / "run",
+    )
     code, said = forked(*command, PRUNEDGE_CACHE=str(root / "cache"))
     assert code == 0, said
     book = create(root / "study", Grid.from_toml(root / "study.toml"))
@@ -147,7 +255,9 @@ def signing_key() -> bytes:
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return Ed25519PrivateKey.generate().private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    return Ed25519PrivateKey.generate().private_bytes(
+        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+    )
 
 
 @dataclass
@@ -161,15 +271,23 @@ class Place:
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.root.with_name("kept"), self.root)
 
-    def run(self, *words: object, trouble: str | None = None, stdout: int | None = None) -> tuple[int, str]:
+    def run(
+        self, *words: object, trouble: str | None = None, stdout: int | None = None
+    ) -> tuple[int, str]:
         """The exit code of a command, and what it says; with `stdout`, a descriptor, what it prints goes there."""
-        environment = {"PRUNEDGE_CACHE": str(self.root / "cache"), "TROUBLE_ROOT": str(self.root), "TROUBLE_CALLS": str(self.calls)}
+        environment = {
+            "PRUNEDGE_CACHE": str(self.root / "cache"),
+            "TROUBLE_ROOT": str(self.root),
+            "TROUBLE_CALLS": str(self.calls),
+        }
         if trouble is not None:
             # Those that it starts get into it as well.
             environment |= {
                 "TROUBLE": trouble,
                 "TROUBLE_SPARE": str(SPARE),
-                "PYTHONPATH": os.pathsep.join([str(SHIM.parent), *(one for one in sys.path if one)]),
+                "PYTHONPATH": os.pathsep.join(
+                    [str(SHIM.parent), *(one for one in sys.path if one)]
+                ),
             }
         return forked(*words, stdout=stdout, **environment)
 
@@ -185,12 +303,18 @@ def files(root: Path) -> dict[str, bytes]:
 
 def without_figures(text: bytes) -> bytes:
     """Words without signatures, checksums and figures: what depends on the time, and on how long something took."""
-    return re.sub(rb"[0-9][0-9.,:eTZ+-]*", b"#", re.sub(rb"(?<![0-9.])[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}=*", b"#", text))
+    return re.sub(
+        rb"[0-9][0-9.,:eTZ+-]*",
+        b"#",
+        re.sub(rb"(?<![0-9.])[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}=*", b"#", text),
+    )
 
 
 def undated(name: str, content: bytes) -> bytes:
     """The content of a file without the minute in which it was written."""
-    return re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", b"#", content) if name.endswith(TEXTS) else content
+    return (
+        re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d", b"#", content) if name.endswith(TEXTS) else content
+    )
 
 
 @dataclass
@@ -241,7 +365,9 @@ def told(kind: str, place: Place, code: int, said: str) -> str:
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1 and said.strip().splitlines()[-1] == lines[0], (code, said)
     # Where a process that it started was ended, nobody can know why.
-    died = kind == "memory" and re.search(r"died \(exit code -(6|11)\) .*: is there enough memory\?", lines[0])
+    died = kind == "memory" and re.search(
+        r"died \(exit code -(6|11)\) .*: is there enough memory\?", lines[0]
+    )
     has_no_temporary = kind == "full" and "no folder for temporary files can be written" in lines[0]
     assert died or has_no_temporary or re.search(CAUSES[kind], lines[0]), said
     assert kind == "memory" or has_no_temporary or str(place.root) in lines[0], said
@@ -256,14 +382,23 @@ def advised(line: str, words: tuple[object, ...]) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("verb", "kind"), [pytest.param(verb, kind, id=f"{verb.name}-{kind}") for verb in VERBS for kind in verb.kinds])
-def test_at_ten_moments(verb: Verb, kind: str, given: Path, tmp_path: Path, whole: dict[str, Undisturbed]) -> None:
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [pytest.param(verb, kind, id=f"{verb.name}-{kind}") for verb in VERBS for kind in verb.kinds],
+)
+def test_at_ten_moments(
+    verb: Verb, kind: str, given: Path, tmp_path: Path, whole: dict[str, Undisturbed]
+) -> None:
     place = Place(given, tmp_path / "calls")
     if verb.name not in whole:
         whole[verb.name] = undisturbed(verb, place)
     wanted = whole[verb.name]
     faults, tally = [], dict.fromkeys(("one line", "ended well", "gave up"), 0)
-    moments = sorted(random.Random(f"{verb.name} {kind}").sample(range(1, wanted.calls + 1), min(COUNT, wanted.calls)))
+    moments = sorted(
+        random.Random(f"{verb.name} {kind}").sample(
+            range(1, wanted.calls + 1), min(COUNT, wanted.calls)
+        )
+    )
     for at in moments:
         try:
             place.fresh()
@@ -287,7 +422,9 @@ def test_at_ten_moments(verb: Verb, kind: str, given: Path, tmp_path: Path, whol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if "unreadable" in verb.kinds], ids=lambda verb: verb.name)
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS if "unreadable" in verb.kinds], ids=lambda verb: verb.name
+)
 def test_nobody_listens(verb: Verb, given: Path, tmp_path: Path) -> None:
     place = Place(given, tmp_path / "calls")
     place.fresh()
@@ -299,7 +436,9 @@ def test_nobody_listens(verb: Verb, given: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         code, said = place.run(*verb.words(place.root), stdout=full.fileno())
     assert code == 2 and "Traceback" not in said and said.count("error: ") == 1, (code, said)
-    assert said.splitlines()[-1].startswith("error: No space left on device (the output): free space there"), said
+    assert said.splitlines()[-1].startswith(
+        "error: No space left on device (the output): free space there"
+    ), said
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +450,11 @@ def whole() -> dict[str, Undisturbed]:
 @pytest.mark.parametrize("kind", ["full", "readonly", "memory"])
 def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
     """It goes on beside what it can't do; after the next start each picture was told once, by one id."""
-    root, faults, tally = tmp_path / "root", [], dict.fromkeys(("one line", "ended well", "gave up"), 0)
+    root, faults, tally = (
+        tmp_path / "root",
+        [],
+        dict.fromkeys(("one line", "ended well", "gave up"), 0),
+    )
     write_pictures(root / "pictures", 4)
     write_convolutional(root / "bundle", model="small", classes=["crack", "sound"])
     root.rename(root.with_name("kept"))
@@ -319,9 +462,25 @@ def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path / "broker").start()
     with closing(Subscriber(broker)) as subscriber:
         words = (
-            "agent", root / "bundle", "--watch", root / "pictures", "--broker", broker.url, "--state", root / "state",
-            "--device-id", "b7", "--damage", "crack", "--every", 0.1, "--settle", 0, "--once", "--topic",
-        )  # fmt: skip
+            "agent",
+            root / "bundle",
+            "--watch",
+            root / "pictures",
+            "--broker",
+            broker.url,
+            "--state",
+            root / "state",
+            "--device-id",
+            "b7",
+            "--damage",
+            "crack",
+            "--every",
+            0.1,
+            "--settle",
+            0,
+            "--once",
+            "--topic",
+        )
         place.fresh()
         code, said = place.run(*words, f"{TOPIC}/whole", trouble="none:call:0")
         assert code == 0, said
@@ -331,7 +490,9 @@ def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
             try:
                 place.fresh()
                 code, said = place.run(*words, topic, trouble=f"{kind}:call:{at}")
-                assert "Traceback" not in said and (code in (0, 2) or (kind == "memory" and code in GAVE_UP)), (code, said)
+                assert "Traceback" not in said and (
+                    code in (0, 2) or (kind == "memory" and code in GAVE_UP)
+                ), (code, said)
                 assert code != 2 or said.strip().splitlines()[-1].startswith("error: "), said
                 tally["one line" if code == 2 else "ended well" if code == 0 else "gave up"] += 1
                 code, said = place.run(*words, topic)

@@ -35,13 +35,23 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
             _python("pip", "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
             _python("venv", "--without-pip", folder / "env")
             constraints = ("-c", ROOT / "constraints.txt")
-            _python("pip", "--python", folder / "env", "install", "--no-compile", *constraints, *folder.glob("*.whl"))
+            _python(
+                "pip",
+                "--python",
+                folder / "env",
+                "install",
+                "--no-compile",
+                *constraints,
+                *folder.glob("*.whl"),
+            )
             made.touch()
     return folder
 
 
 def _python(*arguments: object) -> None:
-    done = subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -58,7 +68,14 @@ def run(device: Path, *command: object) -> subprocess.CompletedProcess[str]:
     """A command of the environment, which sees nothing else."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     program, *arguments = map(str, command)
-    return subprocess.run([device / "env" / "bin" / program, *arguments], capture_output=True, text=True, cwd=device, env=alone, timeout=60)
+    return subprocess.run(
+        [device / "env" / "bin" / program, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=device,
+        env=alone,
+        timeout=60,
+    )
 
 
 def site(device: Path) -> Path:
@@ -85,7 +102,9 @@ def test_it_is_as_small_as_its_parts_allow(device: Path) -> None:
         top = file.relative_to(site(device)).parts[0]
         if file.is_file() and file.suffix != ".pyc":
             size[top] = size.get(top, 0) + file.stat().st_size / 1e6
-    largest = ", ".join(f"{name} {size[name]:.0f}" for name in sorted(size, key=lambda name: -size[name])[:6])
+    largest = ", ".join(
+        f"{name} {size[name]:.0f}" for name in sorted(size, key=lambda name: -size[name])[:6]
+    )
     assert sum(size.values()) < MEGABYTES, f"{sum(size.values()):.0f} MB: {largest}"
 
 
@@ -101,7 +120,11 @@ def test_it_measures_a_bundle_that_answers_as_torch_did(device: Path, bundle: Pa
 
 def test_what_it_can_not_note_it_does_not_measure_first(device: Path, bundle: Path) -> None:
     done = run(device, "prunedge", "bench", bundle, "--patches", 10**9, "--out", "run")
-    assert done.returncode == 2 and done.stderr.startswith("error: 'bench' needs torch") and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: 'bench' needs torch")
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_it_explains_itself(device: Path) -> None:
@@ -127,4 +150,6 @@ def test_what_needs_torch_says_so_in_one_line(device: Path, arguments: tuple[str
     done = run(device, "prunedge", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: '{arguments[0]}' needs ") and line.endswith("pip install 'prunedge[prune]'")
+    assert line.startswith(f"error: '{arguments[0]}' needs ") and line.endswith(
+        "pip install 'prunedge[prune]'"
+    )

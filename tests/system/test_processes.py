@@ -19,9 +19,31 @@ from tests.small_runs import essence
 
 # Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
-    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 2, "--step-ratio", 0.3, "--max-drop", 99,
-    "--max-steps", 2, "--batch-size", 13, "--precision", "32", "--distill", 0.3, "--sparsity", "bn-l1", "--baseline", "random",
-)  # fmt: skip
+    "--model",
+    "tests.runs.test_run:small",
+    "--weights",
+    "none",
+    "--size",
+    16,
+    "--train-epochs",
+    2,
+    "--step-ratio",
+    0.3,
+    "--max-drop",
+    99,
+    "--max-steps",
+    2,
+    "--batch-size",
+    13,
+    "--precision",
+    "32",
+    "--distill",
+    0.3,
+    "--sparsity",
+    "bn-l1",
+    "--baseline",
+    "random",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +61,9 @@ def is_same(one: Path, other: Path) -> None:
     for step in runs[0].steps():
         a, b = (run.state(step.index) for run in runs)
         assert a.plan == b.plan
-        torch.testing.assert_close(dict(a.network.state_dict()), dict(b.network.state_dict()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            dict(a.network.state_dict()), dict(b.network.state_dict()), rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(a.state, b.state, rtol=1e-3, atol=1e-5)
         assert (a.scores is None) == (b.scores is None)
         if a.scores is not None and b.scores is not None:
@@ -48,32 +72,56 @@ def is_same(one: Path, other: Path) -> None:
     tested = [run.test() or {} for run in runs]
     for part in ("baseline", "best"):
         confusions = [test[part]["confusion"] for test in tested]
-        assert confusions[0] == confusions[1] and tested[0][part]["loss"] == pytest.approx(tested[1][part]["loss"], rel=1e-4)
-    assert tested[0]["controls"]["random"]["confusion"] == tested[1]["controls"]["random"]["confusion"]
+        assert confusions[0] == confusions[1] and tested[0][part]["loss"] == pytest.approx(
+            tested[1][part]["loss"], rel=1e-4
+        )
+    assert (
+        tested[0]["controls"]["random"]["confusion"] == tested[1]["controls"]["random"]["confusion"]
+    )
 
 
-def test_two_processes_prune_as_one_does_and_the_first_alone_speaks(alone: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_two_processes_prune_as_one_does_and_the_first_alone_speaks(
+    alone: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "two"
     done = torchrun(2, "prunedge", "prune", tiny_data, *JOB, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["steps"]) == 3  # one document, of the first process
     is_same(alone, out)
     test = open_run(out).test() or {}
-    assert test["baseline"]["loss"] != pytest.approx(test["best"]["loss"], rel=0.01)  # or equal losses would say little
+    assert test["baseline"]["loss"] != pytest.approx(
+        test["best"]["loss"], rel=0.01
+    )  # or equal losses would say little
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for torchrun's processes where Linux lists them")
-def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_end(alone: Path, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(),
+    reason="looks for torchrun's processes where Linux lists them",
+)
+def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_end(
+    alone: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     started = launch(2, "prunedge", "prune", tiny_data, *JOB, "--out", out)
     workers: list[int] = []
     try:
         until = time.monotonic() + TIMEOUT_S
-        while not (out / "history.jsonl").exists() and started.poll() is None and time.monotonic() < until:
-            workers = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
+        while (
+            not (out / "history.jsonl").exists()
+            and started.poll() is None
+            and time.monotonic() < until
+        ):
+            workers = [
+                int(pid)
+                for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children")
+                .read_text()
+                .split()
+            ]
             time.sleep(0.02)
         started.kill()
-        _, err = started.communicate(timeout=TIMEOUT_S)  # until the last of them has closed the pipe
+        _, err = started.communicate(
+            timeout=TIMEOUT_S
+        )  # until the last of them has closed the pipe
     finally:
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):
@@ -88,4 +136,10 @@ def test_a_killed_torchrun_leaves_nobody_behind_and_the_run_goes_on_to_the_same_
 
 def test_verbs_that_are_not_divided_refuse_and_say_so_once(alone: Path) -> None:
     done = torchrun(2, "prunedge", "show", alone)
-    assert done.returncode != 0 and done.stderr.count("error: 'show' is not divided among processes: start it without torchrun") == 1
+    assert (
+        done.returncode != 0
+        and done.stderr.count(
+            "error: 'show' is not divided among processes: start it without torchrun"
+        )
+        == 1
+    )

@@ -20,9 +20,25 @@ from tests.runs.test_profile import check_trace
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "profiling.md").read_text(encoding="utf-8")
 COMMON = (
-    "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3, "--step-ratio", 0.3, "--max-drop", 99,
-    "--max-steps", 1, "--batch-size", 8, "--precision", "32",
-)  # fmt: skip
+    "--model",
+    "tests.runs.test_run:small",
+    "--weights",
+    "none",
+    "--size",
+    16,
+    "--train-epochs",
+    3,
+    "--step-ratio",
+    0.3,
+    "--max-drop",
+    99,
+    "--max-steps",
+    1,
+    "--batch-size",
+    8,
+    "--precision",
+    "32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +52,16 @@ def watched(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_prune_prints_where_the_time_went(watched: tuple[Path, str]) -> None:
     out, said = watched
     assert re.search(r"where [\d.]+ seconds went", said) and "ui.perfetto.dev" in said
-    for part in ("forward", "backward", "optimiser", "data", "rank", "surgery", "evaluate", "other"):
+    for part in (
+        "forward",
+        "backward",
+        "optimiser",
+        "data",
+        "rank",
+        "surgery",
+        "evaluate",
+        "other",
+    ):
         assert re.search(rf"│ {part} ", said), part
     check_trace(out / "profile" / "trace.json")
     assert "profile" not in (out / "config.toml").read_text()
@@ -73,24 +98,39 @@ def test_bench_looks_at_layers_and_the_report_shows_both(
     out, bundle = watched[0], tmp_path / "bundle"
     assert prunedge("export", out, "--out", bundle).returncode == 0
     done = prunedge("bench", bundle, "--patches", 6, "--profile", "--out", out)
-    assert done.returncode == 0 and "GMAC/s" in done.stdout and "seconds: load" in done.stdout, done.stderr
+    assert done.returncode == 0 and "GMAC/s" in done.stdout and "seconds: load" in done.stdout, (
+        done.stderr
+    )
     assert done.stderr == ""
     assert json.loads((out / "bench.json").read_text())["profile"] is None
     assert json.loads((out / "profile" / "bench-trace.json").read_text())["traceEvents"]
     page = Path(prunedge("report", out).stdout.strip()).read_text(encoding="utf-8")
-    assert "Where the time went" in page and "Where bundle (onnx) spends its time" in page and "profile/trace.json" in page
+    assert (
+        "Where the time went" in page
+        and "Where bundle (onnx) spends its time" in page
+        and "profile/trace.json" in page
+    )
     monkeypatch.chdir(tmp_path)
     bare = prunedge("bench", bundle, "--patches", 6, "--profile", "--json")
     assert bare.returncode == 0 and json.loads(bare.stdout)["profile"][0]["layers"], bare.stderr
-    assert {file.name for file in (tmp_path / "prunedge-profile").iterdir()} == {"bench.json", "bench-trace.json"}
+    assert {file.name for file in (tmp_path / "prunedge-profile").iterdir()} == {
+        "bench.json",
+        "bench-trace.json",
+    }
 
 
-def test_a_folder_that_can_t_be_written_is_said(watched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_can_t_be_written_is_said(
+    watched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert prunedge("export", watched[0], "--out", tmp_path / "bundle").returncode == 0
     (tmp_path / "prunedge-profile").write_text("in the way")
     monkeypatch.chdir(tmp_path)
     done = prunedge("bench", "bundle", "--patches", 6, "--profile")
-    assert done.returncode == 2 and done.stderr.startswith("error: can't write the profile") and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: can't write the profile")
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    (prunedge .*)$", GUIDE, re.MULTILINE))
@@ -106,7 +146,12 @@ def test_the_guide_s_program_runs(tiny_data: Path) -> None:
     program = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert program is not None
     names: dict[str, Any] = {"data": pe.load_folder(tiny_data, size=16), "network": small(2)}
-    exec(program[1].replace("pe.prune(network, data)", "pe.prune(network, data, max_steps=1, max_drop=99)"), names)
+    exec(
+        program[1].replace(
+            "pe.prune(network, data)", "pe.prune(network, data, max_steps=1, max_drop=99)"
+        ),
+        names,
+    )
     assert names["seen"].totals and not is_recording()
 
 

@@ -16,22 +16,55 @@ from tests.system.test_forked_kills import left_over
 
 SHIM = Path(__file__).parent / "trouble"
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the trouble is made with Linux's limits"
+)
 
 
-@pytest.mark.parametrize(("kind", "at"), [("full", 3), pytest.param("readonly", 5, marks=pytest.mark.slow)])
-def test_a_study_in_trouble_says_so_and_the_same_command_ends_it(kind: str, at: int, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "at"), [("full", 3), pytest.param("readonly", 5, marks=pytest.mark.slow)]
+)
+def test_a_study_in_trouble_says_so_and_the_same_command_ends_it(
+    kind: str, at: int, tiny_data: Path, tmp_path: Path
+) -> None:
     study = (
-        "study", "criteria", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--batch-size", 8,
-        "--train-epochs", 2, "--criterion", "weight-l1", "--max-steps", 1, "--workers", 1, "--out", tmp_path / "study",
-    )  # fmt: skip
+        "study",
+        "criteria",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--batch-size",
+        8,
+        "--train-epochs",
+        2,
+        "--criterion",
+        "weight-l1",
+        "--max-steps",
+        1,
+        "--workers",
+        1,
+        "--out",
+        tmp_path / "study",
+    )
     # The trials' own processes get into it as well.
     path = os.pathsep.join([str(SHIM), *(one for one in sys.path if one)])
-    environment = {**os.environ, "PYTHONPATH": path, "TROUBLE": f"{kind}:{at}", "TROUBLE_ROOT": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "TROUBLE": f"{kind}:{at}",
+        "TROUBLE_ROOT": str(tmp_path),
+    }
     command = [sys.executable, "-m", "prunedge", *map(str, study)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ") and str(tmp_path) in done.stderr.splitlines()[-1], done.stderr
+    assert (
+        done.stderr.splitlines()[-1].startswith("error: ")
+        and str(tmp_path) in done.stderr.splitlines()[-1]
+    ), done.stderr
     done = prunedge(*study)
     assert done.returncode == 0, done.stderr
     assert left_over(tmp_path) == [] and (tmp_path / "study" / "study.csv").is_file()
@@ -47,7 +80,10 @@ READING: list[tuple[str, Callable[[Path], tuple[object, ...]]]] = [
 
 @pytest.mark.parametrize(
     ("name", "verb"),
-    [pytest.param(*one, id=one[0], marks=[pytest.mark.slow] if place else []) for place, one in enumerate(READING)],
+    [
+        pytest.param(*one, id=one[0], marks=[pytest.mark.slow] if place else [])
+        for place, one in enumerate(READING)
+    ],
 )
 def test_nobody_listens(name: str, verb: Callable[[Path], tuple[object, ...]], run: Path) -> None:
     command = [sys.executable, "-m", "prunedge", *map(str, verb(run))]
@@ -59,7 +95,9 @@ def test_nobody_listens(name: str, verb: Callable[[Path], tuple[object, ...]], r
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: No space left on device (the output): free space there"), done.stderr
+    assert done.stderr.startswith(
+        "error: No space left on device (the output): free space there"
+    ), done.stderr
     line = " ".join(f"'{word}'" for word in command)
     closed = subprocess.run(["sh", "-c", f"{line} >&- <&-"], capture_output=True, text=True)
     assert closed.returncode == 2 and closed.stderr.count("\n") == 1, closed.stderr

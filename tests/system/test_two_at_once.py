@@ -38,36 +38,61 @@ with writing(Path(sys.argv[1])):
 @pytest.fixture
 def recipe(tiny_data: Path) -> RunConfig:
     return RunConfig.make(
-        "test", data=str(tiny_data), model="tests.runs.test_run:small", weights="none", size=16, train_epochs=3, precision="32", step_ratio=0.3,
-        max_drop=60.0, max_steps=2, batch_size=8,
-    )  # fmt: skip
+        "test",
+        data=str(tiny_data),
+        model="tests.runs.test_run:small",
+        weights="none",
+        size=16,
+        train_epochs=3,
+        precision="32",
+        step_ratio=0.3,
+        max_drop=60.0,
+        max_steps=2,
+        batch_size=8,
+    )
 
 
 @pytest.fixture
 def writer(recipe: RunConfig, tmp_path: Path):
     """A run, and another process that writes it."""
     path = session.train(recipe, tmp_path / "run").path
-    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         yield process, path
         process.kill()
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in folder.rglob("*")
+    }
 
 
 def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
-    writer: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str], recipe: RunConfig
+    writer: tuple[subprocess.Popen[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    recipe: RunConfig,
 ) -> None:
     process, path = writer
     before = tree(path)
-    for arguments in (["train", "--resume", str(path)], ["train", "--resume", str(path), recipe.data.path]):
+    for arguments in (
+        ["train", "--resume", str(path)],
+        ["train", "--resume", str(path), recipe.data.path],
+    ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         said = capsys.readouterr().err.splitlines()[-1]
         assert ended.value.code == 2
-        assert said.startswith(f"error: process {process.pid} (since ") and f"is writing this run ({path}): wait until it has ended" in said
+        assert (
+            said.startswith(f"error: process {process.pid} (since ")
+            and f"is writing this run ({path}): wait until it has ended" in said
+        )
     with pytest.raises(InUse):
         session.resume(path)
     assert tree(path) == before
@@ -78,7 +103,9 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
     assert not (path / WRITER).exists()
 
 
-def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[str], Path], recipe: RunConfig, tmp_path: Path) -> None:
+def test_reading_changes_nothing_beside_a_writer(
+    writer: tuple[subprocess.Popen[str], Path], recipe: RunConfig, tmp_path: Path
+) -> None:
     process, path = writer
     (path / "checkpoints" / ".writing-abc").mkdir()  # whoever put it there
     (path / "checkpoints" / ".writing-abc" / "model.safetensors").write_bytes(b"half")
@@ -86,8 +113,17 @@ def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[
     opened = open_run(path)
     opened.summary()
     write_bundle(opened, tmp_path / "bundle")
-    audit(opened.load(), load(recipe.data.path, size=16), tmp_path / "audit", Asked(("weight-l1",), 2, 8), model="small")
-    pruned = session.prune(recipe.with_values(**{"start": str(path), "train_epochs": 0, "max_steps": 1}), tmp_path / "pruned")
+    audit(
+        opened.load(),
+        load(recipe.data.path, size=16),
+        tmp_path / "audit",
+        Asked(("weight-l1",), 2, 8),
+        model="small",
+    )
+    pruned = session.prune(
+        recipe.with_values(**{"start": str(path), "train_epochs": 0, "max_steps": 1}),
+        tmp_path / "pruned",
+    )
     assert len(pruned.steps()) == 2
     assert tree(path) == before
     write_report(opened)
@@ -96,7 +132,9 @@ def test_reading_changes_nothing_beside_a_writer(writer: tuple[subprocess.Popen[
     process.kill()
 
 
-def test_every_reading_verb_while_checkpoints_are_written(recipe: RunConfig, tmp_path: Path) -> None:
+def test_every_reading_verb_while_checkpoints_are_written(
+    recipe: RunConfig, tmp_path: Path
+) -> None:
     """A reader that comes between any two writes of a run finds it whole, and the run ends as it would have."""
     seen: list[int] = []
 
@@ -115,7 +153,10 @@ def test_every_reading_verb_while_checkpoints_are_written(recipe: RunConfig, tmp
 
 
 def test_one_target_of_an_export_and_of_patches_and_one_study(
-    writer: tuple[subprocess.Popen[str], Path], tmp_path: Path, recipe: RunConfig, capsys: pytest.CaptureFixture[str]
+    writer: tuple[subprocess.Popen[str], Path],
+    tmp_path: Path,
+    recipe: RunConfig,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     program = """
 import sys
@@ -127,7 +168,12 @@ with written_folder(root / "bundle", "bundle"), held(root / "study", "study"):
     print("ready", flush=True)
     sys.stdin.readline()
 """
-    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == "ready\n"
         with pytest.raises(InUse, match=f"process {other.pid}.* is writing this bundle"):
             write_bundle(open_run(writer[1]), tmp_path / "bundle")
@@ -160,16 +206,48 @@ def test_two_resume_one_run_at_once(recipe: RunConfig, tmp_path: Path, run: Path
     """Whichever is first ends it; the others are refused or find it done: six tries."""
     for number in range(6):
         out = tmp_path / str(number)
-        started = session.train(recipe.with_values(**{"max_steps": 2}), tmp_path / f"{number}-trained").path
+        started = session.train(
+            recipe.with_values(**{"max_steps": 2}), tmp_path / f"{number}-trained"
+        ).path
         shutil.copytree(started, out)
-        create_again = [sys.executable, "-m", "prunedge", "prune", "--from", str(started), "--out", str(out / "pruned"), "--max-steps", "2"]
-        both = [subprocess.Popen(create_again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        create_again = [
+            sys.executable,
+            "-m",
+            "prunedge",
+            "prune",
+            "--from",
+            str(started),
+            "--out",
+            str(out / "pruned"),
+            "--max-steps",
+            "2",
+        ]
+        both = [
+            subprocess.Popen(
+                create_again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
         time.sleep(0.2)
         ends = [(one.communicate()[1], one.returncode) for one in both]
         assert sorted(code for _, code in ends) in ([0, 2], [0, 0]), ends
         assert "Traceback" not in ends[0][0] + ends[1][0]
-        again = [sys.executable, "-m", "prunedge", "prune", "--resume", str(out / "pruned"), "--max-steps", "3"]
-        both = [subprocess.Popen(again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        again = [
+            sys.executable,
+            "-m",
+            "prunedge",
+            "prune",
+            "--resume",
+            str(out / "pruned"),
+            "--max-steps",
+            "3",
+        ]
+        both = [
+            subprocess.Popen(again, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         ends = [(one.communicate()[1], one.returncode) for one in both]
         assert 0 in [code for _, code in ends] and {code for _, code in ends} <= {0, 2}, ends
-        assert [step.index for step in open_run(out / "pruned").steps()] == list(range(len(open_run(out / "pruned").steps())))
+        assert [step.index for step in open_run(out / "pruned").steps()] == list(
+            range(len(open_run(out / "pruned").steps()))
+        )

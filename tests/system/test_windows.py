@@ -15,7 +15,9 @@ from tests.edge.made_bundles import write_convolutional
 
 EMULATION = Path(__file__).parent / "windows"
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is open how is read from Linux's /proc")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="what is open how is read from Linux's /proc"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,13 @@ def on_windows(*command: object, timeout: float = 300) -> subprocess.CompletedPr
     """Run Python with these arguments as on a system without fcntl, resource and the like."""
     path = os.pathsep.join([str(EMULATION), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=timeout, env=environment)
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+    )
 
 
 def prunedge(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -49,9 +57,23 @@ def test_the_emulation_takes_away_what_windows_lacks(tmp_path: Path) -> None:
 
 def test_a_training_reaches_the_disk(tiny_data: Path, tmp_path: Path) -> None:
     prunedge(
-        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 1,
-        "--batch-size", 8, "--precision", "32", "--out", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--precision",
+        "32",
+        "--out",
+        tmp_path / "run",
+    )
     assert json.loads(prunedge("show", tmp_path / "run", "--json").stdout)["best"]["accuracy"] > 0
 
 
@@ -71,18 +93,63 @@ def test_a_bench_tells_its_memory_and_can_t_limit_it(tmp_path: Path) -> None:
 def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
     run, pruned, bundle = tmp_path / "run", tmp_path / "pruned", tmp_path / "bundle"
     prunedge(
-        "train", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--epochs", 3,
-        "--batch-size", 8, "--precision", "32", "--out", run,
-    )  # fmt: skip
+        "train",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--epochs",
+        3,
+        "--batch-size",
+        8,
+        "--precision",
+        "32",
+        "--out",
+        run,
+    )
     prunedge("check", tiny_data)
-    prunedge("prune", "--from", run, "--step-ratio", 0.3, "--max-drop", 60, "--max-steps", 1, "--out", pruned)
+    prunedge(
+        "prune",
+        "--from",
+        run,
+        "--step-ratio",
+        0.3,
+        "--max-drop",
+        60,
+        "--max-steps",
+        1,
+        "--out",
+        pruned,
+    )
     prunedge("audit", pruned, "--pictures", 16)
     prunedge("export", pruned, "--out", bundle)
     assert Path(prunedge("report", pruned).stdout.strip()).is_file()
     prunedge(
-        "study", "criteria", tiny_data, "--model", "tests.runs.test_run:small", "--weights", "none", "--size", 16, "--train-epochs", 3,
-        "--criterion", "weight-l1,random", "--max-steps", 1, "--batch-size", 8, "--workers", 1, "--out", tmp_path / "study",
-    )  # fmt: skip
+        "study",
+        "criteria",
+        tiny_data,
+        "--model",
+        "tests.runs.test_run:small",
+        "--weights",
+        "none",
+        "--size",
+        16,
+        "--train-epochs",
+        3,
+        "--criterion",
+        "weight-l1,random",
+        "--max-steps",
+        1,
+        "--batch-size",
+        8,
+        "--workers",
+        1,
+        "--out",
+        tmp_path / "study",
+    )
 
 
 def test_the_agent_keeps_its_store_and_says_that_nothing_locks_it(tmp_path: Path) -> None:

@@ -26,20 +26,30 @@ def _half(graph: pe.ChannelGraph) -> pe.Plan:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_pictures_from_the_processor_meet_a_network_on_any_device(device: str) -> None:
-    here, pictures = randomise(Residual()), torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    here, pictures = (
+        randomise(Residual()),
+        torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
+    )
     there = copy.deepcopy(here).to(device)
     batches = [(pictures, torch.tensor([0, 1, 0, 1, 0, 1]))]
     graph = pe.trace(there, pictures[:2])
     surgery = operate(there, graph, _half(graph))
     assert not surgery.refused and surgery.difference <= TOLERANCE
-    assert {one.device.type for network in (there, surgery.model) for one in network.parameters()} == {device}
+    assert {
+        one.device.type for network in (there, surgery.model) for one in network.parameters()
+    } == {device}
     wanted = pe.rank(here, pe.trace(here, pictures[:2]), batches)
     for name, values in pe.rank(there, graph, batches).values.items():
         torch.testing.assert_close(values, wanted.values[name], rtol=1e-3, atol=1e-6)
     truth = oracle(there, graph, batches, sample(graph, 1))
-    assert truth.examples == 6 and truth.loss == pytest.approx(oracle(here, graph, batches, sample(graph, 1)).loss, rel=1e-5)
+    assert truth.examples == 6 and truth.loss == pytest.approx(
+        oracle(here, graph, batches, sample(graph, 1)).loss, rel=1e-5
+    )
     for how in ("mean", "lstsq"):
-        assert compensate(there, graph, surgery.plan, surgery.model, batches, how).left.keys() <= dict(there.named_modules()).keys()
+        assert (
+            compensate(there, graph, surgery.plan, surgery.model, batches, how).left.keys()
+            <= dict(there.named_modules()).keys()
+        )
 
 
 def test_what_is_given_stays_where_it_is_beside_networks_on_no_device_or_on_several() -> None:
@@ -47,19 +57,30 @@ def test_what_is_given_stays_where_it_is_beside_networks_on_no_device_or_on_seve
     assert brought_to(given, layer) is given
     assert brought_to(given, torch.nn.ReLU()) is given
     assert brought_to(given, torch.nn.Linear(2, 2, device="meta")) is given
-    assert brought_to(given, torch.nn.Sequential(layer, torch.nn.Linear(2, 2, device="meta"))) is given
+    assert (
+        brought_to(given, torch.nn.Sequential(layer, torch.nn.Linear(2, 2, device="meta"))) is given
+    )
 
 
 def test_the_proof_and_a_ranking_of_its_own_compute_in_full_float32() -> None:
     network, seen = randomise(Residual()), []
     pictures = torch.randn(4, 3, 16, 16)
     graph = pe.trace(network, pictures[:2])
-    network.register_forward_hook(lambda module, args, out: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    network.register_forward_hook(
+        lambda module, args, out: seen.append(torch.backends.cudnn.conv.fp32_precision)
+    )
     for work in (
         lambda: operate(network, graph, _half(graph)),
         lambda: pe.rank(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))]),
         lambda: oracle(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))], sample(graph, 1)),
-        lambda: compensate(network, graph, _half(graph), operate(network, graph, _half(graph)).model, [(pictures, None)], "lstsq"),
+        lambda: compensate(
+            network,
+            graph,
+            _half(graph),
+            operate(network, graph, _half(graph)).model,
+            [(pictures, None)],
+            "lstsq",
+        ),
     ):
         seen.clear()
         work()
@@ -74,7 +95,9 @@ def test_a_tap_s_columns_are_copied_to_a_device_once() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_export_leaves_the_network_where_it_was(device: str, tiny_data: Path, tmp_path: Path) -> None:
+def test_an_export_leaves_the_network_where_it_was(
+    device: str, tiny_data: Path, tmp_path: Path
+) -> None:
     data = pe.load_folder(tiny_data, size=32, seed=0)
     network = pe.build("resnet18", classes=data.classes, weights="none", seed=0).to(device)
     pe.export_bundle(network, data, tmp_path / "bundle", model="resnet18")

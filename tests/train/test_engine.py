@@ -46,8 +46,14 @@ def test_a_name_forces_an_engine_and_measures_nothing(monkeypatch: pytest.Monkey
         ("bf16", "bf16", True),
     ):
         forced = measure_engine(network(), EXAMPLE, precision=name)
-        assert (forced.name, forced.precision, forced.channels_last) == (name, precision, channels_last)
-    with pytest.raises(TrainError, match=r"no precision is called '16'.*auto, 32, 32-channels-last, bf16"):
+        assert (forced.name, forced.precision, forced.channels_last) == (
+            name,
+            precision,
+            channels_last,
+        )
+    with pytest.raises(
+        TrainError, match=r"no precision is called '16'.*auto, 32, 32-channels-last, bf16"
+    ):
         measure_engine(network(), EXAMPLE, precision="16")
 
 
@@ -65,8 +71,12 @@ def test_a_held_network_is_laid_out_and_put_back() -> None:
     ids = [id(parameter) for parameter in net.parameters()]
     with engine.holding(net):
         assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert net[0].weight.is_contiguous() and ids == [id(parameter) for parameter in net.parameters()]
-    assert engine.to_device(torch.zeros(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+    assert net[0].weight.is_contiguous() and ids == [
+        id(parameter) for parameter in net.parameters()
+    ]
+    assert engine.to_device(torch.zeros(2, 3, 4, 4)).is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +85,16 @@ def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.Mo
         measure_engine(network(), torch.zeros(2, 4, 16, 16))
 
 
-def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_plain_format() -> None:
+def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_plain_format() -> (
+    None
+):
     # oneDNN issue 6035: with channels last this step writes past its workspace, and the process dies or the gradients are wrong.
-    narrow = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 8, 1, stride=2), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    narrow = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.Conv2d(4, 8, 1, stride=2),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(2),
+    )
     narrow(torch.zeros(2, 3, 30, 30))
     engine = make_engine("32-channels-last")
     assert engine.suited(narrow).name == "32"
@@ -89,17 +106,47 @@ def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_pl
 
 def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_pictures() -> None:
     resnet18, vgg16, tiny, huge = int(1.8e9), int(15.5e9), 10**6, 10**12
-    assert [engines.probe_size(macs, "cpu") for macs in (tiny, resnet18, vgg16, huge)] == [16, 2, 2, 2]
-    assert [engines.probe_size(macs, "cuda") for macs in (tiny, resnet18, vgg16, huge)] == [32, 32, 32, 8]
+    assert [engines.probe_size(macs, "cpu") for macs in (tiny, resnet18, vgg16, huge)] == [
+        16,
+        2,
+        2,
+        2,
+    ]
+    assert [engines.probe_size(macs, "cuda") for macs in (tiny, resnet18, vgg16, huge)] == [
+        32,
+        32,
+        32,
+        8,
+    ]
 
 
 def test_the_same_bits_on_a_gpu_leave_cudnn_on_and_torch_set_as_before() -> None:
     cudnn = torch.backends.cudnn
-    before = cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    before = (
+        cudnn.enabled,
+        cudnn.deterministic,
+        cudnn.benchmark,
+        cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    )
     with deterministic.same_bits(torch.device("cuda")):
-        assert cudnn.enabled and cudnn.deterministic and not cudnn.benchmark and cudnn.allow_tf32 == before[3]
-        assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
-    assert before == (cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled())
+        assert (
+            cudnn.enabled
+            and cudnn.deterministic
+            and not cudnn.benchmark
+            and cudnn.allow_tf32 == before[3]
+        )
+        assert (
+            torch.are_deterministic_algorithms_enabled()
+            and torch.is_deterministic_algorithms_warn_only_enabled()
+        )
+    assert before == (
+        cudnn.enabled,
+        cudnn.deterministic,
+        cudnn.benchmark,
+        cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    )
     with deterministic.same_bits(torch.device("cpu")):
         assert not torch.are_deterministic_algorithms_enabled()
 
@@ -109,7 +156,10 @@ def test_a_user_who_wants_errors_instead_of_other_bits_keeps_them() -> None:
     try:
         with deterministic.same_bits(torch.device("cuda")):
             assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert (
+            torch.are_deterministic_algorithms_enabled()
+            and not torch.is_deterministic_algorithms_warn_only_enabled()
+        )
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -122,17 +172,34 @@ def test_an_operation_that_may_give_other_bits_is_told_once_and_other_warnings_p
         warnings.simplefilter("always")
         with deterministic.same_bits(torch.device("cuda")):
             for _ in range(2):
-                warnings.warn("adaptive_pool_cuda does not have a deterministic implementation, but you set ...", stacklevel=1)
+                warnings.warn(
+                    "adaptive_pool_cuda does not have a deterministic implementation, but you set ...",
+                    stacklevel=1,
+                )
             warnings.warn("something else", stacklevel=1)
     assert [str(one.message) for one in passed] == ["something else"]
     assert caplog.text.count("adaptive_pool_cuda may add up in any order") == 1
 
 
-def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cudnn, seen = torch.backends.cudnn, []
     outside = cudnn.conv.fp32_precision
     net = network()
-    net.register_forward_hook(lambda module, args, out: seen.append((module.training, cudnn.enabled, cudnn.conv.fp32_precision)))
+    net.register_forward_hook(
+        lambda module, args, out: seen.append(
+            (module.training, cudnn.enabled, cudnn.conv.fp32_precision)
+        )
+    )
     batches = [(torch.randn(8, 3, 16, 16), torch.tensor([0, 1] * 4))] * 2
-    fit(net, batches, epochs=1, config=TrainConfig(batch_size=8), engine=make_engine("32"), seed=0, val=batches)
+    fit(
+        net,
+        batches,
+        epochs=1,
+        config=TrainConfig(batch_size=8),
+        engine=make_engine("32"),
+        seed=0,
+        val=batches,
+    )
     assert set(seen) == {(True, True, outside), (False, True, "ieee")}

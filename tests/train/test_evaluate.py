@@ -24,7 +24,9 @@ def test_metrics_agree_with_scikit_learn(classes: int) -> None:
     assert found.accuracy == reference.accuracy_score(truth, guesses)
     assert found.f1 == pytest.approx(reference.f1_score(truth, guesses, average="macro"), abs=1e-6)
     assert found.auroc == pytest.approx(auroc, abs=1e-6)
-    assert found.loss == pytest.approx(reference.log_loss(truth, p, labels=range(classes)), abs=1e-5)
+    assert found.loss == pytest.approx(
+        reference.log_loss(truth, p, labels=range(classes)), abs=1e-5
+    )
     assert np.array_equal(found.confusion, reference.confusion_matrix(truth, guesses))
     assert found.n == 60
 
@@ -49,7 +51,9 @@ def test_evaluating_is_float32_and_leaves_the_network_alone(name: str) -> None:
     net, batches = network().train(), pictures(20)
     state = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     probabilities, labels = predict(net, batches, make_engine(name))
-    assert net.training and all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
+    assert net.training and all(
+        torch.equal(state[key], tensor) for key, tensor in net.state_dict().items()
+    )
     assert probabilities.shape == (20, 2) and labels.tolist() == [0, 1] * 10
     with torch.no_grad():
         expected = net.eval()(torch.cat([x for x, _ in batches])).softmax(1)

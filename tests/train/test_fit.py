@@ -20,7 +20,10 @@ TRAIN, VAL = pictures(64), pictures(32, seed=1)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["32", "32-channels-last", "bf16"])
@@ -30,7 +33,9 @@ def test_it_learns_in_place_and_gives_the_network_back_as_it_was_laid_out(name: 
     assert result.model is net and not net.training
     assert result.val is not None and result.val.accuracy > 0.9
     assert result.history[-1].loss < result.history[0].loss
-    assert all(parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters())
+    assert all(
+        parameter.is_contiguous() and parameter.grad is None for parameter in net.parameters()
+    )
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
     assert evaluate(net, VAL, engine, 2) == result.val
 
@@ -84,14 +89,32 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
     turning, net, alone, collector = Turning(), network(), network(), Epochs()
     iter(turning)  # fit looks once whether the data can be gone through again
     turning.turn = -2
-    recipe = TrainConfig(lr=0.05, warmup=0, final=1.0)  # a flat rate, so that one epoch alone is the same epoch
-    result = fit(net, turning, epochs=4, config=recipe, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(collector=collector))
+    recipe = TrainConfig(
+        lr=0.05, warmup=0, final=1.0
+    )  # a flat rate, so that one epoch alone is the same epoch
+    result = fit(
+        net,
+        turning,
+        epochs=4,
+        config=recipe,
+        engine=make_engine(),
+        seed=0,
+        val=VAL,
+        extras=TrainExtras(collector=collector),
+    )
     assert result.best_epoch < 3 and result.val == result.history[result.best_epoch].val
-    assert result.val is not None and result.val.accuracy == max(one.val.accuracy for one in result.history if one.val)
+    assert result.val is not None and result.val.accuracy == max(
+        one.val.accuracy for one in result.history if one.val
+    )
     assert result.collected == (result.best_epoch, len(TRAIN), 64)
-    again = fit(alone, TRAIN, epochs=result.best_epoch + 1, config=recipe, engine=make_engine(), seed=0)
+    again = fit(
+        alone, TRAIN, epochs=result.best_epoch + 1, config=recipe, engine=make_engine(), seed=0
+    )
     assert same(net, alone)
-    assert all(torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"]) for name in again.state)
+    assert all(
+        torch.equal(result.state[name]["momentum_buffer"], again.state[name]["momentum_buffer"])
+        for name in again.state
+    )
 
 
 def test_momentum_goes_on_where_it_stopped() -> None:
@@ -103,29 +126,68 @@ def test_momentum_goes_on_where_it_stopped() -> None:
     for other in (moved, still):
         other.load_state_dict(net.state_dict())
     kept = {name: entry["momentum_buffer"].clone() for name, entry in first.state.items()}
-    fit(moved, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=1, extras=TrainExtras(state=first.state))
+    fit(
+        moved,
+        TRAIN,
+        epochs=1,
+        config=flat,
+        engine=make_engine(),
+        seed=1,
+        extras=TrainExtras(state=first.state),
+    )
     fit(still, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=1)
     assert not same(moved, still)
-    assert all(torch.equal(kept[name], first.state[name]["momentum_buffer"]) for name in kept)  # the caller's own
+    assert all(
+        torch.equal(kept[name], first.state[name]["momentum_buffer"]) for name in kept
+    )  # the caller's own
 
 
 def test_momentum_that_does_not_fit_is_named() -> None:
-    state = {"0.weight": {"momentum_buffer": torch.zeros(1)}, "gone": {"momentum_buffer": torch.zeros(1)}}
-    with pytest.raises(TrainError, match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)"):
-        fit(network(), TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0, extras=TrainExtras(state=state))
+    state = {
+        "0.weight": {"momentum_buffer": torch.zeros(1)},
+        "gone": {"momentum_buffer": torch.zeros(1)},
+    }
+    with pytest.raises(
+        TrainError,
+        match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)",
+    ):
+        fit(
+            network(),
+            TRAIN,
+            epochs=1,
+            config=QUICK,
+            engine=make_engine(),
+            seed=0,
+            extras=TrainExtras(state=state),
+        )
 
 
 def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
     wide = network()
-    state = fit(wide, TRAIN, epochs=1, config=QUICK, engine=make_engine("32-channels-last"), seed=0).state
+    state = fit(
+        wide, TRAIN, epochs=1, config=QUICK, engine=make_engine("32-channels-last"), seed=0
+    ).state
     keep, inputs = [0, 2, 5], [4 * channel + place for channel in (0, 2, 5) for place in range(4)]
     small = network()
     small[0] = nn.Conv2d(3, 3, 3, stride=2)
     small[1] = nn.BatchNorm2d(3)
     small[6] = nn.Linear(12, 2)
-    sliced = {name: {key: one[keep] for key, one in entry.items()} for name, entry in state.items() if name[0] in "01"}
+    sliced = {
+        name: {key: one[keep] for key, one in entry.items()}
+        for name, entry in state.items()
+        if name[0] in "01"
+    }
     sliced["6.weight"] = {"momentum_buffer": state["6.weight"]["momentum_buffer"][:, inputs]}
-    result = fit(small, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(state=sliced))
+    result = fit(
+        small,
+        TRAIN,
+        epochs=2,
+        config=QUICK,
+        engine=make_engine(),
+        seed=0,
+        val=VAL,
+        extras=TrainExtras(state=sliced),
+    )
     assert result.state["0.weight"]["momentum_buffer"].shape == (3, 3, 3, 3)
 
 
@@ -147,14 +209,30 @@ def test_batches_that_come_only_once_are_kept() -> None:
 def test_no_epochs_only_measure() -> None:
     net, fresh = network(), network()
     state = {"6.bias": {"momentum_buffer": torch.ones(2)}}
-    result = fit(net, TRAIN, epochs=0, config=QUICK, engine=make_engine(), seed=0, val=VAL, extras=TrainExtras(state=state))
-    assert same(net, fresh) and result.best_epoch == -1 and result.history == () and result.collected is None
+    result = fit(
+        net,
+        TRAIN,
+        epochs=0,
+        config=QUICK,
+        engine=make_engine(),
+        seed=0,
+        val=VAL,
+        extras=TrainExtras(state=state),
+    )
+    assert (
+        same(net, fresh)
+        and result.best_epoch == -1
+        and result.history == ()
+        and result.collected is None
+    )
     assert result.val == evaluate(fresh, VAL, make_engine(), 2)
     assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
-    with pytest.raises(TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try lr=0\.01"):
+    with pytest.raises(
+        TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try lr=0\.01"
+    ):
         fit(
             network(),
             [(torch.full((8, 3, 16, 16), torch.inf), TRAIN[0][1])],
@@ -185,7 +263,9 @@ def test_progress_counts_batches() -> None:
     told: list[tuple[int, int, str]] = []
     watch = TrainExtras(progress=lambda *news: told.append(news))
     fit(network(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=watch)
-    assert [done for done, _, _ in told] == list(range(1, 17)) and {total for _, total, _ in told} == {16}
+    assert [done for done, _, _ in told] == list(range(1, 17)) and {
+        total for _, total, _ in told
+    } == {16}
     assert told[-1][2].startswith("epoch 2/2, loss 0.")
 
 
@@ -196,14 +276,31 @@ def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
     wrong = [(inputs, torch.zeros_like(labels)) for inputs, labels in TRAIN]
     student = network()
     recipe = TrainConfig(lr=0.05, batch_size=8, distill=1.0)
-    fit(student, wrong, epochs=4, config=recipe, engine=make_engine("32"), seed=0, extras=TrainExtras(teacher=teacher.train()))
+    fit(
+        student,
+        wrong,
+        epochs=4,
+        config=recipe,
+        engine=make_engine("32"),
+        seed=0,
+        extras=TrainExtras(teacher=teacher.train()),
+    )
     assert evaluate(student, VAL, make_engine("32"), 2).accuracy > 0.9
-    assert teacher.training and all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+    assert teacher.training and all(
+        torch.equal(before[name], value) for name, value in teacher.state_dict().items()
+    )
 
 
 def test_distilling_without_a_teacher_is_an_error() -> None:
     with pytest.raises(TrainError, match="needs a teacher"):
-        fit(network(), TRAIN, epochs=1, config=TrainConfig(distill=0.5), engine=make_engine("32"), seed=0)
+        fit(
+            network(),
+            TRAIN,
+            epochs=1,
+            config=TrainConfig(distill=0.5),
+            engine=make_engine("32"),
+            seed=0,
+        )
 
 
 def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
@@ -217,9 +314,20 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
 
     plain, drawn = network(), network()
     fit(plain, TRAIN, epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
-    fit(drawn, TRAIN, epochs=2, config=QUICK, engine=make_engine("32"), seed=0, extras=TrainExtras(penalty=shrink))
+    fit(
+        drawn,
+        TRAIN,
+        epochs=2,
+        config=QUICK,
+        engine=make_engine("32"),
+        seed=0,
+        extras=TrainExtras(penalty=shrink),
+    )
     assert heard == sorted(heard) and heard[-1] == 1.0
-    sizes = [sum(float(parameter.detach().norm()) for parameter in net.parameters()) for net in (plain, drawn)]
+    sizes = [
+        sum(float(parameter.detach().norm()) for parameter in net.parameters())
+        for net in (plain, drawn)
+    ]
     assert sizes[1] < 0.8 * sizes[0]
 
 
@@ -239,7 +347,9 @@ def test_frozen_blocks_stay_as_they_are_to_the_last_bit_and_the_rest_learns() ->
 
 def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
     net, seen = frozen(), []
-    net.lone.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().clone()))
+    net.lone.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.detach().clone())
+    )
     batches = pictures(8)
     fit(net, batches, epochs=1, config=QUICK, engine=make_engine("32"), seed=0)
     with torch.no_grad():
@@ -251,7 +361,15 @@ def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_a
     shared = SharedTable()
     collector = TaylorCollector(trace(shared, TRAIN[0][0][:1]))
     gather = TrainExtras(collector=collector)
-    fitted = fit(shared, [(x, y) for x, y in TRAIN], epochs=1, config=QUICK, engine=make_engine(), seed=0, extras=gather)
+    fitted = fit(
+        shared,
+        [(x, y) for x, y in TRAIN],
+        epochs=1,
+        config=QUICK,
+        engine=make_engine(),
+        seed=0,
+        extras=gather,
+    )
     assert fitted.collected is None and fitted.best_epoch == 0
 
 
@@ -262,7 +380,15 @@ def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module])
     other = copy.deepcopy(one)
     collector = TaylorCollector(trace(other, TRAIN[0][0][:1]))
     first = fit(one, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0)
-    second = fit(other, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=TrainExtras(collector=collector))
+    second = fit(
+        other,
+        TRAIN,
+        epochs=2,
+        config=QUICK,
+        engine=make_engine(),
+        seed=0,
+        extras=TrainExtras(collector=collector),
+    )
     assert second.collected.examples == 64 and first.collected is None
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, msg=name)

@@ -12,7 +12,15 @@ from torch import nn
 
 from prunedge.data import Dataset, load_folder
 from prunedge.errors import TrainError
-from prunedge.train import Rate, TrainConfig, TrainExtras, TransferSettings, find_rate, make_engine, transfer
+from prunedge.train import (
+    Rate,
+    TrainConfig,
+    TrainExtras,
+    TransferSettings,
+    find_rate,
+    make_engine,
+    transfer,
+)
 from prunedge.train.learning_rate import RATES, choose_rate, search
 from tests.processes import together
 from tests.train.tiny import network
@@ -56,7 +64,9 @@ INF = float("inf")
         ({0.01: 1.2, 0.003: 1.1, 0.001: 1.05}, 0.003, (0.001, 0.003, 0.01)),
     ],
 )
-def test_which_rate_is_taken_follows_from_the_losses(known: dict[float, float | None], lr: float, tried: tuple[float, ...]) -> None:
+def test_which_rate_is_taken_follows_from_the_losses(
+    known: dict[float, float | None], lr: float, tried: tuple[float, ...]
+) -> None:
     found = search(1.0 if 0.692 not in known.values() else 1.322, 0.6931, known.__getitem__)
     assert found.lr == lr
     assert tuple(rate for rate, _ in found.curve) == tried
@@ -72,7 +82,9 @@ def test_the_same_rate_is_found_twice_and_the_network_stays_as_it_was(tmp_path: 
     data, net = lines(tmp_path / "lines"), network()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
-    found = [find_rate(net, data.train, RECIPE, engine=make_engine(), seed=seed) for seed in (0, 0, 1)]
+    found = [
+        find_rate(net, data.train, RECIPE, engine=make_engine(), seed=seed) for seed in (0, 0, 1)
+    ]
     assert found[0] == found[1] and found[0].curve != found[2].curve
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random)
@@ -85,7 +97,9 @@ class Scaled(nn.Module):
     def __init__(self, times: float) -> None:
         super().__init__()
         self.times = times
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 16), nn.ReLU(), nn.Linear(16, 2))
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(16 * 16 * 3, 16), nn.ReLU(), nn.Linear(16, 2)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(self.times * x)
@@ -96,7 +110,9 @@ def test_a_network_that_bears_less_gets_a_lower_rate(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         robust, touchy = Scaled(0.3), Scaled(100.0)
-    high, low = (find_rate(net, data.train, RECIPE, engine=make_engine(), seed=0) for net in (robust, touchy))
+    high, low = (
+        find_rate(net, data.train, RECIPE, engine=make_engine(), seed=0) for net in (robust, touchy)
+    )
     assert low.lr < high.lr
 
 
@@ -109,7 +125,9 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x) / torch.zeros(()) if self.training else self.net(x)
 
-    found = find_rate(Exploding(), lines(tmp_path / "lines").train, RECIPE, engine=make_engine(), seed=0)
+    found = find_rate(
+        Exploding(), lines(tmp_path / "lines").train, RECIPE, engine=make_engine(), seed=0
+    )
     assert found.lr == min(RATES) and all(loss is None for _, loss in found.curve)
 
 
@@ -140,7 +158,9 @@ FOUND = Rate(0.003, "found", ((0.001, 0.6), (0.003, 0.5), (0.01, 0.55)), 0.7, 8)
 def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
     """Trainings at this rate or a higher one end in a network with one answer; gives the rates of those that are made."""
     rates: list[float] = []
-    transfer_module = sys.modules["prunedge.train.transfer"]  # the package has a function of that name
+    transfer_module = sys.modules[
+        "prunedge.train.transfer"
+    ]  # the package has a function of that name
     fit = transfer_module.fit
 
     def silenced(net: nn.Module, train: object, *, config: TrainConfig, **how: object) -> object:
@@ -156,7 +176,13 @@ def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("from_rate", "tried"), [(1.0, [0.003]), (0.003, [0.003, 0.001]), (0.001, [0.003, 0.001, 0.0003]), (0.0, [0.003, 0.001, 0.0003])]
+    ("from_rate", "tried"),
+    [
+        (1.0, [0.003]),
+        (0.003, [0.003, 0.001]),
+        (0.001, [0.003, 0.001, 0.0003]),
+        (0.0, [0.003, 0.001, 0.0003]),
+    ],
 )
 def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     from_rate: float, tried: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -179,7 +205,9 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     assert all(torch.equal(again.state_dict()[name], one) for name, one in net.state_dict().items())
 
 
-def test_a_rate_that_was_given_is_never_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_was_given_is_never_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates = silencing(monkeypatch, 0.0)
     settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
     how = {"engine": make_engine(), "seed": 0}
@@ -193,7 +221,9 @@ def found_together() -> dict[str, object]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        return find_rate(network(), lines(Path(folder) / "lines").train, RECIPE, engine=make_engine(), seed=0).to_json()
+        return find_rate(
+            network(), lines(Path(folder) / "lines").train, RECIPE, engine=make_engine(), seed=0
+        ).to_json()
 
 
 def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:

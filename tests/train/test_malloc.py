@@ -24,11 +24,19 @@ print(work())
 
 def faults(**environment: str) -> int:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env={**clean, **environment}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return int(done.stdout.split()[-1])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc alone is told to keep memory")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="glibc's malloc alone is told to keep memory"
+)
 def test_a_large_tensor_takes_memory_that_was_freed_before() -> None:
     kept = faults()
     given_back = faults(MALLOC_ARENA_MAX="4")  # the user has words of their own for malloc

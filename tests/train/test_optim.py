@@ -16,7 +16,9 @@ def test_a_step_is_nesterovs_in_either_memory_format(name: str) -> None:
     held = {key: torch.randn(one.shape, generator=generator) for key, one in net.named_parameters()}
     expected, momentum = {}, {}
     with engine.holding(net.eval()):
-        optimiser = make_optimizer(net, recipe, {key: {"momentum_buffer": one} for key, one in held.items()})
+        optimiser = make_optimizer(
+            net, recipe, {key: {"momentum_buffer": one} for key, one in held.items()}
+        )
         torch.nn.functional.cross_entropy(net(engine.to_device(batch[0])), batch[1]).backward()
         for key, one in net.named_parameters():
             assert one.grad is not None

@@ -24,13 +24,19 @@ def test_very_short_trainings_still_learn(total: int) -> None:
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    with pytest.raises(TrainError, match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc\)"):
+    with pytest.raises(
+        TrainError,
+        match=r"lr = -1 \(above 0\); batch_size = 1 .*; metric = speed \(one of accuracy, f1, auroc\)",
+    ):
         TrainConfig(lr=-1, batch_size=1, metric="speed")
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:
     groups = make_optimizer(network(), TrainConfig(weight_decay=0.1)).param_groups
-    assert {tuple(sorted({one.ndim for one in group["params"]})): group["weight_decay"] for group in groups} == {
+    assert {
+        tuple(sorted({one.ndim for one in group["params"]})): group["weight_decay"]
+        for group in groups
+    } == {
         (2, 4): 0.1,
         (1,): 0.0,
     }
@@ -38,9 +44,17 @@ def test_weight_decay_spares_biases_and_normalisation() -> None:
 
 def test_random_weights_are_trained_boldly_and_plain_networks_gently() -> None:
     normalised, plain = network(), network()[:1]
-    assert TransferSettings(pretrained=False).config(normalised).lr > TransferSettings(pretrained=True).config(normalised).lr
-    assert TransferSettings(pretrained=False).config(plain).lr < TransferSettings(pretrained=False).config(normalised).lr
-    assert TransferSettings(pretrained=False, lr=0.3, metric="f1").config(plain) == TrainConfig(lr=0.3, metric="f1", warmup=0.2)
+    assert (
+        TransferSettings(pretrained=False).config(normalised).lr
+        > TransferSettings(pretrained=True).config(normalised).lr
+    )
+    assert (
+        TransferSettings(pretrained=False).config(plain).lr
+        < TransferSettings(pretrained=False).config(normalised).lr
+    )
+    assert TransferSettings(pretrained=False, lr=0.3, metric="f1").config(plain) == TrainConfig(
+        lr=0.3, metric="f1", warmup=0.2
+    )
 
 
 def test_rewinding_goes_through_the_end_of_the_schedule_again() -> None:
@@ -49,7 +63,9 @@ def test_rewinding_goes_through_the_end_of_the_schedule_again() -> None:
     assert [learning_rate(batch, 20, rewound) for batch in range(20)] == pytest.approx(whole[80:])
 
 
-@pytest.mark.parametrize("wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}, {"augment": "more"}])
+@pytest.mark.parametrize(
+    "wrong", [{"start": 1.0}, {"distill": 1.5}, {"temperature": 0.0}, {"augment": "more"}]
+)
 def test_impossible_aids_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrainError, match=next(iter(wrong))):
         TrainConfig(**wrong)  # type: ignore[arg-type]

@@ -13,20 +13,29 @@ from tests.networks import CONSTRUCTS, Residual, randomise
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
-def added(network: nn.Module, kind: str, along: float = 1.0, chosen: dict[str, list[int]] | None = None) -> dict[str, torch.Tensor]:
+def added(
+    network: nn.Module, kind: str, along: float = 1.0, chosen: dict[str, list[int]] | None = None
+) -> dict[str, torch.Tensor]:
     graph = trace(network, EXAMPLE)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     apply = penalty(kind, graph, 0.3, chosen)  # type: ignore[arg-type]
     assert apply is not None
     apply(network, along)
-    return {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def by_autograd(network: nn.Module, total: torch.Tensor) -> dict[str, torch.Tensor]:
     names, tensors = zip(*network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(total, tensors, allow_unused=True)
-    return {name: torch.zeros_like(t) if g is None else g for name, t, g in zip(names, tensors, gradients, strict=True)}
+    return {
+        name: torch.zeros_like(t) if g is None else g
+        for name, t, g in zip(names, tensors, gradients, strict=True)
+    }
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS)
@@ -35,8 +44,13 @@ def test_group_lasso_is_the_norm_of_all_weights_of_a_channel(construct: type[nn.
     tensors, total = dict(network.named_parameters()), torch.zeros(())
     for group in trace(network, EXAMPLE).groups:
         for channel in range(group.size):
-            weights = [tensors[part.tensor].index_select(part.dim, torch.as_tensor(part.indices[channel])).flatten()
-                       for part in group.slices if part.tensor in tensors]  # fmt: skip
+            weights = [
+                tensors[part.tensor]
+                .index_select(part.dim, torch.as_tensor(part.indices[channel]))
+                .flatten()
+                for part in group.slices
+                if part.tensor in tensors
+            ]
             joined = torch.cat(weights)
             total = total + 0.3 * len(joined) ** 0.5 * joined.norm()
     wanted = by_autograd(network, total)

@@ -50,8 +50,14 @@ class Several:
 
     def __init__(self, graph: ChannelGraph) -> None:
         # The last one's function is not zero at zero: it would count pictures that only keep a process busy.
-        family = [TaylorCollector(graph, kind) for kind in ("taylor", "taylor-fo", "fisher", "signed")]
-        self.all = [*family, ScaleCollector(graph), TaylorCollector(graph, "own", lambda change: change.cos())]
+        family = [
+            TaylorCollector(graph, kind) for kind in ("taylor", "taylor-fo", "fisher", "signed")
+        ]
+        self.all = [
+            *family,
+            ScaleCollector(graph),
+            TaylorCollector(graph, "own", lambda change: change.cos()),
+        ]
 
     def reset(self) -> None:
         for one in self.all:
@@ -76,7 +82,10 @@ class Several:
             one.take_over(part)
 
     def result(self) -> list[dict[str, Any]]:
-        return [{**scores.values, "examples": scores.examples} for scores in (one.result() for one in self.all)]
+        return [
+            {**scores.values, "examples": scores.examples}
+            for scores in (one.result() for one in self.all)
+        ]
 
 
 def shrink(net: nn.Module, along: float) -> None:
@@ -109,9 +118,12 @@ def trained() -> dict[str, Any]:
         )
         assert result.val is not None
         found[name] = {
-            "weights": dict(net.state_dict()), "momentum": result.state, "val": numbers(result.val), "collected": result.collected,
+            "weights": dict(net.state_dict()),
+            "momentum": result.state,
+            "val": numbers(result.val),
+            "collected": result.collected,
             "losses": [epoch.loss for epoch in result.history],
-        }  # fmt: skip
+        }
     return found
 
 
@@ -122,21 +134,34 @@ def gathered() -> dict[str, Any]:
         attending = Attending()
     collector = TaylorCollector(trace(attending, TRAIN[0][0][:2]))
     gather = TrainExtras(collector=collector)
-    unseen = fit(attending, TRAIN, epochs=1, config=TrainConfig(), engine=make_engine(), seed=0, extras=gather).collected
+    unseen = fit(
+        attending,
+        TRAIN,
+        epochs=1,
+        config=TrainConfig(),
+        engine=make_engine(),
+        seed=0,
+        extras=gather,
+    ).collected
     net = randomise(Residual())
     graph = trace(net, TRAIN[0][0][:2])
     probabilities, labels = predict(net, VAL, make_engine())
     return {
         "unseen": {**unseen.values, "examples": unseen.examples},
         **{name: dict(rank(net, graph, TRAIN, name).values) for name in sorted(CRITERIA)},
-        "probabilities": probabilities, "labels": labels, "val": numbers(evaluate(net, VAL, make_engine(), 2)),
-    }  # fmt: skip
+        "probabilities": probabilities,
+        "labels": labels,
+        "val": numbers(evaluate(net, VAL, make_engine(), 2)),
+    }
 
 
 def agreed() -> list[str]:
     """What the processes say to one another."""
     distributed.agree("nothing", "the same")
-    said = [str(distributed.from_first(distributed.rank())), ",".join(map(str, distributed.gathered(distributed.rank())))]
+    said = [
+        str(distributed.from_first(distributed.rank())),
+        ",".join(map(str, distributed.gathered(distributed.rank()))),
+    ]
     for attempt in (
         lambda: distributed.agree("their ranks", str(distributed.rank())),
         lambda: distributed.by_first(_refuse)("a thing"),
@@ -160,7 +185,9 @@ def _refuse(what: str) -> None:
 @distributed.by_first
 def _count_processes() -> str:
     # What the first does alone may call what is itself done by the first.
-    return f"{distributed.rank()} of {distributed.size()}, {distributed.by_first(distributed.size)()}"
+    return (
+        f"{distributed.rank()} of {distributed.size()}, {distributed.by_first(distributed.size)()}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -169,45 +196,73 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("what", ["trained", "gathered"])
-def test_several_processes_come_to_what_one_comes_to(results: list[dict[str, Any]], what: str) -> None:
+def test_several_processes_come_to_what_one_comes_to(
+    results: list[dict[str, Any]], what: str
+) -> None:
     alone = {"trained": trained, "gathered": gathered}[what]()
     for found in results:
         torch.testing.assert_close(found[what], alone, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(found[what], results[0][what], rtol=0, atol=0)  # the same bits everywhere
+        torch.testing.assert_close(
+            found[what], results[0][what], rtol=0, atol=0
+        )  # the same bits everywhere
 
 
 def test_the_processes_agree_or_say_so(results: list[dict[str, Any]]) -> None:
     for found in results:
         assert found["agreed"] == [
-            "0", "0,1,2",
+            "0",
+            "0,1,2",
             "the processes of this run came to different results: their ranks: use machines of one kind, with the same versions of torch "
             "and prunedge",
-            "the first refuses a thing (here): none", "0 of 1, 1",
-        ]  # fmt: skip
+            "the first refuses a thing (here): none",
+            "0 of 1, 1",
+        ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(6, 4, 5, 5), (6, 4)])
-def test_a_batch_norm_over_a_whole_share_is_torch_s_own(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_a_batch_norm_over_a_whole_share_is_torch_s_own(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = (torch.randn(shape, generator=generator) + 10).to(dtype)  # far from zero, where squares cancel
+    x = (torch.randn(shape, generator=generator) + 10).to(
+        dtype
+    )  # far from zero, where squares cancel
     slope = torch.randn(shape, generator=generator).to(dtype)
-    norms = [nn.BatchNorm1d(4, momentum=None) if len(shape) == 2 else nn.BatchNorm2d(4) for _ in range(2)]
+    norms = [
+        nn.BatchNorm1d(4, momentum=None) if len(shape) == 2 else nn.BatchNorm2d(4) for _ in range(2)
+    ]
     found = []
-    for norm, mode in zip(norms, (contextlib.nullcontext(), SynchronizedBatch(Share(x, x[:, 0], 0, 6, 6))), strict=True):
+    for norm, mode in zip(
+        norms,
+        (contextlib.nullcontext(), SynchronizedBatch(Share(x, x[:, 0], 0, 6, 6))),
+        strict=True,
+    ):
         given = x.clone().requires_grad_()
         with mode:
             out = norm(given)
         (out * slope).sum().backward()
         assert given.grad is not None and out.dtype == dtype
-        found.append({"out": out.detach(), "change": given.grad, **norm.state_dict(), **{n: p.grad for n, p in norm.named_parameters()}})
-    loose = {"rtol": 0.02, "atol": 0.02} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+        found.append(
+            {
+                "out": out.detach(),
+                "change": given.grad,
+                **norm.state_dict(),
+                **{n: p.grad for n, p in norm.named_parameters()},
+            }
+        )
+    loose = (
+        {"rtol": 0.02, "atol": 0.02} if dtype is torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    )
     del found[0]["weight"], found[0]["bias"], found[1]["weight"], found[1]["bias"]
     torch.testing.assert_close(found[1], found[0], **loose)
 
 
 def test_one_value_per_channel_is_refused_as_torch_refuses_it() -> None:
-    with pytest.raises(ValueError, match="one value per channel"), SynchronizedBatch(Share(torch.ones(1), torch.ones(1), 0, 1, 1)):
+    with (
+        pytest.raises(ValueError, match="one value per channel"),
+        SynchronizedBatch(Share(torch.ones(1), torch.ones(1), 0, 1, 1)),
+    ):
         nn.BatchNorm1d(3)(torch.ones(1, 3))
 
 
@@ -226,7 +281,9 @@ def test_what_is_drawn_is_the_part_of_what_one_process_draws(drop: Any) -> None:
         alone, following = drop(x), torch.rand(1)
         for start, stop in ((0, 3), (3, 8)):
             torch.manual_seed(3)
-            with SynchronizedBatch(Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)):
+            with SynchronizedBatch(
+                Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)
+            ):
                 assert torch.equal(drop(x[start:stop]), alone[start:stop])
             assert torch.equal(torch.rand(1), following)
 
@@ -234,17 +291,27 @@ def test_what_is_drawn_is_the_part_of_what_one_process_draws(drop: Any) -> None:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(6, 5, 4, 3), (7, 5)])
-def test_a_norm_by_hand_is_torchs_own(shape: tuple[int, ...], dtype: torch.dtype, affine: bool) -> None:
+def test_a_norm_by_hand_is_torchs_own(
+    shape: tuple[int, ...], dtype: torch.dtype, affine: bool
+) -> None:
     draw = torch.Generator().manual_seed(0)
     precise = torch.promote_types(dtype, torch.float32)
     x, gradient = (torch.randn(shape, generator=draw).add(1).to(dtype) for _ in range(2))
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    held = [torch.rand(5, generator=draw).to(precise).requires_grad_() for _ in range(2)] if affine else [None, None]
+    held = (
+        [torch.rand(5, generator=draw).to(precise).requires_grad_() for _ in range(2)]
+        if affine
+        else [None, None]
+    )
     found = []
     for by_hand in (True, False):
         one = x.clone().requires_grad_()
-        with SynchronizedBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x))) if by_hand else contextlib.nullcontext():
+        with (
+            SynchronizedBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x)))
+            if by_hand
+            else contextlib.nullcontext()
+        ):
             running = torch.zeros(5, dtype=precise), torch.ones(5, dtype=precise)
             y = functional.batch_norm(one, *running, *held, True, 0.3, 1e-3)
         given = [one, *(tensor for tensor in held if tensor is not None)]
@@ -262,5 +329,9 @@ def fit_frozen() -> dict[str, torch.Tensor]:
 def test_frozen_batch_norms_learn_nothing_in_several_processes_either(tmp_path: Path) -> None:
     before = frozen().state_dict()
     for after in together(fit_frozen, 2, tmp_path):
-        assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name.startswith(("block.", "lone.")))
+        assert all(
+            torch.equal(after[name], tensor)
+            for name, tensor in before.items()
+            if name.startswith(("block.", "lone."))
+        )
         assert not torch.equal(after["learns.1.running_mean"], before["learns.1.running_mean"])

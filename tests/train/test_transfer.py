@@ -26,16 +26,30 @@ def lines(tmp_path: Path) -> Path:
     return tmp_path / "lines"
 
 
-def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(lines: Path, tmp_path: Path) -> None:
-    data, nets = load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache"), [network(), network()]
+def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(
+    lines: Path, tmp_path: Path
+) -> None:
+    data, nets = (
+        load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache"),
+        [network(), network()],
+    )
     for net in nets:
         settings = TransferSettings(pretrained=False, epochs=6, lr=0.05, batch_size=8)
         result = transfer(net, data, settings, engine=make_engine(), seed=0)
     assert result.val is not None and result.val.n == len(data.val) and result.val.accuracy > 0.9
-    assert all(torch.equal(a, b) for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True)
+    )
 
 
 def test_a_rate_of_nothing_is_refused(lines: Path, tmp_path: Path) -> None:
     data = load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache")
     with pytest.raises(TrainError, match="lr = 0"):
-        transfer(network(), data, TransferSettings(pretrained=True, epochs=1, lr=0), engine=make_engine(), seed=0)
+        transfer(
+            network(),
+            data,
+            TransferSettings(pretrained=True, epochs=1, lr=0),
+            engine=make_engine(),
+            seed=0,
+        )

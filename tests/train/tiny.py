@@ -49,7 +49,9 @@ class FakeSplit:
 
     def batches(self, batch_size: int = 32, **how: object) -> list[Batch]:
         self.asked.append({"batch_size": batch_size, **how})
-        return pictures(self.count, batch_size=batch_size)[: self.count // batch_size if how["drop_last"] else None]
+        return pictures(self.count, batch_size=batch_size)[
+            : self.count // batch_size if how["drop_last"] else None
+        ]
 
 
 class Frozen(nn.Module):
@@ -58,7 +60,11 @@ class Frozen(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm2d(8, affine=False)
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.BatchNorm2d(8, affine=False),
         )
         self.lone = nn.BatchNorm2d(8)  # frozen among layers that learn
         self.learns = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5))

@@ -14,20 +14,34 @@ from prunedge.utils.sanitize import by_kind
 @pytest.mark.parametrize(
     "name",
     [
-        "plain", "with a space", "two  spaces", "it's", 'say "so"', "a\nbreak",
-        "tab\there", "$HOME", "back\\slash", "Größe", "\x1b[31m", "x'\n\\é",
+        "plain",
+        "with a space",
+        "two  spaces",
+        "it's",
+        'say "so"',
+        "a\nbreak",
+        "tab\there",
+        "$HOME",
+        "back\\slash",
+        "Größe",
+        "\x1b[31m",
+        "x'\n\\é",
     ],
-)  # fmt: skip
+)
 def test_a_copied_command_means_the_same_name_in_one_line(name: str) -> None:
     line = command("show", name)
     assert line.isprintable() and line.startswith("prunedge show ")
-    found = subprocess.run(["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True)
+    found = subprocess.run(
+        ["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True
+    )
     assert found.stdout.decode() == name
 
 
 def test_bytes_that_are_no_text_are_copied_too() -> None:
     name = b"caf\xe9 ".decode(errors="surrogateescape")
-    found = subprocess.run(["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True)
+    found = subprocess.run(
+        ["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True
+    )
     assert found.stdout == b"caf\xe9 "
 
 
@@ -45,8 +59,9 @@ def test_a_reason_is_said_once_for_its_kind() -> None:
     reasons = {f"layer.{i}": f"differs by {i}.5e-0{i} of its largest output" for i in range(1, 8)}
     lines = by_kind({"head": "is the output", **reasons})
     assert lines == [
-        "differs by 1.5e-01 of its largest output (7 of them: layer.1, layer.2, layer.3, layer.4 and 3 more)", "is the output (head)",
-    ]  # fmt: skip
+        "differs by 1.5e-01 of its largest output (7 of them: layer.1, layer.2, layer.3, layer.4 and 3 more)",
+        "is the output (head)",
+    ]
 
 
 def test_a_command_that_has_ended_leaves_the_words_of_python() -> None:

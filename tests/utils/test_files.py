@@ -17,7 +17,15 @@ import torch
 from safetensors.torch import save_file
 
 from prunedge.utils import files
-from prunedge.utils.files import InUse, clear_leftovers, held, is_ours, write_text, written, written_folder
+from prunedge.utils.files import (
+    InUse,
+    clear_leftovers,
+    held,
+    is_ours,
+    write_text,
+    written,
+    written_folder,
+)
 
 
 def hidden(folder: Path) -> list[str]:
@@ -38,7 +46,9 @@ with held(root, "run"), written(root / "file") as file, written_folder(root / "f
     print("ready", flush=True)
     sys.stdin.readline()
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         yield process
         process.kill()
@@ -61,7 +71,11 @@ def test_names_as_long_as_the_system_allows_and_with_brackets(tmp_path: Path) ->
         write_text(tmp_path / name, name)
         with written_folder(tmp_path / "folders" / name, "bundle") as folder:
             (folder / "in").write_text(name)
-        assert (tmp_path / name).read_text() == (tmp_path / "folders" / name / "in").read_text() == name
+        assert (
+            (tmp_path / name).read_text()
+            == (tmp_path / "folders" / name / "in").read_text()
+            == name
+        )
     assert not hidden(tmp_path) and not hidden(tmp_path / "folders")
 
 
@@ -81,8 +95,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     assert os.listdir(tmp_path) == ["beside"]
 
 
-def test_the_second_writer_is_told_who_the_first_is(other: subprocess.Popen[str], tmp_path: Path) -> None:
-    for second in (lambda: held(tmp_path, "run"), lambda: written_folder(tmp_path / "folder", "bundle")):
+def test_the_second_writer_is_told_who_the_first_is(
+    other: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    for second in (
+        lambda: held(tmp_path, "run"),
+        lambda: written_folder(tmp_path / "folder", "bundle"),
+    ):
         who = rf"process {other.pid} \(since .*\) is writing this (run|bundle) .*end it \(process {other.pid}\)"
         with pytest.raises(InUse, match=who), second():
             pass
@@ -123,7 +142,10 @@ for number in range(100):
     write_text(root / "file", str(number) * 1000)
     clear_leftovers(root)
 """
-    writers = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     end = time.monotonic() + 60
     while any(one.poll() is None for one in writers) and time.monotonic() < end:
         if (tmp_path / "file").exists():
@@ -152,7 +174,9 @@ def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(of: str, tmp_path: P
     assert file.read_text() == "before" and os.listdir(tmp_path) == ["file"]
 
 
-def test_where_the_system_has_no_locks_nothing_is_taken_for_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_has_no_locks_nothing_is_taken_for_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with written(tmp_path / "file") as temporary:
         temporary.write_text("half")
         monkeypatch.setattr(files, "can_lock", lambda: False)

@@ -18,7 +18,9 @@ from prunedge.utils.filetypes import kind_of_file
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "gif", "webp"])
 @pytest.mark.parametrize("name", ["photo", "weights.pth", "weights.safetensors"])
-def test_a_picture_is_called_one_whatever_it_is_called(suffix: str, name: str, tmp_path: Path) -> None:
+def test_a_picture_is_called_one_whatever_it_is_called(
+    suffix: str, name: str, tmp_path: Path
+) -> None:
     file = tmp_path / (name if "." in name else f"{name}.{suffix}")
     Image.new("RGB", (8, 8)).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
     with pytest.raises(WeightsError, match=r"this is an? .* image, not a file of weights"):
@@ -49,9 +51,11 @@ def made(tmp_path: Path, kind: str) -> Path:
     folder = tmp_path / f"my {kind}"
     folder.mkdir()
     name, text = {
-        "run": ("config.toml", "x = 1"), "study": ("study.toml", "x = 1"), "bundle": ("manifest.json", '{"forms": {}}'),
+        "run": ("config.toml", "x = 1"),
+        "study": ("study.toml", "x = 1"),
+        "bundle": ("manifest.json", '{"forms": {}}'),
         "inspection": ("inspection.json", "{}"),
-    }[kind]  # fmt: skip
+    }[kind]
     (folder / name).write_text(text)
     return folder
 
@@ -60,9 +64,11 @@ def made(tmp_path: Path, kind: str) -> Path:
 def test_a_folder_of_ours_is_no_folder_of_pictures(kind: str, tmp_path: Path) -> None:
     folder = made(tmp_path, kind)
     remedy = {
-        "run": f"prunedge prune --from '{folder}' --out '{folder}-pruned'", "study": f"prunedge study status '{folder}'",
-        "bundle": f"prunedge bench '{folder}'", "inspection": f"{folder}/inspection.html",
-    }[kind]  # fmt: skip
+        "run": f"prunedge prune --from '{folder}' --out '{folder}-pruned'",
+        "study": f"prunedge study status '{folder}'",
+        "bundle": f"prunedge bench '{folder}'",
+        "inspection": f"{folder}/inspection.html",
+    }[kind]
     with pytest.raises(DataError, match=f"this is an? {kind}, not a folder of pictures") as caught:
         list_data(folder)
     assert remedy in str(caught.value)
@@ -78,13 +84,18 @@ def test_pictures_beside_a_studys_file_are_pictures(tmp_path: Path) -> None:
 
 def test_each_verb_says_which_kind_it_was_given(tmp_path: Path) -> None:
     run, study, bundle = (made(tmp_path, kind) for kind in ("run", "study", "bundle"))
-    with pytest.raises(RunError, match=r"not a run folder \(it is a study\).*prunedge study status"):
+    with pytest.raises(
+        RunError, match=r"not a run folder \(it is a study\).*prunedge study status"
+    ):
         open_run(study)
     with pytest.raises(RunError, match=r"not a run folder \(it is a bundle\).*prunedge bench"):
         open_run(bundle)
     with pytest.raises(RunError, match=r"not a study's folder \(it is a run\).*prunedge show"):
         open_book(run)
-    with pytest.raises(BundleError, match=r"not a bundle \(it is a run\).*prunedge export '.*my run' --out BUNDLE makes one"):
+    with pytest.raises(
+        BundleError,
+        match=r"not a bundle \(it is a run\).*prunedge export '.*my run' --out BUNDLE makes one",
+    ):
         open_bundle(run)
     with pytest.raises(RunError, match=r"not a run folder \(there is none\)"):
         open_run(tmp_path / "nowhere")

@@ -44,8 +44,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an audit and a bundle in it."""
-    run = session.prune(small_recipe(pictures, max_drop=90.0, max_steps=1), tmp_path_factory.mktemp("runs") / "run")
-    audit(run.load(), load(pictures, size=16), run.path / "audit", Asked(("weight-l1",), 2, 8), model="small")
+    run = session.prune(
+        small_recipe(pictures, max_drop=90.0, max_steps=1), tmp_path_factory.mktemp("runs") / "run"
+    )
+    audit(
+        run.load(),
+        load(pictures, size=16),
+        run.path / "audit",
+        Asked(("weight-l1",), 2, 8),
+        model="small",
+    )
     write_bundle(run, run.path / "bundle")
     return run.path
 
@@ -66,9 +74,14 @@ def refused(read: Callable[[], object], words: str, kind: type[PrunedgeError] = 
 
 def test_a_run_names_its_format_first(run: Path) -> None:
     assert (run / "config.toml").read_text(encoding="utf-8").startswith(f"format = {FORMAT}\n")
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["format"] for line in lines] == [FORMAT] * len(lines) and len(lines) == 2
-    assert json.loads((run / "audit" / "audit.json").read_text(encoding="utf-8"))["format"] == FORMAT
+    assert (
+        json.loads((run / "audit" / "audit.json").read_text(encoding="utf-8"))["format"] == FORMAT
+    )
     with safe_open(run / "audit" / "partial.safetensors", "pt") as opened:
         assert texts_of(opened.metadata())["format"] == str(FORMAT)
 
@@ -83,7 +96,9 @@ def test_the_format_is_no_setting(pictures: Path, run: Path) -> None:
 def test_a_run_of_0_1_is_refused(run: Path, is_sealed: bool) -> None:
     in_format(run, None, is_sealed=is_sealed)
     line = refused(lambda: open_run(run), OF_0_1)
-    assert str(run) in line and line.endswith(": make it again, or open it with the version that made it")
+    assert str(run) in line and line.endswith(
+        ": make it again, or open it with the version that made it"
+    )
 
 
 @pytest.mark.parametrize("is_sealed", [True, False])
@@ -91,7 +106,9 @@ def test_a_newer_run_is_refused_whatever_its_checksums(run: Path, is_sealed: boo
     in_format(run, 7, is_sealed=is_sealed)
     assert str(run) in refused(lambda: open_run(run), NEWER)
     # Sections, and another kind of seal.
-    (run / "config.toml").write_text('format = 7\n[data]\npath = "x"\n# run 1 blake3 2\n', encoding="utf-8")
+    (run / "config.toml").write_text(
+        'format = 7\n[data]\npath = "x"\n# run 1 blake3 2\n', encoding="utf-8"
+    )
     refused(lambda: open_run(run), NEWER)
 
 
@@ -125,14 +142,18 @@ def test_a_history_of_another_format_is_refused(run: Path, is_sealed: bool) -> N
     with edited(run):
         rewrite_history(run, lambda record: {**record, "format": 7})
     if not is_sealed:
-        rewrite_history(run, lambda record: {key: value for key, value in record.items() if key != "sha256"})
+        rewrite_history(
+            run, lambda record: {key: value for key, value in record.items() if key != "sha256"}
+        )
     line = refused(open_run(run).steps, r"this history has format 7; this prunedge reads format 1")
     assert str(run / "history.jsonl") in line
 
 
 def test_a_history_without_a_format_is_that_of_0_1(run: Path) -> None:
     with edited(run):
-        rewrite_history(run, lambda record: {key: value for key, value in record.items() if key != "format"})
+        rewrite_history(
+            run, lambda record: {key: value for key, value in record.items() if key != "format"}
+        )
     refused(open_run(run).steps, r"this history was made by prunedge 0\.1")
 
 
@@ -153,7 +174,10 @@ def test_every_verb_refuses_such_a_run_in_one_line(run: Path, tmp_path: Path) ->
         done = prunedge(*verb)
         assert done.returncode == 2, (verb, done.stderr)
         (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert "made by prunedge 0.1, whose runs this version does not read" in said and str(run) in said, (verb, said)
+        assert (
+            "made by prunedge 0.1, whose runs this version does not read" in said
+            and str(run) in said
+        ), (verb, said)
         assert "Traceback" not in done.stderr and not (tmp_path / "out").exists(), verb
 
 
@@ -171,9 +195,17 @@ def test_a_network_taken_from_such_a_run_is_refused(run: Path) -> None:
 def book(pictures: Path, tmp_path: Path) -> Path:
     """A study's folder with one trial that is done."""
     values = {
-        "data": str(pictures), "model": "tests.runs.test_run:small", "weights": "none", "size": 16, "train_epochs": 2, "seed": 3,
-        "precision": "32", "batch_size": 8, "max_steps": 1, "max_drop": 90.0,
-    }  # fmt: skip
+        "data": str(pictures),
+        "model": "tests.runs.test_run:small",
+        "weights": "none",
+        "size": 16,
+        "train_epochs": 2,
+        "seed": 3,
+        "precision": "32",
+        "batch_size": 8,
+        "max_steps": 1,
+        "max_drop": 90.0,
+    }
     made = create(tmp_path / "study", Grid(values))
     for one in made.work:
         made.perform(one)
@@ -190,7 +222,10 @@ def in_study_format(book: Path, number: int | None) -> None:
 
 def test_a_study_of_another_format_is_refused_and_left_alone(book: Path) -> None:
     grid = open_book(book).grid
-    for number, words in ((None, r"this study was made by prunedge 0\.1"), (7, "this study has format 7")):
+    for number, words in (
+        (None, r"this study was made by prunedge 0\.1"),
+        (7, "this study has format 7"),
+    ):
         in_study_format(book, number)
         before = (book / "study.toml").read_bytes()
         refused(lambda: open_book(book), words)
@@ -224,17 +259,31 @@ def test_a_study_says_which_of_its_trials_is_of_another_format(book: Path) -> No
     assert trial.name in refused(lambda: opened.perform(trial), OF_0_1)
 
 
-@pytest.mark.parametrize(("number", "words"), [(None, r"this audit was made by prunedge 0\.1"), (7, "this audit has format 7")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(None, r"this audit was made by prunedge 0\.1"), (7, "this audit has format 7")],
+)
 @pytest.mark.parametrize("is_sealed", [True, False])
-def test_an_audit_of_another_format_is_refused(run: Path, number: int | None, words: str, is_sealed: bool) -> None:
+def test_an_audit_of_another_format_is_refused(
+    run: Path, number: int | None, words: str, is_sealed: bool
+) -> None:
     file = run / "audit" / "audit.json"
-    found = {key: value for key, value in json.loads(file.read_text()).items() if key not in ("sha256", "format")}
+    found = {
+        key: value
+        for key, value in json.loads(file.read_text()).items()
+        if key not in ("sha256", "format")
+    }
     found |= {} if number is None else {"format": number}
-    file.write_text(json.dumps(checksums.sealed(found, file.name) if is_sealed else found), encoding="utf-8")
+    file.write_text(
+        json.dumps(checksums.sealed(found, file.name) if is_sealed else found), encoding="utf-8"
+    )
     assert str(run / "audit") in refused(lambda: kept_audit(run / "audit"), words)
 
 
-@pytest.mark.parametrize(("number", "words"), [(None, r"this audit was made by prunedge 0\.1"), (7, "this audit has format 7")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(None, r"this audit was made by prunedge 0\.1"), (7, "this audit has format 7")],
+)
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_what_an_audit_has_measured_in_another_format_is_refused(
     run: Path, pictures: Path, number: int | None, words: str, is_sealed: bool
@@ -252,7 +301,10 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
     refused(lambda: audit(network, data, run / "audit", asked, model="small"), words)
 
 
-@pytest.mark.parametrize(("number", "words"), [(None, r"this training was made by prunedge 0\.1"), (7, "this training has format 7")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(None, r"this training was made by prunedge 0\.1"), (7, "this training has format 7")],
+)
 def test_a_training_of_another_format_is_refused(
     number: int | None, words: str, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,15 +312,30 @@ def test_a_training_of_another_format_is_refused(
     from tests.runs.test_run import small
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    data, keeper, file = load(pictures, size=16), RunKeeper(tmp_path, sign="sign"), tmp_path / checkpoint.NAME
-    fit(small(2), data.train, epochs=2, recipe=TrainConfig(batch_size=8), engine=make_engine("32"), seed=0, val=data.val, keeper=keeper)
+    data, keeper, file = (
+        load(pictures, size=16),
+        RunKeeper(tmp_path, sign="sign"),
+        tmp_path / checkpoint.NAME,
+    )
+    fit(
+        small(2),
+        data.train,
+        epochs=2,
+        recipe=TrainConfig(batch_size=8),
+        engine=make_engine("32"),
+        seed=0,
+        val=data.val,
+        keeper=keeper,
+    )
     assert keeper.kept() is not None
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
         told = json.loads(texts_of(opened.metadata())["about"])
     assert told.pop("format") == FORMAT
     about = json.dumps({**told, **({} if number is None else {"format": number})})
-    save_tensors(tensors, file, {"about": about, "sha256": tensors_digest(tensors, f"sign {about}")})
+    save_tensors(
+        tensors, file, {"about": about, "sha256": tensors_digest(tensors, f"sign {about}")}
+    )
     assert str(file) in refused(keeper.kept, words)
 
 
@@ -280,12 +347,24 @@ def of_format(number: int, **versions: str) -> Callable[[dict[str, object]], obj
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (of_format(1, prunedge="0.1.0"), r"format 1; .* reads format 2 .*: export it again, or .*pip install prunedge==0\.1\.0"),
+        (
+            of_format(1, prunedge="0.1.0"),
+            r"format 1; .* reads format 2 .*: export it again, or .*pip install prunedge==0\.1\.0",
+        ),
         (of_format(1), r"format 1; this prunedge reads format 2 .*: export it again$"),
-        (of_format(9, prunedge="0.7.2rc1"), r"format 9; .* reads format 2 .*: update .*pip install prunedge==0\.7\.2rc1\), or"),
+        (
+            of_format(9, prunedge="0.7.2rc1"),
+            r"format 9; .* reads format 2 .*: update .*pip install prunedge==0\.7\.2rc1\), or",
+        ),
         # Only a version goes into a command that somebody may copy.
-        (of_format(9, prunedge="1; rm -rf /"), r": update prunedge \(pip install --upgrade prunedge\), or export it again"),
-        (of_format(9, prunedge="1.0\nall is well"), r": update prunedge \(pip install --upgrade prunedge\), or export it again"),
+        (
+            of_format(9, prunedge="1; rm -rf /"),
+            r": update prunedge \(pip install --upgrade prunedge\), or export it again",
+        ),
+        (
+            of_format(9, prunedge="1.0\nall is well"),
+            r": update prunedge \(pip install --upgrade prunedge\), or export it again",
+        ),
     ],
 )
 def test_a_bundle_of_another_format_is_refused(
@@ -296,7 +375,9 @@ def test_a_bundle_of_another_format_is_refused(
     if not is_sealed:
         manifest = json.loads((bundle / "manifest.json").read_text())
         # A newer one may hold fields that are not known here, and seal otherwise.
-        (bundle / "manifest.json").write_text(json.dumps({**manifest, "sha256": "blake3:00", "task": {"kind": "boxes"}}))
+        (bundle / "manifest.json").write_text(
+            json.dumps({**manifest, "sha256": "blake3:00", "task": {"kind": "boxes"}})
+        )
     assert str(bundle) in refused(lambda: open_bundle(bundle), words, BundleError)
     text = (bundle / "manifest.json").read_bytes()
     refused(lambda: _manifest(text), "of format", AgentError)
@@ -306,7 +387,11 @@ def test_a_bundle_whose_manifest_has_no_checksum_is_that_of_0_1(run: Path) -> No
     file = run / "bundle" / "manifest.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps({key: value for key, value in manifest.items() if key != "sha256"}))
-    refused(lambda: open_bundle(run / "bundle"), r"this bundle was made by prunedge 0\.1, .*: export it again", BundleError)
+    refused(
+        lambda: open_bundle(run / "bundle"),
+        r"this bundle was made by prunedge 0\.1, .*: export it again",
+        BundleError,
+    )
     refused(lambda: _manifest(file.read_bytes()), r"made by prunedge 0\.1", AgentError)
 
 
@@ -324,5 +409,9 @@ def test_the_number_stands_in_one_place() -> None:
     """No other file of the package writes the number itself."""
     assert formats.FORMAT == 1
     source = Path(formats.__file__).parent
-    others = [file for file in source.rglob("*.py") if file.name != "formats.py" and "FORMAT = 1" in file.read_text(encoding="utf-8")]
+    others = [
+        file
+        for file in source.rglob("*.py")
+        if file.name != "formats.py" and "FORMAT = 1" in file.read_text(encoding="utf-8")
+    ]
     assert others == []

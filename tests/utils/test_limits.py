@@ -50,7 +50,10 @@ def test_folders_a_thousand_levels_deep(tmp_path: Path) -> None:
     assert deep.is_dir()
     with written_folder(deep.joinpath(*["b"] * 50), "bundle") as folder:
         (folder / "file").touch()
-    assert create(deep / "run", RunConfig.make("test", data="d", model="resnet18")).path == deep / "run"
+    assert (
+        create(deep / "run", RunConfig.make("test", data="d", model="resnet18")).path
+        == deep / "run"
+    )
     # What removes a test's folder can't go so deep.
     subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
 

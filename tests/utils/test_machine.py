@@ -22,7 +22,13 @@ from prunedge.report.html import save as save_page
 from prunedge.runs.run import create as create_run
 from prunedge.study import Grid
 from prunedge.study import create as create_study
-from prunedge.utils.machine import machine_error, machine_trouble, pass_on, pass_on_reading, unusable_cache
+from prunedge.utils.machine import (
+    machine_error,
+    machine_trouble,
+    pass_on,
+    pass_on_reading,
+    unusable_cache,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,46 +39,78 @@ from prunedge.utils.machine import machine_error, machine_trouble, pass_on, pass
             r"No space left on device \(runs/a/history.jsonl\): free",
         ),
         (
-            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
+            FileNotFoundError(
+                errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"
+            ),
             r"no folder for temporary files can be written \(No usable .*'/tmp'.*\) \(here\): free space in one of them, or set TMPDIR",
         ),
-        (OSError(errno.EROFS, "Read-only file system"), r"Read-only file system \(here\): give yourself the right"),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            r"Read-only file system \(here\): give yourself the right",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), r"not enough memory \(here\): free some"),
         (MemoryError(), r"not enough memory \(here\)"),
         (RuntimeError("std::bad_alloc"), "not enough memory"),
         (RuntimeError("could not create a primitive"), "not enough memory"),
         (RuntimeError("can't start new thread"), "not enough memory"),
-        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
-        (OSError(errno.EMFILE, "Too many open files", "x"), r"Too many open files \(x\): raise the limit"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "not enough memory",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files", "x"),
+            r"Too many open files \(x\): raise the limit",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"
+            ),
+            "not enough memory",
+        ),
         (MachineError("there is not enough memory", where="x"), r"not enough memory \(x\)"),
     ],
 )
 def test_it_is_told_with_the_file_the_cause_and_the_remedy(error: Exception, words: str) -> None:
     found = machine_error(error, where="here")
     assert found is not None
-    assert re.match(words.replace("not enough memory", ".*not enough memory", 1), str(found)), str(found)
+    assert re.match(words.replace("not enough memory", ".*not enough memory", 1), str(found)), str(
+        found
+    )
     assert "\n" not in str(found)
 
 
 def test_safetensors_words_are_understood(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="os error") as told:  # a class of its own, which is no OSError
+    with pytest.raises(
+        Exception, match="os error"
+    ) as told:  # a class of its own, which is no OSError
         save_file({"a": torch.zeros(3)}, tmp_path / "gone" / "file")
     found = machine_error(told.value, where="file")
     assert found is not None and str(found).startswith(f"{os.strerror(errno.ENOENT)} (file)")
 
 
 def test_onnx_runtime_s_own_kinds_are_understood() -> None:
-    error = RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 4096")
+    error = RuntimeException(
+        "bfc_arena.cc: Failed to allocate memory for requested buffer of size 4096"
+    )
     assert not isinstance(error, RuntimeError)
     with pytest.raises(MachineError, match="not enough memory"):
         pass_on(error)
-    pass_on(RuntimeException("bfc_arena.cc: Failed to allocate memory for requested buffer of size 171798691840000"))
+    pass_on(
+        RuntimeException(
+            "bfc_arena.cc: Failed to allocate memory for requested buffer of size 171798691840000"
+        )
+    )
     pass_on(RuntimeException("Non-zero status code returned while running Conv node"))
 
 
-def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = (SystemError("bad argument to internal function"), ModuleNotFoundError("No module named 'onnxscript'"), KeyError("a"))
+def test_without_memory_no_error_tells_what_it_seems_to_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = (
+        SystemError("bad argument to internal function"),
+        ModuleNotFoundError("No module named 'onnxscript'"),
+        KeyError("a"),
+    )
     assert [machine_error(error) for error in errors] == [None] * 3
 
     monkeypatch.setattr("prunedge.utils.machine._LITTLE", 2**62)  # bytes that no machine has
@@ -82,7 +120,9 @@ def test_without_memory_no_error_tells_what_it_seems_to_tell(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("place", ["make_app", "_obey"])
-def test_no_memory_at_the_very_start_is_one_line(place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_memory_at_the_very_start_is_one_line(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Raised in code of a verb's own, as when its module is imported; that says nothing of the output.
     verb: dict[str, Any] = {"__name__": "prunedge.cli.check"}
     exec("def fails(*_):\n    raise MemoryError", verb)
@@ -90,7 +130,11 @@ def test_no_memory_at_the_very_start_is_one_line(place: str, monkeypatch: pytest
     with pytest.raises(SystemExit) as ended:
         app.main(["check", "x"])
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("error: there is not enough memory: ") and said.count("\n") == 1
+    assert (
+        ended.value.code == 2
+        and said.startswith("error: there is not enough memory: ")
+        and said.count("\n") == 1
+    )
 
 
 def test_a_file_that_can_t_be_read_now_is_not_called_damaged() -> None:
@@ -106,7 +150,10 @@ def test_a_file_that_asks_for_more_than_any_machine_has_is_damaged() -> None:
     with pytest.raises(MemoryError) as told:
         np.empty(2**60, dtype=np.uint8)
     assert machine_trouble(told.value, "a.npz") is None
-    assert machine_trouble(MemoryError("Unable to allocate 3.00 KiB for an array"), "a.npz") is not None
+    assert (
+        machine_trouble(MemoryError("Unable to allocate 3.00 KiB for an array"), "a.npz")
+        is not None
+    )
 
 
 def test_torch_really_says_so_when_there_is_no_memory() -> None:
@@ -117,7 +164,13 @@ def test_torch_really_says_so_when_there_is_no_memory() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x"), RuntimeError("could not create a primitive descriptor"), KeyError("a"), RunError("damaged"), OSError("truncated")],
+    [
+        ValueError("x"),
+        RuntimeError("could not create a primitive descriptor"),
+        KeyError("a"),
+        RunError("damaged"),
+        OSError("truncated"),
+    ],
 )
 def test_other_errors_are_none_of_the_machines(error: Exception) -> None:
     assert machine_error(error) is None
@@ -128,7 +181,11 @@ def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> N
         pass_on(MemoryError())
     with pytest.raises(MachineError, match="No space"):
         pass_on(OSError(errno.ENOSPC, "No space left on device", "x"))
-    for error in (FileNotFoundError(errno.ENOENT, "gone"), ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ValueError("shapes")):
+    for error in (
+        FileNotFoundError(errno.ENOENT, "gone"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
+        ValueError("shapes"),
+    ):
         pass_on(error)
     with pytest.raises(RuntimeError) as told:
         torch.empty(2**60, dtype=torch.uint8)
@@ -153,7 +210,13 @@ def test_the_trouble_behind_a_library_s_error_is_passed_on() -> None:
     pass_on(told.value)
 
 
-@pytest.mark.parametrize("said", ["error return without exception set", "<built-in f> returned NULL without setting an exception"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error return without exception set",
+        "<built-in f> returned NULL without setting an exception",
+    ],
+)
 def test_an_error_that_python_lost_is_a_lack_of_memory(said: str) -> None:
     """C code that fails and sets no exception: Python had no memory for its MemoryError; there may be some again by now."""
     failed = RuntimeError("Failed to decompose the graph")
@@ -167,7 +230,10 @@ def test_a_cache_that_can_t_be_written_is_the_machines_trouble() -> None:
     error = OSError(errno.EROFS, "Read-only file system", "home/0.lock")
     trouble = unusable_cache(error, "home")
     assert machine_error(trouble) is trouble  # so that the command line says how to go on
-    assert re.fullmatch(r"can't use the cache \(Read-only file system\) \(home\): make it writable, or set PRUNEDGE_CACHE .*", str(trouble))
+    assert re.fullmatch(
+        r"can't use the cache \(Read-only file system\) \(home\): make it writable, or set PRUNEDGE_CACHE .*",
+        str(trouble),
+    )
 
 
 def begin_run(out: Path) -> object:
@@ -193,9 +259,14 @@ def test_what_can_t_be_written_names_the_remedy_of_its_cause(
         raise OSError(errno.ENOSPC, "No space left on device", os.fspath(path))
 
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match=r"can't write.*Not a directory\).*: see whether the path is right"):
+    with pytest.raises(
+        MachineError, match=r"can't write.*Not a directory\).*: see whether the path is right"
+    ):
         begin(tmp_path / "file" / "out")
     monkeypatch.setattr(os, "mkdir", full)
-    with pytest.raises(MachineError, match=r"can't write.*\(No space left on device\) \(.*out.*\): free space there"):
+    with pytest.raises(
+        MachineError,
+        match=r"can't write.*\(No space left on device\) \(.*out.*\): free space there",
+    ):
         begin(out)
     assert not out.exists()

@@ -30,7 +30,9 @@ def test_the_same_texts_make_the_same_bytes_in_any_process(tmp_path: Path) -> No
     )
     # In one process several files differ as well: each map begins with another key.
     for number in range(2):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / str(number)), "abcdefgh"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / str(number)), "abcdefgh"], check=True
+        )
     assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
 
 
@@ -42,7 +44,13 @@ def test_texts_are_read_as_they_were_given(about: dict[str, str] | None, tmp_pat
     assert texts_of({"another": "1", "program's": "2"}) == {"another": "1", "program's": "2"}
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set by what Linux tells of a process")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(),
+    reason="the limit is set by what Linux tells of a process",
+)
 def test_without_memory_the_process_lives_on(tmp_path: Path) -> None:
     # What this process has freed before may be enough.
-    assert exit_code_without_memory(lambda: save_tensors(TENSORS, tmp_path / "a.safetensors")) in (0, ERROR)
+    assert exit_code_without_memory(lambda: save_tensors(TENSORS, tmp_path / "a.safetensors")) in (
+        0,
+        ERROR,
+    )

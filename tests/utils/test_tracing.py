@@ -10,13 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunedge.utils.tracing import Place, Recorder, chapter, is_recording, recording, span, timed, trace_events
+from prunedge.utils.tracing import (
+    Place,
+    Recorder,
+    chapter,
+    is_recording,
+    recording,
+    span,
+    timed,
+    trace_events,
+)
 
 Tree = list[tuple[str, list[int], "Tree"]]  # name, ticks before each child and at the end, children
 
 TREES: st.SearchStrategy[Tree] = st.recursive(
     st.just([]),
-    lambda inner: st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 50), min_size=5, max_size=5), inner), max_size=4),
+    lambda inner: st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.lists(st.integers(0, 50), min_size=5, max_size=5), inner
+        ),
+        max_size=4,
+    ),
     max_leaves=20,
 )
 
@@ -51,15 +65,22 @@ def test_a_thread_s_own_times_add_up_to_its_outermost_spans(tree: Tree) -> None:
     with recording(recorder):
         roots = play(tree, clock)
     assert sum(total.self_ns for total in recorder.totals.values()) == roots
-    assert sum(total.total_ns for place, total in recorder.totals.items() if len(place.path) == 1) == roots
+    assert (
+        sum(total.total_ns for place, total in recorder.totals.items() if len(place.path) == 1)
+        == roots
+    )
     for place, total in recorder.totals.items():
-        inside = sum(one.total_ns for other, one in recorder.totals.items() if other.path[:-1] == place.path)
+        inside = sum(
+            one.total_ns for other, one in recorder.totals.items() if other.path[:-1] == place.path
+        )
         assert total.self_ns == total.total_ns - inside >= 0
     assert sum(total.count for total in recorder.totals.values()) == len(recorder.spans)
 
 
 @given(TREES, st.integers(1, 8))
-def test_a_full_recorder_leaves_out_the_shorter_spans_and_counts_them(tree: Tree, most: int) -> None:
+def test_a_full_recorder_leaves_out_the_shorter_spans_and_counts_them(
+    tree: Tree, most: int
+) -> None:
     clock = Clock()
     small, whole = Recorder(most, clock), Recorder(clock=clock)
     with recording(whole):
@@ -82,7 +103,10 @@ def test_a_long_run_keeps_what_holds_the_rest() -> None:
             with span("batch"), span("forward"):
                 pass
     assert len(recorder.spans) <= 100 and recorder.left_out >= 1900
-    assert recorder.spans[-1].name == "train" and recorder.totals[Place("main", "train", ("batch",))].count == 1000
+    assert (
+        recorder.spans[-1].name == "train"
+        and recorder.totals[Place("main", "train", ("batch",))].count == 1000
+    )
 
 
 def test_chapters_are_told_apart() -> None:
@@ -94,8 +118,15 @@ def test_chapters_are_told_apart() -> None:
                 clock.now += 1
                 with span("surgery"), span("cut"):
                     clock.now += ticks
-    found = {(place.chapter, place.path): (total.self_ns, total.total_ns) for place, total in recorder.totals.items()}
-    assert found["step 1", ("surgery", "cut")] == (5, 5) and found["step 2", ("surgery",)] == (0, 7) and found["step 2", ()] == (1, 8)
+    found = {
+        (place.chapter, place.path): (total.self_ns, total.total_ns)
+        for place, total in recorder.totals.items()
+    }
+    assert (
+        found["step 1", ("surgery", "cut")] == (5, 5)
+        and found["step 2", ("surgery",)] == (0, 7)
+        and found["step 2", ()] == (1, 8)
+    )
 
 
 def test_other_threads_are_heard_and_share_tracks_of_their_name() -> None:
@@ -132,7 +163,9 @@ def test_threads_of_one_name_at_one_time_do_not_share_a_track() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert recorder.tracks == ["main", "batches", "batches"] and {one.track for one in recorder.spans} == {1, 2}
+    assert recorder.tracks == ["main", "batches", "batches"] and {
+        one.track for one in recorder.spans
+    } == {1, 2}
 
 
 def test_nothing_is_kept_while_nobody_records() -> None:
@@ -164,4 +197,7 @@ def test_a_trace_has_microseconds_and_names() -> None:
         clock.now += 2_500
     *about, event = trace_events(recorder.spans, recorder.tracks, 4_000, "prunedge run", pid=7)
     assert event == {"ph": "X", "name": "forward", "pid": 7, "tid": 1, "ts": 1.0, "dur": 2.5}
-    assert [(one["name"], one["args"]["name"]) for one in about] == [("process_name", "prunedge run"), ("thread_name", "main")]
+    assert [(one["name"], one["args"]["name"]) for one in about] == [
+        ("process_name", "prunedge run"),
+        ("thread_name", "main"),
+    ]

@@ -32,9 +32,15 @@ MODULE = "own_network_of_the_sender"
 
 def command(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """In a process that has imported nothing of it."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "PRUNEDGE_CACHE": str(folder / ".cache")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}",
+        "PRUNEDGE_CACHE": str(folder / ".cache"),
+    }
     line = [sys.executable, "-P", "-m", "prunedge", *map(str, words)]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def here(*words: object) -> object:
@@ -47,13 +53,33 @@ def here(*words: object) -> object:
 @pytest.fixture(scope="module")
 def sent(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with a module, a run and a bundle that name it, as its maker sends it; and the mark that running the code leaves."""
-    home, folder, mark = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("maker"), tmp_path_factory.mktemp("mark") / "ran"
+    home, folder, mark = (
+        tmp_path_factory.mktemp("home"),
+        tmp_path_factory.mktemp("maker"),
+        tmp_path_factory.mktemp("mark") / "ran",
+    )
     (folder / f"{MODULE}.py").write_text(NETWORK.format(mark=str(mark)))
     before = os.environ["XDG_STATE_HOME"]
     os.environ["XDG_STATE_HOME"] = str(home)
     try:
-        train = ("train", tiny_data, "--model", f"{MODULE}:make", "--weights", "none", "--size", 16, "--epochs", 12, "--lr", 0.05)
-        for line in ((*train, "--out", "run"), ("export", "run", "--out", "bundle")):  # one's own needs no word
+        train = (
+            "train",
+            tiny_data,
+            "--model",
+            f"{MODULE}:make",
+            "--weights",
+            "none",
+            "--size",
+            16,
+            "--epochs",
+            12,
+            "--lr",
+            0.05,
+        )
+        for line in (
+            (*train, "--out", "run"),
+            ("export", "run", "--out", "bundle"),
+        ):  # one's own needs no word
             done = command(folder, *line)
             assert done.returncode == 0, done.stderr
     finally:
@@ -83,7 +109,9 @@ def opened(sent: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator
         ("prune", "--from", "run", "--out", "pruned", "--max-steps", 1),
     ],
 )
-def test_no_verb_runs_what_a_run_names(opened: tuple[Path, Path], line: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_verb_runs_what_a_run_names(
+    opened: tuple[Path, Path], line: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, mark = opened
     assert here(*line) == 2 and not mark.exists()
     (said,) = capsys.readouterr().err.strip().splitlines()
@@ -91,8 +119,12 @@ def test_no_verb_runs_what_a_run_names(opened: tuple[Path, Path], line: tuple[ob
     assert not (folder / "b2").exists() and not (folder / "pruned").exists()
 
 
-@pytest.mark.parametrize("line", [("show", "run"), ("report", "run"), ("inspect", "bundle", ".", "--damage", "crack")])
-def test_verbs_that_need_no_network_of_torch_run_none(opened: tuple[Path, Path], line: tuple[object, ...], tiny_data: Path) -> None:
+@pytest.mark.parametrize(
+    "line", [("show", "run"), ("report", "run"), ("inspect", "bundle", ".", "--damage", "crack")]
+)
+def test_verbs_that_need_no_network_of_torch_run_none(
+    opened: tuple[Path, Path], line: tuple[object, ...], tiny_data: Path
+) -> None:
     _, mark = opened
     words = [tiny_data / "crack" / "000.png" if word == "." else word for word in line]
     assert here(*words) == 0 and not mark.exists()
@@ -120,12 +152,17 @@ def test_a_name_on_the_command_line_is_trusted(opened: tuple[Path, Path]) -> Non
     folder, mark = opened
     done = command(folder, "train", "--resume", "run", "--model", f"{MODULE}:make")
     assert done.returncode == 0, done.stderr
-    assert command(folder, "train", "--resume", "run").returncode == 0  # and remembered for this folder
+    assert (
+        command(folder, "train", "--resume", "run").returncode == 0
+    )  # and remembered for this folder
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(folder / f"{MODULE}.py", elsewhere)
     mark.unlink(missing_ok=True)
-    assert command(elsewhere, "groups", "--from", folder / "run", "--size", 16).returncode == 2 and not mark.exists()
+    assert (
+        command(elsewhere, "groups", "--from", folder / "run", "--size", 16).returncode == 2
+        and not mark.exists()
+    )
     shutil.rmtree(os.environ["XDG_STATE_HOME"])
 
 
@@ -136,15 +173,21 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     with edited(run):
         recipe = (run / "config.toml").read_text()
-        kept = [line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))]
-        (run / "config.toml").write_text("\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n")
+        kept = [
+            line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))
+        ]
+        (run / "config.toml").write_text(
+            "\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n"
+        )
         environment = json.loads((run / "environment.json").read_text())
         (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
     assert here("prune", "--resume", run) == 2 and not mark.exists()
     assert "--trust-code" in capsys.readouterr().err
 
 
-def test_what_one_built_oneself_loads_again(opened: tuple[Path, Path], tiny_data: Path, tmp_path: Path) -> None:
+def test_what_one_built_oneself_loads_again(
+    opened: tuple[Path, Path], tiny_data: Path, tmp_path: Path
+) -> None:
     net = pe.build(f"{MODULE}:make", 2, "none")
     data = load_folder(tiny_data, size=16)
     pe.export_bundle(net, data, tmp_path / "b", model=f"{MODULE}:make")

@@ -51,18 +51,22 @@ def agent(
     threads: int = 1,
     runtime: str | None = None,
 ) -> None:
-    """Watch a folder or a camera, inspect what arrives, and publish each finding over MQTT: none is lost, and none told twice.
+    """Watch a folder or a camera, inspect what arrives, and publish each finding over MQTT: none is
+    lost, and none told twice.
 
-    Example: `prunedge agent bundles/cracks --watch /srv/pictures --broker mqtts://bridge7@broker.example --topic site/bridge-7`
+    Example: `prunedge agent bundles/cracks --watch /srv/pictures --broker
+    mqtts://bridge7@broker.example --topic site/bridge-7`
 
-    The password comes from --password-file or the variable PRUNEDGE_MQTT_PASSWORD. docs/agent.md: topics, messages, a systemd unit.
+    The password comes from --password-file or the variable PRUNEDGE_MQTT_PASSWORD. docs/agent.md:
+    topics, messages, a systemd unit.
 
     Parameters
     ----------
     bundle
         The bundle to begin with.
     watch
-        A folder (with those below it), a camera (camera:0, /dev/video0 or rtsp://...; needs `prunedge[video]`) or a video.
+        A folder (with those below it), a camera (camera:0, /dev/video0 or rtsp://...; needs
+        `prunedge[video]`) or a video.
     broker
         mqtts://[USER@]HOST[:PORT], or mqtt:// without encryption. MQTT 5.
     topic
@@ -90,7 +94,8 @@ def agent(
     model_topic
         Where new bundles are announced.
     model_from
-        A folder or https:// address below which announced bundles must lie; may be given several times.
+        A folder or https:// address below which announced bundles must lie; may be given several
+        times.
     model_key
         The public key (Ed25519, PEM) that announced bundles must be signed for (`prunedge sign`).
     model_purpose
@@ -102,13 +107,16 @@ def agent(
     model_slower
         How many times longer than the bundle at work an announced one may take for a photograph.
     damage
-        Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
+        Classes that count as damage, with commas between them; without it those whose names don't
+        say that all is well.
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels (224, or 96x48), or whole; without it, what the bundle tells.
+        Side of a patch in the photograph's pixels (224, or 96x48), or whole; without it, what the
+        bundle tells.
     range
-        LOW:HIGH, the stored values that become black and white in greys of more than eight bits; without it, what the bundle tells.
+        LOW:HIGH, the stored values that become black and white in greys of more than eight bits;
+        without it, what the bundle tells.
     overlap
         Share of a patch that the next one sees again.
     mm_per_pixel
@@ -131,17 +139,37 @@ def agent(
 
     classes = tuple(name.strip() for text in damage for name in text.split(",") if name.strip())
     inspection = Settings(
-        classes, threshold, None if patch is None else parse_patch(patch), overlap, batch, mm_per_pixel, max_megapixels,
+        classes,
+        threshold,
+        None if patch is None else parse_patch(patch),
+        overlap,
+        batch,
+        mm_per_pixel,
+        max_megapixels,
         None if range is None else parse_range(range),
-    )  # fmt: skip
+    )
     settings = AgentSettings(
-        bundle=bundle, watch=watch, topic=topic, device=_machine() if device_id is None else device_id, state=state or _state(), every=every,
-        settle=settle, once=once, queue_limit=queue_limit, threads=threads, runtime=runtime,
+        bundle=bundle,
+        watch=watch,
+        topic=topic,
+        device=_machine() if device_id is None else device_id,
+        state=state or _state(),
+        every=every,
+        settle=settle,
+        once=once,
+        queue_limit=queue_limit,
+        threads=threads,
+        runtime=runtime,
         broker=parse_broker(broker, password=_password(password_file), ca=ca, cert=cert, key=key),
-        model_topic=model_topic, model_from=parse_origins(model_from or []), model_key=model_key,
-        model_purpose=model_purpose, largest_bundle=model_max_mb * 1_000_000,
-        fetch_seconds=model_minutes * 60, slower=model_slower, inspection=inspection,
-    )  # fmt: skip
+        model_topic=model_topic,
+        model_from=parse_origins(model_from or []),
+        model_key=model_key,
+        model_purpose=model_purpose,
+        largest_bundle=model_max_mb * 1_000_000,
+        fetch_seconds=model_minutes * 60,
+        slower=model_slower,
+        inspection=inspection,
+    )
     limit_memory_to_machine()
     with _lines_on_stderr():
         worker = Agent(settings)
@@ -152,7 +180,9 @@ def agent(
 
 
 def _end_on_signals(stop: Event) -> list[int]:
-    """Let SIGTERM and Ctrl-C end the agent in order; a second one ends it at once. The list is filled when Ctrl-C came."""
+    """Let SIGTERM and Ctrl-C end the agent in order; a second one ends it at once. The list is
+    filled when Ctrl-C came.
+    """
     interrupted: list[int] = []
 
     def on_signal(number: int, frame: object) -> None:
@@ -174,7 +204,9 @@ def _lines_on_stderr() -> Iterator[None]:
     from prunedge.utils.sanitize import Lines
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"))
+    handler.setFormatter(
+        Lines("%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s")
+    )
     handler.addFilter(Repeats())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -195,7 +227,11 @@ def _password(file: Path | None) -> str | None:
     try:
         return read_secret(file).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise AgentError(f"the password can't be read ({error})", where=file, remedy="name a text file that the agent may read") from None
+        raise AgentError(
+            f"the password can't be read ({error})",
+            where=file,
+            remedy="name a text file that the agent may read",
+        ) from None
 
 
 def _machine() -> str:
@@ -207,4 +243,7 @@ def _state() -> Path:
     own = os.environ.get("STATE_DIRECTORY")
     if own:
         return Path(own.split(":")[0])
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "prunedge-agent"
+    return (
+        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        / "prunedge-agent"
+    )

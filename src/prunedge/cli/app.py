@@ -1,4 +1,6 @@
-"""The command `prunedge`: verbs by import path, so that `--help` loads none of them but the one that is asked for."""
+"""The command `prunedge`: verbs by import path, so that `--help` loads none of them but the one
+that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from prunedge.utils.machine import is_scarce, machine_error
 from prunedge.utils.sanitize import Lines, shown
 
 if TYPE_CHECKING:
-    # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports this module before it calls `main`.
+    # Imported below where Ctrl-C is answered already: the `prunedge` of an installation imports
+    # this module before it calls `main`.
     from cyclopts import App, Token
 
 # What each verb does, in a line: `--help` loads none of them.
@@ -54,13 +57,27 @@ _SO_FAR = "; what was finished is kept"
 # What a plain install lacks, and the part of prunedge that brings it.
 EXTRAS = {"elpv_dataset": "demo"}
 TRAINING = {
-    "torch", "torchvision", "timm", "lightning_fabric", "torchmetrics", "sklearn", "scipy", "imagehash", "safetensors", "onnx",
-    "onnxscript", "filelock", "fsspec", "jinja2", "plotly",
-}  # fmt: skip
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning_fabric",
+    "torchmetrics",
+    "sklearn",
+    "scipy",
+    "imagehash",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "filelock",
+    "fsspec",
+    "jinja2",
+    "plotly",
+}
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts would round it without a word.
+    """What the text of an option stands for. Where a whole number is wanted 1.5 is none; cyclopts
+    would round it without a word.
 
     An empty path is none either: it would stand for the folder where the command is given.
     """
@@ -78,7 +95,9 @@ def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 def make_app(verb: str | None) -> App:
-    """The command. Without a verb its help tells what each does, in the lines above; with one the verb explains itself."""
+    """The command. Without a verb its help tells what each does, in the lines above; with one the
+    verb explains itself.
+    """
     from cyclopts import App, Parameter
 
     app = App(
@@ -92,12 +111,20 @@ def make_app(verb: str | None) -> App:
     )
     for place, name in enumerate((*VERBS, *HIDDEN)):
         line = {} if verb in (*VERBS, *HIDDEN) or name in HIDDEN else {"help": VERBS[name]}
-        app.command(f"prunedge.cli.{name}:{name}", name=name, sort_key=place, show=name not in HIDDEN, **line)
+        app.command(
+            f"prunedge.cli.{name}:{name}",
+            name=name,
+            sort_key=place,
+            show=name not in HIDDEN,
+            **line,
+        )
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with 130 when interrupted."""
+    """Run a verb; exit with 0, with 2 and one line on stderr for what the user can mend, or with
+    130 when interrupted.
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     with speaking("command", tokens[0] if tokens else None):
@@ -106,7 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _answered(tokens: list[str]) -> None:
-    """Run the verb, and end with a line and the exit code where it was interrupted or the machine is in trouble."""
+    """Run the verb, and end with a line and the exit code where it was interrupted or the machine
+    is in trouble.
+    """
     try:
         _obey(tokens)
     except KeyboardInterrupt:
@@ -135,14 +164,22 @@ def _obey(tokens: list[str]) -> None:
     if unsound := next((token for token in tokens if "\0" in token), None):
         _fail(f"an argument holds a NUL character, which no name may: {unsound}", "leave it out")
     try:
-        make_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        make_app(tokens[0] if tokens else None)(
+            tokens, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         sys.stdout.flush()  # a full disk may show itself only now
     except SystemExit as error:
         if not _raised_in(error, ("prunedge.", "cyclopts")):
-            _fail(f"code that this command ran ended it with sys.exit({error.code!r})", "let it raise an exception, or return")
+            _fail(
+                f"code that this command ran ended it with sys.exit({error.code!r})",
+                "let it raise an exception, or return",
+            )
         raise
     except CycloptsError as error:
-        _fail(" ".join(str(error).split()), "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help")
+        _fail(
+            " ".join(str(error).split()),
+            "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help",
+        )
     except MachineError as error:
         _fail(_one_line(error) + _once_mended(tokens))
     except PrunedgeError as error:
@@ -156,11 +193,15 @@ def _obey(tokens: list[str]) -> None:
         extra = EXTRAS.get(missing) or ("prune" if missing in TRAINING else None)
         if extra is None:
             raise
-        _fail(f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed", f"pip install 'prunedge[{extra}]'")
+        _fail(
+            f"'{tokens[0] if tokens else 'this'}' needs {missing}, which is not installed",
+            f"pip install 'prunedge[{extra}]'",
+        )
 
 
 def _open_streams() -> None:
-    """Put something in the place of standard streams that were closed: the first file to be opened would else take their number.
+    """Put something in the place of standard streams that were closed: the first file to be opened
+    would else take their number.
 
     Errors lead nowhere then; results can't be written (`_Closed`).
     """
@@ -175,11 +216,16 @@ def _open_streams() -> None:
 
 
 class _Closed(io.TextIOBase):
-    """A standard output that was closed: nobody would see the result, which is said instead of passed over."""
+    """A standard output that was closed: nobody would see the result, which is said instead of
+    passed over.
+    """
 
     def write(self, text: str) -> int:
         """Raise MachineError."""
-        raise MachineError("standard output is closed", remedy="open it, or send the result to a file or to /dev/null")
+        raise MachineError(
+            "standard output is closed",
+            remedy="open it, or send the result to a file or to /dev/null",
+        )
 
 
 def _is_of_output(error: BaseException) -> bool:
@@ -199,7 +245,9 @@ def _raised_in(error: BaseException, modules: tuple[str, ...]) -> bool:
 
 
 def _let_go_of_streams(streams: Sequence[TextIO] | None = None) -> None:
-    """Let what still waits to be printed lead nowhere: Python would try again at its end, and complain."""
+    """Let what still waits to be printed lead nowhere: Python would try again at its end, and
+    complain.
+    """
     for stream in streams or (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -226,14 +274,21 @@ def _to_resume(tokens: Sequence[str]) -> str | None:
     """The command that goes on with the run that was being written; None where there is none yet."""
     verb = tokens[0] if tokens else ""
     folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out")
-    if verb not in DIVIDED or folder is None or not os.path.isfile(os.path.join(folder, "config.toml")):
+    if (
+        verb not in DIVIDED
+        or folder is None
+        or not os.path.isfile(os.path.join(folder, "config.toml"))
+    ):
         return None
     return command(verb, "--resume", folder)
 
 
 def _has_kept(run: str) -> bool:
     """Whether a run has a network already, or an epoch of the first training."""
-    return any(os.path.exists(os.path.join(run, name)) for name in ("history.jsonl", "training.safetensors"))
+    return any(
+        os.path.exists(os.path.join(run, name))
+        for name in ("history.jsonl", "training.safetensors")
+    )
 
 
 def _has_begun(verb: str, tokens: Sequence[str]) -> bool:
@@ -242,8 +297,17 @@ def _has_begun(verb: str, tokens: Sequence[str]) -> bool:
         return True  # its queue
     folder = _value_of(tokens, "--out") or (DEMO if verb == "demo" else None)
     if folder is None and verb == "audit":
-        folder = next((os.path.join(token, "audit") for token in tokens[1:] if os.path.isdir(os.path.join(token, "audit"))), None)
-    return folder is not None and ("://" in folder or (os.path.isdir(folder) and bool(os.listdir(folder))))
+        folder = next(
+            (
+                os.path.join(token, "audit")
+                for token in tokens[1:]
+                if os.path.isdir(os.path.join(token, "audit"))
+            ),
+            None,
+        )
+    return folder is not None and (
+        "://" in folder or (os.path.isdir(folder) and bool(os.listdir(folder)))
+    )
 
 
 def _value_of(tokens: Sequence[str], option: str) -> str | None:
@@ -257,13 +321,17 @@ def _value_of(tokens: Sequence[str], option: str) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, in a line; spaces stay as they are, since a path or a command to copy may hold several."""
+    """What an error says, in a line; spaces stay as they are, since a path or a command to copy may
+    hold several.
+    """
     return re.sub(r"\s*[\n\r\v\f]\s*", " ", str(error)).strip()
 
 
 def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
     """End with a line where an error is the machine's trouble."""
-    trouble = machine_error(error, where="the output" if isinstance(error, OSError) and _is_of_output(error) else None)
+    trouble = machine_error(
+        error, where="the output" if isinstance(error, OSError) and _is_of_output(error) else None
+    )
     if trouble is not None:
         _fail(_one_line(trouble) + _once_mended(tokens))
 
@@ -271,7 +339,8 @@ def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
 def _fail(what: str, remedy: str | None = None) -> NoReturn:
     place = ""
     if distributed.rank():
-        # Nearly always the first process fails in the same way, says so, and torchrun ends this one while it waits.
+        # Nearly always the first process fails in the same way, says so, and torchrun ends this one
+        # while it waits.
         time.sleep(REPORT_AFTER_S)
         place = f"process {distributed.rank()}: "
     with suppress(OSError):  # nobody listens

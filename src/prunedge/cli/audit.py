@@ -30,23 +30,27 @@ def audit(
     trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Compare the criteria with the truth: what the validation loss does when each channel is zeroed, one at a time.
+    """Compare the criteria with the truth: what the validation loss does when each channel is
+    zeroed, one at a time.
 
-    The table gives Spearman's rank correlation of each criterion with the absolute change, by layer and over all layers, raw and after
-    each normalisation, with 95 % intervals. An audit that is cut off goes on when the same command is given again.
+    The table gives Spearman's rank correlation of each criterion with the absolute change, by layer
+    and over all layers, raw and after each normalisation, with 95 % intervals. An audit that is cut
+    off goes on when the same command is given again.
 
     Example: `prunedge audit runs/cracks`
 
     Parameters
     ----------
     run
-        A run folder of `train` or `prune`, whose best network is audited. With --model the pictures come here.
+        A run folder of `train` or `prune`, whose best network is audited. With --model the pictures
+        come here.
     data
         Other pictures than the run's own: class folders, a CSV manifest, or shards.
     model
         Instead of a run: any torchvision or timm name, or package.module:function of your own.
     weights
-        Of --model: imagenet, none, a file, a run or a bundle. Its classes must be those of the pictures.
+        Of --model: imagenet, none, a file, a run or a bundle. Its classes must be those of the
+        pictures.
     out
         The folder for the results (RUN/audit).
     criterion
@@ -54,7 +58,8 @@ def audit(
     channels
         At most this many channels of each group are zeroed, drawn at random; or all.
     pictures
-        At most this many validation pictures for the oracle, and as many training pictures for the criteria.
+        At most this many validation pictures for the oracle, and as many training pictures for the
+        criteria.
     step
         Audit the network of this step of the run, instead of its best.
     size
@@ -62,15 +67,16 @@ def audit(
     seed
         Decides the split and what is drawn (0, or the run's).
     group_by
-        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of
+        the split.
     skip_unreadable
         Go on without pictures that can't be read.
     range
-        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits; the run's, or what the training
-        pictures need, unless given.
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits;
+        the run's, or what the training pictures need, unless given.
     trust_code
-        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
-        there yourself needs no such word.
+        Run code that the run names (package.module:function) from the working directory, as the one
+        who made it wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """
@@ -88,16 +94,33 @@ def audit(
     from prunedge.utils import trust
 
     if model is not None and (run is None) == (data is None):
-        raise PrunedgeError("no pictures, or two sets of them", remedy="prunedge audit DATA --model NAME --weights FILE --out DIR")
+        raise PrunedgeError(
+            "no pictures, or two sets of them",
+            remedy="prunedge audit DATA --model NAME --weights FILE --out DIR",
+        )
     if model is None and run is None:
         raise PrunedgeError(
-            "no network to audit", remedy="prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
+            "no network to audit",
+            remedy=(
+                "prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
+            ),
         )
     if model is None and weights != "imagenet":
-        raise PrunedgeError("a run has weights of its own", where="--weights", remedy="leave it out, or give --model")
-    asked = Asked(tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (), None if channels == "all" else channels, pictures)
+        raise PrunedgeError(
+            "a run has weights of its own",
+            where="--weights",
+            remedy="leave it out, or give --model",
+        )
+    asked = Asked(
+        tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (),
+        None if channels == "all" else channels,
+        pictures,
+    )
     if pictures < 1 or (asked.channels is not None and asked.channels < 2):
-        raise PrunedgeError(f"{pictures} pictures and {channels} channels are too few", remedy="give --pictures 1 and --channels 2 or more")
+        raise PrunedgeError(
+            f"{pictures} pictures and {channels} channels are too few",
+            remedy="give --pictures 1 and --channels 2 or more",
+        )
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
     trust.trust_everything(trust_code)
@@ -113,11 +136,25 @@ def audit(
             network = opened.load(step)
         else:
             if out is None:
-                raise PrunedgeError("no folder for the results", where="--out", remedy="name one: --out audits/NAME")
+                raise PrunedgeError(
+                    "no folder for the results", where="--out", remedy="name one: --out audits/NAME"
+                )
             name, target, source = model, out, run or data or Path()
-            settings = {"size": 224, "seed": 0, "group_by": None, "skip_unreadable": False, "range": None}
+            settings = {
+                "size": 224,
+                "seed": 0,
+                "group_by": None,
+                "skip_unreadable": False,
+                "range": None,
+            }
             network = None
-        given = {"size": size, "seed": seed, "group_by": group_by, "skip_unreadable": skip_unreadable or None, "range": range}
+        given = {
+            "size": size,
+            "seed": seed,
+            "group_by": group_by,
+            "skip_unreadable": skip_unreadable or None,
+            "range": range,
+        }
         settings.update({key: value for key, value in given.items() if value is not None})
         loaded = sets.load(source, progress=advance, **settings)
         if network is None:
@@ -138,14 +175,28 @@ def _print(found: Audit, target: Path) -> None:
 
     truth = found.truth
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("criterion", "channels", "per layer", "all, raw", "all, l2", "all, mean", "all, rank", "signed, l2"):
+    for column in (
+        "criterion",
+        "channels",
+        "per layer",
+        "all, raw",
+        "all, l2",
+        "all, mean",
+        "all, rank",
+        "signed, l2",
+    ):
         table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
     signed = {one.criterion: one for one in found.signed}
     for one in sorted(found.absolute, key=lambda one: -_key(one.overall["l2"].rho)):
         table.add_row(
-            one.criterion, str(one.channels), str(one.per_layer), _short(one.overall["none"].rho), str(one.overall["l2"]),
-            *(_short(one.overall[how].rho) for how in ("mean", "rank")), _short(signed[one.criterion].overall["l2"].rho),
-        )  # fmt: skip
+            one.criterion,
+            str(one.channels),
+            str(one.per_layer),
+            _short(one.overall["none"].rho),
+            str(one.overall["l2"]),
+            *(_short(one.overall[how].rho) for how in ("mean", "rank")),
+            _short(signed[one.criterion].overall["l2"].rho),
+        )
     tell(
         f"Spearman's rank correlation with the oracle, the absolute change of the validation loss when a channel is zeroed.\n"
         f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
@@ -155,7 +206,10 @@ def _print(found: Audit, target: Path) -> None:
     tell()
     for name, why in found.unjudged.items():
         tell(f"{name}: {why}")
-    tell(f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network ({truth.seconds:.0f} s for {truth.channels} channels)")
+    tell(
+        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network "
+        f"({truth.seconds:.0f} s for {truth.channels} channels)"
+    )
     tell(found.recommendation)
     tell(f"written: {target}/audit.json, audit.csv, channels.csv")
 

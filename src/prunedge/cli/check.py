@@ -23,25 +23,29 @@ def check(
     strict: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Look at pictures before training on them: classes, counts, sizes, unreadable files, imbalance, leaks.
+    """Look at pictures before training on them: classes, counts, sizes, unreadable files,
+    imbalance, leaks.
 
-    It splits them just as `prunedge prune` will, and leaves the decoded pictures in the cache for it.
+    It splits them just as `prunedge prune` will, and leaves the decoded pictures in the cache for
+    it.
 
     Example: `prunedge check cracks/ --group-by parent`
 
     Parameters
     ----------
     data
-        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
+        'train-{000..012}.tar', a folder of them, or a URL.
     size
         Pictures are stretched to size x size pixels.
     seed
         Decides the split.
     group_by
-        `parent`, or a regular expression on each path: pictures of one group stay on one side of the split.
+        `parent`, or a regular expression on each path: pictures of one group stay on one side of
+        the split.
     range
-        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits; what the training pictures need,
-        unless given.
+        LOW:HIGH, the stored values that become black and white, for greys of more than eight bits;
+        what the training pictures need, unless given.
     max_distance
         Bits in which the perceptual hashes (of 64) of two pictures that look alike may differ.
     strict
@@ -53,7 +57,15 @@ def check(
     from prunedge.data import check as do_check
 
     with progress("checking", quiet=json) as advance:
-        report = do_check(data, size=size, seed=seed, group_by=group_by, range=range, max_distance=max_distance, progress=advance)
+        report = do_check(
+            data,
+            size=size,
+            seed=seed,
+            group_by=group_by,
+            range=range,
+            max_distance=max_distance,
+            progress=advance,
+        )
     if json:
         print_json(report.to_json())
     else:
@@ -77,13 +89,24 @@ def _show(report: CheckReport) -> None:
     out.print(table)
     sizes, (w, h) = report.sizes, report.sizes.median
     (w0, h0), (w1, h1) = sizes.smallest, sizes.largest
-    spread = f"{w0}x{h0} to {w1}x{h1} pixels, median {w}x{h}" if sizes.different > 1 else f"{w}x{h} pixels"
+    spread = (
+        f"{w0}x{h0} to {w1}x{h1} pixels, median {w}x{h}"
+        if sizes.different > 1
+        else f"{w}x{h} pixels"
+    )
     out.print(f"\nsizes      {spread}; {sizes.enlarged:,} enlarged to {report.size}x{report.size}")
     out.print(f"files      {_counted(report.formats)}; {_counted(report.modes)}")
     out.print(f"greys      {_greys(report)}")
-    sources = f"{report.sources:,} known" if report.sources else "none known: each picture is its own (see --group-by)"
+    sources = (
+        f"{report.sources:,} known"
+        if report.sources
+        else "none known: each picture is its own (see --group-by)"
+    )
     out.print(f"sources    {sources}")
-    out.print(f"baseline   always answering the most frequent class scores {report.majority:.1%} on the test split")
+    out.print(
+        f"baseline   always answering the most frequent class scores {report.majority:.1%} "
+        "on the test split"
+    )
     for title, lines in _details(report).items():
         if lines:
             out.print(f"\n{title}", style="bold")
@@ -91,7 +114,10 @@ def _show(report: CheckReport) -> None:
                 out.print(f"  {shown(line)}")
             if len(lines) > _SHOWN:
                 out.print(f"  and {len(lines) - _SHOWN:,} more (--json lists them all)")
-    out.print("\nproblems" if report.problems else "\nno problems found", style="bold" if report.problems else None)
+    out.print(
+        "\nproblems" if report.problems else "\nno problems found",
+        style="bold" if report.problems else None,
+    )
     for problem in report.problems:
         out.print(f"  - {shown(problem)}")
 
@@ -101,21 +127,33 @@ def _greys(report: CheckReport) -> str:
     said = f"{_counted(levels.depths)}; {levels.stored:,} levels in a picture"
     if levels.range is None:
         return said
-    return f"{said} from {levels.least:g} to {levels.most:g}, seen as {levels.seen:,} from {levels.range} (black to white)"
+    return (
+        f"{said} from {levels.least:g} to {levels.most:g}, seen as {levels.seen:,} from "
+        f"{levels.range} (black to white)"
+    )
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{n:,} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1])
+    )
 
 
 def _details(report: CheckReport) -> dict[str, list[str]]:
     return {
         "unreadable": [f"{name}: {why}" for name, why in report.unreadable.items()],
-        "sources on two sides": [f"{source}: {', '.join(sides)}" for source, sides in report.leaks.items()],
+        "sources on two sides": [
+            f"{source}: {', '.join(sides)}" for source, sides in report.leaks.items()
+        ],
         "alike on two sides": [
-            f"{twin.picture} ({twin.split}) {'=' if twin.identical else '~'} {twin.like} ({twin.like_split})" for twin in report.twins
+            (
+                f"{twin.picture} ({twin.split}) {'=' if twin.identical else '~'} {twin.like} "
+                f"({twin.like_split})"
+            )
+            for twin in report.twins
         ],
         "same picture, different labels": [
-            " = ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "") for names in report.conflicts
+            " = ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
+            for names in report.conflicts
         ],
     }

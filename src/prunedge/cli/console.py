@@ -11,7 +11,14 @@ from typing import Any, get_args, get_origin
 from cyclopts import Token
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from prunedge.utils.distributed import rank
@@ -21,7 +28,9 @@ Advance = Callable[[int, int, str], None]
 
 
 class Plain(Console):
-    """A console whose texts are printed as they are: brackets are no markup, and what a terminal obeys is made visible."""
+    """A console whose texts are printed as they are: brackets are no markup, and what a terminal
+    obeys is made visible.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
@@ -31,7 +40,9 @@ class Plain(Console):
         return super().render_str(shown(text, keep="\n\t"), **how)
 
     def on_broken_pipe(self) -> None:
-        """Lets the caller know when nobody reads it any more, as `print` does; rich would end the process with an error's exit code."""
+        """Lets the caller know when nobody reads it any more, as `print` does; rich would end the
+        process with an error's exit code.
+        """
         raise BrokenPipeError
 
 
@@ -56,9 +67,13 @@ def say(text: str) -> None:
 
 def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
     """`1,2,5` and repeated options are the same list."""
-    listed = next((one for one in get_args(kind) if get_origin(one) is list), kind)  # list[int] | None
+    listed = next(
+        (one for one in get_args(kind) if get_origin(one) is list), kind
+    )  # list[int] | None
     (one,) = get_args(listed)
-    return [one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()]
+    return [
+        one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()
+    ]
 
 
 @contextmanager

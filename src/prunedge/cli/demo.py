@@ -8,15 +8,20 @@ from typing import Annotated
 from cyclopts import Parameter
 
 SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.5, 3, 200
-# As many epochs as this machine trains in about two minutes, so that the demo is short on a slow one and good on a fast one.
+# As many epochs as this machine trains in about two minutes, so that the demo is short on a slow
+# one and good on a fast one.
 TRAIN_SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 130.0, 2, 8
 PICTURES = 1837
 
 
-def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Run the main job on 2,624 photographs of solar cells (functional or defective): train, prune, export, measure, report.
+def demo(
+    *, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negative="")] = False
+) -> None:
+    """Run the main job on 2,624 photographs of solar cells (functional or defective): train, prune,
+    export, measure, report.
 
-    ResNet18 at 128 pixels from random weights, a few minutes on two cores; every figure comes from this machine.
+    ResNet18 at 128 pixels from random weights, a few minutes on two cores; every figure comes from
+    this machine.
 
     Example: `prunedge demo --out demo-run`
 
@@ -46,11 +51,21 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
             pictures = write_elpv(_pictures(out))
             epochs = _affordable_epochs()
             config = RunConfig.make(
-                "prunedge demo", data=str(real_path(pictures)), model="resnet18", weights="none", size=SIZE, train_epochs=epochs,
-                step_ratio=STEP, max_steps=MAX_STEPS, max_drop=3.0,
-            )  # fmt: skip
+                "prunedge demo",
+                data=str(real_path(pictures)),
+                model="resnet18",
+                weights="none",
+                size=SIZE,
+                train_epochs=epochs,
+                step_ratio=STEP,
+                max_steps=MAX_STEPS,
+                max_drop=3.0,
+            )
             if not json:
-                say(f"training ResNet18 from random weights for {epochs} epochs on photographs of solar cells, then pruning")
+                say(
+                    f"training ResNet18 from random weights for {epochs} epochs on "
+                    "photographs of solar cells, then pruning"
+                )
             run = prune(config, out, watch(advance, json))
         measured = time_bundles(run, PATCHES, advance)
     page = write_report(run)
@@ -59,7 +74,10 @@ def demo(*, out: Path = Path("demo-run"), json: Annotated[bool, Parameter(negati
         return
     speed = speed_of(measured.to_json())
     tell(pruned(run).rsplit("\n", 1)[0])
-    tell(f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> {speed.after_ms:.2f} ms for a picture ({speed.said()})")
+    tell(
+        f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> "
+        f"{speed.after_ms:.2f} ms for a picture ({speed.said()})"
+    )
     tell(f"report: {page}")
 
 
@@ -69,19 +87,29 @@ def _pictures(out: Path) -> Path:
 
 
 def _refuse_other(out: Path) -> None:
-    """PrunedgeError where the demo can't be made in a folder: it holds something else, or another run."""
+    """PrunedgeError where the demo can't be made in a folder: it holds something else, or another
+    run.
+    """
     from prunedge.errors import PrunedgeError, RunError
     from prunedge.runs.run import open_run, refuse_full
 
     if out.name in ("", ".."):
-        raise PrunedgeError(f"'{out}' is no new folder", where="--out", remedy="name one: --out demo-run")
+        raise PrunedgeError(
+            f"'{out}' is no new folder", where="--out", remedy="name one: --out demo-run"
+        )
     if not (out / "config.toml").exists():
         refuse_full(out)
         return
     config = open_run(out).config
-    manifest = str((_pictures(out) / "manifest.csv").resolve())
+    manifest = str(real_path(_pictures(out) / "manifest.csv"))
     wanted = (manifest, "resnet18", "none", SIZE, STEP)
-    if (config.data.path, config.model.name, config.model.weights, config.data.size, config.prune.step_ratio) != wanted:
+    if (
+        config.data.path,
+        config.model.name,
+        config.model.weights,
+        config.data.size,
+        config.prune.step_ratio,
+    ) != wanted:
         raise RunError("this is another run than a demo", where=out, remedy="choose another --out")
 
 

@@ -18,17 +18,21 @@ def export(
     run: Path,
     *,
     out: Path,
-    formats: Annotated[list[str] | None, Parameter(name="--format", converter=split, negative="")] = None,
+    formats: Annotated[
+        list[str] | None, Parameter(name="--format", converter=split, negative="")
+    ] = None,
     max_int8_drop: float = 1.0,
     step: int | None = None,
     baseline: Annotated[bool, Parameter(negative="")] = False,
     trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Export the best network of a run (or another step's) as a bundle: the network, labels, preprocessing, self-test, checksums.
+    """Export the best network of a run (or another step's) as a bundle: the network, labels,
+    preprocessing, self-test, checksums.
 
-    Every form of the network is run by its own runtime and compared with torch on real pictures of the run's validation split before it is
-    kept. Eight-bit integers are calibrated on training pictures.
+    Every form of the network is run by its own runtime and compared with torch on real pictures of
+    the run's validation split before it is kept. Eight-bit integers are calibrated on training
+    pictures.
 
     Example: `prunedge export runs/cracks --out bundles/cracks --format onnx,onnx-int8`
 
@@ -39,17 +43,19 @@ def export(
     out
         The bundle's folder to make.
     formats
-        onnx, onnx-int8, openvino, openvino-int8, executorch, tensorrt; several with commas between them. The first runs unless another is
-        asked for.
+        onnx, onnx-int8, openvino, openvino-int8, executorch, tensorrt; several with commas between
+        them. The first runs unless another is asked for.
     max_int8_drop
-        Percentage points of the metric that eight-bit integers may cost on validation data; more is refused.
+        Percentage points of the metric that eight-bit integers may cost on validation data; more is
+        refused.
     step
         Export the network after this step instead of the best.
     baseline
-        Export the unpruned network: the first of the chain where the run goes on from one that was pruned before.
+        Export the unpruned network: the first of the chain where the run goes on from one that was
+        pruned before.
     trust_code
-        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
-        there yourself needs no such word.
+        Run code that the run names (package.module:function) from the working directory, as the one
+        who made it wanted. What you named there yourself needs no such word.
     json
         Print the manifest as JSON.
     """
@@ -63,12 +69,18 @@ def export(
     if baseline and step is not None:
         raise PrunedgeError("--step and --baseline exclude each other", remedy="use one of them")
     if formats == []:
-        raise PrunedgeError("no format", where="--format", remedy="name one, or leave it out for onnx")
+        raise PrunedgeError(
+            "no format", where="--format", remedy="name one, or leave it out for onnx"
+        )
     if not 0 <= max_int8_drop <= 100:
-        raise PrunedgeError(f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100")
+        raise PrunedgeError(
+            f"{max_int8_drop:g} points", where="--max-int8-drop", remedy="give 0 to 100"
+        )
     refuse_url(out)
     trust.trust_everything(trust_code)
-    bundle = write_bundle(open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline)
+    bundle = write_bundle(
+        open_run(run), out, step, formats or ["onnx"], max_int8_drop, baseline=baseline
+    )
     if json:
         print_json(bundle.manifest.model_dump())
         return
@@ -80,14 +92,21 @@ def export(
 def _said(form: Form) -> str:
     check = form.check
     if check is None:
-        return "not checked here (its runtime is on the device only): prunedge bench checks it there"
+        return (
+            "not checked here (its runtime is on the device only): prunedge bench checks it there"
+        )
     said = (
-        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.pictures} pictures, same labels on {check.agreement:.1%}"
+        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.pictures} "
+        f"pictures, same labels on {check.agreement:.1%}"
     )
     if not check.metrics:
         return said
     metric = next(key for key in check.metrics if f"{key}_float" in check.metrics)
-    before, after, pictures = check.metrics[f"{metric}_float"], check.metrics[metric], check.metrics["pictures"]
+    before, after, pictures = (
+        check.metrics[f"{metric}_float"],
+        check.metrics[metric],
+        check.metrics["pictures"],
+    )
     return (
         f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on {check.metrics['agreement']:.1%} of "
         f"{pictures:.0f} pictures"

@@ -23,14 +23,16 @@ def groups(
     trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show a network's channel graph: groups of channels that leave together, who makes and who consumes them, and what stays.
+    """Show a network's channel graph: groups of channels that leave together, who makes and who
+    consumes them, and what stays.
 
     Example: `prunedge groups --model resnet18 --svg resnet18.svg`
 
     Parameters
     ----------
     model
-        Any torchvision or timm name, or package.module:function of your own; its weights don't matter here.
+        Any torchvision or timm name, or package.module:function of your own; its weights don't
+        matter here.
     start
         A run folder, whose best network is shown, instead of --model.
     size
@@ -40,8 +42,8 @@ def groups(
     svg
         Draw the graph into this file, whose name ends in .svg.
     trust_code
-        Run code that the run names (package.module:function) from the working directory, as the one who made it wanted. What you named
-        there yourself needs no such word.
+        Run code that the run names (package.module:function) from the working directory, as the one
+        who made it wanted. What you named there yourself needs no such word.
     json
         Print everything as JSON.
     """
@@ -54,17 +56,23 @@ def groups(
     from prunedge.report.diagram import diagram
     from prunedge.runs.run import open_run
     from prunedge.utils import trust
-    from prunedge.utils.files import write_text
+    from prunedge.utils.files import behind_links, write_text
     from prunedge.utils.machine import unwritable
 
     if model is not None and start is not None:
-        raise PrunedgeError("two networks to look at", remedy="give --model NAME or --from RUN, not both")
+        raise PrunedgeError(
+            "two networks to look at", remedy="give --model NAME or --from RUN, not both"
+        )
     if model is None and start is None:
         raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
     if size < 1:
         raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
     if svg is not None and svg.suffix.lower() != ".svg":
-        raise PrunedgeError(f"'{svg}' is no name of a drawing", where="--svg", remedy="give a name that ends in .svg")
+        raise PrunedgeError(
+            f"'{svg}' is no name of a drawing",
+            where="--svg",
+            remedy="give a name that ends in .svg",
+        )
     trust.trust_everything(trust_code)
     network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     try:
@@ -75,7 +83,7 @@ def groups(
         raise GraphError(error.what, where=error.where, remedy=remedy) from None
     if svg is not None:
         try:
-            write_text(svg, diagram(graph, title=model or str(start)))
+            write_text(behind_links(svg), diagram(graph, title=model or str(start)))
         except OSError as error:
             raise unwritable(error, svg) from None
     if json:
@@ -104,7 +112,9 @@ def describe(graph: ChannelGraph) -> dict[str, Any]:
             }
             for group in graph.groups
         ],
-        "frozen": [{"name": one.name, "channels": one.size, "reason": one.reason} for one in graph.frozen],
+        "frozen": [
+            {"name": one.name, "channels": one.size, "reason": one.reason} for one in graph.frozen
+        ],
     }
 
 
@@ -118,10 +128,16 @@ def _show(graph: ChannelGraph) -> None:
     from prunedge.cli.console import out
 
     found = describe(graph)
-    table = Table("group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold")
+    table = Table(
+        "group", "channels", "MACs", "made by", "consumed by", box=None, header_style="bold"
+    )
     for group in found["groups"]:
         table.add_row(
-            group["name"], str(group["channels"]), f"{group['macs_share']:.1%}", _short(group["makers"]), _short(group["consumers"])
+            group["name"],
+            str(group["channels"]),
+            f"{group['macs_share']:.1%}",
+            _short(group["makers"]),
+            _short(group["consumers"]),
         )
     out.print(table)
     if found["frozen"]:
@@ -136,4 +152,6 @@ def _show(graph: ChannelGraph) -> None:
 
 
 def _short(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )

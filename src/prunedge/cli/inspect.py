@@ -1,4 +1,6 @@
-"""`prunedge inspect`: look for damage in photographs, videos or a camera's pictures. Needs no torch."""
+"""`prunedge inspect`: look for damage in photographs, videos or a camera's pictures. Needs no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,11 @@ def inspect(
     threads: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Look for damage: overlays, maps and tables of each photograph, and a page that shows the worst first.
+    """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
+    worst first.
 
-    The network is shown what training showed it: photographs whole, or overlapping patches of larger ones.
+    The network is shown what training showed it: photographs whole, or overlapping patches of
+    larger ones.
 
     A file that can't be read is told and skipped. The same command goes on
     where an earlier one was interrupted.
@@ -46,18 +50,21 @@ def inspect(
     bundle
         What `prunedge export` made.
     source
-        A photograph, a folder of them, a video (needs `prunedge[video]`), or a camera: camera:0, /dev/video0 or rtsp://...
+        A photograph, a folder of them, a video (needs `prunedge[video]`), or a camera: camera:0,
+        /dev/video0 or rtsp://...
     out
         The folder to keep the results in; without it they are only printed.
     damage
-        Classes that count as damage, with commas between them; without it those whose names don't say that all is well.
+        Classes that count as damage, with commas between them; without it those whose names don't
+        say that all is well.
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training picture showed; or whole, to cut none.
-        Without it, what the bundle tells.
+        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training picture
+        showed; or whole, to cut none. Without it, what the bundle tells.
     overlap
-        Share of a patch that the next one sees again: damage up to that share of a patch lies whole in some patch.
+        Share of a patch that the next one sees again: damage up to that share of a patch lies whole
+        in some patch.
     batch
         Patches at a time.
     mm_per_pixel
@@ -65,9 +72,11 @@ def inspect(
     max_megapixels
         Larger pictures are refused before they are decoded.
     range
-        LOW:HIGH, the stored values that become black and white in greys of more than eight bits; without it, what the bundle tells.
+        LOW:HIGH, the stored values that become black and white in greys of more than eight bits;
+        without it, what the bundle tells.
     every
-        Seconds from one inspected frame of a video or camera to the next (1 unless given; 0: every frame).
+        Seconds from one inspected frame of a video or camera to the next (1 unless given; 0: every
+        frame).
     frames
         End a video or camera after so many inspected frames.
     threads
@@ -94,9 +103,15 @@ def inspect(
     opened = open_bundle(bundle)
     wanted = tuple(name.strip() for name in (damage or "").split(",") if name.strip())
     settings = Settings(
-        wanted, threshold, None if patch is None else parse_patch(patch), overlap, batch, mm_per_pixel, max_megapixels,
+        wanted,
+        threshold,
+        None if patch is None else parse_patch(patch),
+        overlap,
+        batch,
+        mm_per_pixel,
+        max_megapixels,
         None if range is None else parse_range(range),
-    ).fitted(opened.manifest)  # fmt: skip
+    ).fitted(opened.manifest)
     session = open_session(opened, threads or _cores())
     if warning := session.warning():
         say(f"mind: {warning}")
@@ -104,19 +119,32 @@ def inspect(
     about = describe(opened, pictures, settings, device())
     results = open_results(out, about) if out is not None else None
     sound = [name for name in opened.manifest.classes if name not in settings.damage]
-    choice = f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; {settings.looked(opened.manifest)}"
+    choice = (
+        f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
+        f"{settings.looked(opened.manifest)}"
+    )
     if pictures.total != 1:
         say(choice)
     with progress("inspecting", quiet=json) as advance:
         outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
     if not outcome.records and outcome.trouble is None:
-        what = f"none of {len(outcome.skipped)} pictures could be inspected" if outcome.skipped else "no pictures came"
+        what = (
+            f"none of {len(outcome.skipped)} pictures could be inspected"
+            if outcome.skipped
+            else "no pictures came"
+        )
         raise DataError(what, where=pictures.title, remedy="see the lines above, and name others")
     rate = pictures_per_second(outcome.records)
     if json:
         skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
         print_json(
-            {**about, "pictures": outcome.records, "skipped": skipped, "pictures_per_second": rate, "out": str(out) if out else None}
+            {
+                **about,
+                "pictures": outcome.records,
+                "skipped": skipped,
+                "pictures_per_second": rate,
+                "out": str(out) if out else None,
+            }
         )
     else:
         _print(outcome, rate, out)
@@ -141,7 +169,10 @@ def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
         out.print(_worst(damaged))
     patches = sum(record["patches"] for record in records)
     reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
-    out.print(f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} pictures a second")
+    out.print(
+        f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
+        "pictures a second"
+    )
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
     out.print(f"damage in {len(damaged):,} of them, {regions:,} region(s){skipped}")
@@ -151,11 +182,27 @@ def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
 
 def _regions(record: dict[str, Any]) -> Any:
     unit, end = ("mm", "_mm") if record["mm_per_pixel"] else ("px", "")
-    names = ("damage", "surest", "mean", "left px", "top px", f"width {unit}", f"height {unit}", f"area {unit}2")
+    names = (
+        "damage",
+        "surest",
+        "mean",
+        "left px",
+        "top px",
+        f"width {unit}",
+        f"height {unit}",
+        f"area {unit}2",
+    )
     count = len(record["regions"])
-    table = _table(record["name"] + (f": {SHOWN} of {count:,} regions, worst first" if count > SHOWN else ""), *names)
+    table = _table(
+        record["name"] + (f": {SHOWN} of {count:,} regions, worst first" if count > SHOWN else ""),
+        *names,
+    )
     for region in record["regions"][:SHOWN]:
-        sizes = [region["width" + end], region["height" + end], region["area_mm2" if end else "area"]]
+        sizes = [
+            region["width" + end],
+            region["height" + end],
+            region["area_mm2" if end else "area"],
+        ]
         shares = [f"{region[key]:.1%}" for key in ("probability", "mean_probability")]
         table.add_row(
             region["label"],
@@ -169,10 +216,19 @@ def _regions(record: dict[str, Any]) -> Any:
 
 def _worst(damaged: list[dict[str, Any]]) -> Any:
     table = _table(
-        "worst first" + (f", {SHOWN} of {len(damaged):,}" if len(damaged) > SHOWN else ""), "picture", "regions", "damaged", "surest"
+        "worst first" + (f", {SHOWN} of {len(damaged):,}" if len(damaged) > SHOWN else ""),
+        "picture",
+        "regions",
+        "damaged",
+        "surest",
     )
     for record in damaged[:SHOWN]:
-        table.add_row(record["name"], str(len(record["regions"])), f"{record['damaged_share']:.1%}", f"{record['probability']:.1%}")
+        table.add_row(
+            record["name"],
+            str(len(record["regions"])),
+            f"{record['damaged_share']:.1%}",
+            f"{record['probability']:.1%}",
+        )
     return table
 
 

@@ -27,7 +27,8 @@ def patches(
     seed: int = 0,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Cut photographs into patches, labelled by masks of their damage, that never part a photograph between splits.
+    """Cut photographs into patches, labelled by masks of their damage, that never part a photograph
+    between splits.
 
     Example: `prunedge patches photos/ masks/ --out cracks/ --size 224 --min-damage 0.01`
 
@@ -36,7 +37,8 @@ def patches(
     photos
         The folder of photographs.
     masks
-        The folder of masks: bright is damage; each of its photograph's name (or name_mask) and size.
+        The folder of masks: bright is damage; each of its photograph's name (or name_mask) and
+        size.
     out
         The folder to make: patches and a manifest that names the photograph of each.
     size
@@ -44,7 +46,8 @@ def patches(
     stride
         Pixels from one patch to the next; the size, unless given.
     min_damage
-        Share of a patch that must be damaged for it to count as damaged; patches with less, but some, are left out.
+        Share of a patch that must be damaged for it to count as damaged; patches with less, but
+        some, are left out.
     damaged
         Label of damaged patches.
     intact
@@ -86,12 +89,21 @@ def patches(
         print_json(report.to_json())
         return
     made = " and ".join(f"{n:,} {label}" for label, n in report.counts.items())
-    tell(f"{made} patches of {size}x{size} pixels from {report.photos:,} photographs: {report.manifest}")
-    left_out = {"too faintly damaged": report.faint, "intact beyond the wanted ratio": report.surplus}
+    tell(
+        f"{made} patches of {size}x{size} pixels from {report.photos:,} photographs: "
+        f"{report.manifest}"
+    )
+    left_out = {
+        "too faintly damaged": report.faint,
+        "intact beyond the wanted ratio": report.surplus,
+    }
     for why, n in left_out.items():
         if n:
             tell(f"left out: {n:,} patches {why}")
-    for why, names in {"smaller than a patch": report.small, "without a mask": report.unmasked}.items():
+    for why, names in {
+        "smaller than a patch": report.small,
+        "without a mask": report.unmasked,
+    }.items():
         if names:
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
             tell(f"left out: {len(names):,} photographs {why}: {shown}")

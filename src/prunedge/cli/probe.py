@@ -6,7 +6,8 @@ from pathlib import Path
 
 
 def probe(folder: Path, *, runtime: str = "onnx", threads: int = 1) -> None:
-    """Time every .onnx file of a folder and print the milliseconds as JSON (what `prunedge prune --device` asks of a device).
+    """Time every .onnx file of a folder and print the milliseconds as JSON (what `prunedge prune
+    --device` asks of a device).
 
     Parameters
     ----------

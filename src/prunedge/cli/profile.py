@@ -28,11 +28,24 @@ def print_profile(run: Path) -> None:
     for part in found["parts"]:
         within = [one for one in part["within"] if one["seconds"] >= LEAST_S]
         times = f"{part['within'][0]['count']:,}" if len(part["within"]) == 1 else ""
-        table.add_row(part["part"], f"{part['seconds']:,.2f}", f"{part['share']:.1%}", times, style="bold")
+        table.add_row(
+            part["part"], f"{part['seconds']:,.2f}", f"{part['share']:.1%}", times, style="bold"
+        )
         for one in within if not times else ():
             name = "itself" if one["path"] == part["part"] else one["path"].replace("/", " > ")
-            table.add_row(f"  {name}", f"{one['seconds']:,.2f}", f"{one['seconds'] / found['wall_s']:.1%}", f"{one['count']:,}")
-    table.add_row(OTHER, f"{found['unaccounted_s']:,.2f}", f"{found['unaccounted_share']:.1%}", "", style="bold")
+            table.add_row(
+                f"  {name}",
+                f"{one['seconds']:,.2f}",
+                f"{one['seconds'] / found['wall_s']:.1%}",
+                f"{one['count']:,}",
+            )
+    table.add_row(
+        OTHER,
+        f"{found['unaccounted_s']:,.2f}",
+        f"{found['unaccounted_share']:.1%}",
+        "",
+        style="bold",
+    )
     out.print(table)
     for one in found["background"]:
         out.print(f"meanwhile, {one['thread']}: {one['part']} {one['seconds']:,.2f} s")
@@ -40,7 +53,9 @@ def print_profile(run: Path) -> None:
 
 
 def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """Write what a bench saw, in the place of an earlier one's; gives the trace's path. PrunedgeError when that can't be done."""
+    """Write what a bench saw, in the place of an earlier one's; gives the trace's path.
+    PrunedgeError when that can't be done.
+    """
     from prunedge.edge.bench.breakdown import trace_of
     from prunedge.utils import checksums
     from prunedge.utils.files import make_folder, write_text
@@ -50,7 +65,9 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
     trace = folder / "bench-trace.json"
     try:
         make_folder(folder)
-        write_text(folder / "bench.json", json.dumps(checksums.sealed(profiles, "profile/bench.json")))
+        write_text(
+            folder / "bench.json", json.dumps(checksums.sealed(profiles, "profile/bench.json"))
+        )
         write_text(trace, json.dumps(trace_json(trace_of(profiles))))
     except OSError as error:
         raise unwritable(error, folder, "can't write the profile") from None
@@ -66,7 +83,12 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
     for one in profiles:
         parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["picture_ms"].items())
         phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in one["parts"])
-        table = Table(title=f"{Path(one['bundle']).name}, {one['target']}\nms of a batch: {parts}\nseconds: {phases}")
+        table = Table(
+            title=(
+                f"{Path(one['bundle']).name}, {one['target']}\nms of a batch: "
+                f"{parts}\nseconds: {phases}"
+            )
+        )
         for name in ("", "layer", "takes -> gives"):
             table.add_column(name, no_wrap=True)
         for name in ("ms", "share", "GMAC/s"):
@@ -74,7 +96,14 @@ def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
         for layer in one["layers"][:SLOWEST]:
             speed = f"{layer['macs_per_ms'] / 1e6:,.1f}" if layer["macs_per_ms"] else ""
             what = f"{layer['kind']} {layer['shape']}"
-            table.add_row(str(layer["place"] + 1), layer["name"], what, f"{layer['ms']:.3f}", f"{layer['share']:.1%}", speed)
+            table.add_row(
+                str(layer["place"] + 1),
+                layer["name"],
+                what,
+                f"{layer['ms']:.3f}",
+                f"{layer['share']:.1%}",
+                speed,
+            )
         if one["layers"]:
             out.print(table)
         else:

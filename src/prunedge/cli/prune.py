@@ -31,34 +31,40 @@ def prune(
     json: Annotated[bool, Parameter(negative="")] = False,
     **values: Any,
 ) -> None:
-    """Teach a model your images, then remove the channels that they don't need, as far as the rule allows.
+    """Teach a model your images, then remove the channels that they don't need, as far as the rule
+    allows.
 
-    Each step ranks the channels, removes the least important, fine-tunes and measures on validation data. A step that drops
-    the metric by more than --max-drop points below the unpruned model's is taken back and halved. The last model that kept the
-    rule is the result; both are measured once on the test split at the end.
+    Each step ranks the channels, removes the least important, fine-tunes and measures on validation
+    data. A step that drops the metric by more than --max-drop points below the unpruned model's is
+    taken back and halved. The last model that kept the rule is the result; both are measured once
+    on the test split at the end.
 
-    Example: `prunedge prune cracks/ --model resnet18 --criterion taylor --step-ratio 0.1 --max-drop 3 --out runs/cracks`
+    Example: `prunedge prune cracks/ --model resnet18 --criterion taylor --step-ratio 0.1 --max-drop
+    3 --out runs/cracks`
 
     Parameters
     ----------
     data
-        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
-        May be left out with --from.
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
+        'train-{000..012}.tar', a folder of them, or a URL. May be left out with --from.
     out
         The run folder to make; it must not hold anything yet.
     start
-        A run folder (of `train` or `prune`) whose best model is the start, instead of --model. Its split is kept: one that has
-        images among test or validation that taught this model is refused. What is not said here is as in that run.
+        A run folder (of `train` or `prune`) whose best model is the start, instead of --model. Its
+        split is kept: one that has images among test or validation that taught this model is
+        refused. What is not said here is as in that run.
     resume
-        A run folder to go on with, from its last step; nothing else is needed. What ends a run (--max-steps, --max-drop, --confidence,
-        --extra-rounds, --target-...) may be given anew, also to a run that has ended, and DATA where the images were moved; whatever
-        else differs from what the run began with is refused.
+        A run folder to go on with, from its last step; nothing else is needed. What ends a run
+        (--max-steps, --max-drop, --confidence, --extra-rounds, --target-...) may be given anew,
+        also to a run that has ended, and DATA where the images were moved; whatever else differs
+        from what the run began with is refused.
     profile
-        Write where the time goes into the run (`profile/`): a table, also in the report, and a trace that opens in Perfetto. The result
-        stays the same; on a GPU the run takes a little longer.
+        Write where the time goes into the run (`profile/`): a table, also in the report, and a
+        trace that opens in Perfetto. The result stays the same; on a GPU the run takes a little
+        longer.
     trust_code
-        Run code that a run names (package.module:function) from the working directory, as the one who made the run wanted. What you
-        named there yourself needs no such word.
+        Run code that a run names (package.module:function) from the working directory, as the one
+        who made the run wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """
@@ -120,13 +126,17 @@ def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tup
     from prunedge.utils.files import refuse_url
 
     if out is None:
-        raise PrunedgeError("no run folder", where="--out", remedy="name the folder to make: --out runs/NAME")
+        raise PrunedgeError(
+            "no run folder", where="--out", remedy="name the folder to make: --out runs/NAME"
+        )
     refuse_url(out)
     if start is not None:
         return _config_from_run(start, values), out
     for key, name in (("data", "images"), ("model", "model")):
         if key not in values:
-            remedy = "prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN"
+            remedy = (
+                "prunedge prune DATA --model resnet18 --out RUN, or --from RUN, or --resume RUN"
+            )
             raise PrunedgeError(f"no {name} to prune with", remedy=remedy)
     return RunConfig.make("prunedge prune", **values), out
 
@@ -139,7 +149,9 @@ def _config_from_run(start: Path, values: dict[str, Any]) -> RunConfig:
     from prunedge.utils.advice import option
 
     if "model" in values:
-        raise PrunedgeError("--model and --from exclude each other", remedy="--from takes the run's own model")
+        raise PrunedgeError(
+            "--model and --from exclude each other", remedy="--from takes the run's own model"
+        )
     source = open_run(start)
     source.best()
     settings = source.config.flat()
@@ -147,7 +159,9 @@ def _config_from_run(start: Path, values: dict[str, Any]) -> RunConfig:
     for key in ("weights", "train_epochs", "lr"):
         if key in values:
             what = "--from has a model that is trained already"
-            raise PrunedgeError(what, where=option(key), remedy="leave it out, or begin with --model")
+            raise PrunedgeError(
+                what, where=option(key), remedy="leave it out, or begin with --model"
+            )
     return RunConfig.make(
         "prunedge prune",
         **{**kept, **values},

@@ -9,9 +9,11 @@ from cyclopts import Parameter
 
 
 def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the pruned network gets wrong.
+    """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the
+    pruned network gets wrong.
 
-    A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto fronts, paired comparisons, the table.
+    A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto
+    fronts, paired comparisons, the table.
 
     Example: `prunedge report runs/cracks`
 
@@ -35,7 +37,11 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
         if book.remote:
             book.remote.push(page.name)
     elif (Path(folder) / "trials").is_dir() and not (Path(folder) / "config.toml").exists():
-        raise RunError("a file of the study is missing", where=Path(folder) / "study.toml", remedy="bring it back from a copy")
+        raise RunError(
+            "a file of the study is missing",
+            where=Path(folder) / "study.toml",
+            remedy="bring it back from a copy",
+        )
     else:
         page = write_report(open_run(folder))
     if json:

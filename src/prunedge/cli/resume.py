@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from prunedge.runs.run import Run
 
 
-def changes_to(resume: Path, out: Path | None, values: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """What the command line asks for that the run was not asked for yet; an error where that can't change any more."""
+def changes_to(
+    resume: Path, out: Path | None, values: Mapping[str, Any], verb: str
+) -> dict[str, Any]:
+    """What the command line asks for that the run was not asked for yet; an error where that can't
+    change any more.
+    """
     from prunedge.runs.resumption import changes_of
     from prunedge.utils import trust
 

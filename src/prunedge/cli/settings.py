@@ -1,4 +1,6 @@
-"""The settings of a run as options of a verb, made from `config`: each is typed there, and nowhere else."""
+"""The settings of a run as options of a verb, made from `config`: each is typed there, and nowhere
+else.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +29,30 @@ def with_settings(
     several: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Verb], Verb]:
-    """Give a verb an option for each of these settings, in groups by stage, with the help and the default of each.
+    """Give a verb an option for each of these settings, in groups by stage, with the help and the
+    default of each.
 
-    The verb takes them as `**values`, which hold only what the command line names. `names` are other names of options
-    (`{"train_epochs": "--epochs"}`), `several` the settings that take several values with commas between them, and
-    `defaults` those that this verb shows instead of the config's.
+    The verb takes them as `**values`, which hold only what the command line names. `names` are
+    other names of options (`{"train_epochs": "--epochs"}`), `several` the settings that take
+    several values with commas between them, and `defaults` those that this verb shows instead of
+    the config's.
     """
     chosen = [setting for key, setting in settings().items() if key in keys]
     chosen.sort(key=lambda setting: not setting.notes.is_basic)
 
     def decorate(verb: Verb) -> Verb:
         own = signature(verb)
-        arguments = [argument for argument in own.parameters.values() if argument.kind is not Argument.VAR_KEYWORD]
+        arguments = [
+            argument
+            for argument in own.parameters.values()
+            if argument.kind is not Argument.VAR_KEYWORD
+        ]
         for setting in chosen:
             name = (names or {}).get(setting.key, f"--{setting.key.replace('_', '-')}")
             default = (defaults or {}).get(setting.key, setting.default)
-            arguments.append(_argument(setting, name, default, takes_several=setting.key in several))
+            arguments.append(
+                _argument(setting, name, default, takes_several=setting.key in several)
+            )
 
         @wraps(verb)
         def verb_with_settings(*args: Any, **kwargs: Any) -> None:
@@ -98,7 +108,9 @@ def milliseconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|)", text.strip())
     value = float(match[1]) if match else 0.0
     if match is None or not value:
-        raise PrunedgeError(f"not a time: {text}", where="--target-latency", remedy="write it as 5ms")
+        raise PrunedgeError(
+            f"not a time: {text}", where="--target-latency", remedy="write it as 5ms"
+        )
     return value * (1000 if match[2] == "s" else 1)
 
 

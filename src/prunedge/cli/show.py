@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """The result of a run in a screen: the unpruned network, the best, and each step; of `train` what it reached.
+    """The result of a run in a screen: the unpruned network, the best, and each step; of `train`
+    what it reached.
 
-    A run that went on from one that was pruned is compared with both: the first network of the chain, and its start.
+    A run that went on from one that was pruned is compared with both: the first network of the
+    chain, and its start.
 
     Example: `prunedge show runs/cracks --json`
 
@@ -51,7 +53,10 @@ def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) ->
     _told(opened)
     tell(pruned(opened))
     if opened.test() is None:
-        tell(f"this run has not ended: unless a process works on it, go on with {opened.how_to_go_on()}")
+        tell(
+            "this run has not ended: unless a process works on it, go on with "
+            f"{opened.how_to_go_on()}"
+        )
 
 
 def _told(run: Run) -> None:
@@ -60,7 +65,10 @@ def _told(run: Run) -> None:
     from prunedge.models import Loaded
     from prunedge.train import Rate
 
-    for told in (run.read_as("weights.json", Loaded.from_json), run.read_as("lr.json", Rate.from_json)):
+    for told in (
+        run.read_as("weights.json", Loaded.from_json),
+        run.read_as("lr.json", Rate.from_json),
+    ):
         if told is not None:
             tell(told.sentence())
 
@@ -73,17 +81,31 @@ def _table(opened: Run, best: Step) -> None:
 
     metric = opened.config.task.metric
     table = Table(
-        title=f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric} on validation data before and after fine-tuning"
+        title=(
+            f"{opened.config.model.name}, {opened.config.prune.criterion}; {metric} on "
+            "validation data before and after fine-tuning"
+        )
     )
     for name in ("step", "channels", "removed", "before", "after", "M MACs", "M params", "MB", "s"):
         table.add_column(name, justify="right")
     references = opened.references()
-    rows = [("first", one.step) for one in references[:-1]] + [(str(step.index), step) for step in opened.steps()]
+    rows = [("first", one.step) for one in references[:-1]] + [
+        (str(step.index), step) for step in opened.steps()
+    ]
     for name, step in rows:
-        seconds = step.seconds_rank + step.seconds_surgery + step.seconds_finetune + step.seconds_evaluate
+        seconds = (
+            step.seconds_rank + step.seconds_surgery + step.seconds_finetune + step.seconds_evaluate
+        )
         table.add_row(
-            name, str(step.channels), f"{step.fraction_removed:.1%}", f"{step.metric_before:.1%}", f"{step.metric_after:.1%}",
-            f"{step.macs / 1e6:,.1f}", f"{step.params / 1e6:.3f}", f"{step.size_mb:.2f}", f"{seconds:.0f}",
+            name,
+            str(step.channels),
+            f"{step.fraction_removed:.1%}",
+            f"{step.metric_before:.1%}",
+            f"{step.metric_after:.1%}",
+            f"{step.macs / 1e6:,.1f}",
+            f"{step.params / 1e6:.3f}",
+            f"{step.size_mb:.2f}",
+            f"{seconds:.0f}",
             style="bold" if name == str(best.index) else ("dim" if not step.accepted else None),
-        )  # fmt: skip
+        )
     out.print(table)

@@ -20,9 +20,11 @@ def sign(
     topic: str | None = None,
     new_classes: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Print the announcement of a bundle, signed: one line of JSON, to be published on the agents' --model-topic.
+    """Print the announcement of a bundle, signed: one line of JSON, to be published on the agents'
+    --model-topic.
 
-    Example: `prunedge sign bundles/v2 --key signing.pem --release 2 --purpose cracks --devices 'bridge-*' --place https://models.example/v2`
+    Example: `prunedge sign bundles/v2 --key signing.pem --release 2 --purpose cracks --devices
+    'bridge-*' --place https://models.example/v2`
 
     Parameters
     ----------
@@ -33,7 +35,8 @@ def sign(
     release
         The version, a whole number that must rise: a device never takes a lower one than it had.
     purpose
-        What the bundle is for. A device takes bundles of one purpose: its --model-purpose, or that of the first that it took.
+        What the bundle is for. A device takes bundles of one purpose: its --model-purpose, or that
+        of the first that it took.
     devices
         Device ids, or patterns with * and ?; may be given several times.
     place
@@ -60,28 +63,48 @@ def sign(
     from prunedge.utils.sanitize import shown
 
     if not 0 < days <= 36_500:
-        raise AgentError(f"{days:g} days", where="--days", remedy="give more than 0, and at most 36,500")
+        raise AgentError(
+            f"{days:g} days", where="--days", remedy="give more than 0, and at most 36,500"
+        )
     if not place or len(place) > 2000:
-        raise AgentError(f"a place of {len(place):,} characters", where="--place", remedy="give an https:// address or a folder")
+        raise AgentError(
+            f"a place of {len(place):,} characters",
+            where="--place",
+            remedy="give an https:// address or a folder",
+        )
     if topic is not None and (problem := topic_problem(topic)):
-        raise AgentError(f"the topic '{shown(topic)}' {problem}", where="--topic", remedy="name one like site/models/bridge")
+        raise AgentError(
+            f"the topic '{shown(topic)}' {problem}",
+            where="--topic",
+            remedy="name one like site/models/bridge",
+        )
     if "://" not in place and not _is_absolute(place):
         remedy = "give an https:// address, or the whole path of a folder as the devices see it"
-        raise AgentError(f"'{shown(place)}' leads elsewhere on every device", where="--place", remedy=remedy)
+        raise AgentError(
+            f"'{shown(place)}' leads elsewhere on every device", where="--place", remedy=remedy
+        )
     signer, opened = load_signer(key), open_bundle(bundle)
     if "://" in place:
         parse_address(place)
     now = datetime.now(UTC).replace(microsecond=0)
     try:
         told = Release(
-            version=release, signed=now, expires=now + timedelta(days=days), devices=devices, topic=topic, purpose=purpose,
-            classes=opened.manifest.classes, new_classes=new_classes,
-        )  # fmt: skip
+            version=release,
+            signed=now,
+            expires=now + timedelta(days=days),
+            devices=devices,
+            topic=topic,
+            purpose=purpose,
+            classes=opened.manifest.classes,
+            new_classes=new_classes,
+        )
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
         option = {"version": "release"}.get(str(found["loc"][0]), str(found["loc"][0]))
         remedy = "see prunedge sign --help"
-        raise AgentError(f"not what can be signed: {found['msg']}", where=f"--{option}", remedy=remedy) from None
+        raise AgentError(
+            f"not what can be signed: {found['msg']}", where=f"--{option}", remedy=remedy
+        ) from None
     digest = sha256(bundle / MANIFEST)
     announcement = {"bundle": place, "sha256": digest, "statement": sign(digest, told, signer)}
     text = json.dumps(announcement, separators=(",", ":"))

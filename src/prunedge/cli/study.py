@@ -48,7 +48,8 @@ class Where:
     Parameters
     ----------
     out
-        The study's folder, or any fsspec URL (s3://bucket/study). With that of an earlier study, what is done there is not done again.
+        The study's folder, or any fsspec URL (s3://bucket/study). With that of an earlier study,
+        what is done there is not done again.
     engine
         Processes on this machine, or Ray.
     address
@@ -74,14 +75,16 @@ class Where:
 
 @study.default
 def grid(file: Path, *, where: Where) -> None:
-    """Run the grid of a TOML file: keys of a config, each with a value or a list of values; `folds = 5` runs every fold.
+    """Run the grid of a TOML file: keys of a config, each with a value or a list of values; `folds
+    = 5` runs every fold.
 
     Example: `prunedge study criteria.toml --out studies/criteria`
 
     Parameters
     ----------
     file
-        For example: data = "cracks/", model = ["resnet18", "vgg16_bn"], criterion = ["taylor", "random"], seed = [0, 1, 2]
+        For example: data = "cracks/", model = ["resnet18", "vgg16_bn"], criterion = ["taylor",
+        "random"], seed = [0, 1, 2]
     """
     from prunedge.study import Grid
 
@@ -92,7 +95,8 @@ def grid(file: Path, *, where: Where) -> None:
 @study.command
 @with_trial_settings
 def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and where the rule stops each.
+    """How stable is it? Cross-validation: accuracy at each pruned fraction over the folds, and
+    where the rule stops each.
 
     Example: `prunedge study crossval cracks/ --model vgg16_bn --folds 5 --out studies/crossval`
 
@@ -112,7 +116,8 @@ def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
 @study.command
 @with_trial_settings
 def epochs(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each number, and the pruning time of each.
+    """How few epochs of fine-tuning are enough? Accuracy against the pruned fraction for each
+    number, and the pruning time of each.
 
     Example: `prunedge study epochs cracks/ --model vgg16_bn --epochs 1,2,5,10 --out studies/epochs`
 
@@ -134,7 +139,8 @@ def epochs(data: str, *, model: Models, where: Where, **values: Any) -> None:
 @study.command
 @with_trial_settings
 def criteria(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """Which criterion? All of them (or those of --criterion) from the same starting network, with the controls.
+    """Which criterion? All of them (or those of --criterion) from the same starting network, with
+    the controls.
 
     Example: `prunedge study criteria cracks/ --model resnet18 --seed 0,1,2 --out studies/criteria`
 
@@ -172,8 +178,11 @@ def networks(data: str, *, model: Models, where: Where, **values: Any) -> None:
 
 @study.command
 @with_trial_settings
-def talk(cracks: str, corrosion: str, *, model: Models | None = None, where: Where, **values: Any) -> None:
-    """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own figure.
+def talk(
+    cracks: str, corrosion: str, *, model: Models | None = None, where: Where, **values: Any
+) -> None:
+    """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own
+    figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
 
@@ -197,7 +206,9 @@ def talk(cracks: str, corrosion: str, *, model: Models | None = None, where: Whe
 
 
 @study.command
-def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def status(
+    folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(negative="")] = False
+) -> None:
     """What is done, running, failed and left, with the time left.
 
     Example: `prunedge study status studies/cracks`
@@ -216,7 +227,9 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
     from prunedge.study import open_book
 
     if workers < 1:
-        raise PrunedgeError(f"{workers} trials at a time", where="--workers", remedy="give at least 1")
+        raise PrunedgeError(
+            f"{workers} trials at a time", where="--workers", remedy="give at least 1"
+        )
     counts = open_book(folder).counts(workers)
     if json:
         print_json(vars(counts))
@@ -231,8 +244,15 @@ def status(folder: str, *, workers: int = 1, json: Annotated[bool, Parameter(neg
 
 def said(counts: Counts) -> str:
     """The counts in a line."""
-    left = "" if counts.seconds_left is None or not (counts.left or counts.running) else f", about {_duration(counts.seconds_left)} left"
-    return f"{len(counts.done)} done, {len(counts.running)} running, {len(counts.failed)} failed, {len(counts.left)} left{left}"
+    left = (
+        ""
+        if counts.seconds_left is None or not (counts.left or counts.running)
+        else f", about {_duration(counts.seconds_left)} left"
+    )
+    return (
+        f"{len(counts.done)} done, {len(counts.running)} running, {len(counts.failed)} failed, "
+        f"{len(counts.left)} left{left}"
+    )
 
 
 def _run(grid: Grid, where: Where) -> None:
@@ -251,7 +271,9 @@ def _run(grid: Grid, where: Where) -> None:
         total = len(book.trials) + len(book.starts)
         watch = execute.Watch(
             told=(lambda line: None) if where.json else say,
-            looked=lambda counts: advance(len(counts.done), total, said(counts).partition(" done, ")[2]),
+            looked=lambda counts: advance(
+                len(counts.done), total, said(counts).partition(" done, ")[2]
+            ),
         )
         counts, rows = execute.run(book, engine, watch)
     axes, lines = _summary(book, rows)
@@ -259,9 +281,14 @@ def _run(grid: Grid, where: Where) -> None:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
-        tell(f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: {command('report', where.out)}")
+        tell(
+            f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: "
+            f"{command('report', where.out)}"
+        )
     if counts.failed:
-        raise PrunedgeError(_failures(counts.failed, where.out), remedy="mend it and give the same command again")
+        raise PrunedgeError(
+            _failures(counts.failed, where.out), remedy="mend it and give the same command again"
+        )
     if counts.left:
         what = f"{len(counts.left)} trials are left, {counts.left[0]} first: {NOT_NOTED}"
         raise PrunedgeError(what, remedy="mend it and give the same command again")
@@ -272,7 +299,11 @@ def _failures(failed: Mapping[str, str], out: str) -> str:
     count, first = len(failed), next(iter(failed))
     alike = next(names for names in kinds(failed) if first in names)
     (why,) = by_kind({name: failed[name] for name in alike})
-    rest = f"; {count - len(alike)} for other reasons, see {command('study', 'status', out)}" if count > len(alike) else ""
+    rest = (
+        f"; {count - len(alike)} for other reasons, see {command('study', 'status', out)}"
+        if count > len(alike)
+        else ""
+    )
     return f"{count} trial{'s' if count > 1 else ''} failed: {why}{rest}"
 
 
@@ -301,15 +332,22 @@ def _table(axes: tuple[str, ...], lines: list[Line]) -> None:
         table.add_column(name, justify="left" if name in axes else "right")
     for line in lines:
         table.add_row(
-            *(data_name(str(value)) if key == "data" else str(value) for key, value in line.values.items()), str(line.n),
+            *(
+                data_name(str(value)) if key == "data" else str(value)
+                for key, value in line.values.items()
+            ),
+            str(line.n),
             *(_spread(one, "{:.1%}") for one in (line.before, line.after, line.removed)),
-            *(_spread(one, "{:.1f} x") for one in (line.macs_ratio, line.size_ratio)), _spread(line.seconds, "{:.0f}"),
-        )  # fmt: skip
+            *(_spread(one, "{:.1f} x") for one in (line.macs_ratio, line.size_ratio)),
+            _spread(line.seconds, "{:.0f}"),
+        )
     out.print(table)
 
 
 def _spread(value: Any, text: str) -> str:
-    return text.format(value.mean) + (f" ± {text.format(value.variance**0.5)}" if value.n > 1 else "")
+    return text.format(value.mean) + (
+        f" ± {text.format(value.variance**0.5)}" if value.n > 1 else ""
+    )
 
 
 def _duration(seconds: float) -> str:

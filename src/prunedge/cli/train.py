@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 MODEL = "resnet18"
 
 
-@with_settings(set(START_KEYS) - {"data"}, names={"train_epochs": "--epochs"}, defaults={"model": MODEL})
+@with_settings(
+    set(START_KEYS) - {"data"}, names={"train_epochs": "--epochs"}, defaults={"model": MODEL}
+)
 def train(
     data: Annotated[str | None, Parameter(group=BASIC)] = None,
     *,
@@ -28,22 +30,25 @@ def train(
 ) -> None:
     """Teach a model the classes of your images, and keep its best epoch in a run folder.
 
-    `prunedge prune --from RUN` goes on from there. A training that was cut off goes on with `prunedge train --resume RUN`.
+    `prunedge prune --from RUN` goes on from there. A training that was cut off goes on with
+    `prunedge train --resume RUN`.
 
     Example: `prunedge train cracks/ --model vgg16 --weights imagenet --epochs 10 --out runs/vgg16`
 
     Parameters
     ----------
     data
-        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar, 'train-{000..012}.tar', a folder of them, or a URL.
+        Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
+        'train-{000..012}.tar', a folder of them, or a URL.
     out
         The run folder to make; it must not hold anything yet.
     resume
-        A run folder of `train` to go on with, from its last epoch; nothing else is needed. DATA may be given where the images were moved;
-        whatever else differs from what the run began with is refused.
+        A run folder of `train` to go on with, from its last epoch; nothing else is needed. DATA may
+        be given where the images were moved; whatever else differs from what the run began with is
+        refused.
     trust_code
-        Run code that a run names (package.module:function) from the working directory, as the one who made the run wanted. What you
-        named there yourself needs no such word.
+        Run code that a run names (package.module:function) from the working directory, as the one
+        who made the run wanted. What you named there yourself needs no such word.
     json
         Print the result as JSON.
     """

@@ -1,4 +1,6 @@
-"""Pictures in (class folders, CSV manifests, photographs with masks); a Dataset of three leak-proof splits out."""
+"""Pictures in (class folders, CSV manifests, photographs with masks); a Dataset of three leak-proof
+splits out.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""Decoded pictures on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at its rows' places.
+"""Decoded pictures on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at
+its rows' places.
 
-Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one epoch of 100,000 pictures.
+Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one
+epoch of 100,000 pictures.
 
-Safe when runs share it: an array is filled under a lock in a hidden place and renamed when whole and on the disk, so another run
-sees all of it or nothing, also after a `kill -9` or a power cut. What is damaged nevertheless is noticed by its checksums (an array's frame
-when it is opened, each picture when it is first read), said, and made anew. Bounded: the arrays that were used least lately make room.
-An array in use is locked (flock) and stays.
+Safe when runs share it: an array is filled under a lock in a hidden place and renamed when whole
+and on the disk, so another run sees all of it or nothing, also after a `kill -9` or a power cut.
+What is damaged nevertheless is noticed by its checksums (an array's frame when it is opened, each
+picture when it is first read), said, and made anew. Bounded: the arrays that were used least lately
+make room. An array in use is locked (flock) and stays.
 """
 
 from __future__ import annotations
@@ -40,15 +43,18 @@ log = logging.getLogger(__name__)
 
 VERSION = 4  # of the decoding and its notes; a change makes old arrays useless
 LIMIT_BYTES = 20 * 2**30
-# The end of an array's file: how long its header and its notes are, and the SHA-256 of both. For the pixels the notes have digests.
+# The end of an array's file: how long its header and its notes are, and the SHA-256 of both. For
+# the pixels the notes have digests.
 LENGTHS, SEAL = 20, 64
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding every picture gave: the array's file (None when it would not fit), digests, what failed, how each is stored.
+    """What decoding every picture gave: the array's file (None when it would not fit), digests,
+    what failed, how each is stored.
 
-    `digests` has an empty string, `looks` None, and `unreadable` the reason, at the index of a picture that can't be read.
+    `digests` has an empty string, `looks` None, and `unreadable` the reason, at the index of a
+    picture that can't be read.
     """
 
     cache: Path | None
@@ -68,9 +74,10 @@ def decode_all(
 ) -> Decoded:
     """Decode every picture once, into the cache, or find them there from before.
 
-    Without room for the array (`limit` bytes in all, and half of what is free on the disk) every picture is still
-    decoded, to know that it can be, but nothing is kept, and a warning says so. Raises MachineError when the folder
-    can't be written, DeepGreys at the first picture with deep greys when `greys` doesn't say what they mean.
+    Without room for the array (`limit` bytes in all, and half of what is free on the disk) every
+    picture is still decoded, to know that it can be, but nothing is kept, and a warning says so.
+    Raises MachineError when the folder can't be written, DeepGreys at the first picture with deep
+    greys when `greys` doesn't say what they mean.
     """
     home = cache_folder(folder)
     target = home / f"{fingerprint(paths, size, greys)}.npy"
@@ -83,7 +90,10 @@ def decode_all(
                 fetch_all(paths)
                 # What the cache holds already can make room.
                 if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
-                    text = "%.1f GB of decoded pictures don't fit the cache %s: decoding anew each epoch"
+                    text = (
+                        "%.1f GB of decoded pictures don't fit the cache %s: decoding anew "
+                        "each epoch"
+                    )
                     log.warning(text, needed / 2**30, home)
                     return Decoded(None, *_decode_into(None, paths, size, greys, progress))
                 _make_room(home, limit - needed)
@@ -94,12 +104,15 @@ def decode_all(
         raise unusable_cache(error, home) from None
 
 
-Notes = tuple[tuple[str, ...], dict[int, str], tuple[Look | None, ...]]  # digests, unreadable, looks
+Notes = tuple[
+    tuple[str, ...], dict[int, str], tuple[Look | None, ...]
+]  # digests, unreadable, looks
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the notes behind them.
+    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the
+    notes behind them.
 
     `checked` has a 1 at the place of each row that was compared with its digest.
     """
@@ -111,7 +124,8 @@ class _Array:
     checked: bytearray = field(default_factory=bytearray)
 
 
-# One for each array and process. The open file keeps the lock by which other processes' _make_room leaves it alone.
+# One for each array and process. The open file keeps the lock by which other processes' _make_room
+# leaves it alone.
 _open: dict[Path, _Array] = {}
 
 
@@ -121,14 +135,17 @@ def notes_of(cache: Path) -> Notes:
 
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several threads may. Raises DataError
-    when the file was deleted or is damaged; it is removed then, so that the next command makes it anew.
+    """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several
+    threads may. Raises DataError when the file was deleted or is damaged; it is removed then, so
+    that the next command makes it anew.
     """
     try:
         array = _opened(cache)
     except FileNotFoundError:
         remedy = "load the data again"
-        raise DataError("the cache of decoded pictures was deleted", where=cache, remedy=remedy) from None
+        raise DataError(
+            "the cache of decoded pictures was deleted", where=cache, remedy=remedy
+        ) from None
     except _DAMAGE as error:
         raise _given_up(cache, error) from None
     wanted = np.asarray(rows, np.int64).reshape(-1)
@@ -138,7 +155,9 @@ def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         return pixels
     pixels = np.empty((len(wanted), *array.shape[1:]), np.uint8)
     one = int(np.prod(array.shape[1:]))
-    for place in np.argsort(wanted, kind="stable").tolist():  # forwards through the file, as disks like it
+    for place in np.argsort(
+        wanted, kind="stable"
+    ).tolist():  # forwards through the file, as disks like it
         if not 0 <= (row := int(wanted[place])) < array.shape[0]:
             raise IndexError(f"row {row} of {array.shape[0]}")
         left, offset = memoryview(pixels[place]).cast("B"), array.start + row * one
@@ -189,7 +208,9 @@ def _read(file: IO[bytes]) -> _Array:
     unreadable = {int(i): why for i, why in notes["unreadable"].items()}
     kinds = [kind and Look(*kind) for kind in notes["kinds"]]
     looks = tuple(kinds[i] for i in notes["looks"])
-    return _Array(file, header_size, shape, (tuple(notes["digests"]), unreadable, looks), bytearray(shape[0]))
+    return _Array(
+        file, header_size, shape, (tuple(notes["digests"]), unreadable, looks), bytearray(shape[0])
+    )
 
 
 def _is_sound(cache: Path) -> bool:
@@ -200,7 +221,12 @@ def _is_sound(cache: Path) -> bool:
         return False
     except (*_DAMAGE, OSError) as error:
         # Too many open files, or no memory: that is no fault of the array.
-        if isinstance(error, OSError) and error.errno not in (errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR):
+        if isinstance(error, OSError) and error.errno not in (
+            errno.EIO,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EISDIR,
+        ):
             raise
         log.warning("a file of the cache is damaged and made anew: %s (%s)", cache, error)
         _remove(cache)
@@ -209,7 +235,9 @@ def _is_sound(cache: Path) -> bool:
 
 
 def _check(cache: Path, array: _Array, rows: np.ndarray, pixels: np.ndarray) -> None:
-    """Compare rows with their digests when they are read for the first time; DataError when one differs."""
+    """Compare rows with their digests when they are read for the first time; DataError when one
+    differs.
+    """
     for place, row in enumerate(rows.tolist()):
         if array.checked[row]:
             continue
@@ -222,8 +250,13 @@ def _check(cache: Path, array: _Array, rows: np.ndarray, pixels: np.ndarray) -> 
 def _given_up(cache: Path, error: Exception) -> DataError:
     """Remove a damaged array, and say so."""
     _remove(cache)
-    remedy = "it has been removed: the same command makes it anew, and `--resume` goes on with a run that has begun"
-    return DataError(f"the cache of decoded pictures is damaged ({error})", where=cache, remedy=remedy)
+    remedy = (
+        "it has been removed: the same command makes it anew, and `--resume` goes on with a "
+        "run that has begun"
+    )
+    return DataError(
+        f"the cache of decoded pictures is damaged ({error})", where=cache, remedy=remedy
+    )
 
 
 def _remove(cache: Path) -> None:
@@ -242,7 +275,9 @@ def _digest(picture: np.ndarray) -> str:
 
 
 def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = None) -> str:
-    """Stands for these files, as they are now, at this size (or for this other purpose) and with this range of greys."""
+    """Stands for these files, as they are now, at this size (or for this other purpose) and with
+    this range of greys.
+    """
     span = None if greys is None else (float(greys.low), float(greys.high))
     digest = hashlib.sha256(f"{VERSION} {size} {span} {len(paths)}".encode())
     for path in paths:
@@ -258,9 +293,14 @@ def _stamp(path: Path) -> str:
         return f"{path.absolute()}\tmissing"
 
 
-def _write(target: Path, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> None:
-    """Fill the array under another name and rename it when whole; the notes follow the pixels, so that both come at once."""
-    # Written in order, not through a mapping: a full disk is then an error and not a crash of the process.
+def _write(
+    target: Path, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None
+) -> None:
+    """Fill the array under another name and rename it when whole; the notes follow the pixels, so
+    that both come at once.
+    """
+    # Written in order, not through a mapping: a full disk is then an error and not a crash of the
+    # process.
     with written(target) as temporary, temporary.open("wb") as file:
         about = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
         frame = io.BytesIO()
@@ -268,15 +308,30 @@ def _write(target: Path, paths: Sequence[Path], size: int, greys: Greys | None, 
         header = frame.getvalue()
         file.write(header)
         digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
-        kinds = {look: i for i, look in enumerate(dict.fromkeys(looks))}  # few, where there are many pictures
-        notes = {"digests": digests, "unreadable": unreadable, "kinds": list(kinds), "looks": [kinds[look] for look in looks]}
+        kinds = {
+            look: i for i, look in enumerate(dict.fromkeys(looks))
+        }  # few, where there are many pictures
+        notes = {
+            "digests": digests,
+            "unreadable": unreadable,
+            "kinds": list(kinds),
+            "looks": [kinds[look] for look in looks],
+        }
         text = json.dumps(notes).encode()
         lengths = f"{len(header):8d}{len(text):12d}".encode()
         file.write(text + lengths + _seal(header, text, lengths).encode())
 
 
-def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None) -> Notes:
-    """Decode all, into `file` if there is one; digests, the reasons of those that can't be read, and how each is stored."""
+def _decode_into(
+    file: IO[bytes] | None,
+    paths: Sequence[Path],
+    size: int,
+    greys: Greys | None,
+    progress: Progress | None,
+) -> Notes:
+    """Decode all, into `file` if there is one; digests, the reasons of those that can't be read,
+    and how each is stored.
+    """
     digests, unreadable, looks = [], {}, []
     for i, (picture, digest, look) in enumerate(at_once(decoder(size, greys), paths)):
         if isinstance(picture, str):
@@ -291,8 +346,12 @@ def _decode_into(file: IO[bytes] | None, paths: Sequence[Path], size: int, greys
     return tuple(digests), unreadable, tuple(looks)
 
 
-def decoder(size: int, greys: Greys | None) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
-    """What decodes a file to pixels (or the reason why not), their digest, and how the image is stored."""
+def decoder(
+    size: int, greys: Greys | None
+) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
+    """What decodes a file to pixels (or the reason why not), their digest, and how the image is
+    stored.
+    """
 
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
         found = try_looking(path, size, greys)
@@ -323,7 +382,9 @@ def _used(home: Path) -> int:
 
 
 def _make_room(home: Path, limit: int) -> None:
-    """Delete what killed runs left, then copies of shards, then unused arrays, the least lately used first, until `limit` bytes remain."""
+    """Delete what killed runs left, then copies of shards, then unused arrays, the least lately
+    used first, until `limit` bytes remain.
+    """
     with FileLock(home / "room.lock"):
         clear_leftovers(home)
         for path in _copies(home):

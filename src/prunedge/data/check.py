@@ -31,7 +31,9 @@ SKEWED = 3.0  # pictures of the largest class for one of the smallest
 
 @dataclass(frozen=True)
 class Sizes:
-    """Width and height in pixels of the pictures as they are seen upright: the smallest, middle and largest by area."""
+    """Width and height in pixels of the pictures as they are seen upright: the smallest, middle and
+    largest by area.
+    """
 
     smallest: tuple[int, int]
     median: tuple[int, int]
@@ -44,9 +46,10 @@ class Sizes:
 class Levels:
     """The greys of the pictures: how many have which depth, and what the network sees of them.
 
-    `least` and `most` are the lowest and highest stored value of all deep pictures, `range` what becomes black and white (`LOW:HIGH`); None
-    where all have eight bits. `stored` and `seen` count the different values of a training picture (the median), in its file and as the
-    network sees it; of colours those of the richest.
+    `least` and `most` are the lowest and highest stored value of all deep pictures, `range` what
+    becomes black and white (`LOW:HIGH`); None where all have eight bits. `stored` and `seen` count
+    the different values of a training picture (the median), in its file and as the network sees it;
+    of colours those of the richest.
     """
 
     depths: dict[str, int]
@@ -61,11 +64,12 @@ class Levels:
 class CheckReport:
     """What a folder or manifest holds and what speaks against training on it.
 
-    `counts` is pictures per split and class; `imbalance` the pictures of the largest class for one of the smallest;
-    `majority` the share of test pictures in their largest class, the accuracy of a network that always answers that.
-    `sources` is how many photographs or structures are known, None when none are; `leaks` the sources on two sides.
-    `twins` are pictures of val and test that look like one of an earlier split; `conflicts` the same pixels with two
-    labels. `problems` says all that matters in sentences.
+    `counts` is pictures per split and class; `imbalance` the pictures of the largest class for one
+    of the smallest; `majority` the share of test pictures in their largest class, the accuracy of a
+    network that always answers that. `sources` is how many photographs or structures are known,
+    None when none are; `leaks` the sources on two sides. `twins` are pictures of val and test that
+    look like one of an earlier split; `conflicts` the same pixels with two labels. `problems` says
+    all that matters in sentences.
     """
 
     data: str
@@ -107,23 +111,42 @@ def check(
 ) -> CheckReport:
     """Load the data just as training would, unreadable pictures left out, and report on it.
 
-    Pictures of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ in at most
-    `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in the cache for the training
-    that follows. Raises DataError for what can't be loaded at all: no pictures, one class, an unusable manifest.
+    Pictures of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ
+    in at most `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in
+    the cache for the training that follows. Raises DataError for what can't be loaded at all: no
+    pictures, one class, an unusable manifest.
     """
     if not 0 <= max_distance <= 64:
-        raise DataError(f"{max_distance} bits", where="--max-distance", remedy="give 0 (the same) to 64 (anything)")
+        raise DataError(
+            f"{max_distance} bits",
+            where="--max-distance",
+            remedy="give 0 (the same) to 64 (anything)",
+        )
     load_with = partial(
-        load, data, size=size, seed=seed, val=val, test=test, group_by=group_by, skip_unreadable=True, cache_dir=cache_dir,
+        load,
+        data,
+        size=size,
+        seed=seed,
+        val=val,
+        test=test,
+        group_by=group_by,
+        skip_unreadable=True,
+        cache_dir=cache_dir,
         progress=progress,
-    )  # fmt: skip
+    )
     mixed = None
     try:
         found = load_with(range=range)
     except MixedGreys as error:  # training refuses it, a check tells it with all the rest
         mixed, found = f"{error.what}: {error.remedy}", load_with(range=error.deep)
-    names = {sample.path: _name(sample.path, found.root) for split in found.splits().values() for sample in split.samples}
-    counts = {side: _per_class(split.samples, found.classes) for side, split in found.splits().items()}
+    names = {
+        sample.path: _name(sample.path, found.root)
+        for split in found.splits().values()
+        for sample in split.samples
+    }
+    counts = {
+        side: _per_class(split.samples, found.classes) for side, split in found.splits().items()
+    }
     totals = [sum(count[name] for count in counts.values()) for name in found.classes]
     looks = [look for split in found.splits().values() for look in looks_of(split)]
     twins, same = find_twins(found, names, max_distance, progress)
@@ -138,7 +161,10 @@ def check(
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
         levels=_levels(found, Counter(look.depth for look in looks)),
-        unreadable={_name(path, found.root): str(try_picture(path, size, found.greys)) for path in found.skipped},
+        unreadable={
+            _name(path, found.root): str(try_picture(path, size, found.greys))
+            for path in found.skipped
+        },
         sources=_count_sources(found),
         leaks=_leaks(found),
         twins=twins,
@@ -147,7 +173,9 @@ def check(
         fingerprint=found.fingerprint,
         problems=(),
     )
-    return CheckReport(**{**vars(report), "problems": (*([mixed] if mixed else []), *_problems(report))})
+    return CheckReport(
+        **{**vars(report), "problems": (*([mixed] if mixed else []), *_problems(report))}
+    )
 
 
 def _name(path: Path, root: Path) -> str:
@@ -167,7 +195,11 @@ def _levels(found: Dataset, depths: Counter[Depth]) -> Levels:
         shown = [levels_in(pixels) for pixels in train.pixels(chosen)]  # decoded already
         counts = [(levels, levels) for levels in shown]
     else:
-        counts = [pair for pair in at_once(lambda i: levels_of(train.samples[i].path, found.greys), chosen) if pair is not None]
+        counts = [
+            pair
+            for pair in at_once(lambda i: levels_of(train.samples[i].path, found.greys), chosen)
+            if pair is not None
+        ]
     return Levels(
         depths={str(depth): count for depth, count in depths.items()},
         least=least,
@@ -181,11 +213,19 @@ def _levels(found: Dataset, depths: Counter[Depth]) -> Levels:
 def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
     by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
-    return Sizes(by_area[0], middle, by_area[-1], len(set(shapes)), sum(min(shape) < size for shape in shapes))
+    return Sizes(
+        by_area[0],
+        middle,
+        by_area[-1],
+        len(set(shapes)),
+        sum(min(shape) < size for shape in shapes),
+    )
 
 
 def _count_sources(found: Dataset) -> int | None:
-    known = {s.source for split in found.splits().values() for s in split.samples if s.source is not None}
+    known = {
+        s.source for split in found.splits().values() for s in split.samples if s.source is not None
+    }
     return len(known) or None
 
 
@@ -199,7 +239,9 @@ def _leaks(found: Dataset) -> dict[str, tuple[str, ...]]:
 
 
 def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
-    """Pictures that share folder and name with another but for the suffix: often the masks of the others."""
+    """Pictures that share folder and name with another but for the suffix: often the masks of the
+    others.
+    """
     stems = Counter((path.parent, path.stem) for path in paths)
     return tuple(names[path] for path in paths if stems[path.parent, path.stem] > 1)
 
@@ -207,23 +249,63 @@ def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
 def _problems(report: CheckReport) -> list[str]:
     """What the user should know, most serious first, each with its remedy."""
     smallest = {c: min(report.counts[side][c] for side in ("val", "test")) for c in report.classes}
-    rare = [c for c in report.classes if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]]
+    rare = [
+        c
+        for c in report.classes
+        if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]
+    ]
     same = sum(twin.identical for twin in report.twins)
     alike = len(report.twins) - same
     totals = {name: sum(count[name] for count in report.counts.values()) for name in report.classes}
     doubtful = doubt(totals)
     checks = (
         (doubtful, f"{doubtful}; {REMEDY}"),
-        (report.unreadable, f"{_many(report.unreadable)} can't be read: replace or remove them, or use --skip-unreadable"),
-        (report.leaks, f"{_many(report.leaks, 'source')} on two sides of the given split: results will look too good; split anew"),
-        (same, f"{_many(same)} of val and test also in an earlier split, to the pixel: remove them, or give them a source"),
-        (report.conflicts, f"{_many(report.conflicts)} found under different labels: decide on one"),
-        (alike, f"{_many(alike)} of val and test look almost like one of an earlier split: if they show the same thing, use --group-by"),
-        (report.masks, f"{_many(report.masks)} share their name with another: if half are masks, list the others in a manifest"),
+        (
+            report.unreadable,
+            (
+                f"{_many(report.unreadable)} can't be read: replace or remove them, or use "
+                "--skip-unreadable"
+            ),
+        ),
+        (
+            report.leaks,
+            (
+                f"{_many(report.leaks, 'source')} on two sides of the given split: results "
+                "will look too good; split anew"
+            ),
+        ),
+        (
+            same,
+            (
+                f"{_many(same)} of val and test also in an earlier split, to the pixel: remove "
+                "them, or give them a source"
+            ),
+        ),
+        (
+            report.conflicts,
+            f"{_many(report.conflicts)} found under different labels: decide on one",
+        ),
+        (
+            alike,
+            (
+                f"{_many(alike)} of val and test look almost like one of an earlier split: if "
+                "they show the same thing, use --group-by"
+            ),
+        ),
+        (
+            report.masks,
+            (
+                f"{_many(report.masks)} share their name with another: if half are masks, list "
+                "the others in a manifest"
+            ),
+        ),
         (rare, f"few pictures of {', '.join(rare)}: their results will be noisy"),
         (
             report.levels.seen < COARSE and report.levels.stored >= 2 * report.levels.seen,
-            f"of the {report.levels.stored:,} grey levels of a picture {report.levels.seen:,} are left: is the range right? (--range)",
+            (
+                f"of the {report.levels.stored:,} grey levels of a picture "
+                f"{report.levels.seen:,} are left: is the range right? (--range)"
+            ),
         ),
         (
             report.levels.depths.get(COLOURS),
@@ -232,7 +314,10 @@ def _problems(report: CheckReport) -> list[str]:
         ),
         (
             report.imbalance > SKEWED,
-            f"{report.imbalance:.1f} pictures of the largest class for one of the smallest: choose by --metric f1 or auroc",
+            (
+                f"{report.imbalance:.1f} pictures of the largest class for one of the "
+                "smallest: choose by --metric f1 or auroc"
+            ),
         ),
     )
     return [text for found, text in checks if found]

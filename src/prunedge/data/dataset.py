@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: its file, its class as an index into `Dataset.classes`, and the photograph or structure it comes from."""
+    """One picture: its file, its class as an index into `Dataset.classes`, and the photograph or
+    structure it comes from.
+    """
 
     path: Path
     label: int
@@ -33,10 +35,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Split:
-    """One of train, val and test: an ordered list of pictures that are read through the cache, if there is one.
+    """One of train, val and test: an ordered list of pictures that are read through the cache, if
+    there is one.
 
-    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew each time. `greys` says what greys
-    of more than eight bits mean, None where there are none.
+    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew
+    each time. `greys` says what greys of more than eight bits mean, None where there are none.
     """
 
     samples: tuple[Sample, ...]
@@ -62,11 +65,13 @@ class Split:
         epoch: int = 0,
         drop_last: bool = False,
     ) -> Batches:
-        """Batches of (N, 3, S, S) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is their number.
+        """Batches of (N, 3, S, S) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is
+        their number.
 
-        In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch) alone, not on the
-        batch size nor on torch's global random state, so an epoch that is run again is the same. It can be iterated
-        over more than once. Raises ValueError for a batch size below 1.
+        In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
+        alone, not on the batch size nor on torch's global random state, so an epoch that is run
+        again is the same. It can be iterated over more than once. Raises ValueError for a batch
+        size below 1.
         """
         from prunedge.data.loader import Batches
 
@@ -77,7 +82,9 @@ class Split:
         return np.fromiter((sample.label for sample in self.samples), np.int64, len(self.samples))
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
-        """These pictures as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when one can't be read any more."""
+        """These pictures as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when
+        one can't be read any more.
+        """
         if self.cache is not None:
             from prunedge.data.cache import read_pixels
 
@@ -87,7 +94,8 @@ class Split:
         return decode([self.samples[i].path for i in indices], self.size, self.greys)
 
     def take(self, n: int, seed: int = 0) -> Split:
-        """A subset of `n` pictures, in their old order, with the classes in the same proportions as far as whole pictures allow.
+        """A subset of `n` pictures, in their old order, with the classes in the same proportions as
+        far as whole pictures allow.
 
         The whole split when `n` is not below its length. Raises ValueError when `n` is below 1.
         """
@@ -98,7 +106,10 @@ class Split:
         labels, rng = self.labels(), np.random.default_rng(seed)
         classes, counts = np.unique(labels, return_counts=True)
         parts = portions(counts * (n / len(self)), n, counts, least=int(n >= len(classes)))
-        chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, parts, strict=True)]
+        chosen = [
+            rng.permutation(np.flatnonzero(labels == c))[:k]
+            for c, k in zip(classes, parts, strict=True)
+        ]
         return self.at(np.sort(np.concatenate(chosen)))
 
     def at(self, indices: np.ndarray | list[int]) -> Split:
@@ -109,11 +120,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes, and three splits of labelled pictures such that no source lies in two of them (unless the user's own split has it so).
+    """Classes, and three splits of labelled pictures such that no source lies in two of them
+    (unless the user's own split has it so).
 
-    `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the same one train
-    alike, wherever they lie. `skipped` names the unreadable pictures that were left out. `greys` is the range of greys of more than eight
-    bits, None where there are none; `extremes` are the lowest and highest value that such pictures hold.
+    `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the
+    same one train alike, wherever they lie. `skipped` names the unreadable pictures that were left
+    out. `greys` is the range of greys of more than eight bits, None where there are none;
+    `extremes` are the lowest and highest value that such pictures hold.
     """
 
     root: Path
@@ -131,7 +144,11 @@ class Dataset:
         """Stands for the training pictures alone: also where somebody has taken some of them out."""
         digest = hashlib.sha256(f"{self.fingerprint} {self.train.size} {self.classes}".encode())
         # Rows count the pictures that `fingerprint` stands for, wherever they lie.
-        known = self.train.rows if self.fingerprint and self.train.rows else [sample.path for sample in self.train.samples]
+        known = (
+            self.train.rows
+            if self.fingerprint and self.train.rows
+            else [sample.path for sample in self.train.samples]
+        )
         for which, sample in zip(known, self.train.samples, strict=True):
             digest.update(f"\n{which}\t{sample.label}".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
@@ -141,12 +158,17 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training pictures of all classes as (n, 3, S, S) float32, normalised; always the same ones.
+        """Training pictures of all classes as (n, 3, S, S) float32, normalised; always the same
+        ones.
 
         When there are fewer than `n`, they are repeated.
         """
         if not len(self.train):
-            raise DataError("there are no training pictures to show", where=self.root, remedy="give more pictures")
+            raise DataError(
+                "there are no training pictures to show",
+                where=self.root,
+                remedy="give more pictures",
+            )
         split = self.train.take(n)
         pictures = next(iter(split.batches(len(split))))[0]
         return pictures[[i % len(split) for i in range(n)]]
@@ -160,4 +182,6 @@ class Dataset:
 def require_dataset(data: object) -> None:
     """TypeError where something else was given than a Dataset: a folder's name, say."""
     if not isinstance(data, Dataset):
-        raise TypeError(f"data is a Dataset, such as prunedge.load_folder(...) gives, not {type(data).__name__}")
+        raise TypeError(
+            f"data is a Dataset, such as prunedge.load_folder(...) gives, not {type(data).__name__}"
+        )

@@ -1,4 +1,6 @@
-"""Files to pixels, several at once. Pixels are those that the device sees: `prunedge.edge.image.read` decodes for both."""
+"""Files to pixels, several at once. Pixels are those that the device sees:
+`prunedge.edge.image.read` decodes for both.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from prunedge.data.webdataset.shards import read_member
-from prunedge.edge.image.read import UNKNOWN_FORMAT, DeepGreys, Greys, Look, depth_of, read_and_look, read_picture, upright_size
+from prunedge.edge.image.read import (
+    UNKNOWN_FORMAT,
+    DeepGreys,
+    Greys,
+    Look,
+    depth_of,
+    read_and_look,
+    read_picture,
+    upright_size,
+)
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading, require_memory
@@ -34,7 +45,11 @@ def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.n
     pixels = np.empty((len(paths), size, size, 3), np.uint8)
     for i, picture in enumerate(at_once(lambda path: try_picture(path, size, greys), paths)):
         if isinstance(picture, str):
-            raise DataError(f"can't read a picture any more: {picture}", where=paths[i], remedy="load the data again")
+            raise DataError(
+                f"can't read a picture any more: {picture}",
+                where=paths[i],
+                remedy="load the data again",
+            )
         pixels[i] = picture
     return pixels
 
@@ -45,15 +60,18 @@ def try_picture(path: Path, size: int, greys: Greys | None = None) -> np.ndarray
 
 
 def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look] | str:
-    """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words why it can't be read."""
+    """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words
+    why it can't be read.
+    """
     return tried(path, lambda file: read_and_look(file, size, greys))
 
 
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
     """What `read` makes of a picture's file, or in a few words why it can't be read.
 
-    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises MachineError, after three tries,
-    when the machine can't read it now: that is no fault of the picture either.
+    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises
+    MachineError, after three tries, when the machine can't read it now: that is no fault of the
+    picture either.
     """
     for again_s in (*PAUSES_S, None):
         try:
@@ -75,7 +93,9 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
         return "no such file"
     except DeepGreys:
         raise
-    except Exception as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
+    except (
+        Exception
+    ) as error:  # a damaged file can make a decoder raise anything: struct.error, zlib.error ...
         pass_on_reading(error, path)
         return reason(error, path)
 
@@ -83,7 +103,8 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
 def source_of(path: Path | str) -> Path | BytesIO:
     """What a decoder opens for this picture: the file, or the bytes of a picture in a shard.
 
-    Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular file.
+    Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular
+    file.
     """
     data = read_member(path)
     if data is not None:
@@ -101,7 +122,9 @@ def look_at(path: Path) -> Look:
 
 
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:
-    """`work` on each item, in order, on several threads (Pillow decodes without Python's lock); few results wait at any time."""
+    """`work` on each item, in order, on several threads (Pillow decodes without Python's lock); few
+    results wait at any time.
+    """
     source, threads = iter(items), threads or min(os.cpu_count() or 1, 16)
     require_memory(threads)
     with ThreadPoolExecutor(threads) as pool:

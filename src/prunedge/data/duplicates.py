@@ -16,13 +16,16 @@ from prunedge.data.dataset import Dataset, Split
 from prunedge.data.decode import Progress, at_once
 
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
-_ALIKE = 0.9  # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
+# correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
+_ALIKE = 0.9
 _BLOCK = 64  # pictures compared at once with a whole split
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A picture that looks like one of an earlier split: both names and splits, the bits in which their hashes differ."""
+    """A picture that looks like one of an earlier split: both names and splits, the bits in which
+    their hashes differ.
+    """
 
     picture: str
     split: str
@@ -34,7 +37,9 @@ class Twin:
 
 @dataclass(frozen=True)
 class _Looks:
-    """Of each picture of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of length 1, digest of the pixels."""
+    """Of each picture of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
+    length 1, digest of the pixels.
+    """
 
     hashes: np.ndarray
     structure: np.ndarray
@@ -44,11 +49,11 @@ class _Looks:
 def find_twins(
     data: Dataset, names: dict[Path, str], max_distance: int, progress: Progress | None = None
 ) -> tuple[tuple[Twin, ...], tuple[tuple[str, ...], ...]]:
-    """For each picture of val and test the one of an earlier split that is most like it, if any is like it; and the groups of
-    pictures that are the same to the pixel but have different labels.
+    """For each picture of val and test the one of an earlier split that is most like it, if any is
+    like it; and the groups of pictures that are the same to the pixel but have different labels.
 
-    A hash alone takes any two even surfaces for twins, so the fine structure (a thumbnail less its blurred self) must
-    correlate too.
+    A hash alone takes any two even surfaces for twins, so the fine structure (a thumbnail less its
+    blurred self) must correlate too.
     """
     looks, done, total = {}, 0, sum(map(len, data.splits().values()))
     for side, split in data.splits().items():
@@ -57,23 +62,35 @@ def find_twins(
     twins: dict[str, Twin] = {}
     for early, late in combinations(data.splits(), 2):
         for i, j, distance, identical in _pairs(looks[early], looks[late], max_distance):
-            name, like = (names[data.splits()[side].samples[k].path] for side, k in ((late, j), (early, i)))
-            if name not in twins or (identical, -distance) > (twins[name].identical, -twins[name].distance):
+            name, like = (
+                names[data.splits()[side].samples[k].path] for side, k in ((late, j), (early, i))
+            )
+            if name not in twins or (identical, -distance) > (
+                twins[name].identical,
+                -twins[name].distance,
+            ):
                 twins[name] = Twin(name, late, like, early, distance, identical)
-    ordered = sorted(twins.values(), key=lambda twin: (not twin.identical, twin.distance, twin.picture))
+    ordered = sorted(
+        twins.values(), key=lambda twin: (not twin.identical, twin.distance, twin.picture)
+    )
     return tuple(ordered), _conflicts(data, looks, names)
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:
     hashes, digests = np.empty(len(split), np.uint64), []
-    # The one record that is large: in halves 200 MB for 100,000 pictures, and as exact as thumbnails of eight bits.
+    # The one record that is large: in halves 200 MB for 100,000 pictures, and as exact as
+    # thumbnails of eight bits.
     structure = np.empty((len(split), _SIDE * _SIDE), np.float16)
 
     def work(i: int) -> tuple[int, np.ndarray, bytes]:
         pixels = split.pixels([i])[0]
         picture = Image.fromarray(pixels)
         number = int(str(imagehash.phash(picture)), 16)
-        return number, _structure(picture), hashlib.blake2b(pixels.tobytes(), digest_size=12).digest()
+        return (
+            number,
+            _structure(picture),
+            hashlib.blake2b(pixels.tobytes(), digest_size=12).digest(),
+        )
 
     for i, (number, fine, digest) in enumerate(at_once(work, range(len(split)))):
         hashes[i], structure[i] = number, fine
@@ -84,7 +101,9 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Lo
 
 
 def _structure(picture: Image.Image) -> np.ndarray:
-    """(1024,) float32 of mean 0 and length 1 (or 0, for an even surface): a grey thumbnail less its blurred self."""
+    """(1024,) float32 of mean 0 and length 1 (or 0, for an even surface): a grey thumbnail less its
+    blurred self.
+    """
     grey = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, np.float32)
     window = np.pad(values, 2, mode="edge")
@@ -95,7 +114,9 @@ def _structure(picture: Image.Image) -> np.ndarray:
 
 
 def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, int, int, bool]]:
-    """(index in early, index in late, bits, identical) of the best match of each picture of `late` that has one."""
+    """(index in early, index in late, bits, identical) of the best match of each picture of `late`
+    that has one.
+    """
     first = {digest: i for i, digest in reversed(list(enumerate(early.digests)))}
     found = []
     for start in range(0, len(late.hashes), _BLOCK):
@@ -107,16 +128,25 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
                 found.append((first[late.digests[j]], j, 0, True))
                 continue
             near = np.flatnonzero(row <= max_distance)
-            near = near[early.structure[near].astype(np.float32) @ late.structure[j].astype(np.float32) >= _ALIKE]
+            near = near[
+                early.structure[near].astype(np.float32) @ late.structure[j].astype(np.float32)
+                >= _ALIKE
+            ]
             if len(near):
                 best = near[np.argmin(row[near])]
                 found.append((int(best), j, int(row[best]), False))
     return found
 
 
-def _conflicts(data: Dataset, looks: dict[str, _Looks], names: dict[Path, str]) -> tuple[tuple[str, ...], ...]:
+def _conflicts(
+    data: Dataset, looks: dict[str, _Looks], names: dict[Path, str]
+) -> tuple[tuple[str, ...], ...]:
     same: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     for side, split in data.splits().items():
         for sample, digest in zip(split.samples, looks[side].digests, strict=True):
             same[digest].append((names[sample.path], sample.label))
-    return tuple(tuple(name for name, _ in group) for group in same.values() if len({label for _, label in group}) > 1)
+    return tuple(
+        tuple(name for name, _ in group)
+        for group in same.values()
+        if len({label for _, label in group}) > 1
+    )

@@ -1,4 +1,6 @@
-"""Real pictures for the demo: photographs of solar cells from the PyPI package elpv-dataset (Deitsch et al. 2019)."""
+"""Real pictures for the demo: photographs of solar cells from the PyPI package elpv-dataset
+(Deitsch et al. 2019).
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,23 @@ from prunedge.utils.machine import unwritable
 
 
 def write_elpv(out: Path | str) -> Path:
-    """Lay the 2,624 solar cells of `elpv-dataset` out as a manifest with pictures beside it; the manifest's path.
+    """Lay the 2,624 solar cells of `elpv-dataset` out as a manifest with pictures beside it; the
+    manifest's path.
 
-    Cells whose defect probability is at least 0.5 are `defective`, the others `functional`; the columns `probability`
-    and `cell` (mono or poly, crystalline) say more. Pictures are hard links where the disk allows them, else copies.
-    What is there already is kept. Raises ExtraMissing without the package, MachineError when `out` can't be written.
+    Cells whose defect probability is at least 0.5 are `defective`, the others `functional`; the
+    columns `probability` and `cell` (mono or poly, crystalline) say more. Pictures are hard links
+    where the disk allows them, else copies. What is there already is kept. Raises ExtraMissing
+    without the package, MachineError when `out` can't be written.
 
-    Source: C. Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells in
-    Electroluminescence Imagery, 2018; S. Deitsch et al., Solar Energy 185, 2019. Terms: CC BY-NC-SA 4.0.
+    Source: C. Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells
+    in Electroluminescence Imagery, 2018; S. Deitsch et al., Solar Energy 185, 2019. Terms: CC
+    BY-NC-SA 4.0.
     """
     spec = find_spec("elpv_dataset")
     if spec is None or spec.origin is None:
-        raise ExtraMissing("the demo's pictures are not installed", remedy="pip install 'prunedge[prune,demo]'")
+        raise ExtraMissing(
+            "the demo's pictures are not installed", remedy="pip install 'prunedge[prune,demo]'"
+        )
     package, out = Path(spec.origin).parent / "data", Path(out)
     rows = []
     for line in (package / "labels.csv").read_text(encoding="utf-8").splitlines():

@@ -1,7 +1,8 @@
-"""Greys of more than eight bits: what a set's pictures hold, and from which value to which they go from black to white.
+"""Greys of more than eight bits: what a set's pictures hold, and from which value to which they go
+from black to white.
 
-One range for all pictures, found on those that are trained on: stretched by itself, each picture would be as bright as the next, and
-what an X-ray or a thermal camera measured would be lost.
+One range for all pictures, found on those that are trained on: stretched by itself, each picture
+would be as bright as the next, and what an X-ray or a thermal camera measured would be lost.
 """
 
 from __future__ import annotations
@@ -21,22 +22,35 @@ from prunedge.data.cache import fingerprint
 from prunedge.data.decode import Progress, at_once, tried
 from prunedge.data.paths import cache_folder
 from prunedge.data.records_cache import cached, keep_cached
-from prunedge.edge.image.read import COLOURS, EIGHT, Depth, Greys, depth_of, is_deep, refuse_no_numbers, rgb, settled, upright
+from prunedge.edge.image.read import (
+    COLOURS,
+    EIGHT,
+    Depth,
+    Greys,
+    depth_of,
+    is_deep,
+    refuse_no_numbers,
+    rgb,
+    settled,
+    upright,
+)
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.machine import unusable_cache
 
 TAIL = 0.1  # per cent of a picture's pixels that are left out at each end: dead and hot ones
 STRANGE = 0.05  # share of a class's pictures that may be quite unlike the others
-MARGIN = 0.5  # of the range, on either side: rare bright damage keeps its greys, as far as there are any
+MARGIN = (
+    0.5  # of the range, on either side: rare bright damage keeps its greys, as far as there are any
+)
 
 
 @dataclass(frozen=True)
 class Shade:
     """The greys of one picture as its file holds them.
 
-    `low` and `high` leave the extreme 0.1 % of its pixels out, `least` and `most` don't; all are 0 to 255 where it is not deep.
-    `digest` stands for all values.
+    `low` and `high` leave the extreme 0.1 % of its pixels out, `least` and `most` don't; all are 0
+    to 255 where it is not deep. `digest` stands for all values.
     """
 
     depth: Depth
@@ -58,14 +72,26 @@ class MixedGreys(DataError):
     deep: tuple[float, float] = (0.0, 255.0)
 
 
-def known_survey(paths: Sequence[Path], folder: Path | str | None = None) -> tuple[Shade | str, ...] | None:
-    """What an earlier `survey` of these pictures found, if there was one: None for sets of eight-bit pictures alone."""
+def known_survey(
+    paths: Sequence[Path], folder: Path | str | None = None
+) -> tuple[Shade | str, ...] | None:
+    """What an earlier `survey` of these pictures found, if there was one: None for sets of
+    eight-bit pictures alone.
+    """
     records = cached(_file(paths, folder))
-    return None if records is None else tuple(record if isinstance(record, str) else Shade(**record) for record in records)
+    return (
+        None
+        if records is None
+        else tuple(record if isinstance(record, str) else Shade(**record) for record in records)
+    )
 
 
-def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Progress | None = None) -> tuple[Shade | str, ...]:
-    """The greys of each picture, or why it can't be read; decoded once, and kept in the cache folder. Raises MachineError."""
+def survey(
+    paths: Sequence[Path], folder: Path | str | None = None, progress: Progress | None = None
+) -> tuple[Shade | str, ...]:
+    """The greys of each picture, or why it can't be read; decoded once, and kept in the cache
+    folder. Raises MachineError.
+    """
     if (known := known_survey(paths, folder)) is not None:
         return known
     found: list[Shade | str] = []
@@ -76,29 +102,48 @@ def survey(paths: Sequence[Path], folder: Path | str | None = None, progress: Pr
     file = _file(paths, folder)
     try:
         with FileLock(file.with_suffix(".lock")):
-            keep_cached(file, [shade if isinstance(shade, str) else asdict(shade) for shade in found])
+            keep_cached(
+                file, [shade if isinstance(shade, str) else asdict(shade) for shade in found]
+            )
     except OSError as error:
         raise unusable_cache(error, file.parent) from None
     return tuple(found)
 
 
 def choose_range(
-    shades: Sequence[Shade | str], labels: Sequence[int], training: Sequence[int], given: tuple[float, float] | None, where: object
+    shades: Sequence[Shade | str],
+    labels: Sequence[int],
+    training: Sequence[int],
+    given: tuple[float, float] | None,
+    where: object,
 ) -> Greys:
-    """The range of a set with deep pictures: `given`, or what the readable ones among the training pictures (indices) need.
+    """The range of a set with deep pictures: `given`, or what the readable ones among the training
+    pictures (indices) need.
 
-    Raises MixedGreys when kinds are mixed that have no range in common, unless one is given; DataError without any training picture.
+    Raises MixedGreys when kinds are mixed that have no range in common, unless one is given;
+    DataError without any training picture.
     """
     readable = [shade for shade in shades if isinstance(shade, Shade)]
     if given is not None:
         return Greys(*given, mixed=not all(shade.is_deep for shade in readable))
-    trained = [(shade, labels[i]) for i in training if isinstance(shade := shades[i], Shade) and shade.is_deep]
+    trained = [
+        (shade, labels[i])
+        for i in training
+        if isinstance(shade := shades[i], Shade) and shade.is_deep
+    ]
     if not trained:
         remedy = f"say what is black and white: {option('range', 'LOW:HIGH')}"
-        raise DataError("no training picture has greys of more than eight bits, others have", where=where, remedy=remedy)
+        raise DataError(
+            "no training picture has greys of more than eight bits, others have",
+            where=where,
+            remedy=remedy,
+        )
     found = usual_range([shade for shade, _ in trained], [label for _, label in trained])
     if told := mixture(Counter(shade.depth for shade in readable)):
-        remedy = f"give the deep ones' by {option('range', 'LOW:HIGH')} (eight bits keep 0 to 255), or save all pictures alike"
+        remedy = (
+            f"give the deep ones' by {option('range', 'LOW:HIGH')} (eight bits keep 0 to 255), "
+            "or save all pictures alike"
+        )
         error = MixedGreys(f"{told} have no range of greys in common", where=where, remedy=remedy)
         error.deep = (found.low, found.high)
         raise error
@@ -108,14 +153,23 @@ def choose_range(
 def refuse_idle_range(given: tuple[float, float] | None, where: object) -> None:
     """DataError when a range is given for a set of eight-bit pictures alone, unless it is theirs."""
     if given is not None and given != (0, 255):
-        what = f"{option('range', str(Greys(*given)))} is for greys of more than eight bits, and these pictures have eight"
+        what = (
+            f"{option('range', str(Greys(*given)))} is for greys of more than eight bits, and "
+            "these pictures have eight"
+        )
         raise DataError(what, where=where, remedy="leave it out")
 
 
 def mixture(kinds: Counter[Depth]) -> str | None:
-    """Which kinds of greys a set mixes that can't share one range, in words; None when it mixes none."""
+    """Which kinds of greys a set mixes that can't share one range, in words; None when it mixes
+    none.
+    """
     integers = kinds["16 bits"] + kinds["32 bits"]
-    parts = {"of 8 bits": kinds[EIGHT] + kinds[COLOURS], "of more bits": integers, "of floats": kinds["floats"]}
+    parts = {
+        "of 8 bits": kinds[EIGHT] + kinds[COLOURS],
+        "of more bits": integers,
+        "of floats": kinds["floats"],
+    }
     there = {name: count for name, count in parts.items() if count}
     if len(there) < 2:
         return None
@@ -123,16 +177,20 @@ def mixture(kinds: Counter[Depth]) -> str | None:
 
 
 def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
-    """The greys that the pictures of every class need, robust against dead pixels and a few strange pictures.
+    """The greys that the pictures of every class need, robust against dead pixels and a few strange
+    pictures.
 
-    Of each class the lowest `low` and the highest `high`, but for the strangest 5 % of its pictures (at least one of several); the
-    extremes of all classes; a margin of half that range on both sides, but no further than the least and most that there are.
+    Of each class the lowest `low` and the highest `high`, but for the strangest 5 % of its pictures
+    (at least one of several); the extremes of all classes; a margin of half that range on both
+    sides, but no further than the least and most that there are.
     """
     lows, highs = [], []
     for label in sorted(set(labels)):
         mine = [shade for shade, its in zip(shades, labels, strict=True) if its == label]
         lows.append(float(np.quantile([shade.low for shade in mine], STRANGE, method="higher")))
-        highs.append(float(np.quantile([shade.high for shade in mine], 1 - STRANGE, method="lower")))
+        highs.append(
+            float(np.quantile([shade.high for shade in mine], 1 - STRANGE, method="lower"))
+        )
     least = min(shade.least for shade in shades)
     most = max(shade.most for shade in shades)
     low, high = min(lows), max(highs)
@@ -140,11 +198,14 @@ def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
         low, high = least, most
     margin = MARGIN * (high - low)
     low, high = max(least, low - margin), min(most, high + margin)
-    return Greys(low, high) if low < high else Greys(low, low + 1)  # pictures of one grey alone: black
+    return (
+        Greys(low, high) if low < high else Greys(low, low + 1)
+    )  # pictures of one grey alone: black
 
 
 def levels_of(path: Path, greys: Greys | None) -> tuple[int, int] | None:
-    """How many different values a picture has in its file, as Pillow reads it, and how many are left of them; None when it can't be read.
+    """How many different values a picture has in its file, as Pillow reads it, and how many are
+    left of them; None when it can't be read.
 
     Of colours, the colour with the most counts.
     """
@@ -179,13 +240,17 @@ def _look(file: Path | BytesIO) -> Shade:
     values = np.asarray(picture)
     refuse_no_numbers(values)
     # Values that are there, not means of two: a picture of two greys has no third.
-    low, high = (float(np.percentile(values, share, method="nearest")) for share in (TAIL, 100 - TAIL))
+    low, high = (
+        float(np.percentile(values, share, method="nearest")) for share in (TAIL, 100 - TAIL)
+    )
     return Shade(depth, low, high, float(values.min()), float(values.max()), _digest(values))
 
 
 def _digest(values: np.ndarray) -> str:
     shape = f"{values.shape} {values.dtype.name}".encode()
-    return hashlib.blake2b(shape + np.ascontiguousarray(values).tobytes(), digest_size=12).hexdigest()
+    return hashlib.blake2b(
+        shape + np.ascontiguousarray(values).tobytes(), digest_size=12
+    ).hexdigest()
 
 
 def _file(paths: Sequence[Path], folder: Path | str | None) -> Path:

@@ -1,4 +1,6 @@
-"""Where each picture comes from: the photograph or structure that must not lie on two sides of a split."""
+"""Where each picture comes from: the photograph or structure that must not lie on two sides of a
+split.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,13 @@ from prunedge.utils.advice import option
 
 
 def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
-    """The source of each row: by `group_by` where it is given, else what the manifest says, else None (a picture of its own).
+    """The source of each row: by `group_by` where it is given, else what the manifest says, else
+    None (a picture of its own).
 
-    `group_by` is `parent` (the name of the folder that the picture lies in) or a regular expression that is searched
-    in the relative path; its first group, or the whole match, is the source. Raises DataError when it is no regular
-    expression, when it misses a picture, or when `parent` is the class folder.
+    `group_by` is `parent` (the name of the folder that the picture lies in) or a regular expression
+    that is searched in the relative path; its first group, or the whole match, is the source.
+    Raises DataError when it is no regular expression, when it misses a picture, or when `parent` is
+    the class folder.
     """
     if group_by is None:
         return tuple(row.source for row in listing.rows)
@@ -28,33 +32,51 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
         pattern = re.compile(group_by)
     except re.error as error:
         remedy = r"give 'parent' or a pattern such as '(IMG_\d+)'"
-        raise DataError(f"'{group_by}' is no regular expression: {error}", where=option("group_by"), remedy=remedy) from None
+        raise DataError(
+            f"'{group_by}' is no regular expression: {error}",
+            where=option("group_by"),
+            remedy=remedy,
+        ) from None
     found = [_match(pattern, row) for row in listing.rows]
     missed = [row.name for row, source in zip(listing.rows, found, strict=True) if not source]
     if missed:
-        what = f"'{group_by}' doesn't match {len(missed)} of {len(found)} pictures, {missed[0]} first"
-        raise DataError(what, where=option("group_by"), remedy="it is searched in the path relative to DATA, with slashes")
+        what = (
+            f"'{group_by}' doesn't match {len(missed)} of {len(found)} pictures, {missed[0]} first"
+        )
+        raise DataError(
+            what,
+            where=option("group_by"),
+            remedy="it is searched in the path relative to DATA, with slashes",
+        )
     return tuple(found)
 
 
 def group_ids(found: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
     """An integer per picture, (n,) int64, equal for pictures that must stay together.
 
-    Pictures without a source stay together when they are the same to the pixel. Sources are not merged for that: one
-    black patch in every photograph would tie all photographs together.
+    Pictures without a source stay together when they are the same to the pixel. Sources are not
+    merged for that: one black patch in every photograph would tie all photographs together.
     """
-    names = [("source", s) if s is not None else ("pixels", d) for s, d in zip(found, digests, strict=True)]
+    names = [
+        ("source", s) if s is not None else ("pixels", d)
+        for s, d in zip(found, digests, strict=True)
+    ]
     numbers: dict[tuple[str, str], int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
 def _parents(listing: Listing) -> tuple[str, ...]:
     parents = tuple(row.path.parent.name for row in listing.rows)
-    # The same photograph can have patches in each class folder, so its name alone counts, not the path to it.
+    # The same photograph can have patches in each class folder, so its name alone counts, not the
+    # path to it.
     own = Counter(parent == row.label for parent, row in zip(parents, listing.rows, strict=True))
     if own[True]:
         what = f"the parent folder of {own[True]} pictures is their class folder, not a photograph"
-        raise DataError(what, where=option("group_by", "parent"), remedy="give a regular expression on the file name, such as '(IMG_\\d+)'")
+        raise DataError(
+            what,
+            where=option("group_by", "parent"),
+            remedy="give a regular expression on the file name, such as '(IMG_\\d+)'",
+        )
     return parents
 
 

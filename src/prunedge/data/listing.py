@@ -1,4 +1,6 @@
-"""What a folder, a manifest or shards hold, before any picture is opened: files, labels, sources, and the user's own splits."""
+"""What a folder, a manifest or shards hold, before any picture is opened: files, labels, sources,
+and the user's own splits.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ log = logging.getLogger(__name__)
 _EXTRA = "\0"  # no column's name: what is wrong with a row of more cells than the header has
 
 
-def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
-    """The pictures of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of shards. Raises DataError.
+def list_data(
+    data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None
+) -> Listing:
+    """The pictures of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of
+    shards. Raises DataError.
 
     The index of shards is kept in the cache folder `cache_dir`.
     """
@@ -44,17 +49,24 @@ def list_data(data: Path | str, cache_dir: Path | str | None = None, progress: P
 
 
 def _refuse_ours(root: Path) -> None:
-    """DataError for a folder that prunedge made for something else: the pictures of an inspection are drawn over."""
+    """DataError for a folder that prunedge made for something else: the pictures of an inspection
+    are drawn over.
+    """
     if (found := kind_of_folder(root)) is None:
         return
     kind, remedy = found
     if kind == "a run":
-        remedy = f"{command('prune', '--from', root, '--out', f'{root}-pruned')} goes on from it, {command('show', root)} shows it"
+        remedy = (
+            f"{command('prune', '--from', root, '--out', f'{root}-pruned')} goes on from it, "
+            f"{command('show', root)} shows it"
+        )
     raise DataError(f"this is {kind}, not a folder of pictures", where=root, remedy=remedy)
 
 
 def _refuse_other_files(file: Path) -> None:
-    """DataError for a file that is no table of pictures, before its bytes are taken for lines of one."""
+    """DataError for a file that is no table of pictures, before its bytes are taken for lines of
+    one.
+    """
     try:
         kind = kind_of_file(file)
     except OSError as error:
@@ -64,8 +76,11 @@ def _refuse_other_files(file: Path) -> None:
         raise DataError(f"this is {kind}, not a set of pictures", where=file, remedy=LAYOUT)
 
 
-def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
-    """The pictures of class folders, with or without train/val/test over them; a `manifest.csv` inside has the last word.
+def list_folder(
+    root: Path, cache_dir: Path | str | None = None, progress: Progress | None = None
+) -> Listing:
+    """The pictures of class folders, with or without train/val/test over them; a `manifest.csv`
+    inside has the last word.
 
     A folder without pictures but with tar files holds shards.
     """
@@ -78,7 +93,11 @@ def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progr
     if shards := shards_in(root):
         if next(find_pictures(root), None) is None:
             return list_shards(str(root), cache_dir=cache_dir, progress=progress)
-        log.warning("%s: left out beside the pictures: %s", root, ", ".join(Path(one).name for one in shards))
+        log.warning(
+            "%s: left out beside the pictures: %s",
+            root,
+            ", ".join(Path(one).name for one in shards),
+        )
     deep: list[str] = []
     folders = {folder.name: list(find_pictures(folder, deep)) for folder in _subfolders(root)}
     _tell_deep(root, deep)
@@ -95,10 +114,12 @@ def list_folder(root: Path, cache_dir: Path | str | None = None, progress: Progr
 
 
 def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
-    """The pictures of a CSV with a header: path (or file), label, and if wanted source and split (train, val, test).
+    """The pictures of a CSV with a header: path (or file), label, and if wanted source and split
+    (train, val, test).
 
-    Paths are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs separate. Other
-    columns are ignored. Raises DataError that names every line with a missing value or an unknown split at once.
+    Paths are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs
+    separate. Other columns are ignored. Raises DataError that names every line with a missing value
+    or an unknown split at once.
     """
     if not csv_file.is_file():
         raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
@@ -118,16 +139,31 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             faults.append(f"line {line}: unknown split '{split}'")
         else:
             side = SPLIT_NAMES[split.lower()] if split else None
-            rows.append(Row(_locate(base, name), name.replace("\\", "/"), label, record.get("source") or None, side))
+            rows.append(
+                Row(
+                    _locate(base, name),
+                    name.replace("\\", "/"),
+                    label,
+                    record.get("source") or None,
+                    side,
+                )
+            )
     if faults:
         raise DataError(
             "; ".join(faults),
             where=csv_file,
-            remedy="give each line a path and a label, and no more cells than the header; splits are train, val, test",
+            remedy=(
+                "give each line a path and a label, and no more cells than the header; splits "
+                "are train, val, test"
+            ),
         )
     twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
     if twice:
-        raise DataError(f"{len(twice)} pictures are listed twice: {', '.join(twice)}", where=csv_file, remedy="list each once")
+        raise DataError(
+            f"{len(twice)} pictures are listed twice: {', '.join(twice)}",
+            where=csv_file,
+            remedy="list each once",
+        )
     return finish(base, rows, where=csv_file, held="column label")
 
 
@@ -136,13 +172,19 @@ def _split_rows(root: Path, folders: dict[str, list[Path]]) -> Iterator[Row]:
     others = [name for name in folders if name.lower() not in SPLIT_NAMES]
     if others:
         remedy = "keep train, val and test apart from class folders"
-        raise DataError(f"pictures in {', '.join(others)} beside a train folder", where=root, remedy=remedy)
+        raise DataError(
+            f"pictures in {', '.join(others)} beside a train folder", where=root, remedy=remedy
+        )
     for name, found in folders.items():
         loose = [path for path in found if path.parent == root / name]
         if loose:
-            raise DataError(f"{len(loose)} pictures lie in no class folder", where=root / name, remedy=LAYOUT)
+            raise DataError(
+                f"{len(loose)} pictures lie in no class folder", where=root / name, remedy=LAYOUT
+            )
         for path in found:
-            yield _row(root, path, path.relative_to(root / name).parts[0], SPLIT_NAMES[name.lower()])
+            yield _row(
+                root, path, path.relative_to(root / name).parts[0], SPLIT_NAMES[name.lower()]
+            )
 
 
 def _row(root: Path, path: Path, label: str, split: str | None = None) -> Row:
@@ -156,8 +198,8 @@ def _subfolders(root: Path) -> list[Path]:
 def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]:
     """Picture files, sorted; linked folders are followed, each real folder once.
 
-    Folders too deep to be meant (`prunedge.edge.folders`) are left out and put into `deep`, or told where there is no such list. Raises
-    MachineError when a folder can't be read.
+    Folders too deep to be meant (`prunedge.edge.folders`) are left out and put into `deep`, or told
+    where there is no such list. Raises MachineError when a folder can't be read.
     """
 
     def failed(path: str, error: OSError) -> None:
@@ -171,14 +213,21 @@ def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     yield Path(level.path, name)
     except OSError as error:
-        raise MachineError(f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that") from None
+        raise MachineError(
+            f"the folder can't be read ({error.strerror})", where=folder, remedy="mend that"
+        ) from None
     if deep is None:
         _tell_deep(folder, left_out)
 
 
 def _tell_deep(root: Path, left_out: list[str]) -> None:
     if left_out:
-        log.warning("%s: folders more than %d levels down are left out: %s ...", root, DEEPEST, left_out[0][:200])
+        log.warning(
+            "%s: folders more than %d levels down are left out: %s ...",
+            root,
+            DEEPEST,
+            left_out[0][:200],
+        )
 
 
 def _locate(base: Path, name: str) -> Path:
@@ -201,10 +250,18 @@ def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         with csv_file.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
-            columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+            columns = [
+                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
+            ]
             if "label" not in columns or not {"path", "file"} & set(columns):
-                remedy = "the first line must name the columns: path,label and, if wanted, source,split"
-                raise DataError(f"no columns path and label among '{header.strip()[:80]}'", where=csv_file, remedy=remedy)
+                remedy = (
+                    "the first line must name the columns: path,label and, if wanted, source,split"
+                )
+                raise DataError(
+                    f"no columns path and label among '{header.strip()[:80]}'",
+                    where=csv_file,
+                    remedy=remedy,
+                )
             reader = csv.reader(file, delimiter=delimiter)
             for values in reader:
                 if not any(value.strip() for value in values):
@@ -214,4 +271,6 @@ def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     record[_EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
                 yield reader.line_num + 1, record
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8") from None
+        raise DataError(
+            f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8"
+        ) from None

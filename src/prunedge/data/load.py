@@ -1,4 +1,6 @@
-"""From a folder, a manifest or shards to a Dataset: list, decode (all that can't be read is known here), group, split."""
+"""From a folder, a manifest or shards to a Dataset: list, decode (all that can't be read is known
+here), group, split.
+"""
 
 from __future__ import annotations
 
@@ -41,25 +43,37 @@ def load(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, or of shards.
+    """The Dataset of class folders, of a folder with a `manifest.csv`, of a CSV manifest, or of
+    shards.
 
-    Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them, or an fsspec URL of any of these.
+    Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
+    or an fsspec URL of any of these.
 
-    Pictures are stretched to size x size pixels. Greys of more than eight bits become eight: `range` (`LOW:HIGH`,
-    or two numbers) are the values that become black and white, or else what the training pictures need (`prunedge.data.gray_range`), the same
-    for all pictures.
+    Pictures are stretched to size x size pixels. Greys of more than eight bits become eight:
+    `range` (`LOW:HIGH`, or two numbers) are the values that become black and white, or else what
+    the training pictures need (`prunedge.data.gray_range`), the same for all pictures.
 
-    `val` and `test` are the shares of those splits where the data doesn't come split; a missing val or test is cut
-    out of train. Splits are stratified, grouped by source
-    (`group_by`: see `prunedge.data.groups`), and depend on `seed` alone. With `folds` all pictures are shared out anew, whatever split
-    they come with: number `fold` (from 0) of so many equal parts is the test split, and `val` is cut out of the rest.
-    `progress(done, total, what)` is called while pictures are decoded. Raises DataError for whatever can't be used: all unreadable
-    pictures are named at once, unless `skip_unreadable`.
+    `val` and `test` are the shares of those splits where the data doesn't come split; a missing val
+    or test is cut out of train. Splits are stratified, grouped by source (`group_by`: see
+    `prunedge.data.groups`), and depend on `seed` alone. With `folds` all pictures are shared out
+    anew, whatever split they come with: number `fold` (from 0) of so many equal parts is the test
+    split, and `val` is cut out of the rest. `progress(done, total, what)` is called while pictures
+    are decoded. Raises DataError for whatever can't be used: all unreadable pictures are named at
+    once, unless `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
     return _load(
-        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range, None if folds is None else (fold, folds)
-    )  # fmt: skip
+        listing,
+        size,
+        seed,
+        (val, test),
+        group_by,
+        skip_unreadable,
+        cache_dir,
+        progress,
+        range,
+        None if folds is None else (fold, folds),
+    )
 
 
 def load_folder(
@@ -75,9 +89,13 @@ def load_folder(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards, as `load` describes."""
+    """The Dataset of a folder: class folders, with or without train/val/test over them, or shards,
+    as `load` describes.
+    """
     listing = list_folder(Path(root), cache_dir, progress)
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range)
+    return _load(
+        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range
+    )
 
 
 def load_manifest(
@@ -94,12 +112,15 @@ def load_manifest(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The Dataset of a CSV (path or file, label, and if wanted source and split), as `load` describes.
+    """The Dataset of a CSV (path or file, label, and if wanted source and split), as `load`
+    describes.
 
     Paths are relative to `root`, by default the folder of the CSV.
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
-    return _load(listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range)
+    return _load(
+        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range
+    )
 
 
 def _load(
@@ -115,20 +136,32 @@ def _load(
     fold: tuple[int, int] | None = None,
 ) -> Dataset:
     if fold is not None and not (fold[1] >= 2 and 0 <= fold[0] < fold[1]):
-        raise DataError(f"fold {fold[0]} of {fold[1]}", where=option("fold"), remedy="give at least 2 folds, and one from 0 to folds - 1")
+        raise DataError(
+            f"fold {fold[0]} of {fold[1]}",
+            where=option("fold"),
+            remedy="give at least 2 folds, and one from 0 to folds - 1",
+        )
     if min(shares) <= 0 or sum(shares) >= 1:
         what = f"shares of val {shares[0]} and test {shares[1]} leave nothing for one of the splits"
         raise DataError(what, remedy="both must be above 0 and below 1 together")
     if seed < 0:
-        raise DataError(f"a seed of {seed}", where=option("seed"), remedy="give a whole number of at least 0")
+        raise DataError(
+            f"a seed of {seed}", where=option("seed"), remedy="give a whole number of at least 0"
+        )
     if size < 1:
-        raise DataError(f"pictures of {size} pixels", where=option("size"), remedy="give a size of at least 1")
+        raise DataError(
+            f"pictures of {size} pixels", where=option("size"), remedy="give a size of at least 1"
+        )
     span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
 
     def sided(kept: Sequence[int], digests: Sequence[str]) -> list[str]:
         groups = group_ids(found, digests)
-        return _sides(listing, kept, groups, shares, seed) if fold is None else _folded(listing, kept, groups, shares[0], seed, fold)
+        return (
+            _sides(listing, kept, groups, shares, seed)
+            if fold is None
+            else _folded(listing, kept, groups, shares[0], seed, fold)
+        )
 
     paths = [row.path for row in listing.rows]
     shades = known_survey(paths, cache_dir)
@@ -143,8 +176,13 @@ def _load(
         kept = _readable(listing, decoded.unreadable, skip_unreadable)
         sides = sided(kept, decoded.digests)
     else:
-        # The split can't wait for the pixels: these depend on the range of greys, and that on which pictures are trained on.
-        kept = _readable(listing, {i: why for i, why in enumerate(shades) if isinstance(why, str)}, skip_unreadable)
+        # The split can't wait for the pixels: these depend on the range of greys, and that on which
+        # pictures are trained on.
+        kept = _readable(
+            listing,
+            {i: why for i, why in enumerate(shades) if isinstance(why, str)},
+            skip_unreadable,
+        )
         sides = sided(kept, [shade.digest if isinstance(shade, Shade) else "" for shade in shades])
         labels = [listing.classes.index(row.label) for row in listing.rows]
         training = [i for i, side in zip(kept, sides, strict=True) if side == "train"]
@@ -154,7 +192,10 @@ def _load(
         decoded = decode_all(paths, size, greys, folder=cache_dir, progress=progress)
     _warn_of_colours(listing, decoded)
     label_of = {name: i for i, name in enumerate(listing.classes)}
-    samples = [Sample(row.path, label_of[row.label], source) for row, source in zip(listing.rows, found, strict=True)]
+    samples = [
+        Sample(row.path, label_of[row.label], source)
+        for row, source in zip(listing.rows, found, strict=True)
+    ]
     splits = {}
     for side in SPLITS:
         rows = tuple(i for i, s in zip(kept, sides, strict=True) if s == side)
@@ -163,12 +204,21 @@ def _load(
     fingerprint = _fingerprint(listing, decoded, kept, sides, size)
     skipped = tuple(listing.rows[i].path for i in sorted(decoded.unreadable))
     return Dataset(
-        listing.root, listing.classes, **splits, size=size, fingerprint=fingerprint, skipped=skipped, greys=greys, extremes=extremes
-    )  # fmt: skip
+        listing.root,
+        listing.classes,
+        **splits,
+        size=size,
+        fingerprint=fingerprint,
+        skipped=skipped,
+        greys=greys,
+        extremes=extremes,
+    )
 
 
 def _readable(listing: Listing, unreadable: dict[int, str], skip: bool) -> list[int]:
-    """Indices of the pictures that can be read. Raises DataError with all the others, unless they may be skipped and are not all."""
+    """Indices of the pictures that can be read. Raises DataError with all the others, unless they
+    may be skipped and are not all.
+    """
     bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(unreadable.items())]
     if bad and len(bad) == len(listing.rows):
         named = ", ".join(bad[:_NAMED]) + (" ..." if len(bad) > _NAMED else "")
@@ -187,14 +237,29 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
     """Pillow drops the lower half of deep colours: better said than found out."""
     cut = sum(look is not None and look.depth == COLOURS for look in decoded.looks)
     if cut:
-        text = "%s: %d pictures have colours of 16 bits, of which only the upper 8 are read; `prunedge check` says what is left"
+        text = (
+            "%s: %d pictures have colours of 16 bits, of which only the upper 8 are read; "
+            "`prunedge check` says what is left"
+        )
         log.warning(text, listing.where, cut)
 
 
-def _sides(listing: Listing, kept: Sequence[int], groups: np.ndarray, shares: tuple[float, float], seed: int) -> list[str]:
-    """The split of each kept picture: the user's own, with what is missing from it cut out of train."""
+def _sides(
+    listing: Listing,
+    kept: Sequence[int],
+    groups: np.ndarray,
+    shares: tuple[float, float],
+    seed: int,
+) -> list[str]:
+    """The split of each kept picture: the user's own, with what is missing from it cut out of
+    train.
+    """
     given = np.array([listing.rows[i].split or "train" for i in kept])
-    asked = [(side, share) for side, share in zip(("val", "test"), shares, strict=True) if side not in given]
+    asked = [
+        (side, share)
+        for side, share in zip(("val", "test"), shares, strict=True)
+        if side not in given
+    ]
     if not asked:
         return given.tolist()
     labels = np.array([listing.classes.index(listing.rows[i].label) for i in kept])
@@ -205,15 +270,28 @@ def _sides(listing: Listing, kept: Sequence[int], groups: np.ndarray, shares: tu
     return given.tolist()
 
 
-def _folded(listing: Listing, kept: Sequence[int], groups: np.ndarray, val: float, seed: int, fold: tuple[int, int]) -> list[str]:
+def _folded(
+    listing: Listing,
+    kept: Sequence[int],
+    groups: np.ndarray,
+    val: float,
+    seed: int,
+    fold: tuple[int, int],
+) -> list[str]:
     """The split of each kept picture in cross-validation."""
     number, folds = fold
-    labels, ids = np.array([listing.classes.index(listing.rows[i].label) for i in kept]), groups[np.array(kept)]
+    labels, ids = (
+        np.array([listing.classes.index(listing.rows[i].label) for i in kept]),
+        groups[np.array(kept)],
+    )
     tested = assign(labels, ids, [1 / folds] * folds, seed) == number
     sides = np.where(tested, "test", "train").astype("<U5")
     rest = np.flatnonzero(~tested)
-    # The fold's number is no part of the seed's draw: what validates one fold says nothing about another.
-    sides[rest] = np.array(["train", "val"])[assign(labels[rest], ids[rest], [1 - val, val], seed * folds + number)]
+    # The fold's number is no part of the seed's draw: what validates one fold says nothing about
+    # another.
+    sides[rest] = np.array(["train", "val"])[
+        assign(labels[rest], ids[rest], [1 - val, val], seed * folds + number)
+    ]
     return sides.tolist()
 
 
@@ -224,19 +302,37 @@ def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
         missing = [name for i, name in enumerate(listing.classes) if i not in have]
         if missing and (side == "train" or not have):
             what = f"no pictures of {', '.join(missing)} for {side}"
-            raise DataError(what, where=listing.where, remedy="more pictures, or more sources: a source is never split")
+            raise DataError(
+                what,
+                where=listing.where,
+                remedy="more pictures, or more sources: a source is never split",
+            )
         if missing:
             log.warning("%s: no pictures of %s for %s", listing.where, ", ".join(missing), side)
     sources_of = [{s.source for s in split.samples if s.source is not None} for split in splits]
-    both = (sources_of[0] & sources_of[1]) | (sources_of[0] & sources_of[2]) | (sources_of[1] & sources_of[2])
+    both = (
+        (sources_of[0] & sources_of[1])
+        | (sources_of[0] & sources_of[2])
+        | (sources_of[1] & sources_of[2])
+    )
     if both:
-        log.warning("%s: the given splits have %d sources on two sides: see `prunedge check`", listing.where, len(both))
+        log.warning(
+            "%s: the given splits have %d sources on two sides: see `prunedge check`",
+            listing.where,
+            len(both),
+        )
 
 
-def _fingerprint(listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int) -> str:
+def _fingerprint(
+    listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int
+) -> str:
     """Stands for pixels, labels and splits; not for where the files lie nor when they were written."""
     digest = hashlib.sha256(f"{size} {listing.classes}".encode())
     for i, side in zip(kept, sides, strict=True):
         row = listing.rows[i]
-        digest.update(f"\n{row.name}\t{row.label}\t{side}\t{decoded.digests[i]}".encode(errors="surrogateescape"))
+        digest.update(
+            f"\n{row.name}\t{row.label}\t{side}\t{decoded.digests[i]}".encode(
+                errors="surrogateescape"
+            )
+        )
     return digest.hexdigest()[:32]

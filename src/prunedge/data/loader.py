@@ -1,4 +1,6 @@
-"""Batches of a split: shuffled, augmented and normalised by a background thread while the network trains."""
+"""Batches of a split: shuffled, augmented and normalised by a background thread while the network
+trains.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ Batch = tuple[Tensor, Tensor]
 T = TypeVar("T")
 
 _AHEAD = 4  # batches that may wait
-# Threads that make batches for a GPU: training ResNet18 at 224 px an H200 takes 5,000 pictures a second, of which one makes 2,000.
+# Threads that make batches for a GPU: training ResNet18 at 224 px an H200 takes 5,000 pictures a
+# second, of which one makes 2,000.
 _MOST_MAKERS = 4
 
 
@@ -44,7 +47,9 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of one epoch; `len()` is their number. Made by `Split.batches`, which says what the fields mean."""
+    """The batches of one epoch; `len()` is their number. Made by `Split.batches`, which says what
+    the fields mean.
+    """
 
     split: Images
     batch_size: int = 32
@@ -64,7 +69,9 @@ class Batches:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """(N, 3, S, S) float32 and (N,) int64, one batch after the other, the same at every iteration."""
+        """(N, 3, S, S) float32 and (N,) int64, one batch after the other, the same at every
+        iteration.
+        """
         return _ahead(self._made(self._bounds()))
 
     def dealt(self, rank: int, size: int) -> Iterator[Batch]:
@@ -72,12 +79,19 @@ class Batches:
         return _ahead(self._made(self._bounds()[rank::size]))
 
     def shares(self, rank: int, size: int) -> Iterator[Share]:
-        """The part of each batch that is due to process `rank` of `size`; the rest is neither read nor augmented."""
+        """The part of each batch that is due to process `rank` of `size`; the rest is neither read
+        nor augmented.
+        """
         bounds = self._bounds()
         parts = [part(stop - start, rank, size) for start, stop in bounds]
-        own = [(begin + start, begin + start + max(1, here)) for (begin, _), (start, here) in zip(bounds, parts, strict=True)]
+        own = [
+            (begin + start, begin + start + max(1, here))
+            for (begin, _), (start, here) in zip(bounds, parts, strict=True)
+        ]
         made = zip(self._made(own), bounds, parts, strict=True)
-        return _ahead(Share(*batch, start, here, stop - begin) for batch, (begin, stop), (start, here) in made)
+        return _ahead(
+            Share(*batch, start, here, stop - begin) for batch, (begin, stop), (start, here) in made
+        )
 
     def _bounds(self) -> list[tuple[int, int]]:
         """Where each batch begins and ends in the epoch's order."""
@@ -89,7 +103,8 @@ class Batches:
         order = np.arange(n)
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
-        # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches are cut.
+        # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches
+        # are cut.
         changes = None if self.augment == "none" else draw(n, self._generator(1), self.augment)
 
         def make(start: int, stop: int) -> Batch:
@@ -104,31 +119,44 @@ class Batches:
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
                     made = normalise_planes(planes)
-            return _within_reach(torch.from_numpy(made)), _within_reach(labels[torch.from_numpy(chosen)])
+            return _within_reach(torch.from_numpy(made)), _within_reach(
+                labels[torch.from_numpy(chosen)]
+            )
 
         return _side_by_side(make, bounds, _makers())
 
     def _generator(self, purpose: int) -> torch.Generator:
-        # Its own: torch's global one belongs to the training thread, and would not be the same after a resumption.
-        seed = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose]).generate_state(1, np.uint64)[0]
+        # Its own: torch's global one belongs to the training thread, and would not be the same
+        # after a resumption.
+        seed = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose]).generate_state(
+            1, np.uint64
+        )[0]
         return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
 
 
 def _within_reach(tensor: Tensor) -> Tensor:
-    """The tensor in memory that a GPU fetches by itself while the program goes on; as it is where this process uses no GPU."""
+    """The tensor in memory that a GPU fetches by itself while the program goes on; as it is where
+    this process uses no GPU.
+    """
     return tensor.pin_memory() if torch.cuda.is_initialized() else tensor
 
 
 def _makers() -> int:
-    """How many batches are made at a time: one beside a network on the processor, which needs the others itself."""
+    """How many batches are made at a time: one beside a network on the processor, which needs the
+    others itself.
+    """
     if not torch.cuda.is_initialized():
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     # One process for each GPU, and one core for what each of them does beside the pictures.
     return max(1, min(_MOST_MAKERS, cores // max(1, torch.cuda.device_count()) - 1))
 
 
-def _side_by_side(make: Callable[[int, int], Batch], bounds: Iterable[tuple[int, int]], makers: int) -> Iterator[Batch]:
+def _side_by_side(
+    make: Callable[[int, int], Batch], bounds: Iterable[tuple[int, int]], makers: int
+) -> Iterator[Batch]:
     """The batch of each of the bounds, in their order, made by so many threads."""
     if makers == 1:
         yield from (make(start, stop) for start, stop in bounds)
@@ -150,7 +178,9 @@ def _side_by_side(make: Callable[[int, int], Batch], bounds: Iterable[tuple[int,
 
 
 def _ahead(made: Iterator[T]) -> Iterator[T]:
-    """The same items, made a few ahead by a thread, whose errors are raised here and which ends with the consumer."""
+    """The same items, made a few ahead by a thread, whose errors are raised here and which ends
+    with the consumer.
+    """
     ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
 

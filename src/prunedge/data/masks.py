@@ -13,7 +13,15 @@ from PIL import Image
 from prunedge.data.decode import source_of
 from prunedge.data.listing import find_pictures
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.image.read import TURN, is_deep, orientation_of, refuse_no_numbers, settled, upright, upright_size
+from prunedge.edge.image.read import (
+    TURN,
+    is_deep,
+    orientation_of,
+    refuse_no_numbers,
+    settled,
+    upright,
+    upright_size,
+)
 from prunedge.errors import DataError
 from prunedge.utils.files import real_path
 
@@ -26,7 +34,9 @@ _MOST_MEGAPIXELS = 1000.0  # photographs and masks of one's own are no bombs
 
 @dataclass(frozen=True)
 class Pair:
-    """A photograph, its mask if it has one, and a name for both: the path from the folder of photographs, without suffix."""
+    """A photograph, its mask if it has one, and a name for both: the path from the folder of
+    photographs, without suffix.
+    """
 
     name: str
     photo: Path
@@ -36,14 +46,18 @@ class Pair:
 def pair_up(photos: Path, masks: Path) -> list[Pair]:
     """Every photograph with its mask, sorted by name.
 
-    A mask has its photograph's path within the folder, or else its name alone, and may end in _mask, _label, _gt,
-    _seg. When both lie in one folder, that ending tells them apart, or else a mask is the lossless one of two files
-    (crack1.jpg, crack1.png). Raises DataError when a folder is missing, holds no pictures, or it can't be told which
-    is which.
+    A mask has its photograph's path within the folder, or else its name alone, and may end in
+    _mask, _label, _gt, _seg. When both lie in one folder, that ending tells them apart, or else a
+    mask is the lossless one of two files (crack1.jpg, crack1.png). Raises DataError when a folder
+    is missing, holds no pictures, or it can't be told which is which.
     """
     for folder in (photos, masks):
         if not folder.is_dir():
-            raise DataError("no such folder", where=folder, remedy="give a folder of photographs and one of their masks")
+            raise DataError(
+                "no such folder",
+                where=folder,
+                remedy="give a folder of photographs and one of their masks",
+            )
     if real_path(photos) == real_path(masks):
         pairs = _within(photos)
     else:
@@ -51,16 +65,18 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
         pictures = [path for path in find_pictures(photos) if not path.is_relative_to(masks)]
         pairs = _across(photos, pictures, masks)
     if not pairs:
-        raise DataError("no photographs", where=photos, remedy="expected .jpg, .png, .tif or .bmp files")
+        raise DataError(
+            "no photographs", where=photos, remedy="expected .jpg, .png, .tif or .bmp files"
+        )
     return sorted(pairs, key=lambda pair: pair.name)
 
 
 def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     """Where a mask says damage, (height, width) bool, for its photograph as it is seen upright.
 
-    Above `threshold` when it is given; else above 127, or above 0 in a lossless mask that holds class numbers
-    (palette, bilevel, or no value above 32). Raises ValueError when the mask's size is another, and whatever Pillow
-    raises when it can't be read.
+    Above `threshold` when it is given; else above 127, or above 0 in a lossless mask that holds
+    class numbers (palette, bilevel, or no value above 32). Raises ValueError when the mask's size
+    is another, and whatever Pillow raises when it can't be read.
     """
     with Image.open(source_of(photo)) as opened:
         width, height = upright_size(opened)
@@ -76,7 +92,9 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
     if values.shape != (height, width):
         raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
     if threshold is None:
-        is_numbers = is_palette or (mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES)
+        is_numbers = is_palette or (
+            mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES
+        )
         threshold = 0 if is_numbers else _HALF
     return values > threshold
 
@@ -99,7 +117,9 @@ def photo_size(photo: Path) -> tuple[int, int]:
 
 
 def read_photo(photo: Path) -> Photo:
-    """The photograph upright, greys as its file keeps them; decoded by what an inspection decodes with. Raises DataError."""
+    """The photograph upright, greys as its file keeps them; decoded by what an inspection decodes
+    with. Raises DataError.
+    """
     return open_photo(photo, _MOST_MEGAPIXELS, as_stored=True)
 
 
@@ -121,7 +141,9 @@ def _within(folder: Path) -> list[Pair]:
             pairs.append(Pair(name, photos[0], masks[0] if masks else None))
     if unclear:
         remedy = "put photographs and masks in folders of their own"
-        raise DataError(f"can't tell photographs from masks: {'; '.join(unclear)}", where=folder, remedy=remedy)
+        raise DataError(
+            f"can't tell photographs from masks: {'; '.join(unclear)}", where=folder, remedy=remedy
+        )
     return pairs
 
 

@@ -25,10 +25,12 @@ Unmasked = Literal["error", "skip", "intact"]
 
 @dataclass(frozen=True)
 class PatchReport:
-    """What was cut: where the manifest lies, photographs used, patches per label, and what was left out and why.
+    """What was cut: where the manifest lies, photographs used, patches per label, and what was left
+    out and why.
 
-    `faint` patches have some damage, but less than asked for; `surplus` ones are intact and more than asked for;
-    `small` are the photographs with a side shorter than a patch, `unmasked` those without a mask that were skipped.
+    `faint` patches have some damage, but less than asked for; `surplus` ones are intact and more
+    than asked for; `small` are the photographs with a side shorter than a patch, `unmasked` those
+    without a mask that were skipped.
     """
 
     manifest: Path
@@ -46,7 +48,9 @@ class PatchReport:
 
 @dataclass(frozen=True)
 class _Squares:
-    """The squares of one photograph: corners (n, 2) as x, y in pixels, and the damaged share of each (n,)."""
+    """The squares of one photograph: corners (n, 2) as x, y in pixels, and the damaged share of
+    each (n,).
+    """
 
     pair: Pair
     source: str
@@ -74,85 +78,143 @@ def cut_patches(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PatchReport:
-    """Cut photographs into squares and label each by its mask; writes `out/patches/<label>/*.png` and `out/manifest.csv`.
+    """Cut photographs into squares and label each by its mask; writes `out/patches/<label>/*.png`
+    and `out/manifest.csv`.
 
-    Patches keep the greys of their photographs: those of more than eight bits are written with as many (integers above sixteen bits and
-    floats as TIFF).
+    Patches keep the greys of their photographs: those of more than eight bits are written with as
+    many (integers above sixteen bits and floats as TIFF).
 
-    A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in the same folder or
-    another. Bright pixels are damage: above `threshold` (0 to 255), by default above 127, or above 0 where a lossless
-    mask holds class numbers. Squares of `size` pixels lie `stride` apart (default: `size`) and reach every edge. One
-    is `damaged` when at least the share `min_damage` of it is, `intact` when none is, and left out in between.
-    `intact_per_damaged` keeps at most that many intact patches for each damaged one, drawn by `seed`. Photographs
+    A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in
+    the same folder or another. Bright pixels are damage: above `threshold` (0 to 255), by default
+    above 127, or above 0 where a lossless mask holds class numbers. Squares of `size` pixels lie
+    `stride` apart (default: `size`) and reach every edge. One is `damaged` when at least the share
+    `min_damage` of it is, `intact` when none is, and left out in between. `intact_per_damaged`
+    keeps at most that many intact patches for each damaged one, drawn by `seed`. Photographs
     without a mask are an error, skipped, or taken for intact (`unmasked`).
 
-    The manifest's `source` is the photograph, or what `group_by` (a regular expression) finds in its path, so that no
-    split parts its patches; x, y, size and damage say what each was. `out` appears whole or not at all. Raises
-    DataError, which names every photograph that is unreadable or doesn't fit its mask at once.
+    The manifest's `source` is the photograph, or what `group_by` (a regular expression) finds in
+    its path, so that no split parts its patches; x, y, size and damage say what each was. `out`
+    appears whole or not at all. Raises DataError, which names every photograph that is unreadable
+    or doesn't fit its mask at once.
     """
     if seed < 0:
         raise DataError(f"a seed of {seed}", where="--seed", remedy="give 0 or more")
-    _check_numbers(size, size if stride is None else stride, min_damage, threshold, intact_per_damaged, (damaged, intact))
+    _check_numbers(
+        size,
+        size if stride is None else stride,
+        min_damage,
+        threshold,
+        intact_per_damaged,
+        (damaged, intact),
+    )
     target = Path(out)
     _refuse_full(target)
     pairs, bare = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
-    found, small = _plan(pairs, _grouping(group_by, pairs), size, stride or size, threshold, progress)
+    found, small = _plan(
+        pairs, _grouping(group_by, pairs), size, stride or size, threshold, progress
+    )
     chosen, faint, surplus = _choose(found, min_damage, intact_per_damaged, seed)
     n_damaged = sum(int((squares.shares > 0).sum()) for squares in chosen)
-    counts = {damaged: n_damaged, intact: sum(len(squares.shares) for squares in chosen) - n_damaged}
+    counts = {
+        damaged: n_damaged,
+        intact: sum(len(squares.shares) for squares in chosen) - n_damaged,
+    }
     if not all(counts.values()):
         missing = " and ".join(f"no {name}" for name, n in counts.items() if not n)
-        raise DataError(f"{missing} patches in {len(pairs)} photographs", where=photos, remedy="see the masks, --size, --min-damage")
+        raise DataError(
+            f"{missing} patches in {len(pairs)} photographs",
+            where=photos,
+            remedy="see the masks, --size, --min-damage",
+        )
     _write(target, chosen, size, (damaged, intact), progress)
     used = sum(len(squares.shares) > 0 for squares in chosen)
     return PatchReport(target / "manifest.csv", used, counts, faint, surplus, small, bare)
 
 
 def corners(width: int, height: int, size: int, stride: int) -> np.ndarray:
-    """Upper left corners (n, 2) as x, y of the squares that cover a photograph; the last of a row or column is flush with the edge."""
-    along = [np.unique([*range(0, side - size + 1, stride), side - size]) for side in (width, height)]
+    """Upper left corners (n, 2) as x, y of the squares that cover a photograph; the last of a row
+    or column is flush with the edge.
+    """
+    along = [
+        np.unique([*range(0, side - size + 1, stride), side - size]) for side in (width, height)
+    ]
     x, y = np.meshgrid(*along)
     return np.stack([x.reshape(-1), y.reshape(-1)], axis=1)
 
 
 def damaged_shares(mask: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
-    """The share (n,) of each square that is damaged, from a mask (height, width) bool and corners (n, 2)."""
+    """The share (n,) of each square that is damaged, from a mask (height, width) bool and corners
+    (n, 2).
+    """
     sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # pixels above and left of each point
     x, y = at[:, 0], at[:, 1]
     return (sums[y + size, x + size] - sums[y, x + size] - sums[y + size, x] + sums[y, x]) / size**2
 
 
-def _check_numbers(size: int, stride: int, min_damage: float, threshold: int | None, ratio: float | None, labels: tuple[str, str]) -> None:
+def _check_numbers(
+    size: int,
+    stride: int,
+    min_damage: float,
+    threshold: int | None,
+    ratio: float | None,
+    labels: tuple[str, str],
+) -> None:
     is_a_folder = re.compile(r"[^/\\.\s\0][^/\\\0]*")
     wrong_names = [
-        option for option, name in zip(("--damaged", "--intact"), labels, strict=True) if not is_a_folder.fullmatch(name) or len(name) > 100
+        option
+        for option, name in zip(("--damaged", "--intact"), labels, strict=True)
+        if not is_a_folder.fullmatch(name) or len(name) > 100
     ]
     rules = (
         (size < 8, "--size", f"patches of {size} pixels: at least 8"),
         (stride < 1, "--stride", f"a stride of {stride} pixels: at least 1"),
-        (not 0 < min_damage <= 1, "--min-damage", f"a damaged share of {min_damage}: above 0 and at most 1"),
-        (threshold is not None and threshold < 0, "--threshold", f"a threshold of {threshold}: at least 0"),
+        (
+            not 0 < min_damage <= 1,
+            "--min-damage",
+            f"a damaged share of {min_damage}: above 0 and at most 1",
+        ),
+        (
+            threshold is not None and threshold < 0,
+            "--threshold",
+            f"a threshold of {threshold}: at least 0",
+        ),
         (
             ratio is not None and not 0 < ratio < inf,
             "--intact-per-damaged",
             f"{ratio} intact patches for a damaged one: above 0, and finite",
         ),
-        (labels[0] == labels[1], "--damaged, --intact", f"both labels are '{labels[0]}': two different names"),
-        (bool(wrong_names), ", ".join(wrong_names), "labels become folders: no slashes, no dots before them, 100 letters at most"),
+        (
+            labels[0] == labels[1],
+            "--damaged, --intact",
+            f"both labels are '{labels[0]}': two different names",
+        ),
+        (
+            bool(wrong_names),
+            ", ".join(wrong_names),
+            "labels become folders: no slashes, no dots before them, 100 letters at most",
+        ),
     )
     faults = [(option, text) for is_wrong, option, text in rules if is_wrong]
     if faults:
         where = ", ".join(option for option, _ in faults)
-        raise DataError("; ".join(text for _, text in faults), where=where, remedy="mend these values")
+        raise DataError(
+            "; ".join(text for _, text in faults), where=where, remedy="mend these values"
+        )
 
 
 def _refuse_full(target: Path) -> None:
     target = behind_links(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError("there is something already", where=target, remedy="give a folder that is empty or not there yet")
+        raise DataError(
+            "there is something already",
+            where=target,
+            remedy="give a folder that is empty or not there yet",
+        )
 
 
-def _masked(pairs: list[Pair], unmasked: Unmasked, masks: Path | str) -> tuple[list[Pair], tuple[str, ...]]:
+def _masked(
+    pairs: list[Pair], unmasked: Unmasked, masks: Path | str
+) -> tuple[list[Pair], tuple[str, ...]]:
     """The pairs to cut, and the names of those that were left out for want of a mask."""
     bare = [pair.name for pair in pairs if pair.mask is None]
     if bare and unmasked == "error":
@@ -172,13 +234,26 @@ def _grouping(group_by: str | None, pairs: Sequence[Pair]) -> dict[str, str]:
         pattern = re.compile(group_by)
     except re.error as error:
         remedy = r"give a pattern such as '(bridge\d+)'"
-        raise DataError(f"'{group_by}' is no regular expression: {error}", where="--group-by", remedy=remedy) from None
+        raise DataError(
+            f"'{group_by}' is no regular expression: {error}", where="--group-by", remedy=remedy
+        ) from None
     found = {pair.name: pattern.search(pair.name) for pair in pairs}
     missed = [name for name, match in found.items() if match is None]
     if missed:
-        what = f"'{group_by}' doesn't match {len(missed)} of {len(pairs)} photographs, {missed[0]} first"
-        raise DataError(what, where="--group-by", remedy="it is searched in the path from PHOTOS, without suffix")
-    return {name: (match[1] if pattern.groups else match[0]) or name for name, match in found.items() if match}
+        what = (
+            f"'{group_by}' doesn't match {len(missed)} of {len(pairs)} photographs, "
+            f"{missed[0]} first"
+        )
+        raise DataError(
+            what,
+            where="--group-by",
+            remedy="it is searched in the path from PHOTOS, without suffix",
+        )
+    return {
+        name: (match[1] if pattern.groups else match[0]) or name
+        for name, match in found.items()
+        if match
+    }
 
 
 def _plan(
@@ -201,7 +276,12 @@ def _plan(
         if min(width, height) < size:
             return None
         at = corners(width, height, size, stride)
-        return _Squares(pair, source[pair.name], at, np.zeros(len(at)) if mask is None else damaged_shares(mask, at, size))
+        return _Squares(
+            pair,
+            source[pair.name],
+            at,
+            np.zeros(len(at)) if mask is None else damaged_shares(mask, at, size),
+        )
 
     found: list[_Squares] = []
     bad, small = [], []
@@ -220,38 +300,63 @@ def _plan(
     return found, tuple(small)
 
 
-def _choose(found: Sequence[_Squares], min_damage: float, ratio: float | None, seed: int) -> tuple[list[_Squares], int, int]:
+def _choose(
+    found: Sequence[_Squares], min_damage: float, ratio: float | None, seed: int
+) -> tuple[list[_Squares], int, int]:
     """The squares to cut, and how many are too faintly damaged and how many intact ones too many."""
-    clear = [squares.at((squares.shares == 0) | (squares.shares >= min_damage)) for squares in found]
-    faint = sum(len(squares.shares) for squares in found) - sum(len(squares.shares) for squares in clear)
+    clear = [
+        squares.at((squares.shares == 0) | (squares.shares >= min_damage)) for squares in found
+    ]
+    faint = sum(len(squares.shares) for squares in found) - sum(
+        len(squares.shares) for squares in clear
+    )
     shares = np.concatenate([np.zeros(0), *(squares.shares for squares in clear)])
     intact = np.flatnonzero(shares == 0)
-    wanted = len(intact) if ratio is None else min(len(intact), round(ratio * int((shares > 0).sum())))
+    wanted = (
+        len(intact) if ratio is None else min(len(intact), round(ratio * int((shares > 0).sum())))
+    )
     dropped = np.random.default_rng(seed).permutation(intact)[wanted:]
     keep = np.ones(len(shares), bool)
     keep[dropped] = False
     ends = np.cumsum([len(squares.shares) for squares in clear])[:-1]
-    return [squares.at(part) for squares, part in zip(clear, np.split(keep, ends), strict=True)], faint, len(dropped)
+    return (
+        [squares.at(part) for squares, part in zip(clear, np.split(keep, ends), strict=True)],
+        faint,
+        len(dropped),
+    )
 
 
-def _write(target: Path, chosen: Sequence[_Squares], size: int, labels: tuple[str, str], progress: Progress | None) -> None:
+def _write(
+    target: Path,
+    chosen: Sequence[_Squares],
+    size: int,
+    labels: tuple[str, str],
+    progress: Progress | None,
+) -> None:
     """Cut into a folder beside `target` that takes its name when all is done."""
-    with written_folder(target, "set of patches") as temporary:
+    with written_folder(behind_links(target), "set of patches") as temporary:
         _refuse_full(target)  # another process may have been faster
         with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "label", "source", "x", "y", "size", "damage"))
             bad = []
-            for i, rows in enumerate(at_once(lambda squares: _cut(squares, temporary, size, labels), chosen)):
+            for i, rows in enumerate(
+                at_once(lambda squares: _cut(squares, temporary, size, labels), chosen)
+            ):
                 bad += [rows] if isinstance(rows, str) else []
                 writer.writerows([] if isinstance(rows, str) else rows)
                 if progress is not None:
                     progress(i + 1, len(chosen), "cutting patches")
         if bad:
-            raise DataError(f"{len(bad)} photographs can't be read: {', '.join(bad)}", remedy="replace or remove them")
+            raise DataError(
+                f"{len(bad)} photographs can't be read: {', '.join(bad)}",
+                remedy="replace or remove them",
+            )
 
 
-def _cut(squares: _Squares, out: Path, size: int, labels: tuple[str, str]) -> list[tuple[object, ...]] | str:
+def _cut(
+    squares: _Squares, out: Path, size: int, labels: tuple[str, str]
+) -> list[tuple[object, ...]] | str:
     """Write the squares of one photograph; their rows of the manifest, or why it can't be read."""
     if not len(squares.shares):
         return []

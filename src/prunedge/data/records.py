@@ -16,16 +16,26 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-LAYOUT = "expected DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, a CSV with the columns path,label, or shards (*.tar)"
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+LAYOUT = (
+    "expected DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, a CSV with the columns path,label, "
+    "or shards (*.tar)"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One listed picture: its file, its name relative to the root (with slashes), and what the user said of it."""
+    """One listed picture: its file, its name relative to the root (with slashes), and what the user
+    said of it.
+    """
 
     path: Path
     name: str
@@ -36,7 +46,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """All pictures of a root, in an order that does not depend on the file system, and the names of their classes, sorted."""
+    """All pictures of a root, in an order that does not depend on the file system, and the names of
+    their classes, sorted.
+    """
 
     root: Path
     rows: tuple[Row, ...]
@@ -48,8 +60,11 @@ class Listing:
         return written(self.root)
 
 
-def finish(root: Path, rows: Sequence[Row], where: Path | None = None, *, held: str = "folder names") -> Listing:
-    """Check what every layout must give: two classes, one to a picture, and a split for all pictures or for none.
+def finish(
+    root: Path, rows: Sequence[Row], where: Path | None = None, *, held: str = "folder names"
+) -> Listing:
+    """Check what every layout must give: two classes, one to a picture, and a split for all
+    pictures or for none.
 
     `held` says what holds the labels.
     """
@@ -58,7 +73,11 @@ def finish(root: Path, rows: Sequence[Row], where: Path | None = None, *, held: 
     if not rows:
         raise DataError("no pictures found", where=place, remedy=LAYOUT)
     if len(classes) < 2:
-        raise DataError(f"only one class, '{classes[0][:100]}'", where=place, remedy=f"at least two are needed; {LAYOUT}")
+        raise DataError(
+            f"only one class, '{classes[0][:100]}'",
+            where=place,
+            remedy=f"at least two are needed; {LAYOUT}",
+        )
     counts = Counter(row.label for row in rows)
     if wrong := label_kinds.refusal(counts, held):
         raise DataError(wrong, where=place, remedy=label_kinds.REMEDY)
@@ -73,10 +92,16 @@ def finish(root: Path, rows: Sequence[Row], where: Path | None = None, *, held: 
             remedy="fill in all or none",
         )
     if None not in given and "train" not in given:
-        raise DataError("a split is given, but no picture is for training", where=place, remedy="mark some as train")
+        raise DataError(
+            "a split is given, but no picture is for training",
+            where=place,
+            remedy="mark some as train",
+        )
     return Listing(root, tuple(rows), classes)
 
 
 def _sorted_labels(found: set[str]) -> tuple[str, ...]:
     """Sorted as numbers when all are, so that class 10 comes after class 9."""
-    return tuple(sorted(found, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label)))
+    return tuple(
+        sorted(found, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label))
+    )

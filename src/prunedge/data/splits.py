@@ -1,4 +1,6 @@
-"""Which pictures train, validate and test: stratified by class, never a source on two sides. Pure: labels and sources in, sides out."""
+"""Which pictures train, validate and test: stratified by class, never a source on two sides. Pure:
+labels and sources in, sides out.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +13,41 @@ _GROUPS_IN_ALL_TRIES = 40_000
 _MOST_TRIES = 32
 
 
-def assign(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
-    """The side of each picture, (n,) int64 in 0 .. len(shares) - 1, for labels (n,) and group ids (n,) of integers.
+def assign(
+    labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """The side of each picture, (n,) int64 in 0 .. len(shares) - 1, for labels (n,) and group ids
+    (n,) of integers.
 
-    A group lies wholly on one side. Each class is shared out as closely to `shares` (which sum to 1) as the groups
-    allow: exactly, to the picture, where every group is a single picture. A class reaches every side if it has at
-    least that many groups.
+    A group lies wholly on one side. Each class is shared out as closely to `shares` (which sum to
+    1) as the groups allow: exactly, to the picture, where every group is a single picture. A class
+    reaches every side if it has at least that many groups.
 
-    It is the greedy rule of scikit-learn's StratifiedGroupKFold (largest group first, to the side where it helps
-    most), for shares that needn't be equal, repeated from several shuffles of which the closest is kept. The same
-    arguments give the same sides.
+    It is the greedy rule of scikit-learn's StratifiedGroupKFold (largest group first, to the side
+    where it helps most), for shares that needn't be equal, repeated from several shuffles of which
+    the closest is kept. The same arguments give the same sides.
     """
     ids = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    counts = np.zeros((ids.max(initial=-1) + 1, labels.max(initial=0) + 1), np.int64)  # (groups, classes)
+    counts = np.zeros(
+        (ids.max(initial=-1) + 1, labels.max(initial=0) + 1), np.int64
+    )  # (groups, classes)
     np.add.at(counts, (ids, labels), 1)
     counts = counts[:, counts.sum(0) > 0]
     wanted = np.outer(shares, counts.sum(0))  # (sides, classes): pictures that each side should get
     large = int((counts.sum(1) > 1).sum())
     tries = int(np.clip(_GROUPS_IN_ALL_TRIES // max(large, 1), 1, _MOST_TRIES)) if large else 1
     found = [_share_out(counts, wanted, np.random.default_rng([seed, i])) for i in range(tries)]
-    return _parted(min(found, key=lambda sides: _distance(sides, counts, wanted)), counts, wanted)[ids]
+    return _parted(min(found, key=lambda sides: _distance(sides, counts, wanted)), counts, wanted)[
+        ids
+    ]
 
 
 def portions(wanted: np.ndarray, total: int, most: np.ndarray, least: int = 0) -> np.ndarray:
-    """Whole numbers (k,) near `wanted` that sum to `total`, each between `least` and `most` (which wins where it is smaller).
+    """Whole numbers (k,) near `wanted` that sum to `total`, each between `least` and `most` (which
+    wins where it is smaller).
 
-    Largest remainders get what rounding down leaves over. `total` must lie between the sums of the bounds.
+    Largest remainders get what rounding down leaves over. `total` must lie between the sums of the
+    bounds.
     """
     low = np.minimum(most, least)
     parts = np.clip(np.floor(wanted).astype(np.int64), low, most)
@@ -69,7 +80,9 @@ def _share_out(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator)
 
 
 def _repair(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
-    """Move the smallest possible group to each side that lacks a class which another side can spare."""
+    """Move the smallest possible group to each side that lacks a class which another side can
+    spare.
+    """
     for label in range(counts.shape[1]):
         having = np.flatnonzero(counts[:, label])
         for side in range(n_sides):
@@ -81,7 +94,9 @@ def _repair(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
 
 
 def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side: np.ndarray) -> int:
-    """Of the groups `having` a class the one to move: small, of a side with many, and the last there of no other class if possible."""
+    """Of the groups `having` a class the one to move: small, of a side with many, and the last
+    there of no other class if possible.
+    """
     first = None
     for giver in np.argsort(-per_side, kind="stable"):
         if per_side[giver] < 2:
@@ -98,7 +113,9 @@ def _spared(sides: np.ndarray, counts: np.ndarray, having: np.ndarray, per_side:
 
 
 def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Part classes whose groups still lie together, by the moves of one group that bring the sides closest, as long as one does."""
+    """Part classes whose groups still lie together, by the moves of one group that bring the sides
+    closest, as long as one does.
+    """
     while (together := _together(_have(sides, counts, len(wanted)), counts)).any():
         tries = []
         for group in np.flatnonzero(counts[:, together].any(1)):
@@ -126,7 +143,9 @@ def _together(have: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _distance(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
-    """How far a try is: first classes of several groups that lie on one side, then those missing on a side, then squared differences."""
+    """How far a try is: first classes of several groups that lie on one side, then those missing on
+    a side, then squared differences.
+    """
     have = _have(sides, counts, len(wanted))
     relative = (have - wanted) / np.maximum(counts.sum(0), 1)
     return int(_together(have, counts).sum()), int((have == 0).sum()), float((relative**2).sum())

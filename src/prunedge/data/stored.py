@@ -1,4 +1,6 @@
-"""How the images of a split are stored, and what stands for their pixels: from the cache's notes, without decoding them again."""
+"""How the images of a split are stored, and what stands for their pixels: from the cache's notes,
+without decoding them again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from prunedge.data.decode import Look, at_once, look_at
 
 
 def looks_of(split: Split) -> list[Look]:
-    """How each image of a split is stored, as the cache remembers it; without a cache from the images' headers."""
+    """How each image of a split is stored, as the cache remembers it; without a cache from the
+    images' headers.
+    """
     if split.cache is None:
         return list(at_once(look_at, [sample.path for sample in split.samples]))
     known = notes_of(split.cache)[2]
@@ -16,7 +20,9 @@ def looks_of(split: Split) -> list[Look]:
 
 
 def digests_of(split: Split) -> list[str]:
-    """What stands for the pixels of each image of a split, at its size; without a cache they are decoded for it."""
+    """What stands for the pixels of each image of a split, at its size; without a cache they are
+    decoded for it.
+    """
     if split.cache is not None:
         known = notes_of(split.cache)[0]
         return [known[row] for row in split.rows]

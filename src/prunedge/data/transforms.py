@@ -1,4 +1,6 @@
-"""Random changes that leave a picture's class as it is: flips, quarter turns, a little brightness and contrast."""
+"""Random changes that leave a picture's class as it is: flips, quarter turns, a little brightness
+and contrast.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little brightness and contrast.
+# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little
+# brightness and contrast.
 Augment = Literal["none", "flips", "full"]
 
 BRIGHTNESS = 0.15
@@ -21,9 +24,11 @@ GREY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)  # of red, green and b
 class Changes:
     """What happens to each picture.
 
-    `flip` is (n,) bool, `turns` (n,) quarter turns, `brightness` and `contrast` (n,) factors around 1.
+    `flip` is (n,) bool, `turns` (n,) quarter turns, `brightness` and `contrast` (n,) factors around
+    1.
 
-    A flip and four turns are all eight ways to lay a square: a vertical flip is a horizontal one turned twice.
+    A flip and four turns are all eight ways to lay a square: a vertical flip is a horizontal one
+    turned twice.
     """
 
     flip: Tensor
@@ -34,7 +39,9 @@ class Changes:
     def at(self, start: int, stop: int) -> Changes:
         """The changes of the pictures from `start` up to `stop`."""
         part = slice(start, stop)
-        return Changes(self.flip[part], self.turns[part], self.brightness[part], self.contrast[part])
+        return Changes(
+            self.flip[part], self.turns[part], self.brightness[part], self.contrast[part]
+        )
 
 
 def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
@@ -42,7 +49,9 @@ def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
     flip = torch.rand(n, generator=generator) < 0.5
     turns = torch.randint(4, (n,), generator=generator)
     if kind == "none":
-        return Changes(torch.zeros_like(flip), torch.zeros_like(turns), torch.ones(n), torch.ones(n))
+        return Changes(
+            torch.zeros_like(flip), torch.zeros_like(turns), torch.ones(n), torch.ones(n)
+        )
     if kind == "flips":
         return Changes(flip, turns // 2 * 2, torch.ones(n), torch.ones(n))
     brightness = 1 + BRIGHTNESS * (2 * torch.rand(n, generator=generator) - 1)
@@ -51,15 +60,18 @@ def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
 
 
 def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
-    """The changed pictures as planes, (N, 3, S, S) float32 from 0 to 255; `pixels`, (N, S, S, 3) uint8, stay as they are.
+    """The changed pictures as planes, (N, 3, S, S) float32 from 0 to 255; `pixels`, (N, S, S, 3)
+    uint8, stay as they are.
 
-    A picture x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness * x, cut off at black and white.
+    A picture x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness
+    * x, cut off at black and white.
     """
     n, size = pixels.shape[:2]
     made = np.empty((n, 3, size, size), dtype=np.float32)
     flip, turns = changes.flip.tolist(), changes.turns.tolist()
     brightness, contrast = changes.brightness.tolist(), changes.contrast.tolist()
-    # One picture after the other, in place: it stays in the processor's cache from the first change to the last.
+    # One picture after the other, in place: it stays in the processor's cache from the first change
+    # to the last.
     for i, planes in enumerate(made):
         picture = pixels[i].transpose(2, 0, 1)
         if flip[i]:

@@ -1,4 +1,6 @@
-"""A folder that a device needs and no more: manifest, network, labels, preprocessing, self-test, checksums."""
+"""A folder that a device needs and no more: manifest, network, labels, preprocessing, self-test,
+checksums.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ ALIKE = 0.1  # of a side, by which pictures of one size may differ
 
 
 class FileEntry(BaseModel):
-    """One file of a bundle: its SHA-256 and its size. What is not `needed` on a device (torch's weights) may be left out there."""
+    """One file of a bundle: its SHA-256 and its size. What is not `needed` on a device (torch's
+    weights) may be left out there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,8 +52,9 @@ class FileEntry(BaseModel):
 class ExportCheck(BaseModel):
     """How an exported network compares with torch on real pictures.
 
-    `agreement` is the share of pictures that get torch's label. `metrics`, where the target is not exact, are shares on the validation
-    split: the metric of the float network and of this one, and their agreement there.
+    `agreement` is the share of pictures that get torch's label. `metrics`, where the target is not
+    exact, are shares on the validation split: the metric of the float network and of this one, and
+    their agreement there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,9 +66,11 @@ class ExportCheck(BaseModel):
 
 
 class Form(BaseModel):
-    """One form of the network, for one runtime: its files (the first is the one to load), and how it was checked.
+    """One form of the network, for one runtime: its files (the first is the one to load), and how
+    it was checked.
 
-    `check` is None where the runtime is only on the device (TensorRT): the self-test judges it there.
+    `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
+    there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,9 +82,10 @@ class Form(BaseModel):
 class View(BaseModel):
     """What a training picture showed, so that a device shows the network the same.
 
-    `whole`: photographs of many sizes, each stretched to the network's square as it is. `patch`: pictures of one size, which were cut from
-    larger photographs or may well have been; a larger photograph is looked at in patches of that size. `width` and `height` are the usual
-    ones (of the upright pictures, in pixels).
+    `whole`: photographs of many sizes, each stretched to the network's square as it is. `patch`:
+    pictures of one size, which were cut from larger photographs or may well have been; a larger
+    photograph is looked at in patches of that size. `width` and `height` are the usual ones (of the
+    upright pictures, in pixels).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,20 +95,33 @@ class View(BaseModel):
     height: int = Field(ge=1, le=MOST_PIXELS)
 
     def is_like(self, width: int, height: int) -> bool:
-        """Whether a photograph is about as large as the training pictures: nothing would be gained by cutting it."""
-        return abs(width - self.width) <= ALIKE * self.width and abs(height - self.height) <= ALIKE * self.height
+        """Whether a photograph is about as large as the training pictures: nothing would be gained
+        by cutting it.
+        """
+        return (
+            abs(width - self.width) <= ALIKE * self.width
+            and abs(height - self.height) <= ALIKE * self.height
+        )
 
 
 def view_of(sizes: Sequence[tuple[int, int]]) -> View:
-    """The view of training pictures of these sizes (width, height): `patch` when nearly all are about as large as the middle one."""
+    """The view of training pictures of these sizes (width, height): `patch` when nearly all are
+    about as large as the middle one.
+    """
     width, height = (round(median(side)) for side in zip(*sizes, strict=True))
     usual = View(kind="patch", width=width, height=height)
     alike = sum(usual.is_like(*size) for size in sizes)
-    return usual if alike >= NEARLY_ALL * len(sizes) else View(kind="whole", width=width, height=height)
+    return (
+        usual
+        if alike >= NEARLY_ALL * len(sizes)
+        else View(kind="whole", width=width, height=height)
+    )
 
 
 class GreyRange(BaseModel):
-    """The stored values that are black and white in greys of more than eight bits (`prunedge.edge.image.read.Greys`)."""
+    """The stored values that are black and white in greys of more than eight bits
+    (`prunedge.edge.image.read.Greys`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -116,13 +137,14 @@ class GreyRange(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for one picture.
+    """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for
+    one picture.
 
-    `view` is what a training picture showed; None in bundles that don't tell. `greys` is the range of greys of more than eight bits; None
-    when the network was trained on eight-bit pictures.
+    `view` is what a training picture showed; None in bundles that don't tell. `greys` is the range
+    of greys of more than eight bits; None when the network was trained on eight-bit pictures.
 
-    `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first runs when none is named.
-    `sha256` is the checksum of all the rest (`prunedge.utils.checksums`).
+    `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first
+    runs when none is named. `sha256` is the checksum of all the rest (`prunedge.utils.checksums`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,7 +181,9 @@ class Bundle:
 
     @property
     def greys(self) -> Greys | None:
-        """What greys of more than eight bits mean to its network; None when it was trained on eight-bit pictures."""
+        """What greys of more than eight bits mean to its network; None when it was trained on
+        eight-bit pictures.
+        """
         told = self.manifest.greys
         return None if told is None else Greys(told.low, told.high, told.mixed)
 
@@ -184,8 +208,8 @@ class Bundle:
 def open_bundle(path: Path | str) -> Bundle:
     """The bundle in a folder, every file verified against its SHA-256.
 
-    Raises BundleError when the folder holds no bundle, the manifest is damaged, names a file outside the folder, or a file
-    is missing, has another size or another checksum.
+    Raises BundleError when the folder holds no bundle, the manifest is damaged, names a file
+    outside the folder, or a file is missing, has another size or another checksum.
     """
     folder = Path(path)
     manifest = _manifest(folder)
@@ -198,23 +222,48 @@ def open_bundle(path: Path | str) -> Bundle:
             continue
         _check_seal(folder / MANIFEST)  # or is it the manifest that is damaged?
         if not file.is_file():
-            raise BundleError("a file of the bundle is missing", where=file, remedy="export or copy the bundle again")
-        raise BundleError("a file differs from its checksum", where=file, remedy="export or copy the bundle again")
+            raise BundleError(
+                "a file of the bundle is missing",
+                where=file,
+                remedy="export or copy the bundle again",
+            )
+        raise BundleError(
+            "a file differs from its checksum", where=file, remedy="export or copy the bundle again"
+        )
     for target, form in manifest.forms.items():
         wrong = target not in TARGETS or form.files[0] != TARGETS[target].file
-        if wrong or any(name not in manifest.files or not manifest.files[name].needed for name in form.files):
+        if wrong or any(
+            name not in manifest.files or not manifest.files[name].needed for name in form.files
+        ):
             known = f"targets of this prunedge: {', '.join(TARGETS)}"
-            raise BundleError(f"the manifest's '{target}' is not one that can be run", where=folder / MANIFEST, remedy=known)
+            raise BundleError(
+                f"the manifest's '{target}' is not one that can be run",
+                where=folder / MANIFEST,
+                remedy=known,
+            )
     _check_seal(folder / MANIFEST)
     if SELFTEST not in manifest.files:
-        raise BundleError(f"the manifest names no {SELFTEST}", where=folder / MANIFEST, remedy="export the bundle again")
+        raise BundleError(
+            f"the manifest names no {SELFTEST}",
+            where=folder / MANIFEST,
+            remedy="export the bundle again",
+        )
     return Bundle(folder, manifest)
 
 
-def write_manifest(folder: Path, names: list[str], optional: Collection[str] = (), **values: Any) -> Manifest:
-    """Write the manifest of a folder whose files are there, the `optional` ones being of no use to a device; returns it."""
+def write_manifest(
+    folder: Path, names: list[str], optional: Collection[str] = (), **values: Any
+) -> Manifest:
+    """Write the manifest of a folder whose files are there, the `optional` ones being of no use to
+    a device; returns it.
+    """
     files = {
-        name: FileEntry(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size, needed=name not in optional) for name in names
+        name: FileEntry(
+            sha256=sha256(folder / name),
+            bytes=(folder / name).stat().st_size,
+            needed=name not in optional,
+        )
+        for name in names
     }
     manifest = Manifest(format=FORMAT, files=files, sha256="", **values)
     told = checksums.sealed(manifest.model_dump(exclude={"sha256"}), MANIFEST)
@@ -239,7 +288,9 @@ def _manifest(folder: Path) -> Manifest:
         raise BundleError(f"not a bundle ({why})", where=folder, remedy=remedy)
     try:
         if file.stat().st_size > LARGEST_MANIFEST:
-            raise BundleError("the manifest is too large to be one", where=file, remedy="don't trust this bundle")
+            raise BundleError(
+                "the manifest is too large to be one", where=file, remedy="don't trust this bundle"
+            )
         text = file.read_bytes()
         if (other := other_format(text)) is not None:
             raise BundleError(other[0], where=folder, remedy=other[1])
@@ -248,13 +299,17 @@ def _manifest(folder: Path) -> Manifest:
         pass_on_reading(error, file)
         found = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}" if found else str(error)
-        raise BundleError(f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again") from None
+        raise BundleError(
+            f"the manifest is damaged ({why})", where=file, remedy="export or copy the bundle again"
+        ) from None
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """The manifest of these bytes. ValidationError where they are none, ValueError where a key stands there twice.
+    """The manifest of these bytes. ValidationError where they are none, ValueError where a key
+    stands there twice.
 
-    Readers differ in which of the two they take, so that what was looked at would not be what is run.
+    Readers differ in which of the two they take, so that what was looked at would not be what is
+    run.
     """
     manifest = Manifest.model_validate_json(text)
     json.loads(text, object_pairs_hook=_refuse_repeated)
@@ -271,9 +326,11 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def other_format(text: bytes) -> tuple[str, str] | None:
-    """Why a manifest of another format is not read, and the remedy; None for one of ours, and for what is no manifest at all.
+    """Why a manifest of another format is not read, and the remedy; None for one of ours, and for
+    what is no manifest at all.
 
-    To be asked first: what another version wrote has other fields, perhaps another kind of checksum, and is not damaged.
+    To be asked first: what another version wrote has other fields, perhaps another kind of
+    checksum, and is not damaged.
     """
     try:
         found = json.loads(text)
@@ -289,30 +346,60 @@ def other_format(text: bytes) -> tuple[str, str] | None:
     what = f"this bundle is of format {number}; this prunedge reads format {FORMAT}"
     version = _version_of(found)
     if number > FORMAT:
-        return what, f"update prunedge ({f'pip install prunedge=={version}' if version else UPDATE}), or export it again with this one"
-    return what, "export it again" + (f", or use the prunedge that made it (pip install prunedge=={version})" if version else "")
+        return (
+            what,
+            (
+                "update prunedge "
+                f"({f'pip install prunedge=={version}' if version else UPDATE}), or export it "
+                "again with this one"
+            ),
+        )
+    return what, "export it again" + (
+        f", or use the prunedge that made it (pip install prunedge=={version})" if version else ""
+    )
 
 
 def _version_of(manifest: dict[str, Any]) -> str | None:
-    """The version of prunedge that made a bundle, as its manifest says; None where that is no version that pip could be asked for."""
+    """The version of prunedge that made a bundle, as its manifest says; None where that is no
+    version that pip could be asked for.
+    """
     versions = manifest.get("versions")
     said = versions.get("prunedge") if isinstance(versions, dict) else None
-    return said if isinstance(said, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9a-z]{1,12}){1,5}", said) else None
+    return (
+        said
+        if isinstance(said, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9a-z]{1,12}){1,5}", said)
+        else None
+    )
 
 
 def _check_seal(file: Path) -> None:
-    """BundleError where a manifest is not what was written. (Whether that was by whom it should be, a signature says.)"""
+    """BundleError where a manifest is not what was written. (Whether that was by whom it should be,
+    a signature says.)
+    """
     try:
         checksums.opened(json.loads(file.read_bytes()), MANIFEST)
     except ValueError as error:
-        raise BundleError(f"the manifest is damaged ({error})", where=file, remedy="export or copy the bundle again") from None
+        raise BundleError(
+            f"the manifest is damaged ({error})",
+            where=file,
+            remedy="export or copy the bundle again",
+        ) from None
 
 
 def is_sound_name(name: str) -> bool:
-    """Whether a manifest may name a file so: below the bundle's folder, printable, and neither long nor deep enough to make trouble."""
+    """Whether a manifest may name a file so: below the bundle's folder, printable, and neither long
+    nor deep enough to make trouble.
+    """
     path = PurePosixPath(name)
-    is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
-    return is_below and name.isprintable() and len(name.encode()) <= LONGEST_NAME and len(path.parts) <= DEEPEST_NAME
+    is_below = (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    )
+    return (
+        is_below
+        and name.isprintable()
+        and len(name.encode()) <= LONGEST_NAME
+        and len(path.parts) <= DEEPEST_NAME
+    )
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -320,7 +407,11 @@ def _inside(folder: Path, name: str) -> Path:
     if not is_sound_name(name) or not real_path(file).is_relative_to(real_path(folder)):
         told = shown(name) if len(name) < LONGEST_NAME else shown(name[:LONGEST_NAME]) + " ..."
         raise BundleError(
-            f"the manifest names a file outside the bundle, or in a way that is not taken: '{told}'",
-            where=folder / MANIFEST, remedy="don't trust this bundle",
-        )  # fmt: skip
+            (
+                "the manifest names a file outside the bundle, or in a way that is not taken: "
+                f"'{told}'"
+            ),
+            where=folder / MANIFEST,
+            remedy="don't trust this bundle",
+        )
     return file

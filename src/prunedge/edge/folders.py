@@ -1,4 +1,6 @@
-"""Folders and all folders below them, however deep somebody made them: a stack, no recursion, and a limit that is told."""
+"""Folders and all folders below them, however deep somebody made them: a stack, no recursion, and a
+limit that is told.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-DEEPEST = 100  # levels below the folder that was named; nobody keeps pictures further down, and each level makes every path longer
+# levels below the folder that was named; nobody keeps pictures further down, and each level makes
+# every path longer
+DEEPEST = 100
 
 
 @dataclass(frozen=True)
 class Level:
-    """One folder: its path, its path below the root (empty for the root itself, else with a slash at its end), its files' names, sorted."""
+    """One folder: its path, its path below the root (empty for the root itself, else with a slash
+    at its end), its files' names, sorted.
+    """
 
     path: str
     prefix: str
@@ -26,11 +32,13 @@ def walk(
     failed: Callable[[str, OSError], None],
     too_deep: Callable[[str], None],
 ) -> Iterator[Level]:
-    """The folder `root` and those below it, each before its own folders, these by name. Hidden folders are left alone.
+    """The folder `root` and those below it, each before its own folders, these by name. Hidden
+    folders are left alone.
 
-    `links`: linked folders are entered, too, each real folder once. `enters(path)` says whether a folder below is wanted.
-    `failed(path, error)` hears of folders that can't be read, `too_deep(path)` of those more than DEEPEST levels down. Raises OSError
-    when `root` itself can't be read.
+    `links`: linked folders are entered, too, each real folder once. `enters(path)` says whether a
+    folder below is wanted. `failed(path, error)` hears of folders that can't be read,
+    `too_deep(path)` of those more than DEEPEST levels down. Raises OSError when `root` itself can't
+    be read.
     """
     waiting = [(os.fspath(root), "", 0)]
     seen: set[tuple[int, int]] = set()
@@ -49,7 +57,9 @@ def walk(
             failed(path, error)
             continue
         yield Level(path, prefix, files)
-        below = [(os.path.join(path, name), f"{prefix}{name}/", depth + 1) for name in reversed(folders)]
+        below = [
+            (os.path.join(path, name), f"{prefix}{name}/", depth + 1) for name in reversed(folders)
+        ]
         waiting += [folder for folder in below if enters(folder[0])]
 
 
@@ -63,7 +73,9 @@ def _is_new(path: str, seen: set[tuple[int, int]]) -> bool:
 
 
 def _is_folder(entry: os.DirEntry[str], links: bool) -> bool:
-    """Whether it is a folder. A link that leads to itself, or to where nobody may look, is none: whoever opens it says what is wrong."""
+    """Whether it is a folder. A link that leads to itself, or to where nobody may look, is none:
+    whoever opens it says what is wrong.
+    """
     try:
         return entry.is_dir(follow_symlinks=links)
     except OSError:

@@ -1,4 +1,6 @@
-"""Lines that people read: one per event, no control characters, and the same one not again and again."""
+"""Lines that people read: one per event, no control characters, and the same one not again and
+again.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ KEPT = 1000  # different lines that are remembered
 
 
 def one_line(value: object) -> str:
-    """A value as one printable line. File names and payloads come from strangers; a terminal obeys control characters."""
+    """A value as one printable line. File names and payloads come from strangers; a terminal obeys
+    control characters.
+    """
     flat = " ".join(str(value).split())
     line = "".join(c if c.isprintable() else "?" for c in flat)
     return line if len(line) <= LONGEST else line[: LONGEST - 4] + " ..."
 
 
 class Repeats(logging.Filter):
-    """Lets a warning through once a minute, then says how often it came in between, and no more than MOST warnings a minute.
+    """Lets a warning through once a minute, then says how often it came in between, and no more
+    than MOST warnings a minute.
 
     Other lines always pass: there is one for each picture that was inspected.
     """

@@ -1,4 +1,6 @@
-"""Whether a network's answers are probabilities already: prunedge applies a softmax of its own, and twice is once too often."""
+"""Whether a network's answers are probabilities already: prunedge applies a softmax of its own, and
+twice is once too often.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ Squash = Literal["softmax", "sigmoid"]
 
 
 def squash_of(outputs: np.ndarray) -> Squash | None:
-    """`softmax` when outputs (n, classes, ...) of several pictures are all from 0 to 1 and add up to 1 over two or more classes."""
+    """`softmax` when outputs (n, classes, ...) of several pictures are all from 0 to 1 and add up
+    to 1 over two or more classes.
+    """
     if outputs.ndim < 2 or outputs.shape[1] < 2 or not is_share(outputs):
         return None
     return "softmax" if bool((np.abs(outputs.sum(1) - 1) <= TOLERANCE).all()) else None
 
 
 def is_sigmoid(outputs: np.ndarray, loud: np.ndarray) -> bool:
-    """Whether outputs behave as a sigmoid's: on both sides of a half, and from 0 to 1 even where pictures are `LOUD` times as strong."""
+    """Whether outputs behave as a sigmoid's: on both sides of a half, and from 0 to 1 even where
+    pictures are `LOUD` times as strong.
+    """
     both = np.concatenate([outputs, loud])
     return is_share(both) and bool(both.min(initial=1) < 0.5 < both.max(initial=0))
 
@@ -32,7 +38,10 @@ def is_share(values: np.ndarray) -> bool:
 
 def told(squash: Squash) -> str:
     """The fault in words."""
-    return f"this network ends in a {squash}, and prunedge applies its own softmax: its probabilities would be squeezed"
+    return (
+        f"this network ends in a {squash}, and prunedge applies its own softmax: its "
+        "probabilities would be squeezed"
+    )
 
 
 REMEDY = "remove the last layer, so that it returns logits"

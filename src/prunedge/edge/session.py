@@ -1,4 +1,6 @@
-"""A bundle at work: pixels in, probabilities out, and the proof that it answers here as it did where it was exported."""
+"""A bundle at work: pixels in, probabilities out, and the proof that it answers here as it did
+where it was exported.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a network answers here to the bundle's own pictures, beside what torch answered where it was exported.
+    """What a network answers here to the bundle's own pictures, beside what torch answered where it
+    was exported.
 
-    `relative_difference` is the largest difference of an output, as a share of the largest output; `agreement` the share of pictures with
-    the same label, those that torch itself can't tell apart within that difference counted as the same.
+    `relative_difference` is the largest difference of an output, as a share of the largest output;
+    `agreement` the share of pictures with the same label, those that torch itself can't tell apart
+    within that difference counted as the same.
     """
 
     pictures: int
@@ -59,7 +63,8 @@ class Session:
             return exponents / exponents.sum(1, keepdims=True)
 
     def warning(self) -> str | None:
-        """What is wrong with its probabilities, if the network's answers to the bundle's own pictures are probabilities already.
+        """What is wrong with its probabilities, if the network's answers to the bundle's own
+        pictures are probabilities already.
 
         Export refuses such networks; bundles that others made may hold one.
         """
@@ -69,43 +74,64 @@ class Session:
         if squash is None and is_share(outputs):
             loud = np.concatenate([self.logits(LOUD * one[None]) for one in inputs])
             squash = "sigmoid" if is_sigmoid(outputs, loud) else None
-        return None if squash is None else f"{told(squash)}: export it again from a network that returns logits"
+        return (
+            None
+            if squash is None
+            else f"{told(squash)}: export it again from a network that returns logits"
+        )
 
     def self_test(self) -> SelfTest:
-        """Classify the bundle's own pictures; BundleError when the answers are not those of the network that was exported.
+        """Classify the bundle's own pictures; BundleError when the answers are not those of the
+        network that was exported.
 
-        An exact target must give torch's outputs to `TOLERANCE` and its labels; the others must give finite numbers, and what they differ
-        by is told.
+        An exact target must give torch's outputs to `TOLERANCE` and its labels; the others must
+        give finite numbers, and what they differ by is told.
         """
         pixels, wanted = _read_selftest(self.bundle)
         found = self.logits(normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std))
         result = compare(found, wanted)
-        if self.target.is_exact and (result.relative_difference > TOLERANCE or result.agreement < 1):
+        if self.target.is_exact and (
+            result.relative_difference > TOLERANCE or result.agreement < 1
+        ):
             raise BundleError(
-                f"on this device the network's outputs differ by {result.relative_difference:.1%} from those of the one that was exported",
-                where=self.bundle.network(self.target.name), remedy="try another --runtime, and report this device to prunedge",
-            )  # fmt: skip
+                (
+                    "on this device the network's outputs differ by "
+                    f"{result.relative_difference:.1%} from those of the one that was exported"
+                ),
+                where=self.bundle.network(self.target.name),
+                remedy="try another --runtime, and report this device to prunedge",
+            )
         return result
 
 
 def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
-    """Outputs (n, classes) of an exported network beside torch's; BundleError when they can't be compared."""
+    """Outputs (n, classes) of an exported network beside torch's; BundleError when they can't be
+    compared.
+    """
     if found.shape != wanted.shape or not np.isfinite(found).all():
         what = (
-            f"outputs of shape {found.shape} instead of {wanted.shape}" if found.shape != wanted.shape else "outputs that are not numbers"
+            f"outputs of shape {found.shape} instead of {wanted.shape}"
+            if found.shape != wanted.shape
+            else "outputs that are not numbers"
         )
         raise BundleError(f"the network gives {what}", remedy="export the bundle again")
     difference = float(np.abs(found - wanted).max())
-    margin = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1) - np.take_along_axis(wanted, found.argmax(1)[:, None], 1)
-    same = margin[:, 0] <= (2 * difference if difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())) else 0)
-    return SelfTest(len(found), difference / max(1.0, float(np.abs(wanted).max())), float(same.mean()))
+    margin = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1) - np.take_along_axis(
+        wanted, found.argmax(1)[:, None], 1
+    )
+    same = margin[:, 0] <= (
+        2 * difference if difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())) else 0
+    )
+    return SelfTest(
+        len(found), difference / max(1.0, float(np.abs(wanted).max())), float(same.mean())
+    )
 
 
 def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
     """Load a bundle's network for a target (None: the bundle's first).
 
-    Raises BundleError when there can't be so many threads, when it was not exported, can't be loaded or doesn't fit the manifest,
-    ExtraMissing when its runtime is missing.
+    Raises BundleError when there can't be so many threads, when it was not exported, can't be
+    loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
     """
     if not 1 <= threads <= MOST_THREADS:
         remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
@@ -119,14 +145,19 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     except ImportError as error:
         raise missing(chosen, error) from None
     if list(shape[1:]) != [3, size, size] or (chosen.batches and isinstance(shape[0], int)):
-        raise BundleError(f"the network wants {shape}, the manifest says {size} pixels", where=file, remedy="export the bundle again")
+        raise BundleError(
+            f"the network wants {shape}, the manifest says {size} pixels",
+            where=file,
+            remedy="export the bundle again",
+        )
     session = Session(bundle, chosen, threads, said, network)
     classes = session.logits(np.zeros((1, 3, size, size), np.float32)).shape
     if classes != (1, len(bundle.manifest.classes)):
         raise BundleError(
-            f"the network gives {classes}, the manifest has {len(bundle.manifest.classes)} classes", where=file,
+            f"the network gives {classes}, the manifest has {len(bundle.manifest.classes)} classes",
+            where=file,
             remedy="export the bundle again",
-        )  # fmt: skip
+        )
     return session
 
 
@@ -144,7 +175,9 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
             or pixels.shape != (len(outputs), size, size, 3)
             or outputs.shape[1:] != (len(bundle.manifest.classes),)
         ):
-            raise ValueError(f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}")
+            raise ValueError(
+                f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}"
+            )
         if not len(pixels):
             raise ValueError("it holds no pictures")
     except MemoryError as error:
@@ -153,5 +186,7 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
         raise BundleError(what, where=file, remedy="don't trust this bundle") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         pass_on_reading(error, file)
-        raise BundleError(f"the self-test can't be read: {error}", where=file, remedy="export the bundle again") from None
+        raise BundleError(
+            f"the self-test can't be read: {error}", where=file, remedy="export the bundle again"
+        ) from None
     return pixels, outputs.astype(np.float32)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """One form of a network: `file` in the bundle, the module in `prunedge.edge.runtimes` that runs it, the extra that brings that runtime.
+    """One form of a network: `file` in the bundle, the module in `prunedge.edge.runtimes` that runs
+    it, the extra that brings that runtime.
 
-    `is_exact`: its answers are torch's but for rounding; others (eight-bit integers) are judged by the labels that they give.
-    `batches`: it takes any number of pictures at a time; the others get them one by one.
+    `is_exact`: its answers are torch's but for rounding; others (eight-bit integers) are judged by
+    the labels that they give. `batches`: it takes any number of pictures at a time; the others get
+    them one by one.
     """
 
     name: str

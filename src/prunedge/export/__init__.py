@@ -1,4 +1,6 @@
-"""A network in, out comes a bundle whose answers were compared with torch's: `export_bundle(...) -> Bundle`."""
+"""A network in, out comes a bundle whose answers were compared with torch's: `export_bundle(...) ->
+Bundle`.
+"""
 
 from prunedge.export.bundle import Judge, export_bundle
 

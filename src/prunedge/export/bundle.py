@@ -1,4 +1,6 @@
-"""A network as a bundle: in every form that was asked for, each compared with torch on real pictures before it is kept."""
+"""A network as a bundle: in every form that was asked for, each compared with torch on real
+pictures before it is kept.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge.edge.bundle import SELFTEST, Bundle, ExportCheck, Form, GreyRange, View, open_bundle, write_manifest
+from prunedge.edge.bundle import (
+    SELFTEST,
+    Bundle,
+    ExportCheck,
+    Form,
+    GreyRange,
+    View,
+    open_bundle,
+    write_manifest,
+)
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
 from prunedge.edge.runtimes import Network, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, compare
@@ -42,7 +53,8 @@ Scorer = Callable[[Network], tuple[float, np.ndarray]]
 class Judge:
     """Says whether a form that is not exact is good enough.
 
-    `score` gives a form's metric (a share) and its labels (n,) on the validation split; a form may lose `max_drop` points of the metric.
+    `score` gives a form's metric (a share) and its labels (n,) on the validation split; a form may
+    lose `max_drop` points of the metric.
     """
 
     metric: str
@@ -51,52 +63,92 @@ class Judge:
 
 
 def export_bundle(
-    network: nn.Module, out: Path | str, *, model: str, classes: Sequence[str], size: int, pictures: torch.Tensor, macs: int, params: int,
-    formats: Sequence[str] = ("onnx",), calibration: torch.Tensor | None = None, judge: Judge | None = None,
-    metrics: Mapping[str, Any] | None = None, plan: Mapping[str, Sequence[int]] | None = None, about: Mapping[str, Any] | None = None,
-    view: View | None = None, greys: Greys | None = None,
-) -> Bundle:  # fmt: skip
-    """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's weights, plan.json, a self-test, a manifest.
+    network: nn.Module,
+    out: Path | str,
+    *,
+    model: str,
+    classes: Sequence[str],
+    size: int,
+    pictures: torch.Tensor,
+    macs: int,
+    params: int,
+    formats: Sequence[str] = ("onnx",),
+    calibration: torch.Tensor | None = None,
+    judge: Judge | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Sequence[int]] | None = None,
+    about: Mapping[str, Any] | None = None,
+    view: View | None = None,
+    greys: Greys | None = None,
+) -> Bundle:
+    """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's
+    weights, plan.json, a self-test, a manifest.
 
-    `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact form on them, run by its own runtime,
-    must be torch's to 1e-3 of the largest, with the same labels. A form in integers is calibrated on `calibration` (as `pictures`, but
-    training pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the kept channels of each group,
-    counted in the network of that name (None: the bundle doesn't say). `view` is what a training picture showed
-    (`prunedge.edge.bundle.view_of`), without which an inspection has to guess; `greys` the range of greys of more than eight bits, if the
-    training pictures had any.
+    `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact
+    form on them, run by its own runtime, must be torch's to 1e-3 of the largest, with the same
+    labels. A form in integers is calibrated on `calibration` (as `pictures`, but training
+    pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
+    kept channels of each group, counted in the network of that name (None: the bundle doesn't say).
+    `view` is what a training picture showed (`prunedge.edge.bundle.view_of`), without which an
+    inspection has to guess; `greys` the range of greys of more than eight bits, if the training
+    pictures had any.
 
-    The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too much, or `out` already holds
-    something; ExtraMissing when its runtime is not installed.
+    The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
+    much, or `out` already holds something; ExtraMissing when its runtime is not installed.
     """
     unknown = [name for name in formats if name not in TARGETS]
     if unknown or not formats:
         raise ExportError(
-            f"unknown format '{unknown[0]}'" if unknown else "no format", where=option("format"), remedy=f"choose {', '.join(TARGETS)}"
+            f"unknown format '{unknown[0]}'" if unknown else "no format",
+            where=option("format"),
+            remedy=f"choose {', '.join(TARGETS)}",
         )
     target = Path(out)
     refuse_full(target)
-    with written_folder(target, "bundle") as folder:
+    with written_folder(behind_links(target), "bundle") as folder:
         refuse_full(target)  # another process may have been faster
         if any(x.device.type != "cpu" for x in network.parameters()):
             network = copied(network)  # the caller's stays where it is
         network = network.cpu().eval()
         refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
-        # Inside, and gone before the files are counted: whatever happens, the next command finds and removes all of it at once.
+        # Inside, and gone before the files are counted: whatever happens, the next command finds
+        # and removes all of it at once.
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
-            onnx = _once(network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size)
+            onnx = _once(
+                network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size
+            )
             source = Source(network, size, folder, onnx, calibration)
-            forms = {name: _form(TARGETS[name], source, pictures, judge) for name in dict.fromkeys(formats)}
+            forms = {
+                name: _form(TARGETS[name], source, pictures, judge)
+                for name in dict.fromkeys(formats)
+            }
         save_network(network, folder / WEIGHTS)
         if plan is not None:
-            (folder / PLAN).write_text(json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8")
+            (folder / PLAN).write_text(
+                json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
+            )
         _write_selftest(network, pictures[:SELFTEST_PICTURES], folder / SELFTEST)
         write_manifest(
-            folder, sorted(file.name for file in folder.iterdir()), (WEIGHTS, PLAN), model=model, classes=list(classes), input_size=size,
-            mean=IMAGENET_MEAN, std=IMAGENET_STD, metrics=dict(metrics or {}), macs=macs, params=params, forms=forms,
-            versions=_versions(), about=dict(about or {}), view=view,
-            greys=None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed),
-        )  # fmt: skip
+            folder,
+            sorted(file.name for file in folder.iterdir()),
+            (WEIGHTS, PLAN),
+            model=model,
+            classes=list(classes),
+            input_size=size,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            metrics=dict(metrics or {}),
+            macs=macs,
+            params=params,
+            forms=forms,
+            versions=_versions(),
+            about=dict(about or {}),
+            view=view,
+            greys=None
+            if greys is None
+            else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed),
+        )
         # Whatever the writer's own rights are: a bundle is made to be copied.
         folder.chmod(0o755)
         for file in folder.iterdir():
@@ -105,7 +157,9 @@ def export_bundle(
 
 
 def refuse_full(target: Path) -> None:
-    """ExportError where no bundle can be made, since something lies there; a link to an empty folder, or to none yet, is followed."""
+    """ExportError where no bundle can be made, since something lies there; a link to an empty
+    folder, or to none yet, is followed.
+    """
     target = behind_links(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
@@ -132,40 +186,65 @@ def _form(target: Target, source: Source, pictures: torch.Tensor, judge: Judge |
     with torch.no_grad():
         wanted = source.network(pictures).numpy()
     # One by one and together: the batch must really be dynamic.
-    outputs = np.concatenate([found(part.numpy()) for part in (pictures[:1], pictures[1:]) if len(part)])
+    outputs = np.concatenate(
+        [found(part.numpy()) for part in (pictures[:1], pictures[1:]) if len(part)]
+    )
     try:
         result = compare(outputs, wanted)
     except BundleError as error:
-        raise ExportError(f"{target.name}: {error.what}", where=files[0], remedy="report this network to prunedge") from None
+        raise ExportError(
+            f"{target.name}: {error.what}", where=files[0], remedy="report this network to prunedge"
+        ) from None
     difference = float(np.abs(outputs - wanted).max())
-    check = ExportCheck(pictures=len(pictures), max_abs_difference=difference, agreement=result.agreement)
+    check = ExportCheck(
+        pictures=len(pictures), max_abs_difference=difference, agreement=result.agreement
+    )
     if target.is_exact:
         if result.relative_difference > TOLERANCE:
             raise ExportError(
-                f"the exported network differs from torch by {difference:.2e}", where=files[0], remedy="report this network to prunedge"
+                f"the exported network differs from torch by {difference:.2e}",
+                where=files[0],
+                remedy="report this network to prunedge",
             )
         if result.agreement < 1:
             remedy = "report this network to prunedge"
-            raise ExportError("the exported network gives other labels than torch", where=files[0], remedy=remedy)
+            raise ExportError(
+                "the exported network gives other labels than torch", where=files[0], remedy=remedy
+            )
         return Form(files=files, check=check)
-    return Form(files=files, check=check.model_copy(update={"metrics": _judged(target, found, source, judge)}))
+    return Form(
+        files=files,
+        check=check.model_copy(update={"metrics": _judged(target, found, source, judge)}),
+    )
 
 
-def _judged(target: Target, found: Network, source: Source, judge: Judge | None) -> dict[str, float]:
+def _judged(
+    target: Target, found: Network, source: Source, judge: Judge | None
+) -> dict[str, float]:
     """The metrics of a form that is not exact; ExportError when it has lost too much."""
     if judge is None:
-        raise ExportError(f"'{target.name}' is not exact: validation pictures must judge it", remedy="give judge=")
+        raise ExportError(
+            f"'{target.name}' is not exact: validation pictures must judge it", remedy="give judge="
+        )
     # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
-    before, labels = judge.score(runtime_of(TARGETS["onnx"]).load(source.onnx(), torch.get_num_threads())[0])
+    before, labels = judge.score(
+        runtime_of(TARGETS["onnx"]).load(source.onnx(), torch.get_num_threads())[0]
+    )
     after, answers = judge.score(found)
     lost = 100 * (before - after)
     if lost > judge.max_drop + 1e-9:
         raise ExportError(
             f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data ({before:.1%} -> {after:.1%}), more than "
-            f"{judge.max_drop:g}", where=TARGETS[target.name].file, 
+            f"{judge.max_drop:g}",
+            where=TARGETS[target.name].file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
-        )  # fmt: skip
-    return {f"{judge.metric}_float": before, judge.metric: after, "agreement": float((labels == answers).mean()), "pictures": len(labels)}
+        )
+    return {
+        f"{judge.metric}_float": before,
+        judge.metric: after,
+        "agreement": float((labels == answers).mean()),
+        "pictures": len(labels),
+    }
 
 
 def _write_selftest(network: nn.Module, pictures: torch.Tensor, file: Path) -> None:
@@ -174,7 +253,9 @@ def _write_selftest(network: nn.Module, pictures: torch.Tensor, file: Path) -> N
     pixels = ((pictures * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     with torch.no_grad():
         outputs = network((pixels.float() / 255 - mean) / std)
-    np.savez_compressed(file, pixels=pixels.permute(0, 2, 3, 1).contiguous().numpy(), outputs=outputs.numpy())
+    np.savez_compressed(
+        file, pixels=pixels.permute(0, 2, 3, 1).contiguous().numpy(), outputs=outputs.numpy()
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -23,11 +23,17 @@ def write(source: Source) -> list[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(source.network, (torch.zeros(1, 3, source.size, source.size),))
-            program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+            exported = torch.export.export(
+                source.network, (torch.zeros(1, 3, source.size, source.size),)
+            )
+            program = to_edge_transform_and_lower(
+                exported, partitioner=[XnnpackPartitioner()]
+            ).to_executorch()
         (source.folder / name).write_bytes(program.buffer)
     except Exception as error:  # executorch raises many kinds
         pass_on(error)
         why = " ".join(str(error).split())[:200]
-        raise ExportError(f"ExecuTorch can't lower the network: {why}", remedy="leave executorch out") from error
+        raise ExportError(
+            f"ExecuTorch can't lower the network: {why}", remedy="leave executorch out"
+        ) from error
     return [name]

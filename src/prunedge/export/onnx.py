@@ -39,9 +39,15 @@ def write_onnx(network: nn.Module, file: Path, size: int) -> None:
         with contextlib.redirect_stdout(talk), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65535)},),
-                input_names=["pictures"], output_names=["logits"], opset_version=OPSET, verbose=False,
-            )  # fmt: skip
+                network,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65535)},),
+                input_names=["pictures"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                verbose=False,
+            )
         assert program is not None
         # One file, so that the bundle can be moved and checked as a whole.
         onnx.save_model(program.model_proto, str(file), save_as_external_data=False)
@@ -49,7 +55,9 @@ def write_onnx(network: nn.Module, file: Path, size: int) -> None:
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"torch can't export the network to ONNX: {why}", where=type(network).__name__, remedy="does its forward depend on values?"
+            f"torch can't export the network to ONNX: {why}",
+            where=type(network).__name__,
+            remedy="does its forward depend on values?",
         ) from error
     finally:
         for logger, level in zip(quiet, levels, strict=True):

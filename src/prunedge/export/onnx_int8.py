@@ -1,4 +1,6 @@
-"""ONNX in eight-bit integers: ONNX Runtime's own static quantisation, calibrated on training pictures."""
+"""ONNX in eight-bit integers: ONNX Runtime's own static quantisation, calibrated on training
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,22 @@ from prunedge.utils.machine import pass_on
 
 
 def write(source: Source) -> list[str]:
-    """Write model.int8.onnx: weights per channel, activations per tensor, both signed; gives the names of the files."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    """Write model.int8.onnx: weights per channel, activations per tensor, both signed; gives the
+    names of the files.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if source.calibration is None:
-        raise ExportError("eight-bit integers need pictures to calibrate on", remedy="give calibration=")
+        raise ExportError(
+            "eight-bit integers need pictures to calibrate on", remedy="give calibration="
+        )
     pictures = source.calibration
 
     class Reader(CalibrationDataReader):
@@ -35,20 +47,30 @@ def write(source: Source) -> list[str]:
     name = TARGETS["onnx-int8"].file
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # the quantiser warns on the root logger of what quant_pre_process has done already
+    root.setLevel(
+        logging.ERROR
+    )  # the quantiser warns on the root logger of what quant_pre_process has done already
     try:
         with tempfile.TemporaryDirectory(dir=source.folder) as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(source.onnx()), str(prepared), skip_symbolic_shape=True)
             quantize_static(
-                str(prepared), str(source.folder / name), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+                str(prepared),
+                str(source.folder / name),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
-            )  # fmt: skip
+            )
     except Exception as error:  # the quantiser raises many kinds
         pass_on(error)
         why = " ".join(str(error).split())[:200]
-        raise ExportError(f"ONNX Runtime can't quantise the network: {why}", remedy="leave onnx-int8 out") from error
+        raise ExportError(
+            f"ONNX Runtime can't quantise the network: {why}", remedy="leave onnx-int8 out"
+        ) from error
     finally:
         root.setLevel(level)
     return [name]

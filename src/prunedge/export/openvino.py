@@ -24,7 +24,9 @@ def model(source: Source) -> Any:
     except Exception as error:  # openvino raises kinds of its own
         pass_on(error)
         why = " ".join(str(error).split())[:200]
-        raise ExportError(f"OpenVINO can't convert the network: {why}", remedy="leave openvino out") from error
+        raise ExportError(
+            f"OpenVINO can't convert the network: {why}", remedy="leave openvino out"
+        ) from error
 
 
 def save(converted: Any, source: Source, name: str) -> list[str]:

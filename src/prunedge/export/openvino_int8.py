@@ -1,4 +1,6 @@
-"""OpenVINO's IR in eight-bit integers: NNCF's post-training quantisation, calibrated on training pictures."""
+"""OpenVINO's IR in eight-bit integers: NNCF's post-training quantisation, calibrated on training
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def write(source: Source) -> list[str]:
     import nncf
 
     if source.calibration is None:
-        raise ExportError("eight-bit integers need pictures to calibrate on", remedy="give calibration=")
+        raise ExportError(
+            "eight-bit integers need pictures to calibrate on", remedy="give calibration="
+        )
     pictures = source.calibration
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
@@ -29,5 +33,7 @@ def write(source: Source) -> list[str]:
     except Exception as error:  # nncf raises kinds of its own
         pass_on(error)
         why = " ".join(str(error).split())[:200]
-        raise ExportError(f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out") from error
+        raise ExportError(
+            f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out"
+        ) from error
     return save(quantised, source, TARGETS["openvino-int8"].file)

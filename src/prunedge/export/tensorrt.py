@@ -1,4 +1,6 @@
-"""TensorRT: the ONNX file, and a script that builds its engine on the Jetson. Nothing can be checked before it is there."""
+"""TensorRT: the ONNX file, and a script that builds its engine on the Jetson. Nothing can be
+checked before it is there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ def write(source: Source) -> list[str]:
     """Write model.onnx and the script; gives their names."""
     file = TARGETS["tensorrt"].file
     source.onnx()
-    shapes = {name: f"pictures:{batch}x3x{source.size}x{source.size}" for name, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))}
+    shapes = {
+        name: f"pictures:{batch}x3x{source.size}x{source.size}"
+        for name, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))
+    }
     ranges = " ".join(f"--{name}Shapes={shape}" for name, shape in shapes.items())
     (source.folder / SCRIPT).write_text(
         f"""#!/bin/sh

@@ -1,16 +1,48 @@
-"""A network, its channel graph and pictures in, out comes how much each channel matters: `rank(...) -> Scores`."""
+"""A network, its channel graph and pictures in, out comes how much each channel matters: `rank(...)
+-> Scores`.
+"""
 
 from prunedge.importance.agreement import Agreement, Correlation, agreement, recommendation
 from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.fingerprint import weights_digest
 from prunedge.importance.oracle import Partial, Truth, oracle, sample
 from prunedge.importance.rank import gather, rank, refuse_unjudged
-from prunedge.importance.registry import CRITERIA, Collector, Criterion, criterion, find, gathered_while_training, identity
+from prunedge.importance.registry import (
+    CRITERIA,
+    Collector,
+    Criterion,
+    criterion,
+    find,
+    gathered_while_training,
+    identity,
+)
 from prunedge.importance.scores import NORMALISERS, Provenance, Scores, normalised
 from prunedge.importance.taylor import TaylorCollector
 
 __all__ = [
-    "CRITERIA", "NORMALISERS", "Agreement", "Collector", "Correlation", "Criterion", "Partial", "Provenance", "Scores", "TaylorCollector",
-    "Truth", "agreement", "criterion", "find", "gather", "gathered_while_training", "identity", "normalised", "oracle", "rank",
-    "recommendation", "refuse_unjudged", "refuse_without_norms", "sample", "weights_digest",
-]  # fmt: skip
+    "CRITERIA",
+    "NORMALISERS",
+    "Agreement",
+    "Collector",
+    "Correlation",
+    "Criterion",
+    "Partial",
+    "Provenance",
+    "Scores",
+    "TaylorCollector",
+    "Truth",
+    "agreement",
+    "criterion",
+    "find",
+    "gather",
+    "gathered_while_training",
+    "identity",
+    "normalised",
+    "oracle",
+    "rank",
+    "recommendation",
+    "refuse_unjudged",
+    "refuse_without_norms",
+    "sample",
+    "weights_digest",
+]

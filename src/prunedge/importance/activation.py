@@ -209,7 +209,9 @@ class ActivationFunction(ActivationCollector):
 
     by_example = True
 
-    def __init__(self, graph: ChannelGraph, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(
+        self, graph: ChannelGraph, name: str, function: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
         super().__init__(graph)
         self.criterion = name
         self._function = function

@@ -1,4 +1,6 @@
-"""How well criteria agree with the oracle: Spearman's rank correlation, by layer and over all, with bootstrap intervals."""
+"""How well criteria agree with the oracle: Spearman's rank correlation, by layer and over all, with
+bootstrap intervals.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ RESAMPLES = 500
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho with its 95 % interval from resampled channels; NaN where it is not defined (one value, or all the same)."""
+    """Spearman's rho with its 95 % interval from resampled channels; NaN where it is not defined
+    (one value, or all the same).
+    """
 
     rho: float
     low: float
@@ -31,8 +35,9 @@ class Correlation:
 class Agreement:
     """One criterion against the oracle.
 
-    `layers` holds rho in each group, `per_layer` their mean weighed by the groups' channels, `overall` rho over all channels at once after
-    each normalisation (`NORMALISERS`; `none` is raw). Columns of Molchanov et al. 2017, table 1. `channels` were compared.
+    `layers` holds rho in each group, `per_layer` their mean weighed by the groups' channels,
+    `overall` rho over all channels at once after each normalisation (`NORMALISERS`; `none` is raw).
+    Columns of Molchanov et al. 2017, table 1. `channels` were compared.
     """
 
     criterion: str
@@ -46,15 +51,30 @@ class Agreement:
         return _plain(asdict(self))
 
 
-def agreement(truth: Truth, scores: Scores, *, absolute: bool = True, seed: int = 0, resamples: int = RESAMPLES) -> Agreement:
-    """Compare a criterion's scores with the oracle's changes (their absolute values, or signed), over the channels that both have judged.
+def agreement(
+    truth: Truth,
+    scores: Scores,
+    *,
+    absolute: bool = True,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Agreement:
+    """Compare a criterion's scores with the oracle's changes (their absolute values, or signed),
+    over the channels that both have judged.
 
-    The scores are normalised, as a plan does before it compares channels of different groups; the oracle's changes are of one loss, and
-    compare as they are.
+    The scores are normalised, as a plan does before it compares channels of different groups; the
+    oracle's changes are of one loss, and compare as they are.
     """
-    real = {name: change.abs() if absolute else change for name, change in truth.changes.items() if name in scores.values}
+    real = {
+        name: change.abs() if absolute else change
+        for name, change in truth.changes.items()
+        if name in scores.values
+    }
     known = {name: ~torch.isnan(change) for name, change in real.items()}
-    pairs = {name: (scores.values[name].double()[known[name]], change[known[name]]) for name, change in real.items()}
+    pairs = {
+        name: (scores.values[name].double()[known[name]], change[known[name]])
+        for name, change in real.items()
+    }
     pairs = {name: pair for name, pair in pairs.items() if len(pair[0])}
     generator = np.random.default_rng(seed)
     layers = {name: _rho(guess.numpy(), change.numpy()) for name, (guess, change) in pairs.items()}
@@ -62,16 +82,37 @@ def agreement(truth: Truth, scores: Scores, *, absolute: bool = True, seed: int 
     overall = {}
     for how in NORMALISERS:
         guesses = normalised({name: scores.values[name] for name in pairs}, how)
-        guess = np.concatenate([guesses[name][known[name]].numpy() for name in pairs]) if pairs else np.zeros(0)
-        change = np.concatenate([change.numpy() for _, change in pairs.values()]) if pairs else np.zeros(0)
+        guess = (
+            np.concatenate([guesses[name][known[name]].numpy() for name in pairs])
+            if pairs
+            else np.zeros(0)
+        )
+        change = (
+            np.concatenate([change.numpy() for _, change in pairs.values()])
+            if pairs
+            else np.zeros(0)
+        )
         overall[how] = _with_interval(guess, change, generator, resamples)
-    return Agreement(scores.criterion, _mean_of_layers(pairs, layers, sizes, generator, resamples), overall, layers, sum(sizes.values()))
+    return Agreement(
+        scores.criterion,
+        _mean_of_layers(pairs, layers, sizes, generator, resamples),
+        overall,
+        layers,
+        sum(sizes.values()),
+    )
 
 
 def recommendation(found: list[Agreement], model: str) -> str:
-    """Which criterion to use, in words: the one that orders all channels most like the oracle, and those that can't be told from it."""
+    """Which criterion to use, in words: the one that orders all channels most like the oracle, and
+    those that can't be told from it.
+    """
     ranked = sorted(
-        ((one.overall[how], one, how) for one in found for how in one.overall if not np.isnan(one.overall[how].rho)),
+        (
+            (one.overall[how], one, how)
+            for one in found
+            for how in one.overall
+            if not np.isnan(one.overall[how].rho)
+        ),
         key=lambda entry: -entry[0].rho,
     )
     ranked = [entry for entry in ranked if entry[1].criterion != "random"]
@@ -79,10 +120,15 @@ def recommendation(found: list[Agreement], model: str) -> str:
         return f"No criterion could be compared on {model}: measure more channels."
     best, winner, how = ranked[0]
     near = list(
-        dict.fromkeys(one.criterion for value, one, _ in ranked[1:] if value.high >= best.low and one.criterion != winner.criterion)
+        dict.fromkeys(
+            one.criterion
+            for value, one, _ in ranked[1:]
+            if value.high >= best.low and one.criterion != winner.criterion
+        )
     )
     text = (
-        f"For {model} on these pictures use --criterion {winner.criterion} --normalise {how}: rho {best} over {winner.channels} channels."
+        f"For {model} on these pictures use --criterion {winner.criterion} --normalise {how}: "
+        f"rho {best} over {winner.channels} channels."
     )
     if near:
         text += f" Not told apart from it: {', '.join(near)}."
@@ -94,7 +140,9 @@ def recommendation(found: list[Agreement], model: str) -> str:
     return text
 
 
-def _with_interval(guess: np.ndarray, change: np.ndarray, generator: np.random.Generator, resamples: int) -> Correlation:
+def _with_interval(
+    guess: np.ndarray, change: np.ndarray, generator: np.random.Generator, resamples: int
+) -> Correlation:
     rho = _rho(guess, change)
     if np.isnan(rho):
         return Correlation(rho, rho, rho)
@@ -103,9 +151,12 @@ def _with_interval(guess: np.ndarray, change: np.ndarray, generator: np.random.G
 
 
 def _mean_of_layers(
-    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]], layers: Mapping[str, float], sizes: Mapping[str, int],
-    generator: np.random.Generator, resamples: int,
-) -> Correlation:  # fmt: skip
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    layers: Mapping[str, float],
+    sizes: Mapping[str, int],
+    generator: np.random.Generator,
+    resamples: int,
+) -> Correlation:
     defined = [name for name, rho in layers.items() if not np.isnan(rho)]
     if not defined:
         return Correlation(np.nan, np.nan, np.nan)
@@ -118,7 +169,9 @@ def _mean_of_layers(
     resampled = np.stack(drawn, 1)
     there = ~np.isnan(resampled) * weights
     means = np.nansum(resampled * weights, 1) / np.maximum(there.sum(1), 1e-12)
-    return Correlation(float(np.average([layers[name] for name in defined], weights=weights)), *_interval(means))
+    return Correlation(
+        float(np.average([layers[name] for name in defined], weights=weights)), *_interval(means)
+    )
 
 
 def _rho(guess: np.ndarray, change: np.ndarray) -> float:
@@ -133,7 +186,9 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each pair of rows; of ranks, Spearman's. NaN where a row is constant."""
+    """Pearson's correlation of each pair of rows; of ranks, Spearman's. NaN where a row is
+    constant.
+    """
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return np.divide((a * b).sum(1), scale, out=np.full(len(a), np.nan), where=scale > 0)

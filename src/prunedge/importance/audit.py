@@ -1,4 +1,6 @@
-"""The audit: every criterion beside the oracle on one network and its pictures, in a folder of its own."""
+"""The audit: every criterion beside the oracle on one network and its pictures, in a folder of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,23 @@ from prunedge.importance import (
     recommendation,
     refuse_unjudged,
     sample,
-)  # fmt: skip
+)
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.importance.oracle import Progress
 from prunedge.importance.replay import Replay
 from prunedge.models.final_activation import refuse_probabilities
 from prunedge.utils import checksums
 from prunedge.utils.advice import command
-from prunedge.utils.files import held, is_ours, make_folder, read_bytes, refuse_url, require_regular, write_text, written
+from prunedge.utils.files import (
+    held,
+    is_ours,
+    make_folder,
+    read_bytes,
+    refuse_url,
+    require_regular,
+    write_text,
+    written,
+)
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.records import Record, require
@@ -53,7 +64,9 @@ AGAIN = "make it again in a new folder"
 
 @dataclass(frozen=True)
 class Asked:
-    """What an audit compares: criteria by name, channels of each group (all when None), pictures of each split, the seed of both draws."""
+    """What an audit compares: criteria by name, channels of each group (all when None), pictures of
+    each split, the seed of both draws.
+    """
 
     criteria: tuple[str, ...] = ()
     channels: int | None = 64
@@ -63,7 +76,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found: the oracle, and each criterion's agreement with its absolute and its signed changes.
+    """What an audit found: the oracle, and each criterion's agreement with its absolute and its
+    signed changes.
 
     `unjudged` names the criteria that can't judge this network, with the reason.
     """
@@ -85,34 +99,69 @@ class Audit:
         """A plain dict of all but the channels' own numbers."""
         truth = self.truth
         return {
-            "model": self.model, "recommendation": self.recommendation, "criteria": list(self.asked.criteria), "seed": self.asked.seed,
-            "channels": truth.channels, "pictures": truth.examples, "loss": truth.loss, "seconds": truth.seconds,
-            "seconds_whole": truth.seconds_whole, "fraction_of_evaluation": truth.fraction,
-            "absolute": [one.to_json() for one in self.absolute], "signed": [one.to_json() for one in self.signed],
-            "unjudged": self.unjudged, **self.about,
-        }  # fmt: skip
+            "model": self.model,
+            "recommendation": self.recommendation,
+            "criteria": list(self.asked.criteria),
+            "seed": self.asked.seed,
+            "channels": truth.channels,
+            "pictures": truth.examples,
+            "loss": truth.loss,
+            "seconds": truth.seconds,
+            "seconds_whole": truth.seconds_whole,
+            "fraction_of_evaluation": truth.fraction,
+            "absolute": [one.to_json() for one in self.absolute],
+            "signed": [one.to_json() for one in self.signed],
+            "unjudged": self.unjudged,
+            **self.about,
+        }
 
 
 def audit(
-    network: nn.Module, data: Dataset, out: Path, asked: Asked, *, model: str, progress: Progress | None = None, device: str = "cpu"
+    network: nn.Module,
+    data: Dataset,
+    out: Path,
+    asked: Asked,
+    *,
+    model: str,
+    progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Audit:
-    """Measure the oracle on validation pictures and every criterion on training pictures, compare, and write audit.json and two CSV files.
+    """Measure the oracle on validation pictures and every criterion on training pictures, compare,
+    and write audit.json and two CSV files.
 
-    What is measured is kept in `out` as it goes: the same call again goes on from there. Raises RunError when `out` holds another audit.
+    What is measured is kept in `out` as it goes: the same call again goes on from there. Raises
+    RunError when `out` holds another audit.
     """
-    asked = Asked(asked.criteria or tuple(sorted(CRITERIA)), asked.channels, asked.pictures, asked.seed)
+    asked = Asked(
+        asked.criteria or tuple(sorted(CRITERIA)), asked.channels, asked.pictures, asked.seed
+    )
     for name in asked.criteria:
         find(name)
     network = network.to(device).eval()
     refuse_probabilities(network, data.example(4), model)
     graph = trace(network, data.example().to(device))
     if not graph.groups:
-        raise PrunedgeError("this network has no channels that could be pruned", where=model, remedy=command("groups", "--model", model))
+        raise PrunedgeError(
+            "this network has no channels that could be pruned",
+            where=model,
+            remedy=command("groups", "--model", model),
+        )
     chosen = sample(graph, asked.channels, asked.seed)
     print_ = _fingerprint(network, data, asked)
     folder = _folder(out)
     with held(folder, "audit"):
-        return _measured(network, graph, data, folder, asked, chosen, print_, model=model, progress=progress, device=device)
+        return _measured(
+            network,
+            graph,
+            data,
+            folder,
+            asked,
+            chosen,
+            print_,
+            model=model,
+            progress=progress,
+            device=device,
+        )
 
 
 class CorrelationRecord(Record):
@@ -135,7 +184,9 @@ class AgreementRecord(Record):
     @classmethod
     def _has_those_shown(cls, value: dict[str, CorrelationRecord]) -> dict[str, CorrelationRecord]:
         if not {"none", "l2"} <= value.keys():
-            raise ValueError("there is no correlation of raw scores, or of those divided by their norm")
+            raise ValueError(
+                "there is no correlation of raw scores, or of those divided by their norm"
+            )
         return value
 
 
@@ -177,16 +228,32 @@ def kept_audit(folder: Path) -> dict[str, Any] | None:
         found = checksums.opened(record, file.name)
         require(AuditRecord, found)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"damaged: {error}", where=file, remedy="delete it; the same `prunedge audit` writes it again") from None
+        raise RunError(
+            f"damaged: {error}",
+            where=file,
+            remedy="delete it; the same `prunedge audit` writes it again",
+        ) from None
     refuse_other(version, "audit", folder, AGAIN)
     return {key: value for key, value in found.items() if key != KEY}
 
 
 def _measured(
-    network: nn.Module, graph: ChannelGraph, data: Dataset, folder: Path, asked: Asked, chosen: dict[str, Any], print_: str, *, model: str,
-    progress: Progress | None, device: str,
-) -> Audit:  # fmt: skip
-    val, train = data.val.take(asked.pictures, asked.seed), data.train.take(asked.pictures, asked.seed)
+    network: nn.Module,
+    graph: ChannelGraph,
+    data: Dataset,
+    folder: Path,
+    asked: Asked,
+    chosen: dict[str, Any],
+    print_: str,
+    *,
+    model: str,
+    progress: Progress | None,
+    device: str,
+) -> Audit:
+    val, train = (
+        data.val.take(asked.pictures, asked.seed),
+        data.train.take(asked.pictures, asked.seed),
+    )
     batches = _batches(network, val, device)
     truth = oracle(
         network,
@@ -198,14 +265,30 @@ def _measured(
         progress=progress,
     )
     scores, unjudged = _scores(network, graph, _Moved(train, device), asked)
-    absolute, signed = (tuple(agreement(truth, one, absolute=way, seed=asked.seed) for one in scores) for way in (True, False))
+    absolute, signed = (
+        tuple(agreement(truth, one, absolute=way, seed=asked.seed) for one in scores)
+        for way in (True, False)
+    )
     found = Audit(
-        model, asked, truth, absolute, signed, unjudged,
-        {"pictures_criteria": len(train), "device": device, "threads": torch.get_num_threads(), "size": data.size},
-    )  # fmt: skip
+        model,
+        asked,
+        truth,
+        absolute,
+        signed,
+        unjudged,
+        {
+            "pictures_criteria": len(train),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "size": data.size,
+        },
+    )
     write_text(folder / "channels.csv", _channels(truth, scores))
     write_text(folder / "audit.csv", _rows(found))
-    write_text(folder / "audit.json", json.dumps(checksums.sealed({KEY: FORMAT, **found.to_json()}, "audit.json"), indent=1))
+    write_text(
+        folder / "audit.json",
+        json.dumps(checksums.sealed({KEY: FORMAT, **found.to_json()}, "audit.json"), indent=1),
+    )
     return found
 
 
@@ -216,10 +299,15 @@ class _Moved:
         self._split, self._device = split, device
 
     def __iter__(self) -> Any:
-        return ((pictures.to(self._device), labels.to(self._device)) for pictures, labels in self._split.batches(32))
+        return (
+            (pictures.to(self._device), labels.to(self._device))
+            for pictures, labels in self._split.batches(32)
+        )
 
 
-def _batches(network: nn.Module, split: Split, device: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(
+    network: nn.Module, split: Split, device: str
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Batches as large as the activations of all layers allow."""
     pictures, _ = next(iter(split.batches(1)))
     with torch.no_grad(), Replay(network).attached() as replay:
@@ -228,8 +316,12 @@ def _batches(network: nn.Module, split: Split, device: str) -> list[tuple[torch.
     return [(pictures.to(device), labels.to(device)) for pictures, labels in split.batches(size)]
 
 
-def _scores(network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Asked) -> tuple[list[Scores], dict[str, str]]:
-    """The scores of each criterion, in one pass for all that read activations and one for all that read gradients."""
+def _scores(
+    network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Asked
+) -> tuple[list[Scores], dict[str, str]]:
+    """The scores of each criterion, in one pass for all that read activations and one for all that
+    read gradients.
+    """
     found: dict[str, Scores] = {}
     unjudged: dict[str, str] = {}
     collectors: dict[str, dict[str, Any]] = {"activations": {}, "gradients": {}}
@@ -255,10 +347,14 @@ def _scores(network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Ask
 
 
 def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
-    digest = hashlib.sha256(f"{data.fingerprint} {asked.channels} {asked.pictures} {asked.seed}".encode())
+    digest = hashlib.sha256(
+        f"{data.fingerprint} {asked.channels} {asked.pictures} {asked.seed}".encode()
+    )
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -266,11 +362,19 @@ def _folder(out: Path) -> Path:
     refuse_url(out)
     try:
         make_folder(out)
-        strangers = [path.name for path in out.iterdir() if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)]
+        strangers = [
+            path.name
+            for path in out.iterdir()
+            if path.name not in ("partial.safetensors", *_RESULTS) and not is_ours(path.name)
+        ]
     except OSError as error:
         raise unwritable(error, out) from None
     if strangers:
-        raise RunError(f"the folder holds other things ({strangers[0]})", where=out, remedy="choose another --out")
+        raise RunError(
+            f"the folder holds other things ({strangers[0]})",
+            where=out,
+            remedy="choose another --out",
+        )
     return out
 
 
@@ -304,16 +408,28 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
             raise ValueError("it differs from its checksum")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         pass_on_reading(error, file)
-        raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
+        raise RunError(
+            f"can't read what is measured so far: {error}",
+            where=file,
+            remedy="delete this file to begin anew",
+        ) from None
     refuse_other(version, "audit", folder, AGAIN)
     if about["fingerprint"] != fingerprint:
         remedy = "choose another --out, or delete the folder"
-        raise RunError("this is the audit of another network, other pictures or other settings", where=folder, remedy=remedy)
+        raise RunError(
+            "this is the audit of another network, other pictures or other settings",
+            where=folder,
+            remedy=remedy,
+        )
     try:
         require(Numbers, numbers)
         return Partial(sums=sums, **numbers)
     except (ValueError, TypeError) as error:
-        raise RunError(f"can't read what is measured so far: {error}", where=file, remedy="delete this file to begin anew") from None
+        raise RunError(
+            f"can't read what is measured so far: {error}",
+            where=file,
+            remedy="delete this file to begin anew",
+        ) from None
 
 
 def _channels(truth: Truth, scores: Sequence[Scores]) -> str:
@@ -322,7 +438,9 @@ def _channels(truth: Truth, scores: Sequence[Scores]) -> str:
     table.writerow(["group", "channel", "change", *(one.criterion for one in scores)])
     for name, change in truth.changes.items():
         for channel in (~torch.isnan(change)).nonzero().flatten().tolist():
-            values = [float(one.values[name][channel]) if name in one.values else "" for one in scores]
+            values = [
+                float(one.values[name][channel]) if name in one.values else "" for one in scores
+            ]
             table.writerow([name, channel, float(change[channel]), *values])
     return text.getvalue()
 
@@ -333,9 +451,13 @@ def _rows(found: Audit) -> str:
     table.writerow(["criterion", "oracle", "scope", "normalise", "rho", "low", "high", "channels"])
     for kind, several in (("absolute", found.absolute), ("signed", found.signed)):
         for one in several:
-            table.writerow([one.criterion, kind, "per layer", "", *vars(one.per_layer).values(), one.channels])
+            table.writerow(
+                [one.criterion, kind, "per layer", "", *vars(one.per_layer).values(), one.channels]
+            )
             for how, value in one.overall.items():
-                table.writerow([one.criterion, kind, "all", how, *vars(value).values(), one.channels])
+                table.writerow(
+                    [one.criterion, kind, "all", how, *vars(value).values(), one.channels]
+                )
             for layer, rho in one.layers.items():
                 table.writerow([one.criterion, kind, layer, "", rho, "", "", ""])
     return text.getvalue()

@@ -1,4 +1,6 @@
-"""Whether two functions, or two networks, are the same: digests that can be kept on disk and compared later."""
+"""Whether two functions, or two networks, are the same: digests that can be kept on disk and
+compared later.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,13 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor], about: str) -> str:
 
 
 def function_digest(function: Any) -> str | None:
-    """Stands for what a function does: its code, and what that refers to; None where it can't be told.
+    """Stands for what a function does: its code, and what that refers to; None where it can't be
+    told.
 
-    A function is told by its code, its defaults, its enclosed variables and the globals that it names, those in turn by the same; what
-    comes from an installed package, by its name and the package's version. Objects of other kinds can't be told: two that look alike
-    may still do different things.
+    A function is told by its code, its defaults, its enclosed variables and the globals that it
+    names, those in turn by the same; what comes from an installed package, by its name and the
+    package's version. Objects of other kinds can't be told: two that look alike may still do
+    different things.
     """
     teller = _Teller()
     try:
@@ -54,11 +58,15 @@ class _Untold(Exception):
 
 
 class _Teller:
-    """Walks through a function and all that it refers to, each part once, and digests what it meets on the way."""
+    """Walks through a function and all that it refers to, each part once, and digests what it meets
+    on the way.
+    """
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
-        self._met: dict[int, tuple[int, Any]] = {}  # the value beside its number, so that no other takes its id
+        self._met: dict[
+            int, tuple[int, Any]
+        ] = {}  # the value beside its number, so that no other takes its id
 
     def tell(self, value: Any) -> None:
         """Digest a value and its parts."""
@@ -96,14 +104,25 @@ class _Teller:
             self.tell(part)
 
     def _tell_code(self, code: CodeType) -> None:
-        """The instructions and all that they name; not the file and the line where they were written."""
+        """The instructions and all that they name; not the file and the line where they were
+        written.
+        """
         self._say(code.co_code.hex())
-        self._say(repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)))
+        self._say(
+            repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags))
+        )
         self._say(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)))
         self._tell_all(list(code.co_consts))
 
     def _tell_function(self, function: FunctionType) -> None:
-        self._tell_all([function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__])
+        self._tell_all(
+            [
+                function.__code__,
+                function.__defaults__,
+                function.__kwdefaults__,
+                function.__closure__,
+            ]
+        )
         if _is_installed(function.__module__):
             self._say(_installed_name(function))
         else:
@@ -170,12 +189,16 @@ def _installed_name(value: Any) -> str:
 
 
 def _is_installed(module: str | None) -> bool:
-    """Whether a module belongs to Python, to this package or to another installed one, and isn't the user's own."""
+    """Whether a module belongs to Python, to this package or to another installed one, and isn't
+    the user's own.
+    """
     top = (module or "").partition(".")[0]
     if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
         return True
     file = getattr(sys.modules.get(top), "__file__", None)
-    return file is not None and not {"site-packages", "dist-packages"}.isdisjoint(PurePath(file).parts)
+    return file is not None and not {"site-packages", "dist-packages"}.isdisjoint(
+        PurePath(file).parts
+    )
 
 
 def _bytes(tensor: torch.Tensor) -> Any:

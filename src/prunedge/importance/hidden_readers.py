@@ -84,7 +84,9 @@ class HiddenReaders(TorchFunctionMode):
             return self._attention(func, inspect.signature(func).bind(*args, **kwargs))
         return func(*args, **kwargs)
 
-    def _linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    def _linear(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if x is self.handed:  # a layer's own call, which its hook has seen
             self.handed = None
             return functional.linear(x, weight, bias)
@@ -112,7 +114,9 @@ class HiddenReaders(TorchFunctionMode):
             return func(*bound.args, **bound.kwargs)
         # Its last step is taken here: what goes into it is what attention gives with a projection
         # that changes nothing.
-        given["out_proj_weight"] = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        given["out_proj_weight"] = torch.eye(
+            weight.shape[1], dtype=weight.dtype, device=weight.device
+        )
         given["out_proj_bias"] = None
         out, weights = func(*bound.args, **bound.kwargs)
         return functional.linear(self._read(out, weight), weight, bias), weights
@@ -136,5 +140,7 @@ class HiddenReaders(TorchFunctionMode):
             return None
         same_layout = weight.dim() == 2 and weight.stride() == whole.stride()
         begins = weight.storage_offset() - whole.storage_offset()
-        is_rows = same_layout and weight.shape[1] == whole.shape[1] and begins % whole.stride(0) == 0
+        is_rows = (
+            same_layout and weight.shape[1] == whole.shape[1] and begins % whole.stride(0) == 0
+        )
         return reader if is_rows else None

@@ -157,7 +157,9 @@ class Watch:
 
         return hook
 
-    def _watch_layer(self, name: str, taps: tuple[Tap, ...], see: See, hidden: HiddenReaders) -> Callable[..., Any]:
+    def _watch_layer(
+        self, name: str, taps: tuple[Tap, ...], see: See, hidden: HiddenReaders
+    ) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             argument = None if args else next(iter(kwargs))
             z = args[0] if argument is None else kwargs[argument]
@@ -171,7 +173,9 @@ class Watch:
 
         return hook
 
-    def _meet(self, key: Any, taps: tuple[Tap, ...], features: int, z: torch.Tensor, see: See) -> torch.Tensor:
+    def _meet(
+        self, key: Any, taps: tuple[Tap, ...], features: int, z: torch.Tensor, see: See
+    ) -> torch.Tensor:
         """A consumer reads `z`; gives what it shall read."""
         if _probing:
             if _probing[-1] is self:
@@ -184,7 +188,9 @@ class Watch:
             fold = self._folds.get(call_key)
             if fold is None or not fold.fits(z, self.rows):
                 shape = tuple(z.shape)
-                self.give_up(f"{taps[0].group}: which example a row of {shape} belongs to can't be told")
+                self.give_up(
+                    f"{taps[0].group}: which example a row of {shape} belongs to can't be told"
+                )
                 return z
         instead = see(Reading(taps, features, fold, self.rows), z)
         return z if instead is None else instead
@@ -225,7 +231,9 @@ class Watch:
         given = (args, kwargs)
         tensors = [x for x in batch.tensors(given) if x.dim()]
         if not any(x.shape[0] == self.rows for x in tensors):
-            self.give_up(f"the network is called with other numbers of examples than the batch's {self.rows}")
+            self.give_up(
+                f"the network is called with other numbers of examples than the batch's {self.rows}"
+            )
             return {}
         sizes = tuple((x.shape[0] == self.rows, x.shape[1:]) for x in tensors)
         key = (model.training, sizes, batch.described(given))
@@ -294,7 +302,11 @@ class Watch:
 @contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
     """Inside, batch norms are in evaluation mode; buffers and random generators are put back."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+    ]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     python_state = random.getstate()
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []

@@ -1,4 +1,6 @@
-"""The truth that criteria guess at: how the loss changes when a channel is zero at all its consumers, one channel at a time."""
+"""The truth that criteria guess at: how the loss changes when a channel is zero at all its
+consumers, one channel at a time.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Truth:
-    """The change of the mean loss when each channel is zeroed: group -> (channels,) float64, NaN where it was not measured.
+    """The change of the mean loss when each channel is zeroed: group -> (channels,) float64, NaN
+    where it was not measured.
 
-    The mean is over the examples. Positive where the loss rises. `loss` is that of the whole network over the same `examples`.
-    `seconds` were spent on `channels` measurements, `seconds_whole` would be one evaluation of the whole network.
+    The mean is over the examples. Positive where the loss rises. `loss` is that of the whole
+    network over the same `examples`. `seconds` were spent on `channels` measurements,
+    `seconds_whole` would be one evaluation of the whole network.
     """
 
     changes: Mapping[str, torch.Tensor]
@@ -48,7 +52,9 @@ class Truth:
 
 @dataclass(frozen=True)
 class Partial:
-    """Sums over the batches that are done: all that is needed to go on. `next` is the group to be measured next in batch `batch`."""
+    """Sums over the batches that are done: all that is needed to go on. `next` is the group to be
+    measured next in batch `batch`.
+    """
 
     sums: Mapping[str, torch.Tensor]
     batch: int = 0
@@ -63,26 +69,44 @@ def sample(graph: ChannelGraph, channels: int | None, seed: int = 0) -> dict[str
     """At most this many channels of each group, drawn at random (all when None)."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        group.name: tuple(sorted(torch.randperm(group.size, generator=generator)[: channels or group.size].tolist()))
+        group.name: tuple(
+            sorted(
+                torch.randperm(group.size, generator=generator)[: channels or group.size].tolist()
+            )
+        )
         for group in graph.groups
     }
 
 
 @full_float32()
 def oracle(
-    network: nn.Module, graph: ChannelGraph, batches: Iterable[Any], chosen: Mapping[str, tuple[int, ...]], *, loss: Loss | None = None,
-    partial: Partial | None = None, keep: Callable[[Partial], None] | None = None, progress: Progress | None = None,
-) -> Truth:  # fmt: skip
-    """Zero each of the `chosen` channels (group -> channels) at all its consumers and measure the loss, in evaluation mode, in float32.
+    network: nn.Module,
+    graph: ChannelGraph,
+    batches: Iterable[Any],
+    chosen: Mapping[str, tuple[int, ...]],
+    *,
+    loss: Loss | None = None,
+    partial: Partial | None = None,
+    keep: Callable[[Partial], None] | None = None,
+    progress: Progress | None = None,
+) -> Truth:
+    """Zero each of the `chosen` channels (group -> channels) at all its consumers and measure the
+    loss, in evaluation mode, in float32.
 
-    The oracle of Molchanov et al. 2017, section 2.2. `batches` and `loss` are as for `rank`: (inputs, labels) and their cross-entropy, or
-    whatever `loss(network, batch)` takes for the mean over the batch's examples. The batches must come in the same order each time and
-    fit into memory with the activations of all layers: those before a channel's first consumer are computed once for each batch. `keep`
-    is told after each group what is known so far; with such a `partial` a later call goes on from there. The network's weights are as
-    before in the end.
+    The oracle of Molchanov et al. 2017, section 2.2. `batches` and `loss` are as for `rank`:
+    (inputs, labels) and their cross-entropy, or whatever `loss(network, batch)` takes for the mean
+    over the batch's examples. The batches must come in the same order each time and fit into memory
+    with the activations of all layers: those before a channel's first consumer are computed once
+    for each batch. `keep` is told after each group what is known so far; with such a `partial` a
+    later call goes on from there. The network's weights are as before in the end.
     """
     batches = [brought_to(batch, network) for batch in batches]
-    done = partial or Partial({group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64) for group in graph.groups})
+    done = partial or Partial(
+        {
+            group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64)
+            for group in graph.groups
+        }
+    )
     count = sum(map(len, chosen.values()))
     tensors = dict(network.named_parameters())
     with evaluating(network), torch.no_grad(), Replay(network).attached() as replay:
@@ -96,9 +120,16 @@ def oracle(
                 begun = perf_counter()
                 replay.run(run, 0)
                 whole = done.seconds_whole + perf_counter() - begun
-                done = replace(done, loss=done.loss + before, examples=done.examples + held, seconds_whole=whole)
+                done = replace(
+                    done,
+                    loss=done.loss + before,
+                    examples=done.examples + held,
+                    seconds_whole=whole,
+                )
             starts = replay.starts()
-            behind = number * count + sum(len(chosen[group.name]) for group in graph.groups[: done.next])
+            behind = number * count + sum(
+                len(chosen[group.name]) for group in graph.groups[: done.next]
+            )
             for place in range(done.next, len(graph.groups)):
                 group = graph.groups[place]
                 begun = perf_counter()
@@ -107,15 +138,20 @@ def oracle(
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
-                    with masking((tensors[part.tensor], part.dim, part.indices[channel]) for part in group.having("in")):
+                    with masking(
+                        (tensors[part.tensor], part.dim, part.indices[channel])
+                        for part in group.having("in")
+                    ):
                         changes[index] = replay.run(run, start, instead) - before
                     behind += 1
                     if progress is not None:
                         progress(behind, count * len(batches), f"oracle: {group.name}")
                 done = replace(
-                    done, sums={**done.sums, group.name: done.sums[group.name] + changes}, next=place + 1,
+                    done,
+                    sums={**done.sums, group.name: done.sums[group.name] + changes},
+                    next=place + 1,
                     seconds=done.seconds + perf_counter() - begun,
-                )  # fmt: skip
+                )
                 if keep is not None:
                     keep(done)
             done = replace(done, batch=number + 1, next=0)
@@ -123,7 +159,9 @@ def oracle(
     for group in graph.groups:
         found[group.name] = torch.full((group.size,), torch.nan, dtype=torch.float64)
         found[group.name][list(chosen[group.name])] = done.sums[group.name] / done.examples
-    return Truth(found, done.loss / done.examples, done.examples, count, done.seconds, done.seconds_whole)
+    return Truth(
+        found, done.loss / done.examples, done.examples, count, done.seconds, done.seconds_whole
+    )
 
 
 def _loss(network: nn.Module, batch: Any, loss: Loss | None, held: int) -> float:
@@ -145,7 +183,9 @@ class _First:
     columns: torch.Tensor
 
     def without(self, channel: int) -> Instead:
-        """What the layer gives without a channel: what it gave, less the channel's part, which is a fraction of the work."""
+        """What the layer gives without a channel: what it gave, less the channel's part, which is a
+        fraction of the work.
+        """
         layer, columns = self.layer, self.columns[channel].to(self.layer.weight.device)
         weight = layer.weight.index_select(1, columns)
 
@@ -153,15 +193,21 @@ class _First:
             if isinstance(layer, nn.Linear):
                 return output - functional.linear(x.index_select(-1, columns), weight)
             part = x.index_select(x.dim() - 3, columns)
-            return output - functional.conv2d(part, weight, None, layer.stride, layer.padding, layer.dilation)
+            return output - functional.conv2d(
+                part, weight, None, layer.stride, layer.padding, layer.dilation
+            )
 
         return instead
 
 
 def _first(network: nn.Module, group: Group, module: nn.Module | None) -> _First | None:
-    """None where the module that runs first is no plain layer: then it has to run with its weights zeroed."""
+    """None where the module that runs first is no plain layer: then it has to run with its weights
+    zeroed.
+    """
     for part in group.having("in"):
-        plain = type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros")
+        plain = type(module) is nn.Linear or (
+            type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
+        )
         if plain and part.dim == 1 and consumer(network, part) is module:
             return _First(module, torch.as_tensor(part.indices))  # type: ignore[arg-type]
     return None

@@ -1,4 +1,6 @@
-"""When a batch counts: its sums wait until the next begins, since only then it is sure whether its examples could be told apart."""
+"""When a batch counts: its sums wait until the next begins, since only then it is sure whether its
+examples could be told apart.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from typing import Protocol
 
 
 class Settling(Protocol):
-    """A collector that gathers batch by batch: `_batch` examples of the one that waits, `_here` of them in this process."""
+    """A collector that gathers batch by batch: `_batch` examples of the one that waits, `_here` of
+    them in this process.
+    """
 
     _batch: int
     _here: int

@@ -49,25 +49,35 @@ class Computes(Protocol):
 
 @timed("rank")
 def rank(
-    network: nn.Module, graph: ChannelGraph, batches: Iterable[Any], criterion: str = "taylor", *, loss: Loss | None = None, seed: int = 0,
+    network: nn.Module,
+    graph: ChannelGraph,
+    batches: Iterable[Any],
+    criterion: str = "taylor",
+    *,
+    loss: Loss | None = None,
+    seed: int = 0,
     engine: Computes | None = None,
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Score every channel in each group of the graph; higher matters more.
 
-    `batches` yields (inputs, labels): inputs (n, 3, h, w) float32, or a tuple or dict of the network's arguments; labels (n,) int64, or
-    (n, h, w) for logits of each place. What the network gives is read by `prunedge.models.classification.logits_of`, its loss is the
-    cross-entropy. With `loss`, called as `loss(network, batch)` for the mean over the batch's examples, a batch is whatever `batches`
-    yields, and so are the network's answers. How many examples it holds is told by the first dimension of its first tensor
-    (`prunedge.importance.batch.count`). Criteria that read activations need neither loss nor labels (but `mutual-information`): inputs
-    alone will do. Those that read the weights don't touch the batches.
+    `batches` yields (inputs, labels): inputs (n, 3, h, w) float32, or a tuple or dict of the
+    network's arguments; labels (n,) int64, or (n, h, w) for logits of each place. What the network
+    gives is read by `prunedge.models.classification.logits_of`, its loss is the cross-entropy. With
+    `loss`, called as `loss(network, batch)` for the mean over the batch's examples, a batch is
+    whatever `batches` yields, and so are the network's answers. How many examples it holds is told
+    by the first dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that
+    read activations need neither loss nor labels (but `mutual-information`): inputs alone will do.
+    Those that read the weights don't touch the batches.
 
-    Scores do not depend on how the examples are divided into batches, wherever the network has them. Where it does not show which
-    example is where, they go through it one by one, which takes longer.
-    An `engine` lets the pictures pass in its precision and on its device; without one they do in float32, where the network is.
-    The network runs in evaluation mode with its own weights unchanged; parameters' gradients are not touched.
-    Groups that the criterion can't judge (no batch norm for `bn-scale`) have no score; those whose scores are all 0 are `Scores.zero`, and
-    told in the log. Raises PrunedgeError for an unknown criterion, for one that can't judge any group, for answers and labels that
-    cross-entropy is no loss for, and for scores that are not finite.
+    Scores do not depend on how the examples are divided into batches, wherever the network has
+    them. Where it does not show which example is where, they go through it one by one, which takes
+    longer. An `engine` lets the pictures pass in its precision and on its device; without one they
+    do in float32, where the network is. The network runs in evaluation mode with its own weights
+    unchanged; parameters' gradients are not touched. Groups that the criterion can't judge (no
+    batch norm for `bn-scale`) have no score; those whose scores are all 0 are `Scores.zero`, and
+    told in the log. Raises PrunedgeError for an unknown criterion, for one that can't judge any
+    group, for answers and labels that cross-entropy is no loss for, and for scores that are not
+    finite.
     """
     chosen = find(criterion)
     if not graph.groups:
@@ -78,7 +88,8 @@ def rank(
         values = _fitting(computed, graph, criterion)
         if not values:
             raise PrunedgeError(
-                f"the criterion '{criterion}' can't judge any channel of this network", remedy="use another, such as taylor"
+                f"the criterion '{criterion}' can't judge any channel of this network",
+                remedy="use another, such as taylor",
             )
         return finished(values, criterion)
     assert chosen.collect is not None
@@ -88,46 +99,71 @@ def rank(
 
 
 def refuse_unjudged(network: nn.Module, graph: ChannelGraph, criterion: str) -> None:
-    """PrunedgeError when it is plain before any picture is looked at that the criterion can't judge a channel of this network."""
+    """PrunedgeError when it is plain before any picture is looked at that the criterion can't judge
+    a channel of this network.
+    """
     if graph.groups and criterion in OF_NORMS:
         refuse_without_norms(network, graph, f"the criterion '{criterion}'")
 
 
 def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
-    """What a function of the weights gave, if it is a finite number for each channel of groups that there are."""
+    """What a function of the weights gave, if it is a finite number for each channel of groups that
+    there are.
+    """
     sizes = {group.name: group.size for group in graph.groups}
-    if not isinstance(values, Mapping) or not all(isinstance(value, torch.Tensor) for value in values.values()):
-        what = f"the criterion '{criterion}' gave {type(values).__name__}, and no tensor for each group"
-        raise PrunedgeError(what, where=option("criterion"), remedy="return {group.name: (group.size,) numbers} for groups of graph.groups")
+    if not isinstance(values, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in values.values()
+    ):
+        what = (
+            f"the criterion '{criterion}' gave {type(values).__name__}, and no tensor for each "
+            "group"
+        )
+        raise PrunedgeError(
+            what,
+            where=option("criterion"),
+            remedy="return {group.name: (group.size,) numbers} for groups of graph.groups",
+        )
     for name, value in values.items():
         if name not in sizes or value.shape != (sizes[name],) or not bool(value.isfinite().all()):
             wanted = f"{sizes[name]} finite numbers" if name in sizes else "no such group"
             raise PrunedgeError(
-                f"the criterion '{criterion}' gave {tuple(value.shape)} for the group '{name}': {wanted} expected",
+                (
+                    f"the criterion '{criterion}' gave {tuple(value.shape)} for the group "
+                    f"'{name}': {wanted} expected"
+                ),
                 remedy="return {group.name: (group.size,) numbers} for groups of graph.groups",
             )
     return {name: value.double() for name, value in values.items()}
 
 
 def gather(
-    network: nn.Module, batches: Iterable[Any], collectors: list[Any], engine: Computes | None = None, *, loss: Loss | None = None
+    network: nn.Module,
+    batches: Iterable[Any],
+    collectors: list[Any],
+    engine: Computes | None = None,
+    *,
+    loss: Loss | None = None,
 ) -> None:
-    """Let the batches go through the network once, in evaluation mode, in front of all these collectors.
+    """Let the batches go through the network once, in evaluation mode, in front of all these
+    collectors.
 
-    Batches and `loss` are as for `rank`. Several processes take whole batches in turn; in the end all collectors hold what all have
-    gathered.
+    Batches and `loss` are as for `rank`. Several processes take whole batches in turn; in the end
+    all collectors hold what all have gathered.
     """
     backward = [collector for collector in collectors if hasattr(collector, "needs")]
     forward = [collector for collector in collectors if not hasattr(collector, "needs")]
     modes = {module: module.training for module in network.modules()}
-    wanted = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
+    wanted = [
+        (parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()
+    ]
     network.eval()
     try:
         with ExitStack() as attached:
             if engine is None:
                 attached.enter_context(full_float32())
             needed = {name for collector in backward for name in collector.needs(network)}
-            # Only gradients at the activations are needed, where they can be seen: those of the weights cost a third of the backward pass.
+            # Only gradients at the activations are needed, where they can be seen: those of the
+            # weights cost a third of the backward pass.
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(name in needed)
                 parameter.grad = None
@@ -139,7 +175,11 @@ def gather(
                 attached.enter_context(collector.attach(network))
             passing = _Passing(network, backward, forward, loss)
             for batch in distributed.dealt(batches):
-                passing.take(brought_to(batch, network) if engine is None else examples.moved(batch, engine.to_device))
+                passing.take(
+                    brought_to(batch, network)
+                    if engine is None
+                    else examples.moved(batch, engine.to_device)
+                )
         for collector in collectors:
             distributed.join(collector)
     finally:
@@ -151,9 +191,13 @@ def gather(
 
 
 class _Passing:
-    """Batches pass a network in front of collectors: as they come, or one example at a time from where those can't be told apart."""
+    """Batches pass a network in front of collectors: as they come, or one example at a time from
+    where those can't be told apart.
+    """
 
-    def __init__(self, network: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None) -> None:
+    def __init__(
+        self, network: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None
+    ) -> None:
         self._network, self._loss = network, loss
         self._backward, self._forward = backward, forward
         self._one_by_one = False
@@ -172,7 +216,10 @@ class _Passing:
         for row in range(held):
             why = self._pass(examples.picked(batch, [row], held), 1)
             if why:
-                raise GraphError(f"even a single example can't be told apart: {why}", remedy="rank with a criterion of the weights")
+                raise GraphError(
+                    f"even a single example can't be told apart: {why}",
+                    remedy="rank with a criterion of the weights",
+                )
 
     def _pass(self, batch: Any, held: int) -> str:
         """Let a batch through; gives why its examples can't be told apart, empty when they can."""
@@ -186,20 +233,26 @@ class _Passing:
         return next((collector.undecided for collector in collectors if collector.undecided), "")
 
     def _run(self, batch: Any) -> tuple[Any, Any]:
-        """Forward, and backward where it is asked for; gives the labels, if there are any, and what the network gave."""
+        """Forward, and backward where it is asked for; gives the labels, if there are any, and what
+        the network gave.
+        """
         if self._loss is not None:
             return self._run_with(self._loss, batch)
         inputs, labels = examples.as_pair(batch)
         outputs = call(self._network, inputs)
         if self._backward:
             if labels is None:
-                raise PrunedgeError("the batches have no labels, and there is no loss", remedy=_NO_LOSS)
+                raise PrunedgeError(
+                    "the batches have no labels, and there is no loss", remedy=_NO_LOSS
+                )
             self._go_back(cross_entropy(outputs, labels))
         return labels, outputs
 
     def _run_with(self, loss: Loss, batch: Any) -> tuple[Any, Any]:
         given: list[Any] = []
-        watching = self._network.register_forward_hook(lambda module, args, output: given.append(output))
+        watching = self._network.register_forward_hook(
+            lambda module, args, output: given.append(output)
+        )
         try:
             value = loss(self._network, batch)
         finally:
@@ -210,18 +263,33 @@ class _Passing:
         return labels, given[-1] if given else None
 
     def _go_back(self, value: Any) -> None:
-        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
-            gave = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-            raise PrunedgeError(f"loss gave {gave}, and not a number", remedy="let it give the mean over the examples, a scalar tensor")
+        if (
+            not isinstance(value, torch.Tensor)
+            or value.numel() != 1
+            or not value.is_floating_point()
+        ):
+            gave = (
+                f"{tuple(value.shape)} {value.dtype}"
+                if isinstance(value, torch.Tensor)
+                else type(value).__name__
+            )
+            raise PrunedgeError(
+                f"loss gave {gave}, and not a number",
+                remedy="let it give the mean over the examples, a scalar tensor",
+            )
         if not value.requires_grad and any(collector.undecided for collector in self._backward):
             return  # the layers whose gradients are asked for were not known
         if not value.requires_grad:
             remedy = "let it use what the network gives, without detach() or no_grad()"
-            raise PrunedgeError("the loss does not hang on any channel of the network", remedy=remedy)
+            raise PrunedgeError(
+                "the loss does not hang on any channel of the network", remedy=remedy
+            )
         value.backward()
 
 
 # Every criterion that is not read off gradients; all but one of them need no labels, either.
 _NO_LOSS = "yield (inputs, labels), give loss=fn, or use a criterion that needs none: " + ", ".join(
-    name for name, one in CRITERIA.items() if one.reads != "gradients" and name != "mutual-information"
+    name
+    for name, one in CRITERIA.items()
+    if one.reads != "gradients" and name != "mutual-information"
 )

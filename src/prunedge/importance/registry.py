@@ -33,7 +33,10 @@ Values = dict[str, torch.Tensor]
 WeightFunction = Callable[[nn.Module, ChannelGraph, torch.Generator], Values]
 
 
-OF_NORMS = ("bn-scale", "taylor-bn")  # these read the scales of the norms that channels pass, and nothing else
+OF_NORMS = (
+    "bn-scale",
+    "taylor-bn",
+)  # these read the scales of the norms that channels pass, and nothing else
 
 
 class Collector(Protocol):
@@ -46,7 +49,9 @@ class Collector(Protocol):
         """Watch the network while the context lasts."""
 
     def absorb(self, other: Self) -> None:
-        """Take over what another collector has gathered, on other pictures or in another process: the same as one that saw all."""
+        """Take over what another collector has gathered, on other pictures or in another process:
+        the same as one that saw all.
+        """
 
     def gathered(self) -> Any:
         """What `absorb` needs of this collector, to be sent to another process."""
@@ -62,15 +67,18 @@ class GradientCollector(Collector, Protocol):
     """A collector of what the backward pass shows."""
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
-        """Say before each forward pass how many examples the batch holds, and how many of them pass `here` (None: all, undivided)."""
+        """Say before each forward pass how many examples the batch holds, and how many of them pass
+        `here` (None: all, undivided).
+        """
 
 
 @dataclass(frozen=True)
 class Criterion:
     """A way to score channels.
 
-    `reads` says what it needs: the `weights` alone (`compute`), the `activations` or the `gradients` of batches (`collect` makes its
-    collector). What reads gradients can be gathered while fine-tuning.
+    `reads` says what it needs: the `weights` alone (`compute`), the `activations` or the
+    `gradients` of batches (`collect` makes its collector). What reads gradients can be gathered
+    while fine-tuning.
     """
 
     name: str
@@ -97,17 +105,23 @@ Changes = Callable[[torch.Tensor], torch.Tensor]
 
 
 @overload
-def criterion(name: str, reads: Literal["weights"] = "weights") -> Callable[[WeightFunction], WeightFunction]: ...
+def criterion(
+    name: str, reads: Literal["weights"] = "weights"
+) -> Callable[[WeightFunction], WeightFunction]: ...
 @overload
-def criterion(name: str, reads: Literal["activations", "gradients"]) -> Callable[[Changes], Changes]: ...
+def criterion(
+    name: str, reads: Literal["activations", "gradients"]
+) -> Callable[[Changes], Changes]: ...
 def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
     """Register a function as the criterion of that name. Higher scores matter more.
 
-    A function that reads the weights takes (network, graph, generator) and gives {group: (channels,) float64}; groups that it leaves out
-    keep all their channels. One that reads `activations` takes a group's values in a batch at the input of one of its
-    consumers, (examples, channels, places) float64, and gives a number for each example and channel, (examples, channels): the score is
-    the mean over the examples, and over the consumers. One that reads `gradients` takes the first-order changes of each example's loss when
-    a channel is zeroed at all its consumers, negated (the sum of z * dC/dz), (examples, channels) float64, and gives as many
+    A function that reads the weights takes (network, graph, generator) and gives {group:
+    (channels,) float64}; groups that it leaves out keep all their channels. One that reads
+    `activations` takes a group's values in a batch at the input of one of its consumers, (examples,
+    channels, places) float64, and gives a number for each example and channel, (examples,
+    channels): the score is the mean over the examples, and over the consumers. One that reads
+    `gradients` takes the first-order changes of each example's loss when a channel is zeroed at all
+    its consumers, negated (the sum of z * dC/dz), (examples, channels) float64, and gives as many
     numbers, whose mean over the examples is the score.
     """
 
@@ -115,9 +129,13 @@ def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
         if reads == "weights":
             CRITERIA[name] = Criterion(name, reads, compute=function)
         elif reads == "activations":
-            CRITERIA[name] = Criterion(name, reads, collect=lambda graph: ActivationFunction(graph, name, function))
+            CRITERIA[name] = Criterion(
+                name, reads, collect=lambda graph: ActivationFunction(graph, name, function)
+            )
         else:
-            CRITERIA[name] = Criterion(name, reads, collect=lambda graph: TaylorCollector(graph, name, function))
+            CRITERIA[name] = Criterion(
+                name, reads, collect=lambda graph: TaylorCollector(graph, name, function)
+            )
         return function
 
     return register
@@ -126,8 +144,9 @@ def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
 def find(name: str) -> Criterion:
     """The criterion of that name, or `package.module:name` of the user's own.
 
-    The latter imports the module; what `name` names in it is a criterion that the module registers, or a function of the weights that
-    needs no decorator. PrunedgeError with the nearest names when there is none.
+    The latter imports the module; what `name` names in it is a criterion that the module registers,
+    or a function of the weights that needs no decorator. PrunedgeError with the nearest names when
+    there is none.
     """
     if name not in CRITERIA and ":" in name:
         _own(name)
@@ -140,7 +159,8 @@ def find(name: str) -> Criterion:
 
 
 def identity(name: str) -> str | None:
-    """The criterion's name with a digest of what it does: another function under the same name is another criterion.
+    """The criterion's name with a digest of what it does: another function under the same name is
+    another criterion.
 
     None where that can't be told (a function that refers to an object of the user's own).
     """
@@ -168,10 +188,18 @@ def _own(name: str) -> None:
         criterion(name)(function)
     else:
         remedy = "name a function, or what its @criterion(...) says"
-        raise PrunedgeError(f"{module_name} has no criterion '{short}'", where=option("criterion"), remedy=remedy)
+        raise PrunedgeError(
+            f"{module_name} has no criterion '{short}'", where=option("criterion"), remedy=remedy
+        )
 
 
 def gathered_while_training(name: str, graph: ChannelGraph) -> GradientCollector | None:
-    """The collector that ranks while a network fine-tunes; None for criteria that need a pass of their own."""
+    """The collector that ranks while a network fine-tunes; None for criteria that need a pass of
+    their own.
+    """
     chosen = find(name)
-    return cast(GradientCollector, chosen.collect(graph)) if chosen.reads == "gradients" and chosen.collect is not None else None
+    return (
+        cast(GradientCollector, chosen.collect(graph))
+        if chosen.reads == "gradients" and chosen.collect is not None
+        else None
+    )

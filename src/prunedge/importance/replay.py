@@ -14,12 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunedge.importance.batch import moved, tensors
 
 T = TypeVar("T")
-Instead = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # a layer's input, and what it gave for it when it was recorded
+Instead = Callable[
+    [torch.Tensor, torch.Tensor], torch.Tensor
+]  # a layer's input, and what it gave for it when it was recorded
 
 
 @dataclass(eq=False)
 class _Call:
-    """One call of a module: its place among all beginnings and ends of calls, a copy of what it gave, and whose code changes that later."""
+    """One call of a module: its place among all beginnings and ends of calls, a copy of what it
+    gave, and whose code changes that later.
+    """
 
     module: nn.Module
     begin: int
@@ -29,10 +33,12 @@ class _Call:
 
 
 class Replay:
-    """Records what each module of a network gives for a batch, and plays it back up to a chosen call.
+    """Records what each module of a network gives for a batch, and plays it back up to a chosen
+    call.
 
-    Between the calls the code runs as ever, so any network works whose way does not depend on its values. Results that code changes in
-    place are handed out as copies wherever that code will run again.
+    Between the calls the code runs as ever, so any network works whose way does not depend on its
+    values. Results that code changes in place are handed out as copies wherever that code will run
+    again.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -47,7 +53,11 @@ class Replay:
         self._changes = _Changes(self._stack)
         self._start: int | None = None
         self._instead: Instead | None = None
-        self._last: tuple[Any, int, Any] = (None, 0, None)  # what the call that ended last gave, its version then, and its copy
+        self._last: tuple[Any, int, Any] = (
+            None,
+            0,
+            None,
+        )  # what the call that ended last gave, its version then, and its copy
 
     @contextmanager
     def attached(self) -> Iterator[Replay]:
@@ -66,7 +76,9 @@ class Replay:
             self._forget()
 
     def record(self, run: Callable[[], T]) -> T:
-        """Remember all that the network's modules give while this runs it (once or several times); gives what that gave."""
+        """Remember all that the network's modules give while this runs it (once or several times);
+        gives what that gave.
+        """
         self._forget()
         with self._changes:
             output = run()
@@ -75,10 +87,11 @@ class Replay:
         return output
 
     def run(self, run: Callable[[], T], start: int, instead: Instead | None = None) -> T:
-        """Run the network from the event `start` (of `starts`) on; calls that ended before it are played back. `run` is that of `record`.
+        """Run the network from the event `start` (of `starts`) on; calls that ended before it are
+        played back. `run` is that of `record`.
 
-        Where `start` is the call of `module(start)` itself, `instead` may give its result, from its input and what it gave when it was
-        recorded: nothing before it has changed.
+        Where `start` is the call of `module(start)` itself, `instead` may give its result, from its
+        input and what it gave when it was recorded: nothing before it has changed.
         """
         self._clock, self._start, self._instead = 0, start, instead
         return run()
@@ -89,7 +102,8 @@ class Replay:
         return call.module if call is not None and call.end == call.begin + 1 else None
 
     def starts(self) -> dict[str, int]:
-        """For each parameter the event at which it is first used: the first call of a module that holds it, or of one around it.
+        """For each parameter the event at which it is first used: the first call of a module that
+        holds it, or of one around it.
 
         A parameter that only the network's own code uses has 0: nothing comes before it.
         """
@@ -109,7 +123,9 @@ class Replay:
     @property
     def bytes(self) -> int:
         """What is held in memory."""
-        held = {x.data_ptr(): x.nbytes for call in self._calls.values() for x in tensors(call.output)}
+        held = {
+            x.data_ptr(): x.nbytes for call in self._calls.values() for x in tensors(call.output)
+        }
         return sum(held.values())
 
     def _wrapped(self, module: nn.Module, forward: Any) -> Any:
@@ -122,7 +138,12 @@ class Replay:
                 again = any(other.end >= self._start for other in call.changed_by)
                 return _copied(call.output) if again else call.output
             self._clock += 1
-            is_first = call.begin == self._start and self._instead is not None and len(args) == 1 and not kwargs
+            is_first = (
+                call.begin == self._start
+                and self._instead is not None
+                and len(args) == 1
+                and not kwargs
+            )
             output = self._instead(args[0], call.output) if is_first else forward(*args, **kwargs)  # type: ignore[misc]
             self._clock += 1
             return output
@@ -162,7 +183,11 @@ class _Changes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.is_mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):
-                if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, torch.Tensor):
+                if (
+                    argument.alias_info is not None
+                    and argument.alias_info.is_write
+                    and isinstance(value, torch.Tensor)
+                ):
                     for call in self._homes.get(value.untyped_storage().data_ptr(), ()):
                         call.changed_by.append(self._stack[-1])
         return func(*args, **(kwargs or {}))

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 class Provenance:
     """What kept scores are scores of: those of equal provenance may stand for each other.
 
-    `criterion` is what `registry.identity` says of it, `model` the digest of the network's weights, `pictures` that of the training
-    pictures; `settings` tells, as JSON, what else decided the gradients (how pictures were changed, the loss).
+    `criterion` is what `registry.identity` says of it, `model` the digest of the network's weights,
+    `pictures` that of the training pictures; `settings` tells, as JSON, what else decided the
+    gradients (how pictures were changed, the loss).
     """
 
     criterion: str
@@ -36,16 +37,20 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """The inverse of `to_json`; ValueError or TypeError for anything else, which proves nothing."""
+        """The inverse of `to_json`; ValueError or TypeError for anything else, which proves
+        nothing.
+        """
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How much each channel of each group matters: group name -> (channels,) float64, higher matters more.
+    """How much each channel of each group matters: group name -> (channels,) float64, higher
+    matters more.
 
-    `examples` is the number of pictures that they were measured on (0 for criteria that read the weights alone). `provenance` is what
-    they have to be kept with: without it nobody can tell later what they are scores of.
+    `examples` is the number of pictures that they were measured on (0 for criteria that read the
+    weights alone). `provenance` is what they have to be kept with: without it nobody can tell later
+    what they are scores of.
     """
 
     values: Mapping[str, torch.Tensor]
@@ -55,8 +60,12 @@ class Scores:
 
     @property
     def zero(self) -> tuple[str, ...]:
-        """The groups of which every channel has the score 0: the criterion tells nothing about them."""
-        return tuple(name for name, value in self.values.items() if value.numel() and not bool(value.any()))
+        """The groups of which every channel has the score 0: the criterion tells nothing about
+        them.
+        """
+        return tuple(
+            name for name, value in self.values.items() if value.numel() and not bool(value.any())
+        )
 
 
 @contextmanager
@@ -69,7 +78,11 @@ def of_criterion(name: str) -> Iterator[None]:
     except Exception as error:
         pass_on(error)
         what = f"the criterion '{name}' raised {type(error).__name__}: {error}"
-        raise PrunedgeError(" ".join(what.split()), where=option("criterion"), remedy="mend its code, or use another") from error
+        raise PrunedgeError(
+            " ".join(what.split()),
+            where=option("criterion"),
+            remedy="mend its code, or use another",
+        ) from error
 
 
 def finished(values: Mapping[str, torch.Tensor], criterion: str, examples: int = 0) -> Scores:
@@ -83,7 +96,11 @@ def finished(values: Mapping[str, torch.Tensor], criterion: str, examples: int =
         raise PrunedgeError(what, remedy="look for inputs, weights or a loss that are not finite")
     scores = Scores(values, criterion, examples)
     if scores.zero:
-        log.warning("%s: every score is 0, so that nothing orders the channels, in %s", criterion, _some(scores.zero))
+        log.warning(
+            "%s: every score is 0, so that nothing orders the channels, in %s",
+            criterion,
+            _some(scores.zero),
+        )
     return scores
 
 
@@ -95,20 +112,30 @@ def _some(names: Sequence[str]) -> str:
 def normalised(values: Mapping[str, torch.Tensor], how: str = "l2") -> dict[str, torch.Tensor]:
     """The scores of each group on a scale on which groups compare; one of `NORMALISERS`.
 
-    `none`: as they are. `l2`: theta / sqrt(sum_j theta_j ^ 2) (Molchanov et al. 2017, section 2.2); a group of zeros stays zero.
-    `mean`: theta / mean(theta). `rank`: the place in the group's own order, from 0 to 1.
+    `none`: as they are. `l2`: theta / sqrt(sum_j theta_j ^ 2) (Molchanov et al. 2017, section 2.2);
+    a group of zeros stays zero. `mean`: theta / mean(theta). `rank`: the place in the group's own
+    order, from 0 to 1.
     """
     return {name: NORMALISERS[how](value.double()) for name, value in values.items()}
 
 
 def checked(numbers: torch.Tensor, shape: torch.Size, criterion: str) -> torch.Tensor:
-    """What a user's function gave for each example and channel, float64; PrunedgeError when it has another shape or isn't finite."""
+    """What a user's function gave for each example and channel, float64; PrunedgeError when it has
+    another shape or isn't finite.
+    """
     if not isinstance(numbers, torch.Tensor) or numbers.shape != shape:
-        gave = f"{tuple(numbers.shape)} numbers" if isinstance(numbers, torch.Tensor) else type(numbers).__name__
+        gave = (
+            f"{tuple(numbers.shape)} numbers"
+            if isinstance(numbers, torch.Tensor)
+            else type(numbers).__name__
+        )
         what = f"the criterion '{criterion}' gave {gave} for (examples, channels) {tuple(shape)}"
         raise PrunedgeError(what, remedy="return one number for each example and channel")
     if not bool(numbers.isfinite().all()):
-        raise PrunedgeError(f"the criterion '{criterion}' gave numbers that are not finite", remedy="mend its function")
+        raise PrunedgeError(
+            f"the criterion '{criterion}' gave numbers that are not finite",
+            remedy="mend its function",
+        )
     return numbers.double()
 
 

@@ -83,7 +83,10 @@ class TaylorCollector:
 
     def reset(self) -> None:
         """Forget what was gathered."""
-        self._sums = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in self._groups.items()}
+        self._sums = {
+            name: torch.zeros(group.size, dtype=torch.float64)
+            for name, group in self._groups.items()
+        }
         self._pending: dict[str, torch.Tensor] = {}
         self._by_weight: dict[str, torch.Tensor] = {}
         self._batch = 0
@@ -111,7 +114,10 @@ class TaylorCollector:
         if self._watch.undecided or not self._by_example or self._batch <= 1:
             return self._watch.undecided
         for group in self._by_weight:
-            return f"{group}: code of the network's own reads it, with a weight that no layer is called for"
+            return (
+                f"{group}: code of the network's own reads it, with a weight that no layer is "
+                "called for"
+            )
         return ""
 
     def drop_batch(self) -> None:
@@ -153,7 +159,9 @@ class TaylorCollector:
                 remedy="rank in a pass of its own",
             )
         if not self._examples:
-            raise GraphError("the Taylor criterion has seen no pictures", remedy="rank on at least one batch")
+            raise GraphError(
+                "the Taylor criterion has seen no pictures", remedy="rank on at least one batch"
+            )
         values = {name: total.cpu() / self._examples for name, total in self._sums.items()}
         if self._kind == "taylor-fo":
             values = {name: value.square() for name, value in values.items()}
@@ -228,7 +236,9 @@ class TaylorCollector:
         """
         self._unused = frozenset(tensors)
 
-    def _watch_weight(self, group: Group, place: int, part: Slice, weight: torch.Tensor) -> Callable[[torch.Tensor], None]:
+    def _watch_weight(
+        self, group: Group, place: int, part: Slice, weight: torch.Tensor
+    ) -> Callable[[torch.Tensor], None]:
         indices = torch.as_tensor(part.indices)
 
         @timed("rank")

@@ -119,10 +119,16 @@ class ScaleCollector:
         """The scales and shifts of a group's norms, and the places that belong to each channel."""
         scales = scales_of(model, group)
         shift_names = {f"{name.removesuffix('weight')}bias" for name, _ in scales}
-        shifts = [(part.tensor, torch.as_tensor(part.indices)) for part in group.having("channel") if part.tensor in shift_names]
+        shifts = [
+            (part.tensor, torch.as_tensor(part.indices))
+            for part in group.having("channel")
+            if part.tensor in shift_names
+        ]
         return scales + shifts
 
-    def _watch(self, group: Group, parameter: torch.Tensor, indices: torch.Tensor) -> Callable[[torch.Tensor], None]:
+    def _watch(
+        self, group: Group, parameter: torch.Tensor, indices: torch.Tensor
+    ) -> Callable[[torch.Tensor], None]:
         @timed("rank")
         def hook(gradient: torch.Tensor) -> None:
             change = (parameter.detach().double() * gradient.double()).cpu()

@@ -12,7 +12,9 @@ from prunedge.importance.registry import Values, criterion
 
 @criterion("weight-l1")
 def weight_l1(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it (Li et al. 2017, section 3.1)."""
+    """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it (Li et al.
+    2017, section 3.1).
+    """
     return {group.name: filters.abs().mean(1) for group, filters in _filters(network, graph)}
 
 
@@ -20,7 +22,8 @@ def weight_l1(network: nn.Module, graph: ChannelGraph, generator: torch.Generato
 def weight_l2(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """theta = 1 / |w| sum_i w_i^2 over a channel's filters in all layers that make it.
 
-    Molchanov et al. 2017, section 2.2, 'minimum weight': in each layer the order of the filters' Euclidean norms.
+    Molchanov et al. 2017, section 2.2, 'minimum weight': in each layer the order of the filters'
+    Euclidean norms.
     """
     return {group.name: filters.square().mean(1) for group, filters in _filters(network, graph)}
 
@@ -31,12 +34,16 @@ def fpgm(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) ->
 
     Low next to the geometric median, where others can stand in for it (He et al. 2019, equation 4).
     """
-    return {group.name: torch.cdist(filters, filters).sum(1) for group, filters in _filters(network, graph)}
+    return {
+        group.name: torch.cdist(filters, filters).sum(1)
+        for group, filters in _filters(network, graph)
+    }
 
 
 @criterion("bn-scale")
 def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017, network slimming, section 3).
+    """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017,
+    network slimming, section 3).
 
     Group and instance norm count as well. Groups without a norm have no score, and stay whole.
     PrunedgeError where no channel passes one.
@@ -45,7 +52,10 @@ def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator
     tensors = dict(network.named_parameters())
     values: Values = {}
     for group in graph.groups:
-        scales = [tensors[name].detach().double().cpu()[indices] for name, indices in scales_of(network, group)]
+        scales = [
+            tensors[name].detach().double().cpu()[indices]
+            for name, indices in scales_of(network, group)
+        ]
         if scales:
             values[group.name] = torch.cat(scales, 1).abs().mean(1)
     return values
@@ -53,8 +63,13 @@ def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator
 
 @criterion("random")
 def random(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """A number drawn uniformly from [0, 1) for each channel: the control that every criterion must beat."""
-    return {group.name: torch.rand(group.size, dtype=torch.float64, generator=generator) for group in graph.groups}
+    """A number drawn uniformly from [0, 1) for each channel: the control that every criterion must
+    beat.
+    """
+    return {
+        group.name: torch.rand(group.size, dtype=torch.float64, generator=generator)
+        for group in graph.groups
+    }
 
 
 def _filters(network: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch.Tensor]]:
@@ -64,7 +79,9 @@ def _filters(network: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch
     for group in graph.groups:
         rows = []
         for part in group.having("out"):
-            filters = tensors[part.tensor].detach().double().cpu().movedim(part.dim, 0).flatten(1)  # (filters, weights)
+            filters = (
+                tensors[part.tensor].detach().double().cpu().movedim(part.dim, 0).flatten(1)
+            )  # (filters, weights)
             rows.append(filters[torch.as_tensor(part.indices)].flatten(1))
         found.append((group, torch.cat(rows, 1)))
     return found

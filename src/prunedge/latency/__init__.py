@@ -1,4 +1,6 @@
-"""How long a network takes on a device, predicted layer by layer from what was measured there, to steer the pruning."""
+"""How long a network takes on a device, predicted layer by layer from what was measured there, to
+steer the pruning.
+"""
 
 from prunedge.latency.steering import Steering, steer
 from prunedge.latency.timer import Timer

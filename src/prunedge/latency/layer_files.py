@@ -17,10 +17,15 @@ def write_probe(shape: Shape, file: Path) -> None:
 
     value = numpy_helper.from_array(np.array([0.01], np.float32))
     is_linear = shape.kernel == (0, 0)
-    weight = [shape.inputs, shape.outputs] if is_linear else [shape.outputs, shape.inputs // shape.groups, *shape.kernel]
+    weight = (
+        [shape.inputs, shape.outputs]
+        if is_linear
+        else [shape.outputs, shape.inputs // shape.groups, *shape.kernel]
+    )
     picture = [shape.size[0], shape.inputs] if is_linear else [1, shape.inputs, *shape.size]
     nodes = [
-        helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value) for name in ("weight", "bias")
+        helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value)
+        for name in ("weight", "bias")
     ]  # folded into constants before anything runs
     if is_linear:
         nodes += [helper.make_node("Gemm", ["x", "weight", "bias"], ["y"])]
@@ -28,17 +33,28 @@ def write_probe(shape: Shape, file: Path) -> None:
         pads = [*shape.padding, *shape.padding]
         nodes += [
             helper.make_node(
-                "Conv", ["x", "weight", "bias"], ["made"], kernel_shape=shape.kernel, strides=shape.stride, pads=pads,
-                dilations=shape.dilation, group=shape.groups,
+                "Conv",
+                ["x", "weight", "bias"],
+                ["made"],
+                kernel_shape=shape.kernel,
+                strides=shape.stride,
+                pads=pads,
+                dilations=shape.dilation,
+                group=shape.groups,
             ),
             helper.make_node("Relu", ["made"], ["y"]),
-        ]  # fmt: skip
+        ]
     graph = helper.make_graph(
-        nodes, "layer", [helper.make_tensor_value_info("x", TensorProto.FLOAT, picture)],
+        nodes,
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, picture)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [
             numpy_helper.from_array(np.array(weight, np.int64), "weight_shape"),
             numpy_helper.from_array(np.array([shape.outputs], np.int64), "bias_shape"),
         ],
-    )  # fmt: skip
-    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9), str(file))
+    )
+    save_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9),
+        str(file),
+    )

@@ -17,8 +17,8 @@ from prunedge.models.cost import evaluating
 class Shape:
     """A convolution or a linear layer as a runtime sees it, for one picture.
 
-    `size` is the height and width of its input; a linear layer has (rows, 0), and no kernel. A depthwise convolution has as many groups
-    as input channels.
+    `size` is the height and width of its input; a linear layer has (rows, 0), and no kernel. A
+    depthwise convolution has as many groups as input channels.
     """
 
     inputs: int
@@ -44,18 +44,25 @@ class Shape:
     def kind(self) -> Shape:
         """The same layer of no width: layers of one kind share a table."""
         return replace(
-            self, inputs=0, outputs=self.outputs // self.groups if self.is_depthwise else 0, groups=-1 if self.is_depthwise else self.groups
+            self,
+            inputs=0,
+            outputs=self.outputs // self.groups if self.is_depthwise else 0,
+            groups=-1 if self.is_depthwise else self.groups,
         )
 
     def wide(self, inputs: int, outputs: int) -> Shape:
         """The same layer with other widths; a depthwise one follows its inputs."""
         if self.is_depthwise:
-            return replace(self, inputs=inputs, outputs=inputs * (self.outputs // self.groups), groups=inputs)
+            return replace(
+                self, inputs=inputs, outputs=inputs * (self.outputs // self.groups), groups=inputs
+            )
         return replace(self, inputs=inputs, outputs=outputs)
 
 
 def layers_of(network: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]]:
-    """(name of the weight, shape) of every convolution and linear layer, once for each time that it runs on one picture of `example`."""
+    """(name of the weight, shape) of every convolution and linear layer, once for each time that it
+    runs on one picture of `example`.
+    """
     found: list[tuple[str, Shape]] = []
     handles = []
 
@@ -86,19 +93,29 @@ def after(shape: Shape, weight: tuple[int, ...]) -> Shape:
     return shape.wide(weight[1] * shape.groups, weight[0])
 
 
-def shapes_after(layers: list[tuple[str, Shape]], sizes: Mapping[str, tuple[int, ...]]) -> list[Shape]:
+def shapes_after(
+    layers: list[tuple[str, Shape]], sizes: Mapping[str, tuple[int, ...]]
+) -> list[Shape]:
     """All layers with the weights' shapes in `sizes` (`ChannelGraph.sizes`)."""
     return [after(shape, sizes[name]) if name in sizes else shape for name, shape in layers]
 
 
 def _shape(module: nn.Module, inputs: torch.Tensor) -> Shape:
     if isinstance(module, nn.Linear):
-        return Shape(module.in_features, module.out_features, (inputs[0].numel() // module.in_features, 0))
+        return Shape(
+            module.in_features, module.out_features, (inputs[0].numel() // module.in_features, 0)
+        )
     assert isinstance(module, nn.Conv2d)
     return Shape(
-        module.in_channels, module.out_channels, (inputs.shape[-2], inputs.shape[-1]), _pair(module.kernel_size), _pair(module.stride),
-        _padding(module), _pair(module.dilation), module.groups,
-    )  # fmt: skip
+        module.in_channels,
+        module.out_channels,
+        (inputs.shape[-2], inputs.shape[-1]),
+        _pair(module.kernel_size),
+        _pair(module.stride),
+        _padding(module),
+        _pair(module.dilation),
+        module.groups,
+    )
 
 
 def _padding(module: nn.Conv2d) -> tuple[int, int]:
@@ -106,7 +123,10 @@ def _padding(module: nn.Conv2d) -> tuple[int, int]:
         return _pair(module.padding)
     # 'same' may pad one side more than the other; for the time that is all one.
     return _pair(
-        tuple(d * (k - 1) // 2 if module.padding == "same" else 0 for d, k in zip(module.dilation, module.kernel_size, strict=True))
+        tuple(
+            d * (k - 1) // 2 if module.padding == "same" else 0
+            for d, k in zip(module.dilation, module.kernel_size, strict=True)
+        )
     )
 
 

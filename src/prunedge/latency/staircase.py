@@ -1,4 +1,6 @@
-"""Which numbers of channels a runtime likes: found in times that were measured, assumed nowhere. Pure."""
+"""Which numbers of channels a runtime likes: found in times that were measured, assumed nowhere.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,17 @@ from math import log
 import numpy as np
 
 STEPS = (2, 4, 8, 16, 32)
-EVIDENCE = 10.0  # difference of the Bayesian information criteria that is called very strong (Kass and Raftery 1995)
+# difference of the Bayesian information criteria that is called very strong (Kass and Raftery 1995)
+EVIDENCE = 10.0
 
 
 def step_of(channels: Sequence[int], ms: Sequence[float]) -> int:
-    """The step of the staircase in the times `ms` of layers with these numbers of channels: 1 where time just grows with each channel.
+    """The step of the staircase in the times `ms` of layers with these numbers of channels: 1 where
+    time just grows with each channel.
 
-    A line (time = a + b n) is compared with staircases that rise only at multiples of a step s, and may charge a fixed price for numbers
-    in between (time = a + b ceil(n / s) + c [s does not divide n], b and c not negative), by their Bayesian information criteria.
+    A line (time = a + b n) is compared with staircases that rise only at multiples of a step s, and
+    may charge a fixed price for numbers in between (time = a + b ceil(n / s) + c [s does not divide
+    n], b and c not negative), by their Bayesian information criteria.
     """
     n, times = np.asarray(channels, dtype=np.float64), np.asarray(ms, dtype=np.float64)
     if len(n) < 8:
@@ -33,7 +38,9 @@ def step_of(channels: Sequence[int], ms: Sequence[float]) -> int:
 
 
 def _bic(times: np.ndarray, causes: list[np.ndarray]) -> float:
-    """Of the least-squares fit by a constant and these causes; infinite where a cause would have to make it faster."""
+    """Of the least-squares fit by a constant and these causes; infinite where a cause would have to
+    make it faster.
+    """
     design = np.stack([np.ones_like(times), *causes], 1)
     weights, *_ = np.linalg.lstsq(design, times, rcond=None)
     if (weights[1:] < 0).any():

@@ -1,4 +1,6 @@
-"""Latency on a device as what a plan costs: predicted from the table for every plan, measured for every network that is kept."""
+"""Latency on a device as what a plan costs: predicted from the table for every plan, measured for
+every network that is kept.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,31 @@ from prunedge.surgery import remove
 from prunedge.utils.files import make_folder
 from prunedge.utils.tracing import timed
 
-# Shares of their channels that the first and the second half of the groups lose in the networks which calibrate the prediction. Unequal
-# ones tell the time of computing, which lies in the first layers, from that of fetching weights, which lie in the last.
+# Shares of their channels that the first and the second half of the groups lose in the networks
+# which calibrate the prediction. Unequal ones tell the time of computing, which lies in the first
+# layers, from that of fetching weights, which lie in the last.
 CALIBRATED = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.75, 0.0), (0.0, 0.5), (0.25, 0.75))
-CACHES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # MB of weights that may stay in the processor from one picture to the next
+CACHES = (
+    0.0,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+    32.0,
+)  # MB of weights that may stay in the processor from one picture to the next
 SECANT = 0.25  # share of a group over which the time that a channel costs is taken
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Whole networks from their layers: ms = `layers` * (sum of the layers' ms) + `megabyte` * (MB of weights over `cache`) + `rest`.
+    """Whole networks from their layers: ms = `layers` * (sum of the layers' ms) + `megabyte` * (MB
+    of weights over `cache`) + `rest`.
 
-    A layer that is timed alone has its weights in the cache, and its pictures in an order that suits it alone; a whole network fetches its
-    weights anew for every picture where they exceed the cache. `points` are (predicted, measured) ms of the networks that it was fitted to.
+    A layer that is timed alone has its weights in the cache, and its pictures in an order that
+    suits it alone; a whole network fetches its weights anew for every picture where they exceed the
+    cache. `points` are (predicted, measured) ms of the networks that it was fitted to.
     """
 
     layers: float
@@ -53,27 +67,49 @@ class Fit:
     @property
     def error(self) -> float:
         """The largest relative error on the points."""
-        return max((abs(predicted - measured) / measured for predicted, measured in self.points), default=0.0)
+        return max(
+            (abs(predicted - measured) / measured for predicted, measured in self.points),
+            default=0.0,
+        )
 
     def ms(self, layers_ms: float, megabytes: float) -> float:
         """Milliseconds of a whole network."""
-        return self.layers * layers_ms + self.megabyte * max(0.0, megabytes - self.cache) + self.rest
+        return (
+            self.layers * layers_ms + self.megabyte * max(0.0, megabytes - self.cache) + self.rest
+        )
 
     @classmethod
-    def to(cls, layers_ms: Sequence[float], megabytes: Sequence[float], measured: Sequence[float]) -> Fit:
-        """Least squares of the relative errors, none of the numbers being negative, with whichever of the `CACHES` suits best."""
+    def to(
+        cls, layers_ms: Sequence[float], megabytes: Sequence[float], measured: Sequence[float]
+    ) -> Fit:
+        """Least squares of the relative errors, none of the numbers being negative, with whichever
+        of the `CACHES` suits best.
+        """
         y, best = np.asarray(measured), np.inf
         for cache in CACHES:
             fetched = np.maximum(0.0, np.asarray(megabytes) - cache)
-            weights, rest = nnls(np.stack([np.asarray(layers_ms), fetched, np.ones_like(y)], 1) / y[:, None], np.ones_like(y))
+            weights, rest = nnls(
+                np.stack([np.asarray(layers_ms), fetched, np.ones_like(y)], 1) / y[:, None],
+                np.ones_like(y),
+            )
             if rest < best:
-                best, found = rest, cls(float(weights[0]), float(weights[1]), float(weights[2]), cache)
-        return replace(found, points=tuple((found.ms(a, b), c) for a, b, c in zip(layers_ms, megabytes, measured, strict=True)))
+                best, found = (
+                    rest,
+                    cls(float(weights[0]), float(weights[1]), float(weights[2]), cache),
+                )
+        return replace(
+            found,
+            points=tuple(
+                (found.ms(a, b), c) for a, b, c in zip(layers_ms, megabytes, measured, strict=True)
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class Steering:
-    """What the loop asks about a device: what each channel costs there, what a plan would give, what a network takes."""
+    """What the loop asks about a device: what each channel costs there, what a plan would give,
+    what a network takes.
+    """
 
     timer: Timer
     table: Table
@@ -89,11 +125,16 @@ class Steering:
         return self._whole(layers_of(network, _tensor(graph)), graph, plan)
 
     def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
-        """Milliseconds that one channel of each group costs: those that the group's next steps down would save, shared among them."""
+        """Milliseconds that one channel of each group costs: those that the group's next steps down
+        would save, shared among them.
+        """
         layers = layers_of(network, _tensor(graph))
         now, found = self._whole(layers, graph, None), {}
         for group in graph.groups:
-            gone = min(group.size - 1, max(1, round(group.size * SECANT), min(self.multiple, group.size // 2)))
+            gone = min(
+                group.size - 1,
+                max(1, round(group.size * SECANT), min(self.multiple, group.size // 2)),
+            )
             fewer = Plan({group.name: tuple(range(group.size - gone))}) if gone > 0 else None
             found[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
         return found
@@ -106,9 +147,12 @@ class Steering:
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
         return {
-            "address": self.timer.address, "target": self.timer.target, "table": self.table.to_json(),
-            "fit": asdict(self.fit), "error": self.fit.error,
-        }  # fmt: skip
+            "address": self.timer.address,
+            "target": self.timer.target,
+            "table": self.table.to_json(),
+            "fit": asdict(self.fit),
+            "error": self.fit.error,
+        }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Steering:
@@ -117,14 +161,20 @@ class Steering:
         fit["points"] = tuple((float(a), float(b)) for a, b in fit["points"])
         return cls(Timer(found["address"], found["target"], table.threads), table, Fit(**fit))
 
-    def _whole(self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Keeps | None) -> float:
+    def _whole(
+        self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Keeps | None
+    ) -> float:
         return self.fit.ms(*_sums(self.table, shapes_after(layers, graph.sizes(plan))))
 
 
-def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path | None = None) -> Steering:
-    """Get to know a device: measure the layers' table (or take it from the cache) and fit the prediction to a few whole networks.
+def steer(
+    network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path | None = None
+) -> Steering:
+    """Get to know a device: measure the layers' table (or take it from the cache) and fit the
+    prediction to a few whole networks.
 
-    The table of a device, a runtime and a set of layers is measured once and kept in the cache folder (`PRUNEDGE_CACHE`).
+    The table of a device, a runtime and a set of layers is measured once and kept in the cache
+    folder (`PRUNEDGE_CACHE`).
     """
     shapes = [shape for _, shape in layers_of(network, example)]
     whole = time_networks([network], example, timer)
@@ -138,17 +188,30 @@ def steer(network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path |
     smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
     timed = time_networks(smaller, example, timer)
     measured = [*whole.ms.values(), *(timed.ms[name] for name in sorted(timed.ms))]
-    sums = [_sums(table, [shape for _, shape in layers_of(one, example)]) for one in (network, *smaller)]
+    sums = [
+        _sums(table, [shape for _, shape in layers_of(one, example)]) for one in (network, *smaller)
+    ]
     return Steering(timer, table, Fit.to([a for a, _ in sums], [b for _, b in sums], measured))
 
 
 def _halves(graph: ChannelGraph, shares: tuple[float, float], step: int) -> Plan:
-    """The first and the second half of the groups lose these shares of their channels, rounded to the step that the runtime likes."""
+    """The first and the second half of the groups lose these shares of their channels, rounded to
+    the step that the runtime likes.
+    """
     stays = {
-        group.name: max(min(step, group.size), round(group.size * (1 - shares[2 * place >= len(graph.groups)]) / step) * step)
+        group.name: max(
+            min(step, group.size),
+            round(group.size * (1 - shares[2 * place >= len(graph.groups)]) / step) * step,
+        )
         for place, group in enumerate(graph.groups)
     }
-    return Plan({group.name: tuple(range(stays[group.name])) for group in graph.groups if stays[group.name] < group.size})
+    return Plan(
+        {
+            group.name: tuple(range(stays[group.name]))
+            for group in graph.groups
+            if stays[group.name] < group.size
+        }
+    )
 
 
 def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
@@ -159,7 +222,10 @@ def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
 def time_networks(networks: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
     """Milliseconds of whole networks on the device, as network-0.onnx and so on."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {f"network-{place}.onnx": Path(folder) / f"network-{place}.onnx" for place in range(len(networks))}
+        files = {
+            f"network-{place}.onnx": Path(folder) / f"network-{place}.onnx"
+            for place in range(len(networks))
+        }
         for file, network in zip(files.values(), networks, strict=True):
             # The loop's own network stays where it is, and in its mode.
             write_onnx(copied(network).cpu().eval(), file, example.shape[-1])
@@ -172,8 +238,19 @@ def _tensor(graph: ChannelGraph) -> torch.Tensor:
 
 
 def _cached(shapes: Sequence[Shape], timer: Timer, timed: Timed, cache: Path | None) -> Path:
-    about = [timer.address, timer.target, timer.threads, timed.runtime, timed.device, sorted(set(map(str, shapes)))]
-    return cache_folder(cache) / "latency" / f"{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]}.json"
+    about = [
+        timer.address,
+        timer.target,
+        timer.threads,
+        timed.runtime,
+        timed.device,
+        sorted(set(map(str, shapes))),
+    ]
+    return (
+        cache_folder(cache)
+        / "latency"
+        / f"{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]}.json"
+    )
 
 
 def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:

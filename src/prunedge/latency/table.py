@@ -1,4 +1,6 @@
-"""How long each layer takes on a device at every width that it may get: measured on a grid, read off in between."""
+"""How long each layer takes on a device at every width that it may get: measured on a grid, read
+off in between.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +30,27 @@ Axis = Literal["outputs", "inputs"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Milliseconds of one kind of layer: `ms[i][j]` with `inputs[i]` and `outputs[j]` channels (depthwise: one column)."""
+    """Milliseconds of one kind of layer: `ms[i][j]` with `inputs[i]` and `outputs[j]` channels
+    (depthwise: one column).
+    """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     ms: tuple[tuple[float, ...], ...]
 
     def at(self, inputs: float, outputs: float) -> float:
-        """The time at these widths: linear between the measured ones, that of the nearest beyond them."""
+        """The time at these widths: linear between the measured ones, that of the nearest beyond
+        them.
+        """
         rows = [float(np.interp(outputs, self.outputs, row)) for row in self.ms]
         return float(np.interp(inputs, self.inputs, rows))
 
 
 @dataclass(frozen=True)
 class Staircase:
-    """Milliseconds of one layer against its number of channels, one by one, and the step that was found in them."""
+    """Milliseconds of one layer against its number of channels, one by one, and the step that was
+    found in them.
+    """
 
     layer: Shape
     axis: Axis
@@ -53,7 +61,9 @@ class Staircase:
 
 @dataclass(frozen=True)
 class Table:
-    """The layers of a network on one device: `grids` by kind of layer, the `staircases` of the costliest, and what was measured with."""
+    """The layers of a network on one device: `grids` by kind of layer, the `staircases` of the
+    costliest, and what was measured with.
+    """
 
     grids: Mapping[Shape, Grid]
     staircases: tuple[Staircase, ...]
@@ -63,11 +73,15 @@ class Table:
 
     @property
     def step(self) -> int:
-        """The numbers of channels that this runtime likes are multiples of this: the largest step found."""
+        """The numbers of channels that this runtime likes are multiples of this: the largest step
+        found.
+        """
         return max((one.step for one in self.staircases), default=1)
 
     def ms(self, layer: Shape) -> float:
-        """Milliseconds of a layer of a kind in the table; widths between two steps cost as much as the next one."""
+        """Milliseconds of a layer of a kind in the table; widths between two steps cost as much as
+        the next one.
+        """
         grid = self.grids[layer.kind]
         inputs = layer.inputs if len(grid.inputs) == 1 else self._up(layer.inputs)
         return grid.at(inputs, inputs if layer.is_depthwise else self._up(layer.outputs))
@@ -75,7 +89,9 @@ class Table:
     def knows(self, layers: Iterable[Shape]) -> bool:
         """Whether all these layers can be read off."""
         return all(
-            (grid := self.grids.get(one.kind)) and one.inputs <= grid.inputs[-1] and (one.is_depthwise or one.outputs <= grid.outputs[-1])
+            (grid := self.grids.get(one.kind))
+            and one.inputs <= grid.inputs[-1]
+            and (one.is_depthwise or one.outputs <= grid.outputs[-1])
             for one in layers
         )
 
@@ -83,19 +99,30 @@ class Table:
         """A plain dict of everything."""
         return {
             "grids": [{"kind": asdict(kind), **asdict(grid)} for kind, grid in self.grids.items()],
-            "staircases": [asdict(one) for one in self.staircases], "step": self.step, "runtime": self.runtime,
-            "device": dict(self.device), "threads": self.threads,
-        }  # fmt: skip
+            "staircases": [asdict(one) for one in self.staircases],
+            "step": self.step,
+            "runtime": self.runtime,
+            "device": dict(self.device),
+            "threads": self.threads,
+        }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Table:
         """The table that `to_json` gave; KeyError, TypeError or ValueError when it is none."""
         grids = {
-            _shape(one["kind"]): Grid(tuple(one["inputs"]), tuple(one["outputs"]), tuple(tuple(row) for row in one["ms"]))
+            _shape(one["kind"]): Grid(
+                tuple(one["inputs"]), tuple(one["outputs"]), tuple(tuple(row) for row in one["ms"])
+            )
             for one in found["grids"]
         }
         stairs = [
-            Staircase(_shape(one["layer"]), one["axis"], tuple(one["channels"]), tuple(one["ms"]), int(one["step"]))
+            Staircase(
+                _shape(one["layer"]),
+                one["axis"],
+                tuple(one["channels"]),
+                tuple(one["ms"]),
+                int(one["step"]),
+            )
             for one in found["staircases"]
         ]
         return cls(grids, tuple(stairs), found["runtime"], found["device"], int(found["threads"]))
@@ -105,17 +132,25 @@ class Table:
 
 
 def measure_table(layers: Sequence[Shape], timer: Timer) -> Table:
-    """Measure every kind of these layers from their full width down, and the staircases of the costliest, on the timer's device."""
+    """Measure every kind of these layers from their full width down, and the staircases of the
+    costliest, on the timer's device.
+    """
     widest: dict[Shape, Shape] = {}
     for layer in layers:
         known = widest.get(layer.kind, layer)
-        widest[layer.kind] = layer.wide(max(known.inputs, layer.inputs), max(known.outputs, layer.outputs))
+        widest[layer.kind] = layer.wide(
+            max(known.inputs, layer.inputs), max(known.outputs, layer.outputs)
+        )
     stairs = _stairs(widest.values())
     grids = {kind: _widths(layer) for kind, layer in widest.items()}
     wanted = {layer for _, _, several in stairs for layer in several} | {
-        widest[kind].wide(*pair) for kind, (inputs, outputs) in grids.items() for pair in product(inputs, outputs)
+        widest[kind].wide(*pair)
+        for kind, (inputs, outputs) in grids.items()
+        for pair in product(inputs, outputs)
     }
-    names = {layer: f"layer-{place:04d}.onnx" for place, layer in enumerate(sorted(wanted, key=str))}
+    names = {
+        layer: f"layer-{place:04d}.onnx" for place, layer in enumerate(sorted(wanted, key=str))
+    }
     with tempfile.TemporaryDirectory() as folder:
         for layer, name in names.items():
             write_probe(layer, Path(folder) / name)
@@ -123,21 +158,37 @@ def measure_table(layers: Sequence[Shape], timer: Timer) -> Table:
     ms = {layer: timed.ms[name] for layer, name in names.items()}
     return Table(
         {
-            kind: Grid(inputs, outputs, tuple(tuple(ms[widest[kind].wide(i, o)] for o in outputs) for i in inputs))
+            kind: Grid(
+                inputs,
+                outputs,
+                tuple(tuple(ms[widest[kind].wide(i, o)] for o in outputs) for i in inputs),
+            )
             for kind, (inputs, outputs) in grids.items()
         },
-        tuple(_found(layer, axis, several, ms) for layer, axis, several in stairs), timed.runtime, timed.device, timer.threads,
-    )  # fmt: skip
+        tuple(_found(layer, axis, several, ms) for layer, axis, several in stairs),
+        timed.runtime,
+        timed.device,
+        timer.threads,
+    )
 
 
-def _found(layer: Shape, axis: Axis, several: Sequence[Shape], ms: Mapping[Shape, float]) -> Staircase:
-    channels, times = tuple(getattr(one, axis) for one in several), tuple(ms[one] for one in several)
+def _found(
+    layer: Shape, axis: Axis, several: Sequence[Shape], ms: Mapping[Shape, float]
+) -> Staircase:
+    channels, times = (
+        tuple(getattr(one, axis) for one in several),
+        tuple(ms[one] for one in several),
+    )
     return Staircase(layer, axis, channels, times, step_of(channels, times))
 
 
 def _stairs(layers: Iterable[Shape]) -> list[tuple[Shape, Axis, list[Shape]]]:
-    """The layers to time one channel after the other: the costliest convolutions, around half of their width."""
-    wide = [one for one in layers if one.kernel != (0, 0) and min(one.inputs, one.outputs) >= 2 * WINDOW]
+    """The layers to time one channel after the other: the costliest convolutions, around half of
+    their width.
+    """
+    wide = [
+        one for one in layers if one.kernel != (0, 0) and min(one.inputs, one.outputs) >= 2 * WINDOW
+    ]
     found: list[tuple[Shape, Axis, list[Shape]]] = []
     for layer in sorted(wide, key=_macs, reverse=True)[:COSTLIEST]:
         half = layer.wide(layer.inputs // 2, layer.outputs // 2)
@@ -145,8 +196,15 @@ def _stairs(layers: Iterable[Shape]) -> list[tuple[Shape, Axis, list[Shape]]]:
         for axis in axes:
             middle = getattr(half, axis)
             numbers = range(max(1, middle - WINDOW), min(getattr(layer, axis), middle + WINDOW) + 1)
-            numbers = [n for n in numbers if layer.groups == 1 or layer.is_depthwise or n % layer.groups == 0]  # type: ignore[assignment]
-            several = [half.wide(n, half.outputs) if axis == "inputs" else half.wide(half.inputs, n) for n in numbers]
+            numbers = [
+                n
+                for n in numbers
+                if layer.groups == 1 or layer.is_depthwise or n % layer.groups == 0
+            ]  # type: ignore[assignment]
+            several = [
+                half.wide(n, half.outputs) if axis == "inputs" else half.wide(half.inputs, n)
+                for n in numbers
+            ]
             found.append((half, axis, several))
     return found
 
@@ -164,13 +222,25 @@ def _widths(layer: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _shares(width: int, layer: Shape) -> tuple[int, ...]:
     blocks = 1 if layer.is_depthwise else layer.groups
-    unit = max(blocks, 16 if width >= 64 else 1)  # between the steps of any runtime that we know nothing is lost
+    unit = max(
+        blocks, 16 if width >= 64 else 1
+    )  # between the steps of any runtime that we know nothing is lost
     unit = ceil(unit / blocks) * blocks
-    return tuple(sorted({min(width, max(unit, round(width * share / unit) * unit)) for share in SHARES} | {min(width, blocks)}))
+    return tuple(
+        sorted(
+            {min(width, max(unit, round(width * share / unit) * unit)) for share in SHARES}
+            | {min(width, blocks)}
+        )
+    )
 
 
 def _shape(values: Mapping[str, Any]) -> Shape:
     known = Shape(0, 0, (0, 0))
     if set(values) != set(asdict(known)):
         raise PrunedgeError("a table of another prunedge", remedy="delete it")
-    return replace(known, **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})  # type: ignore[arg-type]
+    return replace(
+        known,
+        **{
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        },
+    )  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""Where times are measured: this machine, or another through ssh, with the runtime that will be deployed."""
+"""Where times are measured: this machine, or another through ssh, with the runtime that will be
+deployed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timer:
-    """A device (`local`, or ssh://user@host), the runtime's target there and the threads that it may use."""
+    """A device (`local`, or ssh://user@host), the runtime's target there and the threads that it
+    may use.
+    """
 
     address: str = LOCAL
     target: str = "onnx"
@@ -40,17 +44,27 @@ class Timer:
             Host.parse(self.address)
 
     def time(self, files: Mapping[str, Path]) -> Timed:
-        """Milliseconds of one run of each ONNX file, on one picture. PrunedgeError when the device can't."""
+        """Milliseconds of one run of each ONNX file, on one picture. PrunedgeError when the device
+        can't.
+        """
         arguments = ["probe", "files", "--runtime", self.target, "--threads", str(self.threads)]
         if self.address == LOCAL:
             found = _here(arguments, files)
         else:
-            found = Host.parse(self.address).run(arguments, {f"files/{name}": file for name, file in files.items()})
+            found = Host.parse(self.address).run(
+                arguments, {f"files/{name}": file for name, file in files.items()}
+            )
         try:
-            return Timed({name: float(found["ms"][name]) for name in files}, str(found["runtime"]), dict(found["device"]))
+            return Timed(
+                {name: float(found["ms"][name]) for name in files},
+                str(found["runtime"]),
+                dict(found["device"]),
+            )
         except (KeyError, TypeError, ValueError):
             remedy = "install the same version there"
-            raise PrunedgeError("its answer is another prunedge's", where=self.address, remedy=remedy) from None
+            raise PrunedgeError(
+                "its answer is another prunedge's", where=self.address, remedy=remedy
+            ) from None
 
 
 def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
@@ -59,10 +73,18 @@ def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
         (Path(folder) / "files").mkdir()
         for name, file in files.items():
             (Path(folder) / "files" / name).symlink_to(real_path(file))
-        done = subprocess.run([sys.executable, "-m", "prunedge", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "prunedge", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise PrunedgeError(
-            said[-1].removeprefix("error: "), where=LOCAL, remedy="can its runtime run the network at all? try --runtime onnx"
+            said[-1].removeprefix("error: "),
+            where=LOCAL,
+            remedy="can its runtime run the network at all? try --runtime onnx",
         )
     return json.loads(done.stdout)

@@ -1,11 +1,33 @@
-"""A name and weights in, a network and its cost out: `build(name, classes, weights)`, `cost(net, example)`."""
+"""A name and weights in, a network and its cost out: `build(name, classes, weights)`, `cost(net,
+example)`.
+"""
 
-from prunedge.models.build import build, build_told, fits_classes, known_names, rebuild, refuse_unknown, working_directory_importable
+from prunedge.models.build import (
+    build,
+    build_told,
+    fits_classes,
+    known_names,
+    rebuild,
+    refuse_unknown,
+    working_directory_importable,
+)
 from prunedge.models.cost import Cost, cost
 from prunedge.models.init import has_normalisation, initialise
 from prunedge.models.weights import Loaded, load_weights, read_weights
 
 __all__ = [
-    "Cost", "Loaded", "build", "build_told", "cost", "fits_classes", "has_normalisation", "initialise", "known_names", "load_weights",
-    "read_weights", "rebuild", "refuse_unknown", "working_directory_importable",
-]  # fmt: skip
+    "Cost",
+    "Loaded",
+    "build",
+    "build_told",
+    "cost",
+    "fits_classes",
+    "has_normalisation",
+    "initialise",
+    "known_names",
+    "load_weights",
+    "read_weights",
+    "rebuild",
+    "refuse_unknown",
+    "working_directory_importable",
+]

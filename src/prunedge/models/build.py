@@ -30,8 +30,9 @@ from prunedge.utils.tracing import timed
 
 log = logging.getLogger(__name__)
 
-# Auxiliary heads only help training and their channels would have to be pruned too. The input transform belongs to
-# the network's own ImageNet weights; it's always on, so that a network rebuilt without weights is the same function.
+# Auxiliary heads only help training and their channels would have to be pruned too. The input
+# transform belongs to the network's own ImageNet weights; it's always on, so that a network rebuilt
+# without weights is the same function.
 TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
@@ -41,7 +42,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 @dataclass(frozen=True)
 class Maker:
-    """How to make one network: `make(classes)` gives it with random weights, `imagenet(net, classes)` fills it."""
+    """How to make one network: `make(classes)` gives it with random weights, `imagenet(net,
+    classes)` fills it.
+    """
 
     name: str
     make: Callable[[int], nn.Module]
@@ -49,27 +52,37 @@ class Maker:
     own: bool = False  # the user's function: its random start is the user's affair
 
 
-def build(name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0) -> nn.Module:
+def build(
+    name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
+) -> nn.Module:
     """Build the network `name` with one output per class, in training mode, on the CPU, in float32.
 
-    `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or `package.module:function`, called
-    as `function(num_classes=n)` with the working directory importable. `weights` is `imagenet` (the library's own,
-    downloaded), `none` (random, from `seed` alone) or a file or folder that `read_weights` reads; a head of another
-    number of classes, or one that the file doesn't have, stays random (`build_told` tells). torch's global random state is left as it was.
+    `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or
+    `package.module:function`, called as `function(num_classes=n)` with the working directory
+    importable. `weights` is `imagenet` (the library's own, downloaded), `none` (random, from `seed`
+    alone) or a file or folder that `read_weights` reads; a head of another number of classes, or
+    one that the file doesn't have, stays random (`build_told` tells). torch's global random state
+    is left as it was.
 
-    Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights that can't be had
-    or don't fit.
+    Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights
+    that can't be had or don't fit.
 
         net = build("resnet18", ["crack", "sound"], weights="none")
     """
     if isinstance(classes, str):
-        raise ModelError(f"classes is a text, {classes!r}", where=name, remedy="give their names in a list, or how many")
+        raise ModelError(
+            f"classes is a text, {classes!r}",
+            where=name,
+            remedy="give their names in a list, or how many",
+        )
     trust.give(name)
     return build_told(name, classes, weights, seed=seed)[0]
 
 
 def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Module:
-    """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust` must have been asked about it."""
+    """What `build` gives with random weights, for a name that a file tells: `prunedge.utils.trust`
+    must have been asked about it.
+    """
     return build_told(name, classes, "none", seed=seed)[0]
 
 
@@ -80,7 +93,9 @@ def build_told(
     """What `build` gives, and what became of the weights: None for random ones."""
     count = classes if isinstance(classes, int) else len(classes)
     if count < 1:
-        raise ModelError("a network needs at least one class", where=name, remedy="give its classes, or how many")
+        raise ModelError(
+            "a network needs at least one class", where=name, remedy="give its classes, or how many"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         maker = _maker(name)
@@ -102,8 +117,12 @@ def build_told(
     return net.train(), loaded
 
 
-def _start_afresh(net: nn.Module, fresh: Sequence[str], head: Callable[[], frozenset[str]], *, own: bool) -> None:
-    """Give what the weights lack a start: calm where classes come out, and so that the signal keeps its size before that."""
+def _start_afresh(
+    net: nn.Module, fresh: Sequence[str], head: Callable[[], frozenset[str]], *, own: bool
+) -> None:
+    """Give what the weights lack a start: calm where classes come out, and so that the signal keeps
+    its size before that.
+    """
     if not fresh:
         return
     final = head()
@@ -113,7 +132,9 @@ def _start_afresh(net: nn.Module, fresh: Sequence[str], head: Callable[[], froze
 
 
 def refuse_unknown(name: str, weights: str) -> None:
-    """Raise ModelError for a network's name that nobody knows, WeightsError for weights that it can't have; nothing is built or read."""
+    """Raise ModelError for a network's name that nobody knows, WeightsError for weights that it
+    can't have; nothing is built or read.
+    """
     maker = _maker(name)
     if weights == "none":
         return
@@ -128,7 +149,9 @@ def known_names() -> tuple[str, ...]:
     import timm
     import torchvision
 
-    return tuple(sorted({*torchvision.models.list_models(module=torchvision.models), *timm.list_models()}))
+    return tuple(
+        sorted({*torchvision.models.list_models(module=torchvision.models), *timm.list_models()})
+    )
 
 
 def _maker(name: str) -> Maker:
@@ -160,12 +183,18 @@ def _torchvisions(name: str) -> Maker:
         with _one_clear_line(name):
             return dict(best.get_state_dict(progress=False, check_hash=True))
 
-    return Maker(name, lambda n: torchvision.models.get_model(name, weights=None, num_classes=n, **options), download)
+    return Maker(
+        name,
+        lambda n: torchvision.models.get_model(name, weights=None, num_classes=n, **options),
+        download,
+    )
 
 
 def _torchvision_options(name: str) -> dict[str, bool]:
     if name.startswith("vgg") and not name.endswith("_bn"):
-        return {"init_weights": False}  # `initialise` draws the start of 130 million weights; once is enough
+        return {
+            "init_weights": False
+        }  # `initialise` draws the start of 130 million weights; once is enough
     return TORCHVISION_OPTIONS.get(name, {})
 
 
@@ -179,7 +208,11 @@ def _timms(name: str) -> Maker:
             trained = timm.create_model(name, pretrained=True)
         cfg = getattr(trained, "pretrained_cfg", {})
         if not _is_near(cfg.get("mean", IMAGENET_MEAN), IMAGENET_MEAN):
-            log.warning("%s was trained with mean %s; fine-tuning adapts it to ImageNet's", name, cfg["mean"])
+            log.warning(
+                "%s was trained with mean %s; fine-tuning adapts it to ImageNet's",
+                name,
+                cfg["mean"],
+            )
         return trained.state_dict()
 
     return Maker(name, lambda n: timm.create_model(name, pretrained=False, num_classes=n), download)
@@ -190,7 +223,9 @@ def _users(name: str) -> Maker:
     with working_directory_importable():
         try:
             function = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # whatever is in the user's module, or names that lead up or nowhere
+        except (
+            Exception
+        ) as error:  # whatever is in the user's module, or names that lead up or nowhere
             raise ModelError(
                 f"can't import {name}: {error}",
                 remedy="write it as package.module:function, run where it can be imported",
@@ -200,7 +235,9 @@ def _users(name: str) -> Maker:
         with working_directory_importable():
             net = function(num_classes=count)
         if not isinstance(net, nn.Module):
-            raise ModelError(f"{name} returned {type(net).__name__}", remedy="it has to return a torch.nn.Module")
+            raise ModelError(
+                f"{name} returned {type(net).__name__}", remedy="it has to return a torch.nn.Module"
+            )
         return net
 
     def download(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -216,19 +253,30 @@ def _made(maker: Maker, count: int) -> nn.Module:
         raise
     except Exception as error:  # a constructor of anybody's may raise anything
         pass_on(error)
-        remedy = "can it be built in Python with num_classes alone? else wrap it in a function of your own"
-        raise ModelError(f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy) from error
+        remedy = (
+            "can it be built in Python with num_classes alone? else wrap it in a function of "
+            "your own"
+        )
+        raise ModelError(
+            f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy
+        ) from error
 
 
 def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:
-    """The names of the tensors whose shape follows the number of classes: found by building for one class more."""
+    """The names of the tensors whose shape follows the number of classes: found by building for one
+    class more.
+    """
     other = _on_meta(maker, count + 1)  # a large VGG takes seconds to draw
     shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
-    return frozenset(name for name, tensor in net.state_dict().items() if tensor.shape != shapes.get(name))
+    return frozenset(
+        name for name, tensor in net.state_dict().items() if tensor.shape != shapes.get(name)
+    )
 
 
 def fits_classes(name: str, net: nn.Module, count: int) -> bool:
-    """Whether `net`, a network of that name, pruned or not, gives as many outputs: no removal takes any of those."""
+    """Whether `net`, a network of that name, pruned or not, gives as many outputs: no removal takes
+    any of those.
+    """
     maker = _maker(name)
     try:
         named = _on_meta(maker, count).state_dict()
@@ -238,7 +286,9 @@ def fits_classes(name: str, net: nn.Module, count: int) -> bool:
 
     own = net.state_dict()
     for key in named.keys() & more.keys() & own.keys():
-        for size, other, real in zip(named[key].shape, more[key].shape, own[key].shape, strict=False):
+        for size, other, real in zip(
+            named[key].shape, more[key].shape, own[key].shape, strict=False
+        ):
             if size != other and real != size:
                 return False
     return True
@@ -259,7 +309,9 @@ def _one_clear_line(name: str) -> Iterator[None]:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
-    except Exception as error:  # urllib, http clients, hubs and hash checks each raise kinds of their own
+    except (
+        Exception
+    ) as error:  # urllib, http clients, hubs and hash checks each raise kinds of their own
         pass_on(error)
         log.debug("download of %s failed", name, exc_info=True)
         raise WeightsError(
@@ -270,12 +322,15 @@ def _one_clear_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def _offline_unless_hub_answers() -> Iterator[None]:
-    # The hub's client retries for most of a minute without a network; offline it looks into its cache at once.
+    # The hub's client retries for most of a minute without a network; offline it looks into its
+    # cache at once.
     from huggingface_hub import constants
 
     was = constants.HF_HUB_OFFLINE
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+        urllib.request.urlopen(
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10
+        ).close()
     except urllib.error.HTTPError:
         pass  # it answered
     except OSError:

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from prunedge.errors import ModelError
 
-# A user's own loss: the network and a batch, as the batches yield it, give the mean over the batch's examples, a scalar.
+# A user's own loss: the network and a batch, as the batches yield it, give the mean over the
+# batch's examples, a scalar.
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 
 REMEDY = (
@@ -24,9 +25,10 @@ REMEDY = (
 def logits_of(output: Any) -> torch.Tensor:
     """The logits in what a network gives.
 
-    A tensor is taken as it is. Of anything else what is called `logits` is taken, by key or attribute (transformers' outputs,
-    torchvision's GoogLeNet and Inception), or what is called `out` (torchvision's segmentation), or a tuple's first tensor, or the only
-    tensor of a dict or dataclass. ModelError when none of it is there.
+    A tensor is taken as it is. Of anything else what is called `logits` is taken, by key or
+    attribute (transformers' outputs, torchvision's GoogLeNet and Inception), or what is called
+    `out` (torchvision's segmentation), or a tuple's first tensor, or the only tensor of a dict or
+    dataclass. ModelError when none of it is there.
     """
     if isinstance(output, torch.Tensor):
         return output
@@ -39,15 +41,21 @@ def logits_of(output: Any) -> torch.Tensor:
     tensors = [value for value in fields.values() if isinstance(value, torch.Tensor)]
     if len(tensors) == 1:
         return tensors[0]
-    raise ModelError(f"the network gives a {type(output).__name__} in which nothing says which are the logits", remedy=REMEDY)
+    raise ModelError(
+        f"the network gives a {type(output).__name__} in which nothing says which are the logits",
+        remedy=REMEDY,
+    )
 
 
-def cross_entropy(output: Any, labels: Any, *, label_smoothing: float = 0.0, double: bool = False) -> torch.Tensor:
+def cross_entropy(
+    output: Any, labels: Any, *, label_smoothing: float = 0.0, double: bool = False
+) -> torch.Tensor:
     """The mean cross-entropy over the examples, a float32 scalar (float64 with `double`).
 
-    `output` holds (`logits_of`) floats (n, C, ...) with two classes C or more, `labels` are integers (n, ...) from 0 to C - 1.
-    ModelError, which names `loss=`, for anything else: one output, several labels or numbers for each example, whatever else would give
-    a number that means nothing.
+    `output` holds (`logits_of`) floats (n, C, ...) with two classes C or more, `labels` are
+    integers (n, ...) from 0 to C - 1. ModelError, which names `loss=`, for anything else: one
+    output, several labels or numbers for each example, whatever else would give a number that means
+    nothing.
     """
     logits = logits_of(output)
     wrong = _mismatch(logits, labels)
@@ -58,10 +66,15 @@ def cross_entropy(output: Any, labels: Any, *, label_smoothing: float = 0.0, dou
 
 
 def class_logits(output: Any) -> torch.Tensor:
-    """The logits (n, C) of a classifier of whole images with two classes C or more; ModelError for any other answer."""
+    """The logits (n, C) of a classifier of whole images with two classes C or more; ModelError for
+    any other answer.
+    """
     logits = logits_of(output)
     if not logits.is_floating_point() or logits.dim() != 2 or logits.shape[1] < 2:
-        raise ModelError(f"the network gives {_shape(logits)}, and not (n, classes >= 2) logits of whole images", remedy=REMEDY)
+        raise ModelError(
+            f"the network gives {_shape(logits)}, and not (n, classes >= 2) logits of whole images",
+            remedy=REMEDY,
+        )
     return logits
 
 

@@ -1,4 +1,6 @@
-"""Networks that end in a softmax or sigmoid are noticed before they are trained, ranked or exported."""
+"""Networks that end in a softmax or sigmoid are noticed before they are trained, ranked or
+exported.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,42 @@ from prunedge.errors import ModelError
 from prunedge.models.cost import evaluating
 from prunedge.utils.machine import pass_on
 
-# What only lays values out anew, or cuts them off: by autograd's name of the operation, without its number.
+# What only lays values out anew, or cuts them off: by autograd's name of the operation, without its
+# number.
 _PASSED = (
-    "Alias", "AsStrided", "Clamp", "Clone", "Contiguous", "Expand", "Flatten", "Permute", "Reshape", "ReshapeAlias", "Select", "Slice",
-    "Squeeze", "T", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View",
-)  # fmt: skip
-_SQUASHED: dict[str, Squash] = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
+    "Alias",
+    "AsStrided",
+    "Clamp",
+    "Clone",
+    "Contiguous",
+    "Expand",
+    "Flatten",
+    "Permute",
+    "Reshape",
+    "ReshapeAlias",
+    "Select",
+    "Slice",
+    "Squeeze",
+    "T",
+    "ToCopy",
+    "Transpose",
+    "UnsafeView",
+    "Unsqueeze",
+    "View",
+)
+_SQUASHED: dict[str, Squash] = {
+    "Softmax": "softmax",
+    "Sigmoid": "sigmoid",
+    "Hardsigmoid": "sigmoid",
+}
 
 
 def refuse_probabilities(net: nn.Module, pictures: torch.Tensor, where: object = None) -> None:
-    """ModelError when `net` answers real pictures (n, 3, S, S) float32 with probabilities instead of logits.
+    """ModelError when `net` answers real pictures (n, 3, S, S) float32 with probabilities instead
+    of logits.
 
-    Seen in the numbers, which add up to 1, and in the operation that made them. The network stays as it was, on its device.
+    Seen in the numbers, which add up to 1, and in the operation that made them. The network stays
+    as it was, on its device.
     """
     try:
         squash = ending(net, pictures)
@@ -33,7 +59,9 @@ def refuse_probabilities(net: nn.Module, pictures: torch.Tensor, where: object =
 
 
 def ending(net: nn.Module, pictures: torch.Tensor) -> Squash | None:
-    """Which squashing function a network's answers to these pictures end in, if any. Outputs that are no tensor are not judged."""
+    """Which squashing function a network's answers to these pictures end in, if any. Outputs that
+    are no tensor are not judged.
+    """
     first = next(net.parameters(), None)
     pictures = pictures.detach() if first is None else pictures.detach().to(first)
     with evaluating(net), torch.random.fork_rng(), torch.enable_grad():

@@ -13,18 +13,22 @@ HEAD_STD = 0.01
 
 
 def has_normalisation(net: nn.Module) -> bool:
-    """Say whether `net` normalises its activations anywhere; a network that doesn't needs gentler training."""
+    """Say whether `net` normalises its activations anywhere; a network that doesn't needs gentler
+    training.
+    """
     return any(isinstance(module, NORMALISATIONS) for module in net.modules())
 
 
 def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
-    """Give a network without normalisation layers random weights it can learn from, in place; leave others alone.
+    """Give a network without normalisation layers random weights it can learn from, in place; leave
+    others alone.
 
     `names` says which of its tensors (all of them).
 
     Every convolution and linear layer gets normal weights of variance 2 / fan_in (He et al. 2015,
-    arXiv:1502.01852, eq. 10), so that the signal keeps its size through any depth of ReLUs: torchvision's own start
-    for VGG's linear layers (standard deviation 0.01) shrinks it. Draws from torch's global generator.
+    arXiv:1502.01852, eq. 10), so that the signal keeps its size through any depth of ReLUs:
+    torchvision's own start for VGG's linear layers (standard deviation 0.01) shrinks it. Draws from
+    torch's global generator.
     """
     if has_normalisation(net):
         return
@@ -39,10 +43,11 @@ def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
 
 
 def calm_head(net: nn.Module, names: Iterable[str]) -> None:
-    """Make the random tensors of the head small, in place: even first predictions, gentle first gradients.
+    """Make the random tensors of the head small, in place: even first predictions, gentle first
+    gradients.
 
-    timm starts the head of a two-class EfficientNet with weights up to 0.7, for a first loss of 5 that spoils what the
-    other layers know. Draws from torch's global generator.
+    timm starts the head of a two-class EfficientNet with weights up to 0.7, for a first loss of 5
+    that spoils what the other layers know. Draws from torch's global generator.
     """
     state = net.state_dict()
     with torch.no_grad():

@@ -120,7 +120,10 @@ def is_another_head(given: Shape, own: Shape) -> bool:
 def nothing_shared(given: Shapes, own: Shapes) -> str:
     """What to say where the file's names and the model's share nothing."""
     if len(given) == 1:
-        return f"the file's only tensor is {next(iter(given))}, and the network has {len(own)}, {next(iter(own), 'nothing')} first"
+        return (
+            f"the file's only tensor is {next(iter(given))}, and the network has {len(own)}, "
+            f"{next(iter(own), 'nothing')} first"
+        )
     return (
         f"the file's {len(given)} tensors are not the network's: the file begins with "
         f"{next(iter(given))}, the network with {next(iter(own), 'nothing')}"

@@ -151,7 +151,9 @@ def _tries(given: Shapes, own: Shapes, inner: str, make_key: MakeKey) -> list[_T
 
     The model's names are taken without `inner`.
     """
-    own_keys = [(make_key(name.removeprefix(inner), False), name) for name in own if name.startswith(inner)]
+    own_keys = [
+        (make_key(name.removeprefix(inner), False), name) for name in own if name.startswith(inner)
+    ]
     own_by_key = _unique(own_keys)
     by_prefix: dict[str, list[tuple[Key, str]]] = defaultdict(list)
     for name in given:
@@ -164,7 +166,11 @@ def _tries(given: Shapes, own: Shapes, inner: str, make_key: MakeKey) -> list[_T
         for key, name in _unique(given_keys).items():
             if key in own_by_key:
                 pairs[own_by_key[key]] = name
-        fitting = frozenset(theirs for name, theirs in pairs.items() if given[theirs] == own[name] and not name.endswith(COUNTER))
+        fitting = frozenset(
+            theirs
+            for name, theirs in pairs.items()
+            if given[theirs] == own[name] and not name.endswith(COUNTER)
+        )
         tries.append(_Try(prefix, pairs, fitting))
     return tries
 
@@ -202,12 +208,18 @@ def _judge(
     unlike = [name for name, theirs in pairs.items() if given[theirs] != own[name]]
     heads = head() if missing or unlike else frozenset()
 
-    wrong = [name for name in unlike if name not in heads or not is_another_head(given[pairs[name]], own[name])]
+    wrong = [
+        name
+        for name in unlike
+        if name not in heads or not is_another_head(given[pairs[name]], own[name])
+    ]
     if _are_narrower(wrong, attempt, given, own):
         raise Misfit(_narrower(wrong, attempt, given, own), share, PRUNED)
 
     root = common_prefix(needed)
-    filled = {_top(name, root) for name in pairs if name not in unlike and not name.endswith(COUNTER)}
+    filled = {
+        _top(name, root) for name in pairs if name not in unlike and not name.endswith(COUNTER)
+    }
     if _may_be_missing(missing, unlike, needed, heads, filled, root):
         missing = []
     foreign = _foreign(attempt, given, filled)
@@ -252,7 +264,10 @@ def _renaming(missing: Sequence[str], attempt: _Try, given: Shapes, own: Shapes)
     wrappers = (common_prefix([*used]).rstrip("."), common_prefix([*attempt.pairs]).rstrip("."))
     renamed = [wrappers, *counterparts.items()]
     said = listed([f"{theirs} to {ours}" for theirs, ours in renamed if theirs != ours])
-    return f"if it is this network under other names, rename its tensors: {said}; otherwise choose the network that they were saved from"
+    return (
+        f"if it is this network under other names, rename its tensors: {said}; otherwise "
+        "choose the network that they were saved from"
+    )
 
 
 def _is_aside(name: str) -> bool:
@@ -313,4 +328,7 @@ def _are_narrower(wrong: Sequence[str], attempt: _Try, given: Shapes, own: Shape
 
 def _narrower(wrong: Sequence[str], attempt: _Try, given: Shapes, own: Shapes) -> str:
     shapes = [f"{name} {given[attempt.pairs[name]]} for {own[name]}" for name in wrong]
-    return f"{len(wrong)} of {len(own)} tensors are smaller than the network's, as if it had been pruned ({listed(shapes, most=3)})"
+    return (
+        f"{len(wrong)} of {len(own)} tensors are smaller than the network's, as if it had been "
+        f"pruned ({listed(shapes, most=3)})"
+    )

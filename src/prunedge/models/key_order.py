@@ -106,7 +106,9 @@ def _ascend(modules: Iterable[Module]) -> bool:
 # -- where the file keeps the order in which modules were made -------------------------------------
 
 
-def _in_sequence(theirs: Sequence[Module], ours: Sequence[Module], final: Sequence[Module]) -> Pairs | None:
+def _in_sequence(
+    theirs: Sequence[Module], ours: Sequence[Module], final: Sequence[Module]
+) -> Pairs | None:
     """Pairs in the order of both, with or without the model's head.
 
     None where a kind or a shape differs.
@@ -140,7 +142,10 @@ def _refuse_crossed_words(pairs: Pairs) -> None:
     for given, own in pairs:
         if given.words in words[own.signature] and own.words != given.words:
             raise Misfit(
-                f"order leads from {given.name} to {own.name}, which have one shape, and the names lead elsewhere",
+                (
+                    f"order leads from {given.name} to {own.name}, which have one shape, and "
+                    "the names lead elsewhere"
+                ),
                 1.0,
             )
 
@@ -148,7 +153,9 @@ def _refuse_crossed_words(pairs: Pairs) -> None:
 # -- where it does not -----------------------------------------------------------------------------
 
 
-def _in_classes(theirs: Sequence[Module], body: Sequence[Module], final: Sequence[Module]) -> Pairs | None:
+def _in_classes(
+    theirs: Sequence[Module], body: Sequence[Module], final: Sequence[Module]
+) -> Pairs | None:
     """Pairs within each set of modules of equal shapes, by their numbers.
 
     None where the sets differ.
@@ -205,7 +212,10 @@ def _in_class(theirs: Sequence[Module], ours: Sequence[Module]) -> Pairs:
         f"{len(theirs)} modules have the same shapes ({shape}), and names don't tell which is "
         f"which: {in_file} in the file, {in_model} in the network",
         1.0,
-        "save it again as a state dict of torch (.pth), which keeps the order, or under the network's own names",
+        (
+            "save it again as a state dict of torch (.pth), which keeps the order, or under "
+            "the network's own names"
+        ),
     )
 
 

@@ -150,7 +150,10 @@ def _no_state(content: object, file: Path) -> WeightsError:
 def _whole_object(path: str, file: Path, access: str) -> WeightsError:
     place = f" under {access[1:-1]}" if access else ""
     return WeightsError(
-        f"the file holds a whole object ({path}){place}, which isn't opened, since that could run its code",
+        (
+            f"the file holds a whole object ({path}){place}, which isn't opened, since that "
+            "could run its code"
+        ),
         where=file,
         remedy=f"where you trust it: {command(file, access)}",
     )
@@ -170,7 +173,9 @@ def checked(state: object, file: Path, entry: str) -> State:
     strange = [key for key, held in given.items() if not isinstance(held, torch.Tensor)]
     if strange:
         kinds = ", ".join(f"{key} ({_kind(given[key])})" for key in strange)
-        raise WeightsError(f"entries that are not tensors: {kinds}", where=place, remedy="save net.state_dict()")
+        raise WeightsError(
+            f"entries that are not tensors: {kinds}", where=place, remedy="save net.state_dict()"
+        )
     empty = [key for key, tensor in given.items() if tensor.is_meta]
     if empty:
         raise WeightsError(

@@ -144,7 +144,10 @@ def _torchs(file: Path) -> object:
         raise WeightsError(
             "the file holds more than tensors and isn't opened, since that could run its code",
             where=file,
-            remedy=f"save net.state_dict() alone, or a .safetensors file; if you trust it: {command(file, '')}",
+            remedy=(
+                "save net.state_dict() alone, or a .safetensors file; if you trust it: "
+                f"{command(file, '')}"
+            ),
         ) from error
     except Exception as error:  # zip, header and decoding errors of torch
         pass_on_reading(error, file)
@@ -203,8 +206,13 @@ def _unreadable(file: Path, error: Exception) -> WeightsError:
     remedy = "was it cut short? copy or download it again"
     kind = FOREIGN.get(file.suffix.lower())
     if kind:
-        remedy = f"it looks like {kind}: write its weights as a torch state dict (.pth) or as .safetensors"
-    return WeightsError(f"the file can't be read as weights ({type(error).__name__})", where=file, remedy=remedy)
+        remedy = (
+            f"it looks like {kind}: write its weights as a torch state dict (.pth) or as "
+            ".safetensors"
+        )
+    return WeightsError(
+        f"the file can't be read as weights ({type(error).__name__})", where=file, remedy=remedy
+    )
 
 
 def _refuse_unsaved(file: Path) -> None:
@@ -212,7 +220,8 @@ def _refuse_unsaved(file: Path) -> None:
     with file.open("rb") as opened:
         start = opened.read(_BEGINNING)
     kind = kind_of_file(file)
-    # A zip file that was cut short is told by torch, and so is an empty file; torch's oldest files are tar archives.
+    # A zip file that was cut short is told by torch, and so is an empty file; torch's oldest files
+    # are tar archives.
     if not start or start.startswith(b"PK") or LEGACY in start or kind == PACKED[0]:
         return
     if kind is None or kind == MISNAMED:
@@ -220,11 +229,15 @@ def _refuse_unsaved(file: Path) -> None:
     if kind is None and start[:1] == b"\x80" and start[1] <= pickle.HIGHEST_PROTOCOL:
         kind = "a pickle that torch.save did not write"
     remedy = "write the weights as a torch state dict (.pth) or as .safetensors"
-    raise WeightsError(f"this is {kind or 'no file that torch.save wrote'}", where=file, remedy=remedy)
+    raise WeightsError(
+        f"this is {kind or 'no file that torch.save wrote'}", where=file, remedy=remedy
+    )
 
 
 def _refuse_overwritten(file: Path) -> None:
-    """Raise WeightsError where a part of a zip file is not what was written; torch itself looks at no checksum."""
+    """Raise WeightsError where a part of a zip file is not what was written; torch itself looks at
+    no checksum.
+    """
     if not zipfile.is_zipfile(file):
         return
     try:

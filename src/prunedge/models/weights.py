@@ -21,10 +21,17 @@ from prunedge.models.weight_files import open_weights
 
 log = logging.getLogger(__name__)
 
-# How libraries call a tensor that all their networks of a kind have, and what network to ask for instead.
+# How libraries call a tensor that all their networks of a kind have, and what network to ask for
+# instead.
 LAYOUTS = (
     ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (vit_b_16)"),
-    ("encoder.layer.0.attention.", "transformers' networks (load them there, save what timm/NAME or a function of yours expects)"),
+    (
+        "encoder.layer.0.attention.",
+        (
+            "transformers' networks (load them there, save what timm/NAME or a function of "
+            "yours expects)"
+        ),
+    ),
     ("blocks.0.attn.qkv.", "timm's vision transformers (timm/NAME)"),
     ("stages.0.blocks.0.", "timm's networks (timm/NAME)"),
     ("layers.0.blocks.0.attn.", "timm's Swin transformers (timm/NAME)"),
@@ -38,9 +45,10 @@ HALF = (torch.float16, torch.bfloat16, torch.float64)
 class Loaded:
     """What became of a file's tensors.
 
-    `pairs` leads from the network's names to the file's, and `how` says by what they were matched. `fresh` names the network's tensors that
-    start from random weights, `left_out` the file's that have no place in it. `converted` says from which type numbers were converted
-    to float32 ('' for none), `source` where the tensors come from, and `note` what is to be known of that.
+    `pairs` leads from the network's names to the file's, and `how` says by what they were matched.
+    `fresh` names the network's tensors that start from random weights, `left_out` the file's that
+    have no place in it. `converted` says from which type numbers were converted to float32 ('' for
+    none), `source` where the tensors come from, and `note` what is to be known of that.
     """
 
     pairs: dict[str, str]
@@ -71,24 +79,39 @@ class Loaded:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Loaded:
         """The inverse of `to_json`."""
-        return Loaded(**{**record, "fresh": tuple(record["fresh"]), "left_out": tuple(record["left_out"])})
+        return Loaded(
+            **{**record, "fresh": tuple(record["fresh"]), "left_out": tuple(record["left_out"])}
+        )
 
 
 def read_weights(path: str | Path) -> State:
-    """Read the tensors of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file, or of a run or bundle folder, on the CPU.
+    """Read the tensors of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file, or of a run or
+    bundle folder, on the CPU.
 
-    A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`, `model`, `net`, `model_ema`, `teacher`;
-    averaged weights are taken before others), and is read with `weights_only=True`: of objects beside the tensors, such as Lightning's
-    hyperparameters, nothing is imported or run. A run folder gives its first, unpruned network, a bundle folder its own.
-    Raises WeightsError when there is no such file, or it holds anything but finite tensors, with the command that converts it.
+    A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`,
+    `model`, `net`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
+    with `weights_only=True`: of objects beside the tensors, such as Lightning's hyperparameters,
+    nothing is imported or run. A run folder gives its first, unpruned network, a bundle folder its
+    own. Raises WeightsError when there is no such file, or it holds anything but finite tensors,
+    with the command that converts it.
     """
     return open_weights(path).state
 
 
-def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[str]] = frozenset, model: str = "") -> Loaded:
-    """Read the weights in `path` and load them into `net` in place: `read_weights` and `load_weights` in one."""
+def load_file(
+    net: nn.Module,
+    path: str | Path,
+    *,
+    head: Callable[[], frozenset[str]] = frozenset,
+    model: str = "",
+) -> Loaded:
+    """Read the weights in `path` and load them into `net` in place: `read_weights` and
+    `load_weights` in one.
+    """
     found = open_weights(path)
-    loaded = load_weights(net, found.state, where=f"{model}, {path}" if model else path, head=head, model=model)
+    loaded = load_weights(
+        net, found.state, where=f"{model}, {path}" if model else path, head=head, model=model
+    )
     notes = [f"from its entry {found.entry}"] if found.entry else []
     if found.others:
         notes.append(f"not from {', '.join(found.others)}")
@@ -96,17 +119,25 @@ def load_file(net: nn.Module, path: str | Path, *, head: Callable[[], frozenset[
 
 
 def load_weights(
-    net: nn.Module, state: Mapping[str, torch.Tensor], *, where: object, head: Callable[[], frozenset[str]] = frozenset, model: str = ""
+    net: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    *,
+    where: object,
+    head: Callable[[], frozenset[str]] = frozenset,
+    model: str = "",
 ) -> Loaded:
     """Copy `state` into `net` in place and tell what was taken from where.
 
-    Names may differ by what wraps the network, in their separators, or wholly, where both sides agree in order, kind and shape and no
-    other assignment would be as good (`prunedge.models.key_matching`). Of a `model` that torchvision and timm both have, the file may be the
-    other library's (`prunedge.models.key_layouts`). `head()` names the tensors whose shape follows the number of classes:
-    these may be missing or of another shape, and so may whole modules behind all that is in the file; they stay random. Batch counters
-    may be missing; heads, projectors and loss weights that the network doesn't have are left out.
+    Names may differ by what wraps the network, in their separators, or wholly, where both sides
+    agree in order, kind and shape and no other assignment would be as good
+    (`prunedge.models.key_matching`). Of a `model` that torchvision and timm both have, the file may
+    be the other library's (`prunedge.models.key_layouts`). `head()` names the tensors whose shape
+    follows the number of classes: these may be missing or of another shape, and so may whole
+    modules behind all that is in the file; they stay random. Batch counters may be missing; heads,
+    projectors and loss weights that the network doesn't have are left out.
 
-    Raises WeightsError, which names each tensor, for whatever else doesn't fit, and for integers and complex numbers.
+    Raises WeightsError, which names each tensor, for whatever else doesn't fit, and for integers
+    and complex numbers.
     """
     own = net.state_dict()
     theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -125,16 +156,30 @@ def load_weights(
     return loaded
 
 
-def _translated(model: str, theirs: Mapping[str, Shape], own: Mapping[str, Shape], head: Callable[[], frozenset[str]]) -> Match | None:
-    """The match of a file with another library's names for this network; None where it is no such file. Misfit where it doesn't fit."""
+def _translated(
+    model: str,
+    theirs: Mapping[str, Shape],
+    own: Mapping[str, Shape],
+    head: Callable[[], frozenset[str]],
+) -> Match | None:
+    """The match of a file with another library's names for this network; None where it is no such
+    file. Misfit where it doesn't fit.
+    """
     found = translated(model, theirs, own)
     if found is None:
         return None
     library, names = found
     given = {names[name]: name for name in theirs}
-    matched = match({named: reshaped(theirs[name], own.get(named)) for named, name in given.items()}, own, head)
+    matched = match(
+        {named: reshaped(theirs[name], own.get(named)) for named, name in given.items()}, own, head
+    )
     pairs = {name: given[named] for name, named in matched.pairs.items()}
-    return Match(pairs, f"by {library}'s names", matched.fresh, tuple(given[named] for named in matched.left_out))
+    return Match(
+        pairs,
+        f"by {library}'s names",
+        matched.fresh,
+        tuple(given[named] for named in matched.left_out),
+    )
 
 
 def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], known: str) -> str:
@@ -145,7 +190,9 @@ def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], 
     return known or "choose the network that they were saved from"
 
 
-def _converted(found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object) -> str:
+def _converted(
+    found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object
+) -> str:
     """The types that have to be converted, in words; WeightsError for those that can't be."""
     kinds: Counter[torch.dtype] = Counter()
     strange = []

@@ -25,13 +25,21 @@ def epochs_of(steps: Sequence[Step], best: int, train_epochs: int, epochs: int) 
 
 
 def scratch(
-    network: nn.Module, plan: Plan, data: Dataset, *, epochs: int, recipe: TrainConfig, engine: Engine, seed: int,
+    network: nn.Module,
+    plan: Plan,
+    data: Dataset,
+    *,
+    epochs: int,
+    recipe: TrainConfig,
+    engine: Engine,
+    seed: int,
     progress: Progress | None = None,
-) -> FitResult:  # fmt: skip
-    """Train the pruned shape from random weights (Liu et al. 2019, 'Rethinking the value of network pruning', scratch-E with equal epochs).
+) -> FitResult:
+    """Train the pruned shape from random weights (Liu et al. 2019, 'Rethinking the value of network
+    pruning', scratch-E with equal epochs).
 
-    `network` is the unpruned one with its own random weights. They are cut down to the plan's shape, and scaled so that layers with fewer
-    inputs still give values of the same size.
+    `network` is the unpruned one with its own random weights. They are cut down to the plan's
+    shape, and scaled so that layers with fewer inputs still give values of the same size.
     """
     graph = trace(network, data.example())
     surgery = operate(network, graph, plan)
@@ -49,12 +57,20 @@ def scratch(
 
 
 def random(
-    network: nn.Module, plans: Sequence[tuple[Plan, int]], data: Dataset, *, recipe: TrainConfig, engine: Engine, seed: int,
+    network: nn.Module,
+    plans: Sequence[tuple[Plan, int]],
+    data: Dataset,
+    *,
+    recipe: TrainConfig,
+    engine: Engine,
+    seed: int,
     progress: Progress | None = None,
-) -> FitResult:  # fmt: skip
-    """Prune the trained `network` step by step to as many channels of each group as `plans` leave, drawn at random, with the same epochs.
+) -> FitResult:
+    """Prune the trained `network` step by step to as many channels of each group as `plans` leave,
+    drawn at random, with the same epochs.
 
-    `plans` holds each accepted step's plan, counted in the unpruned network, and its epochs of fine-tuning.
+    `plans` holds each accepted step's plan, counted in the unpruned network, and its epochs of
+    fine-tuning.
     """
     generator = torch.Generator().manual_seed(seed)
     small, found = copied(network), None
@@ -82,7 +98,9 @@ def _as_many(graph: ChannelGraph, plan: Plan, generator: torch.Generator) -> Pla
     for group in graph.groups:
         stay = min(group.size, len(plan.keep.get(group.name, range(group.size))))
         if stay < group.size:
-            keep[group.name] = tuple(sorted(torch.randperm(group.size, generator=generator)[:stay].tolist()))
+            keep[group.name] = tuple(
+                sorted(torch.randperm(group.size, generator=generator)[:stay].tolist())
+            )
     return Plan(keep)
 
 

@@ -24,9 +24,10 @@ from prunedge.train.sparsity import Kind
 class RecoveryConfig:
     """What helps a model over a removal, beside fine-tuning.
 
-    `compensate` (with `calibration` training images) hands what the removed channels gave to their consumers.
-    `sparsity` draws channels to zero while training, with `sparsity_strength`; `growing` spends `epochs` before each
-    removal on the channels that are about to leave. `teacher` is the model that distillation asks.
+    `compensate` (with `calibration` training images) hands what the removed channels gave to their
+    consumers. `sparsity` draws channels to zero while training, with `sparsity_strength`; `growing`
+    spends `epochs` before each removal on the channels that are about to leave. `teacher` is the
+    model that distillation asks.
     """
 
     compensate: How = "none"
@@ -38,11 +39,15 @@ class RecoveryConfig:
     def __post_init__(self) -> None:
         for name, known in (("compensate", get_args(How)), ("sparsity", get_args(Kind))):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                )
         if self.calibration < 1:
             raise ValueError(f"calibration must be 1 or more, not {self.calibration}")
         if self.sparsity_strength is not None and not 0 < self.sparsity_strength < inf:
-            raise ValueError(f"sparsity_strength must be above 0, and finite, not {self.sparsity_strength}")
+            raise ValueError(
+                f"sparsity_strength must be above 0, and finite, not {self.sparsity_strength}"
+            )
 
 
 class Device(Protocol):
@@ -64,12 +69,14 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class PruneContext:
-    """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan may do.
+    """What every step works with: images, engine, the fine-tuning, the criterion, and what a plan
+    may do.
 
-    A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken back: the smaller model
-    trains faster than the one that a step back would return to. `device` is the one whose time is what channels cost.
-    `first` is the first, unpruned model as it does on the same validation images, where pruning starts from one that
-    was pruned before: the rule, the targets and every share refer to it.
+    A step that breaks the rule is fine-tuned up to `extra_rounds` times more before it is taken
+    back: the smaller model trains faster than the one that a step back would return to. `device` is
+    the one whose time is what channels cost. `first` is the first, unpruned model as it does on the
+    same validation images, where pruning starts from one that was pruned before: the rule, the
+    targets and every share refer to it.
     """
 
     data: Dataset
@@ -87,7 +94,9 @@ class PruneContext:
     first: Step | None = None
 
     def reference(self, history: Sequence[Step]) -> Step:
-        """The first, unpruned model: that of step 0 unless pruning starts from one that was pruned before."""
+        """The first, unpruned model: that of step 0 unless pruning starts from one that was pruned
+        before.
+        """
         return self.first or history[0]
 
     def sources(self) -> list[str | None]:

@@ -1,4 +1,6 @@
-"""Scores that are gathered while a model trains, and when they may stand for a ranking of their own."""
+"""Scores that are gathered while a model trains, and when they may stand for a ranking of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ log = logging.getLogger(__name__)
 
 
 def gathering(context: PruneContext, distill: float = 0.0) -> Provenance | None:
-    """What scores are that this loop gathers while it trains, of any model; None where the criterion can't be told.
+    """What scores are that this loop gathers while it trains, of any model; None where the
+    criterion can't be told.
 
     `distill` is the weight of a teacher's answers in the loss of that training.
     """
@@ -36,8 +39,12 @@ def gathering(context: PruneContext, distill: float = 0.0) -> Provenance | None:
     return Provenance(criterion, "", context.data.train_fingerprint(), json.dumps(settings))
 
 
-def gathered(context: PruneContext, model: nn.Module, scores: Scores | None, *, distill: float = 0.0) -> Scores | None:
-    """The scores that a training of the model has gathered, with what they are scores of; None where that is unknown."""
+def gathered(
+    context: PruneContext, model: nn.Module, scores: Scores | None, *, distill: float = 0.0
+) -> Scores | None:
+    """The scores that a training of the model has gathered, with what they are scores of; None
+    where that is unknown.
+    """
     if scores is None:
         return None
     settings = gathering(context, distill)
@@ -48,7 +55,9 @@ def gathered(context: PruneContext, model: nn.Module, scores: Scores | None, *, 
 
 
 def kept_scores(context: PruneContext, history: Sequence[Step], state: State) -> Scores | None:
-    """The scores that were kept beside the model, if they are what this loop would have gathered while it trained it."""
+    """The scores that were kept beside the model, if they are what this loop would have gathered
+    while it trained it.
+    """
     if state.scores is None:
         return None
     # The model that the loop began with had no teacher.
@@ -63,7 +72,10 @@ def kept_scores(context: PruneContext, history: Sequence[Step], state: State) ->
     if distributed.from_first(fits):
         return state.scores
     log.info(
-        "the scores that are kept of this network are not those of %s with these settings: it is ranked anew",
+        (
+            "the scores that are kept of this network are not those of %s with these settings: "
+            "it is ranked anew"
+        ),
         context.criterion,
     )
     return None

@@ -1,7 +1,7 @@
 """The loop: rank, choose, cut, recover, judge; and again, until the policy says that it is enough.
 
-It writes nothing. Each step's randomness comes from the seed and the step's number alone, so a loop that is cut off and
-goes on from its last good state makes the same steps.
+It writes nothing. Each step's randomness comes from the seed and the step's number alone, so a loop
+that is cut off and goes on from its last good state makes the same steps.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def iterate(
     *,
     finished: Callable[[Finished], None] | None = None,
 ) -> Iterator[Iteration]:
-    """Make one step after the other and yield each, until the policy ends it. `state` is that of the last good step.
+    """Make one step after the other and yield each, until the policy ends it. `state` is that of
+    the last good step.
 
     Why it ended goes to `finished`.
     """
@@ -72,7 +73,9 @@ def iterate(
         finished(action)
 
 
-def one_step(context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float) -> Iteration | None:
+def one_step(
+    context: PruneContext, policy: StopPolicy, history: Sequence[Step], state: State, ratio: float
+) -> Iteration | None:
     """Remove this share of the channels and recover; None where no channel is left that may go."""
     number = len(history)
     seed = context.seed * 10_000 + number
@@ -83,7 +86,9 @@ def one_step(context: PruneContext, policy: StopPolicy, history: Sequence[Step],
 
     # Rank.
     kept = kept_scores(context, history, state)
-    scores = kept or rank(state.model, graph, context.data.train, context.criterion, seed=seed, engine=context.engine)
+    scores = kept or rank(
+        state.model, graph, context.data.train, context.criterion, seed=seed, engine=context.engine
+    )
     clock.lap("rank")
 
     # Choose.
@@ -139,9 +144,13 @@ def one_step(context: PruneContext, policy: StopPolicy, history: Sequence[Step],
         predicted = context.device.predict(state.model, graph, surgery.plan)
         step = replace(step, latency_ms=latency, predicted_ms=predicted)
 
-    scores_after = gathered(context, recovered.model, recovered.scores, distill=context.finetune.distill)
+    scores_after = gathered(
+        context, recovered.model, recovered.scores, distill=context.finetune.distill
+    )
     plan_after = state.plan.then(surgery.plan)
-    return Iteration(step, State(recovered.model, plan_after, scores_after, recovered.momentum, small_graph))
+    return Iteration(
+        step, State(recovered.model, plan_after, scores_after, recovered.momentum, small_graph)
+    )
 
 
 def baseline(
@@ -155,8 +164,9 @@ def baseline(
 ) -> Iteration:
     """Step 0: the model to start from, measured on the validation split.
 
-    `scores` are used when their provenance says that they are what this loop would gather (`gathered`), and left
-    otherwise. `plan` says how it was pruned before, if it was. It is compared with the context's `first` model.
+    `scores` are used when their provenance says that they are what this loop would gather
+    (`gathered`), and left otherwise. `plan` says how it was pruned before, if it was. It is
+    compared with the context's `first` model.
     """
     graph = trace(model, context.data.example())
     clock = Clock()
@@ -209,13 +219,15 @@ def prune(
     target_latency: float | None = None,
     confidence: float | None = None,
 ) -> Iterator[tuple[Step, nn.Module]]:
-    """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each step.
+    """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each
+    step.
 
-    `network` is not changed; one that answers a single class is pruned with a warning. With a `device`
-    (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop ends at `target_latency` of
-    them. With `confidence` (0.5 to 1, of accuracy) only a sure drop breaks the rule. The best model is that of the last
-    step whose `accepted` is true. ValueError for a confidence outside of its range, or of another metric; ModelError
-    when the model gives probabilities instead of logits.
+    `network` is not changed; one that answers a single class is pruned with a warning. With a
+    `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop
+    ends at `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop
+    breaks the rule. The best model is that of the last step whose `accepted` is true. ValueError
+    for a confidence outside of its range, or of another metric; ModelError when the model gives
+    probabilities instead of logits.
     """
     require_dataset(data)
     if extra_rounds < 0:
@@ -223,7 +235,9 @@ def prune(
     if target_latency is not None and device is None:
         raise ValueError("target_latency needs a device: prunedge.steer(...) makes one")
     if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
-        raise ValueError(f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}")
+        raise ValueError(
+            f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}"
+        )
     policy = StopPolicy(
         max_drop=max_drop,
         step_ratio=step_ratio,
@@ -272,7 +286,9 @@ def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
     """PrunedgeError where no channel of a network can be pruned; `name` is the network's."""
     if not graph.groups:
         remedy = f"`{command('groups', '--model', name)}` says why"
-        raise PrunedgeError("this network has no channels that could be pruned", where=name, remedy=remedy)
+        raise PrunedgeError(
+            "this network has no channels that could be pruned", where=name, remedy=remedy
+        )
 
 
 def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:
@@ -281,8 +297,12 @@ def _nothing_left(context: PruneContext, history: Sequence[Step]) -> Finished:
     return Finished(f"{NOTHING_LEFT} {why}", last_good(history).index)
 
 
-def _refused(context: PruneContext, history: Sequence[Step], graph: ChannelGraph, scores: Scores) -> dict[str, str]:
-    """Groups that stay whole, with the reason: the criterion can't judge them, or a removal could not be proven."""
+def _refused(
+    context: PruneContext, history: Sequence[Step], graph: ChannelGraph, scores: Scores
+) -> dict[str, str]:
+    """Groups that stay whole, with the reason: the criterion can't judge them, or a removal could
+    not be proven.
+    """
     refused = {}
     for group in graph.groups:
         if group.name not in scores.values:
@@ -308,7 +328,9 @@ def _step(
     fraction_asked: float = 0.0,
     **known: Any,
 ) -> Step:
-    """A line of the history: what the model costs and does, compared with the `first` one; `known` are other fields."""
+    """A line of the history: what the model costs and does, compared with the `first` one; `known`
+    are other fields.
+    """
     widths = graph.widths()
     original_channels = first.channels if first else graph.channels
     return Step(

@@ -1,4 +1,6 @@
-"""Which channels go in one step: the scores, within what the constraints, the targets and the device allow."""
+"""Which channels go in one step: the scores, within what the constraints, the targets and the
+device allow.
+"""
 
 from __future__ import annotations
 
@@ -59,16 +61,20 @@ class StepPlanner:
             return constraints
         return replace(constraints, round_to=lcm(constraints.round_to, device.multiple))
 
-    def faster(self, model: nn.Module, surgery: Surgery, ratio: float) -> tuple[Surgery, float | None, float]:
+    def faster(
+        self, model: nn.Module, surgery: Surgery, ratio: float
+    ) -> tuple[Surgery, float | None, float]:
         """The removal, its milliseconds on the device, and its share.
 
-        A larger removal where that was no faster than the last good model; one that removes nothing where none is.
+        A larger removal where that was no faster than the last good model; one that removes nothing
+        where none is.
         """
         device = self.context.device
         assert device is not None
         accepted = [step for step in self.history if step.accepted]
         limit = min(step.latency_ms for step in accepted if step.latency_ms is not None)
-        # More than a group may lose in a step of the share that was asked for is another step altogether.
+        # More than a group may lose in a step of the share that was asked for is another step
+        # altogether.
         most = self.context.constraints.most(ratio)
 
         while surgery.plan.keep:
@@ -83,22 +89,34 @@ class StepPlanner:
         return replace(surgery, plan=Plan({})), None, ratio
 
     def limited(self, plan: Plan, ratio: float) -> str:
-        """What is to be said of a plan in which the largest share decides in most groups; empty where it doesn't."""
+        """What is to be said of a plan in which the largest share decides in most groups; empty
+        where it doesn't.
+        """
         constraints = self.constraints()
         bound = at_limit(self.graph, plan, constraints, ratio)
-        free = [group for group in self.graph.groups if group.name not in self.refused and not constraints.excludes(group)]
+        free = [
+            group
+            for group in self.graph.groups
+            if group.name not in self.refused and not constraints.excludes(group)
+        ]
         if 2 * len(bound) <= len(free):
             return ""
 
         most = constraints.most(ratio)
         named = option("max_ratio", float(f"{most:g}"))
-        limit = f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all that it lets them"
+        limit = (
+            f"the limit {named} decides in {len(bound)} of {len(free)} groups: they lose all "
+            "that it lets them"
+        )
         if most <= ratio:
             return (
                 f"{limit}, and no step of {ratio:g} can compare them; leave {option('max_ratio')} out, "
                 f"or set it well above {option('step_ratio')}"
             )
-        return f"{limit}; a larger {option('max_ratio')} lets the scores decide, a smaller {option('step_ratio')} asks for less at once"
+        return (
+            f"{limit}; a larger {option('max_ratio')} lets the scores decide, a smaller "
+            f"{option('step_ratio')} asks for less at once"
+        )
 
     def _is_enough(self) -> Callable[[Plan], bool] | None:
         """Whether a plan reaches any of the targets; None where there are none."""
@@ -109,7 +127,8 @@ class StepPlanner:
         if device is None or limit is None:
             return reaches_target
 
-        # What it says of this model and what was measured differ by a factor; the plan's will differ by much the same.
+        # What it says of this model and what was measured differ by a factor; the plan's will
+        # differ by much the same.
         measured = last_good(self.history).latency_ms
         assert measured is not None
         scale = measured / device.predict(self.model, self.graph)

@@ -1,4 +1,6 @@
-"""How far the pruning goes: which step is kept, and what to do next. Pure: the same history gives the same answer."""
+"""How far the pruning goes: which step is kept, and what to do next. Pure: the same history gives
+the same answer.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,8 @@ class Finished:
 class Outcome:
     """What a model does on the validation split, as far as the rule asks.
 
-    `value` is the metric (0 to 1). `only` is the class that every image gets, None where answers differ. `correct` says
-    which images were answered right (`bootstrap.packed`).
+    `value` is the metric (0 to 1). `only` is the class that every image gets, None where answers
+    differ. `correct` says which images were answered right (`bootstrap.packed`).
     """
 
     value: float
@@ -58,15 +60,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StopPolicy:
-    """How far to go: every step stays within `max_drop` points of the first, unpruned model, on validation data.
+    """How far to go: every step stays within `max_drop` points of the first, unpruned model, on
+    validation data.
 
-    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with that confidence
-    (`paired_drop_interval`): a few images by chance don't end the search.
+    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with
+    that confidence (`paired_drop_interval`): a few images by chance don't end the search.
 
-    `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a step breaks the rule,
-    at most `HALVINGS` times. `target_macs` and `target_params` (shares of the unpruned model's), `target_latency`
-    (milliseconds on the device) and `max_steps` end the loop earlier; the step that reaches a target removes no more
-    than it must. Steps before `judged_from` were judged by a stricter rule: that they were taken back halves nothing.
+    `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a
+    step breaks the rule, at most `HALVINGS` times. `target_macs` and `target_params` (shares of the
+    unpruned model's), `target_latency` (milliseconds on the device) and `max_steps` end the loop
+    earlier; the step that reaches a target removes no more than it must. Steps before `judged_from`
+    were judged by a stricter rule: that they were taken back halves nothing.
     """
 
     max_drop: float = 3.0
@@ -85,11 +89,27 @@ class StopPolicy:
             for name, is_fine, rule in (
                 ("max_drop", 0 <= self.max_drop < inf, "0 or more, and finite"),
                 ("step_ratio", 0 < self.step_ratio < 1, "between 0 and 1"),
-                ("target_macs", self.target_macs is None or 0 < self.target_macs <= 1, "above 0 and at most 1"),
-                ("target_params", self.target_params is None or 0 < self.target_params <= 1, "above 0 and at most 1"),
-                ("target_latency", self.target_latency is None or 0 < self.target_latency < inf, "above 0, and finite"),
+                (
+                    "target_macs",
+                    self.target_macs is None or 0 < self.target_macs <= 1,
+                    "above 0 and at most 1",
+                ),
+                (
+                    "target_params",
+                    self.target_params is None or 0 < self.target_params <= 1,
+                    "above 0 and at most 1",
+                ),
+                (
+                    "target_latency",
+                    self.target_latency is None or 0 < self.target_latency < inf,
+                    "above 0, and finite",
+                ),
                 ("max_steps", self.max_steps is None or self.max_steps >= 1, "1 or more"),
-                ("confidence", self.confidence is None or 0.5 <= self.confidence < 1, "from 0.5 to below 1"),
+                (
+                    "confidence",
+                    self.confidence is None or 0.5 <= self.confidence < 1,
+                    "from 0.5 to below 1",
+                ),
             )
             if not is_fine
         ]
@@ -105,9 +125,10 @@ class StopPolicy:
     ) -> tuple[bool, str]:
         """Whether a model keeps the rule, and what is to be said about it.
 
-        `first` is the unpruned model, `start` the one that the run began with where that is another; `sources` are
-        those of the validation images. A model that answers one class whatever it sees breaks every rule, unless one of
-        these did so already: nothing is left in it that could be pruned.
+        `first` is the unpruned model, `start` the one that the run began with where that is
+        another; `sources` are those of the validation images. A model that answers one class
+        whatever it sees breaks every rule, unless one of these did so already: nothing is left in
+        it that could be pruned.
         """
         drop = 100 * (first.metric_after - outcome.value)
         # 0.0 - drop: nobody wants to read -0.00
@@ -123,15 +144,22 @@ class StopPolicy:
             accepted = drop <= self.max_drop + 1e-9
             surely = ""
         else:
-            low, high = paired_drop_interval(first.correct, outcome.correct, self.confidence, sources)
+            low, high = paired_drop_interval(
+                first.correct, outcome.correct, self.confidence, sources
+            )
             accepted = low <= self.max_drop + 1e-9
-            reason += f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} confidence)"
+            reason += (
+                f" ({0.0 - high:+.2f} to {0.0 - low:+.2f}, each with {self.confidence:.0%} "
+                "confidence)"
+            )
             surely = "surely "
         if accepted:
             return True, reason
         return False, f"{reason}: {surely}more than {self.max_drop:g} below"
 
-    def next_action(self, history: Sequence[Step], first: Step | None = None) -> Continue | Finished:
+    def next_action(
+        self, history: Sequence[Step], first: Step | None = None
+    ) -> Continue | Finished:
         """What to do after these steps, step 0 first.
 
         `first` is the unpruned model where step 0 is one that was pruned before.
@@ -154,7 +182,8 @@ class StopPolicy:
         return Finished(f"even a step of {smallest:.2%} of the channels {drops}", good.index)
 
     def reaches_target(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:
-        """Whether a plan for a model with this graph reaches a target of MACs or parameters; None without such targets.
+        """Whether a plan for a model with this graph reaches a target of MACs or parameters; None
+        without such targets.
 
         `first` is the unpruned model, of which targets are shares.
         """
@@ -177,6 +206,10 @@ class StopPolicy:
             return f"target reached: {macs:.1%} of the MACs"
         if self.target_params is not None and good.params <= self.target_params * first.params:
             return f"target reached: {params:.1%} of the parameters"
-        if self.target_latency is not None and latency is not None and latency <= self.target_latency:
+        if (
+            self.target_latency is not None
+            and latency is not None
+            and latency <= self.target_latency
+        ):
             return f"target reached: {latency:.3g} ms on the device"
         return None

@@ -1,4 +1,6 @@
-"""What brings a smaller model back to what it was: compensation, fine-tuning, and more of it before a step is taken back."""
+"""What brings a smaller model back to what it was: compensation, fine-tuning, and more of it before
+a step is taken back.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ SEED_OF_ROUND = 5_000
 class Recovered:
     """A smaller model after fine-tuning, and whether the rule keeps it.
 
-    `before` and `after` are its metrics on the validation split; `scores` were gathered in the last of `rounds`
-    fine-tunings.
+    `before` and `after` are its metrics on the validation split; `scores` were gathered in the last
+    of `rounds` fine-tunings.
     """
 
     model: nn.Module
@@ -41,7 +43,9 @@ class Recovered:
 
 
 def faded(context: PruneContext, state: State, graph: ChannelGraph, plan: Plan, seed: int) -> State:
-    """The model after training in which the channels that leave are drawn to zero more and more; `state` stays as it was."""
+    """The model after training in which the channels that leave are drawn to zero more and more;
+    `state` stays as it was.
+    """
     leaving = {}
     for name, kept in plan.keep.items():
         leaving[name] = sorted(set(range(graph.group(name).size)) - set(kept))
@@ -63,8 +67,12 @@ def faded(context: PruneContext, state: State, graph: ChannelGraph, plan: Plan, 
     return replace(state, model=fitted.model, momentum=fitted.state)
 
 
-def compensated(context: PruneContext, model: nn.Module, graph: ChannelGraph, surgery: Surgery) -> None:
-    """Hand what the removed channels gave to their consumers, in place, where the context asks for it."""
+def compensated(
+    context: PruneContext, model: nn.Module, graph: ChannelGraph, surgery: Surgery
+) -> None:
+    """Hand what the removed channels gave to their consumers, in place, where the context asks for
+    it.
+    """
     recovery = context.recovery
     if recovery.compensate == "none":
         return
@@ -111,7 +119,9 @@ def recover(
         momentum = fitted.state
         assert fitted.val is not None
         outcome = Outcome.of_metrics(fitted.val, policy.metric)
-        accepted, reason = policy.accepts(context.reference(history), outcome, context.sources(), start)
+        accepted, reason = policy.accepts(
+            context.reference(history), outcome, context.sources(), start
+        )
         if accepted or rounds > context.extra_rounds:
             break
 
@@ -128,7 +138,9 @@ def recover(
 
 
 def _penalty(context: PruneContext, graph: ChannelGraph) -> Penalty | None:
-    """What draws channels to zero in every fine-tuning; the growing penalty has a training of its own."""
+    """What draws channels to zero in every fine-tuning; the growing penalty has a training of its
+    own.
+    """
     recovery = context.recovery
     if recovery.sparsity == "growing":
         return None

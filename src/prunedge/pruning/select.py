@@ -20,10 +20,11 @@ from prunedge.utils.tracing import timed
 class PlanConstraints:
     """What a plan may do to a group.
 
-    `ignore` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their channels. A group keeps at
-    least `min_channels` channels, loses at most the share `max_ratio` in one plan (a global ranking would otherwise empty a layer at one go), and
-    what it keeps is a multiple of `round_to` (8 or 16 suits many devices' vector units) wherever it loses any. Without a `max_ratio`, `most`
-    follows from the share that the plan removes.
+    `ignore` holds patterns (`*`, `?`, `[...]`) of group or layer names that keep all their
+    channels. A group keeps at least `min_channels` channels, loses at most the share `max_ratio` in
+    one plan (a global ranking would otherwise empty a layer at one go), and what it keeps is a
+    multiple of `round_to` (8 or 16 suits many devices' vector units) wherever it loses any. Without
+    a `max_ratio`, `most` follows from the share that the plan removes.
     """
 
     ignore: tuple[str, ...] = ()
@@ -32,18 +33,29 @@ class PlanConstraints:
     max_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.ignore, str) or not all(isinstance(pattern, str) for pattern in self.ignore):
-            raise TypeError(f"ignore is a tuple of patterns, such as ('layer1.*',), not {self.ignore!r}")
-        if self.min_channels < 1 or self.round_to < 1 or (self.max_ratio is not None and not 0 < self.max_ratio <= 1):
+        if isinstance(self.ignore, str) or not all(
+            isinstance(pattern, str) for pattern in self.ignore
+        ):
+            raise TypeError(
+                f"ignore is a tuple of patterns, such as ('layer1.*',), not {self.ignore!r}"
+            )
+        if (
+            self.min_channels < 1
+            or self.round_to < 1
+            or (self.max_ratio is not None and not 0 < self.max_ratio <= 1)
+        ):
             raise ValueError(
-                f"min_channels and round_to must be 1 or more and max_ratio in (0, 1], not {self.min_channels}, {self.round_to}, {self.max_ratio}"
+                "min_channels and round_to must be 1 or more and max_ratio in (0, 1], not "
+                f"{self.min_channels}, {self.round_to}, {self.max_ratio}"
             )
 
     def most(self, remove: float) -> float:
-        """The largest share that a group may lose in a plan that removes the share `remove` of all channels.
+        """The largest share that a group may lose in a plan that removes the share `remove` of all
+        channels.
 
-        Without a `max_ratio` it is half, or twice the share where that is more, so that groups still compare; and a group keeps at least a
-        quarter of what it would keep if all lost alike. (A limit equal to the share would take that share of every group.)
+        Without a `max_ratio` it is half, or twice the share where that is more, so that groups
+        still compare; and a group keeps at least a quarter of what it would keep if all lost alike.
+        (A limit equal to the share would take that share of every group.)
         """
         if self.max_ratio is not None:
             return self.max_ratio
@@ -60,10 +72,11 @@ class PlanConstraints:
 class ScoreScaling:
     """How the scores of different groups compare.
 
-    They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the channels cost: `macs_penalty` (lambda)
-    takes lambda times a channel's share of the network's MACs off its score (Molchanov et al. 2017, section 2.3, FLOPs
-    regularisation), `per_mac` divides the score by that share. With `per_layer` groups are not compared at all: each loses the same share
-    of its own, its least important, and one at the least.
+    They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the
+    channels cost: `macs_penalty` (lambda) takes lambda times a channel's share of the network's
+    MACs off its score (Molchanov et al. 2017, section 2.3, FLOPs regularisation), `per_mac` divides
+    the score by that share. With `per_layer` groups are not compared at all: each loses the same
+    share of its own, its least important, and one at the least.
     """
 
     normalise: str = "l2"
@@ -73,18 +86,30 @@ class ScoreScaling:
 
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISERS:
-            raise ValueError(f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}")
+            raise ValueError(
+                f"normalise must be one of {', '.join(NORMALISERS)}, not {self.normalise}"
+            )
         if not 0 <= self.macs_penalty < inf:
             raise ValueError(f"macs_penalty must be 0 or more, and finite, not {self.macs_penalty}")
         if self.macs_penalty and self.per_mac:
             raise ValueError("macs_penalty and per_mac are two ways to count the costs: choose one")
 
-    def values(self, graph: ChannelGraph, scores: Scores, costs: Mapping[str, float] | None = None) -> dict[str, torch.Tensor]:
+    def values(
+        self, graph: ChannelGraph, scores: Scores, costs: Mapping[str, float] | None = None
+    ) -> dict[str, torch.Tensor]:
         """The comparable scores of each group that the criterion has judged, (channels,) float64.
 
-        `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are divided by their shares.
+        `costs` (what a channel of each group costs, in any unit) stand in for MACs: the scores are
+        divided by their shares.
         """
-        found = normalised({group.name: scores.values[group.name] for group in graph.groups if group.name in scores.values}, self.normalise)
+        found = normalised(
+            {
+                group.name: scores.values[group.name]
+                for group in graph.groups
+                if group.name in scores.values
+            },
+            self.normalise,
+        )
         if costs is not None:
             total = sum(costs[group.name] * group.size for group in graph.groups) or 1.0
             return {name: value / max(costs[name] / total, 1e-12) for name, value in found.items()}
@@ -104,17 +129,27 @@ _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of
 
 @timed("choose")
 def choose(
-    graph: ChannelGraph, scores: Scores, remove: float = 0.1, *, constraints: PlanConstraints | None = None, exclude: Collection[str] = (),
-    scaling: ScoreScaling | None = None, enough: Callable[[Plan], bool] | None = None, costs: Mapping[str, float] | None = None,
-) -> Plan:  # fmt: skip
-    """Remove the share `remove` of the graph's channels that matter least, within the `constraints`.
+    graph: ChannelGraph,
+    scores: Scores,
+    remove: float = 0.1,
+    *,
+    constraints: PlanConstraints | None = None,
+    exclude: Collection[str] = (),
+    scaling: ScoreScaling | None = None,
+    enough: Callable[[Plan], bool] | None = None,
+    costs: Mapping[str, float] | None = None,
+) -> Plan:
+    """Remove the share `remove` of the graph's channels that matter least, within the
+    `constraints`.
 
-    All groups are compared at once, as the `scaling` says (by default each divided by its Euclidean norm), per unit of their `costs` if
-    these are given (milliseconds that a channel of each group takes on a device, say). Groups in `exclude`, and those
-    that have no scores, keep all. At least one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go
-    in the graph's order, so that the same scores always make the same plan. Where a smaller share is `enough` already (a plan with more
-    removed must then be enough as well), no more than the least that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError
-    when the scores are those of a network of other widths.
+    All groups are compared at once, as the `scaling` says (by default each divided by its Euclidean
+    norm), per unit of their `costs` if these are given (milliseconds that a channel of each group
+    takes on a device, say). Groups in `exclude`, and those that have no scores, keep all. At least
+    one channel goes if any may; a plan that removes nothing has an empty `keep`. Equal scores go in
+    the graph's order, so that the same scores always make the same plan. Where a smaller share is
+    `enough` already (a plan with more removed must then be enough as well), no more than the least
+    that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError when the scores are
+    those of a network of other widths.
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
@@ -123,7 +158,9 @@ def choose(
     _fitting(graph, scores)
     values = scaling.values(graph, scores, costs)
     open_groups = [
-        group for group in graph.groups if group.name in values and group.name not in exclude and not constraints.excludes(group)
+        group
+        for group in graph.groups
+        if group.name in values and group.name not in exclude and not constraints.excludes(group)
     ]
     most_of_a_group = constraints.most(remove)
     portions = [
@@ -135,21 +172,37 @@ def choose(
     total = sum(group.size for group in open_groups)
 
     def plan(share: float) -> Plan:
-        gone = _same_share(ordered, share) if scaling.per_layer else _first(ordered, max(1, round(share * total)))
-        return Plan({group.name: _rest(group.size, gone[group.name]) for group in open_groups if group.name in gone})
+        gone = (
+            _same_share(ordered, share)
+            if scaling.per_layer
+            else _first(ordered, max(1, round(share * total)))
+        )
+        return Plan(
+            {
+                group.name: _rest(group.size, gone[group.name])
+                for group in open_groups
+                if group.name in gone
+            }
+        )
 
     most = plan(remove)
     if enough is None or not enough(most):
         return most
-    low, high = 0, max(1, round(remove * total))  # channels: the least that is enough lies above `low`, and at most at `high`
+    low, high = (
+        0,
+        max(1, round(remove * total)),
+    )  # channels: the least that is enough lies above `low`, and at most at `high`
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(plan(middle / total)) else (middle, high)
     return plan(high / total)
 
 
-def at_limit(graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, remove: float) -> tuple[str, ...]:
-    """The groups that lose all that `PlanConstraints.most` lets them, though they could lose more: there the limit decides, and not the scores.
+def at_limit(
+    graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, remove: float
+) -> tuple[str, ...]:
+    """The groups that lose all that `PlanConstraints.most` lets them, though they could lose more:
+    there the limit decides, and not the scores.
 
     `plan` is what `choose` made with these constraints, asked to remove the share `remove`.
     """
@@ -158,16 +211,23 @@ def at_limit(graph: ChannelGraph, plan: Plan, constraints: PlanConstraints, remo
         size = graph.group(name).size
         lost = size - len(kept)
         allowed = max(1, floor(constraints.most(remove) * size))
-        if lost and allowed < lost + constraints.round_to <= size - min(constraints.min_channels, size):
+        if lost and allowed < lost + constraints.round_to <= size - min(
+            constraints.min_channels, size
+        ):
             found.append(name)
     return tuple(found)
 
 
 def _fitting(graph: ChannelGraph, scores: Scores) -> None:
-    """Refuse scores that have another number of channels than the graph: they would name the wrong ones."""
+    """Refuse scores that have another number of channels than the graph: they would name the wrong
+    ones.
+    """
     for group in graph.groups:
         if group.name in scores.values and len(scores.values[group.name]) != group.size:
-            what = f"the group '{group.name}' has {group.size} channels, and there are {len(scores.values[group.name])} scores for it"
+            what = (
+                f"the group '{group.name}' has {group.size} channels, and there are "
+                f"{len(scores.values[group.name])} scores for it"
+            )
             raise PrunedgeError(what, remedy="rank the network that the graph was traced from")
 
 
@@ -192,8 +252,12 @@ def _first(portions: Sequence[_Portion], wanted: int) -> dict[str, list[int]]:
     return gone
 
 
-def _portions(values: Sequence[float], constraints: PlanConstraints, max_ratio: float) -> list[tuple[float, list[int]]]:
-    """What a group may lose, least important first, in portions after each of which its size is fine; (mean score, channels)."""
+def _portions(
+    values: Sequence[float], constraints: PlanConstraints, max_ratio: float
+) -> list[tuple[float, list[int]]]:
+    """What a group may lose, least important first, in portions after each of which its size is
+    fine; (mean score, channels).
+    """
     size = len(values)
     order = sorted(range(size), key=lambda channel: (values[channel], channel))
     most = min(size - min(constraints.min_channels, size), max(1, floor(max_ratio * size)))
@@ -202,7 +266,11 @@ def _portions(values: Sequence[float], constraints: PlanConstraints, max_ratio: 
     while start < size:
         end = start + ((size - start) % constraints.round_to or constraints.round_to)
         # One portion may exceed the largest share where it is the least that a multiple allows.
-        if end > (most if found or constraints.round_to == 1 else size - max(constraints.min_channels, constraints.round_to)):
+        if end > (
+            most
+            if found or constraints.round_to == 1
+            else size - max(constraints.min_channels, constraints.round_to)
+        ):
             break
         portion = order[start:end]
         found.append((sum(values[channel] for channel in portion) / len(portion), portion))
@@ -210,13 +278,19 @@ def _portions(values: Sequence[float], constraints: PlanConstraints, max_ratio: 
     return found
 
 
-def random_plan(graph: ChannelGraph, share: float, generator: torch.Generator, *, least: int = 1) -> Plan:
-    """Remove the share `share` of every group, drawn at random; every group keeps at least `least` channels (or all it has)."""
+def random_plan(
+    graph: ChannelGraph, share: float, generator: torch.Generator, *, least: int = 1
+) -> Plan:
+    """Remove the share `share` of every group, drawn at random; every group keeps at least `least`
+    channels (or all it has).
+    """
     keep: dict[str, tuple[int, ...]] = {}
     for group in graph.groups:
         stay = min(group.size, max(least, round(group.size * (1 - share))))
         if stay < group.size:
-            keep[group.name] = tuple(sorted(torch.randperm(group.size, generator=generator)[:stay].tolist()))
+            keep[group.name] = tuple(
+                sorted(torch.randperm(group.size, generator=generator)[:stay].tolist())
+            )
     return Plan(keep)
 
 

@@ -22,20 +22,23 @@ PARTS = ("rank", "surgery", "finetune", "evaluate")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loop, as it is kept in the history. Step 0 is the model that pruning starts from.
+    """One step of the loop, as it is kept in the history. Step 0 is the model that pruning starts
+    from.
 
-    Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed` and `channels`
-    count prunable channels (channels tied by a residual sum count once); `fraction_removed` is of the first, unpruned
-    model's, and `original` its channels: where pruning starts from a model that was pruned before, step 0 has lost some
-    already. `kept` and `original` count the channels that each prunable layer makes. `rounds` counts the fine-tunings:
-    more than 1 where the first broke the rule.
+    Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed`
+    and `channels` count prunable channels (channels tied by a residual sum count once);
+    `fraction_removed` is of the first, unpruned model's, and `original` its channels: where pruning
+    starts from a model that was pruned before, step 0 has lost some already. `kept` and `original`
+    count the channels that each prunable layer makes. `rounds` counts the fine-tunings: more than 1
+    where the first broke the rule.
 
-    `correct` says which validation images were answered right (`bootstrap.packed`). `majority` is what always answering
-    the `largest` class scores by the metric; `only` is the class that the model gives every validation image, None
-    where its answers differ. Where a device steers, `latency_ms` was measured on it for one image, `predicted_ms`
-    predicted before. `scored` says where the scores came from: gathered `while training` the model that was cut, or
-    `in a pass` over it. `limited` is what is to be said where not the scores but the limit on what a group may lose
-    decides in most groups.
+    `correct` says which validation images were answered right (`bootstrap.packed`). `majority` is
+    what always answering the `largest` class scores by the metric; `only` is the class that the
+    model gives every validation image, None where its answers differ. Where a device steers,
+    `latency_ms` was measured on it for one image, `predicted_ms` predicted before. `scored` says
+    where the scores came from: gathered `while training` the model that was cut, or `in a pass`
+    over it. `limited` is what is to be said where not the scores but the limit on what a group may
+    lose decides in most groups.
     """
 
     # For whoever reads a step back: no infinities.
@@ -81,8 +84,8 @@ class Step:
 class State:
     """All that the loop needs to go on from a step: nothing random, nothing hidden.
 
-    `plan` leads from the unpruned model to this one. `scores` are None when they have to be measured first, `graph`
-    when it has to be traced; `momentum` is the optimizer's.
+    `plan` leads from the unpruned model to this one. `scores` are None when they have to be
+    measured first, `graph` when it has to be traced; `momentum` is the optimizer's.
     """
 
     model: nn.Module

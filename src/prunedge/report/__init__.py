@@ -1,4 +1,6 @@
-"""A run's or a study's folder in, one self-contained HTML page out: `write_report(run)`, `write_study_report(book)`."""
+"""A run's or a study's folder in, one self-contained HTML page out: `write_report(run)`,
+`write_study_report(book)`.
+"""
 
 from prunedge.report.run.page import write_loop_report, write_report
 from prunedge.report.study.page import write_study_report

@@ -1,4 +1,6 @@
-"""The channel graph as a picture: one row a group, bars for its width, arcs from the groups that feed it."""
+"""The channel graph as a picture: one row a group, bars for its width, arcs from the groups that
+feed it.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ def escape(text: str) -> str:
 
 
 def diagram(graph: ChannelGraph, title: str = "") -> str:
-    """SVG text: groups from top to bottom, the bar as long as the group is wide and as dark as its share of the MACs.
+    """SVG text: groups from top to bottom, the bar as long as the group is wide and as dark as its
+    share of the MACs.
 
-    An arc leads from each group to those whose makers consume it; what can't be removed stands below, in grey, with the reason.
+    An arc leads from each group to those whose makers consume it; what can't be removed stands
+    below, in grey, with the reason.
     """
     places = {group.name: _TOP + _ROW * row for row, group in enumerate(graph.groups)}
     makers: dict[str, list[str]] = {}
@@ -37,8 +41,15 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
             f'fill-opacity="{0.3 + 0.7 * min(1.0, 4 * share):.2f}"><title>{escape(group.name)}: {group.size} channels, '
             f"{share:.1%} of the MACs</title></rect>"
         )
-        shapes.append(_text(_NAME + length + 6, y + 14, f"{group.size} · {share:.1%}", colour=_GREY))
-    arcs = {(group.name, fed) for group in graph.groups for part in group.having("in") for fed in makers.get(part.tensor, ())}
+        shapes.append(
+            _text(_NAME + length + 6, y + 14, f"{group.size} · {share:.1%}", colour=_GREY)
+        )
+    arcs = {
+        (group.name, fed)
+        for group in graph.groups
+        for part in group.having("in")
+        for fed in makers.get(part.tensor, ())
+    }
     start = _NAME + _BAR + 120
     for source, target in sorted(arcs, key=lambda arc: (places[arc[0]], places[arc[1]])):
         if source != target:
@@ -50,21 +61,39 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
             )
     bottom = _TOP + _ROW * len(graph.groups) + 16
     for row, one in enumerate(graph.frozen):
-        shapes.append(_text(_NAME - 8, bottom + _ROW * row + 14, one.name, anchor="end", colour=_GREY))
-        shapes.append(_text(_NAME, bottom + _ROW * row + 14, f"{one.size} stay: {one.reason}", colour=_GREY))
+        shapes.append(
+            _text(_NAME - 8, bottom + _ROW * row + 14, one.name, anchor="end", colour=_GREY)
+        )
+        shapes.append(
+            _text(_NAME, bottom + _ROW * row + 14, f"{one.size} stay: {one.reason}", colour=_GREY)
+        )
     height, width = bottom + _ROW * len(graph.frozen) + _MARGIN, start + 330
-    head = f"{title}: {graph.channels} channels in {len(graph.groups)} groups" if title else f"{graph.channels} channels"
+    head = (
+        f"{title}: {graph.channels} channels in {len(graph.groups)} groups"
+        if title
+        else f"{graph.channels} channels"
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui, sans-serif" font-size="12">'
         f'<defs><marker id="tip" markerWidth="6" markerHeight="6" refX="5" refY="3" orient="auto"><path d="M0 0L6 3L0 6z" fill="{_PALE}"/>'
         f'</marker></defs><rect width="100%" height="100%" fill="white"/>'
         + _text(_MARGIN, 26, head, size=16)
-        + _text(_MARGIN, 46, "bar: channels; darker: more of the MACs; arcs: who consumes whom", colour=_GREY)
+        + _text(
+            _MARGIN,
+            46,
+            "bar: channels; darker: more of the MACs; arcs: who consumes whom",
+            colour=_GREY,
+        )
         + "".join(shapes)
         + "</svg>\n"
     )
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = _INK, size: int = 12) -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{escape(words)}</text>'
+def _text(
+    x: float, y: float, words: str, *, anchor: str = "start", colour: str = _INK, size: int = 12
+) -> str:
+    return (
+        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}" '
+        f'font-size="{size}">{escape(words)}</text>'
+    )

@@ -1,4 +1,6 @@
-"""What every page shares: templates that escape all text, figures as HTML, and a file that is there whole or not at all."""
+"""What every page shares: templates that escape all text, figures as HTML, and a file that is there
+whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,34 @@ from prunedge.utils.sanitize import shown
 def render(template: str, **values: Any) -> str:
     """A page with plotly inside, from a template of this package."""
     environment = Environment(
-        loader=PackageLoader("prunedge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("prunedge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         finalize=_visible,
-    )  # fmt: skip
-    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), prunedge=advice.command, **values)
+    )
+    return environment.get_template(template).render(
+        plotly=Markup(get_plotlyjs()), prunedge=advice.command, **values
+    )
 
 
 def _visible(value: Any) -> Any:
     """Names without what a terminal obeys, for whoever reads the page in one."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else shown(value, keep="\n\t")
+    return (
+        value
+        if isinstance(value, Markup) or not isinstance(value, str)
+        else shown(value, keep="\n\t")
+    )
 
 
 def drawn(figure: go.Figure, name: int | str) -> Markup:
     """A figure as a part of such a page."""
-    return Markup(to_html(figure, include_plotlyjs=False, full_html=False, config=CONFIG, div_id=f"figure-{name}"))
+    return Markup(
+        to_html(
+            figure, include_plotlyjs=False, full_html=False, config=CONFIG, div_id=f"figure-{name}"
+        )
+    )
 
 
 def save(page: str, target: Path) -> Path:

@@ -1,4 +1,6 @@
-"""What a user of the library calls around the pruning: train, evaluate, export, report. A run folder is not needed."""
+"""What a user of the library calls around the pruning: train, evaluate, export, report. A run
+folder is not needed.
+"""
 
 from __future__ import annotations
 
@@ -56,16 +58,19 @@ def fit(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train all of `net` on `data.train`, in place, and leave it in the state of the epoch that was best on `data.val`.
+    """Train all of `net` on `data.train`, in place, and leave it in the state of the epoch that was
+    best on `data.val`.
 
-    `net` takes pictures (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how often every training picture is seen,
-    `lr` is the peak learning rate instead of the usual one, `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best.
-    `pretrained` says that the weights come from other pictures (`weights="imagenet"`), or that `net` was trained before, so that
-    gentle steps suffice; give False for random weights. The same `seed`, engine and number of threads give the same weights.
-    `engine` (`pe.make_engine("32")`) computes; without it the fastest here is measured. `progress(done, total, what)` hears of batches.
+    `net` takes pictures (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how
+    often every training picture is seen, `lr` is the peak learning rate instead of the usual one,
+    `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best. `pretrained` says that
+    the weights come from other pictures (`weights="imagenet"`), or that `net` was trained before,
+    so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
+    of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
+    fastest here is measured. `progress(done, total, what)` hears of batches.
 
-    Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch. Raises TrainError when the
-    training goes astray or the labels don't fit the outputs.
+    Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
+    Raises TrainError when the training goes astray or the labels don't fit the outputs.
 
     Example: `pe.fit(net, data, epochs=10).val.accuracy`
     """
@@ -73,20 +78,27 @@ def fit(
     _refuse_other_outputs(net, data)
     settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
     engine = engine or measure_engine(net, data.example(8))
-    return transfer(net, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress))
+    return transfer(
+        net, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress)
+    )
 
 
 def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) -> Metrics:
-    """How good `net` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S) float32, (N,) int64 labels).
+    """How good `net` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S)
+    float32, (N,) int64 labels).
 
-    In evaluation mode and float32, whatever it was trained in; `net` stays as it was. Gives `Metrics`: `accuracy`, `f1` and `auroc` are
-    shares from 0 to 1, `loss` is the mean cross-entropy, `confusion[true][predicted]` counts pictures. Raises TrainError when there
-    is no picture, the outputs aren't finite, or a label is beyond the outputs.
+    In evaluation mode and float32, whatever it was trained in; `net` stays as it was. Gives
+    `Metrics`: `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss` is the mean
+    cross-entropy, `confusion[true][predicted]` counts pictures. Raises TrainError when there is no
+    picture, the outputs aren't finite, or a label is beyond the outputs.
 
     Example: `pe.evaluate(net, data.test).accuracy`
     """
     if isinstance(batches, (str, Path)):
-        raise TypeError(f"batches is a split, such as data.test, or (images, labels) pairs, not {type(batches).__name__}")
+        raise TypeError(
+            "batches is a split, such as data.test, or (images, labels) pairs, not "
+            f"{type(batches).__name__}"
+        )
     engine = engine or make_engine("32")
     with engine.holding(net):
         logits, labels = outputs(net, batches, engine)
@@ -104,26 +116,42 @@ def export_bundle(
     metric: str = "accuracy",
     max_int8_drop: float = 1.0,
 ) -> Bundle:
-    """Write the bundle that a device needs into the new folder `out`: the network, labels, preprocessing, a self-test, checksums.
+    """Write the bundle that a device needs into the new folder `out`: the network, labels,
+    preprocessing, a self-test, checksums.
 
-    `model` is the name that `pe.build` made the network by, pruned since or not: `pe.load(out)` builds it again by that name. Every form
-    in `formats` (`onnx`, `onnx-int8`, `openvino`, `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with
-    torch on pictures of `data.val`; one in integers is calibrated on `data.train` and may lose `max_int8_drop` points of `metric` on
-    `data.val`. `plan` says which channels stayed, counted in the unpruned network; without it the bundle doesn't say.
+    `model` is the name that `pe.build` made the network by, pruned since or not: `pe.load(out)`
+    builds it again by that name. Every form in `formats` (`onnx`, `onnx-int8`, `openvino`,
+    `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with torch on
+    pictures of `data.val`; one in integers is calibrated on `data.train` and may lose
+    `max_int8_drop` points of `metric` on `data.val`. `plan` says which channels stayed, counted in
+    the unpruned network; without it the bundle doesn't say.
 
-    Raises ExportError when `out` holds something, a form differs or loses too much, or `model` is not this network's; ExtraMissing when
-    a runtime is not installed.
+    Raises ExportError when `out` holds something, a form differs or loses too much, or `model` is
+    not this network's; ExtraMissing when a runtime is not installed.
 
-    Example: `pe.export_bundle(net, data, "bundles/cracks", model="resnet18", formats=("onnx", "onnx-int8"))`
+    Example: `pe.export_bundle(net, data, "bundles/cracks", model="resnet18", formats=("onnx",
+    "onnx-int8"))`
     """
     require_dataset(data)
     _is_of_this_name(net, model, data)
     graph = trace(net, data.example())
     metrics = {"validation": {metric: evaluate(net, data.val).value(metric)}}
     return bundle_of(
-        net, data, Path(out), model=model, classes=data.classes, metric=metric, metrics=metrics, macs=graph.macs(), params=graph.params(),
-        formats=formats, max_int8_drop=max_int8_drop, plan=plan, about={"data_fingerprint": data.fingerprint}, seed=0,
-    )  # fmt: skip
+        net,
+        data,
+        Path(out),
+        model=model,
+        classes=data.classes,
+        metric=metric,
+        metrics=metrics,
+        macs=graph.macs(),
+        params=graph.params(),
+        formats=formats,
+        max_int8_drop=max_int8_drop,
+        plan=plan,
+        about={"data_fingerprint": data.fingerprint},
+        seed=0,
+    )
 
 
 def write_report(
@@ -138,21 +166,32 @@ def write_report(
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
 
-    `steps` are those that the loop gave, the unpruned network's first. `networks` are the unpruned and the best network: they are measured
-    on `data.test`, which nothing should have looked at before, and the page shows what pruning got wrong. `metric` and `max_drop` are those
-    that the loop was called with. Raises PrunedgeError without steps, RunError when the page can't be written.
+    `steps` are those that the loop gave, the unpruned network's first. `networks` are the unpruned
+    and the best network: they are measured on `data.test`, which nothing should have looked at
+    before, and the page shows what pruning got wrong. `metric` and `max_drop` are those that the
+    loop was called with. Raises PrunedgeError without steps, RunError when the page can't be
+    written.
 
     Example: `pe.write_report("report.html", steps, data, networks=(net, best), model="resnet18")`
     """
     require_dataset(data)
     if not steps:
-        raise PrunedgeError("there is no step to report", remedy="collect them: steps = [step for step, _ in pe.prune(net, data)]")
+        raise PrunedgeError(
+            "there is no step to report",
+            remedy="collect them: steps = [step for step, _ in pe.prune(net, data)]",
+        )
     test = None
     if networks is not None:
         first, best = networks
         test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
     config = RunConfig.make(
-        "write_report", data=str(data.root), model=model, classes=list(data.classes), metric=metric, max_drop=max_drop, size=data.size
+        "write_report",
+        data=str(data.root),
+        model=model,
+        classes=list(data.classes),
+        metric=metric,
+        max_drop=max_drop,
+        size=data.size,
     )
     return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
 
@@ -164,11 +203,15 @@ def _refuse_other_outputs(net: nn.Module, data: Dataset) -> None:
         outputs = class_logits(net(example)).shape[1]
     if outputs != len(data.classes):
         what = f"the network has {outputs} outputs for {len(data.classes)} classes"
-        raise ModelError(what, where=type(net).__name__, remedy="build it with one output for each class")
+        raise ModelError(
+            what, where=type(net).__name__, remedy="build it with one output for each class"
+        )
 
 
 def _is_of_this_name(net: nn.Module, model: str, data: Dataset) -> None:
-    """ExportError when the network of that name has other tensors: `pe.load` could not build it again."""
+    """ExportError when the network of that name has other tensors: `pe.load` could not build it
+    again.
+    """
     named = build(model, data.classes, "none").state_dict()
     mine = net.state_dict()
     if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):

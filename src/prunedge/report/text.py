@@ -36,7 +36,9 @@ def trained(run: Run) -> str:
 
 
 def pruned(run: Run) -> str:
-    """What a run of `prune` has over the model that it began with, what to mind, and what to do next."""
+    """What a run of `prune` has over the model that it began with, what to mind, and what to do
+    next.
+    """
     steps = run.steps()
     best = run.best()
     references = run.references()
@@ -62,7 +64,10 @@ def pruned(run: Run) -> str:
         lines.append(f"stopped: {reason}")
     if run.computed_with():
         lines.append(run.computed_with())
-    lines.append(f"next: {command('export', run.path, '--out', run.path / 'bundle')}; {command('report', run.path)}")
+    lines.append(
+        f"next: {command('export', run.path, '--out', run.path / 'bundle')}; "
+        f"{command('report', run.path)}"
+    )
     return "\n".join(lines)
 
 
@@ -93,7 +98,10 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
         f"parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
         f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)"
     )
-    quality = f"{metric} on validation data {first.metric_after:.1%} -> {best.metric_after:.1%}{beside_majority(run, first)}"
+    quality = (
+        f"{metric} on validation data {first.metric_after:.1%} -> "
+        f"{best.metric_after:.1%}{beside_majority(run, first)}"
+    )
     test = run.test()
     if test:
         before = test[reference.tested][metric]
@@ -127,7 +135,10 @@ def _origin(run: Run) -> list[str]:
 
 def _baselines(run: Run) -> list[str]:
     """What the baselines gave on the test split."""
-    titles = {"scratch": "the same shape from random weights", "random": "as many channels at random"}
+    titles = {
+        "scratch": "the same shape from random weights",
+        "random": "as many channels at random",
+    }
     metric = run.config.task.metric
     baselines = (run.test() or {}).get("controls") or {}
     if not baselines:
@@ -157,7 +168,10 @@ def _resumptions(run: Run) -> list[str]:
     """What changed when the run was gone on with, and what that does to the test split's word."""
     lines = []
     for entry in run.resumptions():
-        changes = [f"{key.replace('_', ' ')} {old} -> {new}" for key, (old, new) in entry["changes"].items()]
+        changes = [
+            f"{key.replace('_', ' ')} {old} -> {new}"
+            for key, (old, new) in entry["changes"].items()
+        ]
         lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
     if run.looks_before():
         lines.append(

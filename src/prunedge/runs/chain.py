@@ -1,4 +1,6 @@
-"""Where a run that goes on from another comes from, back to the first, unpruned network of its chain."""
+"""Where a run that goes on from another comes from, back to the first, unpruned network of its
+chain.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Cut:
-    """A removal that came before: its plan, counted in the first network, and the epochs of fine-tuning after it."""
+    """A removal that came before: its plan, counted in the first network, and the epochs of
+    fine-tuning after it.
+    """
 
     plan: Plan
     epochs: int
@@ -39,10 +43,11 @@ class Cut:
 class Chain:
     """How the network that a run starts from came to be.
 
-    `links` begin with the first network and end with the start. `epochs` counts what the start has seen in all, `cuts` are the
-    removals on the way to it. `first` is the first network as this run measured it on its own validation pictures (networks are
-    never compared across splits); None where the start is that network. `weights` is the SHA-256 of that network's file in this run; None
-    where it keeps none.
+    `links` begin with the first network and end with the start. `epochs` counts what the start has
+    seen in all, `cuts` are the removals on the way to it. `first` is the first network as this run
+    measured it on its own validation pictures (networks are never compared across splits); None
+    where the start is that network. `weights` is the SHA-256 of that network's file in this run;
+    None where it keeps none.
     """
 
     links: tuple[Link, ...]
@@ -54,14 +59,27 @@ class Chain:
     def then(self, link: Link, cuts: tuple[Cut, ...]) -> Chain:
         """The chain that goes on to this network by these removals; it has to be measured anew."""
         epochs = self.epochs + sum(cut.epochs for cut in cuts)
-        return replace(self, links=(*self.links, link), epochs=epochs, cuts=(*self.cuts, *cuts), first=None, weights=None)
+        return replace(
+            self,
+            links=(*self.links, link),
+            epochs=epochs,
+            cuts=(*self.cuts, *cuts),
+            first=None,
+            weights=None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {
             "links": [{"run": link.run, "step": link.step} for link in self.links],
             "epochs": self.epochs,
-            "cuts": [{"keep": {name: list(kept) for name, kept in cut.plan.keep.items()}, "epochs": cut.epochs} for cut in self.cuts],
+            "cuts": [
+                {
+                    "keep": {name: list(kept) for name, kept in cut.plan.keep.items()},
+                    "epochs": cut.epochs,
+                }
+                for cut in self.cuts
+            ],
             "first": None if self.first is None else self.first.to_json(),
             **({} if self.weights is None else {"weights": self.weights}),
         }
@@ -80,7 +98,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run's result is compared with: how it is called, its step, and where `test.json` has it."""
+    """What a run's result is compared with: how it is called, its step, and where `test.json` has
+    it.
+    """
 
     name: str
     step: Step

@@ -1,4 +1,6 @@
-"""The first training on disk while it goes on: one file in the run folder, written whole or not at all, nothing pickled."""
+"""The first training on disk while it goes on: one file in the run folder, written whole or not at
+all, nothing pickled.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from prunedge.utils.tracing import timed
 log = logging.getLogger(__name__)
 
 NAME = "training.safetensors"
-EVERY_S = 20.0  # what is lost at the most, beside the epoch under way: writing more often would cost more than it saves
+# what is lost at the most, beside the epoch under way: writing more often would cost more than it
+# saves
+EVERY_S = 20.0
 
 
 class BestRecord(Record):
@@ -60,7 +64,9 @@ class TrainingRecord(Record):
 
 @dataclass
 class RunKeeper:
-    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the way, `sign` which run it is."""
+    """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the
+    way, `sign` which run it is.
+    """
 
     folder: Path
     gathers: str = ""
@@ -68,7 +74,8 @@ class RunKeeper:
     _last: float = field(default_factory=time.monotonic, repr=False)
 
     def kept(self) -> TrainingCheckpoint | None:
-        """What was kept last; None when nothing was, or it can't be read (the training begins anew, to the same result).
+        """What was kept last; None when nothing was, or it can't be read (the training begins anew,
+        to the same result).
 
         RunError when it is of another format.
         """
@@ -86,7 +93,9 @@ class RunKeeper:
                 raise ValueError("it differs from its checksum")
             require(TrainingRecord, about)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged, or of another run (%s): the training begins anew", file, error)
+            log.warning(
+                "%s is damaged, or of another run (%s): the training begins anew", file, error
+            )
             return None
         refuse_other(about.get(KEY), "training", file, "delete it and begin anew")
         parts: dict[str, dict[str, torch.Tensor]] = {}
@@ -94,7 +103,8 @@ class RunKeeper:
             part, _, name = key.partition("|")
             parts.setdefault(part, {})[name] = tensor
         best = about["best"]
-        # Scores that were gathered by another criterion, or otherwise, are not what the end of this training would say they are.
+        # Scores that were gathered by another criterion, or otherwise, are not what the end of this
+        # training would say they are.
         fits = best["scores"] and about.get("gathers", "") == self.gathers
         scores = Scores(parts.get("scores", {}), *best["scores"]) if fits else None
         snapshot = Snapshot(
@@ -105,8 +115,13 @@ class RunKeeper:
             parts.get("best", {}),
             unflattened(parts.get("best momentum", {})),
         )
-        history = tuple(Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"]) for one in about["history"])
-        return TrainingCheckpoint(about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history)
+        history = tuple(
+            Epoch(one["loss"], _metrics(one["val"]), one["seconds"], one["seconds_evaluate"])
+            for one in about["history"]
+        )
+        return TrainingCheckpoint(
+            about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history
+        )
 
     @timed("keep")
     def keep(self, halfway: TrainingCheckpoint) -> None:
@@ -125,25 +140,45 @@ class RunKeeper:
 def _write(file: Path, halfway: TrainingCheckpoint, gathers: str, sign: str) -> None:
     best, scores = halfway.best, halfway.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
-        "now": halfway.weights, "momentum": flattened(halfway.state), "best": best.weights, "best momentum": flattened(best.state),
+        "now": halfway.weights,
+        "momentum": flattened(halfway.state),
+        "best": best.weights,
+        "best momentum": flattened(best.state),
         "scores": dict(scores.values) if scores else {},
-    }  # fmt: skip
+    }
     # A copy of each: shared weights have one memory, which the format does not allow.
     tensors = {
-        f"{part}|{name}": tensor.detach().cpu().clone().contiguous() for part, named in parts.items() for name, tensor in named.items()
+        f"{part}|{name}": tensor.detach().cpu().clone().contiguous()
+        for part, named in parts.items()
+        for name, tensor in named.items()
     }
     told = {
-        KEY: FORMAT, "epochs": halfway.epochs, "gathers": gathers,
-        "history": [{**asdict(one), "val": one.val.to_json() if one.val else None} for one in halfway.history],
+        KEY: FORMAT,
+        "epochs": halfway.epochs,
+        "gathers": gathers,
+        "history": [
+            {**asdict(one), "val": one.val.to_json() if one.val else None}
+            for one in halfway.history
+        ],
         "best": {
-            "epoch": best.epoch, "rank": best.rank, "val": best.val.to_json() if best.val else None,
+            "epoch": best.epoch,
+            "rank": best.rank,
+            "val": best.val.to_json() if best.val else None,
             "scores": [scores.criterion, scores.examples] if scores else None,
         },
-    }  # fmt: skip
+    }
     about = json.dumps(told)
     with written(file) as temporary:
-        save_tensors(tensors, temporary, {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")})
+        save_tensors(
+            tensors,
+            temporary,
+            {"about": about, "sha256": tensors_digest(tensors, f"{sign} {about}")},
+        )
 
 
 def _metrics(found: dict[str, Any] | None) -> Metrics | None:
-    return None if found is None else Metrics(**{**found, "confusion": tuple(tuple(row) for row in found["confusion"])})
+    return (
+        None
+        if found is None
+        else Metrics(**{**found, "confusion": tuple(tuple(row) for row in found["confusion"])})
+    )

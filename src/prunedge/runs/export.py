@@ -35,9 +35,16 @@ CALIBRATED = 128  # training pictures that show which numbers eight-bit integers
 
 
 def write_bundle(
-    run: Run, out: Path, step: int | None = None, formats: Sequence[str] = ("onnx",), max_int8_drop: float = 1.0, *, baseline: bool = False
+    run: Run,
+    out: Path,
+    step: int | None = None,
+    formats: Sequence[str] = ("onnx",),
+    max_int8_drop: float = 1.0,
+    *,
+    baseline: bool = False,
 ) -> Bundle:
-    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned network of its chain.
+    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned network of
+    its chain.
 
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
     """
@@ -50,31 +57,74 @@ def write_bundle(
     metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
-    about = {"run_step": chosen.number, "network": chosen.name, "data_fingerprint": config.data.fingerprint}
+    about = {
+        "run_step": chosen.number,
+        "network": chosen.name,
+        "data_fingerprint": config.data.fingerprint,
+    }
     return bundle_of(
-        chosen.network, data, out, model=config.model.name, classes=config.data.classes, metric=config.task.metric, metrics=metrics,
-        macs=chosen.step.macs, params=chosen.step.params, formats=formats, max_int8_drop=max_int8_drop, plan=chosen.plan, about=about,
+        chosen.network,
+        data,
+        out,
+        model=config.model.name,
+        classes=config.data.classes,
+        metric=config.task.metric,
+        metrics=metrics,
+        macs=chosen.step.macs,
+        params=chosen.step.params,
+        formats=formats,
+        max_int8_drop=max_int8_drop,
+        plan=chosen.plan,
+        about=about,
         seed=config.data.seed,
-    )  # fmt: skip
+    )
 
 
 def bundle_of(
-    network: nn.Module, data: Dataset, out: Path, *, model: str, classes: Sequence[str], metric: str, metrics: Mapping[str, Any], macs: int,
-    params: int, formats: Sequence[str], max_int8_drop: float, plan: Plan | None, about: Mapping[str, Any], seed: int,
-) -> Bundle:  # fmt: skip
-    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by `seed`), judged on validation data."""
+    network: nn.Module,
+    data: Dataset,
+    out: Path,
+    *,
+    model: str,
+    classes: Sequence[str],
+    metric: str,
+    metrics: Mapping[str, Any],
+    macs: int,
+    params: int,
+    formats: Sequence[str],
+    max_int8_drop: float,
+    plan: Plan | None,
+    about: Mapping[str, Any],
+    seed: int,
+) -> Bundle:
+    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by
+    `seed`), judged on validation data.
+    """
     return export_bundle(
-        network, out, model=model, classes=classes, size=data.size, pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
-        macs=macs, params=params, formats=formats,
+        network,
+        out,
+        model=model,
+        classes=classes,
+        size=data.size,
+        pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
+        macs=macs,
+        params=params,
+        formats=formats,
         calibration=next(iter(data.train.take(CALIBRATED, seed).batches(CALIBRATED)))[0],
-        judge=Judge(metric, partial(_score, data, metric), max_int8_drop), plan=None if plan is None else plan.keep,
-        about=about, metrics=metrics, view=_view(data), greys=data.greys,
-    )  # fmt: skip
+        judge=Judge(metric, partial(_score, data, metric), max_int8_drop),
+        plan=None if plan is None else plan.keep,
+        about=about,
+        metrics=metrics,
+        view=_view(data),
+        greys=data.greys,
+    )
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A network of a run, with what the run knows about it. `number` is the step in this run, None where it is none of its own."""
+    """A network of a run, with what the run knows about it. `number` is the step in this run, None
+    where it is none of its own.
+    """
 
     name: str
     network: nn.Module
@@ -87,7 +137,14 @@ class _Chosen:
 def _first_of(run: Run) -> _Chosen:
     first, chain = run.first(), run.chain()
     number = 0 if chain is None or chain.first is None else None
-    return _Chosen(run.references()[0].name, run.load_first(), Plan({}), first, number, (run.test() or {}).get("baseline"))
+    return _Chosen(
+        run.references()[0].name,
+        run.load_first(),
+        Plan({}),
+        first,
+        number,
+        (run.test() or {}).get("baseline"),
+    )
 
 
 def _step_of(run: Run, step: int | None) -> _Chosen:
@@ -103,7 +160,10 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
 
 def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndarray]:
     """The metric of an exported network on the validation split, and its labels."""
-    batches = [(torch.from_numpy(network(inputs.numpy())), labels) for inputs, labels in data.val.batches(32)]
+    batches = [
+        (torch.from_numpy(network(inputs.numpy())), labels)
+        for inputs, labels in data.val.batches(32)
+    ]
     outputs, labels = torch.cat([one for one, _ in batches]), torch.cat([one for _, one in batches])
     return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
 
@@ -114,8 +174,12 @@ def _view(data: Dataset) -> View:
     return view_of([(look.width, look.height) for look in looks])
 
 
-def time_bundles(run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None) -> BenchResult:
-    """Export the unpruned and the best network into the run (what is there is kept), time both interleaved, and note it as its bench."""
+def time_bundles(
+    run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None
+) -> BenchResult:
+    """Export the unpruned and the best network into the run (what is there is kept), time both
+    interleaved, and note it as its bench.
+    """
     with writing(run.path):
         return _timed(run, patches, progress)
 

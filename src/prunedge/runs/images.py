@@ -16,7 +16,9 @@ Progress = Callable[[int, int, str], None]
 
 
 def images_of(config: RunConfig, *moved: object, progress: Progress | None = None) -> Dataset:
-    """The images of a config. DataError where their place is gone; `moved` are the words of a command that names another with DATA."""
+    """The images of a config. DataError where their place is gone; `moved` are the words of a
+    command that names another with DATA.
+    """
     refuse_gone(config, *moved)
     return images.load(config.data.path, progress=progress, **config.image_settings())
 

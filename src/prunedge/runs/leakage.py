@@ -1,4 +1,6 @@
-"""Whether a run would judge by pictures that the network it starts from was taught with: its figures would be too good, silently."""
+"""Whether a run would judge by pictures that the network it starts from was taught with: its
+figures would be too good, silently.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
 def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
-    """PrunedgeError where test or validation pictures of this run taught the network that it starts from, by `start` or `weights`.
+    """PrunedgeError where test or validation pictures of this run taught the network that it starts
+    from, by `start` or `weights`.
 
-    A picture teaches as a training picture, and, to the test split, as a validation picture that chose the network. Pictures are
-    the same by their pixels, wherever they lie. All runs are looked at that the start goes back to, as far as they are still there.
-    Gives a line for each of which nobody can tell any more what it was taught with.
+    A picture teaches as a training picture, and, to the test split, as a validation picture that
+    chose the network. Pictures are the same by their pixels, wherever they lie. All runs are looked
+    at that the start goes back to, as far as they are still there. Gives a line for each of which
+    nobody can tell any more what it was taught with.
     """
     unknown = []
     for run in _taught_by(config):
@@ -32,14 +36,19 @@ def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
         theirs, why = _data_of(run.config)
         if theirs is None or theirs.fingerprint != run.config.data.fingerprint:
             why = why or "its pictures are no longer what they were"
-            unknown.append(f"what {run.path} was taught with can't be told ({why}): test pictures may be among it")
+            unknown.append(
+                f"what {run.path} was taught with can't be told ({why}): test pictures may "
+                "be among it"
+            )
             continue
         _refuse_common(config, run, theirs, _alike(config, data, theirs))
     return unknown
 
 
 def _taught_by(config: RunConfig) -> Iterator[Run]:
-    """The runs whose training made the network that this one starts from, the last first, as far as they are there."""
+    """The runs whose training made the network that this one starts from, the last first, as far as
+    they are there.
+    """
     before = config
     passed: set[Path] = set()
     while True:
@@ -61,18 +70,29 @@ def _data_of(config: RunConfig) -> tuple[Dataset | None, str]:
 
 
 def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
-    """This run's pictures, on their own sides, in the size and range of another's: equal pictures have equal pixels then."""
+    """This run's pictures, on their own sides, in the size and range of another's: equal pictures
+    have equal pixels then.
+    """
     if data.size == theirs.size and data.greys == theirs.greys:
         return data
     span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
-    resized = pictures.load(config.data.path, **{**config.image_settings(), "size": theirs.size, "range": span})
+    resized = pictures.load(
+        config.data.path, **{**config.image_settings(), "size": theirs.size, "range": span}
+    )
     where: dict[Path, tuple[Split, int]] = {}
     for split in resized.splits().values():
         where |= {sample.path: (split, place) for place, sample in enumerate(split.samples)}
 
     def moved(split: Split) -> Split:
-        rows = tuple(found.rows[place] for sample in split.samples for found, place in (where[sample.path],) if found.rows)
-        return replace(split, size=theirs.size, cache=resized.train.cache, rows=rows, greys=resized.greys)
+        rows = tuple(
+            found.rows[place]
+            for sample in split.samples
+            for found, place in (where[sample.path],)
+            if found.rows
+        )
+        return replace(
+            split, size=theirs.size, cache=resized.train.cache, rows=rows, greys=resized.greys
+        )
 
     return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
 
@@ -91,6 +111,12 @@ def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) 
     mine = config.flat()
     begun = run.config.flat()
     others = ["DATA" if key == "data" else option(key) for key in SIDES if mine[key] != begun[key]]
-    keep = f"keep the split of that run, without {', '.join(others)}; or" if others else "put its pictures back as they were; or"
+    keep = (
+        f"keep the split of that run, without {', '.join(others)}; or"
+        if others
+        else "put its pictures back as they were; or"
+    )
     taken = option("start" if config.model.start else "weights")
-    raise PrunedgeError(what, where=run.path, remedy=f"{keep} train anew on this split, without {taken}")
+    raise PrunedgeError(
+        what, where=run.path, remedy=f"{keep} train anew on this split, without {taken}"
+    )

@@ -16,13 +16,16 @@ from prunedge.utils import trust
 
 
 def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> nn.Module:
-    """The best network of a run folder, or the network of a bundle, as an nn.Module in evaluation mode.
+    """The best network of a run folder, or the network of a bundle, as an nn.Module in evaluation
+    mode.
 
-    It is built by its name and given the saved weights, whose shapes say how wide each layer is. Raises RunError or BundleError
-    when the folder is neither, WeightsError when the weights don't fit the network of that name.
+    It is built by its name and given the saved weights, whose shapes say how wide each layer is.
+    Raises RunError or BundleError when the folder is neither, WeightsError when the weights don't
+    fit the network of that name.
 
-    A network of somebody's own (`package.module:function`) is imported from the working directory: PrunedgeError unless you built a network
-    of that name there before, or `trust_code` says that you trust who made the folder.
+    A network of somebody's own (`package.module:function`) is imported from the working directory:
+    PrunedgeError unless you built a network of that name there before, or `trust_code` says that
+    you trust who made the folder.
     """
     trust.trust_everything(trust_code)
     folder = Path(path)
@@ -31,7 +34,9 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
     bundle = open_bundle(folder)
     if not (bundle.path / WEIGHTS).exists():
         raise BundleError(
-            "the bundle was made small for a device, without torch's weights", where=folder, remedy="load the one that was exported"
+            "the bundle was made small for a device, without torch's weights",
+            where=folder,
+            remedy="load the one that was exported",
         )
     trust.check(bundle.manifest.model, folder)
     network = rebuild(bundle.manifest.model, bundle.manifest.classes)

@@ -1,4 +1,6 @@
-"""What a run takes over from the one that it goes on from, so that it needs that one no more once it has begun."""
+"""What a run takes over from the one that it goes on from, so that it needs that one no more once
+it has begun.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,15 @@ def open_start(run: Run) -> Run:
     assert run.config.model.start is not None
     start = Path(run.config.model.start)
     if not (start / "config.toml").is_file():
-        remedy = f"put it back, or begin anew from another run: {command('prune', '--from', 'RUN', '--out', f'{run.path}-again')}"
-        raise RunError(f"the run that this one was to go on from is gone: {start}", where=run.path, remedy=remedy)
+        remedy = (
+            "put it back, or begin anew from another run: "
+            f"{command('prune', '--from', 'RUN', '--out', f'{run.path}-again')}"
+        )
+        raise RunError(
+            f"the run that this one was to go on from is gone: {start}",
+            where=run.path,
+            remedy=remedy,
+        )
     return open_run(start)
 
 
@@ -39,7 +48,9 @@ def chain_to(source: Run, step: int) -> Chain:
 
 @by_first
 def keep_first(run: Run, source: Run) -> None:
-    """Keep the first network of the chain in the run: the same file on disk as `source` has, or a copy where the disk can't."""
+    """Keep the first network of the chain in the run: the same file on disk as `source` has, or a
+    copy where the disk can't.
+    """
     final = run.first_file()
     final.parent.mkdir(exist_ok=True)
     file = first_file_of(source)

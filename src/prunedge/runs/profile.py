@@ -1,4 +1,6 @@
-"""Where a run's time went: what a recorder collected, by part and by step, kept in the run and read from there."""
+"""Where a run's time went: what a recorder collected, by part and by step, kept in the run and read
+from there.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,13 @@ _PARTS = {"trace": "surgery", "derive": "surgery", "slice state": "surgery", "me
 
 @contextmanager
 def profiled(run: Path | str) -> Iterator[Recorder]:
-    """Record where the time goes while inside, and write it into the run folder, also when what is inside is cut off.
+    """Record where the time goes while inside, and write it into the run folder, also when what is
+    inside is cut off.
 
-    `profile/profile.json` holds the sums and `profile/trace.json` every span, for Perfetto. Files that are there stay: the next are
-    `profile-2.json` and `trace-2.json`. Nothing is written where no run folder was made, or nothing was recorded.
-    Of several processes, the first one's time is written. MachineError when it can't be.
+    `profile/profile.json` holds the sums and `profile/trace.json` every span, for Perfetto. Files
+    that are there stay: the next are `profile-2.json` and `trace-2.json`. Nothing is written where
+    no run folder was made, or nothing was recorded. Of several processes, the first one's time is
+    written. MachineError when it can't be.
     """
     folder, recorder, started = Path(run), Recorder(), perf_counter_ns()
     try:
@@ -46,9 +50,13 @@ def profiled(run: Path | str) -> Iterator[Recorder]:
 
 
 def profile_of(run: Path) -> dict[str, Any] | None:
-    """What all profiles in a run folder say together; None where there is none. RunError when one is damaged."""
+    """What all profiles in a run folder say together; None where there is none. RunError when one
+    is damaged.
+    """
     found = []
-    for file in sorted((run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)):
+    for file in sorted(
+        (run / FOLDER).glob("profile*.json"), key=lambda file: (len(file.name), file.name)
+    ):
         try:
             profile = checksums.read(file, f"{FOLDER}/{file.name}")
             require(ProfileRecord, profile)
@@ -59,16 +67,26 @@ def profile_of(run: Path) -> dict[str, Any] | None:
         return None
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in (row for one in found for row in one["rows"]):
-        mine = rows.setdefault((row["thread"], row["chapter"], row["path"]), {**row, "count": 0, "self_s": 0.0, "total_s": 0.0})
+        mine = rows.setdefault(
+            (row["thread"], row["chapter"], row["path"]),
+            {**row, "count": 0, "self_s": 0.0, "total_s": 0.0},
+        )
         for key in ("count", "self_s", "total_s"):
             mine[key] += row[key]
     last = {key: found[-1][key] for key in ("machine", "threads", "precision")}
     spans = {key: sum(one[key] for one in found) for key in ("spans", "spans_left_out")}
-    return {**summed(list(rows.values()), sum(one["wall_s"] for one in found)), **spans, **last, "recordings": len(found)}
+    return {
+        **summed(list(rows.values()), sum(one["wall_s"] for one in found)),
+        **spans,
+        **last,
+        "recordings": len(found),
+    }
 
 
 def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
-    """What `bench --profile` saw of each bundle; None where there is none. RunError when it is damaged."""
+    """What `bench --profile` saw of each bundle; None where there is none. RunError when it is
+    damaged.
+    """
     file = run / FOLDER / "bench.json"
     try:
         found = checksums.read(file, f"{FOLDER}/{file.name}")
@@ -81,20 +99,28 @@ def bench_profile_of(run: Path) -> list[dict[str, Any]] | None:
 
 
 def rows_of(recorder: Recorder) -> list[dict[str, Any]]:
-    """A recorder's sums as plain records; `path` has a span's name behind those of the spans around it, `/` between them."""
+    """A recorder's sums as plain records; `path` has a span's name behind those of the spans around
+    it, `/` between them.
+    """
     return [
         {
-            "thread": place.thread, "chapter": place.chapter, "path": "/".join(place.path), "count": total.count,
-            "self_s": total.self_ns / 1e9, "total_s": total.total_ns / 1e9,
+            "thread": place.thread,
+            "chapter": place.chapter,
+            "path": "/".join(place.path),
+            "count": total.count,
+            "self_s": total.self_ns / 1e9,
+            "total_s": total.total_ns / 1e9,
         }
         for place, total in recorder.totals.items()
-    ]  # fmt: skip
+    ]
 
 
 def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
-    """The rows with what follows from them: seconds by part and by chapter, and what no span accounts for.
+    """The rows with what follows from them: seconds by part and by chapter, and what no span
+    accounts for.
 
-    The parts are of the main thread and exclude each other: with `unaccounted_s` they are the wall-clock time.
+    The parts are of the main thread and exclude each other: with `unaccounted_s` they are the
+    wall-clock time.
     """
     main = [row for row in rows if row["thread"] == MAIN]
     known = [row for row in main if row["path"]]
@@ -103,27 +129,49 @@ def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
     for name in dict.fromkeys(row["chapter"] for row in main if row["chapter"]):
         seconds = sum(row["total_s"] for row in main if row["chapter"] == name and not row["path"])
         parts = _by_part(row for row in known if row["chapter"] == name)
-        chapters.append({"chapter": name, "seconds": seconds, "parts": {**parts, OTHER: max(0.0, seconds - sum(parts.values()))}})
+        chapters.append(
+            {
+                "chapter": name,
+                "seconds": seconds,
+                "parts": {**parts, OTHER: max(0.0, seconds - sum(parts.values()))},
+            }
+        )
     parts = _by_part(known)
     return {
-        "wall_s": wall_s, "unaccounted_s": unaccounted, "unaccounted_share": unaccounted / wall_s if wall_s else 0.0,
+        "wall_s": wall_s,
+        "unaccounted_s": unaccounted,
+        "unaccounted_share": unaccounted / wall_s if wall_s else 0.0,
         "parts": [
-            {"part": part, "seconds": seconds, "share": seconds / wall_s, "within": _within(known, part)}
+            {
+                "part": part,
+                "seconds": seconds,
+                "share": seconds / wall_s,
+                "within": _within(known, part),
+            }
             for part, seconds in sorted(parts.items(), key=lambda one: -one[1])
         ],
         "chapters": sorted(chapters, key=lambda one: _order(one["chapter"])),
         "background": [
-            {"thread": row["thread"], "part": row["path"], "seconds": row["self_s"], "count": row["count"]}
+            {
+                "thread": row["thread"],
+                "part": row["path"],
+                "seconds": row["self_s"],
+                "count": row["count"],
+            }
             for row in _merged(row for row in rows if row["thread"] != MAIN)
         ],
         "rows": list(rows),
-    }  # fmt: skip
+    }
 
 
 def part_of(path: str) -> str:
-    """What a span's own time counts to: the outermost span around it, but that waiting for pictures and ranking are counted wherever."""
+    """What a span's own time counts to: the outermost span around it, but that waiting for pictures
+    and ranking are counted wherever.
+    """
     names = path.split("/")
-    return next((name for name in ("data", "rank") if name in names), _PARTS.get(names[0], names[0]))
+    return next(
+        (name for name in ("data", "rank") if name in names), _PARTS.get(names[0], names[0])
+    )
 
 
 def _by_part(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -154,20 +202,29 @@ def _order(chapter: str) -> tuple[int, int]:
     """Chapters in the order of a run, whichever recording saw them first."""
     name, _, number = chapter.partition(" ")
     places = ("start", "train", "step", "controls", "test")
-    return places.index(name) if name in places else len(places), int(number) if number.isdigit() else 0
+    return places.index(name) if name in places else len(places), int(
+        number
+    ) if number.isdigit() else 0
 
 
 def _write(folder: Path, recorder: Recorder, started_ns: int, wall_ns: int) -> None:
     number = 1
-    while any((folder / FOLDER / f"{name}{_suffix(number)}.json").exists() for name in ("profile", "trace")):
+    while any(
+        (folder / FOLDER / f"{name}{_suffix(number)}.json").exists()
+        for name in ("profile", "trace")
+    ):
         number += 1
     about = {"spans": len(recorder.spans), "spans_left_out": recorder.left_out, **_about(folder)}
-    events = trace_events(recorder.spans, recorder.tracks, started_ns, f"prunedge {folder.name}", os.getpid())
+    events = trace_events(
+        recorder.spans, recorder.tracks, started_ns, f"prunedge {folder.name}", os.getpid()
+    )
     try:
         (folder / FOLDER).mkdir(exist_ok=True)
         name = f"profile{_suffix(number)}.json"
         sums = {**summed(rows_of(recorder), wall_ns / 1e9), **about}
-        write_text(folder / FOLDER / name, json.dumps(checksums.sealed(sums, f"{FOLDER}/{name}"), indent=1))
+        write_text(
+            folder / FOLDER / name, json.dumps(checksums.sealed(sums, f"{FOLDER}/{name}"), indent=1)
+        )
         write_text(folder / FOLDER / f"trace{_suffix(number)}.json", json.dumps(trace_json(events)))
     except OSError as error:
         raise unwritable(error, folder, "can't write the profile") from None
@@ -181,7 +238,12 @@ def _about(folder: Path) -> dict[str, Any]:
     """What the run says of the machine; it may have been cut off before it knew."""
     found: dict[str, Any] = {}
     for name in ("environment.json", "engine.json"):
-        # Which network the run is of is told elsewhere; a damaged file only makes the profile say less.
+        # Which network the run is of is told elsewhere; a damaged file only makes the profile say
+        # less.
         with suppress(OSError, ValueError):
             found |= json.loads(read_text(folder / name, RunError))
-    return {"machine": found.get("device"), "threads": found.get("threads"), "precision": found.get("precision")}
+    return {
+        "machine": found.get("device"),
+        "threads": found.get("threads"),
+        "precision": found.get("precision"),
+    }

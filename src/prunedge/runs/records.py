@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from prunedge.config import RunConfig
 from prunedge.edge.image.read import parse_range
@@ -100,7 +107,9 @@ class BaselineRecord(Record):
 
 
 class ResumptionRecord(Record):
-    """What changed when the run was gone on with: after which step, and each key with its old and new value."""
+    """What changed when the run was gone on with: after which step, and each key with its old and
+    new value.
+    """
 
     after_step: int
     changes: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]]
@@ -216,7 +225,9 @@ class BenchRecord(Record):
     @model_validator(mode="after")
     def _ratios_have_bundles(self) -> BenchRecord:
         missing = {"device", "threads", "batch", "patches"} - self.model_fields_set
-        if self.ratios and (len(self.bundles) != len(self.ratios) + 1 or missing or self.device is None):
+        if self.ratios and (
+            len(self.bundles) != len(self.ratios) + 1 or missing or self.device is None
+        ):
             raise ValueError("ratios without what they are of")
         return self
 
@@ -240,7 +251,9 @@ class GridRecord(Record):
 
     @model_validator(mode="after")
     def _is_rectangular(self) -> GridRecord:
-        if len(self.ms) != len(self.inputs) or any(len(row) != len(self.outputs) for row in self.ms):
+        if len(self.ms) != len(self.inputs) or any(
+            len(row) != len(self.outputs) for row in self.ms
+        ):
             raise ValueError("the milliseconds are not those of these widths")
         return self
 
@@ -348,9 +361,11 @@ KINDS: dict[str, Any] = {
 
 
 def require_step(step: Step, config: RunConfig, first: Step | None = None) -> None:
-    """Raise ValueError where a step names a class that there is not, a group without a reason, or other answers than it counts.
+    """Raise ValueError where a step names a class that there is not, a group without a reason, or
+    other answers than it counts.
 
-    `first` is the history's, beside which it stands: step 0 is always accepted, and all are judged by the same images.
+    `first` is the history's, beside which it stands: step 0 is always accepted, and all are judged
+    by the same images.
     """
     classes = config.data.classes
     if (step.latency_ms is None) != (config.device.address is None):

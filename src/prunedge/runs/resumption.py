@@ -1,4 +1,6 @@
-"""Going on with a run under other orders: which of them may change once it has begun, and what that does to what it has done."""
+"""Going on with a run under other orders: which of them may change once it has begun, and what that
+does to what it has done.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,17 @@ from prunedge.utils.advice import command, option
 from prunedge.utils.distributed import by_first, from_first
 from prunedge.utils.systems import replace
 
-# What decides when a run ends, and where its pictures lie. Everything else has shaped its networks already.
-RULE_KEYS = ("max_drop", "confidence", "extra_rounds", "max_steps", "target_macs", "target_params", "target_latency")
+# What decides when a run ends, and where its pictures lie. Everything else has shaped its networks
+# already.
+RULE_KEYS = (
+    "max_drop",
+    "confidence",
+    "extra_rounds",
+    "max_steps",
+    "target_macs",
+    "target_params",
+    "target_latency",
+)
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
 # What was measured of the network that was the result until then.
 RESULTS = ("test.json", "stop.json", "controls.json", "controls", "bench.json", "bundle")
@@ -41,21 +52,32 @@ def policy_of(config: RunConfig) -> StopPolicy:
 
 
 def changes_of(run: Run, given: Mapping[str, Any], verb: str) -> dict[str, Any]:
-    """Those of the `given` values of a config that differ from the run's; RunError that names all that can't change any more."""
+    """Those of the `given` values of a config that differ from the run's; RunError that names all
+    that can't change any more.
+    """
     begun = run.config.flat()
     different = {key: value for key, value in given.items() if value != begun[key]}
     fixed = [_flag(key, verb) for key in different if key not in CHANGEABLE[verb]]
     if fixed:
-        remedy = f"start a new run with {command('prune', '--from', run.path)}" if verb == "prune" else "start a new run"
-        raise RunError(f"{', '.join(fixed)} can't change in a run that has begun", where=run.path, remedy=remedy)
+        remedy = (
+            f"start a new run with {command('prune', '--from', run.path)}"
+            if verb == "prune"
+            else "start a new run"
+        )
+        raise RunError(
+            f"{', '.join(fixed)} can't change in a run that has begun",
+            where=run.path,
+            remedy=remedy,
+        )
     return different
 
 
 def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     """Give a run these other values of its config, and say so.
 
-    A run that has ended and that these let go on is made ready for it: what was measured of its result is put aside. RunError
-    where other pictures lie in the new place, or where the changed rule speaks against what the run has done.
+    A run that has ended and that these let go on is made ready for it: what was measured of its
+    result is put aside. RunError where other pictures lie in the new place, or where the changed
+    rule speaks against what the run has done.
     """
     begun = run.config.flat()
     config = RunConfig.make(str(run.path), **{**begun, **changes})
@@ -74,15 +96,21 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     for key, (old, new) in record.items():
         told(f"{key.replace('_', ' ')}: {_said(new)} instead of {_said(old)}")
     if has_ended and goes_on:
-        told("the run goes on from its last good step; its test split has been looked at before, and the new result will say so")
+        told(
+            "the run goes on from its last good step; its test split has been looked at "
+            "before, and the new result will say so"
+        )
     elif has_ended and set(changes) & set(RULE_KEYS):
         why = (run.stopped() or "") if move is None or isinstance(move, Continue) else move.reason
         told(f"there is nothing more to do: {why}")
     return open_run(run.path)
 
 
-def note_computing(run: Run, threads: int, processes: int, accelerator: str | None = None) -> list[str]:
-    """Note in the run that it goes on with other threads or processes than before; gives what is to be said.
+def note_computing(
+    run: Run, threads: int, processes: int, accelerator: str | None = None
+) -> list[str]:
+    """Note in the run that it goes on with other threads or processes than before; gives what is to
+    be said.
 
     So it is with another `accelerator`, the GPU's name, or None for the processor.
     """
@@ -95,12 +123,18 @@ def note_computing(run: Run, threads: int, processes: int, accelerator: str | No
         first = began[name]
         before = [first, *(changes[name][1] for changes in noted if name in changes)][-1]
         if now != first:
-            said.append(f"this run began with {first} {name}; with {now} the result may differ: another number gives other weights")
+            said.append(
+                f"this run began with {first} {name}; with {now} the result may differ: "
+                "another number gives other weights"
+            )
         if now != before:
             record[name] = [before, now]
     if began["accelerator"] != accelerator:
         before_it, here = (name or "the processor" for name in (began["accelerator"], accelerator))
-        said.append(f"this run began on {before_it}; on {here} the result may differ: another device gives other weights")
+        said.append(
+            f"this run began on {before_it}; on {here} the result may differ: another "
+            "device gives other weights"
+        )
     if record:
         _note(run, record, after=len(run.steps()) - 1)
     return said
@@ -111,15 +145,26 @@ def _loaded(run: Run, config: RunConfig) -> pictures.Dataset:
     began = run.engine()
     if began is not None and began["fingerprint"] != data.fingerprint:
         what = f"the pictures in {config.data.path} are not those that this run began with"
-        raise RunError(what, where=run.path, remedy="name the place where those lie now, or start a new run")
+        raise RunError(
+            what, where=run.path, remedy="name the place where those lie now, or start a new run"
+        )
     return data
 
 
-def _agrees(run: Run, config: RunConfig, changes: Mapping[str, Any], sources: Sequence[str | None]) -> None:
+def _agrees(
+    run: Run, config: RunConfig, changes: Mapping[str, Any], sources: Sequence[str | None]
+) -> None:
     """RunError where the changed rule speaks against what the run has done."""
-    remedy = f"start a new run with {command('prune', '--from', run.path)}, which may take back what this one has kept"
+    remedy = (
+        f"start a new run with {command('prune', '--from', run.path)}, which may take back "
+        "what this one has kept"
+    )
     done = len(run.steps()) - 1
-    if config.stop.max_steps is not None and "max_steps" in changes and config.stop.max_steps < done:
+    if (
+        config.stop.max_steps is not None
+        and "max_steps" in changes
+        and config.stop.max_steps < done
+    ):
         what = f"{option('max_steps', config.stop.max_steps)}: {done} steps are done already"
         raise RunError(what, where=run.path, remedy="give more, or none")
     if not {"max_drop", "confidence"} & set(changes):
@@ -127,12 +172,20 @@ def _agrees(run: Run, config: RunConfig, changes: Mapping[str, Any], sources: Se
     for step in run.steps()[1:]:
         keeps, said = policy_of(config).accepts(run.first(), Outcome.of_step(step), sources)
         if step.accepted and not keeps:
-            raise RunError(f"step {step.index}, which this run has kept, breaks the changed rule ({said})", where=run.path, remedy=remedy)
+            raise RunError(
+                f"step {step.index}, which this run has kept, breaks the changed rule ({said})",
+                where=run.path,
+                remedy=remedy,
+            )
 
 
 def _is_looser(begun: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Whether what was taken back may be allowed now: then the halvings that it led to count no more."""
-    more = [key for key in ("max_drop", "extra_rounds") if changes.get(key, begun[key]) > begun[key]]
+    """Whether what was taken back may be allowed now: then the halvings that it led to count no
+    more.
+    """
+    more = [
+        key for key in ("max_drop", "extra_rounds") if changes.get(key, begun[key]) > begun[key]
+    ]
     before, now = begun["confidence"], changes.get("confidence", begun["confidence"])
     return bool(more) or (now is not None and (before is None or now > before))
 
@@ -143,7 +196,9 @@ def _is_exhausted(run: Run) -> bool:
 
 
 @by_first
-def _apply(run: Run, config: RunConfig, record: Mapping[str, Any], *, puts_aside: bool, after: int) -> None:
+def _apply(
+    run: Run, config: RunConfig, record: Mapping[str, Any], *, puts_aside: bool, after: int
+) -> None:
     # The config comes last: cut off before, the run is as it was, and is tested again as it was.
     if puts_aside:
         number = 1 + len(list((run.path / EARLIER).glob("*")))
@@ -153,7 +208,10 @@ def _apply(run: Run, config: RunConfig, record: Mapping[str, Any], *, puts_aside
             if (run.path / name).exists():
                 replace(run.path / name, folder / name)
     if "data" in record and (test := run.test()) is not None:
-        run.write("test.json", {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]})
+        run.write(
+            "test.json",
+            {**test, "mistakes": [_moved(one, *record["data"]) for one in test["mistakes"]]},
+        )
     entries = [*run.resumptions(), {"after_step": after, "changes": dict(record)}]
     run.write(RESUMED, entries)
     write_config(run, config)
@@ -166,9 +224,14 @@ def _note(run: Run, record: Mapping[str, Any], *, after: int) -> None:
 
 def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     """The same mistake with its picture in the new place, where the old one says where that is."""
-    was, now = (Path(place).parent if place.endswith(".csv") else Path(place) for place in (old, new))
+    was, now = (
+        Path(place).parent if place.endswith(".csv") else Path(place) for place in (old, new)
+    )
     path = Path(mistake["path"])
-    return {**mistake, "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"]}
+    return {
+        **mistake,
+        "path": str(now / path.relative_to(was)) if path.is_relative_to(was) else mistake["path"],
+    }
 
 
 def _flag(key: str, verb: str) -> str:

@@ -1,4 +1,6 @@
-"""The run folder: config, history, checkpoints and what was measured. Every write is atomic, nothing is pickled."""
+"""The run folder: config, history, checkpoints and what was measured. Every write is atomic,
+nothing is pickled.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +59,18 @@ from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.utils.tracing import timed
 
-RESUMED, EARLIER = "resumed.json", "earlier"  # what changed on the way, and what was measured before that
-SEEN = "seen.json"  # lines about what can't be known of the pictures that taught the network which the run starts from
+RESUMED, EARLIER = (
+    "resumed.json",
+    "earlier",
+)  # what changed on the way, and what was measured before that
+# lines about what can't be known of the pictures that taught the network which the run starts from
+SEEN = "seen.json"
 # What can be had again once it is deleted, and how; all else is known to the run's files alone.
 REPEATED = {
-    "test.json": "--resume measures it again", "stop.json": "--resume finds out again", "bench.json": "`prunedge bench` writes it again",
-}  # fmt: skip
+    "test.json": "--resume measures it again",
+    "stop.json": "--resume finds out again",
+    "bench.json": "`prunedge bench` writes it again",
+}
 # What is written once the engine is known, beside the history.
 BEGUN = ("lr.json", "latency.json", "training.safetensors", RECORD)
 PACKAGES = ("prunedge", "torch", "torchvision", "timm", "onnxruntime", "numpy")
@@ -75,7 +83,8 @@ T = TypeVar("T")
 class Run:
     """A run folder. `config` is what it was asked to do.
 
-    `sign` stands for this run in the checksums of its files, so that a file of another run is told from its own.
+    `sign` stands for this run in the checksums of its files, so that a file of another run is told
+    from its own.
     """
 
     path: Path
@@ -83,7 +92,9 @@ class Run:
     sign: str
 
     def steps(self) -> list[Step]:
-        """The history: step 0 is the network that pruning starts from; empty before that is trained."""
+        """The history: step 0 is the network that pruning starts from; empty before that is
+        trained.
+        """
         return [step for step, _ in self._history()]
 
     def best(self) -> Step:
@@ -93,13 +104,19 @@ class Run:
         return last_good(steps)
 
     def test(self) -> dict[str, Any] | None:
-        """The test split's metrics of the first, unpruned network (`baseline`) and the best; None before the run's end.
+        """The test split's metrics of the first, unpruned network (`baseline`) and the best; None
+        before the run's end.
 
         Where the run starts from a network that was pruned before, `start` has that one's.
         """
         found = self.read("test.json")
         chain = self.chain()
-        if found is not None and chain is not None and chain.first is not None and found.get("start") is None:
+        if (
+            found is not None
+            and chain is not None
+            and chain.first is not None
+            and found.get("start") is None
+        ):
             raise self._damaged("test.json", ValueError("start: there are no metrics of the start"))
         return found
 
@@ -117,7 +134,9 @@ class Run:
         return found
 
     def read_as(self, name: str, make: Callable[[Any], T]) -> T | None:
-        """What `make` makes of a JSON file of the run; None when it isn't there, RunError when it holds something else."""
+        """What `make` makes of a JSON file of the run; None when it isn't there, RunError when it
+        holds something else.
+        """
         if (found := self.read(name)) is None:
             return None
         try:
@@ -128,7 +147,9 @@ class Run:
     @by_first
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the run, atomically, with its checksum."""
-        write_text(self.path / name, json.dumps(checksums.sealed(value, self.about(name)), indent=1))
+        write_text(
+            self.path / name, json.dumps(checksums.sealed(value, self.about(name)), indent=1)
+        )
 
     def about(self, name: str) -> str:
         """What the checksum of a file is about, beside what the file holds."""
@@ -136,7 +157,9 @@ class Run:
         return f"{self.sign} {Path(name).name}"
 
     def of_images(self, engine: Mapping[str, Any]) -> Run:
-        """The run with what only the images could tell: their classes and fingerprint, and the range of deep greys."""
+        """The run with what only the images could tell: their classes and fingerprint, and the
+        range of deep greys.
+        """
         config = self.config.with_values(
             classes=engine["classes"],
             data_fingerprint=engine["fingerprint"],
@@ -154,7 +177,12 @@ class Run:
         plan = self.plan(step)
         network = self._restored(self.network_file(step))
         momentum = self._checked(step, "momentum.safetensors")
-        return State(network, plan, self._scores(step), None if momentum is None else unflattened(_tensors(momentum)))
+        return State(
+            network,
+            plan,
+            self._scores(step),
+            None if momentum is None else unflattened(_tensors(momentum)),
+        )
 
     def plan(self, step: int) -> Plan:
         """What led from the first, unpruned network to that of an accepted step."""
@@ -169,27 +197,39 @@ class Run:
         return plan
 
     def _require_fitting(self, plan: Plan) -> None:
-        """ValueError where a plan keeps a channel that the layer of that name never had (`require_plan` looks closer)."""
+        """ValueError where a plan keeps a channel that the layer of that name never had
+        (`require_plan` looks closer).
+        """
         widths = self.first().original
         for name, kept in plan.keep.items():
             if name in widths and kept[-1] >= widths[name]:
                 raise ValueError(f"it keeps channel {kept[-1]} of {name}, which has {widths[name]}")
 
     def require_plan(self, step: int, graph: ChannelGraph) -> None:
-        """RunError where the plan of a step is none for the first, unpruned network, whose graph this is."""
+        """RunError where the plan of a step is none for the first, unpruned network, whose graph
+        this is.
+        """
         plan = self.plan(step)
         sizes = {group.name: group.size for group in graph.groups}
         for name, kept in plan.keep.items():
-            why = f"the network has no group {name}" if name not in sizes else f"it keeps channel {kept[-1]} of {name}"
+            why = (
+                f"the network has no group {name}"
+                if name not in sizes
+                else f"it keeps channel {kept[-1]} of {name}"
+            )
             if name not in sizes or kept[-1] >= sizes[name]:
                 raise self._damaged_step(self._folder(step) / "plan.json", why)
 
     def network_file(self, step: int) -> Path:
-        """The weights of an accepted step, which are those that were written; RunError where they are not."""
+        """The weights of an accepted step, which are those that were written; RunError where they
+        are not.
+        """
         return self._needed(step, "model.safetensors")
 
     def first_file(self) -> Path:
-        """The weights of the first network of the chain, where the run starts from one that was pruned before."""
+        """The weights of the first network of the chain, where the run starts from one that was
+        pruned before.
+        """
         return self.path / FIRST / "model.safetensors"
 
     def chain(self) -> Chain | None:
@@ -203,9 +243,13 @@ class Run:
         return chain
 
     def refuse_incomplete(self) -> None:
-        """RunError where a file is missing that the run must have by now: what it holds would be guessed, or written anew."""
+        """RunError where a file is missing that the run must have by now: what it holds would be
+        guessed, or written anew.
+        """
         has_steps = (self.path / "history.jsonl").exists()
-        has_begun = has_steps or any((self.path / name).exists() for name in (*BEGUN, "checkpoints/step-000"))
+        has_begun = has_steps or any(
+            (self.path / name).exists() for name in (*BEGUN, "checkpoints/step-000")
+        )
         needed = []
         if has_begun:
             needed += ["environment.json", "engine.json"]
@@ -240,11 +284,15 @@ class Run:
         return command(self.verb(), "--resume", self.path)
 
     def resumptions(self) -> list[dict[str, Any]]:
-        """What changed when the run was gone on with: after which step, and each key with its old and new value."""
+        """What changed when the run was gone on with: after which step, and each key with its old
+        and new value.
+        """
         return self.read(RESUMED) or []
 
     def computed_with(self) -> str:
-        """What the weights depend on beside the config, in a sentence; empty before the run has begun."""
+        """What the weights depend on beside the config, in a sentence; empty before the run has
+        begun.
+        """
         began = self.engine()
         if began is None:
             return ""
@@ -253,12 +301,18 @@ class Run:
             part = _counted(began[name], one)
             for entry in self.resumptions():
                 if name in entry["changes"]:
-                    part += f" ({_counted(entry['changes'][name][1], one)} after step {entry['after_step']})"
+                    part += (
+                        f" ({_counted(entry['changes'][name][1], one)} after step "
+                        f"{entry['after_step']})"
+                    )
             parts.append(part)
         said = f"computed with {', '.join(parts)}"
         said += f", precision {began['precision']}"
         said += f", on {began['accelerator'] or began['processor']}"
-        return f"{said}: another number of threads or processes, precision or processor gives other weights"
+        return (
+            f"{said}: another number of threads or processes, precision or processor gives "
+            "other weights"
+        )
 
     def engine(self) -> dict[str, Any] | None:
         """What computes the run, and the pictures that it began with; None before it has begun."""
@@ -274,7 +328,9 @@ class Run:
         return len(list((self.path / EARLIER).glob("*/test.json")))
 
     def first(self) -> Step:
-        """The first, unpruned network of the chain on this run's validation split: what the rule and every ratio refer to."""
+        """The first, unpruned network of the chain on this run's validation split: what the rule
+        and every ratio refer to.
+        """
         chain = self.chain()
         return self.steps()[0] if chain is None or chain.first is None else chain.first
 
@@ -295,7 +351,9 @@ class Run:
         return file
 
     def references(self) -> list[Reference]:
-        """What the result is compared with: the first network, and the one that the run starts from where that is another."""
+        """What the result is compared with: the first network, and the one that the run starts from
+        where that is another.
+        """
         chain, start = self.chain(), self.steps()[0]
         if chain is None:
             return [Reference("the unpruned network", start, "baseline")]
@@ -313,13 +371,18 @@ class Run:
         trust.check(name, self.path)
         network = restore_network(rebuild(name, classes, seed=self.config.data.seed), file)
         if not fits_classes(name, network, len(classes)):
-            raise self._damaged("engine.json", ValueError(f"it names {len(classes)} classes, and the network has another number"))
+            raise self._damaged(
+                "engine.json",
+                ValueError(f"it names {len(classes)} classes, and the network has another number"),
+            )
         return network
 
     @timed("keep")
     @by_first
     def commit(self, iteration: Iteration) -> None:
-        """Keep an iteration: its state first (if the step was accepted), then its line in the history."""
+        """Keep an iteration: its state first (if the step was accepted), then its line in the
+        history.
+        """
         before = self._history()
         files = self._keep(iteration) if iteration.step.accepted else {}
         steps = [step for step, _ in before]
@@ -332,8 +395,13 @@ class Run:
 
     @by_first
     def share_network(self, source: Run) -> None:
-        """Let the unpruned network be the same file on disk as the best one of `source`, where it is the same and the disk can."""
-        mine, theirs = (folder / "model.safetensors" for folder in (self._folder(0), source._folder(source.best().index)))
+        """Let the unpruned network be the same file on disk as the best one of `source`, where it
+        is the same and the disk can.
+        """
+        mine, theirs = (
+            folder / "model.safetensors"
+            for folder in (self._folder(0), source._folder(source.best().index))
+        )
         try:
             if filecmp.cmp(mine, theirs, shallow=False):
                 with written(mine) as link:
@@ -349,9 +417,24 @@ class Run:
         """What `prunedge show --json` prints."""
         steps, config, best = self.steps(), self.config.flat(), self.best()
         return {
-            **{key: config[key] for key in ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")},
+            **{
+                key: config[key]
+                for key in (
+                    "model",
+                    "criterion",
+                    "metric",
+                    "classes",
+                    "size",
+                    "seed",
+                    "data",
+                    "weights",
+                )
+            },
             "baseline": _figures(self.first()),
-            "references": [{"name": one.name, "step": one.step.to_json(), "tested_as": one.tested} for one in self.references()],
+            "references": [
+                {"name": one.name, "step": one.step.to_json(), "tested_as": one.tested}
+                for one in self.references()
+            ],
             "best": {**_figures(best), "step": best.index, "channels": best.channels},
             "test": self._test(),
             "test_looks_before": self.looks_before(),
@@ -368,12 +451,19 @@ class Run:
 
     def _test(self) -> dict[str, Any] | None:
         found = self.test()
-        return {key: found[key] for key in ("baseline", "start", "best") if key in found} if found else None
+        return (
+            {key: found[key] for key in ("baseline", "start", "best") if key in found}
+            if found
+            else None
+        )
 
     def _computing(self) -> dict[str, Any]:
         began = self.engine() or {}
         return {
-            **{key: began.get(key) for key in ("threads", "processes", "precision", "processor", "accelerator")},
+            **{
+                key: began.get(key)
+                for key in ("threads", "processes", "precision", "processor", "accelerator")
+            },
             "said": self.computed_with(),
         }
 
@@ -384,7 +474,8 @@ class Run:
         """Write the state after an iteration; gives the SHA-256 of each file."""
         final = self._folder(iteration.step.index)
         kept = iteration.state
-        # A checkpoint that is there already was cut off before its line in the history: it was never used.
+        # A checkpoint that is there already was cut off before its line in the history: it was
+        # never used.
         with written_folder(final, "checkpoint") as folder:
             save_network(kept.model, folder / "model.safetensors")
             (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
@@ -394,7 +485,11 @@ class Run:
                     "examples": str(kept.scores.examples),
                     "provenance": kept.scores.provenance.to_json(),
                 }
-                save_tensors({k: v.contiguous() for k, v in kept.scores.values.items()}, folder / "scores.safetensors", about)
+                save_tensors(
+                    {k: v.contiguous() for k, v in kept.scores.values.items()},
+                    folder / "scores.safetensors",
+                    about,
+                )
             if kept.momentum:
                 save_tensors(flattened(kept.momentum), folder / "momentum.safetensors")
             for file in folder.iterdir():
@@ -403,12 +498,22 @@ class Run:
             return {file.name: checksums.file_digest(file) for file in sorted(folder.iterdir())}
 
     def _history(self) -> list[tuple[Step, dict[str, str]]]:
-        """Each step, with the SHA-256 of each file of its checkpoint (none where it was taken back)."""
+        """Each step, with the SHA-256 of each file of its checkpoint (none where it was taken
+        back).
+        """
         file = self.path / "history.jsonl"
         if not file.exists():
-            # Between its checkpoint and its line in the history a step 0 can be alone; nothing that comes later can.
-            if any((self.path / name).exists() for name in ("checkpoints/step-001", "test.json", "stop.json")):
-                raise RunError("the history is missing", where=file, remedy="bring it back from a copy, or begin the run anew")
+            # Between its checkpoint and its line in the history a step 0 can be alone; nothing that
+            # comes later can.
+            if any(
+                (self.path / name).exists()
+                for name in ("checkpoints/step-001", "test.json", "stop.json")
+            ):
+                raise RunError(
+                    "the history is missing",
+                    where=file,
+                    remedy="bring it back from a copy, or begin the run anew",
+                )
             return []
         found: list[tuple[Step, dict[str, str]]] = []
         lines = read_bytes(file, RunError).removesuffix(b"\n").split(b"\n")
@@ -427,7 +532,11 @@ class Run:
                 require_step(step, self.config, found[0][0] if found else step)
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 remedy = "bring it back from a copy, or begin the run anew"
-                raise RunError(f"the history is damaged in line {number + 1}: {error}", where=file, remedy=remedy) from None
+                raise RunError(
+                    f"the history is damaged in line {number + 1}: {error}",
+                    where=file,
+                    remedy=remedy,
+                ) from None
             found.append((step, files))
         return found
 
@@ -437,14 +546,25 @@ class Run:
 
     def _known(self, but: int | None = None) -> str:
         """The steps whose networks are kept, in words."""
-        return ", ".join(str(step.index) for step in self.steps() if step.accepted and step.index != but) or "none"
+        return (
+            ", ".join(
+                str(step.index) for step in self.steps() if step.accepted and step.index != but
+            )
+            or "none"
+        )
 
     def _checked(self, step: int, name: str) -> Path | None:
-        """A file of a step's checkpoint, which is what was written; None where there is none. RunError where it is another."""
+        """A file of a step's checkpoint, which is what was written; None where there is none.
+        RunError where it is another.
+        """
         file, history = self._folder(step) / name, self._history()
         files = history[step][1] if 0 <= step < len(history) else {}
         if not files:
-            raise RunError(f"no network is kept of step {step}", where=self.path, remedy=f"steps with a network: {self._known()}")
+            raise RunError(
+                f"no network is kept of step {step}",
+                where=self.path,
+                remedy=f"steps with a network: {self._known()}",
+            )
         if not file.exists():
             # Scores and momentum are kept of the last good step alone: only that is gone on from.
             is_due = name in files and step == last_good([one for one, _ in history]).index
@@ -464,23 +584,36 @@ class Run:
         if file is None:
             others = self._known(but=step)
             raise RunError(
-                "a file of the checkpoint is missing", where=self._folder(step) / name,
+                "a file of the checkpoint is missing",
+                where=self._folder(step) / name,
                 remedy=f"bring it back from a copy, or take another step's network: {others}",
-            )  # fmt: skip
+            )
         return file
 
     def _missing(self, name: str) -> RunError:
-        return RunError("a file of the run is missing", where=self.path / name, remedy="bring it back from a copy, or begin the run anew")
+        return RunError(
+            "a file of the run is missing",
+            where=self.path / name,
+            remedy="bring it back from a copy, or begin the run anew",
+        )
 
     def _damaged_step(self, file: Path, why: str) -> RunError:
-        step = next((step.index for step in self.steps() if self._folder(step.index) == file.parent), None)
-        remedy = f"bring it back from a copy, or take another step's network: {self._known(but=step)}"
+        step = next(
+            (step.index for step in self.steps() if self._folder(step.index) == file.parent), None
+        )
+        remedy = (
+            f"bring it back from a copy, or take another step's network: {self._known(but=step)}"
+        )
         return RunError(f"damaged, or of another network: {why}", where=file, remedy=remedy)
 
     def _damaged(self, name: str, error: Exception) -> RunError:
         why = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
         again = f"delete it: {REPEATED[name]}" if name in REPEATED else "begin the run anew"
-        return RunError(f"damaged, or of another run: {why}", where=self.path / name, remedy=f"bring it back from a copy, or {again}")
+        return RunError(
+            f"damaged, or of another run: {why}",
+            where=self.path / name,
+            remedy=f"bring it back from a copy, or {again}",
+        )
 
     def _scores(self, step: int) -> Scores | None:
         """The scores that were kept; None where there are none."""
@@ -494,12 +627,16 @@ class Run:
             provenance = Provenance.from_json(about["provenance"])
             return Scores(values, about["criterion"], int(about["examples"]), provenance)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged_step(file, f"it does not say what the scores are of ({error})") from None
+            raise self._damaged_step(
+                file, f"it does not say what the scores are of ({error})"
+            ) from None
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold a run for writing until the block ends; what killed processes left in it is removed. InUse when another process holds it."""
+    """Hold a run for writing until the block ends; what killed processes left in it is removed.
+    InUse when another process holds it.
+    """
     with held(path, "run"):
         clear_below(path)
         yield
@@ -507,7 +644,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @by_first
 def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
-    """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds something."""
+    """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds
+    something.
+    """
     folder = Path(path)
     refuse_url(folder)
     refuse_full(folder)
@@ -546,7 +685,9 @@ def open_run(path: Path | str) -> Run:
 
 
 def refuse_full(folder: Path) -> None:
-    """RunError where a folder holds something, but for what a killed process that began a run there has left."""
+    """RunError where a folder holds something, but for what a killed process that began a run there
+    has left.
+    """
     if not folder.exists():
         return
     begun = {"environment.json"} if not (folder / CONFIG).exists() else set()
@@ -565,16 +706,28 @@ def _environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    machine = f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}"
+    machine = (
+        f"{processor()}, {torch.get_num_threads()} threads, {platform.system()} "
+        f"{platform.machine()}"
+    )
     return {"versions": versions, "device": machine}
 
 
 def _counted(number: int, one: str) -> str:
-    return f"{number} {one}" if number == 1 else f"{number} {'processes' if one == 'process' else one + 's'}"
+    return (
+        f"{number} {one}"
+        if number == 1
+        else f"{number} {'processes' if one == 'process' else one + 's'}"
+    )
 
 
 def _figures(step: Step) -> dict[str, Any]:
-    return {"accuracy": step.accuracy_after, "macs": step.macs, "params": step.params, "size_mb": step.size_mb}
+    return {
+        "accuracy": step.accuracy_after,
+        "macs": step.macs,
+        "params": step.params,
+        "size_mb": step.size_mb,
+    }
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
@@ -583,4 +736,8 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         pass_on_reading(error, file)
-        raise RunError(f"can't read the weights: {error}", where=file, remedy="the file is damaged; repeat the run") from None
+        raise RunError(
+            f"can't read the weights: {error}",
+            where=file,
+            remedy="the file is damaged; repeat the run",
+        ) from None

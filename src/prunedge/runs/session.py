@@ -61,7 +61,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how the job goes: batches done of all with what is going on, each step when it is kept, and lines about the run."""
+    """Who is told how the job goes: batches done of all with what is going on, each step when it is
+    kept, and lines about the run.
+    """
 
     progress: Callable[[int, int, str], None] | None = None
     on_step: Callable[[Step], None] | None = None
@@ -79,8 +81,11 @@ def train(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
     return resume_training(_start(config, out, watch, "train").path, watch)
 
 
-def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
-    """Go on with a training from its last kept epoch, to the same result as if it had never been cut off.
+def resume_training(
+    path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None
+) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been
+    cut off.
 
     `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `train`.
     """
@@ -94,7 +99,9 @@ def resume_training(path: Path, watch: Watch | None = None, changes: Mapping[str
 
 
 def prune(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
-    """The whole job in a new run folder: train (or take over `config.model.start`), prune until the rule speaks, test once."""
+    """The whole job in a new run folder: train (or take over `config.model.start`), prune until the
+    rule speaks, test once.
+    """
     _start(config, out, watch or Watch(), "prune")
     return resume(out, watch)
 
@@ -102,8 +109,8 @@ def prune(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
 def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
     """Go on with a run from its last kept step, to the same result as if it had never been cut off.
 
-    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a run that has ended goes on if they
-    let it.
+    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a
+    run that has ended goes on if they let it.
     """
     watch = watch or Watch()
     with _writing(path):
@@ -122,12 +129,21 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
     refuse_one_class(steps[0], data.classes, taught(run))
     policy = policy_of(config)
     context = replace(
-        _context(with_rate(config, run), data, engine, watch, teacher=run.load_first() if config.recover.distill else None),
-        device=_device(run, data, watch), first=_first(run),
-    )  # fmt: skip
+        _context(
+            with_rate(config, run),
+            data,
+            engine,
+            watch,
+            teacher=run.load_first() if config.recover.distill else None,
+        ),
+        device=_device(run, data, watch),
+        first=_first(run),
+    )
     if run.plan(run.best().index).keep:
         run.require_plan(run.best().index, trace(run.load_first(), data.example()))
-    for iteration in iterate(context, policy, steps, run.state(run.best().index), finished=run.finish):
+    for iteration in iterate(
+        context, policy, steps, run.state(run.best().index), finished=run.finish
+    ):
         with chapter(f"step {iteration.step.index}"):
             _keep(run, iteration, watch)
     controls = _controls(run, data, engine, context, watch) if config.prune.baseline else {}
@@ -137,7 +153,9 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Hold a run for writing until the block ends: the first process does, for all of them. RunError when it is none, or in use."""
+    """Hold a run for writing until the block ends: the first process does, for all of them.
+    RunError when it is none, or in use.
+    """
     open_run(path)
     with ExitStack() as stack:
         distributed.by_first(lambda: stack.enter_context(writing(path)))()
@@ -155,14 +173,24 @@ def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
 
 @timed("start", chapter)
 def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
-    """A new run folder, made only when the pictures load and the network can be built: a typing error leaves nothing behind."""
+    """A new run folder, made only when the pictures load and the network can be built: a typing
+    error leaves nothing behind.
+    """
     trust.give(config.prune.criterion)
     if not config.model.start:
         trust.give(config.model.name)
     find(config.prune.criterion)
     if config.device.address is not None:
         _timer(config)
-    data = _pictures(config, watch, *(("prune", "DATA", "--from", config.model.start, "--out", out) if config.model.start else ()))
+    data = _pictures(
+        config,
+        watch,
+        *(
+            ("prune", "DATA", "--from", config.model.start, "--out", out)
+            if config.model.start
+            else ()
+        ),
+    )
     _every_class(config, data)
     unknown = refuse_seen(config, data)
     start = config.model.start
@@ -172,7 +200,9 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
         refuse_one_class(source.best(), data.classes, taught(source, start))
         network = source.load()
     else:
-        network, loaded = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)
+        network, loaded = build_told(
+            config.model.name, data.classes, config.model.weights, seed=config.data.seed
+        )
     refuse_probabilities(network, data.example(4), config.model.name)
     _suited(config, network, data, verb)
     run = create(out, config, verb)
@@ -187,13 +217,21 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
 
 
 def _every_class(config: RunConfig, data: Dataset) -> None:
-    """AUROC is not defined where a class has no picture: better said before hours of training than after."""
+    """AUROC is not defined where a class has no picture: better said before hours of training than
+    after.
+    """
     for name, split in (("validation", data.val), ("test", data.test)):
-        absent = [label for place, label in enumerate(data.classes) if all(sample.label != place for sample in split.samples)]
+        absent = [
+            label
+            for place, label in enumerate(data.classes)
+            if all(sample.label != place for sample in split.samples)
+        ]
         if config.task.metric == "auroc" and absent:
             remedy = f"use {option('metric', 'accuracy')}, or give it pictures of that class"
             raise PrunedgeError(
-                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined", where=config.data.path, remedy=remedy
+                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined",
+                where=config.data.path,
+                remedy=remedy,
             )
 
 
@@ -208,7 +246,9 @@ def _suited(config: RunConfig, network: nn.Module, data: Dataset, verb: str) -> 
         _matching(config, graph)
     refuse_unjudged(network, graph, config.prune.criterion)
     if config.train.sparsity == "bn-l1":
-        refuse_without_norms(network, graph, option("sparsity", "bn-l1"), remedy="use another, such as group-lasso")
+        refuse_without_norms(
+            network, graph, option("sparsity", "bn-l1"), remedy="use another, such as group-lasso"
+        )
 
 
 def _matching(config: RunConfig, graph: ChannelGraph) -> None:
@@ -216,7 +256,11 @@ def _matching(config: RunConfig, graph: ChannelGraph) -> None:
     for pattern in config.prune.ignore:
         if not any(PlanConstraints((pattern,)).excludes(group) for group in graph.groups):
             remedy = f"`{command('groups', '--model', config.model.name)}` lists them"
-            raise PrunedgeError(f"no layer that could be pruned matches '{pattern}'", where=option("ignore"), remedy=remedy)
+            raise PrunedgeError(
+                f"no layer that could be pruned matches '{pattern}'",
+                where=option("ignore"),
+                remedy=remedy,
+            )
 
 
 @timed("load")
@@ -248,8 +292,14 @@ def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
         engine = make_engine(kept["precision"])
     if kept["fingerprint"] != data.fingerprint or kept["classes"] != list(data.classes):
         remedy = "put the pictures back as they were, or start a new run"
-        raise RunError(f"the pictures in {config.data.path} have changed since this run began", where=run.path, remedy=remedy)
-    for line in note_computing(run, torch.get_num_threads(), distributed.size(), engine.accelerator):
+        raise RunError(
+            f"the pictures in {config.data.path} have changed since this run began",
+            where=run.path,
+            remedy=remedy,
+        )
+    for line in note_computing(
+        run, torch.get_num_threads(), distributed.size(), engine.accelerator
+    ):
         log.warning("%s", line)
     return run.of_images(kept), data, engine
 
@@ -267,10 +317,17 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         source = origin.open_start(run)
         inherit_rate(run, source)
         iteration = _from_start(
-            run, source, context, StopPolicy(config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence)
+            run,
+            source,
+            context,
+            StopPolicy(
+                config.stop.max_drop, metric=config.task.metric, confidence=config.stop.confidence
+            ),
         )
     else:
-        network = build_told(config.model.name, data.classes, config.model.weights, seed=config.data.seed)[0]
+        network = build_told(
+            config.model.name, data.classes, config.model.weights, seed=config.data.seed
+        )[0]
         graph = trace(network, data.example())
         collector = gathered_while_training(config.prune.criterion, graph)
         settings = TransferSettings(
@@ -304,7 +361,13 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
                 checkpointer=keeper,
             ),
         )
-        iteration = baseline(context, fitted.model, policy, gathered(context, fitted.model, fitted.collected), fitted.state)
+        iteration = baseline(
+            context,
+            fitted.model,
+            policy,
+            gathered(context, fitted.model, fitted.collected),
+            fitted.state,
+        )
     _keep(run, iteration, watch)
     keeper.forget()
     if source is not None:
@@ -312,23 +375,31 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
 
 
 def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
-    """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the one before, to the same result."""
+    """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the
+    one before, to the same result.
+    """
     keeper.forget()
     run.write(RATE, rate.to_json())
     watch.tell(rate.sentence())
 
 
 def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
-    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its own pictures."""
+    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its
+    own pictures.
+    """
     best = source.best().index
     chain = origin.chain_to(source, best)
     state = source.state(best)
     if state.plan.keep:
         origin.keep_first(run, source)
         first = _measured_first(run, replace(context, first=None), policy)
-        chain = replace(chain, first=first, weights=distributed.by_first(file_digest)(run.first_file()))
+        chain = replace(
+            chain, first=first, weights=distributed.by_first(file_digest)(run.first_file())
+        )
     run.write("chain.json", chain.to_json())
-    iteration = baseline(replace(context, first=chain.first), state.model, policy, state.scores, plan=state.plan)
+    iteration = baseline(
+        replace(context, first=chain.first), state.model, policy, state.scores, plan=state.plan
+    )
     if chain.first is not None:
         outcome = Outcome.of_step(iteration.step)
         accepted, reason = policy.accepts(chain.first, outcome, context.sources())
@@ -338,12 +409,17 @@ def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy
 
 
 def _measured_first(run: Run, context: PruneContext, policy: StopPolicy) -> Step:
-    """The first network of the chain on this run's validation pictures (and on the device that steers)."""
+    """The first network of the chain on this run's validation pictures (and on the device that
+    steers).
+    """
     network = run.load_first()
     step = baseline(replace(context, device=None), network, policy).step
     if context.device is None:
         return step
-    return replace(step, latency_ms=distributed.from_first(context.device.measure(network, context.data.example())))
+    return replace(
+        step,
+        latency_ms=distributed.from_first(context.device.measure(network, context.data.example())),
+    )
 
 
 def _first(run: Run) -> Step | None:
@@ -352,7 +428,9 @@ def _first(run: Run) -> Step | None:
     return None if chain is None else chain.first
 
 
-def _context(config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None) -> PruneContext:
+def _context(
+    config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None
+) -> PruneContext:
     settings = TransferSettings(
         pretrained=config.model.weights != "none",
         lr=config.recover.lr,
@@ -361,20 +439,48 @@ def _context(config: RunConfig, data: Dataset, engine: Engine, watch: Watch, tea
         augment=config.train.augment,
     )
     finetune = settings.config(rebuild(config.model.name, data.classes))
-    finetune = replace(finetune, called="finetune_lr", distill=config.recover.distill if teacher is not None else 0.0)
+    finetune = replace(
+        finetune,
+        called="finetune_lr",
+        distill=config.recover.distill if teacher is not None else 0.0,
+    )
     schedule = config.train.schedule_epochs or config.train.epochs
     if config.recover.rewind and schedule > config.recover.epochs:
         finetune = replace(finetune, start=1 - config.recover.epochs / schedule)
     return PruneContext(
-        data, engine, finetune, config.prune.criterion, config.recover.epochs, config.data.seed, watch.progress,
-        constraints=PlanConstraints(tuple(config.prune.ignore), config.prune.min_channels, config.prune.round_to, config.prune.max_ratio), extra_rounds=config.recover.extra_rounds,
-        scaling=ScoreScaling(config.prune.normalise, config.prune.per_layer, config.prune.macs_penalty, config.prune.per_mac),
-        recovery=RecoveryConfig(config.recover.compensate, sparsity=config.train.sparsity, sparsity_strength=config.train.sparsity_strength, teacher=teacher),
-    )  # fmt: skip
+        data,
+        engine,
+        finetune,
+        config.prune.criterion,
+        config.recover.epochs,
+        config.data.seed,
+        watch.progress,
+        constraints=PlanConstraints(
+            tuple(config.prune.ignore),
+            config.prune.min_channels,
+            config.prune.round_to,
+            config.prune.max_ratio,
+        ),
+        extra_rounds=config.recover.extra_rounds,
+        scaling=ScoreScaling(
+            config.prune.normalise,
+            config.prune.per_layer,
+            config.prune.macs_penalty,
+            config.prune.per_mac,
+        ),
+        recovery=RecoveryConfig(
+            config.recover.compensate,
+            sparsity=config.train.sparsity,
+            sparsity_strength=config.train.sparsity_strength,
+            teacher=teacher,
+        ),
+    )
 
 
 def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
-    """The device that steers, if one does: what was measured of it when the run began is kept in the run."""
+    """The device that steers, if one does: what was measured of it when the run began is kept in
+    the run.
+    """
     config = run.config
     if config.device.address is None:
         return None
@@ -382,7 +488,11 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
     if steering is None:
         if watch.progress is not None:
             watch.progress(0, 1, f"timing layers on {config.device.address}")
-        network = origin.open_start(run).load() if config.model.start else rebuild(config.model.name, data.classes, seed=config.data.seed)
+        network = (
+            origin.open_start(run).load()
+            if config.model.start
+            else rebuild(config.model.name, data.classes, seed=config.data.seed)
+        )
         with span("device"):
             found = steer(network.eval(), data.example(), _timer(config)).to_json()
         run.write("latency.json", found := distributed.from_first(found))
@@ -396,8 +506,12 @@ def _timer(config: RunConfig) -> Timer:
 
 
 @timed("controls", chapter)
-def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, watch: Watch) -> dict[str, nn.Module]:
-    """The networks of the controls that the config asks for: trained, or as they were kept when the run was cut off."""
+def _controls(
+    run: Run, data: Dataset, engine: Engine, context: PruneContext, watch: Watch
+) -> dict[str, nn.Module]:
+    """The networks of the controls that the config asks for: trained, or as they were kept when the
+    run was cut off.
+    """
     config, best, chain = run.config, run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
     for name in config.prune.baseline:
@@ -418,7 +532,16 @@ def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, wa
             )
             bold = settings.config(network)
             plan = run.plan(best)
-            fitted = scratch(network, plan, data, epochs=epochs, recipe=bold, engine=engine, seed=seed, progress=watch.progress)
+            fitted = scratch(
+                network,
+                plan,
+                data,
+                epochs=epochs,
+                recipe=bold,
+                engine=engine,
+                seed=seed,
+                progress=watch.progress,
+            )
         elif steps:
             # From the first network on, over the removals of the runs before this one as well.
             plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
@@ -438,7 +561,12 @@ def _controls(run: Run, data: Dataset, engine: Engine, context: PruneContext, wa
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
         digest = _keep_control(fitted.model, file)
-        about = {"epochs": epochs, "seconds": fitted.seconds, "val": fitted.val.to_json(), "sha256": digest}
+        about = {
+            "epochs": epochs,
+            "seconds": fitted.seconds,
+            "val": fitted.val.to_json(),
+            "sha256": digest,
+        }
         run.write("controls.json", {**records, name: about})
         found[name] = fitted.model
     return found
@@ -459,7 +587,10 @@ def control_file(run: Run, name: str) -> Path:
         if file.exists():
             check(file, {file.name: about["sha256"]})
     except Broken as error:
-        remedy = f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume makes the controls again"
+        remedy = (
+            f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume "
+            "makes the controls again"
+        )
         raise RunError(f"damaged, or of another run: {error}", where=file, remedy=remedy) from None
     return file
 
@@ -486,9 +617,16 @@ def _referred(run: Run, reference: Reference) -> nn.Module:
 
 
 @timed("test", chapter)
-def _test(run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The networks, and the controls, on the test split: the one time that it is looked at, unless an ended run went on."""
+def _test(
+    run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]
+) -> dict[str, Any]:
+    """The networks, and the controls, on the test split: the one time that it is looked at, unless
+    an ended run went on.
+    """
     networks = {reference.tested: _referred(run, reference) for reference in run.references()}
     found = on_test({**networks, "best": run.load()}, data, engine)
-    tested = {name: metrics_of(*predict(network.eval(), data.test, engine)) for name, network in controls.items()}
+    tested = {
+        name: metrics_of(*predict(network.eval(), data.test, engine))
+        for name, network in controls.items()
+    }
     return {**found, "controls": tested, "looks_before": run.looks_before()}

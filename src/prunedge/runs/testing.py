@@ -1,4 +1,6 @@
-"""Networks on the test split: the metrics of each, and what the best one gets wrong that the unpruned one got right."""
+"""Networks on the test split: the metrics of each, and what the best one gets wrong that the
+unpruned one got right.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from prunedge.train import Engine, measure, predict
 
 
 def on_test(networks: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any]:
-    """The metrics of each network on `data.test` by its name, and under `mistakes` what `best` gets wrong and `baseline` got right."""
+    """The metrics of each network on `data.test` by its name, and under `mistakes` what `best` gets
+    wrong and `baseline` got right.
+    """
     answers = {name: predict(network, data.test, engine) for name, network in networks.items()}
     found: dict[str, Any] = {name: metrics_of(*answer) for name, answer in answers.items()}
     probabilities, labels = answers["best"]
@@ -22,7 +26,9 @@ def on_test(networks: Mapping[str, nn.Module], data: Dataset, engine: Engine) ->
 
 
 def metrics_of(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
-    """The metrics of these probabilities (n, classes) float32 against the labels (n,) int64, as plain JSON values."""
+    """The metrics of these probabilities (n, classes) float32 against the labels (n,) int64, as
+    plain JSON values.
+    """
     return measure(probabilities.clamp_min(1e-30).log(), labels).to_json()
 
 

@@ -1,4 +1,6 @@
-"""How a run was taught: its learning rate, found once and kept for the runs that go on from it, and whether it learned anything."""
+"""How a run was taught: its learning rate, found once and kept for the runs that go on from it, and
+whether it learned anything.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,18 @@ def kept_rate(run: Run) -> Rate | None:
 
 
 def rate_of(
-    run: Run, network: nn.Module, data: Dataset, how: TrainConfig, engine: Engine, *, progress: Progress | None, tell: Callable[[str], None]
+    run: Run,
+    network: nn.Module,
+    data: Dataset,
+    how: TrainConfig,
+    engine: Engine,
+    *,
+    progress: Progress | None,
+    tell: Callable[[str], None],
 ) -> Rate:
-    """The rate for training `network`: the user's, the one that was found before the run was cut off, or one that is found now."""
+    """The rate for training `network`: the user's, the one that was found before the run was cut
+    off, or one that is found now.
+    """
     if (kept := kept_rate(run)) is not None:
         return kept
     config = run.config
@@ -37,7 +48,15 @@ def rate_of(
         rate = Rate(how.lr, "the usual one, since nothing was trained")
     else:
         pretrained = config.model.weights != "none"
-        found = transfer_rate(network, data, how, pretrained=pretrained, engine=engine, seed=config.data.seed, progress=progress)
+        found = transfer_rate(
+            network,
+            data,
+            how,
+            pretrained=pretrained,
+            engine=engine,
+            seed=config.data.seed,
+            progress=progress,
+        )
         rate = distributed.from_first(found)
     run.write(NAME, rate.to_json())
     tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
@@ -51,10 +70,11 @@ def inherit_rate(run: Run, source: Run) -> None:
 
 
 def with_rate(config: RunConfig, run: Run) -> RunConfig:
-    """The config whose fine-tuning goes by the rate that the network was trained with, unless it names one itself.
+    """The config whose fine-tuning goes by the rate that the network was trained with, unless it
+    names one itself.
 
-    What a pretrained network bears in the first training it bears afterwards; a network that learned from these pictures alone has no older
-    knowledge that bold steps could spoil.
+    What a pretrained network bears in the first training it bears afterwards; a network that
+    learned from these pictures alone has no older knowledge that bold steps could spoil.
     """
     rate = kept_rate(run)
     if config.recover.lr is not None or rate is None:
@@ -63,15 +83,25 @@ def with_rate(config: RunConfig, run: Run) -> RunConfig:
 
 
 def taught(run: Run, elsewhere: str | None = None) -> Taught:
-    """How a run's network was taught; `elsewhere` names the run where it is another that goes on from it."""
+    """How a run's network was taught; `elsewhere` names the run where it is another that goes on
+    from it.
+    """
     rate, config = kept_rate(run), run.config
     epochs = config.train.schedule_epochs if config.model.start else config.train.epochs
     fell = bool(rate and rate.silenced)
-    return Taught(epochs, config.model.weights != "none", rate.lr if rate else None, elsewhere or config.model.start, fell)
+    return Taught(
+        epochs,
+        config.model.weights != "none",
+        rate.lr if rate else None,
+        elsewhere or config.model.start,
+        fell,
+    )
 
 
 def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:
-    """Raise TrainError where the network of a step answers one class whatever it sees: its channels tell nothing of the task."""
+    """Raise TrainError where the network of a step answers one class whatever it sees: its channels
+    tell nothing of the task.
+    """
     if step.only is not None:
         told, _, remedy = told_of_one_class(classes[step.only], how).partition(": ")
         raise TrainError(told, remedy=remedy)

@@ -1,4 +1,6 @@
-"""Experiments over many runs: a grid of configs in, a folder of runs and one table out. On this machine or on a Ray cluster."""
+"""Experiments over many runs: a grid of configs in, a folder of runs and one table out. On this
+machine or on a Ray cluster.
+"""
 
 from prunedge.study import execute, presets
 from prunedge.study.grid import Grid, Trial, trials
@@ -23,4 +25,4 @@ __all__ = [
     "spread",
     "trials",
     "write_table",
-]  # fmt: skip
+]

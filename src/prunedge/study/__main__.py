@@ -1,4 +1,6 @@
-"""One trial of a study, in a process of its own: `python -m prunedge.study FOLDER NAME`. The local engine starts these."""
+"""One trial of a study, in a process of its own: `python -m prunedge.study FOLDER NAME`. The local
+engine starts these.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ FAILED, BUSY = 2, 75
 
 
 def main() -> int:
-    """Do the work that the arguments name; 0 when it is done, 2 when it can't be, 75 when another process has it."""
+    """Do the work that the arguments name; 0 when it is done, 2 when it can't be, 75 when another
+    process has it.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -20,9 +20,11 @@ LOOK, LOOK_FAR = 2.0, 30.0  # seconds between looks at the folder, or at a store
 
 @dataclass(frozen=True)
 class Engine:
-    """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this machine).
+    """Where trials run: `local` processes, or a `ray` cluster at `address` (None: one on this
+    machine).
 
-    `workers` trials at a time (local), `threads` for each, and with Ray a fraction of a GPU for each.
+    `workers` trials at a time (local), `threads` for each, and with Ray a fraction of a GPU for
+    each.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -35,7 +37,9 @@ class Engine:
         for name, least in (("workers", 1), ("threads", 1), ("gpus", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
-                raise PrunedgeError(f"{name} of {value}", where=f"--{name}", remedy=f"give at least {least}")
+                raise PrunedgeError(
+                    f"{name} of {value}", where=f"--{name}", remedy=f"give at least {least}"
+                )
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Watch:
 
 
 def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
-    """Do what is left; gives how it stands in the end, and the table, which is written also when it is cut off."""
+    """Do what is left; gives how it stands in the end, and the table, which is written also when it
+    is cut off.
+    """
     with held(book.path, "study"):
         clear_below(book.path)
         return _run(book, engine, watch)
@@ -56,7 +62,9 @@ def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
 def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
     stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
-    at_a_time = workers if engine.name == "local" else None  # a cluster's workers are counted as they run
+    at_a_time = (
+        workers if engine.name == "local" else None
+    )  # a cluster's workers are counted as they run
 
     def look() -> None:
         while not stop.wait(LOOK if book.remote is None else LOOK_FAR):
@@ -74,7 +82,14 @@ def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
 
             # A running cluster has its own number of workers.
             asked = engine.workers if engine.address else workers
-            run_ray(book, address=engine.address, workers=asked, threads=threads, gpus=engine.gpus, told=watch.told)
+            run_ray(
+                book,
+                address=engine.address,
+                workers=asked,
+                threads=threads,
+                gpus=engine.gpus,
+                told=watch.told,
+            )
         else:
             run_local(book, workers=workers, threads=threads, told=watch.told)
     finally:

@@ -1,4 +1,6 @@
-"""What a study runs: every combination of the values that its file lists. Pure: a grid in, trials out."""
+"""What a study runs: every combination of the values that its file lists. Pure: a grid in, trials
+out.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a study: the run folder's name, the config (`start` is filled in where it runs), and the network that it starts from."""
+    """One run of a study: the run folder's name, the config (`start` is filled in where it runs),
+    and the network that it starts from.
+    """
 
     name: str
     config: RunConfig
@@ -52,8 +56,8 @@ class Trial:
 class Grid:
     """What a study's file says: keys of a config, each with a value or a list of values.
 
-    `kind` says which question leads the report. With `bench`, the unpruned and the pruned network of one trial of each combination (the
-    first fold and seed) are timed on so many patches.
+    `kind` says which question leads the report. With `bench`, the unpruned and the pruned network
+    of one trial of each combination (the first fold and seed) are timed on so many patches.
     """
 
     values: Mapping[str, Any]
@@ -75,9 +79,13 @@ class Grid:
         refuse_other(values.pop(KEY, FORMAT), "study", file)
         kind, bench = values.pop("kind", "grid"), values.pop("bench", 0)
         if kind not in KINDS:
-            raise PrunedgeError(f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}")
+            raise PrunedgeError(
+                f"unknown kind '{kind}'", where=file, remedy=f"use one of {', '.join(KINDS)}"
+            )
         if not isinstance(bench, int) or bench < 0:
-            raise PrunedgeError(f"bench = {bench}", where=file, remedy="give a number of patches, or 0")
+            raise PrunedgeError(
+                f"bench = {bench}", where=file, remedy="give a number of patches, or 0"
+            )
         if "data" in values:
             several = [absolute(one, file.parent) for one in _as_list(values["data"])]
             values["data"] = several if isinstance(values["data"], list) else several[0]
@@ -93,7 +101,9 @@ class Grid:
 
     def to_toml(self) -> str:
         """The text of such a file."""
-        return toml_text({KEY: FORMAT, "kind": self.kind, "bench": self.bench or None, **self.values})
+        return toml_text(
+            {KEY: FORMAT, "kind": self.kind, "bench": self.bench or None, **self.values}
+        )
 
 
 def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
@@ -105,7 +115,9 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
     listed = _listed(grid.values)
     count = prod(len(values) for values in listed.values())
     if count > MOST_TRIALS:
-        several = ", ".join(f"{key} ({len(values):,})" for key, values in listed.items() if len(values) > 1)
+        several = ", ".join(
+            f"{key} ({len(values):,})" for key, values in listed.items() if len(values) > 1
+        )
         what = f"the grid asks for {count:,} trials, more than {MOST_TRIALS:,}"
         raise PrunedgeError(what, where=where, remedy=f"give fewer values: {several}")
     found: dict[str, Trial] = {}
@@ -117,7 +129,9 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
 
 
 def data_name(path: str) -> str:
-    """What a set of pictures is called: its folder, the manifest's or the shard's name (its folder's for a manifest.csv or a pattern)."""
+    """What a set of pictures is called: its folder, the manifest's or the shard's name (its
+    folder's for a manifest.csv or a pattern).
+    """
     file = Path(path.partition("{")[0] + "_") if has_braces(path) else Path(path)
     return file.parent.name if file.name == "manifest.csv" or has_braces(path) else file.stem
 
@@ -125,11 +139,18 @@ def data_name(path: str) -> str:
 def _trial(config: RunConfig) -> Trial:
     asked = config.flat(only_asked=True)
     training = {key: value for key, value in asked.items() if key in START_KEYS}
-    said = [data_name(config.data.path) or "data", config.model.name.replace("/", "_").replace(":", ".")]
+    said = [
+        data_name(config.data.path) or "data",
+        config.model.name.replace("/", "_").replace(":", "."),
+    ]
     said += [f"f{config.data.fold}of{config.data.folds}"] if config.data.folds else []
     said += [f"seed{config.data.seed}"]
     start = Start("-".join([*said, _digest(training)]), RunConfig.make("study", **training))
-    later = [config.prune.criterion.replace(":", "."), f"e{config.recover.epochs}", f"s{config.prune.step_ratio:g}"]
+    later = [
+        config.prune.criterion.replace(":", "."),
+        f"e{config.recover.epochs}",
+        f"s{config.prune.step_ratio:g}",
+    ]
     return Trial("-".join([*said, *later, _digest(asked)]), config, start)
 
 
@@ -138,7 +159,9 @@ def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     listed = {}
     for key, value in values.items():
         own_list = get_origin(settings()[key].kind) is list
-        is_axis = isinstance(value, list) and (not own_list or any(isinstance(one, list) for one in value))
+        is_axis = isinstance(value, list) and (
+            not own_list or any(isinstance(one, list) for one in value)
+        )
         listed[key] = list(value) if is_axis else [value]
         if key == "folds" and isinstance(value, int) and "fold" not in values:
             listed["fold"] = list(range(min(value, MOST_TRIALS + 1)))
@@ -150,14 +173,20 @@ def _check_keys(values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if key not in settings() or key in OURS:
             near = get_close_matches(key, set(settings()) - set(OURS), n=1)
-            problems.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+            problems.append(
+                f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+            )
         elif value == []:
             problems.append(f"{key}: an empty list leaves nothing to run")
         elif key == "folds" and isinstance(value, list):
             problems.append("folds: give one number; every fold is run, or those of `fold`")
     problems += [f"{key} is missing" for key in ("data", "model") if key not in values]
     if problems:
-        raise PrunedgeError("; ".join(problems), where=where, remedy="mend these keys: a study has those of a config, with lists")
+        raise PrunedgeError(
+            "; ".join(problems),
+            where=where,
+            remedy="mend these keys: a study has those of a config, with lists",
+        )
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""A study's folder on an object store or another file system, by its fsspec URL; every machine works on a mirror of its own."""
+"""A study's folder on an object store or another file system, by its fsspec URL; every machine
+works on a mirror of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,19 @@ from prunedge.utils.signs import sign_in
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = (
-    "config.toml", "history.jsonl", "test.json", "stop.json", "bench.json", "engine.json", "environment.json", "study.json", "lr.json",
+    "config.toml",
+    "history.jsonl",
+    "test.json",
+    "stop.json",
+    "bench.json",
+    "engine.json",
+    "environment.json",
+    "study.json",
+    "lr.json",
     "weights.json",
-)  # fmt: skip
-# In the order in which a reader may rely on them: a history never names a checkpoint that is not there yet.
+)
+# In the order in which a reader may rely on them: a history never names a checkpoint that is not
+# there yet.
 _LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json", "study.json")
 
 
@@ -27,7 +38,8 @@ _LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json
 class Remote:
     """The folder at `url`, mirrored in `mirror`.
 
-    Two commands must not run one study on an object store at the same time: it has no locks. Ray's tasks, each of which runs once, may.
+    Two commands must not run one study on an object store at the same time: it has no locks. Ray's
+    tasks, each of which runs once, may.
     """
 
     url: str
@@ -36,26 +48,48 @@ class Remote:
 
     @classmethod
     def at(cls, url: str) -> Remote:
-        """The folder at a URL, with this machine's mirror of it; RunError when no installed file system knows such URLs."""
-        remote = cls(url.rstrip("/"), cache_folder() / "studies" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16])
+        """The folder at a URL, with this machine's mirror of it; RunError when no installed file
+        system knows such URLs.
+        """
+        remote = cls(
+            url.rstrip("/"),
+            cache_folder() / "studies" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16],
+        )
         remote._system()
         make_folder(remote.mirror)
         return remote
 
     def pull_run(self, part: str) -> None:
-        """Bring what is missing of a run (`trials/NAME`) here, unless it is further here than there: histories only grow."""
+        """Bring what is missing of a run (`trials/NAME`) here, unless it is further here than
+        there: histories only grow.
+        """
         system, root = self._system()
-        found = {path: about["size"] for path, about in system.find(f"{root}/{part}", detail=True).items()}
-        if found.get(f"{root}/{part}/history.jsonl", -1) >= _size(self.mirror / part / "history.jsonl"):
+        found = {
+            path: about["size"]
+            for path, about in system.find(f"{root}/{part}", detail=True).items()
+        }
+        if found.get(f"{root}/{part}/history.jsonl", -1) >= _size(
+            self.mirror / part / "history.jsonl"
+        ):
             if not self._is_same_run(system, root, part):
-                shutil.rmtree(self.mirror / part, ignore_errors=True)  # it was begun anew on another machine
-            self._fetch(system, root, [path for path, size in found.items() if size != _size(self._home(root, path))])
+                shutil.rmtree(
+                    self.mirror / part, ignore_errors=True
+                )  # it was begun anew on another machine
+            self._fetch(
+                system,
+                root,
+                [path for path, size in found.items() if size != _size(self._home(root, path))],
+            )
 
     def pull_records(self) -> None:
         """Bring the study's file and the records of all runs here, as far as they differ in size."""
         system, root = self._system()
         found = system.find(root, detail=True) if system.exists(root) else {}
-        records = {path: about["size"] for path, about in found.items() if _is_record(path[len(root) + 1 :])}
+        records = {
+            path: about["size"]
+            for path, about in found.items()
+            if _is_record(path[len(root) + 1 :])
+        }
         changed = [path for path, size in records.items() if size != _size(self._home(root, path))]
         for part in {path[len(root) + 1 :].rpartition("/")[0] for path in changed}:
             if part.count("/") == 1 and not self._is_same_run(system, root, part):
@@ -67,7 +101,9 @@ class Remote:
         system, root = self._system()
         place = self.mirror / part
         files = [place] if place.is_file() else _files(place)
-        for file in sorted(files, key=lambda one: (_LAST.index(one.name) if one.name in _LAST else -1, one)):
+        for file in sorted(
+            files, key=lambda one: (_LAST.index(one.name) if one.name in _LAST else -1, one)
+        ):
             try:
                 about = file.stat()
                 state = (about.st_size, about.st_mtime_ns)
@@ -80,15 +116,21 @@ class Remote:
                 continue  # a checkpoint that was cleared away while it was looked at
             except OSError as error:
                 raise RunError(
-                    f"can't write: {error}", where=self.url, remedy="give the same command again when it can be written"
+                    f"can't write: {error}",
+                    where=self.url,
+                    remedy="give the same command again when it can be written",
                 ) from None
 
     def _is_same_run(self, system: Any, root: str, part: str) -> bool:
-        """Whether the run there is that of the mirror: sizes don't tell two runs of one config apart, whose files are not each other's."""
+        """Whether the run there is that of the mirror: sizes don't tell two runs of one config
+        apart, whose files are not each other's.
+        """
         mine, theirs = self.mirror / part / "config.toml", f"{root}/{part}/config.toml"
         if not mine.exists() or not system.exists(theirs):
             return True
-        return sign_in(mine.read_text(encoding="utf-8")) == sign_in(system.cat_file(theirs).decode(errors="replace"))
+        return sign_in(mine.read_text(encoding="utf-8")) == sign_in(
+            system.cat_file(theirs).decode(errors="replace")
+        )
 
     def _home(self, root: str, path: str) -> Path:
         return self.mirror / path[len(root) + 1 :]
@@ -105,25 +147,35 @@ class Remote:
         try:
             import fsspec
         except ImportError:
-            raise ExtraMissing("studies at a URL need fsspec", remedy="pip install 'prunedge[study]'") from None
+            raise ExtraMissing(
+                "studies at a URL need fsspec", remedy="pip install 'prunedge[study]'"
+            ) from None
         try:
             system, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError, OSError) as error:
             remedy = "install what fsspec needs for it (hdfs:// needs Java and Hadoop)"
-            raise RunError(f"no file system for this URL: {error}", where=self.url, remedy=remedy) from None
+            raise RunError(
+                f"no file system for this URL: {error}", where=self.url, remedy=remedy
+            ) from None
         system.invalidate_cache()
         return system, root.rstrip("/")
 
 
 def _is_record(path: str) -> bool:
-    return path == "study.toml" or path.startswith("failures/") or (path.count("/") == 2 and path.rpartition("/")[2] in RECORDS)
+    return (
+        path == "study.toml"
+        or path.startswith("failures/")
+        or (path.count("/") == 2 and path.rpartition("/")[2] in RECORDS)
+    )
 
 
 def _files(folder: Path) -> list[Path]:
     """All files below a folder, but for those that are being written."""
     found = []
     for file in folder.rglob("*"):
-        hidden = any(is_ours(part) or part.startswith(".") for part in file.relative_to(folder).parts)
+        hidden = any(
+            is_ours(part) or part.startswith(".") for part in file.relative_to(folder).parts
+        )
         if not hidden and file.is_file():
             found.append(file)
     return found

@@ -14,20 +14,39 @@ TALK_EPOCHS, TALK_PATCHES = (1, 10), 3720
 BENCH = 200  # patches
 
 
-def crossval(data: Sequence[str], models: Sequence[str], folds: int, values: Mapping[str, Any]) -> Grid:
+def crossval(
+    data: Sequence[str], models: Sequence[str], folds: int, values: Mapping[str, Any]
+) -> Grid:
     """How stable is it? Every picture is tested once."""
     return Grid({**values, "data": list(data), "model": list(models), "folds": folds}, "crossval")
 
 
-def epochs(data: Sequence[str], models: Sequence[str], counts: Sequence[int], values: Mapping[str, Any]) -> Grid:
+def epochs(
+    data: Sequence[str], models: Sequence[str], counts: Sequence[int], values: Mapping[str, Any]
+) -> Grid:
     """How few epochs of fine-tuning are enough, and what do they save?"""
-    return Grid({**values, "data": list(data), "model": list(models), "epochs": list(counts)}, "epochs")
+    return Grid(
+        {**values, "data": list(data), "model": list(models), "epochs": list(counts)}, "epochs"
+    )
 
 
-def criteria(data: Sequence[str], models: Sequence[str], names: Sequence[str], values: Mapping[str, Any]) -> Grid:
-    """Which criterion? All from the same starting network; `random` is always among them, and the shape from random weights beside them."""
+def criteria(
+    data: Sequence[str], models: Sequence[str], names: Sequence[str], values: Mapping[str, Any]
+) -> Grid:
+    """Which criterion? All from the same starting network; `random` is always among them, and the
+    shape from random weights beside them.
+    """
     chosen = list(dict.fromkeys([*(names or sorted(CRITERIA)), "random"]))
-    return Grid({"baseline": ["scratch"], **values, "data": list(data), "model": list(models), "criterion": chosen}, "criteria")
+    return Grid(
+        {
+            "baseline": ["scratch"],
+            **values,
+            "data": list(data),
+            "model": list(models),
+            "criterion": chosen,
+        },
+        "criteria",
+    )
 
 
 def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:
@@ -35,7 +54,11 @@ def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, An
     return Grid({**values, "data": list(data), "model": list(models)}, "networks", bench=BENCH)
 
 
-def talk(cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]) -> Grid:
-    """All results of the talk for two sets of pictures: folds, the numbers of epochs (`values["epochs"]`), both networks, times."""
+def talk(
+    cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]
+) -> Grid:
+    """All results of the talk for two sets of pictures: folds, the numbers of epochs
+    (`values["epochs"]`), both networks, times.
+    """
     values = {**values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
     return Grid(values, "talk", bench=TALK_PATCHES)

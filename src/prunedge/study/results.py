@@ -1,4 +1,6 @@
-"""All steps of all trials as one table: study.parquet and study.csv, which pandas, polars and DuckDB read."""
+"""All steps of all trials as one table: study.parquet and study.csv, which pandas, polars and
+DuckDB read.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ Row = dict[str, Any]
 
 
 def collect(book: Book) -> list[Row]:
-    """One row for each step of each trial that has any, in the grid's order; trials that are not done have `is_done` false.
+    """One row for each step of each trial that has any, in the grid's order; trials that are not
+    done have `is_done` false.
 
-    Each row has the trial's config, the step's figures (as in the run's history), and those of the trial's end: the step that was
-    handed over (`best`), why it stopped, the test split's metrics of the unpruned and the best network and of the controls (None before
-    the end), and of a bench if there was one.
+    Each row has the trial's config, the step's figures (as in the run's history), and those of the
+    trial's end: the step that was handed over (`best`), why it stopped, the test split's metrics of
+    the unpruned and the best network and of the controls (None before the end), and of a bench if
+    there was one.
     """
     return [row for trial in book.trials for row in _rows(book, trial)]
 
@@ -38,14 +42,22 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as CSV; what a cell can't hold (the channels of each layer) is JSON in it."""
     flat = _flat(rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(flat)
     return text.getvalue()
 
 
 def _flat(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    return [{key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in row.items()} for row in rows]
+    return [
+        {
+            key: json.dumps(value) if isinstance(value, dict | list) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
 
 
 def _parquet(file: Path, rows: list[Row]) -> Path:
@@ -53,7 +65,9 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise PrunedgeError("study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'") from None
+        raise PrunedgeError(
+            "study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'"
+        ) from None
     with written(file) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
     return file
@@ -66,13 +80,26 @@ def _rows(book: Book, trial: Trial) -> list[Row]:
     run = open_run(folder)
     end = _end(run)
     settings = {key: value for key, value in trial.values.items() if key not in OURS}
-    about = {"trial": trial.name, "start": trial.start.name, "data_name": data_name(trial.config.data.path), **settings}
+    about = {
+        "trial": trial.name,
+        "start": trial.start.name,
+        "data_name": data_name(trial.config.data.path),
+        **settings,
+    }
     # The config's step is a share, the history's are numbered by `index`.
-    return [{**about, **step.to_json(), **end, "is_best": step.index == end["best"]} for step in run.steps()]
+    return [
+        {**about, **step.to_json(), **end, "is_best": step.index == end["best"]}
+        for step in run.steps()
+    ]
 
 
 def _end(run: Run) -> Row:
-    test, stop, bench, metric = run.test() or {}, run.stopped(), run.read("bench.json") or {}, run.config.task.metric
+    test, stop, bench, metric = (
+        run.test() or {},
+        run.stopped(),
+        run.read("bench.json") or {},
+        run.config.task.metric,
+    )
     controls = test.get("controls") or {}
     found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
     for name in ("baseline", "best"):
@@ -82,5 +109,7 @@ def _end(run: Run) -> Row:
     for name in ("scratch", "random"):
         found[f"test_control_{name}"] = controls.get(name, {}).get(metric)
     times = [one["latency_ms"]["median"] for one in bench.get("bundles", [])]
-    found["latency_ms_baseline"], found["latency_ms_best"] = (times[0], times[1]) if len(times) > 1 else (None, None)
+    found["latency_ms_baseline"], found["latency_ms_best"] = (
+        (times[0], times[1]) if len(times) > 1 else (None, None)
+    )
     return found

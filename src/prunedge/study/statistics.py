@@ -17,7 +17,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of `n` values: mean, sample variance, and the 95 % interval of the mean (Student's t). With one value there is no spread: NaN."""
+    """Of `n` values: mean, sample variance, and the 95 % interval of the mean (Student's t). With
+    one value there is no spread: NaN.
+    """
 
     mean: float
     variance: float
@@ -28,9 +30,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much larger the first of each of `n` pairs is: the mean difference, its 95 % bootstrap interval, and Wilcoxon's p (two-sided).
+    """How much larger the first of each of `n` pairs is: the mean difference, its 95 % bootstrap
+    interval, and Wilcoxon's p (two-sided).
 
-    `p` is NaN where all pairs are equal or there is only one. With 5 pairs it can't fall below 0.06: the interval says more.
+    `p` is NaN where all pairs are equal or there is only one. With 5 pairs it can't fall below
+    0.06: the interval says more.
     """
 
     difference: float
@@ -53,7 +57,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def compared(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Comparison:
-    """Compare two methods over the same folds and seeds, pair by pair; ValueError when the pairs don't match."""
+    """Compare two methods over the same folds and seeds, pair by pair; ValueError when the pairs
+    don't match.
+    """
     if len(first) != len(second) or not len(first):
         raise ValueError(f"{len(first)} and {len(second)} values make no pairs")
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
@@ -64,12 +70,22 @@ def compared(first: Sequence[float], second: Sequence[float], *, seed: int = 0) 
     return Comparison(float(differences.mean()), float(low), float(high), p, n)
 
 
-def at_fractions(rows: Sequence[Row], key: str, fractions: Sequence[float] = FRACTIONS, by: str = "fraction_removed") -> dict[float, float]:
+def at_fractions(
+    rows: Sequence[Row],
+    key: str,
+    fractions: Sequence[float] = FRACTIONS,
+    by: str = "fraction_removed",
+) -> dict[float, float]:
     """A trial's `key` at each fraction that it reached with accepted steps, linear between them.
 
-    `rows` are the trial's steps, the unpruned network first. Fractions beyond its last accepted step are left out: nothing is extrapolated.
+    `rows` are the trial's steps, the unpruned network first. Fractions beyond its last accepted
+    step are left out: nothing is extrapolated.
     """
     good = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])
     places, values = [row[by] for row in good], [row[key] for row in good]
     reached = [f for f in fractions if places and places[0] <= f <= places[-1] + 1e-9]
-    return dict(zip(reached, np.interp(reached, places, values).tolist(), strict=True)) if reached else {}
+    return (
+        dict(zip(reached, np.interp(reached, places, values).tolist(), strict=True))
+        if reached
+        else {}
+    )

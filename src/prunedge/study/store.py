@@ -1,4 +1,6 @@
-"""The study's folder: its grid, the runs of starts and trials, what failed. Every run is an ordinary run folder."""
+"""The study's folder: its grid, the runs of starts and trials, what failed. Every run is an
+ordinary run folder.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class TimeRecord(Record):
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a study is: names of the trials (and of the starting networks that they wait for) in each state."""
+    """How far a study is: names of the trials (and of the starting networks that they wait for) in
+    each state.
+    """
 
     done: tuple[str, ...]
     running: tuple[str, ...]
@@ -91,17 +95,25 @@ class Book:
         for one in self.work:
             if one.name == name:
                 return one
-        raise RunError(f"no trial is called '{name}'", where=self.path, remedy=command("study", "status", self.path))
+        raise RunError(
+            f"no trial is called '{name}'",
+            where=self.path,
+            remedy=command("study", "status", self.path),
+        )
 
     def is_done(self, one: Start | Trial) -> bool:
         """Whether its run has ended."""
         folder = self.folder(one)
         if isinstance(one, Start):
             return (folder / "history.jsonl").exists()
-        return (folder / "test.json").exists() and (not self.grid.is_timed(one) or (folder / "bench.json").exists())
+        return (folder / "test.json").exists() and (
+            not self.grid.is_timed(one) or (folder / "bench.json").exists()
+        )
 
     def is_running(self, one: Start | Trial) -> bool:
-        """Whether some process, here or on another machine that shares the folder, is at work on it."""
+        """Whether some process, here or on another machine that shares the folder, is at work on
+        it.
+        """
         file = self._lock(one)
         if not file.exists():
             return False
@@ -131,8 +143,9 @@ class Book:
     def perform(self, one: Start | Trial, watch: session.Watch | None = None) -> None:
         """Do it, or what is left of it. Nothing when it is done already.
 
-        A start is trained; a trial is pruned from its start, and goes on from its last step when it was cut off. Busy when
-        another process has it. What PrunedgeError says is noted as its failure, and raised.
+        A start is trained; a trial is pruned from its start, and goes on from its last step when it
+        was cut off. Busy when another process has it. What PrunedgeError says is noted as its
+        failure, and raised.
         """
         # The grid names them, which the user gave; on another machine that isn't remembered.
         trust.give(one.config.model.name)
@@ -149,24 +162,34 @@ class Book:
                     begun = perf_counter()
                     told = self._pushing(one, watch)
                     self._start(one, told) if isinstance(one, Start) else self._trial(one, told)
-                    self._write(self.folder(one) / "study.json", {"seconds": perf_counter() - begun})
+                    self._write(
+                        self.folder(one) / "study.json", {"seconds": perf_counter() - begun}
+                    )
                     self._push(self._part(one))
         except Timeout:
             raise Busy(f"another process is at work on {one.name}", where=self.path) from None
         except InUse as error:
             raise Busy(error.what, where=error.where) from None
         except Exception as error:
-            failure = error if isinstance(error, PrunedgeError) else machine_error(error, where=self.folder(one))
+            failure = (
+                error
+                if isinstance(error, PrunedgeError)
+                else machine_error(error, where=self.folder(one))
+            )
             if failure is None:
                 raise
-            with suppress(OSError):  # on a full disk nothing can be noted: it is said, and what is left is done another time
+            with suppress(
+                OSError
+            ):  # on a full disk nothing can be noted: it is said, and what is left is done another time
                 self.fail(one, str(failure))
             if failure is error:
                 raise
             raise failure from None
 
     def _record(self, file: Path, key: str) -> Any:
-        """What a small record of the study's says; None where there is none, RunError where it is damaged."""
+        """What a small record of the study's says; None where there is none, RunError where it is
+        damaged.
+        """
         try:
             found = checksums.read(file, file.name)
             require({"error": FailureRecord, "seconds": TimeRecord}[key], found)
@@ -181,7 +204,9 @@ class Book:
         write_text(file, json.dumps(checksums.sealed(value, file.name)))
 
     def counts(self, workers: int | None = 1) -> Counts:
-        """How far the study is, and the seconds that `workers` at a time (None: as many as run now) would still need, from those done."""
+        """How far the study is, and the seconds that `workers` at a time (None: as many as run now)
+        would still need, from those done.
+        """
         if self.remote:
             self.remote.pull_records()
         done: list[Start | Trial] = []
@@ -198,14 +223,24 @@ class Book:
             else:
                 left.append(one)
         names = [tuple(one.name for one in several) for several in (done, running, left)]
-        return Counts(names[0], names[1], failed, names[2], self._left(done, [*running, *left], workers or len(running)))
+        return Counts(
+            names[0],
+            names[1],
+            failed,
+            names[2],
+            self._left(done, [*running, *left], workers or len(running)),
+        )
 
-    def _left(self, done: list[Start | Trial], left: list[Start | Trial], workers: int) -> float | None:
+    def _left(
+        self, done: list[Start | Trial], left: list[Start | Trial], workers: int
+    ) -> float | None:
         if not left:
             return 0.0
         total = 0.0
         for kind in (Start, Trial):
-            known = [s for one in done if isinstance(one, kind) and (s := self.seconds(one)) is not None]
+            known = [
+                s for one in done if isinstance(one, kind) and (s := self.seconds(one)) is not None
+            ]
             waiting = sum(isinstance(one, kind) for one in left)
             if waiting and not known:
                 return None
@@ -224,13 +259,21 @@ class Book:
         folder, source = self.folder(trial), self.folder(trial.start)
         if (folder / "config.toml").exists():
             begun = RunConfig.from_toml(folder / "config.toml")
-            if begun.model.start != str(real_path(source)):  # the study was moved, or began on another machine
+            if begun.model.start != str(
+                real_path(source)
+            ):  # the study was moved, or began on another machine
                 write_config(open_run(folder), begun.with_values(start=str(real_path(source))))
             run = session.resume(folder, watch)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            ours = {"start": str(real_path(source)), "train_epochs": 0, "schedule_epochs": trial.config.train.epochs}
-            run = session.prune(RunConfig.make(trial.name, **{**trial.values, **ours}), folder, watch)
+            ours = {
+                "start": str(real_path(source)),
+                "train_epochs": 0,
+                "schedule_epochs": trial.config.train.epochs,
+            }
+            run = session.prune(
+                RunConfig.make(trial.name, **{**trial.values, **ours}), folder, watch
+            )
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
 
@@ -272,8 +315,12 @@ def create(path: Path | str, grid: Grid) -> Book:
     """
     trials(grid)  # what can't be run is said before it is written
     remote, folder = _place(path)
-    if folder.exists() and not (folder.is_dir() and (_is_new(folder) or (folder / "study.toml").exists())):
-        raise RunError("the folder holds something else", where=folder, remedy="choose another --out")
+    if folder.exists() and not (
+        folder.is_dir() and (_is_new(folder) or (folder / "study.toml").exists())
+    ):
+        raise RunError(
+            "the folder holds something else", where=folder, remedy="choose another --out"
+        )
     if (folder / "study.toml").exists():
         _refuse_other_format(folder, path)
     try:
@@ -299,7 +346,8 @@ def open_book(path: Path | str) -> Book:
 
 def _refuse_other_format(folder: Path, where: Path | str) -> None:
     """RunError where another version of prunedge has begun the study in a folder."""
-    # Where nothing has been run, the file may be one that somebody wrote, who need not name a format.
+    # Where nothing has been run, the file may be one that somebody wrote, who need not name a
+    # format.
     has_begun = (folder / "starts").exists() or (folder / "trials").exists()
     found = read_toml(folder / "study.toml", "study").get(KEY, None if has_begun else FORMAT)
     refuse_other(found, "study", where, "run its grid again in a new folder")

@@ -1,4 +1,6 @@
-"""A study in a few lines: each combination of values over its folds and seeds, and how they compare. Pure."""
+"""A study in a few lines: each combination of values over its folds and seeds, and how they
+compare. Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ REPEATS = ("fold", "seed", "folds")  # what only repeats a combination
 
 @dataclass(frozen=True)
 class Line:
-    """One combination over its `n` finished trials: the metric on the test split before and after pruning, and what pruning saved."""
+    """One combination over its `n` finished trials: the metric on the test split before and after
+    pruning, and what pruning saved.
+    """
 
     values: Mapping[str, Any]
     n: int
@@ -28,10 +32,14 @@ class Line:
 
 def axes_of(rows: Sequence[Row], candidates: Iterable[str]) -> tuple[str, ...]:
     """Those of the candidates, repeats left out, that differ between the rows."""
-    return tuple(key for key in candidates if key not in REPEATS and len({str(row[key]) for row in rows}) > 1)
+    return tuple(
+        key for key in candidates if key not in REPEATS and len({str(row[key]) for row in rows}) > 1
+    )
 
 
-def by_combination(rows: Sequence[Row], axes: Sequence[str]) -> dict[tuple[str, ...], list[list[Row]]]:
+def by_combination(
+    rows: Sequence[Row], axes: Sequence[str]
+) -> dict[tuple[str, ...], list[list[Row]]]:
     """The steps of each finished trial, grouped by what its combination's values are."""
     by_trial: dict[str, list[Row]] = {}
     for row in rows:
@@ -50,23 +58,32 @@ def summary(rows: Sequence[Row], axes: Sequence[str]) -> list[Line]:
         ends = [(steps[0], next(row for row in steps if row["is_best"])) for steps in several]
         lines.append(
             Line(
-                dict(zip(axes, values, strict=True)), len(several),
-                spread([best["test_baseline"] for _, best in ends]), spread([best["test_best"] for _, best in ends]),
-                spread([best["fraction_removed"] for _, best in ends]), spread([first["macs"] / best["macs"] for first, best in ends]),
+                dict(zip(axes, values, strict=True)),
+                len(several),
+                spread([best["test_baseline"] for _, best in ends]),
+                spread([best["test_best"] for _, best in ends]),
+                spread([best["fraction_removed"] for _, best in ends]),
+                spread([first["macs"] / best["macs"] for first, best in ends]),
                 spread([first["size_mb"] / best["size_mb"] for first, best in ends]),
                 spread([sum(seconds(row) for row in steps) for steps in several]),
             )
-        )  # fmt: skip
+        )
     return lines
 
 
 def seconds(row: Row) -> float:
     """What a step took on the machine that pruned."""
-    return float(sum(row[f"seconds_{part}"] for part in ("rank", "surgery", "finetune", "evaluate")))
+    return float(
+        sum(row[f"seconds_{part}"] for part in ("rank", "surgery", "finetune", "evaluate"))
+    )
 
 
-def comparisons(rows: Sequence[Row], axes: Sequence[str], axis: str, key: str = "test_best") -> list[tuple[str, str, Comparison]]:
-    """Each two values of `axis`, pair by pair over trials that are equal in all else (other values, fold and seed)."""
+def comparisons(
+    rows: Sequence[Row], axes: Sequence[str], axis: str, key: str = "test_best"
+) -> list[tuple[str, str, Comparison]]:
+    """Each two values of `axis`, pair by pair over trials that are equal in all else (other values,
+    fold and seed).
+    """
     rest = [*(one for one in axes if one != axis), "fold", "seed"]
     by_value: dict[str, dict[tuple[str, ...], float]] = {}
     for row in rows:
@@ -77,6 +94,8 @@ def comparisons(rows: Sequence[Row], axes: Sequence[str], axis: str, key: str = 
         for second in names[place + 1 :]:
             both = sorted(by_value[first].keys() & by_value[second].keys())
             if both:
-                pair = compared([by_value[first][one] for one in both], [by_value[second][one] for one in both])
+                pair = compared(
+                    [by_value[first][one] for one in both], [by_value[second][one] for one in both]
+                )
                 found.append((first, second, pair))
     return found

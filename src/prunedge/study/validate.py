@@ -1,4 +1,6 @@
-"""Whether each value of a grid is one that there is: better said before the first trial than by every trial that has it."""
+"""Whether each value of a grid is one that there is: better said before the first trial than by
+every trial that has it.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +22,46 @@ from prunedge.utils.advice import option
 def check(grid: Grid, *, here: bool = True) -> None:
     """Raise PrunedgeError that names every value of the grid that no trial could be run with.
 
-    Pictures that can't be listed, networks, weights and criteria that nobody knows, precisions and devices. Where trials run on other
-    machines (`here` is false), files and the user's own modules are theirs to find.
+    Pictures that can't be listed, networks, weights and criteria that nobody knows, precisions and
+    devices. Where trials run on other machines (`here` is false), files and the user's own modules
+    are theirs to find.
     """
     configs = [trial.config for trial in trials(grid)]
     faults = [
-        *_of("data", {config.data.path for config in configs if here and not is_url(config.data.path)}, list_data),
-        *_of("model", {config.model.name for config in configs if here or ":" not in config.model.name}, _network),
+        *_of(
+            "data",
+            {config.data.path for config in configs if here and not is_url(config.data.path)},
+            list_data,
+        ),
+        *_of(
+            "model",
+            {config.model.name for config in configs if here or ":" not in config.model.name},
+            _network,
+        ),
         *_weights(configs, here),
-        *_of("criterion", {config.prune.criterion for config in configs if here or ":" not in config.prune.criterion}, _criterion),
+        *_of(
+            "criterion",
+            {
+                config.prune.criterion
+                for config in configs
+                if here or ":" not in config.prune.criterion
+            },
+            _criterion,
+        ),
         *_of("precision", {config.train.precision for config in configs}, _precision),
-        *_of("device", {config.device.address for config in configs if config.device.address is not None}, Timer),
+        *_of(
+            "device",
+            {config.device.address for config in configs if config.device.address is not None},
+            Timer,
+        ),
     ]
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise PrunedgeError(f"{len(faults)} values of the grid are none: {'; '.join(map(str, faults))}", remedy="mend these")
+        raise PrunedgeError(
+            f"{len(faults)} values of the grid are none: {'; '.join(map(str, faults))}",
+            remedy="mend these",
+        )
 
 
 def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[PrunedgeError]:
@@ -81,4 +107,6 @@ def _criterion(name: str) -> None:
 
 def _precision(name: str) -> None:
     if name != "auto" and name not in NAMES:
-        raise PrunedgeError(f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}")
+        raise PrunedgeError(
+            f"no precision is called {name!r}", remedy=f"choose auto, {', '.join(NAMES)}"
+        )

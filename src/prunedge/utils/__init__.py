@@ -1,1 +1,3 @@
-"""What every stage uses: files that are there whole or not at all, checksums, tracing, several processes, the machine's trouble."""
+"""What every stage uses: files that are there whole or not at all, checksums, tracing, several
+processes, the machine's trouble.
+"""

@@ -1,4 +1,6 @@
-"""What the user can type where he is: options as the command, a study's file or Python calls them, and commands that can be copied."""
+"""What the user can type where he is: options as the command, a study's file or Python calls them,
+and commands that can be copied.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ _IN_PYTHON = {
 
 
 def speak(place: Place, verb: str | None = None) -> None:
-    """Say from now on how things are called there: on the command line (of a verb), in a study's file, or in Python, as it is at first."""
+    """Say from now on how things are called there: on the command line (of a verb), in a study's
+    file, or in Python, as it is at first.
+    """
     global _place, _verb
     _place, _verb = place, verb
 
@@ -48,27 +52,37 @@ def place() -> Place:
 
 
 def option(key: str, value: Any = None) -> str:
-    """How a setting is called where the user is: `--lr 0.002`, `lr = 0.002` in a study's file, `lr=0.002` in Python.
+    """How a setting is called where the user is: `--lr 0.002`, `lr = 0.002` in a study's file,
+    `lr=0.002` in Python.
 
-    `key` is its key in a config (`finetune_lr`). Without a `value` it is the name alone: `--lr`, `` `lr` ``, `lr=`.
+    `key` is its key in a config (`finetune_lr`). Without a `value` it is the name alone: `--lr`, ``
+    `lr` ``, `lr=`.
     """
     if _place == "command":
         key = {**_OF_THE_COMMAND, **(_OF_TRAIN if _verb == "train" else {})}.get(key, key)
-        return f"--{key.replace('_', '-')}" + ("" if value is None or value is True else f" {value}")
+        return f"--{key.replace('_', '-')}" + (
+            "" if value is None or value is True else f" {value}"
+        )
     if _place == "study":
         shown = f'"{value}"' if isinstance(value, str) else "true" if value is True else value
         return f"`{key}`" if value is None else f"`{key} = {shown}`"
     shown = repr(value) if isinstance(value, str) else value
-    return _IN_PYTHON.get(key, key + "={}").format("..." if value is None and key in _IN_PYTHON else "" if value is None else shown)
+    return _IN_PYTHON.get(key, key + "={}").format(
+        "..." if value is None and key in _IN_PYTHON else "" if value is None else shown
+    )
 
 
 def command(*words: object) -> str:
-    """A command as it can be copied into a shell: `prunedge` and these words, each quoted where it has to be."""
+    """A command as it can be copied into a shell: `prunedge` and these words, each quoted where it
+    has to be.
+    """
     return " ".join(quoted(word) for word in ("prunedge", *words))
 
 
 def quoted(word: object) -> str:
-    """A word for a shell, in one line whatever is in it: what can't be printed (line breaks) is written as bash and zsh read it."""
+    """A word for a shell, in one line whatever is in it: what can't be printed (line breaks) is
+    written as bash and zsh read it.
+    """
     text = str(word)
     if text.isprintable():
         return shlex.quote(text)
@@ -84,4 +98,10 @@ def _escaped(char: str) -> str:
     number = ord(char)
     if 0xDC80 <= number <= 0xDCFF:  # a byte of a file's name that is no UTF-8
         return f"\\x{number - 0xDC00:02x}"
-    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return (
+        f"\\x{number:02x}"
+        if number < 0x80
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )

@@ -1,8 +1,10 @@
-"""Checksums that files carry with them: whoever reads one knows whether it is what was written, there, and for that.
+"""Checksums that files carry with them: whoever reads one knows whether it is what was written,
+there, and for that.
 
-A seal is the SHA-256 of a JSON value in its canonical form, together with what the file is (`about`: its name, and the run that it belongs
-to). A dict carries it as its last key, a list as its last item. What a flipped byte changes, what was written for another run, and what was
-written under another name has a wrong seal.
+A seal is the SHA-256 of a JSON value in its canonical form, together with what the file is
+(`about`: its name, and the run that it belongs to). A dict carries it as its last key, a list as
+its last item. What a flipped byte changes, what was written for another run, and what was written
+under another name has a wrong seal.
 """
 
 from __future__ import annotations
@@ -37,11 +39,18 @@ def sealed(value: Any, about: str) -> Any:
 
 
 def opened(found: Any, about: str) -> Any:
-    """What was read without its seal; Broken where it has none, or one that is not that of the rest."""
+    """What was read without its seal; Broken where it has none, or one that is not that of the
+    rest.
+    """
     if isinstance(found, dict) and KEY in found:
         value: Any = {key: one for key, one in found.items() if key != KEY}
         seal = found[KEY]
-    elif isinstance(found, list) and found and isinstance(found[-1], dict) and list(found[-1]) == [KEY]:
+    elif (
+        isinstance(found, list)
+        and found
+        and isinstance(found[-1], dict)
+        and list(found[-1]) == [KEY]
+    ):
         value, seal = found[:-1], found[-1][KEY]
     else:
         raise Broken("it has no checksum")
@@ -51,7 +60,9 @@ def opened(found: Any, about: str) -> Any:
 
 
 def read(file: Path, about: str) -> Any:
-    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged, PrunedgeError where it is no file."""
+    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged,
+    PrunedgeError where it is no file.
+    """
     return opened(json.loads(read_bytes(file)), about)
 
 

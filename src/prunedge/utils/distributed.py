@@ -1,7 +1,8 @@
-"""The processes that `torchrun` started for one run: which of them this is, what its part is, and how they agree.
+"""The processes that `torchrun` started for one run: which of them this is, what its part is, and
+how they agree.
 
-Everything here is the plain thing where there is one process. Who takes part is read from the environment that torchrun sets; the
-process group starts with the first word that is said.
+Everything here is the plain thing where there is one process. Who takes part is read from the
+environment that torchrun sets; the process group starts with the first word that is said.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from prunedge.errors import PrunedgeError
 
 if TYPE_CHECKING:
-    # The command line asks who it is before it knows whether torch, which takes seconds to import, is needed.
+    # The command line asks who it is before it knows whether torch, which takes seconds to import,
+    # is needed.
     import torch
     from lightning_fabric import Fabric
 
@@ -30,7 +32,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# Decoding the pictures may take one machine hours longer than another. A process that dies is noticed by torchrun, not by waiting.
+# Decoding the pictures may take one machine hours longer than another. A process that dies is
+# noticed by torchrun, not by waiting.
 PATIENCE = timedelta(hours=4)
 
 _LAUNCHER = os.getppid()
@@ -40,10 +43,12 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of a batch of `whole` pictures: `here` of them, from the place `start` on.
+    """This process's part of a batch of `whole` pictures: `here` of them, from the place `start`
+    on.
 
-    `pictures` (n, 3, S, S) and `labels` (n,) hold them. Where there are fewer pictures than processes, `here` may be 0, and both
-    hold one picture that doesn't count: the network has to run, since the others wait for what it says on the way.
+    `pictures` (n, 3, S, S) and `labels` (n,) hold them. Where there are fewer pictures than
+    processes, `here` may be 0, and both hold one picture that doesn't count: the network has to
+    run, since the others wait for what it says on the way.
     """
 
     pictures: torch.Tensor
@@ -65,7 +70,9 @@ def rank() -> int:
 
 
 def fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
-    """Fabric on the fastest device here; with several processes on one device for each, joined to a process group."""
+    """Fabric on the fastest device here; with several processes on one device for each, joined to a
+    process group.
+    """
     from lightning_fabric import Fabric
 
     with _quiet_fabric():
@@ -82,25 +89,36 @@ def _joined_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
 
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", size())), torch.cuda.device_count()
     if size() % here:
-        raise PrunedgeError(f"{size()} processes, {here} of them on this machine", remedy="start as many on each (--nproc-per-node)")
+        raise PrunedgeError(
+            f"{size()} processes, {here} of them on this machine",
+            remedy="start as many on each (--nproc-per-node)",
+        )
     if 0 < gpus < here:
-        remedy = "lower --nproc-per-node, or hide the GPUs from all of them with CUDA_VISIBLE_DEVICES="
+        remedy = (
+            "lower --nproc-per-node, or hide the GPUs from all of them with CUDA_VISIBLE_DEVICES="
+        )
         raise PrunedgeError(f"{here} processes for the {gpus} GPUs of this machine", remedy=remedy)
     made = Fabric(
-        accelerator="cuda" if gpus else "cpu", devices=here, num_nodes=size() // here, precision=precision,
+        accelerator="cuda" if gpus else "cpu",
+        devices=here,
+        num_nodes=size() // here,
+        precision=precision,
         strategy=DDPStrategy(cluster_environment=TorchElasticEnvironment(), timeout=PATIENCE),
-    )  # fmt: skip
+    )
     is_first_time = not torch.distributed.is_initialized()
     with _reached():
         made.launch()
     if is_first_time and not gpus:
-        # Now and then Gloo's threads outlive the interpreter, and the process aborts at its end. For NCCL Fabric does it.
+        # Now and then Gloo's threads outlive the interpreter, and the process aborts at its end.
+        # For NCCL Fabric does it.
         atexit.register(torch.distributed.destroy_process_group)
     return made
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of the processes' tensors (contiguous, of one shape, on the engine's device), in place; the same bits everywhere."""
+    """The sum of the processes' tensors (contiguous, of one shape, on the engine's device), in
+    place; the same bits everywhere.
+    """
     if size() > 1:
         with _talking() as group:
             group.all_reduce(tensor)
@@ -165,7 +183,9 @@ def by_first(function: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """While inside, this process is the only one: it neither speaks to the others nor waits for them."""
+    """While inside, this process is the only one: it neither speaks to the others nor waits for
+    them.
+    """
     told = _alone.set(True)
     try:
         yield
@@ -177,7 +197,9 @@ def agree(what: str, value: str) -> None:
     """Raise PrunedgeError, on every process, when they don't hold the same value."""
     if len(set(gathered(hashlib.sha256(value.encode()).hexdigest()))) > 1:
         remedy = "use machines of one kind, with the same versions of torch and prunedge"
-        raise PrunedgeError(f"the processes of this run came to different results: {what}", remedy=remedy)
+        raise PrunedgeError(
+            f"the processes of this run came to different results: {what}", remedy=remedy
+        )
 
 
 def join(collector: Any) -> None:
@@ -194,7 +216,9 @@ def dealt(batches: Iterable[T]) -> Iterable[T]:
     if size() == 1:
         return batches
     made: Any = batches.batches() if hasattr(batches, "batches") else batches
-    return made.dealt(rank(), size()) if hasattr(made, "dealt") else islice(made, rank(), None, size())
+    return (
+        made.dealt(rank(), size()) if hasattr(made, "dealt") else islice(made, rank(), None, size())
+    )
 
 
 def collected(items: list[T]) -> list[T]:
@@ -215,7 +239,8 @@ def shares(batches: Any) -> Iterator[Share]:
 
 
 def part(count: int, rank: int, size: int) -> tuple[int, int]:
-    """Where the part of a process begins among `count` examples, and how long it is; all parts are the whole, in order.
+    """Where the part of a process begins among `count` examples, and how long it is; all parts are
+    the whole, in order.
 
     An empty part begins at an example that there is.
     """
@@ -227,9 +252,13 @@ def part(count: int, rank: int, size: int) -> tuple[int, int]:
 def _talking() -> Iterator[Any]:
     from torch import distributed
 
-    # What a killed torchrun leaves behind would go on, and write into the folder beside a resumed run.
+    # What a killed torchrun leaves behind would go on, and write into the folder beside a resumed
+    # run.
     if "TORCHELASTIC_RUN_ID" in os.environ and os.getppid() != _LAUNCHER:
-        raise PrunedgeError("torchrun, which started this process, has ended", remedy="the same verb with --resume RUN goes on")
+        raise PrunedgeError(
+            "torchrun, which started this process, has ended",
+            remedy="the same verb with --resume RUN goes on",
+        )
     if not distributed.is_initialized():
         fabric("32-true")
     with _reached():

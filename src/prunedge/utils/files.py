@@ -1,8 +1,10 @@
-"""Files and folders that are there whole or not at all, who is writing where, and what killed processes left.
+"""Files and folders that are there whole or not at all, who is writing where, and what killed
+processes left.
 
-Whatever prunedge writes is made in a hidden place beside its target (`.prunedge-NAME.new`), brought to the disk, and renamed. As long as
-that goes on its writer holds a lock (`.prunedge-NAME.lock`), which the system gives back when the process ends, however it ends. So
-nobody has to guess from ages or numbers whether a hidden place is still needed: whoever gets its lock may remove it.
+Whatever prunedge writes is made in a hidden place beside its target (`.prunedge-NAME.new`), brought
+to the disk, and renamed. As long as that goes on its writer holds a lock (`.prunedge-NAME.lock`),
+which the system gives back when the process ends, however it ends. So nobody has to guess from ages
+or numbers whether a hidden place is still needed: whoever gets its lock may remove it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ WRITER = f"{PREFIX}writer{LOCK}"  # held by whoever writes into a folder that it
 LARGEST_SECRET = 65_536  # bytes
 LONGEST = 100  # bytes of a target's name that a hidden name repeats
 
-# Folders that this thread holds, and folders in which this process has looked for what killed ones left.
+# Folders that this thread holds, and folders in which this process has looked for what killed ones
+# left.
 _held: set[tuple[str, int]] = set()
 _cleared: set[Path] = set()
 
@@ -42,7 +45,9 @@ class InUse(PrunedgeError):
 
 
 def irregular_kind(file: Path | str) -> str | None:
-    """What lies at a path that is no regular file: `a named pipe`. None for a regular file, and where nothing lies there."""
+    """What lies at a path that is no regular file: `a named pipe`. None for a regular file, and
+    where nothing lies there.
+    """
     try:
         mode = os.stat(file).st_mode
     except (OSError, ValueError):
@@ -61,17 +66,24 @@ def irregular_kind(file: Path | str) -> str | None:
 
 
 def require_regular(file: Path | str, kind: type[PrunedgeError] = PrunedgeError) -> None:
-    """Raise an error of this kind where something other than a regular file lies at a path that is to be read.
+    """Raise an error of this kind where something other than a regular file lies at a path that is
+    to be read.
 
-    A pipe would be waited for without end, and a device may never come to its own. What is missing, or can't be looked at, passes:
-    whoever opens it says so.
+    A pipe would be waited for without end, and a device may never come to its own. What is missing,
+    or can't be looked at, passes: whoever opens it says so.
     """
     if (found := irregular_kind(file)) is not None:
-        raise kind(f"this is {found}, not a file", where=file, remedy="put a regular file in its place, or name another")
+        raise kind(
+            f"this is {found}, not a file",
+            where=file,
+            remedy="put a regular file in its place, or name another",
+        )
 
 
 def read_bytes(file: Path, kind: type[PrunedgeError] = PrunedgeError) -> bytes:
-    """What a regular file holds; an error of this kind for anything else that lies there, OSError where it can't be read."""
+    """What a regular file holds; an error of this kind for anything else that lies there, OSError
+    where it can't be read.
+    """
     require_regular(file, kind)
     return file.read_bytes()
 
@@ -83,7 +95,9 @@ def read_text(file: Path, kind: type[PrunedgeError] = PrunedgeError) -> str:
 
 
 def read_secret(file: Path) -> bytes:
-    """What a file of a key or a password holds, which may well be a pipe: `<(pass show broker)`. Never more than such a file has."""
+    """What a file of a key or a password holds, which may well be a pipe: `<(pass show broker)`.
+    Never more than such a file has.
+    """
     with file.open("rb") as opened:
         found = opened.read(LARGEST_SECRET + 1)
     if len(found) > LARGEST_SECRET:
@@ -93,12 +107,16 @@ def read_secret(file: Path) -> bytes:
 
 
 def real_path(path: Path | str) -> Path:
-    """The absolute path without links. Unlike Path.resolve it takes one that leads to itself: whoever opens that hears of it."""
+    """The absolute path without links. Unlike Path.resolve it takes one that leads to itself:
+    whoever opens that hears of it.
+    """
     return Path(os.path.realpath(path))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are not there; Path.mkdir can't where there are a thousand of them."""
+    """Make a folder and those above it, where they are not there; Path.mkdir can't where there are
+    a thousand of them.
+    """
     missing = []
     place = folder
     while True:
@@ -120,7 +138,8 @@ def make_folder(folder: Path) -> None:
 
 
 def behind_links(target: Path) -> Path:
-    """The path that is really written to: where a symbolic link leads, whether something lies there or not.
+    """The path that is really written to: where a symbolic link leads, whether something lies there
+    or not.
 
     PrunedgeError for a link that leads to itself.
     """
@@ -134,9 +153,15 @@ def behind_links(target: Path) -> Path:
 
 
 def refuse_url(path: Path) -> None:
-    """PrunedgeError where a path to be written is an address, of which a local folder would be made: `s3:`."""
+    """PrunedgeError where a path to be written is an address, of which a local folder would be
+    made: `s3:`.
+    """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]", str(path)):
-        raise PrunedgeError("this can't be written to an address", where=path, remedy="name a folder of this machine")
+        raise PrunedgeError(
+            "this can't be written to an address",
+            where=path,
+            remedy="name a folder of this machine",
+        )
 
 
 def write_text(file: Path, text: str) -> None:
@@ -153,15 +178,19 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 @contextmanager
 def written(file: Path) -> Iterator[Path]:
-    """A hidden place for a file: when the block ends well, what lies there is on the disk, readable by others, and takes the file's name.
+    """A hidden place for a file: when the block ends well, what lies there is on the disk, readable
+    by others, and takes the file's name.
 
-    Where it doesn't, the file is as it was. An OSError that comes of it names the file. A symbolic link stays, and the file that
-    it leads to is written. Raises PrunedgeError where something lies there that is no regular file: a device would be replaced.
+    Where it doesn't, the file is as it was. An OSError that comes of it names the file. A symbolic
+    link is replaced: somebody else's run could hold one that leads to a file of yours. Where you
+    named the link yourself, say `behind_links`. Raises PrunedgeError where something lies there
+    that is no regular file: a device would be replaced.
     """
-    file = behind_links(file)
     if (found := irregular_kind(file)) is not None:
         remedy = "choose another name, or remove it"
-        raise PrunedgeError(f"can't write here: this is {found}, not a file", where=file, remedy=remedy)
+        raise PrunedgeError(
+            f"can't write here: this is {found}, not a file", where=file, remedy=remedy
+        )
     with _naming(file), _hidden_folder(file.parent) as folder:
         temporary = folder / file.name
         yield temporary
@@ -173,12 +202,12 @@ def written(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_folder(target: Path, what: str) -> Iterator[Path]:
-    """The same for a folder, in the place of whatever `target` is; one process at a time: InUse when another makes that target.
+    """The same for a folder, in the place of whatever `target` is; one process at a time: InUse
+    when another makes that target.
 
-    `what` is being made, in words. What killed processes left beside the target is removed. A symbolic link stays, and the folder
-    that it leads to is made.
+    `what` is being made, in words. What killed processes left beside the target is removed. A
+    symbolic link is replaced, as by `written`, and what it leads to stays.
     """
-    target = behind_links(target)
     parent = target.absolute().parent
     make_folder(parent)
     lock_file = parent / f"{PREFIX}{_short(target.name)}{LOCK}"
@@ -190,7 +219,9 @@ def written_folder(target: Path, what: str) -> Iterator[Path]:
             folder.mkdir()
             yield folder
             sync_tree(folder)
-            if target.is_dir():
+            if target.is_symlink():
+                target.unlink()
+            elif target.is_dir():
                 shutil.rmtree(target)
             replace(folder, target)
             sync_folder(parent)
@@ -200,10 +231,11 @@ def written_folder(target: Path, what: str) -> Iterator[Path]:
 
 @contextmanager
 def held(folder: Path, what: str) -> Iterator[None]:
-    """Hold an existing folder for writing until the block ends; what killed processes left in it is removed.
+    """Hold an existing folder for writing until the block ends; what killed processes left in it is
+    removed.
 
-    InUse, which says who it is, when another process (or thread) holds it. Where this thread holds it already, nothing more happens.
-    `what` is being held, in words.
+    InUse, which says who it is, when another process (or thread) holds it. Where this thread holds
+    it already, nothing more happens. `what` is being held, in words.
     """
     key = (os.path.realpath(folder), threading.get_ident())
     if key in _held:
@@ -219,16 +251,24 @@ def held(folder: Path, what: str) -> Iterator[None]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in a folder: what no living process holds. Nothing where the system has no locks."""
+    """Remove what killed processes left in a folder: what no living process holds. Nothing where
+    the system has no locks.
+    """
     if not can_lock():
         return
     _cleared.add(folder)
-    # Not glob: a folder's name may hold brackets. A folder that can't be listed has nothing to clear.
+    # Not glob: a folder's name may hold brackets. A folder that can't be listed has nothing to
+    # clear.
     names: set[str] = set()
     with suppress(OSError):
-        names = {name.removesuffix(LOCK).removesuffix(NEW) for name in os.listdir(folder) if is_ours(name)}
+        names = {
+            name.removesuffix(LOCK).removesuffix(NEW)
+            for name in os.listdir(folder)
+            if is_ours(name)
+        }
     for name in names:
-        # Another process may hold it, or the place may be read-only: then it stays. So does what is no file.
+        # Another process may hold it, or the place may be read-only: then it stays. So does what is
+        # no file.
         with suppress(OSError, PrunedgeError):
             opened = _locked(folder / f"{name}{LOCK}")
             try:
@@ -245,7 +285,9 @@ def clear_below(folder: Path) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file or folder of this name is a lock or a hidden place of prunedge's, and none of the user's."""
+    """Whether a file or folder of this name is a lock or a hidden place of prunedge's, and none of
+    the user's.
+    """
     return name.startswith(PREFIX) and name.endswith((LOCK, NEW))
 
 
@@ -269,8 +311,15 @@ def _held_lock(file: Path, target: Path, what: str) -> Iterator[None]:
         opened = _locked(file)
     except BlockingIOError:
         who = _writer_of(file)
-        remedy = f"wait until it has ended, or end it{f' (process {who[0]})' if who else ''}, and give the command again"
-        raise InUse(f"{who[1] if who else 'another process'} is writing this {what}", where=target, remedy=remedy) from None
+        remedy = (
+            f"wait until it has ended, or end it{f' (process {who[0]})' if who else ''}, and "
+            "give the command again"
+        )
+        raise InUse(
+            f"{who[1] if who else 'another process'} is writing this {what}",
+            where=target,
+            remedy=remedy,
+        ) from None
     try:
         with suppress(OSError):  # a full disk: nobody will be told who it is, and that is all
             _sign(opened)
@@ -280,7 +329,8 @@ def _held_lock(file: Path, target: Path, what: str) -> Iterator[None]:
 
 
 def _locked(file: Path, *, quiet: bool = False) -> IO[bytes]:
-    """The lock file, made where it is not there, and locked; BlockingIOError when another process holds it.
+    """The lock file, made where it is not there, and locked; BlockingIOError when another process
+    holds it.
 
     `quiet` says nothing of a system without locks.
     """
@@ -302,7 +352,9 @@ def _locked(file: Path, *, quiet: bool = False) -> IO[bytes]:
 
 
 def _unlock(opened: IO[bytes]) -> None:
-    """Give a lock back and delete its file: in this order only where an open file can't be deleted (Windows)."""
+    """Give a lock back and delete its file: in this order only where an open file can't be deleted
+    (Windows).
+    """
     file = Path(opened.name)
     try:
         file.unlink(missing_ok=True)
@@ -317,22 +369,33 @@ def _unlock(opened: IO[bytes]) -> None:
 
 
 def _sign(opened: IO[bytes]) -> None:
-    """Say in a lock file who holds it. Its first byte stays empty: it is what Windows locks, and lets nobody read."""
+    """Say in a lock file who holds it. Its first byte stays empty: it is what Windows locks, and
+    lets nobody read.
+    """
     command = " ".join(shlex.quote(word) for word in ("prunedge", *sys.argv[1:]))
-    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S"), "command": command[:300]}
+    about = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%H:%M:%S"),
+        "command": command[:300],
+    }
     opened.truncate(0)
     opened.write(b"\n" + json.dumps(about).encode())
     opened.flush()
 
 
 def _writer_of(file: Path) -> tuple[int, str] | None:
-    """The number of the process that holds a lock file, and who it is in words; None where the file doesn't say."""
+    """The number of the process that holds a lock file, and who it is in words; None where the file
+    doesn't say.
+    """
     try:
         with file.open("rb", buffering=0) as opened:
             opened.seek(1)
             found = json.loads(opened.read())
         where = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
-        return found["pid"], f"process {found['pid']}{where} (since {found['since']}: {found['command']})"
+        return found[
+            "pid"
+        ], f"process {found['pid']}{where} (since {found['since']}: {found['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -349,7 +412,9 @@ def _short(name: str) -> str:
 
 @contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Let an OSError name the target instead of a hidden place or nothing; what other libraries make of one becomes one again."""
+    """Let an OSError name the target instead of a hidden place or nothing; what other libraries
+    make of one becomes one again.
+    """
     try:
         yield
     except OSError as error:
@@ -363,6 +428,9 @@ def _naming(target: Path) -> Iterator[None]:
         raise MachineError(error.what, where=target, remedy=error.remedy) from error
     except Exception as error:
         # safetensors: "Error while serializing: I/O error: No space left on device (os error 28)"
-        if isinstance(error, PrunedgeError) or (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+        if (
+            isinstance(error, PrunedgeError)
+            or (found := re.search(r"\(os error (\d+)\)", str(error))) is None
+        ):
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(target)) from error

@@ -1,4 +1,6 @@
-"""What a file or folder is, where another kind was wanted: told by its first bytes, or by what stands in it."""
+"""What a file or folder is, where another kind was wanted: told by its first bytes, or by what
+stands in it.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,19 @@ _MAGIC = (
     (257, b"ustar", "a tar archive"),
     (0, b"\x89HDF", "an HDF5 file"),
 )
-PACKED = ("a tar archive", "a gzip archive", "an HDF5 file")  # what weights may lie in, though not as prunedge reads them
+PACKED = (
+    "a tar archive",
+    "a gzip archive",
+    "an HDF5 file",
+)  # what weights may lie in, though not as prunedge reads them
 _PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 _BEGINNING = 512
 _LARGEST = 10**7  # bytes of a manifest; of strangers' files it is none
 
 
 def kind_of_file(file: Path) -> str | None:
-    """What a file is by its first bytes, else by a picture's suffix: `a PNG image`, `a text file`. None where these don't tell.
+    """What a file is by its first bytes, else by a picture's suffix: `a PNG image`, `a text file`.
+    None where these don't tell.
 
     Raises OSError when it can't be read, PrunedgeError when it is no regular file.
     """
@@ -62,7 +69,9 @@ def _is_text(start: bytes) -> bool:
 
 
 def kind_of_folder(folder: Path) -> tuple[str, str] | None:
-    """What prunedge made a folder as (`a run`), and the command that it is for; None where it made none of it."""
+    """What prunedge made a folder as (`a run`), and the command that it is for; None where it made
+    none of it.
+    """
     if (folder / "study.toml").is_file():
         return "a study", command("study", "status", folder)
     if (folder / "config.toml").is_file():
@@ -75,7 +84,9 @@ def kind_of_folder(folder: Path) -> tuple[str, str] | None:
 
 
 def instead(folder: Path | str, missing: str, otherwise: str) -> tuple[str, str]:
-    """Why a folder is not what was wanted (`it is a study`, else that it holds nothing called `missing`), and what to do then."""
+    """Why a folder is not what was wanted (`it is a study`, else that it holds nothing called
+    `missing`), and what to do then.
+    """
     found = kind_of_folder(Path(folder))
     if found is not None:
         return f"it is {found[0]}", found[1]

@@ -1,7 +1,9 @@
-"""The format of the files that prunedge reads back: a number that each names, and that is looked at before its checksum.
+"""The format of the files that prunedge reads back: a number that each names, and that is looked at
+before its checksum.
 
-What another version wrote is not damaged. It is refused in a line that says which format it has, which one is read here, and what to do.
-Bundles have a number of their own (`prunedge.edge.bundle.FORMAT`), since a device reads nothing else.
+What another version wrote is not damaged. It is refused in a line that says which format it has,
+which one is read here, and what to do. Bundles have a number of their own
+(`prunedge.edge.bundle.FORMAT`), since a device reads nothing else.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ def refuse_newer(found: object, thing: str, where: object) -> None:
 
 
 def refuse_other(found: object, thing: str, where: object, again: str = "make it again") -> None:
-    """Raise RunError where a `thing` names another format than ours, or none (`found` is None), as those of prunedge 0.1 do.
+    """Raise RunError where a `thing` names another format than ours, or none (`found` is None), as
+    those of prunedge 0.1 do.
 
-    To be asked once its checksum was right: before that a missing number may as well be damage. `again` says how to have the thing anew.
+    To be asked once its checksum was right: before that a missing number may as well be damage.
+    `again` says how to have the thing anew.
     """
     refuse_newer(found, thing, where)
     if type(found) is int and found == FORMAT:

@@ -1,4 +1,6 @@
-"""Whether a record that was read from JSON holds values of the kinds that were written: a right checksum alone doesn't say so."""
+"""Whether a record that was read from JSON holds values of the kinds that were written: a right
+checksum alone doesn't say so.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ class Record(BaseModel):
 
 
 def require(kind: Any, value: Any) -> None:
-    """Raise ValueError, in a line that names the first wrong value, where plain JSON is not of this kind (a Record, a dataclass)."""
+    """Raise ValueError, in a line that names the first wrong value, where plain JSON is not of this
+    kind (a Record, a dataclass).
+    """
     try:
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:

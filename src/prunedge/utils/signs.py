@@ -1,7 +1,8 @@
-"""What the recipe of a run says of the run beside its settings: the format in its first line, the sign and a checksum in its last.
+"""What the recipe of a run says of the run beside its settings: the format in its first line, the
+sign and a checksum in its last.
 
-The sign stands for the run in the checksums of all its files. No other module reads or writes these two lines, so that whoever takes
-anything from a run folder asks for its format by the same words.
+The sign stands for the run in the checksums of all its files. No other module reads or writes these
+two lines, so that whoever takes anything from a run folder asks for its format by the same words.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def signed(text: str, sign: str) -> str:
 
 
 def sign_in(text: str) -> str:
-    """The sign that the text of a run's recipe holds, whether it is right or not; empty where it holds none."""
+    """The sign that the text of a run's recipe holds, whether it is right or not; empty where it
+    holds none.
+    """
     found = _SEAL.search(text)
     return found[1] if found else ""
 
@@ -36,8 +39,8 @@ def sign_in(text: str) -> str:
 def sign_of(run: Path) -> str:
     """The sign of the run in a folder that holds a recipe.
 
-    RunError where another version of prunedge wrote the recipe, or where it is not what was written. MachineError where it can't be
-    read now.
+    RunError where another version of prunedge wrote the recipe, or where it is not what was
+    written. MachineError where it can't be read now.
     """
     file = run / CONFIG
     try:
@@ -53,7 +56,10 @@ def sign_of(run: Path) -> str:
             raise checksums.Broken("its last line is no checksum")
     except (OSError, ValueError, RecursionError) as error:
         pass_on_reading(error, file)
-        remedy = "bring it back from a copy; where you have edited it, change the run with --resume instead"
+        remedy = (
+            "bring it back from a copy; where you have edited it, change the run with --resume "
+            "instead"
+        )
         raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
     refuse_other(version, "run", run)
     return sign_in(text)

@@ -1,4 +1,6 @@
-"""Files of tensors and of texts about them: the same bytes each time, and no end of the process for lack of memory."""
+"""Files of tensors and of texts about them: the same bytes each time, and no end of the process for
+lack of memory.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,13 @@ from prunedge.utils.machine import require_memory
 _SEVERAL = "texts"
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping[str, str] | None = None
+) -> None:
     """Write contiguous tensors, and texts about them, as safetensors.
 
-    Raises MemoryError where too little memory is left: safetensors' writer, which is not Python's, would abort the process.
+    Raises MemoryError where too little memory is left: safetensors' writer, which is not Python's,
+    would abort the process.
     """
     require_memory()
     texts = dict(about or {})
@@ -28,7 +33,8 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], file: Path, about: Mapping
 
 
 def texts_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; other programs write several as they are.
+    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; other
+    programs write several as they are.
 
     Raises ValueError where they are damaged.
     """

@@ -1,4 +1,6 @@
-"""Where the time goes: named spans, nested as the calls are, on every thread. While nobody records they cost next to nothing."""
+"""Where the time goes: named spans, nested as the calls are, on every thread. While nobody records
+they cost next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MAIN = "main"
 
 
 class Span(NamedTuple):
-    """One stretch of time on a track (a number of `Recorder.tracks`); `start_ns` counts from where the recorder's clock does."""
+    """One stretch of time on a track (a number of `Recorder.tracks`); `start_ns` counts from where
+    the recorder's clock does.
+    """
 
     name: str
     track: int
@@ -28,7 +32,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Total:
-    """What all spans of one place add up to: how many, their time, and their time without that of the spans inside them."""
+    """What all spans of one place add up to: how many, their time, and their time without that of
+    the spans inside them.
+    """
 
     count: int
     self_ns: int
@@ -36,7 +42,9 @@ class Total:
 
 
 class Place(NamedTuple):
-    """Where spans were: the thread's name, the chapter of the run (empty: none), the names of the spans from outside in."""
+    """Where spans were: the thread's name, the chapter of the run (empty: none), the names of the
+    spans from outside in.
+    """
 
     thread: str
     chapter: str
@@ -61,8 +69,8 @@ class _Thread(threading.local):
 class Recorder:
     """Collects the spans of all threads; the thread that makes it is called `main`.
 
-    `totals` is exact always. Of single spans, as a trace shows them, at most `most` are kept: when there are more, the shorter half goes,
-    and `left_out` counts what went.
+    `totals` is exact always. Of single spans, as a trace shows them, at most `most` are kept: when
+    there are more, the shorter half goes, and `left_out` counts what went.
     """
 
     def __init__(self, most: int = MOST_SPANS, clock: Callable[[], int] = perf_counter_ns) -> None:
@@ -82,7 +90,11 @@ class Recorder:
             self._own_track(threading.current_thread().name)
         assert here.track is not None
         outer = here.stack[-1].place if here.stack else Place(self.tracks[here.track], "", ())
-        place = Place(outer.thread, name, ()) if chapter else Place(outer.thread, outer.chapter, (*outer.path, name))
+        place = (
+            Place(outer.thread, name, ())
+            if chapter
+            else Place(outer.thread, outer.chapter, (*outer.path, name))
+        )
         here.stack.append(_Frame(place, self._clock()))
 
     def close(self) -> None:
@@ -95,8 +107,17 @@ class Recorder:
         assert here.track is not None
         with self._lock:
             before = self.totals.get(place, Total(0, 0, 0))
-            self.totals[place] = Total(before.count + 1, before.self_ns + took - frame.inside_ns, before.total_ns + took)
-            self._keep(Span(place.path[-1] if place.path else place.chapter, here.track, frame.start_ns, took))
+            self.totals[place] = Total(
+                before.count + 1, before.self_ns + took - frame.inside_ns, before.total_ns + took
+            )
+            self._keep(
+                Span(
+                    place.path[-1] if place.path else place.chapter,
+                    here.track,
+                    frame.start_ns,
+                    took,
+                )
+            )
 
     def _keep(self, span: Span) -> None:
         if span.duration_ns < self._shortest_ns:
@@ -114,7 +135,11 @@ class Recorder:
     def _own_track(self, name: str) -> None:
         """A track for this thread: that of a thread of the same name that has ended, or a new one."""
         with self._lock:
-            free = (i for i, owner in enumerate(self._owners) if self.tracks[i] == name and not owner.is_alive())
+            free = (
+                i
+                for i, owner in enumerate(self._owners)
+                if self.tracks[i] == name and not owner.is_alive()
+            )
             self._here.track = next(free, len(self.tracks))
             if self._here.track == len(self.tracks):
                 self.tracks.append(name)
@@ -146,11 +171,15 @@ def span(name: str) -> AbstractContextManager[None]:
 
 
 def chapter(name: str) -> AbstractContextManager[None]:
-    """Record what happens inside as a chapter of the run (`train`, `step 3`): its spans are added up by themselves."""
+    """Record what happens inside as a chapter of the run (`train`, `step 3`): its spans are added
+    up by themselves.
+    """
     return _NOTHING if _recorder is None else _Open(_recorder, name, chapter=True)
 
 
-def timed(name: str, how: Callable[[str], AbstractContextManager[None]] = span) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def timed(
+    name: str, how: Callable[[str], AbstractContextManager[None]] = span
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Record every call of a function as a span (or a `chapter`) of this name."""
 
     def wrap(function: Callable[P, T]) -> Callable[P, T]:
@@ -180,17 +209,31 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         _recorder = before
 
 
-def trace_events(spans: Sequence[Span], tracks: Sequence[str], origin_ns: int, process: str, pid: int = 1) -> list[dict[str, Any]]:
-    """Events of Chrome's trace format, which Perfetto opens: a process with a line for each track, microseconds from `origin_ns` on."""
-    named = [("process_name", 0, process), *(("thread_name", i + 1, name) for i, name in enumerate(tracks))]
-    about = [{"ph": "M", "name": key, "pid": pid, "tid": tid, "args": {"name": value}} for key, tid, value in named]
+def trace_events(
+    spans: Sequence[Span], tracks: Sequence[str], origin_ns: int, process: str, pid: int = 1
+) -> list[dict[str, Any]]:
+    """Events of Chrome's trace format, which Perfetto opens: a process with a line for each track,
+    microseconds from `origin_ns` on.
+    """
+    named = [
+        ("process_name", 0, process),
+        *(("thread_name", i + 1, name) for i, name in enumerate(tracks)),
+    ]
+    about = [
+        {"ph": "M", "name": key, "pid": pid, "tid": tid, "args": {"name": value}}
+        for key, tid, value in named
+    ]
     return about + [
         {
-            "ph": "X", "name": one.name, "pid": pid, "tid": one.track + 1, "ts": (one.start_ns - origin_ns) / 1e3,
+            "ph": "X",
+            "name": one.name,
+            "pid": pid,
+            "tid": one.track + 1,
+            "ts": (one.start_ns - origin_ns) / 1e3,
             "dur": one.duration_ns / 1e3,
         }
         for one in spans
-    ]  # fmt: skip
+    ]
 
 
 def trace_json(events: Sequence[dict[str, Any]]) -> dict[str, Any]:

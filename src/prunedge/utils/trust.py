@@ -1,8 +1,10 @@
-"""Whose code is run: names like `package.module:function` are imported from the working directory only where the user gave them.
+"""Whose code is run: names like `package.module:function` are imported from the working directory
+only where the user gave them.
 
-A run or a bundle that somebody sent names its network and its criterion, and may lie beside a module of that name. What a user names
-(on the command line, or in Python) is theirs, and remembered for the folder that it was named in, so that their own runs go on as before.
-A name that comes from a file and that the user never gave there needs `--trust-code`.
+A run or a bundle that somebody sent names its network and its criterion, and may lie beside a
+module of that name. What a user names (on the command line, or in Python) is theirs, and remembered
+for the folder that it was named in, so that their own runs go on as before. A name that comes from
+a file and that the user never gave there needs `--trust-code`.
 """
 
 from __future__ import annotations
@@ -35,19 +37,31 @@ def trust_everything(is_meant: bool = True) -> None:
 
 
 def check(name: str, where: object) -> None:
-    """PrunedgeError when a name that comes from the file or folder `where` may not be imported from the working directory."""
+    """PrunedgeError when a name that comes from the file or folder `where` may not be imported from
+    the working directory.
+    """
     if ":" not in name or _everything or (note := _note(name)) in _given or note.is_file():
         return
     raise PrunedgeError(
         f"it names code of its own, {name}, which would be imported from {os.getcwd()}",
         where=where,
-        remedy="if you trust who made it, add --trust-code (in Python: prunedge.load(..., trust_code=True))",
+        remedy=(
+            "if you trust who made it, add --trust-code (in Python: prunedge.load(..., "
+            "trust_code=True))"
+        ),
     )
 
 
 def _note(name: str) -> Path:
-    """Where it is remembered that the user gave a name in this working directory: in a folder of the user's own, never in a run."""
+    """Where it is remembered that the user gave a name in this working directory: in a folder of
+    the user's own, never in a run.
+    """
     home = os.environ.get("XDG_STATE_HOME")
     state = Path(home) if home else Path(os.path.expanduser("~")) / ".local" / "state"
     place = f"{name}\0{os.path.realpath(os.getcwd())}"
-    return state / "prunedge" / "given" / hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
+    return (
+        state
+        / "prunedge"
+        / "given"
+        / hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
+    )

@@ -52,7 +52,12 @@ def digest(bundle: Path) -> str:
     return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 
-def altered(bundle: Path, target: Path, change: Callable[[Path], None] = lambda folder: None, **manifest: Any) -> Path:
+def altered(
+    bundle: Path,
+    target: Path,
+    change: Callable[[Path], None] = lambda folder: None,
+    **manifest: Any,
+) -> Path:
     """A copy of a bundle, changed, whose manifest fits the changed files: one that lies about nothing but is not right."""
     shutil.copytree(bundle, target)
     change(target)
@@ -79,10 +84,17 @@ def settings(tmp_path: Path, bundles: tuple[Path, Path]) -> AgentSettings:
     """An agent's settings that wait for nothing; the broker is to be filled in."""
     (tmp_path / "pictures").mkdir()
     return AgentSettings(
-        bundle=bundles[0], watch=str(tmp_path / "pictures"), broker=parse_broker("mqtt://127.0.0.1:1"), topic=TOPIC,
+        bundle=bundles[0],
+        watch=str(tmp_path / "pictures"),
+        broker=parse_broker("mqtt://127.0.0.1:1"),
+        topic=TOPIC,
         state=tmp_path / "state",
-        device="b7", inspection=Settings(damage=("crack",)), every=0.05, settle=0.0, backoff=(0.05, 0.2),
-    )  # fmt: skip
+        device="b7",
+        inspection=Settings(damage=("crack",)),
+        every=0.05,
+        settle=0.0,
+        backoff=(0.05, 0.2),
+    )
 
 
 class Running:
@@ -125,10 +137,18 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         files[0].write_bytes(self._sign(subject, key, is_authority=False))
-        files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        files[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
         return files
 
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_authority: bool) -> bytes:
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, is_authority: bool
+    ) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateBuilder()

@@ -64,7 +64,9 @@ class Mosquitto:
 
     def start(self) -> Mosquitto:
         log = (self.folder / "mosquitto.log").open("ab")
-        self._process = subprocess.Popen([program("mosquitto"), "-c", str(self._config)], stdout=log, stderr=log)
+        self._process = subprocess.Popen(
+            [program("mosquitto"), "-c", str(self._config)], stdout=log, stderr=log
+        )
         wait_for(self._answers, "Mosquitto")
         return self
 
@@ -91,10 +93,14 @@ class Mosquitto:
 class Subscriber:
     """Notes every message below `#` in order. Its session stays with the broker while it, or the broker, is away."""
 
-    def __init__(self, broker: Mosquitto, prepare: Callable[[mqtt.Client], None] = lambda client: None) -> None:
+    def __init__(
+        self, broker: Mosquitto, prepare: Callable[[mqtt.Client], None] = lambda client: None
+    ) -> None:
         self.messages: list[tuple[str, Any]] = []
         self._subscribed = Event()
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="subscriber", protocol=mqtt.MQTTv5)
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id="subscriber", protocol=mqtt.MQTTv5
+        )
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self.client.on_subscribe = lambda *_: self._subscribed.set()

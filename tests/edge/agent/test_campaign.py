@@ -48,7 +48,9 @@ def test_thirty_kills_and_nothing_is_lost_or_told_twice(
     for kill in range(KILLS):
         write(6)  # some arrive while it runs, some while it is dead
         before = seen(state)
-        agent = subprocess.Popen(command(bundles[0], folder, state, broker.url), stderr=subprocess.DEVNULL)
+        agent = subprocess.Popen(
+            command(bundles[0], folder, state, broker.url), stderr=subprocess.DEVNULL
+        )
         try:
             if kill % 3:  # in the middle of its work, or at any moment of its start
                 wait_for(lambda before=before: seen(state) > before, "progress")
@@ -59,13 +61,20 @@ def test_thirty_kills_and_nothing_is_lost_or_told_twice(
             agent.kill()
             agent.wait()
         if kill % 7 == 3:
-            time.sleep(0.3)  # what a broker acknowledges and loses is beyond the agent: let it pass on what it has
+            time.sleep(
+                0.3
+            )  # what a broker acknowledges and loses is beyond the agent: let it pass on what it has
             broker.kill() if is_there else broker.start()
             is_there = not is_there
     if not is_there:
         broker.start()
     wait_for(subscriber.client.is_connected, "the subscriber")
-    done = subprocess.run(command(bundles[0], folder, state, broker.url, "--once"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(bundles[0], folder, state, broker.url, "--once"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     wait_for(lambda: len(subscriber.findings()) >= written, "all findings")
     time.sleep(0.5)
@@ -134,7 +143,9 @@ def test_a_broker_that_is_away_slow_and_dropping_loses_nothing(
     told = replace(settings, broker=parse_broker(f"mqtt://127.0.0.1:{line.port}"))
     names: list[str] = []
     with Running(told) as running:
-        for turn, mode in enumerate(("well", "away", "dropping", "slow", "away", "dropping", "well")):
+        for turn, mode in enumerate(
+            ("well", "away", "dropping", "slow", "away", "dropping", "well")
+        ):
             line.mode = mode
             names += write_pictures(Path(told.watch), PICTURES // 7, first=len(names))
             so_far = len(names)
@@ -147,8 +158,14 @@ def test_a_broker_that_is_away_slow_and_dropping_loses_nothing(
     assert not subscriber.on("/errors")
 
 
-@pytest.mark.parametrize("limits", [("max_inflight_messages 1",), ("max_inflight_bytes 2000",), ("message_size_limit 600",)], ids=str)
-def test_a_broker_that_takes_little_at_a_time_loses_nothing(settings: AgentSettings, tmp_path: Path, limits: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [("max_inflight_messages 1",), ("max_inflight_bytes 2000",), ("message_size_limit 600",)],
+    ids=str,
+)
+def test_a_broker_that_takes_little_at_a_time_loses_nothing(
+    settings: AgentSettings, tmp_path: Path, limits: tuple[str, ...]
+) -> None:
     """What is longer than it takes at all is kept; the rest arrives, in order."""
     full = Mosquitto(tmp_path / "full", *limits).start()
     try:
@@ -172,7 +189,9 @@ def test_a_full_queue_leaves_pictures_where_they_are_until_the_broker_is_back(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, line: Line
 ) -> None:
     line.mode = "away"
-    told: Any = replace(settings, broker=parse_broker(f"mqtt://127.0.0.1:{line.port}"), queue_limit=10)
+    told: Any = replace(
+        settings, broker=parse_broker(f"mqtt://127.0.0.1:{line.port}"), queue_limit=10
+    )
     names = write_pictures(Path(told.watch), 60)
     with Running(told) as running:
         wait_for(lambda: running.agent._store.waiting() == 10, "the full queue")

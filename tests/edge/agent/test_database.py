@@ -42,7 +42,9 @@ class Queue(RuleBasedStateMachine):
     @rule(name=st.sampled_from("abcdefgh"))
     def picture(self, name: str) -> None:
         stamp = Stamp(name, 5, 1)
-        assert self.store.knows(stamp) == self.store.knows_content(stamp, "c") == (name in self.seen)
+        assert (
+            self.store.knows(stamp) == self.store.knows_content(stamp, "c") == (name in self.seen)
+        )
         if name not in self.seen:
             record(self.store, name)
             self.seen.add(name)
@@ -80,7 +82,12 @@ class Queue(RuleBasedStateMachine):
         base.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(AgentError, match=r"full.*make room"):
             for number in range(len(self.seen), len(self.seen) + 1000):
-                self.store.record(Stamp(f"big{number}", 1, 1), "c", Message(f"big{number}", "t", "x" * 3000), ["pictures"])
+                self.store.record(
+                    Stamp(f"big{number}", 1, 1),
+                    "c",
+                    Message(f"big{number}", "t", "x" * 3000),
+                    ["pictures"],
+                )
                 self.seen.add(f"big{number}")
                 self.waiting.append(f"big{number}")
         base.execute("PRAGMA max_page_count = 1000000")
@@ -110,7 +117,9 @@ def test_a_file_that_was_only_touched_is_known(store: Store) -> None:
 
 def test_another_name_or_another_content_is_another_picture(store: Store) -> None:
     record(store, "a", "c")
-    assert not store.knows_content(Stamp("b", 5, 1), "c") and not store.knows_content(Stamp("a", 5, 1), "d")
+    assert not store.knows_content(Stamp("b", 5, 1), "c") and not store.knows_content(
+        Stamp("a", 5, 1), "d"
+    )
 
 
 def test_a_picture_is_never_recorded_twice(store: Store) -> None:
@@ -124,7 +133,9 @@ def test_messages_on_their_way_are_left_out(store: Store) -> None:
     for name in "abcd":
         record(store, name)
     first = store.oldest(2)
-    assert [waiting.message.id for waiting in store.oldest(2, {waiting.place for waiting in first})] == ["id-cc", "id-dc"]
+    assert [
+        waiting.message.id for waiting in store.oldest(2, {waiting.place for waiting in first})
+    ] == ["id-cc", "id-dc"]
 
 
 def test_places_are_never_used_again(store: Store) -> None:
@@ -158,7 +169,10 @@ def test_what_is_no_queue_is_refused_and_left_alone(tmp_path: Path) -> None:
         folder.mkdir()
         with sqlite3.connect(folder / FILE) as base:
             base.execute(f"PRAGMA user_version = {number}")
-        with pytest.raises(AgentError, match=rf"is of format {number}; this prunedge reads format 2 .*: run the agent of the version"):
+        with pytest.raises(
+            AgentError,
+            match=rf"is of format {number}; this prunedge reads format 2 .*: run the agent of the version",
+        ):
             Store(folder)
 
 

@@ -26,9 +26,29 @@ PICTURES = 40
 
 def command(bundle: Path, folder: Path, state: Path, broker: str, *more: object) -> list[str]:
     return [
-        sys.executable, "-m", "prunedge", "agent", str(bundle), "--watch", str(folder), "--broker", broker, "--topic", TOPIC, "--state",
-        str(state), "--device-id", "b7", "--every", "0.1", "--settle", "0", "--damage", "crack", *map(str, more),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "prunedge",
+        "agent",
+        str(bundle),
+        "--watch",
+        str(folder),
+        "--broker",
+        broker,
+        "--topic",
+        TOPIC,
+        "--state",
+        str(state),
+        "--device-id",
+        "b7",
+        "--every",
+        "0.1",
+        "--settle",
+        "0",
+        "--damage",
+        "crack",
+        *map(str, more),
+    ]
 
 
 @pytest.fixture
@@ -50,17 +70,27 @@ def seen(state: Path) -> int:
 
 
 def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
-    bundles: tuple[Path, Path], broker: Mosquitto, subscriber: Subscriber, tmp_path: Path, processes: list[subprocess.Popen[str]]
+    bundles: tuple[Path, Path],
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    tmp_path: Path,
+    processes: list[subprocess.Popen[str]],
 ) -> None:
     folder, state, chance = tmp_path / "pictures", tmp_path / "state", random.Random(7)
     folder.mkdir()
     for number in range(PICTURES):  # large enough that a kill meets some in the middle
-        Image.fromarray(np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+        Image.fromarray(
+            np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        ).save(folder / f"{number:03d}.png")
     broker.save()
     kills = 0
     while kills < 5 and seen(state) < PICTURES:
         before = seen(state)
-        processes.append(subprocess.Popen(command(bundles[0], folder, state, broker.url), stderr=subprocess.DEVNULL, text=True))
+        processes.append(
+            subprocess.Popen(
+                command(bundles[0], folder, state, broker.url), stderr=subprocess.DEVNULL, text=True
+            )
+        )
         wait_for(lambda before=before: seen(state) > before, "progress")
         if kills == 2:
             broker.kill()
@@ -72,7 +102,12 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
             broker.start()
             wait_for(subscriber.client.is_connected, "the subscriber")
     assert kills >= 4
-    done = subprocess.run(command(bundles[0], folder, state, broker.url, "--once"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command(bundles[0], folder, state, broker.url, "--once"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     wait_for(lambda: len(subscriber.findings()) >= PICTURES, "all findings")
     time.sleep(0.2)
@@ -81,11 +116,18 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
 
 
 def test_the_last_will_speaks_for_a_killed_agent(
-    bundles: tuple[Path, Path], broker: Mosquitto, subscriber: Subscriber, tmp_path: Path, processes: list[subprocess.Popen[str]]
+    bundles: tuple[Path, Path],
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    tmp_path: Path,
+    processes: list[subprocess.Popen[str]],
 ) -> None:
     write_pictures(tmp_path / "pictures", 1)
     processes.append(
-        subprocess.Popen(command(bundles[0], tmp_path / "pictures", tmp_path / "state", broker.url), stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            command(bundles[0], tmp_path / "pictures", tmp_path / "state", broker.url),
+            stderr=subprocess.DEVNULL,
+        )
     )
     wait_for(lambda: subscriber.on("/status") and subscriber.findings(), "the agent")
     assert subscriber.on("/status")[-1]["state"] == "online"
@@ -96,9 +138,14 @@ def test_the_last_will_speaks_for_a_killed_agent(
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_asked_to_end_it_delivers_and_says_so(
-    how: signal.Signals, code: int, bundles: tuple[Path, Path], broker: Mosquitto, subscriber: Subscriber, tmp_path: Path,
+    how: signal.Signals,
+    code: int,
+    bundles: tuple[Path, Path],
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    tmp_path: Path,
     processes: list[subprocess.Popen[str]],
-) -> None:  # fmt: skip
+) -> None:
     """As systemd starts and stops it: it says when it is ready, that it lives, and that it stops."""
     write_pictures(tmp_path / "pictures", 3)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
@@ -112,7 +159,9 @@ def test_asked_to_end_it_delivers_and_says_so(
         }
         arguments = command(bundles[0], tmp_path / "pictures", tmp_path / "state", broker.url)
         del arguments[arguments.index("--state") : arguments.index("--state") + 2]
-        processes.append(subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment))
+        processes.append(
+            subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+        )
         assert notices.recv(100) == b"READY=1" and notices.recv(100) == b"WATCHDOG=1"
         wait_for(lambda: len(subscriber.findings()) == 3, "findings")
         processes[-1].send_signal(how)
@@ -124,8 +173,13 @@ def test_asked_to_end_it_delivers_and_says_so(
     wait_for(lambda: subscriber.on("/status")[-1]["state"] == "offline", "the goodbye")
     assert subscriber.on("/status")[-1]["reason"] == "stopped"
     lines = told.strip().splitlines()
-    assert lines[0].startswith(f"bundle {digest(bundles[0])[:12]} (first; crack, sound, other), watching ")
-    assert any(line.startswith("000.png: ") for line in lines) and "ended; all messages are delivered" in lines
+    assert lines[0].startswith(
+        f"bundle {digest(bundles[0])[:12]} (first; crack, sound, other), watching "
+    )
+    assert (
+        any(line.startswith("000.png: ") for line in lines)
+        and "ended; all messages are delivered" in lines
+    )
     assert (tmp_path / "own" / FILE).exists()
 
 
@@ -154,7 +208,11 @@ def test_asked_to_end_it_delivers_and_says_so(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: dict[str, str], words: str, bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: dict[str, str],
+    words: str,
+    bundles: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from prunedge.cli.app import main
 
@@ -171,7 +229,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
         main(["agent", bundle, *(word for pair in options.items() for word in pair)])
     said = capsys.readouterr()
     assert ended.value.code == 2 and said.out == "" and "secret" not in said.err
-    assert len(said.err.strip().splitlines()) == 1 and said.err.startswith("error: ") and words in said.err, said.err
+    assert (
+        len(said.err.strip().splitlines()) == 1
+        and said.err.startswith("error: ")
+        and words in said.err
+    ), said.err
 
 
 def test_without_paho_the_extra_is_named(bundles: tuple[Path, Path], tmp_path: Path) -> None:
@@ -182,4 +244,8 @@ def test_without_paho_the_extra_is_named(bundles: tuple[Path, Path], tmp_path: P
         f"main(['agent', {str(bundles[0])!r}, '--watch', '/', '--broker', 'mqtt://h', '--topic', 't', '--state', {str(tmp_path)!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "pip install 'prunedge[agent]'" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and "pip install 'prunedge[agent]'" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )

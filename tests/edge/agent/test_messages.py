@@ -14,20 +14,36 @@ from prunedge.edge.logs import LONGEST, Repeats, one_line
 from prunedge.errors import AgentError
 
 TOPICS = Topics("site/b")
-FOUND = {"name": "a.png", "damaged": 2, "probability": 0.9, "regions": [], "map": [[0.5]], "width": 3}
+FOUND = {
+    "name": "a.png",
+    "damaged": 2,
+    "probability": 0.9,
+    "regions": [],
+    "map": [[0.5]],
+    "width": 3,
+}
 
 
 def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
     message = finding(TOPICS, "b7", "a.png", "1" * 64, "2" * 64, FOUND)
     told = json.loads(message.payload)
     assert message.topic == "site/b/findings" and told["id"] == message.id
-    assert told["picture"] == "a.png" and not told["is_damaged"] and "map" not in told and told["time"].endswith("Z")
+    assert (
+        told["picture"] == "a.png"
+        and not told["is_damaged"]
+        and "map" not in told
+        and told["time"].endswith("Z")
+    )
 
 
 def test_an_id_depends_on_device_name_content_and_bundle_and_on_nothing_else() -> None:
     base = ("b7", "a.png", "1" * 64, "2" * 64)
     ids = {finding(TOPICS, *(*base[:i], base[i] + "x", *base[i + 1 :]), FOUND).id for i in range(4)}
-    same = {finding(topics, *base, {**FOUND, "probability": p}).id for topics in (TOPICS, Topics("t")) for p in (0.1, 0.2)}
+    same = {
+        finding(topics, *base, {**FOUND, "probability": p}).id
+        for topics in (TOPICS, Topics("t"))
+        for p in (0.1, 0.2)
+    }
     assert len(ids) == 4 and len(same) == 1 and not ids & same
 
 
@@ -52,7 +68,9 @@ def test_a_failure_says_what_it_is_about_in_one_line() -> None:
     assert (told["kind"], told["about"], told["error"]) == ("picture", "a ?[31m.png", "bad file")
 
 
-@pytest.mark.parametrize("topic", ["", "a//b", "/a", "a/", "a/+", "#", "$SYS/a", "a\0b", "x" * 201, "a\nb"])
+@pytest.mark.parametrize(
+    "topic", ["", "a//b", "/a", "a/", "a/+", "#", "$SYS/a", "a\0b", "x" * 201, "a\nb"]
+)
 def test_topics_that_brokers_refuse_are_refused_before(topic: str) -> None:
     with pytest.raises(AgentError, match="site/bridge-7"):
         Topics(topic)
@@ -68,7 +86,15 @@ def test_a_line_is_printable_and_short(text: str) -> None:
 def test_the_same_warning_is_told_once_a_minute_with_its_number() -> None:
     clock, repeats, told = [0.0], None, []
     repeats = Repeats(lambda: clock[0])
-    for second, level, line in [(0, 30, "a"), (1, 30, "a"), (2, 30, "b"), (3, 30, "a"), (61, 30, "a"), (62, 20, "i"), (63, 20, "i")]:
+    for second, level, line in [
+        (0, 30, "a"),
+        (1, 30, "a"),
+        (2, 30, "b"),
+        (3, 30, "a"),
+        (61, 30, "a"),
+        (62, 20, "i"),
+        (63, 20, "i"),
+    ]:
         clock[0] = second
         record = logging.LogRecord("x", level, "", 0, "%s", (line,), None)
         if repeats.filter(record):

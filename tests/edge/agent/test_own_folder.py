@@ -64,13 +64,23 @@ def test_settings_that_mean_nothing(settings: AgentSettings) -> None:
 
 
 @pytest.mark.parametrize("option", ["--state", "--device-id", "--watch", "--ca"])
-def test_empty_values(option: str, bundles: tuple[Path, Path], tmp_path: Path, refused: Refused) -> None:
-    given = {"--watch": str(tmp_path), "--broker": "mqtt://127.0.0.1:1", "--topic": "a/b", "--state": str(tmp_path / "state"), option: ""}
+def test_empty_values(
+    option: str, bundles: tuple[Path, Path], tmp_path: Path, refused: Refused
+) -> None:
+    given = {
+        "--watch": str(tmp_path),
+        "--broker": "mqtt://127.0.0.1:1",
+        "--topic": "a/b",
+        "--state": str(tmp_path / "state"),
+        option: "",
+    }
     line = [f"{name}={value}" for name, value in given.items()]
     assert option in refused("agent", bundles[0], *line)
 
 
-def test_a_place_is_the_same_on_every_device(bundles: tuple[Path, Path], tmp_path: Path, refused: Refused) -> None:
+def test_a_place_is_the_same_on_every_device(
+    bundles: tuple[Path, Path], tmp_path: Path, refused: Refused
+) -> None:
     line = ["--key", tmp_path / "no.pem", "--release", 1, "--purpose", "p", "--devices", "*"]
     told = refused("sign", bundles[0], *line, "--place", "relative/x")
     assert "--place" in told and "https://" in told
@@ -78,7 +88,9 @@ def test_a_place_is_the_same_on_every_device(bundles: tuple[Path, Path], tmp_pat
         assert "key" in refused("sign", bundles[0], *line, "--place", place)
 
 
-def test_an_empty_path_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_path_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["patches", "photos", "masks", "--out="])

@@ -57,7 +57,9 @@ def test_deaths_over_different_pictures_condemn_none(tmp_path: Path) -> None:
         Culprit(file).accuse("0.png", "1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a"}', '{"name": "a", "sha256": "b", "deaths": "x"}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"name": "a"}', '{"name": "a", "sha256": "b", "deaths": "x"}', "\xff"]
+)
 def test_a_note_that_a_death_cut_short_says_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "note").write_text(text, encoding="latin-1")
     Culprit(tmp_path / "note").accuse("a", "b")
@@ -66,7 +68,9 @@ def test_a_note_that_a_death_cut_short_says_nothing(text: str, tmp_path: Path) -
 def test_pauses_grow_and_a_changed_picture_need_not_wait() -> None:
     postponed = Postponed(60.0)
     assert postponed.is_due(ARRIVAL) and [postponed.add(ARRIVAL) for _ in range(3)] == [1, 2, 3]
-    assert not postponed.is_due(ARRIVAL) and postponed.is_due(Arrival(ARRIVAL.path, Stamp("a.png", 2, 1)))
+    assert not postponed.is_due(ARRIVAL) and postponed.is_due(
+        Arrival(ARRIVAL.path, Stamp("a.png", 2, 1))
+    )
     postponed.forget("a.png")
     assert postponed.is_due(ARRIVAL) and not postponed
 
@@ -85,9 +89,21 @@ def test_a_picture_that_killed_the_agent_is_reported_and_the_others_are_inspecte
     assert [error["about"] for error in subscriber.on("/errors")] == ["001.png"]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a bug\nof ours"), OSError(5, "Input/output error"), AgentError("no")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("a bug\nof ours"),
+        OSError(5, "Input/output error"),
+        AgentError("no"),
+    ],
+)
 def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
-    error: Exception, settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    settings: AgentSettings,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, fails = module.inspect_picture, [True]
 
@@ -106,9 +122,17 @@ def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
     wait_for(lambda: len(subscriber.findings()) == 3, "the last")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")], ids=str)
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")],
+    ids=str,
+)
 def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
-    error: Exception, settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    settings: AgentSettings,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, fails = Image.open, [True]
 
@@ -128,7 +152,10 @@ def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
 
 
 def test_a_picture_that_goes_while_it_is_looked_at_is_not_called_damaged(
-    settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+    settings: AgentSettings,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = module.inspect_picture
     write_pictures(Path(settings.watch), 2)
@@ -141,11 +168,16 @@ def test_a_picture_that_goes_while_it_is_looked_at_is_not_called_damaged(
     monkeypatch.setattr(module, "inspect_picture", gone)
     assert finish(at(settings, broker)) is None
     wait_for(subscriber.findings, "the other")
-    assert [found["picture"] for found in subscriber.findings().values()] == ["000.png"] and not subscriber.on("/errors")
+    assert [found["picture"] for found in subscriber.findings().values()] == [
+        "000.png"
+    ] and not subscriber.on("/errors")
 
 
 def test_what_is_written_to_while_it_is_inspected_is_inspected_again(
-    settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+    settings: AgentSettings,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, names = module.inspect_picture, write_pictures(Path(settings.watch), 2)
     first, second = (Path(settings.watch) / name for name in names)
@@ -188,7 +220,10 @@ def test_frames_are_reported_once_and_leave_the_disk(
     assert len(list((settings.state / "frames").iterdir())) <= 4
     assert finish(watching) is None
     assert len(subscriber.on("/findings")) == 20
-    assert sorted(found["picture"] for found in subscriber.on("/findings"))[0] == "video.avi@00-00-00.000.png"
+    assert (
+        sorted(found["picture"] for found in subscriber.on("/findings"))[0]
+        == "video.avi@00-00-00.000.png"
+    )
 
 
 def test_a_frame_that_was_taken_before_a_kill_is_reported_after_it(
@@ -204,14 +239,20 @@ def test_a_frame_that_was_taken_before_a_kill_is_reported_after_it(
 
 
 @pytest.mark.parametrize("watch", ["camera:99", "no such video.mp4"])
-def test_a_camera_that_is_not_there_is_one_line(watch: str, settings: AgentSettings, broker: Mosquitto) -> None:
+def test_a_camera_that_is_not_there_is_one_line(
+    watch: str, settings: AgentSettings, broker: Mosquitto
+) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not here: pip install 'prunedge[video]'")
     ended = finish(replace(at(settings, broker), watch=watch))
     assert isinstance(ended, DataError) and "\n" not in str(ended)
 
 
-def test_a_password_that_goes_out_in_clear_is_told(settings: AgentSettings, caplog: pytest.LogCaptureFixture) -> None:
-    agent = module.Agent(replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret")))
+def test_a_password_that_goes_out_in_clear_is_told(
+    settings: AgentSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = module.Agent(
+        replace(settings, broker=parse_broker("mqtt://me@192.0.2.1", password="secret"))
+    )
     agent.stop.set()
     with caplog.at_level(logging.INFO, "prunedge.agent"):
         agent.run()
@@ -220,13 +261,18 @@ def test_a_password_that_goes_out_in_clear_is_told(settings: AgentSettings, capl
 
 
 def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_picture(
-    settings: AgentSettings, broker: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    settings: AgentSettings,
+    broker: Mosquitto,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = []
 
     def full(self: Any, stamp: Stamp, *_: Any) -> None:
         tried.append(stamp.name)
-        raise AgentError("the queue can't be used (database or disk is full)", remedy="make room on the disk")
+        raise AgentError(
+            "the queue can't be used (database or disk is full)", remedy="make room on the disk"
+        )
 
     monkeypatch.setattr(module.Store, "record", full)
     write_pictures(Path(settings.watch), 60)

@@ -42,7 +42,11 @@ def test_a_raspberry_pi(tmp_path: Path) -> None:
     )
     assert processor(root) == "Raspberry Pi 4 Model B Rev 1.4"
     found = device(root)
-    assert found["features"] == ["asimd"] and found["governor"] == "ondemand" and found["memory_mb"] == 3978
+    assert (
+        found["features"] == ["asimd"]
+        and found["governor"] == "ondemand"
+        and found["memory_mb"] == 3978
+    )
     assert state(root) == {"celsius": 81.234, "mhz": 1500.0, "throttled": 1.0}
 
 
@@ -58,11 +62,14 @@ def test_rapl_counts_packages_once_and_begins_anew(tmp_path: Path) -> None:
     root = put(
         tmp_path,
         {
-            f"{zone}/name": "package-0\n", f"{zone}/energy_uj": "999000000\n", f"{zone}/max_energy_range_uj": "999999999\n",
-            "sys/class/powercap/intel-rapl:0:0/name": "core\n", "sys/class/powercap/intel-rapl:0:0/energy_uj": "5\n",
+            f"{zone}/name": "package-0\n",
+            f"{zone}/energy_uj": "999000000\n",
+            f"{zone}/max_energy_range_uj": "999999999\n",
+            "sys/class/powercap/intel-rapl:0:0/name": "core\n",
+            "sys/class/powercap/intel-rapl:0:0/energy_uj": "5\n",
             "sys/class/powercap/intel-rapl:0:0/max_energy_range_uj": "999999999\n",
         },
-    )  # fmt: skip
+    )
     with metered(root) as energy:
         (root / zone / "energy_uj").write_text("2000000\n")
     assert energy.joules == pytest.approx(3.0) and energy.source == "RAPL, whole package"
@@ -120,12 +127,26 @@ def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/profile.json")
 
-    orders = {"bundle": str(bundle), "target": None, "threads": 1, "largest": 1, "pool": None, "cpus": None, "memory_mb": None}
+    orders = {
+        "bundle": str(bundle),
+        "target": None,
+        "threads": 1,
+        "largest": 1,
+        "pool": None,
+        "cpus": None,
+        "memory_mb": None,
+    }
     monkeypatch.setattr(sys, "argv", ["worker", json.dumps(orders)])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"what": "profile", "batch": 1, "batches": 1})))
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO(json.dumps({"what": "profile", "batch": 1, "batches": 1}))
+    )
     monkeypatch.setattr(runtimes.runtime_of(TARGETS["onnx"]), "layers", full)
     monkeypatch.setattr(worker, "limit_memory_to_machine", lambda: None)
     worker.main()
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["error"] == ["No space left on device", "/tmp/profile.json", "free space there, or choose another place"]
+    assert said["error"] == [
+        "No space left on device",
+        "/tmp/profile.json",
+        "free space there, or choose another place",
+    ]
     assert said["is_machines"] is True

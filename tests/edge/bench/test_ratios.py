@@ -11,14 +11,20 @@ from prunedge.edge.bench.ratios import UNTOLD, in_words, speed_of, speedup
 
 def bench(before: float, after: float, **record: float) -> dict[str, Any]:
     """As bench.json has it."""
-    return {"bundles": [{"latency_ms": {"median": ms}} for ms in (before, after)], "ratios": [{"speedup": record}]}
+    return {
+        "bundles": [{"latency_ms": {"median": ms}} for ms in (before, after)],
+        "ratios": [{"speedup": record}],
+    }
 
 
 def test_the_ratio_is_that_of_the_medians_not_of_the_totals() -> None:
     """One slow batch of each block of the first: by the totals it would take 3.2 times as long, by the medians it is the faster one."""
     first, other = [[2.32, 2.32, 20.0]] * 12, [[2.40, 2.40, 2.40]] * 12
     found = speedup(first, other)
-    assert found["median"] == pytest.approx(2.32 / 2.40) and found["low"] <= found["median"] <= found["high"] < 1
+    assert (
+        found["median"] == pytest.approx(2.32 / 2.40)
+        and found["low"] <= found["median"] <= found["high"] < 1
+    )
     assert speed_of(bench(2.32, 2.40, **found)).said() == "1.03 x slower"
 
 

@@ -25,7 +25,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     sshd = program("sshd")
     folder = tmp_path_factory.mktemp("ssh")
     for name in ("host", "user"):
-        subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        subprocess.run(
+            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name],
+            check=True,
+        )
     (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,7 +44,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd")], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sshd, "-D", "-e", "-f", str(folder / "sshd")], stderr=subprocess.DEVNULL
+    )
     for _ in range(100):
         try:
             socket.create_connection(("127.0.0.1", number), timeout=1).close()
@@ -64,7 +69,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a device")
     command = folder / "prunedge"
     source = Path(__file__).parents[3] / "src"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m prunedge "$@"\n')
+    command.write_text(
+        f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m prunedge "$@"\n'
+    )
     command.chmod(0o755)
     return command
 
@@ -85,21 +92,49 @@ def test_a_bench_on_another_machine_is_that_of_this_one(
     device = f"ssh://127.0.0.1:{port}{there}"
     left = set(Path("/tmp").glob("tmp.*"))
     monkeypatch.chdir(tmp_path)
-    found = bench(bundle, "--device", device, "--patches", 12, "--batches", "4", "--cpus", 1, "--profile", "--json")
+    found = bench(
+        bundle,
+        "--device",
+        device,
+        "--patches",
+        12,
+        "--batches",
+        "4",
+        "--cpus",
+        1,
+        "--profile",
+        "--json",
+    )
     assert found.returncode == 0, found.stderr
     result = json.loads(found.stdout)
     (one,) = result["bundles"]
-    assert one["bundle"] == str(bundle) and one["seconds_total"] > 0 and set(one["throughput"]) == {"4"}
-    assert result["device"]["address"] == "127.0.0.1" and result["limits"] == {"cpus": 1} and result["patches"] == 12
+    assert (
+        one["bundle"] == str(bundle)
+        and one["seconds_total"] > 0
+        and set(one["throughput"]) == {"4"}
+    )
+    assert (
+        result["device"]["address"] == "127.0.0.1"
+        and result["limits"] == {"cpus": 1}
+        and result["patches"] == 12
+    )
     assert result["profile"][0]["bundle"] == str(bundle) and result["profile"][0]["layers"]
-    assert json.loads((tmp_path / "prunedge-profile" / "bench-trace.json").read_text())["traceEvents"]
+    assert json.loads((tmp_path / "prunedge-profile" / "bench-trace.json").read_text())[
+        "traceEvents"
+    ]
     assert set(Path("/tmp").glob("tmp.*")) == left
     table = bench(bundle, "--against", bundle, "--device", device, "--patches", 12)
-    assert table.returncode == 0 and "12 patches" in table.stdout and "copying" in table.stderr, table.stderr
+    assert table.returncode == 0 and "12 patches" in table.stdout and "copying" in table.stderr, (
+        table.stderr
+    )
 
 
 def test_torchs_weights_stay_here(bundle: Path) -> None:
-    assert set(files_of(open_bundle(bundle), "b")) == {"b/manifest.json", "b/model.onnx", "b/selftest.npz"}
+    assert set(files_of(open_bundle(bundle), "b")) == {
+        "b/manifest.json",
+        "b/model.onnx",
+        "b/selftest.npz",
+    }
 
 
 def test_what_is_wrong_there_is_said_here_in_one_line(bundle: Path, there: Path, port: int) -> None:
@@ -116,7 +151,16 @@ def test_what_is_wrong_there_is_said_here_in_one_line(bundle: Path, there: Path,
 
 
 @pytest.mark.parametrize(
-    "url", ["ssh://-oProxyCommand=evil/x", "ssh://", "ssh://a b", "ssh://host/", "ssh://host?x=1", "host", "ssh://host:port"]
+    "url",
+    [
+        "ssh://-oProxyCommand=evil/x",
+        "ssh://",
+        "ssh://a b",
+        "ssh://host/",
+        "ssh://host?x=1",
+        "host",
+        "ssh://host:port",
+    ],
 )
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(PrunedgeError, match="not a device's address"):
@@ -137,7 +181,13 @@ def test_layers_are_timed_on_another_machine(there: Path, port: int, tmp_path: P
 
     for width in (4, 8):
         write_probe(Shape(width, width, (6, 6), (3, 3)), tmp_path / f"{width}.onnx")
-    found = Timer(f"ssh://127.0.0.1:{port}{there}").time({f"layer-{width}.onnx": tmp_path / f"{width}.onnx" for width in (4, 8)})
-    assert set(found.ms) == {"layer-4.onnx", "layer-8.onnx"} and min(found.ms.values()) > 0 and "onnxruntime" in found.runtime
+    found = Timer(f"ssh://127.0.0.1:{port}{there}").time(
+        {f"layer-{width}.onnx": tmp_path / f"{width}.onnx" for width in (4, 8)}
+    )
+    assert (
+        set(found.ms) == {"layer-4.onnx", "layer-8.onnx"}
+        and min(found.ms.values()) > 0
+        and "onnxruntime" in found.runtime
+    )
     with pytest.raises(PrunedgeError, match="not installed there"):
         Timer(f"ssh://127.0.0.1:{port}/nowhere").time({"layer-4.onnx": tmp_path / "4.onnx"})

@@ -27,9 +27,16 @@ def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
     """A picture with a gradient, in a mode."""
     grey = np.tile(np.linspace(0, 255, size[0]), (size[1], 1))
     if mode in ("I;16", "I", "F"):
-        return Image.fromarray((grey * 200).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+        return Image.fromarray(
+            (grey * 200).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+        )
     picture = Image.merge(
-        "RGB", [Image.fromarray(grey.astype(np.uint8)), Image.new("L", size, 90), Image.fromarray(255 - grey.astype(np.uint8))]
+        "RGB",
+        [
+            Image.fromarray(grey.astype(np.uint8)),
+            Image.new("L", size, 90),
+            Image.fromarray(255 - grey.astype(np.uint8)),
+        ],
     )
     if mode == "transparent P":
         picture = picture.quantize(16)
@@ -41,23 +48,33 @@ def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
     return picture.convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "transparent P", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
-def test_a_photograph_of_one_patch_is_read_as_in_training(mode: str, tmp_path: Path, session: Session) -> None:
+@pytest.mark.parametrize(
+    "mode", ["RGB", "L", "1", "P", "transparent P", "RGBA", "LA", "CMYK", "I;16", "I", "F"]
+)
+def test_a_photograph_of_one_patch_is_read_as_in_training(
+    mode: str, tmp_path: Path, session: Session
+) -> None:
     file = tmp_path / ("p.tif" if mode in ("CMYK", "I", "F") else "p.png")
     of_mode(mode).save(file)
     greys = Greys(100, 50_000, mixed=True)
     pixels = read_picture(file, SIZE, greys)
     np.testing.assert_array_equal(open_photo(file, 1, greys).patch((0, 0, 40, 30), SIZE), pixels)
     found = inspect_picture(file, session, Settings(patch=40, range=(100, 50_000)))
-    assert found.patches == 1 and found.probability == pytest.approx(float(session.predict(pixels[None])[0, 0]), abs=1e-6)
+    assert found.patches == 1 and found.probability == pytest.approx(
+        float(session.predict(pixels[None])[0, 0]), abs=1e-6
+    )
     with Image.open(file) as opened:
         whole = np.asarray(rgb(opened, greys))
-    np.testing.assert_array_equal(open_photo(file, 1, greys).patch((7, 3, 23, 19), SIZE), whole[3:19, 7:23])
+    np.testing.assert_array_equal(
+        open_photo(file, 1, greys).patch((7, 3, 23, 19), SIZE), whole[3:19, 7:23]
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-def test_every_orientation_is_followed_crop_by_crop(orientation: int, suffix: str, tmp_path: Path) -> None:
+def test_every_orientation_is_followed_crop_by_crop(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = tmp_path / f"p.{suffix}"
@@ -66,7 +83,11 @@ def test_every_orientation_is_followed_crop_by_crop(orientation: int, suffix: st
         upright = ImageOps.exif_transpose(opened)
     photo = open_photo(file, 1)
     assert (photo.width, photo.height) == upright.size
-    for box in ((0, 0, *upright.size), (3, 5, 17, 22), (upright.width - 4, upright.height - 7, *upright.size)):
+    for box in (
+        (0, 0, *upright.size),
+        (3, 5, 17, 22),
+        (upright.width - 4, upright.height - 7, *upright.size),
+    ):
         np.testing.assert_array_equal(np.asarray(photo.crop(box)), np.asarray(upright.crop(box)))
     shown = np.asarray(photo.resized(*upright.size), dtype=int)
     assert np.abs(shown - np.asarray(upright)).max() <= 1
@@ -78,9 +99,14 @@ def test_a_deep_grey_has_the_range_of_the_training_and_never_one_of_its_own(tmp_
     values[:, 40:] = 60000
     Image.fromarray(values).save(tmp_path / "p.png")
     photo = open_photo(tmp_path / "p.png", 1, Greys(0, 65535))
-    assert photo.crop((0, 0, 10, 10)).getpixel((0, 0)) == (0, 0, 0) and photo.crop((70, 0, 80, 10)).getpixel((0, 0)) == (233, 233, 233)
+    assert photo.crop((0, 0, 10, 10)).getpixel((0, 0)) == (0, 0, 0) and photo.crop(
+        (70, 0, 80, 10)
+    ).getpixel((0, 0)) == (233, 233, 233)
     assert "0 is black, 65535 white" in photo.notes[0] and len(photo.notes) == 1
-    assert "50% of its greys lie outside that range" in open_photo(tmp_path / "p.png", 1, Greys(0, 4095)).notes[1]
+    assert (
+        "50% of its greys lie outside that range"
+        in open_photo(tmp_path / "p.png", 1, Greys(0, 4095)).notes[1]
+    )
     with pytest.raises(DataError, match=r"more than eight bits.*p\.png.*range="):
         open_photo(tmp_path / "p.png", 1)
     floats = np.full((30, 30), np.nan, dtype=np.float32)
@@ -93,17 +119,27 @@ def test_a_deep_grey_has_the_range_of_the_training_and_never_one_of_its_own(tmp_
 
 
 @pytest.mark.parametrize("side", [30, 600])
-def test_eight_bits_are_refused_by_a_network_that_learned_from_deeper_ones(side: int, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_HALVED", 1e4)  # the larger one is kept in halves
+def test_eight_bits_are_refused_by_a_network_that_learned_from_deeper_ones(
+    side: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "prunedge.edge.image.photograph.SPLIT_HALVED", 1e4
+    )  # the larger one is kept in halves
     wall(side, side).save(tmp_path / "p.jpg")
-    with pytest.raises(DataError, match=r"eight bits; the network learned from greys of more, 7300 \(black\)"):
+    with pytest.raises(
+        DataError, match=r"eight bits; the network learned from greys of more, 7300 \(black\)"
+    ):
         open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200))
     open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200, mixed=True))
 
 
-def test_large_jpegs_are_kept_apart_and_look_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_jpegs_are_kept_apart_and_look_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_HALVED", 1e4)
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)).resize((305, 201))
+    noise = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 61, 3), dtype=np.uint8)
+    ).resize((305, 201))
     exif = Image.Exif()
     exif[0x0112] = 6
     for more, most in (({}, 4), ({"progressive": True}, 4), ({"exif": exif}, 4)):
@@ -111,14 +147,23 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(tmp_path: Path, monkeypatc
         with Image.open(tmp_path / "p.jpg") as opened:
             whole = ImageOps.exif_transpose(opened).convert("RGB")
         photo = open_photo(tmp_path / "p.jpg", 1)
-        for box in ((0, 0, *whole.size), (1, 3, 100, 78), (whole.width - 55, whole.height - 77, *whole.size)):
-            difference = np.abs(np.asarray(photo.crop(box), dtype=int) - np.asarray(whole.crop(box)))
+        for box in (
+            (0, 0, *whole.size),
+            (1, 3, 100, 78),
+            (whole.width - 55, whole.height - 77, *whole.size),
+        ):
+            difference = np.abs(
+                np.asarray(photo.crop(box), dtype=int) - np.asarray(whole.crop(box))
+            )
             assert difference.max() <= most and difference.mean() < 1
     monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_OTHERS", 1e4)
     noise.save(tmp_path / "p.jpg", quality=92, subsampling=0)
     assert "half size" in open_photo(tmp_path / "p.jpg", 1).notes[0]
     noise.save(tmp_path / "p.jpg", quality=92, keep_rgb=True)
-    np.testing.assert_array_equal(open_photo(tmp_path / "p.jpg", 1).patch((0, 0, 305, 201), SIZE), read_picture(tmp_path / "p.jpg", SIZE))
+    np.testing.assert_array_equal(
+        open_photo(tmp_path / "p.jpg", 1).patch((0, 0, 305, 201), SIZE),
+        read_picture(tmp_path / "p.jpg", SIZE),
+    )
     noise.save(tmp_path / "p.jpg", "MPO", save_all=True, append_images=[wall(20, 20)])
     assert open_photo(tmp_path / "p.jpg", 1).crop((0, 0, 305, 201)).size == (305, 201)
     noise.convert("CMYK").save(tmp_path / "p.jpg")
@@ -126,7 +171,9 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_large_pngs_are_read_in_bands_and_look_the_same(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pngs_are_read_in_bands_and_look_the_same(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Pillow writes rows with every kind of filter; bands of 8 rows cut between them.
     file, picture = tmp_path / "p.png", of_mode(mode, (305, 201))
     picture.paste(wall(100, 90).convert(mode), (150, 60))
@@ -143,7 +190,11 @@ def test_large_pngs_are_read_in_bands_and_look_the_same(mode: str, tmp_path: Pat
     difference = np.abs(np.asarray(photo.crop((0, 0, 201, 305)), dtype=int) - np.asarray(upright))
     assert difference.mean() < 2
     data = file.read_bytes()
-    for broken in (data[:-2000], data[:-300] + b"x" + data[-299:], data[:60] + bytes([data[60] ^ 1]) + data[61:]):
+    for broken in (
+        data[:-2000],
+        data[:-300] + b"x" + data[-299:],
+        data[:60] + bytes([data[60] ^ 1]) + data[61:],
+    ):
         file.write_bytes(broken)
         with pytest.raises(DataError, match=r"damaged|ends early|checksum|broken"):
             open_photo(file, 1)
@@ -159,10 +210,17 @@ def bomb(file: Path, width: int, height: int) -> None:
     """A PNG of a few bytes that says it is huge."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b""))
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def hostile(folder: Path) -> dict[str, str]:
@@ -178,9 +236,14 @@ def hostile(folder: Path) -> dict[str, str]:
     (folder / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     (folder / "link.png").symlink_to(folder / "nowhere.png")
     return {
-        "bomb.png": "more than 200 megapixels", "truncated.jpg": "truncated", "headless.jpg": "not a picture",
-        "empty.png": "not a picture", "text.jpg": "not a picture", "script.png": "not a picture", "link.png": "not a file",
-    }  # fmt: skip
+        "bomb.png": "more than 200 megapixels",
+        "truncated.jpg": "truncated",
+        "headless.jpg": "not a picture",
+        "empty.png": "not a picture",
+        "text.jpg": "not a picture",
+        "script.png": "not a picture",
+        "link.png": "not a file",
+    }
 
 
 def test_hostile_files_give_one_clear_error_and_no_warning(tmp_path: Path) -> None:
@@ -206,13 +269,18 @@ def test_the_first_frame_of_an_animation(tmp_path: Path, session: Session) -> No
     for name in ("p.gif", "p.png", "p.tif", "p.webp"):
         still.save(tmp_path / name, save_all=True, append_images=[cracked, cracked])
         found = inspect_picture(tmp_path / name, session, Settings(patch=40))
-        assert found.probability < 0.1 and any("only the first" in note for note in found.notes), name
+        assert found.probability < 0.1 and any("only the first" in note for note in found.notes), (
+            name
+        )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (5, 3)])
 def test_tiny_and_thin_photographs(size: tuple[int, int], session: Session) -> None:
     found = inspect_picture(Image.new("RGB", size), session, Settings(patch=32))
-    assert found.regions[0].area == size[0] * size[1] == found.width * found.height and found.damaged_share == 1
+    assert (
+        found.regions[0].area == size[0] * size[1] == found.width * found.height
+        and found.damaged_share == 1
+    )
     assert "smaller than a patch" in found.notes[-1]
 
 
@@ -221,16 +289,27 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
     wall(500, 330, boxes).save(tmp_path / "p.png")
     steps = []
     found = inspect_picture(
-        tmp_path / "p.png", session, Settings(patch=40, mm_per_pixel=0.5, batch=7), progress=lambda *done: steps.append(done)
+        tmp_path / "p.png",
+        session,
+        Settings(patch=40, mm_per_pixel=0.5, batch=7),
+        progress=lambda *done: steps.append(done),
     )
     assert len(found.regions) == 2 and found.cell == 5 and found.name == "p.png"
     for region, (left, top, right, bottom) in zip(found.regions, boxes, strict=True):
         # A cell is damaged when half of the patches over it are, so a region reaches at most a patch beyond the damage.
         assert left - 40 <= region.left <= left < right <= region.right <= right + 40
         assert top - 40 <= region.top <= top < bottom <= region.bottom <= bottom + 40
-        assert region.probability > 0.99 and region.probability >= region.mean_probability > 0.5 and region.label == "crack"
+        assert (
+            region.probability > 0.99
+            and region.probability >= region.mean_probability > 0.5
+            and region.label == "crack"
+        )
     told = found.to_json()
-    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4 and told["map"] == {"cell": 5, "rows": 66, "columns": 100}
+    assert told["regions"][0]["area_mm2"] == found.regions[0].area / 4 and told["map"] == {
+        "cell": 5,
+        "rows": 66,
+        "columns": 100,
+    }
     assert steps[-1] == (found.patches, found.patches) and len(steps) == -(-found.patches // 7)
     by_default = inspect_picture(tmp_path / "p.png", session, Settings())
     assert by_default.patch == (SIZE, SIZE)
@@ -238,7 +317,12 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"threshold": 0.0}, "threshold"), ({"overlap": 1.0}, "overlap"), ({"patch": 0}, "patch"), ({"mm_per_pixel": float("nan")}, "mm")],
+    [
+        ({"threshold": 0.0}, "threshold"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"patch": 0}, "patch"),
+        ({"mm_per_pixel": float("nan")}, "mm"),
+    ],
 )
 def test_settings_that_can_not_be(wrong: dict[str, float], words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -248,13 +332,20 @@ def test_settings_that_can_not_be(wrong: dict[str, float], words: str) -> None:
 def gps(turned: int = 1, **entries: object) -> Image.Exif:
     """EXIF with an orientation and a position in Rotterdam, some of it replaced."""
     known = {
-        "ref": "N", "lat": (51.0, 55.0, 12.5), "east": "E", "lon": (4.0, 28.0, 30.0), "below": b"\x00",
-        "alt": TiffImagePlugin.IFDRational(125, 10), "status": "A",
-    }  # fmt: skip
+        "ref": "N",
+        "lat": (51.0, 55.0, 12.5),
+        "east": "E",
+        "lon": (4.0, 28.0, 30.0),
+        "below": b"\x00",
+        "alt": TiffImagePlugin.IFDRational(125, 10),
+        "status": "A",
+    }
     tags = {"ref": 1, "lat": 2, "east": 3, "lon": 4, "below": 5, "alt": 6, "status": 9}
     exif = Image.Exif()
     exif[0x0112] = turned
-    exif.get_ifd(0x8825).update({tags[name]: value for name, value in {**known, **entries}.items() if value is not None})
+    exif.get_ifd(0x8825).update(
+        {tags[name]: value for name, value in {**known, **entries}.items() if value is not None}
+    )
     return exif
 
 
@@ -266,10 +357,21 @@ def test_positions_from_exif(tmp_path: Path) -> None:
     assert south == pytest.approx((-place[0], -place[1], -12.5))
     assert position_of(gps(alt=None)) == pytest.approx((*place, None))
     nothing = TiffImagePlugin.IFDRational(0, 0)
-    for broken in ({"lat": (91.0, 0.0, 0.0)}, {"ref": None}, {"lon": (nothing, nothing, nothing)}, {"lat": "x"}, {"status": "V"}):
+    for broken in (
+        {"lat": (91.0, 0.0, 0.0)},
+        {"ref": None},
+        {"lon": (nothing, nothing, nothing)},
+        {"lat": "x"},
+        {"status": "V"},
+    ):
         assert position_of(gps(**broken)) is None
-    assert position_of(gps(lat=(0.0, 0.0, 0.0), lon=(0.0, 0.0, 0.0))) is None and position_of(Image.Exif()) is None
-    (tmp_path / "q.jpg").write_bytes((tmp_path / "p.jpg").read_bytes().replace(b"Exif\0\0MM", b"Exif\0\0??"))
+    assert (
+        position_of(gps(lat=(0.0, 0.0, 0.0), lon=(0.0, 0.0, 0.0))) is None
+        and position_of(Image.Exif()) is None
+    )
+    (tmp_path / "q.jpg").write_bytes(
+        (tmp_path / "p.jpg").read_bytes().replace(b"Exif\0\0MM", b"Exif\0\0??")
+    )
     assert open_photo(tmp_path / "q.jpg", 1).position is None
 
 
@@ -284,15 +386,39 @@ except SystemExit as ended:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize(
-    ("name", "side", "most"), [("p.jpg", 5_000, 200), ("p.jpg", 10_000, 500), pytest.param("p.png", 10_000, 500, marks=pytest.mark.slow)]
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc"
 )
-def test_memory_of_large_photographs(name: str, side: int, most: int, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "side", "most"),
+    [
+        ("p.jpg", 5_000, 200),
+        ("p.jpg", 10_000, 500),
+        pytest.param("p.png", 10_000, 500, marks=pytest.mark.slow),
+    ],
+)
+def test_memory_of_large_photographs(
+    name: str, side: int, most: int, bundle: Path, tmp_path: Path
+) -> None:
     # Not the resource module: its peak is the starting process's when that was larger.
     photo = tmp_path / name
-    wall(side // 8, side // 8, ((500, 500, 560, 504),)).resize((side, side)).save(photo, quality=85, compress_level=1)
-    command = [sys.executable, "-c", MEMORY, "inspect", bundle, photo, "--patch", "800", "--overlap", "0", "--out", tmp_path / "out"]
+    wall(side // 8, side // 8, ((500, 500, 560, 504),)).resize((side, side)).save(
+        photo, quality=85, compress_level=1
+    )
+    command = [
+        sys.executable,
+        "-c",
+        MEMORY,
+        "inspect",
+        bundle,
+        photo,
+        "--patch",
+        "800",
+        "--overlap",
+        "0",
+        "--out",
+        tmp_path / "out",
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     code, peak = done.stdout.split()[-2:]
     assert code == "0", done.stderr

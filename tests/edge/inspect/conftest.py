@@ -25,9 +25,13 @@ def session(bundle: Path) -> Session:
     return open_session(open_bundle(bundle))
 
 
-def wall(width: int, height: int, dark: tuple[tuple[int, int, int, int], ...] = (), seed: int = 0) -> Image.Image:
+def wall(
+    width: int, height: int, dark: tuple[tuple[int, int, int, int], ...] = (), seed: int = 0
+) -> Image.Image:
     """A bright photograph with dark boxes."""
-    picture = Image.fromarray(np.random.default_rng(seed).normal(170, 8, (height, width, 3)).clip(0, 255).astype(np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(seed).normal(170, 8, (height, width, 3)).clip(0, 255).astype(np.uint8)
+    )
     for box in dark:
         picture.paste((10, 10, 10), box)
     return picture

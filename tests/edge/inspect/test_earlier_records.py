@@ -24,7 +24,9 @@ RECORD: dict[str, Any] = {
     "seconds_drawing": 0.1,
     "notes": [],
     "position": None,
-    "regions": [{"label": "crack", "probability": 0.9, "left": 0, "top": 0, "width": 8, "height": 8}],
+    "regions": [
+        {"label": "crack", "probability": 0.9, "left": 0, "top": 0, "width": 8, "height": 8}
+    ],
 }
 
 

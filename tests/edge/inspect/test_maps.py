@@ -31,7 +31,9 @@ def test_patches_cover_the_photograph_and_never_leave_it(grid: Grid) -> None:
     boxes = list(grid.boxes())
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= grid.width and 0 <= top < bottom <= grid.height
-        assert right - left == min(grid.patch[0], grid.width) and bottom - top == min(grid.patch[1], grid.height)
+        assert right - left == min(grid.patch[0], grid.width) and bottom - top == min(
+            grid.patch[1], grid.height
+        )
         seen[top:bottom, left:right] += 1
     assert seen.min() >= 1 and len(boxes) == len(set(boxes)) == grid.patches
 
@@ -50,7 +52,9 @@ def _core(box: tuple[int, int, int, int], grid: Grid) -> tuple[int, int, int, in
 
 @settings(max_examples=40, deadline=None)
 @given(grids, st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
-def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(grid: Grid, seed: int, threshold: float) -> None:
+def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(
+    grid: Grid, seed: int, threshold: float
+) -> None:
     values = np.random.default_rng(seed).random((len(grid.ys), len(grid.xs))).astype(np.float32)
     mean, places = grid.maps(values, threshold)
     columns, rows = grid.across.edges, grid.down.edges
@@ -79,7 +83,9 @@ def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(grid: Grid, seed: int
     side=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     sees=st.sampled_from(["any of it", "all of it"]),
 )
-def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(size, patch, overlap, place, side, sees) -> None:  # type: ignore[no-untyped-def]
+def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
+    size, patch, overlap, place, side, sees
+) -> None:  # type: ignore[no-untyped-def]
     """A network that is sure exactly where it sees the damage (any pixel of it, or all): no overlap, place or border loses it."""
     grid = _grid(size, patch, overlap)
     wide, high = min(side[0], size[0]), min(side[1], size[1])
@@ -87,27 +93,48 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(size, patch, overl
     right, bottom = left + wide, top + high
     boxes = list(grid.boxes())
     if sees == "any of it":
-        is_sure = [box[0] < right and left < box[2] and box[1] < bottom and top < box[3] for box in boxes]
+        is_sure = [
+            box[0] < right and left < box[2] and box[1] < bottom and top < box[3] for box in boxes
+        ]
     else:
-        is_sure = [box[0] <= left and right <= box[2] and box[1] <= top and bottom <= box[3] for box in boxes]
-    by_place = np.where(is_sure, 0.999, 0.001).astype(np.float32).reshape(len(grid.ys), len(grid.xs))
+        is_sure = [
+            box[0] <= left and right <= box[2] and box[1] <= top and bottom <= box[3]
+            for box in boxes
+        ]
+    by_place = (
+        np.where(is_sure, 0.999, 0.001).astype(np.float32).reshape(len(grid.ys), len(grid.xs))
+    )
     mean, surest = grid.maps(by_place, 0.5)
     damaged = grid.damaged(by_place, mean, 0.5)
     names = np.full(mean.shape, "crack")
-    regions = find_regions(mean, by_place.ravel()[surest], names, grid.across.edges, grid.down.edges, damaged)
+    regions = find_regions(
+        mean, by_place.ravel()[surest], names, grid.across.edges, grid.down.edges, damaged
+    )
     if not any(is_sure):
         assert not regions  # damage that lies on the edge of every patch
         return
     is_small = wide <= min(patch[0], size[0]) // 4 and high <= min(patch[1], size[1]) // 4
-    covers = [one for one in regions if one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom]
-    near = [one for one in regions if one.left < right and left < one.right and one.top < bottom and top < one.bottom]
+    covers = [
+        one
+        for one in regions
+        if one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom
+    ]
+    near = [
+        one
+        for one in regions
+        if one.left < right and left < one.right and one.top < bottom and top < one.bottom
+    ]
     assert near, "no region touches the damage"
     if sees == "any of it" or is_small:
         assert len(regions) == 1 and covers
     for region in regions:  # nothing is damaged that no sure patch has seen
         seen = [box for box, sure in zip(boxes, is_sure, strict=True) if sure]
-        assert min(box[0] for box in seen) <= region.left and region.right <= max(box[2] for box in seen)
-        assert min(box[1] for box in seen) <= region.top and region.bottom <= max(box[3] for box in seen)
+        assert min(box[0] for box in seen) <= region.left and region.right <= max(
+            box[2] for box in seen
+        )
+        assert min(box[1] for box in seen) <= region.top and region.bottom <= max(
+            box[3] for box in seen
+        )
         assert region.probability == np.float32(0.999)
 
 
@@ -119,22 +146,38 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(size, patch, overl
     place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     share=st.floats(0.01, 1),
 )
-def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(size, patch, side, place, share) -> None:  # type: ignore[no-untyped-def]
+def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(
+    size, patch, side, place, share
+) -> None:  # type: ignore[no-untyped-def]
     """Whatever part of it a patch must show for the network to be sure; a quarter of a patch at most, as `looked` has it."""
     wide, high = (min(one, patch // 4, all_) for one, all_ in zip(side, size, strict=True))
     grid = Grid(*size, (patch, patch), (patch - wide, patch - high))
     left, top = round(place[0] * (size[0] - wide)), round(place[1] * (size[1] - high))
     right, bottom = left + wide, top + high
     seen = [
-        max(0, min(box[2], right) - max(box[0], left)) * max(0, min(box[3], bottom) - max(box[1], top)) / (wide * high)
+        max(0, min(box[2], right) - max(box[0], left))
+        * max(0, min(box[3], bottom) - max(box[1], top))
+        / (wide * high)
         for box in grid.boxes()
     ]
-    by_place = np.where(np.array(seen) >= share, 0.99, 0.01).astype(np.float32).reshape(len(grid.ys), len(grid.xs))
+    by_place = (
+        np.where(np.array(seen) >= share, 0.99, 0.01)
+        .astype(np.float32)
+        .reshape(len(grid.ys), len(grid.xs))
+    )
     mean, surest = grid.maps(by_place, 0.5)
     regions = find_regions(
-        mean, by_place.ravel()[surest], np.full(mean.shape, "crack"), grid.across.edges, grid.down.edges, grid.damaged(by_place, mean, 0.5)
+        mean,
+        by_place.ravel()[surest],
+        np.full(mean.shape, "crack"),
+        grid.across.edges,
+        grid.down.edges,
+        grid.damaged(by_place, mean, 0.5),
     )
-    assert any(one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom for one in regions)
+    assert any(
+        one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom
+        for one in regions
+    )
 
 
 @given(grids, st.integers(1, 9))
@@ -149,7 +192,12 @@ def test_a_map_in_squares_has_the_value_of_each_square_s_centre(grid: Grid, cell
     assert found[-1, -1] == values[row, column]
 
 
-@given(st.one_of(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), arrays(bool, (40, 40), fill=st.booleans())))
+@given(
+    st.one_of(
+        arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))),
+        arrays(bool, (40, 40), fill=st.booleans()),
+    )
+)
 def test_components_are_those_of_scipy(mask: np.ndarray) -> None:
     labels, count = label_components(mask)
     wanted, number = ndimage.label(mask, structure=np.ones((3, 3)))
@@ -172,12 +220,23 @@ def test_regions_are_what_the_cells_say(mean: np.ndarray, threshold: float) -> N
     damaged = mean >= threshold
     found = find_regions(mean, peak, names, columns, rows, damaged)
     labels, count = ndimage.label(damaged, structure=np.ones((3, 3)))
-    assert len(found) == count and [r.weight for r in found] == sorted((r.weight for r in found), reverse=True)
+    assert len(found) == count and [r.weight for r in found] == sorted(
+        (r.weight for r in found), reverse=True
+    )
     areas = np.outer(np.diff(rows), np.diff(columns))
     wanted = []
     for number, (ys, xs) in enumerate(ndimage.find_objects(labels), 1):
         at = labels == number
         surest = np.argmax(np.where(at, peak, -1))
         box = (columns[xs.start], rows[ys.start], columns[xs.stop], rows[ys.stop])
-        wanted.append((*map(int, box), names.flat[surest], int(areas[at].sum()), round(float(peak[at].max()), 5)))
-    assert sorted(wanted) == sorted((r.left, r.top, r.right, r.bottom, r.label, r.area, round(r.probability, 5)) for r in found)
+        wanted.append(
+            (
+                *map(int, box),
+                names.flat[surest],
+                int(areas[at].sum()),
+                round(float(peak[at].max()), 5),
+            )
+        )
+    assert sorted(wanted) == sorted(
+        (r.left, r.top, r.right, r.bottom, r.label, r.area, round(r.probability, 5)) for r in found
+    )

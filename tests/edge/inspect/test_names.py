@@ -8,16 +8,70 @@ from prunedge.edge.inspect.damage import damage_classes, is_sound
 from prunedge.errors import DataError
 
 SOUND = [
-    "non-crack", "noncrack", "no_crack", "NoCrack", "no_defect", "nodamage", "uncracked", "Undamaged", "not_damaged", "without_rust",
-    "crack_free", "defect-free", "MT_Free", "OK", "ok", "good", "good_wall", "intact", "Intact_Concrete", "sound", "background",
-    "negative", "Negative", "clean", "healthy", "functional", "normal", "none", "no", "0_functional", "notcracked", "unbroken",
-    "ohne_Riss", "kein_riss",
-]  # fmt: skip
+    "non-crack",
+    "noncrack",
+    "no_crack",
+    "NoCrack",
+    "no_defect",
+    "nodamage",
+    "uncracked",
+    "Undamaged",
+    "not_damaged",
+    "without_rust",
+    "crack_free",
+    "defect-free",
+    "MT_Free",
+    "OK",
+    "ok",
+    "good",
+    "good_wall",
+    "intact",
+    "Intact_Concrete",
+    "sound",
+    "background",
+    "negative",
+    "Negative",
+    "clean",
+    "healthy",
+    "functional",
+    "normal",
+    "none",
+    "no",
+    "0_functional",
+    "notcracked",
+    "unbroken",
+    "ohne_Riss",
+    "kein_riss",
+]
 DAMAGE = [
-    "crack", "cracked", "corrosion", "rust", "noise", "nodule", "notch", "uneven", "MT_Uneven", "union", "unsound", "unhealthy",
-    "nonfunctional", "non-functional", "not_ok", "abnormal", "defective", "broken", "clean_crack", "blowhole", "fray", "sound_defect",
-    "unknown", "SEM_crack", "damage", "no_good", "不良",
-]  # fmt: skip
+    "crack",
+    "cracked",
+    "corrosion",
+    "rust",
+    "noise",
+    "nodule",
+    "notch",
+    "uneven",
+    "MT_Uneven",
+    "union",
+    "unsound",
+    "unhealthy",
+    "nonfunctional",
+    "non-functional",
+    "not_ok",
+    "abnormal",
+    "defective",
+    "broken",
+    "clean_crack",
+    "blowhole",
+    "fray",
+    "sound_defect",
+    "unknown",
+    "SEM_crack",
+    "damage",
+    "no_good",
+    "不良",
+]
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -31,8 +85,12 @@ def test_names_that_do_not(name: str) -> None:
 
 
 def test_a_negation_of_another_class_is_sound() -> None:
-    assert is_sound("nonwarp", ["warp", "nonwarp"]) and not is_sound("nonwarp", ["other", "nonwarp"])
-    assert not is_sound("uneven", ["even", "uneven"]) and not is_sound("nonfunctional", ["functional", "nonfunctional"])
+    assert is_sound("nonwarp", ["warp", "nonwarp"]) and not is_sound(
+        "nonwarp", ["other", "nonwarp"]
+    )
+    assert not is_sound("uneven", ["even", "uneven"]) and not is_sound(
+        "nonfunctional", ["functional", "nonfunctional"]
+    )
 
 
 def test_the_choice() -> None:
@@ -52,6 +110,8 @@ def test_the_choice() -> None:
         (["crack", "ok"], ("crack", "ok"), "all classes"),
     ],
 )
-def test_what_the_names_do_not_tell_is_asked(classes: list[str], wanted: tuple[str, ...], words: str) -> None:
+def test_what_the_names_do_not_tell_is_asked(
+    classes: list[str], wanted: tuple[str, ...], words: str
+) -> None:
     with pytest.raises(DataError, match=words):
         damage_classes(classes, wanted)

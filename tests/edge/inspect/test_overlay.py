@@ -13,8 +13,12 @@ from prunedge.edge.session import Session
 from tests.edge.inspect.conftest import wall
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 2), (3000, 1000), (1000, 3000), (2000, 2000), (300, 200)])
-def test_an_overlay_is_never_too_large_and_never_tiny(size: tuple[int, int], session: Session) -> None:
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 5000), (5000, 2), (3000, 1000), (1000, 3000), (2000, 2000), (300, 200)]
+)
+def test_an_overlay_is_never_too_large_and_never_tiny(
+    size: tuple[int, int], session: Session
+) -> None:
     picture = Image.new("RGB", size, (160, 160, 160))
     found = inspect_picture(picture, session, Settings(patch=500))
     overlay = draw_overlay(open_photo(picture, 100), found, 0.5)
@@ -42,5 +46,10 @@ def test_the_colours_tell_their_order_without_hue() -> None:
 
 
 def test_the_map_and_the_scale() -> None:
-    np.testing.assert_array_equal(np.asarray(grey_map(np.array([[0, 0.5], [1, 0.2]], dtype=np.float32))), [[0, 128], [255, 51]])
-    assert [_round_length(most) for most in (0.3, 1, 1.9, 4.99, 5, 77, 250)] == pytest.approx([0.2, 1, 1, 2, 5, 50, 200])
+    np.testing.assert_array_equal(
+        np.asarray(grey_map(np.array([[0, 0.5], [1, 0.2]], dtype=np.float32))),
+        [[0, 128], [255, 51]],
+    )
+    assert [_round_length(most) for most in (0.3, 1, 1.9, 4.99, 5, 77, 250)] == pytest.approx(
+        [0.2, 1, 1, 2, 5, 50, 200]
+    )

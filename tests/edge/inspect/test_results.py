@@ -29,7 +29,9 @@ EVIL = 'a <img src=x onerror="document.title=1"> & #1%.png'
 
 
 def inspect(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +50,37 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(bundle: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def done(
+    bundle: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("results") / "out"
     return out, inspect(bundle, photos, "--patch", 32, "--out", out, "--mm-per-pixel", 2, "--json")
 
 
-def test_every_picture_has_its_files_and_every_broken_one_a_line(done: tuple[Path, subprocess.CompletedProcess[str]], photos: Path) -> None:
+def test_every_picture_has_its_files_and_every_broken_one_a_line(
+    done: tuple[Path, subprocess.CompletedProcess[str]], photos: Path
+) -> None:
     out, ended = done
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
     names = [picture["name"] for picture in told["pictures"]]
-    assert names[:3] == ["east/wall.jpg", "east/wall.png", EVIL] and {"wall.png", "caf\\udce9\\n.png", "=SUM(1).png"} < set(names)
+    assert names[:3] == ["east/wall.jpg", "east/wall.png", EVIL] and {
+        "wall.png",
+        "caf\\udce9\\n.png",
+        "=SUM(1).png",
+    } < set(names)
     for name in names:
         kept = json.loads((out / f"{name}.json").read_text())
         assert kept == next(picture for picture in told["pictures"] if picture["name"] == name)
-        with Image.open(out / f"{name}.overlay.jpg") as overlay, Image.open(out / f"{name}.map.png") as grey:
-            assert max(overlay.size) <= 2000 and grey.mode == "L" and grey.size == (kept["map"]["columns"], kept["map"]["rows"])
+        with (
+            Image.open(out / f"{name}.overlay.jpg") as overlay,
+            Image.open(out / f"{name}.map.png") as grey,
+        ):
+            assert (
+                max(overlay.size) <= 2000
+                and grey.mode == "L"
+                and grey.size == (kept["map"]["columns"], kept["map"]["rows"])
+            )
             values = np.asarray(grey)
         assert (values >= 128).any() == bool(kept["regions"])
     assert "damage: crack; sound: noncrack" in ended.stderr and "Traceback" not in ended.stderr
@@ -74,7 +91,11 @@ def test_every_picture_has_its_files_and_every_broken_one_a_line(done: tuple[Pat
     }.items():
         lines = [line for line in ended.stderr.splitlines() if name in line]
         assert len(lines) == 1 and words in lines[0]
-    assert len(told["skipped"]) == 7 and told["pictures_per_second"] > 0 and str(photos) not in json.dumps(told["skipped"])
+    assert (
+        len(told["skipped"]) == 7
+        and told["pictures_per_second"] > 0
+        and str(photos) not in json.dumps(told["skipped"])
+    )
 
 
 def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -84,16 +105,26 @@ def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
         rows = list(csv.DictReader(opened))
     assert len(rows) == sum(len(picture["regions"]) for picture in pictures)
     worst = pictures[0]["regions"][0]
-    assert rows[0]["picture"] == "east/wall.jpg" and float(rows[0]["area_mm2"]) == worst["area"] * 4 == int(rows[0]["area"]) * 4
-    assert float(rows[0]["latitude"]) == pytest.approx(51.92, abs=0.01) and rows[1]["latitude"] == ""
+    assert (
+        rows[0]["picture"] == "east/wall.jpg"
+        and float(rows[0]["area_mm2"]) == worst["area"] * 4 == int(rows[0]["area"]) * 4
+    )
+    assert (
+        float(rows[0]["latitude"]) == pytest.approx(51.92, abs=0.01) and rows[1]["latitude"] == ""
+    )
     found = json.loads((out / "findings.geojson").read_text())
     assert found["type"] == "FeatureCollection" and len(found["features"]) == 1
     point = found["features"][0]
     assert point["geometry"]["coordinates"] == pytest.approx([4.475, 51.92014, 12.5], abs=1e-4)
-    assert point["properties"]["picture"] == "east/wall.jpg" and point["properties"]["findings"] == pictures[0]["regions"]
+    assert (
+        point["properties"]["picture"] == "east/wall.jpg"
+        and point["properties"]["findings"] == pictures[0]["regions"]
+    )
 
 
-def test_the_same_command_inspects_only_what_is_new(bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_same_command_inspects_only_what_is_new(
+    bundle: Path, photos: Path, tmp_path: Path
+) -> None:
     pictures, out = tmp_path / "p", tmp_path / "p" / "out"
     shutil.copytree(photos / "east", pictures)
     command = (bundle, pictures, "--patch", 32, "--out", out)
@@ -103,7 +134,9 @@ def test_the_same_command_inspects_only_what_is_new(bundle: Path, photos: Path, 
     wall(40, 40).save(pictures / "new.png")
     wall(200, 160).save(pictures / "wall.png")
     again = inspect(*command)
-    assert "3 picture(s) inspected" in again.stdout and "1 of them by an earlier run" in again.stdout, again.stderr
+    assert (
+        "3 picture(s) inspected" in again.stdout and "1 of them by an earlier run" in again.stdout
+    ), again.stderr
     assert before and before == {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
     assert "earlier run" not in inspect(*command, "--threshold", 0.6).stdout
     (out / "new.png.overlay.jpg").unlink()
@@ -132,12 +165,18 @@ def test_a_killed_inspection_goes_on(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_done_by_the_next_run(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for number in range(3):
         (tmp_path / "p").mkdir(exist_ok=True)
         wall(40, 40, seed=number).save(tmp_path / "p" / f"{number}.png")
-    command = ["inspect", *map(str, (bundle, tmp_path / "p", "--patch", 32, "--out", tmp_path / "out"))]
+    command = [
+        "inspect",
+        *map(str, (bundle, tmp_path / "p", "--patch", 32, "--out", tmp_path / "out")),
+    ]
     real = Image.open
 
     def opened(file: Any, *arguments: Any, **named: Any) -> Any:
@@ -167,10 +206,32 @@ def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:
     )
 
 
-def test_it_runs_without_torch_and_without_opencv(bundle: Path, photos: Path, tmp_path: Path) -> None:
-    absent = ("torch", "torchvision", "timm", "scipy", "sklearn", "safetensors", "onnx", "jinja2", "plotly", "cv2")
+def test_it_runs_without_torch_and_without_opencv(
+    bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    absent = (
+        "torch",
+        "torchvision",
+        "timm",
+        "scipy",
+        "sklearn",
+        "safetensors",
+        "onnx",
+        "jinja2",
+        "plotly",
+        "cv2",
+    )
     code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\nfrom prunedge.cli.app import main\nmain(sys.argv[1:])\n"
-    command = [sys.executable, "-c", code, "inspect", bundle, photos / "wall.png", "--out", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "inspect",
+        bundle,
+        photos / "wall.png",
+        "--out",
+        tmp_path / "out",
+    ]
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0 and (tmp_path / "out" / "inspection.html").is_file(), ended.stderr
 
@@ -191,20 +252,32 @@ def test_it_runs_without_torch_and_without_opencv(bundle: Path, photos: Path, tm
         (("BUNDLE", "PHOTO", "--every", "2"), "--every"),
         (("BUNDLE", "PHOTO", "--threads", "-1"), "--threads"),
         (("BUNDLE", "PHOTO", "--max-megapixels", "0.001"), "--max-megapixels"),
-        (("BUNDLE", "PHOTO", "--patch", "1", "--overlap", "0", "--out", "/proc/none"), "/proc/none"),
+        (
+            ("BUNDLE", "PHOTO", "--patch", "1", "--overlap", "0", "--out", "/proc/none"),
+            "/proc/none",
+        ),
     ],
 )
-def test_bad_input_is_one_line(arguments: tuple[str, ...], words: str, bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], words: str, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "broken").mkdir()
     hostile(tmp_path / "broken")
     (tmp_path / "empty").mkdir()
     places = {
-        "BUNDLE": bundle, "PHOTO": photos / "wall.png", "BROKEN": photos / "text.jpg", "BROKENS": tmp_path / "broken",
-        "EMPTY": tmp_path / "empty", "OTHER": photos, "NEW": tmp_path / "new",
-    }  # fmt: skip
+        "BUNDLE": bundle,
+        "PHOTO": photos / "wall.png",
+        "BROKEN": photos / "text.jpg",
+        "BROKENS": tmp_path / "broken",
+        "EMPTY": tmp_path / "empty",
+        "OTHER": photos,
+        "NEW": tmp_path / "new",
+    }
     ended = inspect(*(places.get(word, word) for word in arguments))
     assert ended.returncode == 2 and ended.stdout == "", ended.stderr
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith(("skipped", "damage"))]
+    lines = [
+        line for line in ended.stderr.splitlines() if not line.startswith(("skipped", "damage"))
+    ]
     assert len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0], ended.stderr
     assert "BROKENS" in arguments or ended.stderr.count("\n") == 1
     # What is left is of use: a page that lists what could not be inspected, or nothing.
@@ -231,7 +304,9 @@ def browser() -> Iterator[object]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_opens_offline(width: int, browser: object, done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_page_opens_offline(
+    width: int, browser: object, done: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
     out, _ = done
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)  # type: ignore[attr-defined]
     page = context.new_page()
@@ -242,11 +317,25 @@ def test_the_page_opens_offline(width: int, browser: object, done: tuple[Path, s
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     names = page.locator("figcaption b").all_inner_texts()
     assert names == ["east/wall.jpg", "east/wall.png", EVIL]
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate(
+        "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    )
     for link in page.locator("a").all():
         address = link.evaluate("element => element.href")
-        assert Path(page.evaluate("decodeURIComponent(new URL(arguments0).pathname)".replace("arguments0", json.dumps(address)))).is_file()
+        assert Path(
+            page.evaluate(
+                "decodeURIComponent(new URL(arguments0).pathname)".replace(
+                    "arguments0", json.dumps(address)
+                )
+            )
+        ).is_file()
     text = page.locator("main").inner_text()
-    for words in ("bomb.png", "more than 200 megapixels", "pictures per second", "darkest", "51.920139, 4.475000"):
+    for words in (
+        "bomb.png",
+        "more than 200 megapixels",
+        "pictures per second",
+        "darkest",
+        "51.920139, 4.475000",
+    ):
         assert words in text
     context.close()

@@ -43,15 +43,46 @@ def test_frames_of_a_video_have_their_time(bundle: Path, video: Path, tmp_path: 
     pictures = {picture["name"]: picture for picture in json.loads(ended.stdout)["pictures"]}
     assert sorted(pictures) == [f"drive.avi@00-00-0{second}.000" for second in range(5)]
     assert [pictures[name]["time_s"] for name in sorted(pictures)] == [0, 1, 2, 3, 4]
-    assert [bool(pictures[name]["regions"]) for name in sorted(pictures)] == [False, False, False, True, True]
-    assert (out / "drive.avi@00-00-03.000.overlay.jpg").is_file() and "3.0" in (out / "findings.csv").read_text()
+    assert [bool(pictures[name]["regions"]) for name in sorted(pictures)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert (out / "drive.avi@00-00-03.000.overlay.jpg").is_file() and "3.0" in (
+        out / "findings.csv"
+    ).read_text()
     again = inspect(bundle, video, "--patch", 40, "--out", out)
     assert "5 of them by an earlier run" in again.stdout
 
 
 def test_every_and_frames(video: Path) -> None:
     times = [item.about["time_s"] for item in open_source(str(video), every=0.25).items]
-    assert times == pytest.approx([0, 0.3, 0.5, 0.8, 1.0, 1.3, 1.5, 1.8, 2.0, 2.3, 2.5, 2.8, 3.0, 3.3, 3.5, 3.8, 4.0, 4.3, 4.5, 4.8])
+    assert times == pytest.approx(
+        [
+            0,
+            0.3,
+            0.5,
+            0.8,
+            1.0,
+            1.3,
+            1.5,
+            1.8,
+            2.0,
+            2.3,
+            2.5,
+            2.8,
+            3.0,
+            3.3,
+            3.5,
+            3.8,
+            4.0,
+            4.3,
+            4.5,
+            4.8,
+        ]
+    )
     whole = open_source(str(video), every=0)
     assert whole.total == 50 and len(list(whole.items)) == 50 and not whole.problems
     few = open_source(str(video), every=1, frames=2)
@@ -77,31 +108,64 @@ def stream(video: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(video.parent)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(video.parent))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://user:secret@127.0.0.1:{server.server_port}/{video.name}"
     server.shutdown()
 
 
-def test_a_camera_ends_after_its_frames_and_tells_no_password(bundle: Path, stream: str, tmp_path: Path) -> None:
+def test_a_camera_ends_after_its_frames_and_tells_no_password(
+    bundle: Path, stream: str, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    ended = inspect(bundle, stream, "--patch", 40, "--every", 0, "--frames", 3, "--out", out, "--json")
+    ended = inspect(
+        bundle, stream, "--patch", 40, "--every", 0, "--frames", 3, "--out", out, "--json"
+    )
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
-    assert len(told["pictures"]) == 3 and not told["skipped"] and all(picture["taken"].endswith("Z") for picture in told["pictures"])
+    assert (
+        len(told["pictures"]) == 3
+        and not told["skipped"]
+        and all(picture["taken"].endswith("Z") for picture in told["pictures"])
+    )
     assert len(list(out.glob("*.overlay.jpg"))) == 3
-    everything = ended.stdout + ended.stderr + (out / "inspection.html").read_text() + (out / "inspection.json").read_text()
+    everything = (
+        ended.stdout
+        + ended.stderr
+        + (out / "inspection.html").read_text()
+        + (out / "inspection.json").read_text()
+    )
     assert "secret" not in everything and "127.0.0.1" in everything
 
 
 def test_ctrl_c_ends_a_camera_with_its_page(bundle: Path, stream: str, tmp_path: Path) -> None:
     # A frame, then a long wait for the next: what a slow camera does.
-    out, command = tmp_path / "out", [*COMMAND, str(bundle), stream, "--patch", "40", "--every", "0", "--out", str(tmp_path / "out")]
+    out, command = (
+        tmp_path / "out",
+        [
+            *COMMAND,
+            str(bundle),
+            stream,
+            "--patch",
+            "40",
+            "--every",
+            "0",
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     code = (
         "import sys, time\nfrom prunedge.edge.inspect import runner as run\nopen_photo = run.open_photo\n"
         "run.open_photo = lambda *given: (time.sleep(0.3), open_photo(*given))[1]\nfrom prunedge.cli.app import main\nmain(sys.argv[1:])"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, *command[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command[3:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     end = time.monotonic() + 60
     while not list(out.glob("*@*.json")) and time.monotonic() < end:
         time.sleep(0.02)
@@ -115,12 +179,16 @@ def test_a_camera_that_is_not_there_is_one_line(bundle: Path) -> None:
     for camera in ("camera:97", "/dev/video97", "rtsp://127.0.0.1:9/none"):
         ended = inspect(bundle, camera)
         lines = [line for line in ended.stderr.splitlines() if line.strip()]
-        assert ended.returncode == 2 and lines == [line for line in lines if line.startswith("error: the camera can't be opened")], (
-            ended.stderr
-        )
+        assert ended.returncode == 2 and lines == [
+            line for line in lines if line.startswith("error: the camera can't be opened")
+        ], ended.stderr
 
 
 def test_without_opencv_the_extra_is_named(bundle: Path) -> None:
     code = f"import sys\nsys.modules['cv2'] = None\nfrom prunedge.cli.app import main\nmain(['inspect', {str(bundle)!r}, 'camera:0'])\n"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 2 and "pip install 'prunedge[video]'" in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert (
+        ended.returncode == 2
+        and "pip install 'prunedge[video]'" in ended.stderr
+        and len(ended.stderr.splitlines()) == 1
+    )

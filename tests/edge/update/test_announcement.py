@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunedge.edge.update.announcement import Announcement, check_manifest, load_key, parse_announcement, parse_origins
+from prunedge.edge.update.announcement import (
+    Announcement,
+    check_manifest,
+    load_key,
+    parse_announcement,
+    parse_origins,
+)
 from prunedge.edge.update.statement import load_signer
 from prunedge.errors import AgentError
 from tests.needs import program
@@ -53,7 +59,12 @@ def test_what_is_not_ours_is_refused(payload: bytes, words: str) -> None:
 
 
 @settings(max_examples=40)
-@given(st.binary(max_size=100) | (st.floats() | st.text(max_size=9) | st.lists(st.none())).map(lambda value: json.dumps(value).encode()))
+@given(
+    st.binary(max_size=100)
+    | (st.floats() | st.text(max_size=9) | st.lists(st.none())).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
 def test_no_payload_does_more_than_being_refused(payload: bytes) -> None:
     with pytest.raises(AgentError):
         parse_announcement(payload)
@@ -97,20 +108,30 @@ def test_only_what_is_allowed_is_fetched(text: str, tmp_path: Path) -> None:
 
 
 def test_what_lies_below_is_allowed(tmp_path: Path) -> None:
-    origins = parse_origins([str(tmp_path), "https://models.example/cracks/", "http://127.0.0.1:8000"])
+    origins = parse_origins(
+        [str(tmp_path), "https://models.example/cracks/", "http://127.0.0.1:8000"]
+    )
     assert origins.place(str(tmp_path / "v2")) == (tmp_path / "v2").resolve()
-    for text in ("https://models.example/cracks/v2?token=x", "https://MODELS.example:443/cracks", "http://127.0.0.1:8000/v2"):
+    for text in (
+        "https://models.example/cracks/v2?token=x",
+        "https://MODELS.example:443/cracks",
+        "http://127.0.0.1:8000/v2",
+    ):
         assert origins.place(text)
 
 
-@pytest.mark.parametrize("text", ["relative", "/nowhere", "http://models.example/cracks", "https://"])
+@pytest.mark.parametrize(
+    "text", ["relative", "/nowhere", "http://models.example/cracks", "https://"]
+)
 def test_origins_that_can_t_be_are_refused_at_once(text: str) -> None:
     with pytest.raises(AgentError):
         parse_origins([text])
 
 
 def openssl(*arguments: object) -> bytes:
-    return subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True).stdout
+    return subprocess.run(
+        [program("openssl"), *map(str, arguments)], check=True, capture_output=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +151,11 @@ def test_signatures_are_openssl_s(keys: tuple[Path, Path], tmp_path: Path) -> No
     signature = openssl("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", text)
     assert load_signer(private)(b"DSSEv1") == signature
     is_signed = load_key(public)
-    assert is_signed(signature, b"DSSEv1") and not is_signed(signature, b"DSSEv2") and not is_signed(b"short", b"DSSEv1")
+    assert (
+        is_signed(signature, b"DSSEv1")
+        and not is_signed(signature, b"DSSEv2")
+        and not is_signed(b"short", b"DSSEv1")
+    )
 
 
 def test_what_is_no_key_is_refused(keys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -138,7 +163,9 @@ def test_what_is_no_key_is_refused(keys: tuple[Path, Path], tmp_path: Path) -> N
     other = tmp_path / "ec.pem", tmp_path / "ec.pub.pem"
     openssl("genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", other[0])
     openssl("pkey", "-in", other[0], "-pubout", "-out", other[1])
-    openssl("pkey", "-in", private, "-aes256", "-passout", "pass:x", "-out", tmp_path / "locked.pem")
+    openssl(
+        "pkey", "-in", private, "-aes256", "-passout", "pass:x", "-out", tmp_path / "locked.pem"
+    )
     for load, file, words in (
         (load_key, private, "not a public key"),
         (load_key, tmp_path / "none.pem", "can't be read"),

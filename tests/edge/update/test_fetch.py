@@ -75,7 +75,9 @@ class Dripping(Files):
 
 
 @pytest.fixture(scope="module", params=["https", "http"])
-def dripping(request: pytest.FixtureRequest, bundles: tuple[Path, Path], authority: Authority) -> Iterator[str]:
+def dripping(
+    request: pytest.FixtureRequest, bundles: tuple[Path, Path], authority: Authority
+) -> Iterator[str]:
     handler = type("Handler", (Dripping,), {"folder": bundles[1], "protocol_version": "HTTP/1.1"})
     serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     serving.daemon_threads = True
@@ -102,16 +104,39 @@ def server(bundles: tuple[Path, Path], authority: Authority) -> Iterator[str]:
     serving.server_close()
 
 
-def get(place: str | Path, into: Path, ca: Path | None = None, largest: int = 10**8, stop: Event | None = None, **more: float) -> None:
-    where = Origins((Path("/"),), ()).place(str(place)) if isinstance(place, Path) else urlsplit(place)
-    fetch(where, into, lambda text: None, largest=largest, context=trusted(None, also=ca), stop=stop or Event(), **more)
+def get(
+    place: str | Path,
+    into: Path,
+    ca: Path | None = None,
+    largest: int = 10**8,
+    stop: Event | None = None,
+    **more: float,
+) -> None:
+    where = (
+        Origins((Path("/"),), ()).place(str(place)) if isinstance(place, Path) else urlsplit(place)
+    )
+    fetch(
+        where,
+        into,
+        lambda text: None,
+        largest=largest,
+        context=trusted(None, also=ca),
+        stop=stop or Event(),
+        **more,
+    )
 
 
 @pytest.mark.parametrize("path", ["files", "files/", "secret?token=x"])
-def test_a_bundle_comes_whole_over_https(server: str, authority: Authority, bundles: tuple[Path, Path], tmp_path: Path, path: str) -> None:
+def test_a_bundle_comes_whole_over_https(
+    server: str, authority: Authority, bundles: tuple[Path, Path], tmp_path: Path, path: str
+) -> None:
     get(f"{server}/{path}", tmp_path / "b", authority.file)
     assert open_bundle(tmp_path / "b").manifest == open_bundle(bundles[1]).manifest
-    assert {file.name for file in (tmp_path / "b").iterdir()} == {"manifest.json", "model.onnx", "selftest.npz"}  # and not torch's weights
+    assert {file.name for file in (tmp_path / "b").iterdir()} == {
+        "manifest.json",
+        "model.onnx",
+        "selftest.npz",
+    }  # and not torch's weights
 
 
 def test_a_bundle_comes_whole_from_a_folder(bundles: tuple[Path, Path], tmp_path: Path) -> None:
@@ -119,8 +144,13 @@ def test_a_bundle_comes_whole_from_a_folder(bundles: tuple[Path, Path], tmp_path
     assert open_bundle(tmp_path / "b").manifest == open_bundle(bundles[1]).manifest
 
 
-@pytest.mark.parametrize(("path", "words"), [("short", "early"), ("missing/x", "404"), ("secret", "404"), ("secret?token=y", "404")])
-def test_what_can_t_be_had_now_may_be_tried_again(server: str, authority: Authority, tmp_path: Path, path: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("short", "early"), ("missing/x", "404"), ("secret", "404"), ("secret?token=y", "404")],
+)
+def test_what_can_t_be_had_now_may_be_tried_again(
+    server: str, authority: Authority, tmp_path: Path, path: str, words: str
+) -> None:
     with pytest.raises(Unreachable, match=words) as caught:
         get(f"{server}/{path}", tmp_path / "b", authority.file)
     assert "token" not in str(caught.value)
@@ -137,12 +167,16 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
 
 
 @pytest.mark.parametrize("kind", ["head", "body"])
-def test_a_bundle_that_takes_too_long_is_given_up(dripping: str, kind: str, authority: Authority, tmp_path: Path) -> None:
+def test_a_bundle_that_takes_too_long_is_given_up(
+    dripping: str, kind: str, authority: Authority, tmp_path: Path
+) -> None:
     with pytest.raises(Unreachable, match=r"did not come in 0\.01 minutes.*--model-minutes"):
         get(f"{dripping}/{kind}", tmp_path / "b", authority.file, seconds=0.6)
 
 
-def test_an_agent_that_ends_waits_for_no_server(dripping: str, authority: Authority, tmp_path: Path) -> None:
+def test_an_agent_that_ends_waits_for_no_server(
+    dripping: str, authority: Authority, tmp_path: Path
+) -> None:
     stop = Event()
     Timer(0.3, stop.set).start()
     with pytest.raises(Unreachable, match="stopped"):
@@ -168,8 +202,22 @@ def lie(folder: Path, **files: dict[str, object]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "a\\..\\secret", ".", "", "a\nb", "manifest.json"])
-def test_names_that_lead_out_are_refused_before_anything_is_written(bundles: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "/etc/passwd",
+        "a/../../secret",
+        "a\\..\\secret",
+        ".",
+        "",
+        "a\nb",
+        "manifest.json",
+    ],
+)
+def test_names_that_lead_out_are_refused_before_anything_is_written(
+    bundles: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
     bad = altered(bundles[1], tmp_path / "from" / "bad")
     (tmp_path / "from" / "secret").write_text("s")
     lie(bad, **{name: {"sha256": "0" * 64, "bytes": 1}})
@@ -204,7 +252,9 @@ def test_never_more_bytes_than_were_stated(bundles: tuple[Path, Path], tmp_path:
     assert (tmp_path / "b" / "model.onnx").stat().st_size <= size
 
 
-def test_too_large_or_too_many_bytes_are_refused_before_they_are_fetched(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+def test_too_large_or_too_many_bytes_are_refused_before_they_are_fetched(
+    bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(AgentError, match="--model-max-mb"):
         get(bundles[1], tmp_path / "b", largest=100)
     huge = altered(bundles[1], tmp_path / "huge")

@@ -47,22 +47,35 @@ def test_an_accepted_bundle_stays_over_starts_and_does_not_need_its_origin(
     shutil.rmtree(origin)
     device.shelf.begin()
     device.shelf.proved()
-    assert device.start() == device.start() == accepted == digest(device.folder / "bundles" / accepted)
+    assert (
+        device.start() == device.start() == accepted == digest(device.folder / "bundles" / accepted)
+    )
 
 
 def test_a_damaged_accepted_bundle_gives_way_to_the_one_before_and_for_good(
     device: Device, bundles: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    second, third = device.update(bundles[1]), device.update(altered(bundles[1], tmp_path / "third", macs=11))
+    second, third = (
+        device.update(bundles[1]),
+        device.update(altered(bundles[1], tmp_path / "third", macs=11)),
+    )
     (device.folder / "bundles" / third / "model.onnx").write_bytes(b"")
-    assert device.start() == second and "checksum" in device.shelf.passed_over[0] and device.store.is_refused(third)
+    assert (
+        device.start() == second
+        and "checksum" in device.shelf.passed_over[0]
+        and device.store.is_refused(third)
+    )
     assert device.start() == second and not device.shelf.passed_over
     shutil.rmtree(device.folder / "bundles")
     assert device.start() == digest(bundles[0])
     assert device.start() == digest(bundles[0]) and not device.shelf.passed_over
 
 
-@pytest.mark.parametrize("error", [MachineError("there is not enough memory"), MachineError("Permission denied")], ids=str)
+@pytest.mark.parametrize(
+    "error",
+    [MachineError("there is not enough memory"), MachineError("Permission denied")],
+    ids=str,
+)
 def test_an_accepted_bundle_that_can_t_be_loaded_now_is_not_given_up(
     error: MachineError, device: Device, bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +91,9 @@ def test_an_accepted_bundle_that_can_t_be_loaded_now_is_not_given_up(
     assert not device.store.is_refused(accepted) and device.start() == accepted
 
 
-def test_a_bundle_that_kills_the_agent_over_its_first_picture_is_given_up(device: Device, bundles: tuple[Path, Path]) -> None:
+def test_a_bundle_that_kills_the_agent_over_its_first_picture_is_given_up(
+    device: Device, bundles: tuple[Path, Path]
+) -> None:
     accepted = device.update(bundles[1])
     for _ in range(5):
         assert device.start() == accepted  # starts without a picture prove nothing against it
@@ -88,7 +103,9 @@ def test_a_bundle_that_kills_the_agent_over_its_first_picture_is_given_up(device
     assert device.start() == digest(bundles[0]) and device.store.is_refused(accepted)
 
 
-def test_a_bundle_that_saw_one_picture_through_is_trusted(device: Device, bundles: tuple[Path, Path]) -> None:
+def test_a_bundle_that_saw_one_picture_through_is_trusted(
+    device: Device, bundles: tuple[Path, Path]
+) -> None:
     accepted = device.update(bundles[1])
     device.shelf.begin()
     device.shelf.proved()
@@ -102,16 +119,24 @@ def test_rolling_back_takes_the_one_before(device: Device, bundles: tuple[Path, 
     accepted = device.update(bundles[1])
     device.shelf.begin()
     before = device.shelf.roll_back()
-    assert before is not None and before.sha256 == digest(bundles[0]) and device.store.is_refused(accepted)
+    assert (
+        before is not None
+        and before.sha256 == digest(bundles[0])
+        and device.store.is_refused(accepted)
+    )
 
 
-def test_the_operator_s_own_change_counts_more(device: Device, bundles: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_operator_s_own_change_counts_more(
+    device: Device, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
     device.update(bundles[1])
     device.given = altered(bundles[0], tmp_path / "by hand", macs=12)
     assert device.start() == device.start() == digest(device.given)
 
 
-def test_only_two_accepted_bundles_are_kept(device: Device, bundles: tuple[Path, Path], tmp_path: Path) -> None:
+def test_only_two_accepted_bundles_are_kept(
+    device: Device, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
     names = [device.update(altered(bundles[1], tmp_path / str(i), macs=i)) for i in range(4)]
     assert {folder.name for folder in (device.folder / "bundles").iterdir()} == set(names[-2:])
 
@@ -135,9 +160,14 @@ def truncate(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(text[: len(text) // 2])
 
 
-def test_a_good_bundle_passes_on_noise_and_on_pictures_also_on_those_that_have_gone(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_good_bundle_passes_on_noise_and_on_pictures_also_on_those_that_have_gone(
+    bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
     write_pictures(tmp_path, 2)
-    assert selftest(bundles[1], [tmp_path / "000.png", tmp_path / "001.png", tmp_path / "gone.png"]) > 0
+    assert (
+        selftest(bundles[1], [tmp_path / "000.png", tmp_path / "001.png", tmp_path / "gone.png"])
+        > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +181,11 @@ def test_a_good_bundle_passes_on_noise_and_on_pictures_also_on_those_that_have_g
     ],
 )
 def test_bundles_that_are_what_they_say_and_don_t_work_fail(
-    change: object, manifest: dict[str, object], words: str, bundles: tuple[Path, Path], tmp_path: Path
+    change: object,
+    manifest: dict[str, object],
+    words: str,
+    bundles: tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
     bad = altered(bundles[1], tmp_path / "bad", change, **manifest)  # type: ignore[arg-type]
     with pytest.raises(AgentError, match=words) as caught:
@@ -159,7 +193,9 @@ def test_bundles_that_are_what_they_say_and_don_t_work_fail(
     assert "\n" not in str(caught.value)
 
 
-def test_a_self_test_that_does_not_end_or_dies_is_one_line(bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_self_test_that_does_not_end_or_dies_is_one_line(
+    bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(AgentError, match="did not end"):
         selftest(bundles[1], [], timeout=0.001)
     monkeypatch.setattr("sys.executable", "/bin/false")

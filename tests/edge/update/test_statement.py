@@ -11,13 +11,29 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunedge.cli.app import main
 from prunedge.edge.update.announcement import Announcement, load_key, parse_announcement, stated
-from prunedge.edge.update.statement import PAYLOAD, Asked, Envelope, Release, Statement, Taken, encoded, judge, open_envelope, sign
+from prunedge.edge.update.statement import (
+    PAYLOAD,
+    Asked,
+    Envelope,
+    Release,
+    Statement,
+    Taken,
+    encoded,
+    judge,
+    open_envelope,
+    sign,
+)
 from prunedge.errors import AgentError
 from tests.edge.agent.conftest import digest
 
@@ -37,35 +53,50 @@ def is_signed(signature: bytes, text: bytes) -> bool:
 
 def release(**changes: Any) -> Release:
     usual = {
-        "version": 7, "signed": NOW, "expires": NOW + timedelta(days=30), "devices": ["bridge-*"], "purpose": "cracks",
+        "version": 7,
+        "signed": NOW,
+        "expires": NOW + timedelta(days=30),
+        "devices": ["bridge-*"],
+        "purpose": "cracks",
         "classes": ["crack", "sound"],
-    }  # fmt: skip
+    }
     return Release(**{**usual, **changes})
 
 
 def statement(sha256: str = SHA, **changes: Any) -> Statement:
-    return open_envelope(Envelope.model_validate(sign(sha256, release(**changes), KEY.sign)), is_signed)
+    return open_envelope(
+        Envelope.model_validate(sign(sha256, release(**changes), KEY.sign)), is_signed
+    )
 
 
 def announced(**changes: Any) -> Announcement:
-    text = json.dumps({"bundle": "/x", "sha256": SHA, "statement": sign(SHA, release(), KEY.sign), **changes})
+    text = json.dumps(
+        {"bundle": "/x", "sha256": SHA, "statement": sign(SHA, release(), KEY.sign), **changes}
+    )
     return parse_announcement(text.encode())
 
 
-def taken(version: int = 7, sha256: str = SHA, purpose: str = "cracks", signed: datetime = NOW) -> Taken:
+def taken(
+    version: int = 7, sha256: str = SHA, purpose: str = "cracks", signed: datetime = NOW
+) -> Taken:
     return Taken(version, sha256, purpose, signed)
 
 
 def test_the_encoding_is_dsse_s() -> None:
     """The example of its specification."""
-    assert encoded("http://example.com/HelloWorld", b"hello world") == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert (
+        encoded("http://example.com/HelloWorld", b"hello world")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
 
 
 def test_the_statement_is_in_toto_s() -> None:
     envelope = sign(SHA, release(), KEY.sign)
     told = json.loads(base64.b64decode(envelope["payload"]))
     assert envelope["payloadType"] == PAYLOAD == "application/vnd.in-toto+json"
-    assert told["_type"] == "https://in-toto.io/Statement/v1" and told["subject"] == [{"name": "manifest.json", "digest": {"sha256": SHA}}]
+    assert told["_type"] == "https://in-toto.io/Statement/v1" and told["subject"] == [
+        {"name": "manifest.json", "digest": {"sha256": SHA}}
+    ]
     assert told["predicate"]["version"] == 7 and told["predicate"]["devices"] == ["bridge-*"]
 
 
@@ -86,7 +117,13 @@ def test_what_is_right_is_taken(known: Taken | None) -> None:
         ({"version": 6}, ASKED, taken(7), NOW, "version 6 is older than 7.*higher version"),
         ({"version": 1}, ASKED, taken(2**50), NOW, "older"),
         ({}, ASKED, taken(7, "b" * 64), NOW, "version 7 was another bundle"),
-        ({}, Asked("tower-1", "site/models"), None, NOW, r"signed for bridge-\*, this device is tower-1"),
+        (
+            {},
+            Asked("tower-1", "site/models"),
+            None,
+            NOW,
+            r"signed for bridge-\*, this device is tower-1",
+        ),
         ({"devices": ["bridge-1", "bridge-2"]}, ASKED, None, NOW, "bridge-1, bridge-2"),
         ({"devices": ["BRIDGE-7"]}, ASKED, None, NOW, "this device"),
         ({"devices": ["bridge-?x"]}, ASKED, None, NOW, "this device"),
@@ -96,7 +133,13 @@ def test_what_is_right_is_taken(known: Taken | None) -> None:
         ({}, ASKED, None, NOW + timedelta(days=30), "expired on 2026-12-26 12:00 UTC"),
         ({}, ASKED, None, NOW + timedelta(days=999), "expired"),
         # A device whose clock was set back knows at least when the last one was signed.
-        ({"version": 8}, ASKED, taken(7, signed=NOW + timedelta(days=60)), datetime(1970, 1, 2, tzinfo=UTC), "expired"),
+        (
+            {"version": 8},
+            ASKED,
+            taken(7, signed=NOW + timedelta(days=60)),
+            datetime(1970, 1, 2, tzinfo=UTC),
+            "expired",
+        ),
     ],
 )
 def test_what_is_old_foreign_or_expired_is_refused(
@@ -140,13 +183,26 @@ def test_what_was_edited_after_signing_is_refused(name: str) -> None:
         ({"statement": None}, "not signed.*prunedge sign"),
         ({"sha256": "b" * 64}, "sha256 is not that of its signed statement"),
         ({"classes": ["crack", "rust"]}, "classes is not that of its signed statement"),
-        ({"statement": {**sign(SHA, release(), KEY.sign), "signatures": [{"sig": "?"}]}}, "not in Base64"),
+        (
+            {"statement": {**sign(SHA, release(), KEY.sign), "signatures": [{"sig": "?"}]}},
+            "not in Base64",
+        ),
         ({"statement": {**sign(SHA, release(), KEY.sign), "payload": "?"}}, "not in Base64"),
-        ({"statement": {**sign(SHA, release(), KEY.sign), "signatures": [{"sig": base64.b64encode(bytes(64)).decode()}]}}, "wrong"),
+        (
+            {
+                "statement": {
+                    **sign(SHA, release(), KEY.sign),
+                    "signatures": [{"sig": base64.b64encode(bytes(64)).decode()}],
+                }
+            },
+            "wrong",
+        ),
         ({"statement": sign(SHA, release(), Ed25519PrivateKey.generate().sign)}, "wrong"),
     ],
 )
-def test_announcements_that_are_not_signed_as_they_should_be(changes: dict[str, Any], words: str) -> None:
+def test_announcements_that_are_not_signed_as_they_should_be(
+    changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(AgentError, match=words):
         stated(announced(**changes), is_signed)
 
@@ -175,7 +231,11 @@ def test_signed_by_us_but_no_statement_of_ours(change: dict[str, Any]) -> None:
     told = {**json.loads(base64.b64decode(sign(SHA, release(), KEY.sign)["payload"])), **change}
     payload = json.dumps(told).encode()
     signature = base64.b64encode(KEY.sign(encoded(PAYLOAD, payload))).decode()
-    envelope = {"payloadType": PAYLOAD, "payload": base64.b64encode(payload).decode(), "signatures": [{"sig": signature}]}
+    envelope = {
+        "payloadType": PAYLOAD,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"sig": signature}],
+    }
     with pytest.raises(AgentError, match="not a statement about a bundle"):
         open_envelope(Envelope.model_validate(envelope), is_signed)
 
@@ -184,7 +244,9 @@ def test_a_signature_over_the_payload_alone_is_none() -> None:
     envelope = sign(SHA, release(), KEY.sign)
     plain = base64.b64encode(KEY.sign(base64.b64decode(envelope["payload"]))).decode()
     with pytest.raises(AgentError, match="wrong"):
-        open_envelope(Envelope.model_validate({**envelope, "signatures": [{"sig": plain}]}), is_signed)
+        open_envelope(
+            Envelope.model_validate({**envelope, "signatures": [{"sig": plain}]}), is_signed
+        )
 
 
 def test_one_signature_of_several_suffices_while_keys_change() -> None:
@@ -208,7 +270,9 @@ def test_versions_only_rise(version: int, highest: int, same: bool) -> None:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    (tmp_path / "signing.pem").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "signing.pem").write_bytes(
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     public = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "signing.pub.pem").write_bytes(public)
     return tmp_path / "signing.pem"
@@ -221,15 +285,37 @@ def run(*words: object) -> int:
     return ended.value.code
 
 
-def test_the_verb_signs_what_an_agent_takes(bundles: tuple[Path, Path], key: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    usual = ["--key", key, "--purpose", "cracks", "--devices", "bridge-*", "--devices", "tower-1", "--place", "https://models.example/v2"]
-    assert run("sign", bundles[1], *usual, "--release", 3, "--days", 10, "--topic", "site/models") == 0
+def test_the_verb_signs_what_an_agent_takes(
+    bundles: tuple[Path, Path], key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = [
+        "--key",
+        key,
+        "--purpose",
+        "cracks",
+        "--devices",
+        "bridge-*",
+        "--devices",
+        "tower-1",
+        "--place",
+        "https://models.example/v2",
+    ]
+    assert (
+        run("sign", bundles[1], *usual, "--release", 3, "--days", 10, "--topic", "site/models") == 0
+    )
     text = capsys.readouterr().out
     found = parse_announcement(text.encode())
     told = stated(found, load_key(key.with_name("signing.pub.pem")))
     assert len(text.splitlines()) == 1 and told is not None and told.sha256 == digest(bundles[1])
-    assert found.bundle == "https://models.example/v2" and told.release.classes == ["crack", "sound", "other"]
-    assert told.release.devices == ["bridge-*", "tower-1"] and told.release.expires - told.release.signed == timedelta(days=10)
+    assert found.bundle == "https://models.example/v2" and told.release.classes == [
+        "crack",
+        "sound",
+        "other",
+    ]
+    assert told.release.devices == [
+        "bridge-*",
+        "tower-1",
+    ] and told.release.expires - told.release.signed == timedelta(days=10)
     judge(told, ASKED, None, datetime.now(UTC))
 
 
@@ -255,10 +341,29 @@ def test_the_verb_signs_what_an_agent_takes(bundles: tuple[Path, Path], key: Pat
     ],
 )
 def test_bad_input_of_the_verb_is_one_line(
-    changes: dict[str, str], words: str, bundles: tuple[Path, Path], key: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, str],
+    words: str,
+    bundles: tuple[Path, Path],
+    key: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    usual = {"--key": str(key), "--purpose": "cracks", "--devices": "b", "--place": "/x", "--release": "1"}
+    usual = {
+        "--key": str(key),
+        "--purpose": "cracks",
+        "--devices": "b",
+        "--place": "/x",
+        "--release": "1",
+    }
     options = {**usual, **{name: value for name, value in changes.items() if name != "BUNDLE"}}
-    assert run("sign", changes.get("BUNDLE", bundles[0]), *(word for pair in options.items() for word in pair)) == 2
+    assert (
+        run(
+            "sign",
+            changes.get("BUNDLE", bundles[0]),
+            *(word for pair in options.items() for word in pair),
+        )
+        == 2
+    )
     said = capsys.readouterr()
-    assert said.out == "" and len(said.err.strip().splitlines()) == 1 and words in said.err, said.err
+    assert said.out == "" and len(said.err.strip().splitlines()) == 1 and words in said.err, (
+        said.err
+    )

@@ -50,22 +50,32 @@ def running(told: AgentSettings, subscriber: Subscriber) -> Iterator[Running]:
 
 
 def announce(subscriber: Subscriber, announced: Path, retain: bool = True, **changes: Any) -> None:
-    subscriber.publish(MODELS, {"bundle": str(announced), "sha256": digest(announced), **changes}, retain=retain)
+    subscriber.publish(
+        MODELS, {"bundle": str(announced), "sha256": digest(announced), **changes}, retain=retain
+    )
 
 
 def in_use(subscriber: Subscriber) -> str:
-    return [told for told in subscriber.on("/status") if told["state"] == "online"][-1]["bundle"]["sha256"]
+    return [told for told in subscriber.on("/status") if told["state"] == "online"][-1]["bundle"][
+        "sha256"
+    ]
 
 
 def test_a_good_bundle_is_swapped_in_and_stays(
-    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
+    running: Running,
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
 ) -> None:
     new = altered(bundles[1], models / "v2")
     announce(subscriber, new)
     wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
     write_pictures(Path(told.watch), 2, first=2)
     wait_for(lambda: len(subscriber.findings()) == 4, "findings with it")
-    assert [found["bundle_sha256"] for found in subscriber.findings().values()] == [digest(bundles[0])] * 2 + [digest(new)] * 2
+    assert [found["bundle_sha256"] for found in subscriber.findings().values()] == [
+        digest(bundles[0])
+    ] * 2 + [digest(new)] * 2
     running.__exit__()
     with Running(told):  # also after a new start, where the retained announcement comes again
         wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
@@ -73,7 +83,9 @@ def test_a_good_bundle_is_swapped_in_and_stays(
     assert not subscriber.on("/errors")
 
 
-def test_announcing_the_old_one_goes_back(running: Running, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path) -> None:
+def test_announcing_the_old_one_goes_back(
+    running: Running, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
+) -> None:
     second, third = altered(bundles[1], models / "v2"), altered(bundles[1], models / "v3", macs=11)
     for bundle in (second, third, second):
         announce(subscriber, bundle)
@@ -101,7 +113,12 @@ def huge(folder: Path) -> None:
         (lambda folder: None, {}, {"bundle": "http://models.example/v2"}, "https only"),
         (lambda folder: None, {}, {"classes": ["crack", "sound"]}, "classes"),
         (lambda folder: None, {"classes": ["crack", "sound"]}, {}, "classes"),
-        (lambda folder: None, {"classes": ["a", "b", "c"]}, {"classes": ["a", "b", "c"]}, "no class 'crack'"),
+        (
+            lambda folder: None,
+            {"classes": ["a", "b", "c"]},
+            {"classes": ["a", "b", "c"]},
+            "no class 'crack'",
+        ),
         (outside, {}, {}, "outside"),
         (huge, {}, {}, "--model-max-mb"),
         (spoil, {}, {}, "self-test failed.*not numbers"),
@@ -110,9 +127,16 @@ def huge(folder: Path) -> None:
     ],
 )
 def test_a_bad_bundle_changes_nothing(
-    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path,
-    change: Callable[[Path], None], manifest: dict[str, Any], announced: dict[str, Any], words: str,
-) -> None:  # fmt: skip
+    running: Running,
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    change: Callable[[Path], None],
+    manifest: dict[str, Any],
+    announced: dict[str, Any],
+    words: str,
+) -> None:
     bad = altered(bundles[1], models / "bad", change, **manifest)
     announce(subscriber, bad, **announced)
     wait_for(lambda: subscriber.on("/errors"), "the refusal")
@@ -120,8 +144,13 @@ def test_a_bad_bundle_changes_nothing(
     assert error["kind"] == "bundle" and re.search(words, error["error"]), error
     write_pictures(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "the old bundle at work")
-    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {digest(bundles[0])}
-    assert not (told.state / "bundles" / ".incoming").exists() and not (told.state.parent / "secret").exists()
+    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {
+        digest(bundles[0])
+    }
+    assert (
+        not (told.state / "bundles" / ".incoming").exists()
+        and not (told.state.parent / "secret").exists()
+    )
     running.__exit__()
     with Running(told):  # the retained announcement comes again, and is not tried again
         wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
@@ -136,22 +165,41 @@ SIGNER = Ed25519PrivateKey.generate()
 def signed(bundle: Path, version: int, **changes: Any) -> dict[str, Any]:
     """What a signed announcement holds beside the bundle's place and SHA-256."""
     now = datetime.now(UTC)
-    usual = {"signed": now, "expires": now + timedelta(days=9), "devices": ["b*"], "purpose": "cracks", "classes": CLASSES}
+    usual = {
+        "signed": now,
+        "expires": now + timedelta(days=9),
+        "devices": ["b*"],
+        "purpose": "cracks",
+        "classes": CLASSES,
+    }
     by = changes.pop("by", SIGNER)
-    return {"statement": sign(changes.pop("sha256", digest(bundle)), Release(version=version, **{**usual, **changes}), by.sign)}
+    return {
+        "statement": sign(
+            changes.pop("sha256", digest(bundle)),
+            Release(version=version, **{**usual, **changes}),
+            by.sign,
+        )
+    }
 
 
 @pytest.fixture
 def keyed(told: AgentSettings, tmp_path: Path) -> AgentSettings:
     public = tmp_path / "public.pem"
-    public.write_bytes(SIGNER.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    public.write_bytes(
+        SIGNER.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
     return replace(told, model_key=public)
 
 
 def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
     keyed: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
 ) -> None:
-    old, new = altered(bundles[1], models / "v6", macs=6), altered(bundles[1], models / "v7", macs=7)
+    old, new = (
+        altered(bundles[1], models / "v6", macs=6),
+        altered(bundles[1], models / "v7", macs=7),
+    )
     other = altered(bundles[1], models / "other", classes=["crack", "sound", "rust"])
     past = datetime.now(UTC) - timedelta(seconds=1)
     plain = base64.b64encode(SIGNER.sign((new / "manifest.json").read_bytes())).decode()
@@ -165,7 +213,11 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
         (new, signed(new, 7, classes=["crack", "sound", "rust"]), "signed statement's"),
         (other, signed(other, 7, classes=["crack", "sound", "rust"]), "--new-classes"),
         (new, signed(old, 7), "not that of its signed statement"),
-        (new, {**signed(new, 7), "classes": ["crack", "sound", "rust"]}, "not that of its signed statement"),
+        (
+            new,
+            {**signed(new, 7), "classes": ["crack", "sound", "rust"]},
+            "not that of its signed statement",
+        ),
     ]
     later: list[tuple[Path, dict[str, Any], str]] = [
         (old, signed(old, 6), "version 6 is older than 7"),
@@ -178,7 +230,9 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
             count = len(subscriber.on("/errors"))
             announce(subscriber, bundle, retain=False, **more)
             wait_for(lambda count=count: len(subscriber.on("/errors")) > count, words)
-            assert re.search(words, subscriber.on("/errors")[-1]["error"]), subscriber.on("/errors")[-1]
+            assert re.search(words, subscriber.on("/errors")[-1]["error"]), subscriber.on(
+                "/errors"
+            )[-1]
 
     with Running(keyed):
         wait_for(lambda: subscriber.on("/status"), "the agent")
@@ -203,7 +257,10 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
 def test_the_bundle_at_work_signed_anew_raises_the_version(
     keyed: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path
 ) -> None:
-    old, new = altered(bundles[1], models / "v1", macs=1), altered(bundles[1], models / "v2", macs=2)
+    old, new = (
+        altered(bundles[1], models / "v1", macs=1),
+        altered(bundles[1], models / "v2", macs=2),
+    )
     with Running(keyed) as started:
         wait_for(lambda: subscriber.on("/status"), "the agent")
         announce(subscriber, new, retain=False, **signed(new, 2))
@@ -216,7 +273,11 @@ def test_the_bundle_at_work_signed_anew_raises_the_version(
 
 
 def test_a_bundle_that_is_not_there_yet_is_fetched_when_it_is(
-    told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("prunedge.edge.agent.agent.AGAIN_S", (0.2,) * 100)
     with Running(told):
@@ -236,7 +297,12 @@ def test_a_bundle_that_is_not_there_yet_is_fetched_when_it_is(
     ids=lambda one: type(one).__name__,
 )
 def test_a_bundle_that_the_machine_can_t_load_now_is_tried_again(
-    error: Exception, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, failed = updater_module.load, []
 
@@ -283,12 +349,21 @@ def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
     wait_for(lambda: len(subscriber.findings()) == 3, "a finding after garbage")
     (error,) = subscriber.on("/errors")  # one in ten seconds, or a stranger could fill the disk
     assert error["kind"] == "message" and "not an announcement" in error["error"]
-    lines = [record.getMessage() for record in caplog.records if "not an announcement" in record.getMessage()]
+    lines = [
+        record.getMessage()
+        for record in caplog.records
+        if "not an announcement" in record.getMessage()
+    ]
     assert len(lines) == 7 and all("\n" not in line and len(line) < 450 for line in lines)
 
 
 def test_a_bundle_that_fails_on_its_first_real_picture_is_rolled_back(
-    running: Running, told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch
+    running: Running,
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from prunedge.edge.agent import agent as module
 
@@ -304,7 +379,9 @@ def test_a_bundle_that_fails_on_its_first_real_picture_is_rolled_back(
     wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
     write_pictures(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "a finding by the old one")
-    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {digest(bundles[0])}
+    assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {
+        digest(bundles[0])
+    }
     wait_for(lambda: in_use(subscriber) == digest(bundles[0]), "the status")
     assert [error["kind"] for error in subscriber.on("/errors")] == ["bundle"]
 
@@ -325,12 +402,23 @@ def test_settings_that_can_t_be_are_refused_at_once(told: AgentSettings, tmp_pat
     Agent(told)._store.close()  # nothing is left locked
 
 
-@pytest.mark.parametrize(("times", "allowed", "taken"), [(30.0, 20.0, False), (30.0, 50.0, True), (15.0, 20.0, True)])
+@pytest.mark.parametrize(
+    ("times", "allowed", "taken"), [(30.0, 20.0, False), (30.0, 50.0, True), (15.0, 20.0, True)]
+)
 def test_a_much_slower_bundle_is_not_taken_unless_that_is_allowed(
-    told: AgentSettings, subscriber: Subscriber, bundles: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch,
-    times: float, allowed: float, taken: bool,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("prunedge.edge.update.updater.selftest", lambda bundle, *_: 2.0 * (times if bundle.name == ".incoming" else 1.0))
+    told: AgentSettings,
+    subscriber: Subscriber,
+    bundles: tuple[Path, Path],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: float,
+    allowed: float,
+    taken: bool,
+) -> None:
+    monkeypatch.setattr(
+        "prunedge.edge.update.updater.selftest",
+        lambda bundle, *_: 2.0 * (times if bundle.name == ".incoming" else 1.0),
+    )
     new = altered(bundles[1], models / "v2")
     with Running(replace(told, slower=allowed)):
         wait_for(lambda: subscriber.on("/status"), "the agent")
@@ -339,7 +427,10 @@ def test_a_much_slower_bundle_is_not_taken_unless_that_is_allowed(
             wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
         else:
             wait_for(lambda: subscriber.on("/errors"), "the refusal")
-            assert re.search("30 times as long.*20 are allowed.*--model-slower", subscriber.on("/errors")[0]["error"])
+            assert re.search(
+                "30 times as long.*20 are allowed.*--model-slower",
+                subscriber.on("/errors")[0]["error"],
+            )
             assert in_use(subscriber) == digest(bundles[0])
 
 
@@ -348,6 +439,13 @@ def test_smaller_patches_make_a_bundle_slower(bundles: tuple[Path, Path], models
     from prunedge.edge.inspect import Settings
     from prunedge.edge.update.updater import _patches
 
-    views = [{"kind": "patch", "width": side, "height": side} for side in (400, 40)] + [{"kind": "whole", "width": 400, "height": 300}]
-    manifests = [open_bundle(altered(bundles[1], models / str(i), view=view)).manifest for i, view in enumerate(views)]
-    assert [_patches(manifest, Settings(damage=("crack",), overlap=0.0)) for manifest in manifests] == [80, 7500, 1]
+    views = [{"kind": "patch", "width": side, "height": side} for side in (400, 40)] + [
+        {"kind": "whole", "width": 400, "height": 300}
+    ]
+    manifests = [
+        open_bundle(altered(bundles[1], models / str(i), view=view)).manifest
+        for i, view in enumerate(views)
+    ]
+    assert [
+        _patches(manifest, Settings(damage=("crack",), overlap=0.0)) for manifest in manifests
+    ] == [80, 7500, 1]

@@ -74,7 +74,17 @@ def _patch_opening(refused):
 
 def _read_only():
     _patch_opening(lambda path, is_written: _refuse(path) if is_written else None)
-    for name in ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "link", "symlink", "chmod"):
+    for name in (
+        "mkdir",
+        "rmdir",
+        "unlink",
+        "remove",
+        "rename",
+        "replace",
+        "link",
+        "symlink",
+        "chmod",
+    ):
         setattr(os, name, _refusing(getattr(os, name)))
 
 
@@ -92,7 +102,12 @@ def _unreadable():
 
 
 def _begin():
-    {"full": _grow_no_more, "memory": _no_more_memory, "readonly": _read_only, "unreadable": _unreadable}[_kind]()
+    {
+        "full": _grow_no_more,
+        "memory": _no_more_memory,
+        "readonly": _read_only,
+        "unreadable": _unreadable,
+    }[_kind]()
 
 
 def _made(path, *args, **kwargs):

@@ -10,7 +10,15 @@ import sys
 for module in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[module] = None
 
-for name in ("sched_setaffinity", "sched_getaffinity", "preadv", "pread", "getuid", "geteuid", "getloadavg"):
+for name in (
+    "sched_setaffinity",
+    "sched_getaffinity",
+    "preadv",
+    "pread",
+    "getuid",
+    "geteuid",
+    "getloadavg",
+):
     delattr(os, name)
 os.supports_dir_fd.clear()
 os.supports_fd.clear()

@@ -25,22 +25,34 @@ _REMEDY = "name one .tar file, several as train-{000000..000012}.tar, or a folde
 
 def are_shards(data: str) -> bool:
     """Whether DATA, which is no folder, names shards."""
-    return is_url(data) or data.endswith(SHARD) or _PACKED.search(data) is not None or _is_pattern(data)
+    return (
+        is_url(data)
+        or data.endswith(SHARD)
+        or _PACKED.search(data) is not None
+        or _is_pattern(data)
+    )
 
 
 def shards_in(folder: Path) -> list[str]:
     """The tar files of a folder and of its folders train, val and test, packed ones too, sorted."""
     inside = (one for one in folder.iterdir() if one.is_dir() and one.name.lower() in SPLIT_NAMES)
-    files = (one for place in (folder, *inside) for one in place.iterdir() if one.is_file() and not one.name.startswith("."))
+    files = (
+        one
+        for place in (folder, *inside)
+        for one in place.iterdir()
+        if one.is_file() and not one.name.startswith(".")
+    )
     return sorted(str(one) for one in files if one.name.endswith(SHARD) or _PACKED.search(one.name))
 
 
-def list_shards(data: str, *, cache_dir: Path | str | None = None, progress: Progress | None = None) -> Listing:
+def list_shards(
+    data: str, *, cache_dir: Path | str | None = None, progress: Progress | None = None
+) -> Listing:
     """The pictures of one shard, of a pattern with braces, or of a folder, by path or URL.
 
-    A label is what `.cls` or `.json` says; an integer counts the lines of a `classes.txt` beside the shards, from 0, where there is one.
-    The split is what `.json` says, else the shards' folders or the beginning of their names (train, val, test), if all of them do.
-    Raises DataError.
+    A label is what `.cls` or `.json` says; an integer counts the lines of a `classes.txt` beside
+    the shards, from 0, where there is one. The split is what `.json` says, else the shards' folders
+    or the beginning of their names (train, val, test), if all of them do. Raises DataError.
     """
     root, places = _places(data)
     for place in places:
@@ -49,7 +61,9 @@ def list_shards(data: str, *, cache_dir: Path | str | None = None, progress: Pro
     missing = [place for place in places if not is_url(place) and not Path(place).is_file()]
     if missing:
         what = f"{len(missing)} of {len(places)} shards are missing, {missing[0]} first"
-        raise DataError(what, where=data, remedy="check the pattern and the files; every shard must be there")
+        raise DataError(
+            what, where=data, remedy="check the pattern and the files; every shard must be there"
+        )
     shards = []
     for i, shard in enumerate(at_once(lambda place: open_shard(place, cache_dir), places)):
         shards.append(shard)
@@ -66,11 +80,26 @@ def list_shards(data: str, *, cache_dir: Path | str | None = None, progress: Pro
             label = about.label if classes is None else _named(about.label, classes)
             if label is None:
                 strangers.setdefault(about.label, f"{name}/{picture}")
-            rows.append(Row(folder / picture, f"{name}/{picture}", label or "", about.source, about.split or side))
+            rows.append(
+                Row(
+                    folder / picture,
+                    f"{name}/{picture}",
+                    label or "",
+                    about.source,
+                    about.split or side,
+                )
+            )
     if strangers:
         label, picture = next(iter(strangers.items()))
         what = f"{len(strangers)} labels are not in {CLASSES}: '{label}' of {picture} first"
-        raise DataError(what, where=data, remedy=f"{CLASSES} has one class in each line, class 0 first; add the missing ones, or remove it")
+        raise DataError(
+            what,
+            where=data,
+            remedy=(
+                f"{CLASSES} has one class in each line, class 0 first; add the missing ones, "
+                "or remove it"
+            ),
+        )
     return finish(Path(root), rows, where=Path(data), held=".cls or .json")
 
 
@@ -83,16 +112,22 @@ def _places(data: str) -> tuple[str, list[str]]:
     elif data.endswith(SHARD) or _PACKED.search(data):
         root, places = Path(data).parent, [data]
     else:
-        root, places = Path(data), shards_in(Path(data)) if not is_url(data) else remote.shards_below(data)
+        root, places = (
+            Path(data),
+            shards_in(Path(data)) if not is_url(data) else remote.shards_below(data),
+        )
         places = [place for place in places if _is_at_hand(place[len(data.rstrip("/")) + 1 :])]
     if not places:
         raise DataError("no shards found", where=data, remedy=_REMEDY)
-    # Each path of a picture goes through `Path`; so does its shard, or they would not be the same text.
+    # Each path of a picture goes through `Path`; so does its shard, or they would not be the same
+    # text.
     return written(root), [written(Path(place)) for place in places]
 
 
 def _is_pattern(data: str) -> bool:
-    """Whether the braces in DATA stand for several places; those of a name that is there are a part of it."""
+    """Whether the braces in DATA stand for several places; those of a name that is there are a part
+    of it.
+    """
     return has_braces(data) and (is_url(data) or not Path(data).exists())
 
 
@@ -103,12 +138,18 @@ def _is_at_hand(name: str) -> bool:
 
 
 def _splits(names: list[str], data: str) -> list[str | None]:
-    """The split of each shard, if all say one: by the folder that it lies in, or by how its name begins."""
+    """The split of each shard, if all say one: by the folder that it lies in, or by how its name
+    begins.
+    """
     found = [_split(name) for name in names]
     if all(found):
         return found
     if any(found):
-        log.warning("%s: %s says no split, so those in other shards' names are not used", data, names[found.index(None)])
+        log.warning(
+            "%s: %s says no split, so those in other shards' names are not used",
+            data,
+            names[found.index(None)],
+        )
     return [None] * len(names)
 
 
@@ -134,7 +175,9 @@ def _read(file: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8-sig") if file.exists() else None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't be read: {error}", where=file, remedy="save it as text in UTF-8") from None
+        raise DataError(
+            f"can't be read: {error}", where=file, remedy="save it as text in UTF-8"
+        ) from None
 
 
 def _named(label: str, classes: list[str]) -> str | None:

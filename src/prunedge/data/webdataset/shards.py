@@ -1,8 +1,10 @@
-"""Shards: tar files of pictures with their labels beside them (WebDataset), read at any place, in any order, by several threads.
+"""Shards: tar files of pictures with their labels beside them (WebDataset), read at any place, in
+any order, by several threads.
 
-A shard is indexed once, headers and labels alone; the index is kept in the cache. A shard behind a URL is fetched whole, once, before its
-pictures are decoded; the copy is deleted when the decoded pictures are in the cache, and a single picture is asked for by its bytes.
-Nothing is unpacked onto the disk, and nothing unpickled: of a sample only the picture, `.cls` and `.json` are ever read.
+A shard is indexed once, headers and labels alone; the index is kept in the cache. A shard behind a
+URL is fetched whole, once, before its pictures are decoded; the copy is deleted when the decoded
+pictures are in the cache, and a single picture is asked for by its bytes. Nothing is unpacked onto
+the disk, and nothing unpickled: of a sample only the picture, `.cls` and `.json` are ever read.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ VERSION = 1  # of the index; a change makes old ones useless
 
 @dataclass(frozen=True)
 class Shard:
-    """An indexed shard: its path or URL, a text that changes with its content, its pictures by name, and where a fetched copy lies."""
+    """An indexed shard: its path or URL, a text that changes with its content, its pictures by
+    name, and where a fetched copy lies.
+    """
 
     place: str
     stamp: str
@@ -46,7 +50,9 @@ _open: dict[str, Shard] = {}
 
 
 def open_shard(place: str, home: Path | str | None = None) -> Shard:
-    """The shard at a path or URL as it is now; its index is made, or found in the cache folder `home`. Raises DataError, MachineError."""
+    """The shard at a path or URL as it is now; its index is made, or found in the cache folder
+    `home`. Raises DataError, MachineError.
+    """
     size, version = remote.about(place) if is_url(place) else _about(place)
     stamp = f"{os.path.abspath(place) if not is_url(place) else place}\t{version}"
     folder = cache_folder(home) / "shards"
@@ -73,7 +79,8 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
 def read_member(path: Path | str) -> bytes | None:
     """The bytes of a picture in a shard, or None when this is the path of a file of its own.
 
-    Raises FileNotFoundError when the shard has no such picture, DataError when it has changed or can't be read any more.
+    Raises FileNotFoundError when the shard has no such picture, DataError when it has changed or
+    can't be read any more.
     """
     if (found := _find(path)) is None:
         return None
@@ -83,7 +90,9 @@ def read_member(path: Path | str) -> bytes | None:
     offset, size = shard.pictures[name][:2]
     try:
         with open(shard.copy if is_url(shard.place) else shard.place, "rb") as file:
-            if not is_url(shard.place) and not shard.stamp.endswith("\t" + _version(os.fstat(file.fileno()))):
+            if not is_url(shard.place) and not shard.stamp.endswith(
+                "\t" + _version(os.fstat(file.fileno()))
+            ):
                 raise _changed(shard.place)
             file.seek(offset)
             return file.read(size)
@@ -102,7 +111,9 @@ def stamp_of(path: Path) -> str | None:
 
 
 def fetch_all(paths: Iterable[Path]) -> None:
-    """Copy the shards of these pictures that lie behind URLs into the cache, each in one go, as far as there is room."""
+    """Copy the shards of these pictures that lie behind URLs into the cache, each in one go, as far
+    as there is room.
+    """
     for shard in _remote(paths):
         with FileLock(shard.copy.with_suffix(".lock")):
             size, version = remote.about(shard.place)
@@ -124,7 +135,9 @@ def _remote(paths: Iterable[Path]) -> list[Shard]:
 
 
 def _find(path: Path | str) -> tuple[Shard, str] | None:
-    """The shard that a path leads into, and the rest of the path; None when no part of it is a shard."""
+    """The shard that a path leads into, and the rest of the path; None when no part of it is a
+    shard.
+    """
     text = str(path)
     if f"{SHARD}{os.sep}" not in text and f"{SHARD}/" not in text:
         return None
@@ -141,14 +154,20 @@ def _find(path: Path | str) -> tuple[Shard, str] | None:
 
 
 def _changed(place: str) -> DataError:
-    return DataError("the shard has changed since it was listed", where=place, remedy="load the data again")
+    return DataError(
+        "the shard has changed since it was listed", where=place, remedy="load the data again"
+    )
 
 
 def _about(place: str) -> tuple[int, str]:
     try:
         found = os.stat(place)
     except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", where=place, remedy="check the path; every shard must be there") from None
+        raise DataError(
+            f"can't be read: {error.strerror}",
+            where=place,
+            remedy="check the path; every shard must be there",
+        ) from None
     return found.st_size, _version(found)
 
 
@@ -157,7 +176,9 @@ def _version(found: os.stat_result) -> str:
 
 
 def _index(place: str, copy: Path, size: int | None) -> dict[str, Member]:
-    """Of a shard behind a URL, the copy's, which stays for the decoding; without room for one it is read through for the index alone."""
+    """Of a shard behind a URL, the copy's, which stays for the decoding; without room for one it is
+    read through for the index alone.
+    """
     if not is_url(place):
         with open(place, "rb") as file:
             return index(file, place)

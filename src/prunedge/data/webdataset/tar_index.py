@@ -1,4 +1,6 @@
-"""What is in a shard: its samples by the rules of WebDataset, from the headers of the tar file and the labels alone."""
+"""What is in a shard: its samples by the rules of WebDataset, from the headers of the tar file and
+the labels alone.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,24 @@ from prunedge.data.records import SPLIT_NAMES
 from prunedge.edge.image.read import SUFFIXES
 from prunedge.errors import DataError
 
-_TEXTS = {"cls": 1_000, "json": 1_000_000}  # what says something of a picture, with the bytes that it may have
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
+_TEXTS = {
+    "cls": 1_000,
+    "json": 1_000_000,
+}  # what says something of a picture, with the bytes that it may have
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
 _SHOWN = 5
 
 
 class Member(NamedTuple):
-    """A picture in a shard: where its bytes begin, how many they are, and what the members of the same key say of it."""
+    """A picture in a shard: where its bytes begin, how many they are, and what the members of the
+    same key say of it.
+    """
 
     offset: int
     size: int
@@ -28,10 +41,12 @@ class Member(NamedTuple):
 
 
 def index(file: IO[bytes], where: str) -> dict[str, Member]:
-    """The pictures of a tar file by name, in its order. `file` can seek; `where` is its name for errors.
+    """The pictures of a tar file by name, in its order. `file` can seek; `where` is its name for
+    errors.
 
-    A sample is all members whose names are alike up to the first dot of their last part. Raises DataError for a tar file that is packed,
-    damaged or cut short, and with every sample (the first five by name) that lacks a picture or a label.
+    A sample is all members whose names are alike up to the first dot of their last part. Raises
+    DataError for a tar file that is packed, damaged or cut short, and with every sample (the first
+    five by name) that lacks a picture or a label.
     """
     head = file.read(6)
     for magic, kind in _PACKED.items():
@@ -48,13 +63,19 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
                 name = PurePosixPath(member.name)
                 stem, _, kind = name.name.partition(".")
                 kind = kind.lower()
-                if not stem or member.isdir() or (kind not in _TEXTS and f".{kind}" not in SUFFIXES):
+                if (
+                    not stem
+                    or member.isdir()
+                    or (kind not in _TEXTS and f".{kind}" not in SUFFIXES)
+                ):
                     continue
                 key = str(name.with_name(stem))
                 if not member.isreg() or member.issparse():
                     faults.append(f"{name} is a link or a file with holes")
                 elif kind not in _TEXTS:
-                    pictures.setdefault(key, []).append((str(name), member.offset_data, member.size))
+                    pictures.setdefault(key, []).append(
+                        (str(name), member.offset_data, member.size)
+                    )
                 elif member.size > _TEXTS[kind]:
                     faults.append(f"{name} has more than {_TEXTS[kind]:,} bytes")
                 else:
@@ -62,11 +83,15 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
                     texts.setdefault(key, {})[kind] = file.read(member.size)
             file.seek(tar.offset)
             end = file.read(tarfile.BLOCKSIZE)
-    except Exception as error:  # a damaged header can make tarfile raise anything, and so can a store
+    except (
+        Exception
+    ) as error:  # a damaged header can make tarfile raise anything, and so can a store
         if isinstance(error, DataError):
             raise
         raise _broken(str(error) or type(error).__name__, where) from None
-    if end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE:  # tarfile takes a damaged header, or none, for the end
+    if (
+        end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE
+    ):  # tarfile takes a damaged header, or none, for the end
         raise _broken(f"it has no end after {tar.offset:,} bytes", where)
     found = {}
     for key in {**pictures, **texts}:
@@ -77,18 +102,34 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
             faults.append(f"{key}: {error}")
     if faults:
         more = f", and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
-        remedy = "each sample needs one picture and, of the same name, a .cls or a .json with `label`"
-        raise DataError(f"samples that can't be used: {'; '.join(faults[:_SHOWN])}{more}", where=where, remedy=remedy)
+        remedy = (
+            "each sample needs one picture and, of the same name, a .cls or a .json with `label`"
+        )
+        raise DataError(
+            f"samples that can't be used: {'; '.join(faults[:_SHOWN])}{more}",
+            where=where,
+            remedy=remedy,
+        )
     return found
 
 
 def packed(where: str, kind: str) -> DataError:
-    """The error for a compressed shard, in which no picture can be found without unpacking all before it."""
-    return DataError(f"the shard is compressed ({kind})", where=where, remedy="store it as a plain .tar; pictures are compressed already")
+    """The error for a compressed shard, in which no picture can be found without unpacking all
+    before it.
+    """
+    return DataError(
+        f"the shard is compressed ({kind})",
+        where=where,
+        remedy="store it as a plain .tar; pictures are compressed already",
+    )
 
 
 def _broken(why: str, where: str) -> DataError:
-    return DataError(f"the tar file is damaged or was cut short: {why}", where=where, remedy="write or copy the shard again")
+    return DataError(
+        f"the tar file is damaged or was cut short: {why}",
+        where=where,
+        remedy="write or copy the shard again",
+    )
 
 
 def _only(pictures: list[tuple[str, int, int]]) -> tuple[str, int, int]:
@@ -126,7 +167,10 @@ def _label(about: dict[str, object]) -> str | None:
     value = about.get(key)
     if isinstance(value, float | list | dict):
         kind = "a number to estimate" if isinstance(value, float) else "a list of labels"
-        raise ValueError(f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and prunedge tells one class a picture")
+        raise ValueError(
+            f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and "
+            "prunedge tells one class a picture"
+        )
     return _text(about, key)
 
 

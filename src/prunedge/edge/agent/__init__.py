@@ -1,4 +1,6 @@
-"""Watches a folder or a camera and publishes what it finds over MQTT: pictures in, messages out, none lost and none told twice."""
+"""Watches a folder or a camera and publishes what it finds over MQTT: pictures in, messages out,
+none lost and none told twice.
+"""
 
 from prunedge.edge.agent.agent import Agent
 from prunedge.edge.agent.broker import Broker, parse_broker

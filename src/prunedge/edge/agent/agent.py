@@ -1,4 +1,6 @@
-"""The loop: what arrives is inspected, marked and enqueued in one step, while a courier delivers and an updater tries new bundles."""
+"""The loop: what arrives is inspected, marked and enqueued in one step, while a courier delivers
+and an updater tries new bundles.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,12 @@ RECENT = 4  # pictures that a new bundle is tried on
 
 
 class Agent:
-    """Inspects what arrives and publishes it, until `stop` is set; with `once` until all that is there is done and delivered.
+    """Inspects what arrives and publishes it, until `stop` is set; with `once` until all that is
+    there is done and delivered.
 
-    Made, it holds its state folder, has a bundle loaded and has read every setting: PrunedgeErrors come from here. `run` goes on through
-    bad pictures, a full disk, a lost broker and refused bundles.
+    Made, it holds its state folder, has a bundle loaded and has read every setting: PrunedgeErrors
+    come from here. `run` goes on through bad pictures, a full disk, a lost broker and refused
+    bundles.
     """
 
     def __init__(self, settings: AgentSettings, stop: Event | None = None) -> None:
@@ -51,35 +55,73 @@ class Agent:
         self._store = Store(settings.state)
         try:
             self._source = self._watched()
-            self._shelf = Shelf(settings.state / "bundles", self._store, settings.bundle, settings.threads, settings.runtime)
+            self._shelf = Shelf(
+                settings.state / "bundles",
+                self._store,
+                settings.bundle,
+                settings.threads,
+                settings.runtime,
+            )
             self._use = self._shelf.start()
             settings.inspection.fitted(self._use.bundle.manifest)
             self._updater = self._make_updater() if settings.model_topic else None
         except BaseException:
             self._store.close()
             raise
-        self._watching = settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch  # without a password
+        self._watching = (
+            settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch
+        )  # without a password
         self._culprit = Culprit(settings.state / "inspecting.json")
         if self._shelf.passed_over:
             self._culprit.forget()  # it was the bundle
         self._recent: deque[Path] = deque(maxlen=RECENT)
         self._postponed = Postponed(max(1.0, settings.every))
-        self._reports = Reports(self._store, self.topics, settings.device, settings.model_topic, lambda: self.courier.wake())
-        # Two agents on one machine, with one device id and two topics, must not throw each other out.
-        client_id = f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
+        self._reports = Reports(
+            self._store,
+            self.topics,
+            settings.device,
+            settings.model_topic,
+            lambda: self.courier.wake(),
+        )
+        # Two agents on one machine, with one device id and two topics, must not throw each other
+        # out.
+        client_id = (
+            f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
+        )
         self.courier = Courier(
-            self._store, settings.broker, client_id, settings.device, self.topics.status, self.status, settings.model_topic,
-            self._updater.announce if self._updater else lambda payload, is_retained: None, settings.backoff,
-        )  # fmt: skip
+            self._store,
+            settings.broker,
+            client_id,
+            settings.device,
+            self.topics.status,
+            self.status,
+            settings.model_topic,
+            self._updater.announce if self._updater else lambda payload, is_retained: None,
+            settings.backoff,
+        )
 
     def run(self) -> None:
-        """Work until told to stop. AgentError at the end of `once` when something could not be inspected or delivered."""
+        """Work until told to stop. AgentError at the end of `once` when something could not be
+        inspected or delivered.
+        """
         use = self._use.bundle.manifest
-        log.info("bundle %s (%s; %s), watching %s", self._use.sha256[:12], use.model, ", ".join(use.classes), self._watching)
+        log.info(
+            "bundle %s (%s; %s), watching %s",
+            self._use.sha256[:12],
+            use.model,
+            ", ".join(use.classes),
+            self._watching,
+        )
         if warning := self._use.session.warning():
             log.warning("%s", warning)
         if self.settings.broker.tells_password():
-            log.warning("the password goes to %s in clear, for everybody on the way to read: write mqtts://", self.settings.broker)
+            log.warning(
+                (
+                    "the password goes to %s in clear, for everybody on the way to read: write "
+                    "mqtts://"
+                ),
+                self.settings.broker,
+            )
         log.info("it is shown %s", self.settings.inspection.fitted(use).looked(use))
         for why in self._shelf.passed_over:
             self._reports.publish("bundle", "an accepted bundle", why, key=why)
@@ -100,7 +142,12 @@ class Agent:
             self.courier.stop(FLUSH_S)
             left = self._store.waiting()
             self._store.close()
-            log.info("ended; %s", f"{left} messages wait for the next start" if left else "all messages are delivered")
+            log.info(
+                "ended; %s",
+                f"{left} messages wait for the next start"
+                if left
+                else "all messages are delivered",
+            )
         if self.settings.once and not self.stop.is_set():
             self._judge(left)
 
@@ -108,11 +155,19 @@ class Agent:
         """What the agent tells of itself, as the payload of a status message."""
         use, counts = self._use, self._store.counts()
         return status(
-            self.settings.device, "online", watching=self._watching, version=__version__,
-            bundle={"sha256": use.sha256, "model": use.bundle.manifest.model, "classes": use.bundle.manifest.classes},
+            self.settings.device,
+            "online",
+            watching=self._watching,
+            version=__version__,
+            bundle={
+                "sha256": use.sha256,
+                "model": use.bundle.manifest.model,
+                "classes": use.bundle.manifest.classes,
+            },
             **{name: counts.get(name, 0) for name in ("pictures", "damaged", "failed")},
-            queue=self._store.waiting(), last_error=self._reports.last,
-        )  # fmt: skip
+            queue=self._store.waiting(),
+            last_error=self._reports.last,
+        )
 
     def _work(self) -> None:
         while not self.stop.is_set():
@@ -120,25 +175,34 @@ class Agent:
             for arrival in arrivals:
                 if not self._goes_on() or self._is_full():
                     break
-                # On a full disk the next picture would fare no better: wait, instead of going through all of them again and again.
+                # On a full disk the next picture would fare no better: wait, instead of going
+                # through all of them again and again.
                 if not self._work_off(arrival) and not self.settings.once:
                     break
             else:
                 if self.settings.once and not coming:
                     self._deliver()
                     return
-            self._pause(min(self.settings.every, TICK_S) if self.settings.once else self.settings.every)
+            self._pause(
+                min(self.settings.every, TICK_S) if self.settings.once else self.settings.every
+            )
 
     def _goes_on(self) -> bool:
         """Between two pictures: swap bundles, tell the watchdog; whether to go on."""
         notify("WATCHDOG=1")
         if not self.courier.is_alive():
-            raise AgentError("the thread that talks to the broker died", remedy="start the agent again")
+            raise AgentError(
+                "the thread that talks to the broker died", remedy="start the agent again"
+            )
         new = self._updater.ready() if self._updater else None
         if self._updater and new is not None:
             try:
                 self._use = self._shelf.accept(new)
-                log.info("bundle %s (%s) is in use from now on", new.sha256[:12], new.bundle.manifest.model)
+                log.info(
+                    "bundle %s (%s) is in use from now on",
+                    new.sha256[:12],
+                    new.bundle.manifest.model,
+                )
             except (PrunedgeError, OSError) as error:
                 self._reports.warn(error)
             self._updater.taken()
@@ -163,14 +227,19 @@ class Agent:
         if self._store.waiting() < self.settings.queue_limit:
             return False
         self._reports.warn(
-            AgentError(f"the queue is full ({self.settings.queue_limit:,} messages)", remedy="pictures wait until the broker is back")
+            AgentError(
+                f"the queue is full ({self.settings.queue_limit:,} messages)",
+                remedy="pictures wait until the broker is back",
+            )
         )
         return True
 
     def _work_off(self, arrival: Arrival) -> bool:
-        """Inspect one picture, unless it was before; mark it and enqueue what was found. After trouble it is tried again later.
+        """Inspect one picture, unless it was before; mark it and enqueue what was found. After
+        trouble it is tried again later.
 
-        False after trouble that the next picture would meet as well: with the state folder, the queue.
+        False after trouble that the next picture would meet as well: with the state folder, the
+        queue.
         """
         if not self._postponed.is_due(arrival):
             return True
@@ -180,7 +249,8 @@ class Agent:
                 if not self._store.knows_content(arrival.stamp, digest):
                     message, counted = self._inspect(arrival, digest)
                     if stamp_of(arrival.path, arrival.stamp.name) not in (arrival.stamp, None):
-                        return True  # written to while we looked: what was found may be of neither version
+                        # written to while we looked: what was found may be of neither version
+                        return True
                     self._store.record(arrival.stamp, digest, message, counted)
                     self.courier.wake()
         except FileNotFoundError:
@@ -198,16 +268,24 @@ class Agent:
         try:
             self._culprit.accuse(name, digest)
             self._shelf.begin()
-            found = inspect_picture(arrival.path, use.session, self.settings.inspection, name=name, progress=_beat)
+            found = inspect_picture(
+                arrival.path, use.session, self.settings.inspection, name=name, progress=_beat
+            )
         except DataError as error:
-            arrival.path.stat()  # FileNotFoundError when it was moved away meanwhile, which is no fault of the picture
+            # FileNotFoundError when it was moved away meanwhile, which is no fault of the picture
+            arrival.path.stat()
             self._reports.warn(error)
-            return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), ["pictures", "failed"]
+            return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), [
+                "pictures",
+                "failed",
+            ]
         finally:
             self._culprit.acquit()
         self._shelf.proved()
         self._recent.append(arrival.path)
-        log.info("%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability)
+        log.info(
+            "%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability
+        )
         message = finding(self.topics, device, name, digest, use.sha256, found.to_json())
         return message, ["pictures", "damaged"] if found.regions else ["pictures"]
 
@@ -216,15 +294,22 @@ class Agent:
         told = (
             error
             if isinstance(error, PrunedgeError)
-            else AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="send this line to the makers of prunedge")
+            else AgentError(
+                f"{type(error).__name__}: {one_line(error)}",
+                remedy="send this line to the makers of prunedge",
+            )
         )
-        self._reports.warn(AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy))
+        self._reports.warn(
+            AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy)
+        )
         if self._postponed.add(arrival) == TRIES:
             self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
         is_ours = isinstance(error, AgentError | MachineError | OSError)
         before = None if is_ours else self._shelf.roll_back()
         if before is not None:
-            log.warning("the new bundle fails on its first picture, the one before it is used again")
+            log.warning(
+                "the new bundle fails on its first picture, the one before it is used again"
+            )
             self._reports.publish("bundle", self._use.sha256, told, key=self._use.sha256)
             self._use = before
             self._postponed.forget(name)
@@ -241,9 +326,16 @@ class Agent:
     def _judge(self, left: int) -> None:
         if left:
             why = f" ({self.courier.problem.what})" if self.courier.problem else ""
-            raise AgentError(f"{left} messages could not be delivered{why}", where=self._store.file, remedy="they stay for the next start")
+            raise AgentError(
+                f"{left} messages could not be delivered{why}",
+                where=self._store.file,
+                remedy="they stay for the next start",
+            )
         if self._postponed:
-            raise AgentError(f"{len(self._postponed)} pictures could not be inspected", remedy="see above; the next start tries them again")
+            raise AgentError(
+                f"{len(self._postponed)} pictures could not be inspected",
+                remedy="see above; the next start tries them again",
+            )
 
     def _refuse(self, kind: str, key: str, error: PrunedgeError, is_final: bool) -> None:
         """Called by the updater's thread."""
@@ -259,13 +351,21 @@ class Agent:
     def _make_updater(self) -> Updater:
         key = self.settings.model_key
         return Updater(
-            self._shelf, self.settings, load_key(key) if key else None, current=lambda: self._use,
-            pictures=lambda: list(self._recent), is_refused=self._store.is_refused, refuse=self._refuse, again=AGAIN_S,
-        )  # fmt: skip
+            self._shelf,
+            self.settings,
+            load_key(key) if key else None,
+            current=lambda: self._use,
+            pictures=lambda: list(self._recent),
+            is_refused=self._store.is_refused,
+            refuse=self._refuse,
+            again=AGAIN_S,
+        )
 
 
 def _digest(picture: Path) -> str:
-    """The SHA-256 of a file; MachineError when it can't be read now, FileNotFoundError when it is gone."""
+    """The SHA-256 of a file; MachineError when it can't be read now, FileNotFoundError when it is
+    gone.
+    """
     try:
         return sha256(picture)
     except FileNotFoundError:

@@ -26,7 +26,9 @@ WINDOW = 20  # messages on their way at a time, at most; paho's own limit
 
 @dataclass(frozen=True)
 class Broker:
-    """An MQTT 5 broker and what it wants to know of us. `ca`, `cert`, `key`: PEM files; without `ca` the system's authorities count."""
+    """An MQTT 5 broker and what it wants to know of us. `ca`, `cert`, `key`: PEM files; without
+    `ca` the system's authorities count.
+    """
 
     host: str
     port: int
@@ -45,7 +47,9 @@ class Broker:
         return self.password is not None and not self.is_tls and not is_here(self.host)
 
     def context(self) -> ssl.SSLContext | None:
-        """How to encrypt; None when it is not wanted. AgentError when a file of keys or certificates can't be used."""
+        """How to encrypt; None when it is not wanted. AgentError when a file of keys or
+        certificates can't be used.
+        """
         if not self.is_tls:
             return None
         context = trusted(self.ca)
@@ -53,14 +57,24 @@ class Broker:
             try:
                 context.load_cert_chain(self.cert, self.key)
             except (OSError, ssl.SSLError) as error:
-                raise AgentError(f"the certificate or its key can't be used ({error})", where=self.cert, remedy="name PEM files") from None
+                raise AgentError(
+                    f"the certificate or its key can't be used ({error})",
+                    where=self.cert,
+                    remedy="name PEM files",
+                ) from None
         return context
 
 
 def parse_broker(
-    url: str, *, password: str | None = None, ca: Path | None = None, cert: Path | None = None, key: Path | None = None
+    url: str,
+    *,
+    password: str | None = None,
+    ca: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
 ) -> Broker:
-    """A broker from `mqtt://[USER@]HOST[:PORT]` or `mqtts://...`; AgentError when something of it is wrong.
+    """A broker from `mqtt://[USER@]HOST[:PORT]` or `mqtts://...`; AgentError when something of it
+    is wrong.
 
     A password in the URL is refused: every user of the machine can read a command line.
     """
@@ -69,22 +83,38 @@ def parse_broker(
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise AgentError(f"the broker's address is wrong ({error})", where=one_line(_without_password(url)), remedy=mended) from None
+        raise AgentError(
+            f"the broker's address is wrong ({error})",
+            where=one_line(_without_password(url)),
+            remedy=mended,
+        ) from None
     if parts.password is not None:
-        raise AgentError("a password in the broker's address can be read by others", remedy="use --password-file")
-    if parts.scheme not in PORTS or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise AgentError(
+            "a password in the broker's address can be read by others", remedy="use --password-file"
+        )
+    if (
+        parts.scheme not in PORTS
+        or not host
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+    ):
         raise AgentError("the broker's address is wrong", where=one_line(url), remedy=mended)
     if port == 0:
         raise AgentError("no broker listens on port 0", where=one_line(url), remedy=mended)
     is_tls = parts.scheme == "mqtts"
     if not is_tls and (ca or cert or key):
         raise AgentError(
-            "certificates without encryption", where=one_line(url), remedy="write mqtts://, or leave --ca, --cert and --key out"
+            "certificates without encryption",
+            where=one_line(url),
+            remedy="write mqtts://, or leave --ca, --cert and --key out",
         )
     if key and not cert:
         raise AgentError("a key without its certificate", where=key, remedy="name --cert as well")
     if password is not None and parts.username is None:
-        raise AgentError("a password without a user", where=one_line(url), remedy="write mqtts://USER@HOST")
+        raise AgentError(
+            "a password without a user", where=one_line(url), remedy="write mqtts://USER@HOST"
+        )
     user = unquote(parts.username) if parts.username is not None else None
     return Broker(host, port or PORTS[parts.scheme], is_tls, user, password, ca, cert, key)
 
@@ -100,7 +130,9 @@ def is_here(host: str) -> bool:
 
 
 def trusted(ca: Path | None, also: Path | None = None) -> ssl.SSLContext:
-    """A client's TLS settings that trust the authorities in a file, or the system's and those `also` in a file."""
+    """A client's TLS settings that trust the authorities in a file, or the system's and those
+    `also` in a file.
+    """
     try:
         context = ssl.create_default_context(cafile=ca)
         if also is not None:
@@ -108,24 +140,40 @@ def trusted(ca: Path | None, also: Path | None = None) -> ssl.SSLContext:
         return context
     except (OSError, ssl.SSLError) as error:
         raise AgentError(
-            f"no certificates can be read ({error})", where=ca or also, remedy="name a PEM file of authorities by --ca"
+            f"no certificates can be read ({error})",
+            where=ca or also,
+            remedy="name a PEM file of authorities by --ca",
         ) from None
 
 
 class Connection:
-    """One connection to the broker, from CONNECT to its loss. A new one is made for each try: nothing of an old one is left."""
+    """One connection to the broker, from CONNECT to its loss. A new one is made for each try:
+    nothing of an old one is left.
+    """
 
     def __init__(
-        self, broker: Broker, client_id: str, will: tuple[str, str], subscribe: str | None, on_message: Callable[[bytes, bool], None],
+        self,
+        broker: Broker,
+        client_id: str,
+        will: tuple[str, str],
+        subscribe: str | None,
+        on_message: Callable[[bytes, bool], None],
         wake: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         mqtt, connect = _paho()
-        self.acknowledged: deque[tuple[int, str | None]] = deque()  # (number of the message, why it was refused)
+        self.acknowledged: deque[tuple[int, str | None]] = (
+            deque()
+        )  # (number of the message, why it was refused)
         self.lost = Event()
         self.window, self.largest = WINDOW, None  # messages on their way, bytes of a packet
         self._broker, self._subscribe, self._wake = broker, subscribe, wake
         self._answered, self._is_refused, self._why = Event(), False, ""
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=mqtt.MQTTv5,
+            reconnect_on_failure=False,
+        )
         self._client.connect_timeout = ANSWER_S
         self._client.username_pw_set(broker.user, broker.password)
         context = broker.context()
@@ -134,7 +182,9 @@ class Connection:
         self._client.will_set(*will, qos=1, retain=True)
         self._client.on_connect, self._client.on_disconnect = self._on_connect, self._on_disconnect
         self._client.on_publish = self._on_publish
-        self._client.on_message = lambda client, data, message: on_message(bytes(message.payload), message.retain)
+        self._client.on_message = lambda client, data, message: on_message(
+            bytes(message.payload), message.retain
+        )
         self._client.on_subscribe = self._on_subscribe
         self._properties = connect
         self.subscription_refused: str | None = None
@@ -152,11 +202,19 @@ class Connection:
     def _connect(self) -> None:
         where = self._broker
         try:
-            self._client.connect(where.host, where.port, KEEPALIVE_S, clean_start=False, properties=self._properties)
+            self._client.connect(
+                where.host, where.port, KEEPALIVE_S, clean_start=False, properties=self._properties
+            )
         except ssl.SSLCertVerificationError as error:
-            what, remedy = f"the broker's certificate is not trusted ({error.verify_message})", "name its authority by --ca"
+            what, remedy = (
+                f"the broker's certificate is not trusted ({error.verify_message})",
+                "name its authority by --ca",
+            )
         except ssl.SSLError as error:
-            what, remedy = f"TLS with the broker failed ({error.reason or error})", "is this its TLS port?"
+            what, remedy = (
+                f"TLS with the broker failed ({error.reason or error})",
+                "is this its TLS port?",
+            )
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             what, remedy = f"the broker can't be reached ({one_line(why)})", "is it running?"
@@ -168,24 +226,42 @@ class Connection:
     def _await_answer(self) -> None:
         where = self._broker
         if not self._answered.wait(ANSWER_S):
-            raise AgentError("the broker does not answer", where=where, remedy="does it speak MQTT 5 on this port?")
+            raise AgentError(
+                "the broker does not answer",
+                where=where,
+                remedy="does it speak MQTT 5 on this port?",
+            )
         if self._is_refused:
-            raise AgentError(f"the broker refuses the agent ({self._why})", where=where, remedy="check user, password and its MQTT version")
+            raise AgentError(
+                f"the broker refuses the agent ({self._why})",
+                where=where,
+                remedy="check user, password and its MQTT version",
+            )
         if self.lost.is_set():
-            raise AgentError(f"the broker closed the connection ({self._why})", where=where, remedy="is this its port, or its TLS port?")
+            raise AgentError(
+                f"the broker closed the connection ({self._why})",
+                where=where,
+                remedy="is this its port, or its TLS port?",
+            )
 
     def publish(self, topic: str, payload: str, retain: bool = False) -> int:
         """Send a message (QoS 1); returns the number that its acknowledgement will bear."""
         return self._client.publish(topic, payload, qos=1, retain=retain).mid
 
     def takes(self, payload: str) -> bool:
-        """Whether the broker takes a message of this length; topic and properties need less than 1 KiB."""
+        """Whether the broker takes a message of this length; topic and properties need less than 1
+        KiB.
+        """
         return self.largest is None or len(payload.encode()) + 1024 <= self.largest
 
     def close(self, topic: str, payload: str, seconds: float) -> None:
-        """A last retained message, then an orderly end, so that the broker doesn't send the last will."""
+        """A last retained message, then an orderly end, so that the broker doesn't send the last
+        will.
+        """
         info = self._client.publish(topic, payload, qos=1, retain=True)
-        with suppress(RuntimeError, ValueError):  # the connection was lost meanwhile; the last will speaks
+        with suppress(
+            RuntimeError, ValueError
+        ):  # the connection was lost meanwhile; the last will speaks
             info.wait_for_publish(seconds)
         self.abandon(seconds)
 
@@ -193,8 +269,8 @@ class Connection:
         """Disconnect, waiting no longer than told; paho's thread is a daemon and ends by itself."""
         self._client.disconnect()
         self.lost.wait(seconds)
-        # The client and this refer to each other, and its sockets stay open until it is gone: a night of failed tries would use up all
-        # that a process may have.
+        # The client and this refer to each other, and its sockets stay open until it is gone: a
+        # night of failed tries would use up all that a process may have.
         self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
         self._client.on_message = self._client.on_subscribe = None
 
@@ -213,12 +289,16 @@ class Connection:
                 client.subscribe(self._subscribe, qos=1)
         self._answered.set()
 
-    def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: list[Any], properties: Any) -> None:
+    def _on_subscribe(
+        self, client: Any, data: Any, mid: int, reasons: list[Any], properties: Any
+    ) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         self.subscription_refused = refused[0] if refused else None
         self._wake()
 
-    def _on_disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+    def _on_disconnect(
+        self, client: Any, data: Any, flags: Any, reason: Any, properties: Any
+    ) -> None:
         self._why = self._why or str(reason)
         self.lost.set()
         self._answered.set()
@@ -241,7 +321,10 @@ def _paho() -> tuple[Any, Any]:
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
     except ModuleNotFoundError:
-        raise ExtraMissing("'agent' needs paho-mqtt, which is not installed", remedy="pip install 'prunedge[agent]'") from None
+        raise ExtraMissing(
+            "'agent' needs paho-mqtt, which is not installed",
+            remedy="pip install 'prunedge[agent]'",
+        ) from None
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = SESSION_S
     properties.MaximumPacketSize = LARGEST_PACKET

@@ -1,8 +1,10 @@
-"""What the agent must not forget, in one SQLite file: pictures it has worked off, messages that wait, small notes.
+"""What the agent must not forget, in one SQLite file: pictures it has worked off, messages that
+wait, small notes.
 
-A picture is marked as worked off and its message put into the outbox in one transaction, and the file is synchronised with the disk
-before the transaction ends: after a kill or a power cut both are there, or neither. A message leaves the outbox when the broker has
-acknowledged it. So each picture has one message, and a message that is sent again after a crash is the same, with the same id.
+A picture is marked as worked off and its message put into the outbox in one transaction, and the
+file is synchronised with the disk before the transaction ends: after a kill or a power cut both are
+there, or neither. A message leaves the outbox when the broker has acknowledged it. So each picture
+has one message, and a message that is sent again after a crash is the same, with the same id.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ CREATE TABLE IF NOT EXISTS refused (key TEXT PRIMARY KEY);
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells a file from another without reading it: its name, its size in bytes, when it was last written, and when it was changed.
+    """What tells a file from another without reading it: its name, its size in bytes, when it was
+    last written, and when it was changed.
 
     Who copies a file may set the time of its writing; the time of its change is the system's own.
     """
@@ -61,9 +64,11 @@ class Waiting:
 
 
 class Store:
-    """The agent's memory in a folder that one agent at a time may use. Safe to use from several threads.
+    """The agent's memory in a folder that one agent at a time may use. Safe to use from several
+    threads.
 
-    Every method raises AgentError when the disk is full or the file can't be read or written; nothing is half done then.
+    Every method raises AgentError when the disk is full or the file can't be read or written;
+    nothing is half done then.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,17 +82,31 @@ class Store:
             self._owner = (folder / "lock").open("w")
             lock(self._owner)
         except BlockingIOError:
-            raise AgentError("another agent uses this folder", where=folder, remedy="give each a folder of its own by --state") from None
+            raise AgentError(
+                "another agent uses this folder",
+                where=folder,
+                remedy="give each a folder of its own by --state",
+            ) from None
         except OSError as error:
-            raise AgentError(f"can't be used for the queue ({error.strerror})", where=folder, remedy="name another --state") from None
+            raise AgentError(
+                f"can't be used for the queue ({error.strerror})",
+                where=folder,
+                remedy="name another --state",
+            ) from None
         with self._told():
-            self._base = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False, timeout=30)
+            self._base = sqlite3.connect(
+                self.file, isolation_level=None, check_same_thread=False, timeout=30
+            )
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
             found = self._base.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, VERSION):
                 what = f"the queue is of format {found}; this prunedge reads format {VERSION}"
-                raise AgentError(what, where=self.file, remedy="run the agent of the version that wrote it, or name another --state")
+                raise AgentError(
+                    what,
+                    where=self.file,
+                    remedy="run the agent of the version that wrote it, or name another --state",
+                )
             self._base.executescript(SCHEMA)
             self._base.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -108,19 +127,27 @@ class Store:
             return False
         with self._transaction() as base:
             base.execute(
-                "UPDATE seen SET size = ?, mtime_ns = ?, ctime_ns = ? WHERE name = ? AND sha256 = ?",
+                (
+                    "UPDATE seen SET size = ?, mtime_ns = ?, ctime_ns = ? WHERE name = ? AND "
+                    "sha256 = ?"
+                ),
                 (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.name, sha256),
             )
         return True
 
     def record(self, stamp: Stamp, sha256: str, message: Message, counted: Iterable[str]) -> None:
-        """Mark a picture as worked off, enqueue its message and raise the counts by one each: all of it, or nothing."""
+        """Mark a picture as worked off, enqueue its message and raise the counts by one each: all
+        of it, or nothing.
+        """
         with self._transaction() as base:
             told = (stamp.name, sha256, stamp.size, stamp.mtime_ns, stamp.ctime_ns)
             base.execute("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", told)
             self._put(base, message)
             for name in counted:
-                base.execute("INSERT INTO counts VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1", (name,))
+                base.execute(
+                    "INSERT INTO counts VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1",
+                    (name,),
+                )
 
     def enqueue(self, message: Message) -> None:
         """Put a message into the outbox, unless it waits there already."""
@@ -130,8 +157,13 @@ class Store:
     def oldest(self, count: int, without: Iterable[int] = ()) -> list[Waiting]:
         """Up to `count` messages that wait, oldest first, without those at the places named."""
         left_out = set(without)
-        rows = self._rows("SELECT place, id, topic, payload FROM outbox ORDER BY place LIMIT ?", count + len(left_out))
-        return [Waiting(place, Message(*message)) for place, *message in rows if place not in left_out][:count]
+        rows = self._rows(
+            "SELECT place, id, topic, payload FROM outbox ORDER BY place LIMIT ?",
+            count + len(left_out),
+        )
+        return [
+            Waiting(place, Message(*message)) for place, *message in rows if place not in left_out
+        ][:count]
 
     def delivered(self, places: Iterable[int]) -> None:
         """Forget messages that the broker has."""
@@ -158,10 +190,18 @@ class Store:
                 if value is None:
                     base.execute("DELETE FROM notes WHERE key = ?", (key,))
                 else:
-                    base.execute("INSERT INTO notes VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
+                    base.execute(
+                        (
+                            "INSERT INTO notes VALUES (?, ?) ON CONFLICT DO UPDATE SET value = "
+                            "excluded.value"
+                        ),
+                        (key, value),
+                    )
 
     def refuse(self, key: str, message: Message | None = None) -> None:
-        """Remember for good that an announcement or a bundle, by its SHA-256, was refused; `message` says why."""
+        """Remember for good that an announcement or a bundle, by its SHA-256, was refused;
+        `message` says why.
+        """
         with self._transaction() as base:
             base.execute("INSERT OR IGNORE INTO refused VALUES (?)", (key,))
             if message is not None:
@@ -173,7 +213,10 @@ class Store:
 
     @staticmethod
     def _put(base: sqlite3.Connection, message: Message) -> None:
-        base.execute("INSERT OR IGNORE INTO outbox (id, topic, payload) VALUES (?, ?, ?)", (message.id, message.topic, message.payload))
+        base.execute(
+            "INSERT OR IGNORE INTO outbox (id, topic, payload) VALUES (?, ?, ?)",
+            (message.id, message.topic, message.payload),
+        )
 
     def _rows(self, query: str, *values: object) -> list[tuple]:
         with self._lock, self._told():
@@ -197,17 +240,27 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            remedy = "make room on the disk" if "full" in str(error) else "is the disk sound and may the agent write there?"
-            raise AgentError(f"the queue can't be used ({error})", where=self.file, remedy=remedy) from None
+            remedy = (
+                "make room on the disk"
+                if "full" in str(error)
+                else "is the disk sound and may the agent write there?"
+            )
+            raise AgentError(
+                f"the queue can't be used ({error})", where=self.file, remedy=remedy
+            ) from None
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """AgentError for a folder that no agent has used yet and that holds something else: a run, a bundle, pictures."""
+    """AgentError for a folder that no agent has used yet and that holds something else: a run, a
+    bundle, pictures.
+    """
     if (folder / FILE).exists():
         return
     names: list[str] = []
     with suppress(OSError):  # it is not there yet, or whoever makes it says what is wrong
-        names = sorted(name for name in os.listdir(folder) if name not in OWN and not name.startswith("."))
+        names = sorted(
+            name for name in os.listdir(folder) if name not in OWN and not name.startswith(".")
+        )
     if names:
         what = f"the folder holds something that is not the agent's own ({shown(names[0])})"
         remedy = "name a folder by --state that is empty or not there yet"

@@ -1,4 +1,6 @@
-"""A camera, or a video, as a folder of pictures: each frame is a file first, so that a kill or a power cut loses none that was taken."""
+"""A camera, or a video, as a folder of pictures: each frame is a file first, so that a kill or a
+power cut loses none that was taken.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ AGAIN_S = 10.0  # until a camera that failed is opened again
 
 
 class Frames:
-    """Takes a frame every `every` seconds into a folder of its own, in a thread; a frame leaves it some frames after it was worked off.
+    """Takes a frame every `every` seconds into a folder of its own, in a thread; a frame leaves it
+    some frames after it was worked off.
 
-    When MOST frames wait, a video waits too; a camera's next frames are left out, which is told. `once`: one frame of a camera.
+    When MOST frames wait, a video waits too; a camera's next frames are left out, which is told.
+    `once`: one frame of a camera.
     """
 
     def __init__(self, source: str, folder: Path, every: float, once: bool) -> None:
@@ -46,7 +50,9 @@ class Frames:
         self._stop.set()
 
     def arrivals(self) -> tuple[list[Arrival], int]:
-        """The frames that wait, oldest first, and whether more will come. Raises what went wrong with the camera, once."""
+        """The frames that wait, oldest first, and whether more will come. Raises what went wrong
+        with the camera, once.
+        """
         is_running = self._thread.is_alive()
         problem, self._problem = self._problem, None
         if problem is not None:
@@ -63,7 +69,11 @@ class Frames:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                source = open_source(self._source, every=self._every, frames=1 if self._once and is_camera(self._source) else None)
+                source = open_source(
+                    self._source,
+                    every=self._every,
+                    frames=1 if self._once and is_camera(self._source) else None,
+                )
                 for item in source.items:
                     self._keep(item, source.is_live)
                     if self._stop.is_set():
@@ -74,9 +84,12 @@ class Frames:
                     return
             except PrunedgeError as error:
                 self._problem = error
-            except Exception as error:  # of a full disk, or of OpenCV, which raises kinds of its own
+            except (
+                Exception
+            ) as error:  # of a full disk, or of OpenCV, which raises kinds of its own
                 self._problem = machine_error(error, where=self._folder) or DataError(
-                    f"the camera's frame can't be taken ({type(error).__name__}: {error})", remedy="is the camera sound?"
+                    f"the camera's frame can't be taken ({type(error).__name__}: {error})",
+                    remedy="is the camera sound?",
                 )
             if self._once:
                 return
@@ -85,7 +98,9 @@ class Frames:
     def _keep(self, item: Item, is_live: bool) -> None:
         while sum(1 for _ in self._folder.glob("[!.]*.png")) >= MOST + KEPT:
             if is_live:
-                log.warning("the camera is faster than the inspection, frames are left out: raise --every")
+                log.warning(
+                    "the camera is faster than the inspection, frames are left out: raise --every"
+                )
                 return
             if self._stop.wait(0.2):
                 return

@@ -1,4 +1,6 @@
-"""What is said over MQTT, and where: topics, message ids, and JSON payloads of findings, failures and status."""
+"""What is said over MQTT, and where: topics, message ids, and JSON payloads of findings, failures
+and status.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ REGIONS = 100  # regions that a message names; a broker may refuse a message tha
 
 @dataclass(frozen=True)
 class Message:
-    """One message with an id of its own: the same event always has the same id, however often it is sent."""
+    """One message with an id of its own: the same event always has the same id, however often it is
+    sent.
+    """
 
     id: str
     topic: str
@@ -32,7 +36,9 @@ class Topics:
     def __post_init__(self) -> None:
         problem = topic_problem(self.base)
         if problem:
-            raise AgentError(f"the topic {one_line(self.base)!r} {problem}", remedy="name one like site/bridge-7")
+            raise AgentError(
+                f"the topic {one_line(self.base)!r} {problem}", remedy="name one like site/bridge-7"
+            )
 
     @property
     def findings(self) -> str:
@@ -66,23 +72,46 @@ def message_id(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def finding(topics: Topics, device: str, name: str, picture: str, bundle: str, inspection: dict[str, Any]) -> Message:
-    """What was found in a picture. `picture` and `bundle` are SHA-256s: of the file, and of the bundle's manifest.
+def finding(
+    topics: Topics, device: str, name: str, picture: str, bundle: str, inspection: dict[str, Any]
+) -> Message:
+    """What was found in a picture. `picture` and `bundle` are SHA-256s: of the file, and of the
+    bundle's manifest.
 
-    The id depends on the device, the picture's name and content and the bundle. `inspection` is an Inspection's JSON; its map is
-    left out, and of its regions, which come worst first, REGIONS stay.
+    The id depends on the device, the picture's name and content and the bundle. `inspection` is an
+    Inspection's JSON; its map is left out, and of its regions, which come worst first, REGIONS
+    stay.
     """
     regions = inspection["regions"]
-    about = {"picture": name, "picture_sha256": picture, "bundle_sha256": bundle, "is_damaged": bool(regions)}
-    told = {key: value for key, value in inspection.items() if key not in ("map", "name", "regions")}
+    about = {
+        "picture": name,
+        "picture_sha256": picture,
+        "bundle_sha256": bundle,
+        "is_damaged": bool(regions),
+    }
+    told = {
+        key: value for key, value in inspection.items() if key not in ("map", "name", "regions")
+    }
     named = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
-    return _message(message_id("finding", device, name, picture, bundle), topics.findings, device, {**about, **told, **named})
+    return _message(
+        message_id("finding", device, name, picture, bundle),
+        topics.findings,
+        device,
+        {**about, **told, **named},
+    )
 
 
 def failure(topics: Topics, device: str, kind: str, about: str, error: object, key: str) -> Message:
-    """Something that went wrong, told once: `kind` is picture, bundle, message or agent; `key` tells one event from another."""
+    """Something that went wrong, told once: `kind` is picture, bundle, message or agent; `key`
+    tells one event from another.
+    """
     id = message_id("failure", device, kind, key)
-    return _message(id, topics.errors, device, {"kind": kind, "about": one_line(about), "error": one_line(error)})
+    return _message(
+        id,
+        topics.errors,
+        device,
+        {"kind": kind, "about": one_line(about), "error": one_line(error)},
+    )
 
 
 def status(device: str, state: str, **more: Any) -> str:

@@ -23,28 +23,46 @@ GOODBYE_S = 3.0
 
 
 class Courier:
-    """Keeps connected, sends what waits in order, and forgets a message when the broker has acknowledged it.
+    """Keeps connected, sends what waits in order, and forgets a message when the broker has
+    acknowledged it.
 
-    `tell` gives the status payload; it is published, retained, on connecting, when `status_changed` was called and once a minute.
-    `on_message` is called with each message on the topic `subscribe`, its payload and whether it is a retained one that was published
-    before we came, in a thread of paho's: it must not wait.
+    `tell` gives the status payload; it is published, retained, on connecting, when `status_changed`
+    was called and once a minute. `on_message` is called with each message on the topic `subscribe`,
+    its payload and whether it is a retained one that was published before we came, in a thread of
+    paho's: it must not wait.
     """
 
     def __init__(
-        self, store: Store, broker: Broker, client_id: str, device: str, status_topic: str, tell: Callable[[], str],
-        subscribe: str | None = None, on_message: Callable[[bytes, bool], None] = lambda payload, is_retained: None,
+        self,
+        store: Store,
+        broker: Broker,
+        client_id: str,
+        device: str,
+        status_topic: str,
+        tell: Callable[[], str],
+        subscribe: str | None = None,
+        on_message: Callable[[bytes, bool], None] = lambda payload, is_retained: None,
         backoff: tuple[float, float] = BACKOFF_S,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store, self._broker, self._client_id, self._device = store, broker, client_id, device
-        self._topic, self._tell, self._subscribe, self._on_message = status_topic, tell, subscribe, on_message
+        self._topic, self._tell, self._subscribe, self._on_message = (
+            status_topic,
+            tell,
+            subscribe,
+            on_message,
+        )
         self._first, self._longest = backoff
         self._wake, self._ending, self._deadline = Event(), Event(), 0.0
         self._connection: Connection | None = None
         self._sent: dict[int, int] = {}  # number of a message on its way -> its place in the outbox
         self._status_number: int | None = None  # of a status on its way
-        self._moved = 0.0  # when something was last acknowledged, or sent when nothing was on its way
+        self._moved = (
+            0.0  # when something was last acknowledged, or sent when nothing was on its way
+        )
         self._done: list[int] = []  # places that the broker has, still to be forgotten
-        self._held: dict[int, float] = {}  # places that the broker refused -> when to send them again
+        self._held: dict[
+            int, float
+        ] = {}  # places that the broker refused -> when to send them again
         self._tries, self._status_due = 0, 0.0
         self.problem: AgentError | None = None
         self._thread = Thread(target=self._run, name="courier", daemon=True)
@@ -68,7 +86,9 @@ class Courier:
         self._wake.set()
 
     def stop(self, seconds: float) -> None:
-        """Send what waits, for `seconds` at most, publish that the agent is offline, and disconnect."""
+        """Send what waits, for `seconds` at most, publish that the agent is offline, and
+        disconnect.
+        """
         self._deadline = monotonic() + seconds
         self._ending.set()
         self._wake.set()
@@ -80,7 +100,9 @@ class Courier:
                 pause, is_well = self._turn(), True
                 self.problem = None
             except AgentError as error:
-                self.problem = error.with_traceback(None)  # which would keep the failed connection and its sockets
+                self.problem = error.with_traceback(
+                    None
+                )  # which would keep the failed connection and its sockets
                 log.warning("%s", one_line(error))
                 pause, is_well = self._backoff(), False
             if self._ending.is_set():
@@ -96,10 +118,14 @@ class Courier:
                 self._ending.wait(pause)
             self._wake.clear()
         if self._connection is not None:
-            self._connection.close(self._topic, status(self._device, "offline", reason="stopped"), GOODBYE_S)
+            self._connection.close(
+                self._topic, status(self._device, "offline", reason="stopped"), GOODBYE_S
+            )
 
     def _turn(self) -> float:
-        """Do what can be done now; returns how many seconds may pass until there is something to do again."""
+        """Do what can be done now; returns how many seconds may pass until there is something to do
+        again.
+        """
         if self._connection is None:
             self._connection = self._connect()
         connection = self._connection
@@ -112,7 +138,8 @@ class Courier:
             self._status_due = monotonic() + STATUS_S
             self._status_number = connection.publish(self._topic, self._tell(), retain=True)
         self._send(connection)
-        # The status is sent every minute, so a connection that is dead without having been closed is noticed.
+        # The status is sent every minute, so a connection that is dead without having been closed
+        # is noticed.
         if monotonic() - self._moved > SILENCE_S:
             self._give_up("the broker acknowledges nothing any more")
         soonest = min([self._status_due, self._moved + SILENCE_S, *self._held.values()])
@@ -123,9 +150,17 @@ class Courier:
 
     def _connect(self) -> Connection:
         will = status(self._device, "offline", reason="connection lost")
-        connection = Connection(self._broker, self._client_id, (self._topic, will), self._subscribe, self._on_message, self._wake.set)
+        connection = Connection(
+            self._broker,
+            self._client_id,
+            (self._topic, will),
+            self._subscribe,
+            self._on_message,
+            self._wake.set,
+        )
         connection.open()
-        # What was on its way and not acknowledged is still in the outbox, and is sent again with the same id.
+        # What was on its way and not acknowledged is still in the outbox, and is sent again with
+        # the same id.
         self._sent.clear()
         self._status_number, self._status_due = None, 0.0
         log.info("connected to %s, %d messages wait", self._broker, self._store.waiting())
@@ -146,16 +181,24 @@ class Courier:
             if number == self._status_number:
                 self._status_number = None
                 if refused:
-                    log.warning("the broker refuses the status (%s): check its access list", refused)
+                    log.warning(
+                        "the broker refuses the status (%s): check its access list", refused
+                    )
             elif place is None:
                 continue
             elif refused:
                 self._held[place] = monotonic() + AGAIN_S
-                log.warning("the broker refuses a message, which is kept (%s): check its access list", refused)
+                log.warning(
+                    "the broker refuses a message, which is kept (%s): check its access list",
+                    refused,
+                )
             else:
                 self._done.append(place)
         if connection.subscription_refused:
-            log.warning("the broker refuses to send announcements (%s): check its access list", connection.subscription_refused)
+            log.warning(
+                "the broker refuses to send announcements (%s): check its access list",
+                connection.subscription_refused,
+            )
             connection.subscription_refused = None
         if self._done:
             self._store.delivered(self._done)
@@ -170,7 +213,13 @@ class Courier:
                 self._sent[connection.publish(message.topic, message.payload)] = place
             else:
                 self._held[place] = monotonic() + AGAIN_S
-                log.warning("a message is longer than the broker takes, and is kept: raise its limit (%s bytes)", connection.largest)
+                log.warning(
+                    (
+                        "a message is longer than the broker takes, and is kept: raise its "
+                        "limit (%s bytes)"
+                    ),
+                    connection.largest,
+                )
 
     def _is_idle(self) -> bool:
         try:
@@ -181,4 +230,6 @@ class Courier:
     def _backoff(self) -> float:
         self._tries += 1
         # Spread, so that a hundred devices don't come back in the same second.
-        return min(self._longest, self._first * 2 ** min(self._tries - 1, 16)) * random.uniform(0.7, 1.0)
+        return min(self._longest, self._first * 2 ** min(self._tries - 1, 16)) * random.uniform(
+            0.7, 1.0
+        )

@@ -1,4 +1,6 @@
-"""What went wrong, told once on stderr, in the status and on the errors' topic. Safe to use from several threads."""
+"""What went wrong, told once on stderr, in the status and on the errors' topic. Safe to use from
+several threads.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,24 @@ GARBAGE_S = 10.0  # between two published reports of messages that are not ours
 
 
 class Reports:
-    """Tells of trouble, and calls `wake` when there is a message of it. `last` is the newest: its time and its line."""
+    """Tells of trouble, and calls `wake` when there is a message of it. `last` is the newest: its
+    time and its line.
+    """
 
-    def __init__(self, store: Store, topics: Topics, device: str, model_topic: str | None, wake: Callable[[], None]) -> None:
-        self._store, self._topics, self._device, self._model_topic = store, topics, device, model_topic or ""
+    def __init__(
+        self,
+        store: Store,
+        topics: Topics,
+        device: str,
+        model_topic: str | None,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store, self._topics, self._device, self._model_topic = (
+            store,
+            topics,
+            device,
+            model_topic or "",
+        )
         self._wake, self._garbage = wake, -GARBAGE_S
         self.last: dict[str, str] | None = None
 
@@ -35,8 +51,14 @@ class Reports:
             self.warn(trouble)
 
     def refuse(self, kind: str, key: str, error: PrunedgeError, is_final: bool) -> None:
-        """An announcement (`bundle`), or what is none (`message`), was refused; for good, or until it is tried again."""
-        self.warn(AgentError(f"on {self._model_topic}: {error.what}", where=error.where, remedy=error.remedy))
+        """An announcement (`bundle`), or what is none (`message`), was refused; for good, or until
+        it is tried again.
+        """
+        self.warn(
+            AgentError(
+                f"on {self._model_topic}: {error.what}", where=error.where, remedy=error.remedy
+            )
+        )
         if kind == "message":
             if monotonic() - self._garbage < GARBAGE_S:
                 return  # or a stranger could fill the disk
@@ -45,6 +67,8 @@ class Reports:
             self.publish(kind, self._model_topic, error, key)
             return
         try:
-            self._store.refuse(key, failure(self._topics, self._device, kind, self._model_topic, error, key))
+            self._store.refuse(
+                key, failure(self._topics, self._device, kind, self._model_topic, error, key)
+            )
         except AgentError as trouble:
             self.warn(trouble)

@@ -23,7 +23,9 @@ class _Trouble:
 
 
 class Postponed:
-    """Pictures that failed for a reason that is not theirs: each is tried again, after longer and longer pauses."""
+    """Pictures that failed for a reason that is not theirs: each is tried again, after longer and
+    longer pauses.
+    """
 
     def __init__(self, first_pause: float) -> None:
         self._first = first_pause
@@ -51,18 +53,28 @@ class Postponed:
 
 
 class Culprit:
-    """A note on the disk of the picture that is being inspected: who finds it at the start knows what the agent died over.
+    """A note on the disk of the picture that is being inspected: who finds it at the start knows
+    what the agent died over.
 
-    A kill or a power cut is no fault of the picture's, so it takes DEATHS of them in a row to give it up.
+    A kill or a power cut is no fault of the picture's, so it takes DEATHS of them in a row to give
+    it up.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._name, self._sha256, self._deaths = "", "", 0  # of the one that the last process died over
+        self._name, self._sha256, self._deaths = (
+            "",
+            "",
+            0,
+        )  # of the one that the last process died over
         self._accused = ("", "")
         try:
             found = json.loads(read_text(file, AgentError))
-            self._name, self._sha256, self._deaths = str(found["name"]), str(found["sha256"]), int(found["deaths"])
+            self._name, self._sha256, self._deaths = (
+                str(found["name"]),
+                str(found["sha256"]),
+                int(found["deaths"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return  # none, or one that the death itself cut short
 
@@ -72,9 +84,13 @@ class Culprit:
         deaths = self._deaths if self._accused == (self._name, self._sha256) else 0
         if deaths >= DEATHS:
             raise DataError(
-                f"the agent died {deaths} times in a row over this picture", where=name, remedy="send it to the makers of prunedge"
+                f"the agent died {deaths} times in a row over this picture",
+                where=name,
+                remedy="send it to the makers of prunedge",
             )
-        self._file.write_text(json.dumps({"name": name, "sha256": sha256, "deaths": deaths + 1}), encoding="utf-8")
+        self._file.write_text(
+            json.dumps({"name": name, "sha256": sha256, "deaths": deaths + 1}), encoding="utf-8"
+        )
 
     def acquit(self) -> None:
         """The picture was inspected, and the agent lives."""

@@ -21,14 +21,16 @@ LONGEST_S = 366 * 24 * 3600.0  # that any time may be; the system can't wait muc
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in seconds.
+    """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in
+    seconds.
 
-    `runtime` is the form of the network to run, the bundle's first unless given. `state` is a folder of the agent's own, `queue_limit`
-    how many messages may wait before it stops looking at pictures.
-    `model_topic` is where new bundles are announced, `model_from` where they may come from, `model_key` the public key that they are
-    signed for, `model_purpose` what for. `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
-    take, `slower` how many times longer than the bundle at work one may take for a photograph. Raises AgentError when something of it
-    can't be.
+    `runtime` is the form of the network to run, the bundle's first unless given. `state` is a
+    folder of the agent's own, `queue_limit` how many messages may wait before it stops looking at
+    pictures. `model_topic` is where new bundles are announced, `model_from` where they may come
+    from, `model_key` the public key that they are signed for, `model_purpose` what for.
+    `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
+    take, `slower` how many times longer than the bundle at work one may take for a photograph.
+    Raises AgentError when something of it can't be.
     """
 
     bundle: Path
@@ -56,31 +58,53 @@ class AgentSettings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.device):
             raise AgentError(
-                f"the device id {one_line(self.device)!r} is not taken", remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)"
+                f"the device id {one_line(self.device)!r} is not taken",
+                remedy="use 1 to 64 of A-Z a-z 0-9 . _ - (--device-id)",
             )
         if not self.watch:
-            raise AgentError("nothing is named to watch", where="--watch", remedy="name a folder, a camera or a video")
+            raise AgentError(
+                "nothing is named to watch",
+                where="--watch",
+                remedy="name a folder, a camera or a video",
+            )
         if "://" not in self.watch and real_path(self.watch) == real_path(self.state):
             remedy = "give each a folder of its own"
-            raise AgentError("the folder that is watched is the agent's own as well", where="--state", remedy=remedy)
+            raise AgentError(
+                "the folder that is watched is the agent's own as well",
+                where="--state",
+                remedy=remedy,
+            )
         times = {"--every": self.every, "--settle": self.settle}
-        limits: dict[str, float] = {"--queue-limit": self.queue_limit, "--threads": self.threads, "--model-max-mb": self.largest_bundle}
+        limits: dict[str, float] = {
+            "--queue-limit": self.queue_limit,
+            "--threads": self.threads,
+            "--model-max-mb": self.largest_bundle,
+        }
         limits |= {"--model-slower": self.slower}
         wrong = [name for name, value in times.items() if not 0 <= value <= LONGEST_S]
         wrong += [name for name, value in limits.items() if not value >= 1]
         wrong += [] if 0 < self.fetch_seconds <= LONGEST_S else ["--model-minutes"]
         if wrong:
-            what = f"{' and '.join(wrong)}: times must not be negative nor longer than a year, limits and threads at least 1"
+            what = (
+                f"{' and '.join(wrong)}: times must not be negative nor longer than a year, "
+                "limits and threads at least 1"
+            )
             raise AgentError(what, remedy="mend these values")
         has_origins = bool(self.model_from.folders or self.model_from.urls)
         if self.model_purpose is not None and self.model_key is None:
             remedy = "name the key that they are signed for by --model-key, or leave it out"
-            raise AgentError("a purpose is known of signed bundles alone", where="--model-purpose", remedy=remedy)
+            raise AgentError(
+                "a purpose is known of signed bundles alone", where="--model-purpose", remedy=remedy
+            )
         if self.model_topic is None and (self.model_key or self.model_purpose or has_origins):
-            raise AgentError("where bundles come from is told, but no topic that announces them", remedy="name it by --model-topic")
+            raise AgentError(
+                "where bundles come from is told, but no topic that announces them",
+                remedy="name it by --model-topic",
+            )
         if self.model_topic is not None and not has_origins:
             raise AgentError(
-                "nothing says where announced bundles may come from", remedy="name folders or https:// addresses by --model-from"
+                "nothing says where announced bundles may come from",
+                remedy="name folders or https:// addresses by --model-from",
             )
         if self.model_topic is not None and (problem := topic_problem(self.model_topic)):
             what = f"the model topic '{one_line(self.model_topic)}' {problem}"

@@ -1,4 +1,6 @@
-"""What systemd is told of a service of Type=notify: one datagram each, nothing to install. Without systemd nothing happens."""
+"""What systemd is told of a service of Type=notify: one datagram each, nothing to install. Without
+systemd nothing happens.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from contextlib import suppress
 
 
 def notify(line: str) -> None:
-    """Tell systemd `READY=1`, `WATCHDOG=1`, `STOPPING=1` or `STATUS=...`, if it started this process."""
+    """Tell systemd `READY=1`, `WATCHDOG=1`, `STOPPING=1` or `STATUS=...`, if it started this
+    process.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -19,14 +19,17 @@ from prunedge.errors import DataError
 
 @dataclass(frozen=True)
 class Arrival:
-    """A picture that is there: where it lies, and what tells it from others. Its name is its path below the folder."""
+    """A picture that is there: where it lies, and what tells it from others. Its name is its path
+    below the folder.
+    """
 
     path: Path
     stamp: Stamp
 
 
 class Folder:
-    """A folder, with all folders below it. Hidden files and what is no regular file are left alone; nothing is ever written there.
+    """A folder, with all folders below it. Hidden files and what is no regular file are left alone;
+    nothing is ever written there.
 
     Folders too deep to be meant (`prunedge.edge.folders`) are told once.
 
@@ -39,23 +42,34 @@ class Folder:
         self._noticed: dict[str, tuple[Stamp, float]] = {}
         self._is_told = False  # that folders are too deep
         if not root.is_dir():
-            raise DataError("there is no folder to watch", where=root, remedy="make it, or name another by --watch")
+            raise DataError(
+                "there is no folder to watch",
+                where=root,
+                remedy="make it, or name another by --watch",
+            )
 
     def arrivals(self) -> tuple[list[Arrival], int]:
-        """The pictures that are ready, oldest first, and how many will be ready soon (an empty file never is).
+        """The pictures that are ready, oldest first, and how many will be ready soon (an empty file
+        never is).
 
         Raises DataError when the folder is gone.
         """
         try:
             found = {arrival.stamp.name: arrival for arrival in self._pictures()}
         except OSError as error:
-            raise DataError(f"the watched folder can't be read ({error.strerror})", where=self.root, remedy="is it mounted?") from None
+            raise DataError(
+                f"the watched folder can't be read ({error.strerror})",
+                where=self.root,
+                remedy="is it mounted?",
+            ) from None
         self._done = {name: stamp for name, stamp in self._done.items() if name in found}
         new = [arrival for name, arrival in found.items() if self._done.get(name) != arrival.stamp]
         self._noticed = {arrival.stamp.name: self._when(arrival.stamp) for arrival in new}
         settled = [arrival for arrival in new if self._is_settled(arrival.stamp)]
         ready = [arrival for arrival in settled if arrival.stamp.size > 0]
-        return sorted(ready, key=lambda arrival: (arrival.stamp.mtime_ns, arrival.stamp.name)), len(new) - len(settled)
+        return sorted(ready, key=lambda arrival: (arrival.stamp.mtime_ns, arrival.stamp.name)), len(
+            new
+        ) - len(settled)
 
     def done(self, arrival: Arrival) -> None:
         """The picture was worked off, and is not offered again until it changes."""
@@ -70,11 +84,19 @@ class Folder:
                     yield Arrival(path, stamp)
 
     def _unreadable(self, path: str, error: OSError) -> None:
-        log.warning("a folder can't be read (%s): %s", error.strerror, one_line(os.path.relpath(path, self.root)))
+        log.warning(
+            "a folder can't be read (%s): %s",
+            error.strerror,
+            one_line(os.path.relpath(path, self.root)),
+        )
 
     def _too_deep(self, path: str) -> None:
         if not self._is_told:
-            log.warning("folders more than %d levels down are left alone: %s", DEEPEST, one_line(os.path.relpath(path, self.root)))
+            log.warning(
+                "folders more than %d levels down are left alone: %s",
+                DEEPEST,
+                one_line(os.path.relpath(path, self.root)),
+            )
         self._is_told = True
 
     def _when(self, stamp: Stamp) -> tuple[Stamp, float]:
@@ -82,7 +104,8 @@ class Folder:
         return known if known is not None and known[0] == stamp else (stamp, monotonic())
 
     def _is_settled(self, stamp: Stamp) -> bool:
-        # Both clocks: what was there long before the agent started need not be waited for, and a file's own time may lie ahead of ours.
+        # Both clocks: what was there long before the agent started need not be waited for, and a
+        # file's own time may lie ahead of ours.
         age = time() - stamp.mtime_ns / 1e9
         return age >= self.settle or monotonic() - self._noticed[stamp.name][1] >= self.settle
 
@@ -93,7 +116,11 @@ def stamp_of(path: Path, name: str) -> Stamp | None:
         found = path.stat()
     except OSError:
         return None
-    return Stamp(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
+    return (
+        Stamp(name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if stat.S_ISREG(found.st_mode)
+        else None
+    )
 
 
 def _is_picture(name: str) -> bool:

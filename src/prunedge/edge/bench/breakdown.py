@@ -1,4 +1,6 @@
-"""Where the time of a bundle goes: phases of its measurement, parts of a picture's way, layers of the network."""
+"""Where the time of a bundle goes: phases of its measurement, parts of a picture's way, layers of
+the network.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ PICTURE = ("preprocess", "network", "probabilities")  # the spans of `Session.pr
 
 
 class Call(NamedTuple):
-    """One layer at work once. `shape` says what it takes and gives, where the runtime tells; `macs` only of convolutions and products.
+    """One layer at work once. `shape` says what it takes and gives, where the runtime tells; `macs`
+    only of convolutions and products.
 
     `start_ns` is on `perf_counter_ns`, which the processes of a machine share.
     """
@@ -48,8 +51,14 @@ def _call(node: Mapping[str, Any], start_ns: int) -> Call:
     about = node["args"]
     inputs, outputs = (_shapes(about.get(f"{side}_type_shape", [])) for side in ("input", "output"))
     name = node["name"].removesuffix("_kernel_time")
-    return Call(name, about.get("op_name", ""), _said(inputs, outputs), _macs(about.get("op_name", ""), inputs, outputs), start_ns,
-                1000 * node["dur"])  # fmt: skip
+    return Call(
+        name,
+        about.get("op_name", ""),
+        _said(inputs, outputs),
+        _macs(about.get("op_name", ""), inputs, outputs),
+        start_ns,
+        1000 * node["dur"],
+    )
 
 
 def _shapes(told: Sequence[Mapping[str, list[int]]]) -> list[list[int]]:
@@ -58,7 +67,11 @@ def _shapes(told: Sequence[Mapping[str, list[int]]]) -> list[list[int]]:
 
 def _said(inputs: list[list[int]], outputs: list[list[int]]) -> str:
     first, last = ("x".join(map(str, one[0][1:])) if one else "" for one in (inputs, outputs))
-    kernel = f", {inputs[1][2]}x{inputs[1][3]}" if len(inputs) > 1 and len(inputs[1]) == 4 and len(inputs[0]) == 4 else ""
+    kernel = (
+        f", {inputs[1][2]}x{inputs[1][3]}"
+        if len(inputs) > 1 and len(inputs[1]) == 4 and len(inputs[0]) == 4
+        else ""
+    )
     return f"{first} -> {last}{kernel}"
 
 
@@ -70,16 +83,27 @@ def _macs(kind: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
         # Quantised convolutions have scales between the two.
         weight = next((one for one in inputs[1:] if len(one) == 4), None)
         return prod(weight) * outputs[0][0] * prod(outputs[0][2:]) if weight else 0
-    return prod(outputs[0]) * inputs[0][-1] if kind in ("Gemm", "MatMul", "FusedGemm") and inputs[0] else 0
+    return (
+        prod(outputs[0]) * inputs[0][-1]
+        if kind in ("Gemm", "MatMul", "FusedGemm") and inputs[0]
+        else 0
+    )
 
 
-def profile_of(about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes: Sequence[Sequence[Call]]) -> dict[str, Any]:
-    """What a worker saw, as a plain record: `parts` in seconds, `picture_ms`, `layers` with the slowest first, and each span and call.
+def profile_of(
+    about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes: Sequence[Sequence[Call]]
+) -> dict[str, Any]:
+    """What a worker saw, as a plain record: `parts` in seconds, `picture_ms`, `layers` with the
+    slowest first, and each span and call.
 
     Milliseconds are medians, of one batch; shares are of all layers together.
     """
     told = [Span(*one) for one in spans]
-    names = list(dict.fromkeys((call.name, call.kind, call.shape, call.macs) for one in passes for call in one))
+    names = list(
+        dict.fromkeys(
+            (call.name, call.kind, call.shape, call.macs) for one in passes for call in one
+        )
+    )
     places = {name: place for place, name in enumerate(names)}
     taken: dict[int, list[float]] = {}
     for calls in passes:
@@ -93,24 +117,36 @@ def profile_of(about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes:
     whole = sum(ms.values())
     layers = [
         {
-            "name": name, "kind": kind, "shape": shape, "macs": macs, "ms": ms[place], "share": ms[place] / whole if whole else 0.0,
-            "macs_per_ms": macs / ms[place] if macs and ms[place] else None, "place": place,
+            "name": name,
+            "kind": kind,
+            "shape": shape,
+            "macs": macs,
+            "ms": ms[place],
+            "share": ms[place] / whole if whole else 0.0,
+            "macs_per_ms": macs / ms[place] if macs and ms[place] else None,
+            "place": place,
         }
         for place, (name, kind, shape, macs) in enumerate(names)
-    ]  # fmt: skip
+    ]
     return {
         **about,
         "parts": [
-            {"part": part, "seconds": sum(one.duration_ns for one in told if one.name == part) / 1e9}
+            {
+                "part": part,
+                "seconds": sum(one.duration_ns for one in told if one.name == part) / 1e9,
+            }
             for part in dict.fromkeys(one.name for one in told)
             if part not in PICTURE
         ],
-        "picture_ms": {part: median(one.duration_ns for one in told if one.name == part) / 1e6 for part in PICTURE},
+        "picture_ms": {
+            part: median(one.duration_ns for one in told if one.name == part) / 1e6
+            for part in PICTURE
+        },
         "layers": sorted(layers, key=lambda one: -one["ms"]),
         "passes": len(passes),
         "spans": [list(one) for one in told],
         "calls": [[places[call[:4]], call.start_ns, call.ns] for one in passes for call in one],
-    }  # fmt: skip
+    }
 
 
 def trace_of(profiles: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -121,5 +157,11 @@ def trace_of(profiles: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         layers = {one["place"]: one["name"] for one in profile["layers"]}
         spans = [Span(*one) for one in profile["spans"]]
         calls = [Span(layers[place], 1, start, ns) for place, start, ns in profile["calls"]]
-        events += trace_events([*spans, *calls], TRACKS, origin, f"{Path(profile['bundle']).name}, {profile['target']}", number)
+        events += trace_events(
+            [*spans, *calls],
+            TRACKS,
+            origin,
+            f"{Path(profile['bundle']).name}, {profile['target']}",
+            number,
+        )
     return events

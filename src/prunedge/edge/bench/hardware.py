@@ -1,4 +1,6 @@
-"""What a device is and how it feels, as far as its system tells in files: processor, governor, temperature, energy."""
+"""What a device is and how it feels, as far as its system tells in files: processor, governor,
+temperature, energy.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,19 @@ FEATURES = (
 
 
 def device(root: Path = ROOT) -> dict[str, Any]:
-    """This machine: processor, its features, cores that this process may use, memory in MB (10^6), governor, system, architecture."""
+    """This machine: processor, its features, cores that this process may use, memory in MB (10^6),
+    governor, system, architecture.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
-        "processor": processor(root), "features": _features(root), "cores": cores, "memory_mb": _memory_mb(root),
+        "processor": processor(root),
+        "features": _features(root),
+        "cores": cores,
+        "memory_mb": _memory_mb(root),
         "governor": _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "system": f"{platform.system()} {platform.release()}", "machine": platform.machine(),
-    }  # fmt: skip
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+    }
     return {key: value for key, value in found.items() if value not in (None, [])}
 
 
@@ -52,10 +60,14 @@ def processor(root: Path = ROOT) -> str:
 
 
 def state(root: Path = ROOT) -> dict[str, float]:
-    """What changes while a device works: highest temperature in Celsius, MHz, times it was throttled. What can't be read is absent."""
+    """What changes while a device works: highest temperature in Celsius, MHz, times it was
+    throttled. What can't be read is absent.
+    """
     temperatures = _numbers(root, "sys/class/thermal/thermal_zone*/temp")
     clocks = _numbers(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
-    throttled = _numbers(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
+    throttled = _numbers(
+        root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"
+    )
     raspberry = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     found: dict[str, float] = {}
     if temperatures:
@@ -65,13 +77,17 @@ def state(root: Path = ROOT) -> dict[str, float]:
     if throttled:
         found["throttled"] = sum(throttled)
     if raspberry:
-        found["throttled"] = float(int(raspberry, 16) & 0b1110 != 0)  # arm frequency capped, throttled, soft temperature limit: now
+        found["throttled"] = float(
+            int(raspberry, 16) & 0b1110 != 0
+        )  # arm frequency capped, throttled, soft temperature limit: now
     return found
 
 
 @dataclass
 class Energy:
-    """Joules that the device has used in a `metered` block so far; None where it has no counter. `source` says which."""
+    """Joules that the device has used in a `metered` block so far; None where it has no counter.
+    `source` says which.
+    """
 
     joules: float | None = None
     source: str | None = None
@@ -80,7 +96,8 @@ class Energy:
 
 @contextmanager
 def metered(root: Path = ROOT) -> Iterator[Energy]:
-    """Measure the energy of what runs inside: RAPL's counters of whole packages, or a Jetson's power sensors, sampled 20 times a second.
+    """Measure the energy of what runs inside: RAPL's counters of whole packages, or a Jetson's
+    power sensors, sampled 20 times a second.
 
     It is that of the whole package or board, whatever else runs on it.
     """
@@ -91,7 +108,10 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
         yield found
         after = [_number(file) or 0.0 for file, _ in counters]
         # The counters begin anew when they are full.
-        found.joules = sum((b - a) % span for a, b, (_, span) in zip(before, after, counters, strict=True)) / 1e6
+        found.joules = (
+            sum((b - a) % span for a, b, (_, span) in zip(before, after, counters, strict=True))
+            / 1e6
+        )
         return
     if not sensors:
         yield Energy()
@@ -119,7 +139,9 @@ def metered(root: Path = ROOT) -> Iterator[Energy]:
 
 
 def _counters(root: Path) -> list[tuple[Path, float]]:
-    """RAPL's counters that can be read, in microjoules, with where they begin anew; packages only, their parts are counted in them."""
+    """RAPL's counters that can be read, in microjoules, with where they begin anew; packages only,
+    their parts are counted in them.
+    """
     found = []
     for zone in sorted(root.glob("sys/class/powercap/intel-rapl:*")):
         span = _number(zone / "max_energy_range_uj")
@@ -134,14 +156,23 @@ def _counters(root: Path) -> list[tuple[Path, float]]:
 
 
 def _power_files(root: Path) -> list[Path]:
-    """A Jetson's total power in milliwatts: the input that its sensors call VDD_IN or POM_5V_IN, else all of theirs."""
+    """A Jetson's total power in milliwatts: the input that its sensors call VDD_IN or POM_5V_IN,
+    else all of theirs.
+    """
     labels = [*root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*")]
-    found = {label: label.with_name(f"in_power{label.name.rpartition('_')[2]}_input") for label in sorted(labels)}
+    found = {
+        label: label.with_name(f"in_power{label.name.rpartition('_')[2]}_input")
+        for label in sorted(labels)
+    }
     for label in sorted(root.glob("sys/class/hwmon/hwmon*/in*_label")):
         power = label.with_name(label.name.replace("in", "power", 1).replace("_label", "_input"))
         if power.exists():
             found[label] = power
-    whole = [file for label, file in found.items() if (_read(label) or "").upper() in ("VDD_IN", "POM_5V_IN", "SYS5V")]
+    whole = [
+        file
+        for label, file in found.items()
+        if (_read(label) or "").upper() in ("VDD_IN", "POM_5V_IN", "SYS5V")
+    ]
     return whole or list(found.values())
 
 

@@ -1,4 +1,6 @@
-"""How long a device takes for the talk's protocol, how much memory and energy: each contestant in its own process, blocks interleaved."""
+"""How long a device takes for the talk's protocol, how much memory and energy: each contestant in
+its own process, blocks interleaved.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Limits:
-    """A smaller device on this one: so many processors, so many megabytes (10^6) of data in each process. None: no limit. Linux only."""
+    """A smaller device on this one: so many processors, so many megabytes (10^6) of data in each
+    process. None: no limit. Linux only.
+    """
 
     cpus: int | None = None
     memory_mb: int | None = None
@@ -47,11 +51,13 @@ class Limits:
 class BenchResult:
     """Measurements of one or several contestants on one machine.
 
-    `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one batch), `throughput` (pictures a second
-    by batch size), `peak_rss_mb` (10^6 bytes), `size_mb` (the network's files), `load_seconds`, `self_test` (its answers here beside those
-    where it was exported) and `joules` for a picture where the device has a counter. `ratios` compare each with the first:
-    `speedup` (`speeds.speedup`: of the medians, with the percentiles of the interleaved blocks), `memory`, `size`, `macs`.
-    `before` and `after` say what temperature, clock and throttling were. Decoding is not timed. `profile` says for each where its time went
+    `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one
+    batch), `throughput` (pictures a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
+    (the network's files), `load_seconds`, `self_test` (its answers here beside those where it was
+    exported) and `joules` for a picture where the device has a counter. `ratios` compare each with
+    the first: `speedup` (`speeds.speedup`: of the medians, with the percentiles of the interleaved
+    blocks), `memory`, `size`, `macs`. `before` and `after` say what temperature, clock and
+    throttling were. Decoding is not timed. `profile` says for each where its time went
     (`profile.profile_of`), where that was asked for.
     """
 
@@ -72,18 +78,33 @@ class BenchResult:
 
 
 def bench(
-    contestants: Sequence[Contestant], *, patches: int = 3720, batch: int = 1, threads: int = 1, batches: Sequence[int] = (),
-    pictures: Path | None = None, limits: Limits | None = None, profile: bool = False,
+    contestants: Sequence[Contestant],
+    *,
+    patches: int = 3720,
+    batch: int = 1,
+    threads: int = 1,
+    batches: Sequence[int] = (),
+    pictures: Path | None = None,
+    limits: Limits | None = None,
+    profile: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
-) -> BenchResult:  # fmt: skip
-    """Time each contestant on `patches` pictures, `batch` at a time, with `threads` threads; then a few blocks of each size in `batches`.
+) -> BenchResult:
+    """Time each contestant on `patches` pictures, `batch` at a time, with `threads` threads; then a
+    few blocks of each size in `batches`.
 
-    The run is cut into blocks that alternate between the contestants, so that whatever else slows the machine slows all alike. Each must
-    first pass its self-test. `pictures` is a folder whose pictures are classified (decoded beforehand); without it they are noise of a
-    fixed seed, which takes a dense network the same time. With `profile` a few more batches are looked at closely, after all others.
-    Raises BundleError when a bundle can't be run or answers wrongly, DataError when the folder has no picture.
+    The run is cut into blocks that alternate between the contestants, so that whatever else slows
+    the machine slows all alike. Each must first pass its self-test. `pictures` is a folder whose
+    pictures are classified (decoded beforehand); without it they are noise of a fixed seed, which
+    takes a dense network the same time. With `profile` a few more batches are looked at closely,
+    after all others. Raises BundleError when a bundle can't be run or answers wrongly, DataError
+    when the folder has no picture.
     """
-    counted = {"patches": patches, "batch": batch, "threads": threads, "batches": min(batches, default=1)}
+    counted = {
+        "patches": patches,
+        "batch": batch,
+        "threads": threads,
+        "batches": min(batches, default=1),
+    }
     if wrong := [f"--{name}" for name, value in counted.items() if value < 1]:
         raise BundleError(f"{' and '.join(wrong)} must be at least 1", remedy="mend these values")
     limits, whole = limits or Limits(), -(-patches // batch)
@@ -94,7 +115,9 @@ def bench(
         workers = []
         for one in contestants:
             pool = _pool(one.bundle, pictures, folder)
-            workers.append(stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits)))
+            workers.append(
+                stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits))
+            )
         for worker in workers:
             worker.block(batch, min(WARMUP, whole), "warm-up")
         blocks: list[list[list[float]]] = [[] for _ in workers]
@@ -103,28 +126,51 @@ def bench(
             if progress is not None:
                 progress(done + 1, steps, "measuring")
         for worker in workers:
-            worker.joules_for_picture = worker.joules / (batch * sum(counts)) if worker.has_counter else None
-        rates = _rates(workers, batches, lambda done: None if progress is None else progress(len(counts) + done, steps, "larger batches"))
+            worker.joules_for_picture = (
+                worker.joules / (batch * sum(counts)) if worker.has_counter else None
+            )
+        rates = _rates(
+            workers,
+            batches,
+            lambda done: (
+                None if progress is None else progress(len(counts) + done, steps, "larger batches")
+            ),
+        )
         seen = [worker.profile(batch) for worker in workers] if profile else None
         figures = [_figures(*one) for one in zip(workers, blocks, rates, strict=True)]
     return BenchResult(
-        bundles=figures, ratios=_ratios(figures, blocks), device=device(), threads=threads, batch=batch, patches=patches,
-        limits={key: value for key, value in asdict(limits).items() if value is not None}, before=before, after=state(),
+        bundles=figures,
+        ratios=_ratios(figures, blocks),
+        device=device(),
+        threads=threads,
+        batch=batch,
+        patches=patches,
+        limits={key: value for key, value in asdict(limits).items() if value is not None},
+        before=before,
+        after=state(),
         profile=seen,
-    )  # fmt: skip
+    )
 
 
 class _Worker:
     """A child process that has one network loaded."""
 
-    def __init__(self, contestant: Contestant, threads: int, largest: int, pool: str | None, limits: Limits) -> None:
+    def __init__(
+        self, contestant: Contestant, threads: int, largest: int, pool: str | None, limits: Limits
+    ) -> None:
         self.contestant, self.bundle = contestant, contestant.bundle
         orders = {
-            "bundle": str(self.bundle.path), "target": contestant.target, "threads": threads, "largest": largest, "pool": pool,
+            "bundle": str(self.bundle.path),
+            "target": contestant.target,
+            "threads": threads,
+            "largest": largest,
+            "pool": pool,
             **asdict(limits),
-        }  # fmt: skip
+        }
         command = [sys.executable, "-m", "prunedge.edge.bench.worker", json.dumps(orders)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.about = self._read()
         self.peak_rss_mb, self.joules, self.has_counter = 0.0, 0.0, False
         self.joules_for_picture: float | None = None
@@ -146,13 +192,21 @@ class _Worker:
 
     def profile(self, batch: int) -> dict[str, Any]:
         found = self._ask(batch, PASSES, "profile")
-        about = {"bundle": str(self.bundle.path), "target": self.contestant.target or self.bundle.target, "runtime": self.about["runtime"]}
-        return profile_of(about, found["spans"], [[Call(*call) for call in calls] for calls in found["calls"]])
+        about = {
+            "bundle": str(self.bundle.path),
+            "target": self.contestant.target or self.bundle.target,
+            "runtime": self.about["runtime"],
+        }
+        return profile_of(
+            about, found["spans"], [[Call(*call) for call in calls] for calls in found["calls"]]
+        )
 
     def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"batch": batch, "batches": batches, "what": what}) + "\n")
+            self._process.stdin.write(
+                json.dumps({"batch": batch, "batches": batches, "what": what}) + "\n"
+            )
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # its last words say why
@@ -164,7 +218,11 @@ class _Worker:
         if not line:
             code = self._process.wait()
             remedy = "is there enough memory?"
-            raise BundleError(f"the process that measures it died (exit code {code})", where=self.bundle.path, remedy=remedy)
+            raise BundleError(
+                f"the process that measures it died (exit code {code})",
+                where=self.bundle.path,
+                remedy=remedy,
+            )
         found = json.loads(line)
         if "error" in found:
             what, where, remedy = found["error"]
@@ -174,14 +232,23 @@ class _Worker:
 
 
 def _round(
-    workers: Sequence[_Worker], blocks: list[list[list[float]]], batch: int, batches: int, number: int, what: str = "inference"
+    workers: Sequence[_Worker],
+    blocks: list[list[list[float]]],
+    batch: int,
+    batches: int,
+    number: int,
+    what: str = "inference",
 ) -> None:
-    """One block of each; every other round begins at the other end: a drifting clock speed favours nobody."""
+    """One block of each; every other round begins at the other end: a drifting clock speed favours
+    nobody.
+    """
     for place in range(len(workers))[:: 1 if number % 2 == 0 else -1]:
         blocks[place].append(workers[place].block(batch, batches, what))
 
 
-def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]) -> list[dict[int, float]]:
+def _rates(
+    workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]
+) -> list[dict[int, float]]:
     """Pictures a second of each worker by batch size: the median over the blocks."""
     rates: list[dict[int, float]] = [{} for _ in workers]
     for place, batch in enumerate(batches):
@@ -191,7 +258,9 @@ def _rates(workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[i
             told(place * ROUNDS + number + 1)
         for rate, several in zip(rates, blocks, strict=True):
             # The first block of a new size is the warm-up.
-            rate[batch] = batch / float(np.median([seconds for block in several[1:] for seconds in block]))
+            rate[batch] = batch / float(
+                np.median([seconds for block in several[1:] for seconds in block])
+            )
     return rates
 
 
@@ -200,38 +269,75 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
         return None
     levels = walk(pictures, failed=lambda path, error: None, too_deep=lambda path: None)
     try:
-        files = sorted(Path(level.path, name) for level in levels for name in level.files if Path(name).suffix.lower() in SUFFIXES)
+        files = sorted(
+            Path(level.path, name)
+            for level in levels
+            for name in level.files
+            if Path(name).suffix.lower() in SUFFIXES
+        )
     except OSError as error:
         what = f"the folder of pictures can't be read ({error.strerror})"
-        raise DataError(what, where=pictures, remedy="name a folder with pictures, or leave --data out") from None
+        raise DataError(
+            what, where=pictures, remedy="name a folder with pictures, or leave --data out"
+        ) from None
     if not files:
-        raise DataError("no pictures to classify", where=pictures, remedy="name a folder with pictures, or leave --data out")
+        raise DataError(
+            "no pictures to classify",
+            where=pictures,
+            remedy="name a folder with pictures, or leave --data out",
+        )
     size = bundle.manifest.input_size
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
     told = bundle.greys
-    file = folder / f"{size}.npy" if told is None else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
+    file = (
+        folder / f"{size}.npy"
+        if told is None
+        else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
+    )
     if not file.exists():
         np.save(file, np.stack([read_picture(path, size, told) for path in chosen]))
     return str(file)
 
 
 def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]) -> dict[str, Any]:
-    seconds, manifest, target = np.array([s for block in blocks for s in block]), worker.bundle.manifest, worker.contestant.target
+    seconds, manifest, target = (
+        np.array([s for block in blocks for s in block]),
+        worker.bundle.manifest,
+        worker.contestant.target,
+    )
     return {
-        "bundle": str(worker.bundle.path), "model": manifest.model, "target": target or worker.bundle.target, **worker.about,
+        "bundle": str(worker.bundle.path),
+        "model": manifest.model,
+        "target": target or worker.bundle.target,
+        **worker.about,
         "seconds_total": float(seconds.sum()),
-        "latency_ms": {"median": float(np.median(seconds)) * 1e3} | {f"p{p}": float(np.percentile(seconds, p)) * 1e3 for p in (95, 99)},
-        "throughput": rates, "peak_rss_mb": worker.peak_rss_mb, "size_mb": worker.bundle.size_bytes(target) / 1e6,
-        "joules": worker.joules_for_picture, "input_size": manifest.input_size, "macs": manifest.macs, "params": manifest.params,
-    }  # fmt: skip
+        "latency_ms": {"median": float(np.median(seconds)) * 1e3}
+        | {f"p{p}": float(np.percentile(seconds, p)) * 1e3 for p in (95, 99)},
+        "throughput": rates,
+        "peak_rss_mb": worker.peak_rss_mb,
+        "size_mb": worker.bundle.size_bytes(target) / 1e6,
+        "joules": worker.joules_for_picture,
+        "input_size": manifest.input_size,
+        "macs": manifest.macs,
+        "params": manifest.params,
+    }
 
 
 def _ratios(figures: list[dict[str, Any]], blocks: list[list[list[float]]]) -> list[dict[str, Any]]:
     """What each but the first has over the first."""
     first, found = figures[0], []
     for other, theirs in zip(figures[1:], blocks[1:], strict=True):
-        ratios = {"memory": first["peak_rss_mb"] / other["peak_rss_mb"], "size": first["size_mb"] / other["size_mb"]}
+        ratios = {
+            "memory": first["peak_rss_mb"] / other["peak_rss_mb"],
+            "size": first["size_mb"] / other["size_mb"],
+        }
         if first["joules"] and other["joules"]:
             ratios["energy"] = first["joules"] / other["joules"]
-        found.append({"speedup": speedup(blocks[0], theirs), **ratios, "macs": first["macs"] / max(1, other["macs"])})
+        found.append(
+            {
+                "speedup": speedup(blocks[0], theirs),
+                **ratios,
+                "macs": first["macs"] / max(1, other["macs"]),
+            }
+        )
     return found

@@ -14,23 +14,45 @@ from prunedge.edge.runtimes import missing, runtime_of
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, PrunedgeError
 
-PASSES = 3  # over all files, so that a slow moment of the machine does not fall on one of them alone
-PASS_S, LEAST, MOST = 0.01, 5, 50  # a file is run for so many seconds in a pass, between so many times
+PASSES = (
+    3  # over all files, so that a slow moment of the machine does not fall on one of them alone
+)
+PASS_S, LEAST, MOST = (
+    0.01,
+    5,
+    50,
+)  # a file is run for so many seconds in a pass, between so many times
 
 
 def time_files(
-    folder: Path, *, target: str = "onnx", threads: int = 1, progress: Callable[[int, int, str], None] | None = None
+    folder: Path,
+    *,
+    target: str = "onnx",
+    threads: int = 1,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Milliseconds of one run of every *.onnx in a folder: {"ms": {file name: ms}, "runtime": ..., "device": ...}.
+    """Milliseconds of one run of every *.onnx in a folder: {"ms": {file name: ms}, "runtime": ...,
+    "device": ...}.
 
-    A file's time is the median of its runs in the fastest of `PASSES` passes: what disturbs a device only ever makes it slower. Raises
-    BundleError when the folder has none, or one can't be run.
+    A file's time is the median of its runs in the fastest of `PASSES` passes: what disturbs a
+    device only ever makes it slower. Raises BundleError when the folder has none, or one can't be
+    run.
     """
     files = sorted(folder.glob("*.onnx"))
     if not files:
-        raise BundleError("no .onnx file", where=folder, remedy="this verb is for prunedge itself: see prunedge prune --target-latency")
-    if target not in TARGETS or (TARGETS[target].file != TARGETS["onnx"].file and TARGETS[target].runtime != "openvino"):
-        raise PrunedgeError(f"layers can't be timed as '{target}'", where="--runtime", remedy="choose onnx, openvino or tensorrt")
+        raise BundleError(
+            "no .onnx file",
+            where=folder,
+            remedy="this verb is for prunedge itself: see prunedge prune --target-latency",
+        )
+    if target not in TARGETS or (
+        TARGETS[target].file != TARGETS["onnx"].file and TARGETS[target].runtime != "openvino"
+    ):
+        raise PrunedgeError(
+            f"layers can't be timed as '{target}'",
+            where="--runtime",
+            remedy="choose onnx, openvino or tensorrt",
+        )
     runtime = runtime_of(TARGETS[target])
     best: dict[str, float] = {}
     try:
@@ -38,7 +60,9 @@ def time_files(
         for number in range(PASSES):
             for done, file in enumerate(files):
                 network, shape = runtime.load(file, threads)
-                picture = np.zeros([size if isinstance(size, int) else 1 for size in shape], np.float32)
+                picture = np.zeros(
+                    [size if isinstance(size, int) else 1 for size in shape], np.float32
+                )
                 ms = _once(network, picture)
                 best[file.name] = min(best.get(file.name, ms), ms)
                 if progress is not None:

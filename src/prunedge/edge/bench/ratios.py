@@ -16,7 +16,9 @@ FINE = 1.1  # a ratio below has two decimals: "1.0 x faster" says nothing
 
 @dataclass(frozen=True)
 class Speed:
-    """The median times of a batch with two networks, in ms, and what their ratio may be: `low` to `high`."""
+    """The median times of a batch with two networks, in ms, and what their ratio may be: `low` to
+    `high`.
+    """
 
     before_ms: float
     after_ms: float
@@ -39,8 +41,12 @@ class Speed:
         return f"{self.low:.2f} to {self.high:.2f}"
 
 
-def in_words(ratio: float, low: float | None = None, high: float | None = None, sign: str = "x") -> str:
-    """A ratio of times, earlier to later, in words. Where its interval, if it has one, holds 1, nothing is said to be faster."""
+def in_words(
+    ratio: float, low: float | None = None, high: float | None = None, sign: str = "x"
+) -> str:
+    """A ratio of times, earlier to later, in words. Where its interval, if it has one, holds 1,
+    nothing is said to be faster.
+    """
     if low is not None and high is not None and low <= 1 <= high:
         return UNTOLD
     times, word = (ratio, "faster") if ratio >= 1 else (1 / ratio, "slower")
@@ -60,10 +66,11 @@ def speed_of(bench: Mapping[str, Any], place: int = 1) -> Speed:
 
 
 def speedup(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> dict[str, float]:
-    """How many times as long a batch takes with the first of two contestants, from the seconds of their interleaved blocks.
+    """How many times as long a batch takes with the first of two contestants, from the seconds of
+    their interleaved blocks.
 
-    `median` is the ratio of the medians over all batches, `low` and `high` the 10th and 90th percentile of the blocks' own ratios of
-    medians (and of that one), `blocks` how many there are.
+    `median` is the ratio of the medians over all batches, `low` and `high` the 10th and 90th
+    percentile of the blocks' own ratios of medians (and of that one), `blocks` how many there are.
     """
     ratio = float(_median_of_all(first) / _median_of_all(other))
     pairs = [float(np.median(a) / np.median(b)) for a, b in zip(first, other, strict=True)]

@@ -1,4 +1,6 @@
-"""prunedge on another machine through the plain ssh client: files there, a verb run there, its JSON back."""
+"""prunedge on another machine through the plain ssh client: files there, a verb run there, its JSON
+back.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ CONNECT_S = 15
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that prunedge is installed on: `destination` as ssh takes it, and the command `prunedge` there.
+    """A machine that prunedge is installed on: `destination` as ssh takes it, and the command
+    `prunedge` there.
 
-    Keys and known hosts are ssh's own affair: whatever `ssh DESTINATION` can reach without asking for a password.
+    Keys and known hosts are ssh's own affair: whatever `ssh DESTINATION` can reach without asking
+    for a password.
     """
 
     destination: str
@@ -35,42 +39,65 @@ class Host:
 
     @classmethod
     def parse(cls, url: str) -> Host:
-        """`ssh://user@host:port/path/to/prunedge`; user, port and path may be left out. PrunedgeError when it is no such URL."""
+        """`ssh://user@host:port/path/to/prunedge`; user, port and path may be left out.
+        PrunedgeError when it is no such URL.
+        """
         try:
             parts = urlsplit(url)
             # A destination that began with a dash would be an option of ssh.
             fits = (
-                parts.scheme == "ssh" and re.fullmatch(r"(\w[\w.-]*@)?\w[\w.:-]*", parts.netloc) and not parts.query and not parts.fragment
+                parts.scheme == "ssh"
+                and re.fullmatch(r"(\w[\w.-]*@)?\w[\w.:-]*", parts.netloc)
+                and not parts.query
+                and not parts.fragment
             )
             user, port, host = parts.username, parts.port, parts.hostname
         except ValueError:
             fits = None
         if not fits or not host or (parts.path and not parts.path.strip("/")):
             raise PrunedgeError(
-                f"not a device's address: {url}", where="--device", remedy="ssh://user@host or ssh://user@host/path/to/prunedge"
+                f"not a device's address: {url}",
+                where="--device",
+                remedy="ssh://user@host or ssh://user@host/path/to/prunedge",
             )
         return cls(f"{user}@{host}" if user else host, port, parts.path or "prunedge")
 
     def run(self, arguments: Sequence[str], files: Mapping[str, Path]) -> Any:
-        """Copy `files` (name there -> file here) into a new folder there, run `prunedge ARGUMENTS` in it, and give the JSON that it prints.
+        """Copy `files` (name there -> file here) into a new folder there, run `prunedge ARGUMENTS`
+        in it, and give the JSON that it prints.
 
-        The folder is removed in any case. PrunedgeError when the machine can't be reached, prunedge is not there, or it fails.
+        The folder is removed in any case. PrunedgeError when the machine can't be reached, prunedge
+        is not there, or it fails.
         """
         folder = self._send(files)
         try:
             asked = " ".join(shlex.quote(one) for one in (self.command, *arguments))
             found = self._ssh(f"cd {shlex.quote(folder)} && {asked}", stdin=subprocess.DEVNULL)
             if found.returncode == 127:
-                remedy = f"pip install prunedge there, or name its place: ssh://{self.destination}/path/to/prunedge"
-                raise PrunedgeError(f"'{self.command}' is not installed there", where=self.destination, remedy=remedy)
+                remedy = (
+                    "pip install prunedge there, or name its place: "
+                    f"ssh://{self.destination}/path/to/prunedge"
+                )
+                raise PrunedgeError(
+                    f"'{self.command}' is not installed there",
+                    where=self.destination,
+                    remedy=remedy,
+                )
             if found.returncode:
-                said = found.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {found.returncode}"]
-                raise PrunedgeError(f"on {self.destination}: {said[-1].removeprefix('error: ')}", remedy="mend that there")
+                said = found.stderr.decode(errors="replace").strip().splitlines() or [
+                    f"exit code {found.returncode}"
+                ]
+                raise PrunedgeError(
+                    f"on {self.destination}: {said[-1].removeprefix('error: ')}",
+                    remedy="mend that there",
+                )
             try:
                 return json.loads(found.stdout)
             except (ValueError, RecursionError):
                 raise PrunedgeError(
-                    "its answer is not JSON", where=self.destination, remedy="is the same prunedge installed there?"
+                    "its answer is not JSON",
+                    where=self.destination,
+                    remedy="is the same prunedge installed there?",
                 ) from None
         finally:
             self._ssh(f"rm -rf {shlex.quote(folder)}", stdin=subprocess.DEVNULL)
@@ -78,7 +105,12 @@ class Host:
     def _send(self, files: Mapping[str, Path]) -> str:
         """A tar through ssh's standard input: nothing but a shell and tar are needed there."""
         asked = 'd=$(mktemp -d) && tar -x -C "$d" >&2 && echo "$d"'
-        process = subprocess.Popen(self._command(asked), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            self._command(asked),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert process.stdin is not None
         try:
             with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
@@ -91,7 +123,9 @@ class Host:
         if process.returncode or not folder.startswith("/"):
             why = (said.decode(errors="replace").strip().splitlines() or ["no answer"])[-1]
             remedy = f"does `ssh {self.destination} true` work without a password?"
-            raise PrunedgeError(f"can't copy to the device: {why}", where=self.destination, remedy=remedy)
+            raise PrunedgeError(
+                f"can't copy to the device: {why}", where=self.destination, remedy=remedy
+            )
         return folder
 
     def _ssh(self, asked: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
@@ -100,7 +134,17 @@ class Host:
     def _command(self, asked: str) -> list[str]:
         client = shlex.split(os.environ.get(CLIENT, "ssh"))
         port = ["-p", str(self.port)] if self.port else []
-        return [*client, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", *port, "--", self.destination, asked]
+        return [
+            *client,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            f"ConnectTimeout={CONNECT_S}",
+            *port,
+            "--",
+            self.destination,
+            asked,
+        ]
 
 
 def files_of(bundle: Bundle, name: str) -> dict[str, Path]:

@@ -1,4 +1,6 @@
-"""The process that a network is measured in, so that its memory is its own. Commands come on stdin, answers go to stdout, as JSON."""
+"""The process that a network is measured in, so that its memory is its own. Commands come on stdin,
+answers go to stdout, as JSON.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,19 @@ from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session
 from prunedge.errors import PrunedgeError
 from prunedge.utils.machine import machine_error
-from prunedge.utils.systems import limit_memory, limit_memory_to_machine, limit_processors, peak_memory_bytes
+from prunedge.utils.systems import (
+    limit_memory,
+    limit_memory_to_machine,
+    limit_processors,
+    peak_memory_bytes,
+)
 from prunedge.utils.tracing import Recorder, recording, span
 
 
 def main() -> None:
-    """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that stdin asks for."""
+    """Load what the command line's JSON names (`Orders` of the bench), then time the blocks that
+    stdin asks for.
+    """
     orders = json.loads(sys.argv[1])
     try:
         if orders["cpus"] is not None:
@@ -42,13 +51,18 @@ def main() -> None:
                 tested = asdict(session.self_test())
             answer({"load_seconds": loaded, "runtime": session.runtime, "self_test": tested})
             with span("pictures"):
-                pixels = _pool(Path(orders["pool"]) if orders["pool"] else None, bundle.manifest.input_size, orders["largest"])
+                pixels = _pool(
+                    Path(orders["pool"]) if orders["pool"] else None,
+                    bundle.manifest.input_size,
+                    orders["largest"],
+                )
         for line in sys.stdin:
             asked = json.loads(line)
             if asked["what"] == "profile":
                 answer(_profile(recorder, session, pixels[: asked["batch"]], asked["batches"]))
                 continue
-            # Not `recording`: what a picture passes through would be timed as well, and that takes time.
+            # Not `recording`: what a picture passes through would be timed as well, and that takes
+            # time.
             recorder.open(asked["what"])
             seconds = _block(session, pixels, asked["batch"], asked["batches"])
             recorder.close()
@@ -85,8 +99,12 @@ def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> li
     return seconds
 
 
-def _profile(recorder: Recorder, session: Session, pixels: np.ndarray, passes: int) -> dict[str, Any]:
-    """All spans so far, and those of a few more batches: on the way through the network, and layer by layer."""
+def _profile(
+    recorder: Recorder, session: Session, pixels: np.ndarray, passes: int
+) -> dict[str, Any]:
+    """All spans so far, and those of a few more batches: on the way through the network, and layer
+    by layer.
+    """
     with recording(recorder), span("closer look"):
         for _ in range(WARMUP + passes):
             session.predict(pixels)
@@ -102,7 +120,9 @@ def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
     if file is not None:
         found = np.load(file, allow_pickle=False)
         return np.concatenate([found] * -(-batch // len(found)))
-    return np.random.default_rng(0).integers(0, 256, (max(16, batch), size, size, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(
+        0, 256, (max(16, batch), size, size, 3), dtype=np.uint8
+    )
 
 
 if __name__ == "__main__":

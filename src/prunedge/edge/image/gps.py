@@ -7,13 +7,17 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-Position = tuple[float, float, float | None]  # latitude and longitude in degrees (north and east are positive), altitude in metres
+Position = tuple[
+    float, float, float | None
+]  # latitude and longitude in degrees (north and east are positive), altitude in metres
 
 GPS = ExifTags.GPS
 
 
 def position_of(exif: Image.Exif) -> Position | None:
-    """Latitude, longitude and altitude (None where it isn't told); None when the EXIF has no position or one that can't be."""
+    """Latitude, longitude and altitude (None where it isn't told); None when the EXIF has no
+    position or one that can't be.
+    """
     try:
         entries = exif.get_ifd(ExifTags.IFD.GPSInfo)
         if not entries or _text(entries.get(GPS.GPSStatus, "A")) == "V":
@@ -24,7 +28,9 @@ def position_of(exif: Image.Exif) -> Position | None:
         return None if latitude == longitude == 0 else (latitude, longitude, _altitude(entries))
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF raises all kinds; a photograph without a position is still a photograph
+    except (
+        Exception
+    ):  # damaged EXIF raises all kinds; a photograph without a position is still a photograph
         return None
 
 

@@ -1,4 +1,6 @@
-"""A photograph file to upright crops of it, without ever copying a large one: hostile files give one clear error."""
+"""A photograph file to upright crops of it, without ever copying a large one: hostile files give
+one clear error.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,25 @@ from prunedge.errors import DataError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are the first outside
+Box = tuple[
+    int, int, int, int
+]  # left, top, right, bottom in pixels; right and bottom are the first outside
 Cut = Callable[[Box], Image.Image]  # a part of the stored picture
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "GIF")  # by content; others (EPS) would start programs of their own
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "PPM",
+    "GIF",
+)  # by content; others (EPS) would start programs of their own
 PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 
-# Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's or PNG's brightness and its colours (at half size, as most
-# cameras store them in the first place) are kept apart: a byte and a half.
+# Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's or PNG's brightness and
+# its colours (at half size, as most cameras store them in the first place) are kept apart: a byte
+# and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
 BAND = 256  # rows; even, so that halves of them meet
 STRANGE = 0.25  # of a picture's greys, outside the range of the training pictures
@@ -53,7 +66,9 @@ _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph. `width` and `height` are the upright one's; `notes` say what was unusual; `position` is from its EXIF."""
+    """A decoded photograph. `width` and `height` are the upright one's; `notes` say what was
+    unusual; `position` is from its EXIF.
+    """
 
     width: int
     height: int
@@ -63,12 +78,16 @@ class Photo:
     _cut: Cut
 
     def crop(self, box: Box) -> Image.Image:
-        """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file keeps them."""
+        """A part of the upright photograph, as RGB; of one opened `as_stored`, greys as its file
+        keeps them.
+        """
         part = self._cut(stored_box(box, self.width, self.height, self._orientation))
         return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
     def patch(self, box: Box, size: int) -> np.ndarray:
-        """A part as (size, size, 3) uint8: the pixels that `read_picture` gives for a file of that part."""
+        """A part as (size, size, 3) uint8: the pixels that `read_picture` gives for a file of that
+        part.
+        """
         return squared(self.crop(box), size)
 
     def resized(self, width: int, height: int) -> Image.Image:
@@ -80,7 +99,11 @@ class Photo:
             top = first * self.height // height
             band = self.crop((0, top, self.width, max(top + 1, last * self.height // height)))
             found.paste(
-                band.resize((width, last - first), Image.Resampling.BOX if width < self.width else Image.Resampling.BICUBIC), (0, first)
+                band.resize(
+                    (width, last - first),
+                    Image.Resampling.BOX if width < self.width else Image.Resampling.BICUBIC,
+                ),
+                (0, first),
             )
         return found
 
@@ -96,8 +119,9 @@ def open_photo(
 
     `greys` says what greys of more than eight bits mean; `as_stored` leaves greys as they are.
 
-    Raises DataError when it has more pixels than allowed (found in its header, before anything is decoded), can't be decoded whole, holds
-    values that are no numbers, or is of another depth than `greys` tells; MachineError when the machine can't read it now.
+    Raises DataError when it has more pixels than allowed (found in its header, before anything is
+    decoded), can't be decoded whole, holds values that are no numbers, or is of another depth than
+    `greys` tells; MachineError when the machine can't read it now.
     """
     where = picture if isinstance(picture, Path) else None
     with _allowing(max_megapixels):
@@ -115,12 +139,19 @@ def open_photo(
             raise _too_large("the picture has", max_megapixels, where) from None
         except UnidentifiedImageError:
             if where is not None and (kind := strange_numbers(where)) is not None:
-                raise DataError(f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY) from None
+                raise DataError(
+                    f"{kind}, which can't be read", where=where, remedy=STRANGE_REMEDY
+                ) from None
             raise DataError(UNKNOWN_FORMAT, where=where, remedy="replace or remove it") from None
         except Exception as error:  # a hostile file makes Pillow's decoders raise all kinds
             pass_on_reading(error, where)
-            why = " ".join(str(error).replace(str(where), "the file").split())[:160] or type(error).__name__
-            raise DataError(f"can't be decoded: {why}", where=where, remedy="replace or remove it") from None
+            why = (
+                " ".join(str(error).replace(str(where), "the file").split())[:160]
+                or type(error).__name__
+            )
+            raise DataError(
+                f"can't be decoded: {why}", where=where, remedy="replace or remove it"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -132,7 +163,9 @@ class _Way:
 
 
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """Where a box of the upright photograph (width x height) lies in the stored one, which EXIF says to turn."""
+    """Where a box of the upright photograph (width x height) lies in the stored one, which EXIF
+    says to turn.
+    """
     left, top, right, bottom = box
     if orientation in SWAPPED:
         left, top, right, bottom = top, left, bottom, right
@@ -172,7 +205,9 @@ def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataErro
 
 def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
     notes = []
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":  # the second of an MPO is a preview of the first
+    if (
+        getattr(picture, "is_animated", False) and picture.format != "MPO"
+    ):  # the second of an MPO is a preview of the first
         notes.append("holds several frames or pages: only the first was inspected")
     if depth_of(picture) == COLOURS:
         notes.append("colours of sixteen bits: the upper eight were read, as in training")
@@ -185,7 +220,14 @@ def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
     cut((0, 0, 1, 1))  # modes that can't become RGB fail here, with the decoder's other errors
     width, height = (picture.height, picture.width) if orientation in SWAPPED else picture.size
     exif = _exif(picture)
-    return Photo(width, height, (*more, *notes), position_of(exif) if exif is not None else None, orientation or 1, cut)
+    return Photo(
+        width,
+        height,
+        (*more, *notes),
+        position_of(exif) if exif is not None else None,
+        orientation or 1,
+        cut,
+    )
 
 
 def _exif(picture: Image.Image) -> Image.Exif | None:
@@ -197,13 +239,21 @@ def _exif(picture: Image.Image) -> Image.Exif | None:
         return None
 
 
-def _reader(picture: Image.Image, where: Path | None, way: _Way) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
-    """How to decode a picture: whole, unless that would take too much memory and there is another way."""
+def _reader(
+    picture: Image.Image, where: Path | None, way: _Way
+) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
+    """How to decode a picture: whole, unless that would take too much memory and there is another
+    way.
+    """
     if way.greys is not None and not way.greys.mixed:
         return _whole  # which refuses eight bits
     pixels = picture.width * picture.height
     if where is not None and picture.format in ("JPEG", "MPO") and _is_ycbcr(picture):
-        return _split_jpeg if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS) else _whole
+        return (
+            _split_jpeg
+            if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS)
+            else _whole
+        )
     if where is not None and picture.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
         return _split_png
     return _whole
@@ -218,13 +268,20 @@ def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, li
         refuse_no_numbers(values)
         if way.greys is not None:
             outside += int(((values < way.greys.low) | (values > way.greys.high)).sum())
-    if way.as_stored and (is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)):
+    if way.as_stored and (
+        is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)
+    ):
         return picture.crop, notes
     if is_deep(picture) and way.greys is not None:
-        notes = [f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"]
+        notes = [
+            f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"
+        ]
         share = outside / (picture.width * picture.height)
         if share > STRANGE:
-            notes.append(f"{share:.0%} of its greys lie outside that range: was it taken as the training pictures were?")
+            notes.append(
+                f"{share:.0%} of its greys lie outside that range: was it taken as the "
+                "training pictures were?"
+            )
     elif picture.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
     return lambda box: rgb(picture.crop(box), way.greys), notes
@@ -256,7 +313,9 @@ def _split_jpeg(picture: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
 
 def _split_png(picture: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
     light = Image.new("L", picture.size)
-    blue, red = (Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2))
+    blue, red = (
+        Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2)
+    )
     for top, band in bands(where, BAND):
         planes = rgb(band, way.greys).convert("YCbCr").split()
         light.paste(planes[0], (0, top))
@@ -270,7 +329,9 @@ def _joined(light: Image.Image, blue: Image.Image, red: Image.Image) -> Cut:
     def cut(box: Box) -> Image.Image:
         left, top, right, bottom = box
         size, halved = (right - left, bottom - top), (left / 2, top / 2, right / 2, bottom / 2)
-        colours = [plane.resize(size, Image.Resampling.BILINEAR, box=halved) for plane in (blue, red)]
+        colours = [
+            plane.resize(size, Image.Resampling.BILINEAR, box=halved) for plane in (blue, red)
+        ]
         return Image.merge("YCbCr", (light.crop(box), *colours)).convert("RGB")
 
     return cut

@@ -1,4 +1,6 @@
-"""A large PNG in bands of rows: Pillow decodes pictures whole, so each band is handed to it as a small PNG of its own."""
+"""A large PNG in bands of rows: Pillow decodes pictures whole, so each band is handed to it as a
+small PNG of its own.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ def has_bands(path: Path) -> bool:
 
 
 def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
-    """The picture's rows from the top: where each band starts, and the band (`rows` high, the last one what is left).
+    """The picture's rows from the top: where each band starts, and the band (`rows` high, the last
+    one what is left).
 
-    A row of a PNG may be stored as the difference to the one above it, so each band is decoded below the last row of the one before.
-    Raises OSError when the file ends early or is damaged.
+    A row of a PNG may be stored as the difference to the one above it, so each band is decoded
+    below the last row of the one before. Raises OSError when the file ends early or is damaged.
     """
     with path.open("rb") as opened:
         opened.read(len(SIGNATURE))
@@ -51,7 +54,13 @@ def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
             stored = pixels.take(high * wide)
             small = struct.pack(">II", width, high + 1) + header[8:]
             data = zlib.compress(above + stored, 0)
-            file = SIGNATURE + _chunk(b"IHDR", small) + kept + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+            file = (
+                SIGNATURE
+                + _chunk(b"IHDR", small)
+                + kept
+                + _chunk(b"IDAT", data)
+                + _chunk(b"IEND", b"")
+            )
             with Image.open(io.BytesIO(file), formats=("PNG",)) as decoded:
                 band = decoded.crop((0, 1, width, high + 1))
             above = b"\0" + band.crop((0, high - 1, width, high)).tobytes()
@@ -59,7 +68,9 @@ def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
 
 
 def exif_of(path: Path) -> bytes:
-    """The EXIF data, wherever in the file it stands; nothing when there is none. Pillow would decode the picture to look behind it."""
+    """The EXIF data, wherever in the file it stands; nothing when there is none. Pillow would
+    decode the picture to look behind it.
+    """
     with path.open("rb") as opened:
         opened.read(len(SIGNATURE))
         for name, length in _chunks(opened):
@@ -70,7 +81,9 @@ def exif_of(path: Path) -> bytes:
 
 
 class _inflated:
-    """The bytes of all IDAT chunks, as they are asked for; the file stands in the first, `left` bytes before its end."""
+    """The bytes of all IDAT chunks, as they are asked for; the file stands in the first, `left`
+    bytes before its end.
+    """
 
     def __init__(self, opened: IO[bytes], left: int) -> None:
         self._source, self._ready = _compressed(opened, left), bytearray()

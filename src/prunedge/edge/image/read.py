@@ -1,4 +1,6 @@
-"""From a picture file to the numbers that a network reads: the same code for training and for the device."""
+"""From a picture file to the numbers that a network reads: the same code for training and for the
+device.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
-# How a file keeps its values. Pillow reads colours of sixteen bits as eight: the upper half of each.
+# How a file keeps its values. Pillow reads colours of sixteen bits as eight: the upper half of
+# each.
 Depth = Literal["8 bits", "16 bits", "32 bits", "floats", "colours of 16 bits"]
 EIGHT: Depth = "8 bits"
 COLOURS: Depth = "colours of 16 bits"
 
-# What sets a picture upright, by its EXIF orientation; 1, and whatever isn't here, is upright already.
+# What sets a picture upright, by its EXIF orientation; 1, and whatever isn't here, is upright
+# already.
 TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,19 +43,30 @@ TURN = {
 SWAPPED = frozenset({5, 6, 7, 8})  # the orientations that swap width and height
 
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF's tag for the kind of its numbers, and two's complement
-_BITS, _BIG_TIFF = 258, 43  # the tag for their bits; and what tells a TIFF of more than 4 GB, whose header is longer
-_NUMBERS = {1: "whole numbers", 2: "signed numbers", 3: "floats", 5: "complex whole numbers", 6: "complex numbers"}
+_BITS, _BIG_TIFF = (
+    258,
+    43,
+)  # the tag for their bits; and what tells a TIFF of more than 4 GB, whose header is longer
+_NUMBERS = {
+    1: "whole numbers",
+    2: "signed numbers",
+    3: "floats",
+    5: "complex whole numbers",
+    6: "complex numbers",
+}
 UNKNOWN_FORMAT = "not a picture of a known format, or its beginning is damaged"
 STRANGE_REMEDY = "save it with floats of 32 bits, or with whole numbers of 8 or 16"
 
 
 @dataclass(frozen=True)
 class Greys:
-    """What greys of more than eight bits mean: the stored values that become black (0) and white (255), linearly between them.
+    """What greys of more than eight bits mean: the stored values that become black (0) and white
+    (255), linearly between them.
 
-    A network's training pictures decide it, once for all pictures that it ever sees. `mixed`: there were eight-bit pictures among
-    them; these keep their 0 to 255. Without it an eight-bit picture is another kind than the network knows. Raises DataError unless
-    both are finite and low is below high.
+    A network's training pictures decide it, once for all pictures that it ever sees. `mixed`: there
+    were eight-bit pictures among them; these keep their 0 to 255. Without it an eight-bit picture
+    is another kind than the network knows. Raises DataError unless both are finite and low is below
+    high.
     """
 
     low: float
@@ -66,7 +81,10 @@ class Greys:
 
     def __str__(self) -> str:
         """As `--range` takes it, to the last bit."""
-        return ":".join(str(int(value)) if float(value).is_integer() else repr(float(value)) for value in (self.low, self.high))
+        return ":".join(
+            str(int(value)) if float(value).is_integer() else repr(float(value))
+            for value in (self.low, self.high)
+        )
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -75,8 +93,13 @@ def parse_range(text: str) -> tuple[float, float]:
     try:
         found = Greys(float(low), float(high if colon else ""))
     except ValueError:
-        remedy = f"write it as LOW:HIGH, the stored values that become black and white: {option('range', '0:4095')}"
-        raise DataError(f"'{text}' is no range of greys", where=option("range"), remedy=remedy) from None
+        remedy = (
+            "write it as LOW:HIGH, the stored values that become black and white: "
+            f"{option('range', '0:4095')}"
+        )
+        raise DataError(
+            f"'{text}' is no range of greys", where=option("range"), remedy=remedy
+        ) from None
     return found.low, found.high
 
 
@@ -85,7 +108,9 @@ class DeepGreys(DataError):
 
 
 class Look(NamedTuple):
-    """How a picture is stored: pixels as it is seen upright, Pillow's mode (RGB, L, ...), the format (PNG, JPEG, ...) and depth."""
+    """How a picture is stored: pixels as it is seen upright, Pillow's mode (RGB, L, ...), the
+    format (PNG, JPEG, ...) and depth.
+    """
 
     width: int
     height: int
@@ -95,30 +120,50 @@ class Look(NamedTuple):
 
 
 def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> np.ndarray:
-    """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square (bilinear, antialiased).
+    """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square
+    (bilinear, antialiased).
 
-    `path` may be an open file, too. `greys` says what greys of more than eight bits mean; transparency is laid on black. Raises
-    DeepGreys when a picture has such greys and `greys` is None, DataError when it can't be decoded whole or holds no numbers,
-    MachineError when the machine can't read it now.
+    `path` may be an open file, too. `greys` says what greys of more than eight bits mean;
+    transparency is laid on black. Raises DeepGreys when a picture has such greys and `greys` is
+    None, DataError when it can't be decoded whole or holds no numbers, MachineError when the
+    machine can't read it now.
     """
     return read_and_look(path, size, greys)[0]
 
 
-def read_and_look(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look]:
+def read_and_look(
+    path: Path | str | IO[bytes], size: int, greys: Greys | None = None
+) -> tuple[np.ndarray, Look]:
     """What `read_picture` gives, and how the picture is stored."""
     if isinstance(path, (str, Path)):
         require_regular(path, DataError)
     try:
         with Image.open(path) as opened:
-            mode, form, depth = opened.mode, opened.format or "?", depth_of(opened)  # known before it is decoded
+            mode, form, depth = (
+                opened.mode,
+                opened.format or "?",
+                depth_of(opened),
+            )  # known before it is decoded
             picture = upright(settled(opened))
             return squared(rgb(picture, greys), size), Look(*picture.size, mode, form, depth)
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
-    except (OSError, MemoryError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        MemoryError,
+        UnidentifiedImageError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:
         pass_on_reading(error, path)
-        if isinstance(error, UnidentifiedImageError) and (kind := strange_numbers(path)) is not None:
-            raise DataError(f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY) from None
+        if (
+            isinstance(error, UnidentifiedImageError)
+            and (kind := strange_numbers(path)) is not None
+        ):
+            raise DataError(
+                f"{kind}, which can't be read", where=path, remedy=STRANGE_REMEDY
+            ) from None
         why = str(error).replace(str(path), "the file") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             why = UNKNOWN_FORMAT
@@ -134,35 +179,48 @@ def squared(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def settled(picture: Image.Image) -> Image.Image:
-    """The picture, decoded, with the values that its file means: Pillow gives some signed and unsigned numbers as each other.
+    """The picture, decoded, with the values that its file means: Pillow gives some signed and
+    unsigned numbers as each other.
 
-    Raises DataError for numbers that no mode of Pillow's holds, and whatever Pillow raises when it can't be decoded whole.
+    Raises DataError for numbers that no mode of Pillow's holds, and whatever Pillow raises when it
+    can't be decoded whole.
     """
     kind = sample_format(picture)
     if picture.format == "TIFF" and orientation_of(picture) in SWAPPED:
-        # Pillow maps uncompressed files into memory by their name, and takes their rows to be as long as the turned picture's.
+        # Pillow maps uncompressed files into memory by their name, and takes their rows to be as
+        # long as the turned picture's.
         vars(picture)["filename"] = ""
     picture.load()
     if picture.mode == "L" and kind == _SIGNED:
         signed = np.asarray(picture).view(np.int8).astype(np.int32)
         return Image.fromarray(signed)
-    if picture.mode == "I" and kind not in (None, _SIGNED) and np.asarray(picture).min(initial=0) < 0:
+    if (
+        picture.mode == "I"
+        and kind not in (None, _SIGNED)
+        and np.asarray(picture).min(initial=0) < 0
+    ):
         what = "counts of 32 bits above 2,147,483,647, which can't be read"
         raise DataError(what, remedy="save it as signed numbers, as floats or with 16 bits")
     return picture
 
 
 def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
-    """What numbers a TIFF holds, in words, that Pillow takes for no picture: floats of 64 bits, say. None for any other file."""
+    """What numbers a TIFF holds, in words, that Pillow takes for no picture: floats of 64 bits,
+    say. None for any other file.
+    """
     try:
         with contextlib.ExitStack() as opened, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of what is cut off
-            file: Any = opened.enter_context(open(path, "rb")) if isinstance(path, (str, Path)) else path
+            file: Any = (
+                opened.enter_context(open(path, "rb")) if isinstance(path, (str, Path)) else path
+            )
             file.seek(0)
             header = file.read(8)
             if header[:2] not in (b"II", b"MM"):
                 return None
-            directory = TiffImagePlugin.ImageFileDirectory_v2(header + (file.read(8) if _BIG_TIFF in header[2:4] else b""))
+            directory = TiffImagePlugin.ImageFileDirectory_v2(
+                header + (file.read(8) if _BIG_TIFF in header[2:4] else b"")
+            )
             file.seek(directory.next)
             directory.load(file)
         bits, kind = directory.get(_BITS), directory.get(_SAMPLE_FORMAT, 1)
@@ -178,7 +236,9 @@ def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
 
 
 def sample_format(picture: Image.Image) -> int | None:
-    """TIFF's word for the kind of its numbers (1 unsigned, 2 signed, 3 floats); None for other formats."""
+    """TIFF's word for the kind of its numbers (1 unsigned, 2 signed, 3 floats); None for other
+    formats.
+    """
     tags: Any = getattr(picture, "tag_v2", None)
     if tags is None:
         return None
@@ -213,7 +273,8 @@ def _raw_mode(picture: Image.Image) -> str:
 def orientation_of(picture: Image.Image) -> int | None:
     """How its EXIF says that a picture lies, 1 to 8; None when the EXIF can't be read.
 
-    Of a file it is asked for after decoding: Pillow turns TIFFs itself, and then forgets that they were turned.
+    Of a file it is asked for after decoding: Pillow turns TIFFs itself, and then forgets that they
+    were turned.
     """
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -239,10 +300,11 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def rgb(picture: Image.Image, greys: Greys | None = None) -> Image.Image:
-    """A settled picture of any mode, or a part of one, as RGB: deep greys as `greys` says, transparency laid on black.
+    """A settled picture of any mode, or a part of one, as RGB: deep greys as `greys` says,
+    transparency laid on black.
 
-    Raises DeepGreys when it has deep greys and `greys` is None, DataError when its values are no numbers, or when it has eight bits
-    and `greys` knows deep pictures alone.
+    Raises DeepGreys when it has deep greys and `greys` is None, DataError when its values are no
+    numbers, or when it has eight bits and `greys` knows deep pictures alone.
     """
     if is_deep(picture):
         if greys is None:
@@ -252,7 +314,10 @@ def rgb(picture: Image.Image, greys: Greys | None = None) -> Image.Image:
             )
         return Image.fromarray(eight_bits(np.asarray(picture), greys)).convert("RGB")
     if greys is not None and not greys.mixed:
-        what = f"a picture of eight bits; the network learned from greys of more, {greys.low:g} (black) to {greys.high:g} (white)"
+        what = (
+            f"a picture of eight bits; the network learned from greys of more, {greys.low:g} "
+            f"(black) to {greys.high:g} (white)"
+        )
         raise DataError(what, remedy="give pictures as they came from the same camera")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         seen = picture.convert("RGBA")
@@ -261,7 +326,8 @@ def rgb(picture: Image.Image, greys: Greys | None = None) -> Image.Image:
 
 
 def eight_bits(values: np.ndarray, greys: Greys) -> np.ndarray:
-    """Deep greys of any shape and kind as uint8: round(255 (value - low) / (high - low)), what lies outside clipped.
+    """Deep greys of any shape and kind as uint8: round(255 (value - low) / (high - low)), what lies
+    outside clipped.
 
     Raises DataError for NaN and infinity, which have no grey.
     """
@@ -285,13 +351,23 @@ def is_deep(picture: Image.Image) -> bool:
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
-def normalise(pixels: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> np.ndarray:
-    """Pixels (n, s, s, 3) uint8 as the network's input (n, 3, s, s) float32: (x / 255 - mean) / std per colour."""
+def normalise(
+    pixels: np.ndarray,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> np.ndarray:
+    """Pixels (n, s, s, 3) uint8 as the network's input (n, 3, s, s) float32: (x / 255 - mean) / std
+    per colour.
+    """
     # Planes first, then in place: a quarter of the time of arithmetic on interleaved colours.
     return normalise_planes(pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C"), mean, std)
 
 
-def normalise_planes(planes: np.ndarray, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> np.ndarray:
+def normalise_planes(
+    planes: np.ndarray,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> np.ndarray:
     """The same, in place, of planes (n, 3, s, s) float32 from 0 to 255."""
     scale: np.ndarray = 1 / (255 * np.asarray(std, dtype=np.float32))
     shift: np.ndarray = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)

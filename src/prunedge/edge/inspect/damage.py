@@ -8,15 +8,56 @@ from collections.abc import Sequence
 from prunedge.errors import DataError
 
 # Names of what nothing is wrong with, in the words of data sets of inspection.
-SOUND = frozenset({
-    "ok", "okay", "good", "sound", "intact", "background", "negative", "neg", "clean", "healthy", "functional", "undamaged", "unbroken",
-    "uncracked", "normal", "free", "fine", "none", "nothing", "pass", "passed", "regular", "flawless", "perfect", "intakt", "sano", "sain",
-})  # fmt: skip
+SOUND = frozenset(
+    {
+        "ok",
+        "okay",
+        "good",
+        "sound",
+        "intact",
+        "background",
+        "negative",
+        "neg",
+        "clean",
+        "healthy",
+        "functional",
+        "undamaged",
+        "unbroken",
+        "uncracked",
+        "normal",
+        "free",
+        "fine",
+        "none",
+        "nothing",
+        "pass",
+        "passed",
+        "regular",
+        "flawless",
+        "perfect",
+        "intakt",
+        "sano",
+        "sain",
+    }
+)
 NOT = frozenset({"no", "non", "not", "without", "un", "ohne", "kein", "keine", "sans", "senza"})
 DAMAGE = (
-    "crack", "damag", "defect", "corro", "rust", "fault", "spall", "broke", "break", "flaw", "fractur", "delamin", "dent", "scratch",
-    "hole", "leak",
-)  # fmt: skip
+    "crack",
+    "damag",
+    "defect",
+    "corro",
+    "rust",
+    "fault",
+    "spall",
+    "broke",
+    "break",
+    "flaw",
+    "fractur",
+    "delamin",
+    "dent",
+    "scratch",
+    "hole",
+    "leak",
+)
 
 
 def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -27,8 +68,12 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
     known = {name.casefold(): name for name in classes}
     listed = ", ".join(classes)
     if unknown := [name for name in wanted if name.casefold() not in known]:
-        raise DataError(f"the network knows no class '{unknown[0]}'", remedy=f"--damage takes some of: {listed}")
-    found = {known[name.casefold()] for name in wanted} or {name for name in classes if not is_sound(name, classes)}
+        raise DataError(
+            f"the network knows no class '{unknown[0]}'", remedy=f"--damage takes some of: {listed}"
+        )
+    found = {known[name.casefold()] for name in wanted} or {
+        name for name in classes if not is_sound(name, classes)
+    }
     if not found or len(found) == len(classes):
         how = "all classes" if found else "none of the classes"
         told = "count as damage" if wanted else "sound like damage"
@@ -37,7 +82,9 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
 
 
 def is_sound(name: str, classes: Sequence[str] = ()) -> bool:
-    """Whether a class's name says that nothing is damaged; the other classes' names help to see a negation written as one word."""
+    """Whether a class's name says that nothing is damaged; the other classes' names help to see a
+    negation written as one word.
+    """
     parts = _parts(name)
     if not parts:
         return False
@@ -58,7 +105,9 @@ def _parts(name: str) -> list[str]:
 
 
 def _is_negated(word: str, others: set[str]) -> bool:
-    """noncrack, uncracked, nodefect, and nonwarp beside warp; but neither noise, uneven nor nonfunctional."""
+    """noncrack, uncracked, nodefect, and nonwarp beside warp; but neither noise, uneven nor
+    nonfunctional.
+    """
     for negation in ("non", "not", "no", "un", "without"):
         rest = word.removeprefix(negation)
         if rest != word and (rest.startswith(DAMAGE) or (negation != "un" and rest in others)):

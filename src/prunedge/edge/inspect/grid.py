@@ -12,18 +12,22 @@ from prunedge.edge.inspect.regions import label_components
 
 MOST_PATCHES = 1_000_000
 NEARLY = 0.9
-RIM = 0.25  # of a patch's side: damage there may reach beyond the patch, so that a patch that isn't sure says little of it
+# of a patch's side: damage there may reach beyond the patch, so that a patch that isn't sure says
+# little of it
+RIM = 0.25
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Patches of `patch` (width, height) pixels, `stride` (across, down) apart, on a photograph of width x height pixels.
+    """Patches of `patch` (width, height) pixels, `stride` (across, down) apart, on a photograph of
+    width x height pixels.
 
-    The last patch of a row and of a column ends at the photograph's edge. A photograph narrower or lower than a patch has patches as narrow
-    or low as itself.
+    The last patch of a row and of a column ends at the photograph's edge. A photograph narrower or
+    lower than a patch has patches as narrow or low as itself.
 
-    The map's cells are what the patches' edges, and those of their cores, cut the photograph into: a cell lies in a patch, or in its
-    core, wholly or not at all. The core is the patch less its rim, a quarter of its side, where it doesn't end with the photograph.
+    The map's cells are what the patches' edges, and those of their cores, cut the photograph into:
+    a cell lies in a patch, or in its core, wholly or not at all. The core is the patch less its
+    rim, a quarter of its side, where it doesn't end with the photograph.
     """
 
     width: int
@@ -44,7 +48,9 @@ class Grid:
     @property
     def patches(self) -> int:
         """How many patches there are."""
-        return _count(self.width, self.patch[0], self.stride[0]) * _count(self.height, self.patch[1], self.stride[1])
+        return _count(self.width, self.patch[0], self.stride[0]) * _count(
+            self.height, self.patch[1], self.stride[1]
+        )
 
     def boxes(self) -> Iterator[tuple[int, int, int, int]]:
         """Left, top, right, bottom of each patch, row by row."""
@@ -64,18 +70,22 @@ class Grid:
         return _axis(self.ys, min(self.patch[1], self.height), self.height)
 
     def maps(self, values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        """From a value per patch (rows of patches, columns of patches) to one per cell: the mean, and the place of the highest.
+        """From a value per patch (rows of patches, columns of patches) to one per cell: the mean,
+        and the place of the highest.
 
-        The mean is that of the patches that hold the cell; those below the threshold count only where their core holds it. A cell that
-        no patch counts for has the plain mean. Damage no wider than the rim is whole in every patch that has some of it in its core, so no
-        patch that has seen a part of it alone can outvote those that have seen all.
+        The mean is that of the patches that hold the cell; those below the threshold count only
+        where their core holds it. A cell that no patch counts for has the plain mean. Damage no
+        wider than the rim is whole in every patch that has some of it in its core, so no patch that
+        has seen a part of it alone can outvote those that have seen all.
 
         Both results are (rows, columns): float32, and int64 places in `values.ravel()`.
         """
         is_sure = values >= threshold
         rim = np.where(is_sure, 0.0, 1.0)
         held = _Boxes(self.down.first, self.down.last, self.across.first, self.across.last)
-        core = _Boxes(self.down.core_first, self.down.core_last, self.across.core_first, self.across.core_last)
+        core = _Boxes(
+            self.down.core_first, self.down.core_last, self.across.core_first, self.across.core_last
+        )
         counted = held.sums(1 - rim) + core.sums(rim)
         total = held.sums(np.where(is_sure, values, 0)) + core.sums(np.where(is_sure, 0, values))
         plain = held.sums(values) / held.sums(np.ones_like(rim))
@@ -83,11 +93,12 @@ class Grid:
         return mean.clip(0, 1).astype(np.float32), self._highest(values)
 
     def damaged(self, values: np.ndarray, mean: np.ndarray, threshold: float) -> np.ndarray:
-        """Which cells are damaged, (rows, columns) bool, by the patches' values and the map that `maps` made of them.
+        """Which cells are damaged, (rows, columns) bool, by the patches' values and the map that
+        `maps` made of them.
 
-        Those whose mean reaches the threshold, without areas that no patch needs: where a patch is sure because of a better place, what is
-        left of it elsewhere is no damage of its own. A sure patch of which nothing is left is damaged all over: the place is known no
-        better.
+        Those whose mean reaches the threshold, without areas that no patch needs: where a patch is
+        sure because of a better place, what is left of it elsewhere is no damage of its own. A sure
+        patch of which nothing is left is damaged all over: the place is known no better.
         """
         is_sure = values >= threshold
         # Where each sure patch has its damage: nearly the highest mean that it holds.
@@ -101,29 +112,45 @@ class Grid:
         return found | self._lost(is_sure, found)
 
     def _largest_in(self, cells: np.ndarray) -> np.ndarray:
-        """The highest of the cells (rows, columns) that each patch holds: (rows of patches, columns of patches)."""
+        """The highest of the cells (rows, columns) that each patch holds: (rows of patches, columns
+        of patches).
+        """
         found = cells
         for direction, axis in enumerate((self.down, self.across)):
-            padded = np.pad(found, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf)
-            # Every second of the ranges that reduceat takes is one of a patch, the others are between two of them.
+            padded = np.pad(
+                found, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf
+            )
+            # Every second of the ranges that reduceat takes is one of a patch, the others are
+            # between two of them.
             ranges = np.stack([axis.begin, axis.end], axis=1).ravel()
-            found = np.maximum.reduceat(padded, ranges, axis=direction).take(np.arange(0, len(ranges), 2), axis=direction)
+            found = np.maximum.reduceat(padded, ranges, axis=direction).take(
+                np.arange(0, len(ranges), 2), axis=direction
+            )
         return found
 
     def _lost(self, is_sure: np.ndarray, damaged: np.ndarray) -> np.ndarray:
-        """The cells (rows, columns) bool of those sure patches (rows of patches, columns of patches) that hold no damaged cell."""
+        """The cells (rows, columns) bool of those sure patches (rows of patches, columns of
+        patches) that hold no damaged cell.
+        """
         columns, rows = self.across, self.down
         sums = np.zeros((damaged.shape[0] + 1, damaged.shape[1] + 1), dtype=np.int64)
         sums[1:, 1:] = damaged.cumsum(0).cumsum(1)
         lower, upper = sums[rows.end], sums[rows.begin]
-        inside = lower[:, columns.end] - lower[:, columns.begin] - upper[:, columns.end] + upper[:, columns.begin]
+        inside = (
+            lower[:, columns.end]
+            - lower[:, columns.begin]
+            - upper[:, columns.end]
+            + upper[:, columns.begin]
+        )
         found = np.zeros_like(damaged)
         for y, x in np.argwhere(is_sure & (inside == 0)).tolist():
             found[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
         return found
 
     def uniform(self, values: np.ndarray, cell: int) -> np.ndarray:
-        """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre; at the right and bottom what is left."""
+        """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre; at
+        the right and bottom what is left.
+        """
         places = []
         for axis in (self.down, self.across):
             edges = np.append(np.arange(0, axis.edges[-1], cell), axis.edges[-1])
@@ -151,8 +178,9 @@ class Grid:
 class Axis:
     """One direction of a grid. `edges` (cells + 1,) of the cells in pixels.
 
-    For each cell the first patch that holds it and the first after it that doesn't (`first`, `last`), and the same for cores; for each
-    patch its first cell and the first after it (`begin`, `end`). All int64.
+    For each cell the first patch that holds it and the first after it that doesn't (`first`,
+    `last`), and the same for cores; for each patch its first cell and the first after it (`begin`,
+    `end`). All int64.
     """
 
     edges: np.ndarray
@@ -166,7 +194,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """For each cell the rows and columns of patches that count for it: from `y0` to before `y1`, from `x0` to before `x1`."""
+    """For each cell the rows and columns of patches that count for it: from `y0` to before `y1`,
+    from `x0` to before `x1`.
+    """
 
     y0: np.ndarray
     y1: np.ndarray

@@ -44,11 +44,12 @@ class Classifier(Protocol):
 class Settings:
     """How to inspect.
 
-    `damage`: classes that count as damage; () finds them from their names. `threshold`: an area is damaged from this probability on.
-    `patch`: side of a patch, or its width and height, in the photograph's pixels, or `whole`: photographs are not cut; None shows the
-    network what training showed it, as the bundle tells.
-    `overlap`: share of a patch that the next one sees again. `batch`: patches at a time. `mm_per_pixel`: gives sizes in millimetres too.
-    `range`: the stored values that are black and white in greys of more than eight bits, instead of the bundle's.
+    `damage`: classes that count as damage; () finds them from their names. `threshold`: an area is
+    damaged from this probability on. `patch`: side of a patch, or its width and height, in the
+    photograph's pixels, or `whole`: photographs are not cut; None shows the network what training
+    showed it, as the bundle tells. `overlap`: share of a patch that the next one sees again.
+    `batch`: patches at a time. `mm_per_pixel`: gives sizes in millimetres too. `range`: the stored
+    values that are black and white in greys of more than eight bits, instead of the bundle's.
     `view`: what `fitted` makes of the bundle and `patch`.
     """
 
@@ -65,20 +66,28 @@ class Settings:
     def __post_init__(self) -> None:
         wrong = [
             (not 0 < self.threshold <= 1, "--threshold must be above 0 and at most 1"),
-            (self._sides() is not None and min(self._sides() or ()) < 1, "--patch must be at least 1 pixel"),
+            (
+                self._sides() is not None and min(self._sides() or ()) < 1,
+                "--patch must be at least 1 pixel",
+            ),
             (not 0 <= self.overlap < 1, "--overlap must be at least 0 and below 1"),
             (self.batch < 1, "--batch must be at least 1"),
             (
                 self.mm_per_pixel is not None and not 1 / MOST_MM <= self.mm_per_pixel <= MOST_MM,
                 f"--mm-per-pixel must be from {1 / MOST_MM:g} to {MOST_MM:,.0f}",
             ),
-            (not 0 < self.max_megapixels <= MOST_MEGAPIXELS, f"--max-megapixels must be above 0 and at most {MOST_MEGAPIXELS:,.0f}"),
+            (
+                not 0 < self.max_megapixels <= MOST_MEGAPIXELS,
+                f"--max-megapixels must be above 0 and at most {MOST_MEGAPIXELS:,.0f}",
+            ),
         ]
         if said := [what for is_wrong, what in wrong if is_wrong]:
             raise DataError("; ".join(said), remedy="mend these values")
 
     def fitted(self, manifest: Manifest) -> Settings:
-        """The settings with the damage classes and the view that a bundle tells. DataError when its names don't tell damage."""
+        """The settings with the damage classes and the view that a bundle tells. DataError when its
+        names don't tell damage.
+        """
         view = manifest.view or _guessed(manifest)
         if (sides := self._sides()) is not None:
             view = View(kind="patch", width=sides[0], height=sides[1])
@@ -87,7 +96,9 @@ class Settings:
         return replace(self, damage=damage_classes(manifest.classes, self.damage), view=view)
 
     def greys(self, bundle: Bundle) -> Greys | None:
-        """What greys of more than eight bits mean; None when neither the settings nor the bundle tell."""
+        """What greys of more than eight bits mean; None when neither the settings nor the bundle
+        tell.
+        """
         told = bundle.greys
         return told if self.range is None else Greys(*self.range, mixed=told is None or told.mixed)
 
@@ -99,12 +110,18 @@ class Settings:
         size = f"patches of {self.view.width} x {self.view.height} pixels"
         if self.overlap < RIM:
             shared = f"that share {self.overlap:.0%}" if self.overlap else "that share nothing"
-            size += f" {shared}: damage across their edges may be missed, and a region end where its patch does (--overlap {RIM} or more)"
+            size += (
+                f" {shared}: damage across their edges may be missed, and a region end where "
+                f"its patch does (--overlap {RIM} or more)"
+            )
         if self.patch is not None:
             return size
         if manifest.view is None:
             remedy = "export it again, or give --patch"
-            return f"{size}, for want of better: the bundle doesn't say what its training pictures showed ({remedy})"
+            return (
+                f"{size}, for want of better: the bundle doesn't say what its training "
+                f"pictures showed ({remedy})"
+            )
         return f"{size}, as in training"
 
     def _sides(self) -> tuple[int, int] | None:
@@ -122,10 +139,11 @@ def _guessed(manifest: Manifest) -> View:
 class Inspection:
     """What was found in one picture, in pixels of the upright photograph.
 
-    `probability` is of the surest patch, `damaged` counts patches at or above the threshold, `regions` come worst first. `map` is
-    (rows, columns) float32, the damage probability of each `cell` x `cell` pixels; those at the right and bottom edge may be smaller.
-    `patch` is the width and height of what the network was shown at a time.
-    `position` is latitude, longitude (degrees) and altitude (metres) from the EXIF.
+    `probability` is of the surest patch, `damaged` counts patches at or above the threshold,
+    `regions` come worst first. `map` is (rows, columns) float32, the damage probability of each
+    `cell` x `cell` pixels; those at the right and bottom edge may be smaller. `patch` is the width
+    and height of what the network was shown at a time. `position` is latitude, longitude (degrees)
+    and altitude (metres) from the EXIF.
     """
 
     name: str
@@ -156,69 +174,138 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything but the map's values."""
         plain = {
-            field: getattr(self, field) for field in ("name", "width", "height", "patch", "patches", "damaged", "probability", "seconds")
+            field: getattr(self, field)
+            for field in (
+                "name",
+                "width",
+                "height",
+                "patch",
+                "patches",
+                "damaged",
+                "probability",
+                "seconds",
+            )
         }
-        position = dict(zip(("latitude", "longitude", "altitude_m"), self.position, strict=True)) if self.position else None
+        position = (
+            dict(zip(("latitude", "longitude", "altitude_m"), self.position, strict=True))
+            if self.position
+            else None
+        )
         return {
-            **plain, "damaged_share": self.damaged_share, "severity": self.severity, "mm_per_pixel": self.mm_per_pixel,
-            "map": {"cell": self.cell, "rows": self.map.shape[0], "columns": self.map.shape[1]}, "position": position,
-            "notes": list(self.notes), "regions": [region.to_json(self.mm_per_pixel) for region in self.regions],
-        }  # fmt: skip
+            **plain,
+            "damaged_share": self.damaged_share,
+            "severity": self.severity,
+            "mm_per_pixel": self.mm_per_pixel,
+            "map": {"cell": self.cell, "rows": self.map.shape[0], "columns": self.map.shape[1]},
+            "position": position,
+            "notes": list(self.notes),
+            "regions": [region.to_json(self.mm_per_pixel) for region in self.regions],
+        }
 
 
 def inspect_picture(
-    picture: Path | Image.Image, session: Classifier, settings: Settings, *, name: str | None = None, progress: Progress | None = None
+    picture: Path | Image.Image,
+    session: Classifier,
+    settings: Settings,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
 ) -> Inspection:
     """Look for damage in a picture (a file, or a Pillow picture).
 
-    Raises DataError when the picture can't be decoded whole or is too large, BundleError when the network's answers are no numbers.
+    Raises DataError when the picture can't be decoded whole or is too large, BundleError when the
+    network's answers are no numbers.
     """
     started = perf_counter()
     settings = settings.fitted(session.bundle.manifest)
     photo = open_photo(picture, settings.max_megapixels, settings.greys(session.bundle))
-    found = inspect_photo(photo, session, settings, name or (picture.name if isinstance(picture, Path) else "picture"), progress)
+    found = inspect_photo(
+        photo,
+        session,
+        settings,
+        name or (picture.name if isinstance(picture, Path) else "picture"),
+        progress,
+    )
     return replace(found, seconds=perf_counter() - started)
 
 
-def inspect_photo(photo: Photo, session: Classifier, settings: Settings, name: str, progress: Progress | None = None) -> Inspection:
+def inspect_photo(
+    photo: Photo,
+    session: Classifier,
+    settings: Settings,
+    name: str,
+    progress: Progress | None = None,
+) -> Inspection:
     """The same for a photograph that is open already; `seconds` are without decoding."""
     started = perf_counter()
     manifest = session.bundle.manifest
     settings = settings.fitted(manifest)
     grid = _grid(photo, settings)
     if grid.patches > MOST_PATCHES:
-        raise DataError(f"{grid.patches:,} patches are too many", where=name, remedy="raise --patch or lower --overlap")
+        raise DataError(
+            f"{grid.patches:,} patches are too many",
+            where=name,
+            remedy="raise --patch or lower --overlap",
+        )
     chosen = [manifest.classes.index(label) for label in settings.damage]
-    values = np.concatenate(list(_probabilities(photo, grid, session, settings.batch, chosen, progress)))  # (patches, damage classes)
+    values = np.concatenate(
+        list(_probabilities(photo, grid, session, settings.batch, chosen, progress))
+    )  # (patches, damage classes)
     sums = values.sum(1, dtype=np.float64).clip(0, 1).astype(np.float32)
     by_place = sums.reshape(len(grid.ys), len(grid.xs))
     mean, surest = grid.maps(by_place, settings.threshold)
     labels = np.asarray(settings.damage)[values.argmax(1)]
     damaged = grid.damaged(by_place, mean, settings.threshold)
-    regions = find_regions(mean, sums[surest], labels[surest], grid.across.edges, grid.down.edges, damaged)
+    regions = find_regions(
+        mean, sums[surest], labels[surest], grid.across.edges, grid.down.edges, damaged
+    )
     notes = photo.notes
     if photo.width < grid.patch[0] or photo.height < grid.patch[1]:
         size = f"{grid.patch[0]} x {grid.patch[1]}"
-        notes = (*notes, f"{photo.width} x {photo.height} pixels are smaller than a patch of {size}: stretched to one")
+        notes = (
+            *notes,
+            (
+                f"{photo.width} x {photo.height} pixels are smaller than a patch of {size}: "
+                "stretched to one"
+            ),
+        )
     cell = _cell(grid)
     return Inspection(
-        name, photo.width, photo.height, grid.patches, int((sums >= settings.threshold).sum()), regions, float(sums.max()),
-        grid.uniform(mean, cell), cell, grid.patch, perf_counter() - started, photo.position, notes, settings.mm_per_pixel,
-    )  # fmt: skip
+        name,
+        photo.width,
+        photo.height,
+        grid.patches,
+        int((sums >= settings.threshold).sum()),
+        regions,
+        float(sums.max()),
+        grid.uniform(mean, cell),
+        cell,
+        grid.patch,
+        perf_counter() - started,
+        photo.position,
+        notes,
+        settings.mm_per_pixel,
+    )
 
 
 def _grid(photo: Photo, settings: Settings) -> Grid:
-    """What the network is shown of a photograph: all of it at once, or patches as large as training's."""
+    """What the network is shown of a photograph: all of it at once, or patches as large as
+    training's.
+    """
     view = settings.view
     assert view is not None
-    is_whole = view.kind == "whole" or (settings.patch is None and view.is_like(photo.width, photo.height))
+    is_whole = view.kind == "whole" or (
+        settings.patch is None and view.is_like(photo.width, photo.height)
+    )
     patch = (photo.width, photo.height) if is_whole else (view.width, view.height)
     across, down = (max(1, round(side * (1 - settings.overlap))) for side in patch)
     return Grid(photo.width, photo.height, patch, (across, down))
 
 
 def _cell(grid: Grid) -> int:
-    """The side of the map's squares, in pixels: a quarter of a step between patches, larger where that would make too many."""
+    """The side of the map's squares, in pixels: a quarter of a step between patches, larger where
+    that would make too many.
+    """
     fewest = ceil(sqrt(grid.width * grid.height / MOST_SQUARES))
     return max(1, min(grid.stride) // 4, fewest)
 
@@ -229,25 +316,41 @@ def parse_patch(text: str) -> int | tuple[int, int] | Literal["whole"]:
         return "whole"
     found = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", text.strip())
     if found is None:
-        remedy = "give its side, its width and height, or whole: --patch 224, --patch 96x48, --patch whole"
+        remedy = (
+            "give its side, its width and height, or whole: --patch 224, --patch 96x48, "
+            "--patch whole"
+        )
         raise DataError(f"'{text}' is no size of a patch", where="--patch", remedy=remedy)
     return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
     """The settings that decide what is found; how many patches go at a time doesn't."""
-    found = {key: value for key, value in asdict(settings).items() if key not in ("batch", "max_megapixels")}
+    found = {
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in ("batch", "max_megapixels")
+    }
     return {**found, "view": None if settings.view is None else settings.view.model_dump()}
 
 
 def _probabilities(
-    photo: Photo, grid: Grid, session: Classifier, batch: int, chosen: list[int], progress: Progress | None
+    photo: Photo,
+    grid: Grid,
+    session: Classifier,
+    batch: int,
+    chosen: list[int],
+    progress: Progress | None,
 ) -> Iterator[np.ndarray]:
     done, size, left = 0, session.bundle.manifest.input_size, grid.boxes()
     while boxes := list(islice(left, batch)):
         found = session.predict(np.stack([photo.patch(box, size) for box in boxes]))[:, chosen]
         if not np.isfinite(found).all():
-            raise BundleError("the network's answers are no numbers", where=session.bundle.path, remedy="export the bundle again")
+            raise BundleError(
+                "the network's answers are no numbers",
+                where=session.bundle.path,
+                remedy="export the bundle again",
+            )
         yield found
         done += len(boxes)
         if progress is not None:

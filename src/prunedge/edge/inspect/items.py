@@ -1,4 +1,6 @@
-"""What is inspected, one after the other: images with names that can be printed, and the source that they come from."""
+"""What is inspected, one after the other: images with names that can be printed, and the source
+that they come from.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from typing import Any
 
 from PIL import Image
 
-LONGEST_PATH = 2000  # bytes of a path below a folder; systems allow 4,096, with the folder of the results before it
+# bytes of a path below a folder; systems allow 4,096, with the folder of the results before it
+LONGEST_PATH = 2000
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the results' names are longer
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to inspect. `name` is unique and printable; `stamp` changes when the picture does; `about` is noted with its results."""
+    """One picture to inspect. `name` is unique and printable; `stamp` changes when the picture
+    does; `about` is noted with its results.
+    """
 
     name: str
     picture: Path | Image.Image
@@ -30,8 +35,8 @@ class Item:
 class Source:
     """Pictures to inspect, one after the other.
 
-    `total` is how many, as far as that is known; `problems` are names and reasons of what can't be inspected, and grow while the items
-    come; `is_live`: it only ends when it is interrupted.
+    `total` is how many, as far as that is known; `problems` are names and reasons of what can't be
+    inspected, and grow while the items come; `is_live`: it only ends when it is interrupted.
     """
 
     title: str
@@ -42,14 +47,18 @@ class Source:
 
 
 def printable(name: str) -> str:
-    """A name that can be printed, written into any file and used for one: no line breaks, no bytes that are no text, not too long.
+    """A name that can be printed, written into any file and used for one: no line breaks, no bytes
+    that are no text, not too long.
 
-    Two different names never give the same, nor two that look the same: what can't be printed is written as Python writes it (`\\x1b`), a
-    backslash twice, and a name that Unicode's composition (NFC) would change, as the ü of some systems (u and two dots), without letters
-    beyond ASCII.
+    Two different names never give the same, nor two that look the same: what can't be printed is
+    written as Python writes it (`\\x1b`), a backslash twice, and a name that Unicode's composition
+    (NFC) would change, as the ü of some systems (u and two dots), without letters beyond ASCII.
     """
     is_composed = unicodedata.is_normalized("NFC", name)
-    shown = "".join(c if c != "\\" and c.isprintable() and (is_composed or c.isascii()) else _escaped(c) for c in name)
+    shown = "".join(
+        c if c != "\\" and c.isprintable() and (is_composed or c.isascii()) else _escaped(c)
+        for c in name
+    )
     return _shortened(shown, LONGEST_NAME, name)
 
 
@@ -58,7 +67,9 @@ def _escaped(character: str) -> str:
 
 
 def _shortened(shown: str, longest: int, name: str) -> str:
-    """At most so many bytes, with a digest of the whole name for what is cut off. No whole name ends so: a backslash is never alone."""
+    """At most so many bytes, with a digest of the whole name for what is cut off. No whole name
+    ends so: a backslash is never alone.
+    """
     if len(shown.encode()) <= longest:
         return shown
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
@@ -72,7 +83,9 @@ def shown_path(path: str) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """What tells one state of a file from another, without reading it: who copies may set the second time, but nobody the third."""
+    """What tells one state of a file from another, without reading it: who copies may set the
+    second time, but nobody the third.
+    """
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,6 @@
-"""What an inspection looks like: the map as colours over the photograph, boxes around the regions, a legend."""
+"""What an inspection looks like: the map as colours over the photograph, boxes around the regions,
+a legend.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,19 @@ LEGEND, NARROWEST = 60, 460  # height of the legend, width that it needs
 MOST_BOXES, MOST_TEXTS = 500, 40
 OPAQUE = 0.4  # at probability 1; the damage itself must stay visible
 
-# Lightness rises from dark blue to yellow, so that the order is seen by people who see no red or green, and on grey prints.
+# Lightness rises from dark blue to yellow, so that the order is seen by people who see no red or
+# green, and on grey prints.
 COLOURS = np.array(
-    [(13, 8, 135), (84, 2, 163), (139, 10, 165), (185, 50, 137), (219, 92, 104), (244, 136, 73), (254, 188, 43), (240, 249, 33)]
+    [
+        (13, 8, 135),
+        (84, 2, 163),
+        (139, 10, 165),
+        (185, 50, 137),
+        (219, 92, 104),
+        (244, 136, 73),
+        (254, 188, 43),
+        (240, 249, 33),
+    ]
 )
 
 
@@ -34,9 +46,13 @@ def css_colours() -> str:
 
 
 def draw_overlay(photo: Photo, found: Inspection, threshold: float) -> Image.Image:
-    """The photograph (RGB, at most 2000 pixels in either direction with its legend) with map, regions and legend."""
+    """The photograph (RGB, at most 2000 pixels in either direction with its legend) with map,
+    regions and legend.
+    """
     longest = max(photo.width, photo.height)
-    scale = min(LONGEST / photo.width, (LONGEST - LEGEND) / photo.height, max(1, ceil(SMALLEST / longest)))
+    scale = min(
+        LONGEST / photo.width, (LONGEST - LEGEND) / photo.height, max(1, ceil(SMALLEST / longest))
+    )
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     seen = photo.resized(*size).convert("RGBA")
     seen.alpha_composite(_heat(found, size))
@@ -54,7 +70,11 @@ def draw_overlay(photo: Photo, found: Inspection, threshold: float) -> Image.Ima
 def _colours(values: np.ndarray) -> np.ndarray:
     """Probabilities (...) as colours (..., 3) uint8."""
     steps = np.linspace(0, 1, len(COLOURS))
-    return np.stack([np.interp(values, steps, COLOURS[:, channel]) for channel in range(3)], axis=-1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(values, steps, COLOURS[:, channel]) for channel in range(3)], axis=-1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def _heat(found: Inspection, size: tuple[int, int]) -> Image.Image:
@@ -62,21 +82,36 @@ def _heat(found: Inspection, size: tuple[int, int]) -> Image.Image:
     alpha = (found.map**2 * OPAQUE * 255).round().astype(np.uint8)
     heat = Image.fromarray(np.concatenate([_colours(found.map), alpha[..., None]], axis=-1), "RGBA")
     # The cells at the right and bottom edge are cut off where the photograph ends.
-    return heat.resize(size, Image.Resampling.NEAREST, box=(0, 0, found.width / found.cell, found.height / found.cell))
+    return heat.resize(
+        size,
+        Image.Resampling.NEAREST,
+        box=(0, 0, found.width / found.cell, found.height / found.cell),
+    )
 
 
 def _label(region: Region, with_name: bool) -> str:
     return f"{region.label} {region.probability:.0%}" if with_name else f"{region.probability:.0%}"
 
 
-def _box(brush: ImageDraw.ImageDraw, region: Region, scale: float, size: tuple[int, int], text: str | None) -> None:
+def _box(
+    brush: ImageDraw.ImageDraw,
+    region: Region,
+    scale: float,
+    size: tuple[int, int],
+    text: str | None,
+) -> None:
     left, top = floor(region.left * scale), floor(region.top * scale)
-    right, bottom = min(size[0], ceil(region.right * scale)) - 1, min(size[1], ceil(region.bottom * scale)) - 1
+    right, bottom = (
+        min(size[0], ceil(region.right * scale)) - 1,
+        min(size[1], ceil(region.bottom * scale)) - 1,
+    )
     right, bottom = max(left, right), max(top, bottom)
     # White between black lines is seen on any photograph.
     for inset, colour in ((0, "black"), (1, "white"), (2, "white"), (3, "black")):
         if right - left >= 2 * inset and bottom - top >= 2 * inset:
-            brush.rectangle((left + inset, top + inset, right - inset, bottom - inset), outline=colour)
+            brush.rectangle(
+                (left + inset, top + inset, right - inset, bottom - inset), outline=colour
+            )
     if text is not None:
         wide, high = (int(value) for value in brush.textbbox((0, 0), text, font=_font(15))[2:])
         x = max(0, min(left, size[0] - wide - 9))
@@ -93,11 +128,25 @@ def _legend(canvas: Image.Image, top: int, threshold: float) -> None:
     brush.rectangle((left - 1, top + 9, left + wide, top + 24), outline="black")
     tick = left + round(threshold * (wide - 1))
     brush.line((tick, top + 4, tick, top + 29), fill="black", width=2)
-    brush.text((left, top + 33), f"damage 0 to 100 %; boxes from {threshold:.0%}", fill="black", font=_font(15))
+    brush.text(
+        (left, top + 33),
+        f"damage 0 to 100 %; boxes from {threshold:.0%}",
+        fill="black",
+        font=_font(15),
+    )
 
 
-def _scale_bar(brush: ImageDraw.ImageDraw, width: int, top: int, shown: int, scale: float, mm_per_pixel: float | None) -> None:
-    per_unit = scale if mm_per_pixel is None else scale / mm_per_pixel  # pixels of the overlay for a pixel or a millimetre
+def _scale_bar(
+    brush: ImageDraw.ImageDraw,
+    width: int,
+    top: int,
+    shown: int,
+    scale: float,
+    mm_per_pixel: float | None,
+) -> None:
+    per_unit = (
+        scale if mm_per_pixel is None else scale / mm_per_pixel
+    )  # pixels of the overlay for a pixel or a millimetre
     length = _round_length(min(160, shown) / per_unit)
     right, y = width - 12, top + 17
     left = right - max(1, round(length * per_unit))
@@ -105,7 +154,12 @@ def _scale_bar(brush: ImageDraw.ImageDraw, width: int, top: int, shown: int, sca
     for x in (left, right):
         brush.line((x, y - 6, x, y + 6), fill="black", width=2)
     text = f"{length:g} {'pixels' if mm_per_pixel is None else 'mm'}"
-    brush.text((right - brush.textlength(text, font=_font(15)), top + 33), text, fill="black", font=_font(15))
+    brush.text(
+        (right - brush.textlength(text, font=_font(15)), top + 33),
+        text,
+        fill="black",
+        font=_font(15),
+    )
 
 
 def _round_length(most: float) -> float:

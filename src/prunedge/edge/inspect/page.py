@@ -1,4 +1,6 @@
-"""The page of an inspection: worst first, opens without a network. It holds small pictures and links to the large ones."""
+"""The page of an inspection: worst first, opens without a network. It holds small pictures and
+links to the large ones.
+"""
 
 from __future__ import annotations
 
@@ -48,16 +50,25 @@ def escape(text: str) -> str:
 
 
 def render_page(
-    folder: Path, about: Mapping[str, Any], records: Sequence[Mapping[str, Any]], skipped: Sequence[tuple[str, str]], rate: float
+    folder: Path,
+    about: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    skipped: Sequence[tuple[str, str]],
+    rate: float,
 ) -> str:
-    """The page as HTML. `records` are the pictures' JSON, worst first; their overlays lie in `folder`."""
+    """The page as HTML. `records` are the pictures' JSON, worst first; their overlays lie in
+    `folder`.
+    """
     damaged = [record for record in records if record["regions"]]
     rest = [*damaged[MOST_PICTURES:], *(record for record in records if not record["regions"])]
     settings, bundle = about["settings"], about["bundle"]
     title = f"Inspection of {about['source']}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="note">{escape(about["date"].replace("T", " "))}, bundle {escape(bundle["name"])} ({escape(bundle["model"])})</p>',
+        (
+            f'<p class="note">{escape(about["date"].replace("T", " "))}, bundle '
+            f"{escape(bundle['name'])} ({escape(bundle['model'])})</p>"
+        ),
         _cards(records, damaged, skipped, rate),
         f"<p>Damage is {escape(' or '.join(settings['damage']))}; an area counts from a probability of {settings['threshold']:.0%} on. "
         f'The colours <span class="bar" style="background: linear-gradient(to right, {css_colours()})"></span> run from 0 to 100 %.</p>',
@@ -67,12 +78,15 @@ def render_page(
             '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the picture that is damaged. '
             'The percentage in a box, and "surest", are of the surest patch. '
             'Positions are pixels from the left and from the top. Click for the large picture.</p><div class="gallery">',
-            *(_figure(folder, record) for record in damaged[:MOST_PICTURES]), "</div>",
-        ]  # fmt: skip
+            *(_figure(folder, record) for record in damaged[:MOST_PICTURES]),
+            "</div>",
+        ]
     if rest:
         parts += [f"<h2>{'Further pictures' if damaged else 'Pictures'}</h2>", _table(rest)]
     if skipped:
-        rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in skipped)
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in skipped
+        )
         parts.append(f'<h2>Not inspected</h2><table class="words"><tbody>{rows}</tbody></table>')
     parts.append(_facts(about))
     return (
@@ -83,13 +97,21 @@ def render_page(
     )
 
 
-def _cards(records: Sequence[Any], damaged: Sequence[Any], skipped: Sequence[Any], rate: float) -> str:
+def _cards(
+    records: Sequence[Any], damaged: Sequence[Any], skipped: Sequence[Any], rate: float
+) -> str:
     figures = [
-        (f"{len(records):,}", "pictures inspected"), (f"{len(damaged):,}", "with damage"),
-        (f"{sum(len(record['regions']) for record in damaged):,}", "damaged regions"), (f"{len(skipped):,}", "not inspected"),
+        (f"{len(records):,}", "pictures inspected"),
+        (f"{len(damaged):,}", "with damage"),
+        (f"{sum(len(record['regions']) for record in damaged):,}", "damaged regions"),
+        (f"{len(skipped):,}", "not inspected"),
         (f"{rate:.3g}", "pictures per second"),
-    ]  # fmt: skip
-    return '<div class="cards">' + "".join(f'<div class="card"><b>{value}</b>{name}</div>' for value, name in figures) + "</div>"
+    ]
+    return (
+        '<div class="cards">'
+        + "".join(f'<div class="card"><b>{value}</b>{name}</div>' for value, name in figures)
+        + "</div>"
+    )
 
 
 def _figure(folder: Path, record: Mapping[str, Any]) -> str:
@@ -117,7 +139,9 @@ def _size(region: Mapping[str, Any]) -> str:
 def _remarks(record: Mapping[str, Any]) -> str:
     place = record["position"]
     where = f"{place['latitude']:.6f}, {place['longitude']:.6f}" if place else ""
-    return escape("; ".join(remark for remark in (record.get("taken", ""), where, *record["notes"]) if remark))
+    return escape(
+        "; ".join(remark for remark in (record.get("taken", ""), where, *record["notes"]) if remark)
+    )
 
 
 def _table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -127,25 +151,41 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
         f"<td>{record['probability']:.0%}</td><td>{record['damaged']} of {record['patches']}</td></tr>"
         for record in records
     )
-    heads = "".join(f"<th>{name}</th>" for name in ("picture", "regions", "damaged", "surest", "damaged patches"))
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    heads = "".join(
+        f"<th>{name}</th>"
+        for name in ("picture", "regions", "damaged", "surest", "damaged patches")
+    )
+    return (
+        "<div "
+        f'class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
 
 
 def _facts(about: Mapping[str, Any]) -> str:
     settings, bundle = about["settings"], about["bundle"]
     device = (_of_device(key, value) for key, value in about["device"].items())
     view, size = settings["view"], bundle["input_size"]
-    patch = f"{view['width']} x {view['height']} pixels, {settings['overlap']:.0%} shared with the next, seen at {size} pixels"
+    patch = (
+        f"{view['width']} x {view['height']} pixels, {settings['overlap']:.0%} shared with the "
+        f"next, seen at {size} pixels"
+    )
     if view["kind"] == "whole":
         patch = f"the whole photograph, seen at {size} pixels"
     facts = {
         "bundle": f"{bundle['name']}: {bundle['model']}, classes {', '.join(bundle['classes'])}",
-        "checksum of its manifest": bundle["sha256"], "damage": ", ".join(settings["damage"]),
-        "threshold": f"{settings['threshold']:g}", "patch": patch,
-        "scale": f"{settings['mm_per_pixel']:g} mm a pixel" if settings["mm_per_pixel"] else "not known",
-        "device": ", ".join(device), "prunedge": about["versions"]["prunedge"],
-    }  # fmt: skip
-    rows = "".join(f"<tr><td>{key}</td><td>{escape(value)}</td></tr>" for key, value in facts.items())
+        "checksum of its manifest": bundle["sha256"],
+        "damage": ", ".join(settings["damage"]),
+        "threshold": f"{settings['threshold']:g}",
+        "patch": patch,
+        "scale": f"{settings['mm_per_pixel']:g} mm a pixel"
+        if settings["mm_per_pixel"]
+        else "not known",
+        "device": ", ".join(device),
+        "prunedge": about["versions"]["prunedge"],
+    }
+    rows = "".join(
+        f"<tr><td>{key}</td><td>{escape(value)}</td></tr>" for key, value in facts.items()
+    )
     return (
         f'<h2>How it was inspected</h2><table class="words"><tbody>{rows}</tbody></table>'
         '<p class="note">A network finds what it was trained on, and misses some of it: pictures without a region are not proven sound.</p>'

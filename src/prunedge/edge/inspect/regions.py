@@ -10,10 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Region:
-    """One connected damaged area, in pixels of the upright photograph; `right` and `bottom` are the first pixels outside.
+    """One connected damaged area, in pixels of the upright photograph; `right` and `bottom` are the
+    first pixels outside.
 
-    `label` is the most probable damage class of its surest patch, `probability` that patch's, `mean_probability` the mean of the map over
-    the area, `area` the pixels that its cells cover.
+    `label` is the most probable damage class of its surest patch, `probability` that patch's,
+    `mean_probability` the mean of the map over the area, `area` the pixels that its cells cover.
     """
 
     left: int
@@ -35,15 +36,23 @@ class Region:
         width, height = self.right - self.left, self.bottom - self.top
         found = {**asdict(self), "width": width, "height": height}
         if mm_per_pixel is not None:
-            found |= {"width_mm": width * mm_per_pixel, "height_mm": height * mm_per_pixel, "area_mm2": self.area * mm_per_pixel**2}
+            found |= {
+                "width_mm": width * mm_per_pixel,
+                "height_mm": height * mm_per_pixel,
+                "area_mm2": self.area * mm_per_pixel**2,
+            }
         return found
 
 
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the connected areas (8 neighbours) of a bool mask (rows, columns): int64 of its shape, 0 outside, 1 to n inside; and n."""
+    """Number the connected areas (8 neighbours) of a bool mask (rows, columns): int64 of its shape,
+    0 outside, 1 to n inside; and n.
+    """
     labels = np.zeros(mask.shape, dtype=np.int64)
     count = int(mask.sum())
-    cells = np.full((mask.shape[0] + 2, mask.shape[1] + 2), -1)  # a frame, so that each cell has eight neighbours
+    cells = np.full(
+        (mask.shape[0] + 2, mask.shape[1] + 2), -1
+    )  # a frame, so that each cell has eight neighbours
     cells[1:-1, 1:-1][mask] = np.arange(count)
     inner = cells[1:-1, 1:-1]
     pairs = []
@@ -54,7 +63,8 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     first, second = np.concatenate(pairs, axis=1)
     roots = np.arange(count)
     while True:
-        # Each area's root takes the lowest root that it touches; then every cell jumps to its root. Areas halve in number each time.
+        # Each area's root takes the lowest root that it touches; then every cell jumps to its root.
+        # Areas halve in number each time.
         low, high = np.minimum(roots[first], roots[second]), np.maximum(roots[first], roots[second])
         if (low == high).all():
             break
@@ -67,25 +77,40 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def find_regions(
-    mean: np.ndarray, peak: np.ndarray, names: np.ndarray, columns: np.ndarray, rows: np.ndarray, damaged: np.ndarray
+    mean: np.ndarray,
+    peak: np.ndarray,
+    names: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    damaged: np.ndarray,
 ) -> tuple[Region, ...]:
     """The regions of `damaged` cells, heaviest first.
 
-    All maps are (rows, columns): the mean probability, the surest patch's, that patch's label, and which cells are damaged (bool).
-    `columns` and `rows` are the cells' edges in pixels.
+    All maps are (rows, columns): the mean probability, the surest patch's, that patch's label, and
+    which cells are damaged (bool). `columns` and `rows` are the cells' edges in pixels.
     """
     labels, count = label_components(damaged)
     areas = np.outer(np.diff(rows), np.diff(columns))
     found = []
     order = np.argsort(labels[damaged], kind="stable")
     y, x = (places[order] for places in np.nonzero(damaged))
-    for part in np.split(np.arange(len(order)), np.searchsorted(labels[y, x], np.arange(2, count + 1))) if count else ():
+    for part in (
+        np.split(np.arange(len(order)), np.searchsorted(labels[y, x], np.arange(2, count + 1)))
+        if count
+        else ()
+    ):
         at = (y[part], x[part])
         area, surest = int(areas[at].sum()), int(np.argmax(peak[at]))
         found.append(
             Region(
-                int(columns[at[1].min()]), int(rows[at[0].min()]), int(columns[at[1].max() + 1]), int(rows[at[0].max() + 1]),
-                str(names[at][surest]), float(peak[at][surest]), float((mean[at] * areas[at]).sum() / area), area,
+                int(columns[at[1].min()]),
+                int(rows[at[0].min()]),
+                int(columns[at[1].max() + 1]),
+                int(rows[at[0].max() + 1]),
+                str(names[at][surest]),
+                float(peak[at][surest]),
+                float((mean[at] * areas[at]).sum() / area),
+                area,
             )
-        )  # fmt: skip
+        )
     return tuple(sorted(found, key=lambda region: (-region.weight, region.top, region.left)))

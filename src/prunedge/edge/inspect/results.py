@@ -1,4 +1,6 @@
-"""The folder of an inspection: files of each picture, tables and a page of all. Every write is atomic, so that it can be gone on with."""
+"""The folder of an inspection: files of each picture, tables and a page of all. Every write is
+atomic, so that it can be gone on with.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,27 @@ from prunedge.utils.records import require
 
 Record = dict[str, Any]
 COLUMNS = (
-    "picture", "region", "label", "probability", "mean_probability", "left", "top", "right", "bottom", "width", "height", "area",
-    "width_mm", "height_mm", "area_mm2", "latitude", "longitude", "altitude_m", "time_s", "taken",
-)  # fmt: skip
+    "picture",
+    "region",
+    "label",
+    "probability",
+    "mean_probability",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "width",
+    "height",
+    "area",
+    "width_mm",
+    "height_mm",
+    "area_mm2",
+    "latitude",
+    "longitude",
+    "altitude_m",
+    "time_s",
+    "taken",
+)
 
 
 class RegionRecord(Kept):
@@ -75,7 +95,8 @@ class PictureRecord(Kept):
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results. `about` says what was inspected with what: source, bundle, settings, device, date.
+    """A folder of results. `about` says what was inspected with what: source, bundle, settings,
+    device, date.
 
     `is_new` says that no inspection had written there before.
     """
@@ -85,30 +106,43 @@ class Results:
     is_new: bool = False
 
     def withdraw(self) -> None:
-        """Remove a new folder that nothing has come into but the mark: an inspection that found no picture leaves none behind."""
+        """Remove a new folder that nothing has come into but the mark: an inspection that found no
+        picture leaves none behind.
+        """
         if self.is_new and [one.name for one in self.path.iterdir()] == [MARK]:
             (self.path / MARK).unlink()
             with suppress(OSError):  # it was there before, and may not be ours to remove
                 self.path.rmdir()
 
     def known(self, item: Item) -> Record | None:
-        """What an earlier run found in the same picture with the same network and settings, if all its files are there."""
+        """What an earlier run found in the same picture with the same network and settings, if all
+        its files are there.
+        """
         try:
             record = json.loads(read_text(self._file(item.name, ".json")))
             require(PictureRecord, record)
         except (OSError, ValueError, RecursionError):
             return None
-        is_whole = all(self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png"))
+        is_whole = all(
+            self._file(item.name, suffix).is_file() for suffix in (".overlay.jpg", ".map.png")
+        )
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, found: Inspection, photo: Photo) -> Record:
         """Write a picture's overlay, map and, when those are there, its JSON; returns that."""
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
-        draw_overlay(photo, found, self.about["settings"]["threshold"]).save(overlay, "JPEG", quality=88)
+        draw_overlay(photo, found, self.about["settings"]["threshold"]).save(
+            overlay, "JPEG", quality=88
+        )
         grey_map(found.map).save(grey, "PNG")
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
-        record = {**found.to_json(), **item.about, "seconds_drawing": perf_counter() - started, "key": self._key(item)}
+        record = {
+            **found.to_json(),
+            **item.about,
+            "seconds_drawing": perf_counter() - started,
+            "key": self._key(item),
+        }
         self._write(self._file(item.name, ".json"), json.dumps(record, indent=1).encode())
         return record
 
@@ -118,11 +152,19 @@ class Results:
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
         if places:
-            self._write(geojson, json.dumps({"type": "FeatureCollection", "features": places}, indent=1).encode())
+            self._write(
+                geojson,
+                json.dumps({"type": "FeatureCollection", "features": places}, indent=1).encode(),
+            )
         else:
             geojson.unlink(missing_ok=True)
         page = self.path / "inspection.html"
-        self._write(page, render_page(self.path, self.about, records, skipped, pictures_per_second(records)).encode())
+        self._write(
+            page,
+            render_page(
+                self.path, self.about, records, skipped, pictures_per_second(records)
+            ).encode(),
+        )
         return page
 
     def _file(self, name: str, suffix: str) -> Path:
@@ -138,19 +180,31 @@ class Results:
 
 
 def open_results(path: Path, about: Mapping[str, Any]) -> Results:
-    """The folder for an inspection's results: new, empty or of an earlier inspection. DataError when it holds something else."""
+    """The folder for an inspection's results: new, empty or of an earlier inspection. DataError
+    when it holds something else.
+    """
     mark = path / MARK
-    results = Results(path, about, is_new=not path.exists() or (path.is_dir() and not any(path.iterdir())))
+    results = Results(
+        path, about, is_new=not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    )
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _is_ours(mark))):
-        raise DataError("the folder holds something else than an inspection", where=path, remedy="choose another --out")
+        raise DataError(
+            "the folder holds something else than an inspection",
+            where=path,
+            remedy="choose another --out",
+        )
     results._write(mark, json.dumps({"format": "prunedge inspection", **about}, indent=1).encode())
     clear_below(path)
     return results
 
 
 def worst_first(records: Sequence[Record]) -> list[Record]:
-    """Records by how much of the picture is damaged if the map is right, then by their surest patch, then by name."""
-    return sorted(records, key=lambda record: (-record["severity"], -record["probability"], record["name"]))
+    """Records by how much of the picture is damaged if the map is right, then by their surest
+    patch, then by name.
+    """
+    return sorted(
+        records, key=lambda record: (-record["severity"], -record["probability"], record["name"])
+    )
 
 
 def pictures_per_second(records: Sequence[Record]) -> float:
@@ -187,8 +241,22 @@ def _cell(text: str) -> str:
 
 def _feature(record: Record) -> dict[str, Any]:
     place = record["position"]
-    point = [place["longitude"], place["latitude"]] + ([place["altitude_m"]] if place["altitude_m"] is not None else [])
+    point = [place["longitude"], place["latitude"]] + (
+        [place["altitude_m"]] if place["altitude_m"] is not None else []
+    )
     worst = record["regions"][0]["label"] if record["regions"] else None
-    told = {key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")}
-    properties = {"picture": record["name"], "regions": len(record["regions"]), "label": worst, **told, "findings": record["regions"]}
-    return {"type": "Feature", "geometry": {"type": "Point", "coordinates": point}, "properties": properties}
+    told = {
+        key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")
+    }
+    properties = {
+        "picture": record["name"],
+        "regions": len(record["regions"]),
+        "label": worst,
+        **told,
+        "findings": record["regions"],
+    }
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": point},
+        "properties": properties,
+    }

@@ -12,7 +12,13 @@ from typing import Any
 from prunedge import __version__
 from prunedge.edge.bundle import MANIFEST, Bundle, sha256
 from prunedge.edge.image.photograph import Photo, open_photo
-from prunedge.edge.inspect.inspection import Classifier, Inspection, Settings, inspect_photo, settings_to_json
+from prunedge.edge.inspect.inspection import (
+    Classifier,
+    Inspection,
+    Settings,
+    inspect_photo,
+    settings_to_json,
+)
 from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
 from prunedge.errors import DataError, MachineError
@@ -25,7 +31,8 @@ Advance = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a source: records worst first, names and reasons of what was skipped, and how many an earlier run had inspected.
+    """What came of a source: records worst first, names and reasons of what was skipped, and how
+    many an earlier run had inspected.
 
     `trouble` is the machine's, with the first picture that could not be inspected for it.
     """
@@ -37,12 +44,19 @@ class Outcome:
 
 
 def inspect_source(
-    source: Source, session: Classifier, settings: Settings, results: Results | None, *, advance: Advance, tell: Callable[[str], None]
+    source: Source,
+    session: Classifier,
+    settings: Settings,
+    results: Results | None,
+    *,
+    advance: Advance,
+    tell: Callable[[str], None],
 ) -> Outcome:
-    """Inspect every picture of a source, and keep what is found in `results`. `advance(done, total, what)` and `tell(line)` report.
+    """Inspect every picture of a source, and keep what is found in `results`. `advance(done, total,
+    what)` and `tell(line)` report.
 
-    A live source ends without an error when it is interrupted. Raises what can't be skipped: a bundle that fails, a disk that is full,
-    an error in the only picture.
+    A live source ends without an error when it is interrupted. Raises what can't be skipped: a
+    bundle that fails, a disk that is full, an error in the only picture.
     """
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
@@ -74,15 +88,24 @@ def inspect_source(
             else:
                 try:
                     photo, found = _inspect(item, session, settings, patches)
-                except (DataError, MachineError) as error:  # what is skipped is tried again by the next run
+                except (
+                    DataError,
+                    MachineError,
+                ) as error:  # what is skipped is tried again by the next run
                     if source.total == 1:
                         raise
                     if isinstance(error, MachineError):
                         trouble = trouble or error
-                    skipped.append((item.name, error.what + (f" ({error.remedy})" if error.remedy else "")))
+                    skipped.append(
+                        (item.name, error.what + (f" ({error.remedy})" if error.remedy else ""))
+                    )
                     tell(f"skipped {item.name}: {skipped[-1][1]}")
                 else:
-                    records.append(results.keep(item, found, photo) if results is not None else {**found.to_json(), **item.about})
+                    records.append(
+                        results.keep(item, found, photo)
+                        if results is not None
+                        else {**found.to_json(), **item.about}
+                    )
                     for note in found.notes:
                         tell(f"{item.name}: {note}")
             done = len(records) + len(skipped)
@@ -100,21 +123,30 @@ def inspect_source(
     return Outcome(worst_first(records), skipped + source.problems, reused, trouble)
 
 
-def describe(bundle: Bundle, source: Source, settings: Settings, device: dict[str, Any]) -> dict[str, Any]:
+def describe(
+    bundle: Bundle, source: Source, settings: Settings, device: dict[str, Any]
+) -> dict[str, Any]:
     """What was inspected, with what, where and when, for the results."""
     manifest = bundle.manifest
     return {
-        "source": source.title, "settings": settings_to_json(settings), "device": device,
+        "source": source.title,
+        "settings": settings_to_json(settings),
+        "device": device,
         "bundle": {
-            "name": real_path(bundle.path).name, "model": manifest.model, "classes": manifest.classes, "input_size": manifest.input_size,
+            "name": real_path(bundle.path).name,
+            "model": manifest.model,
+            "classes": manifest.classes,
+            "input_size": manifest.input_size,
             "sha256": sha256(bundle.path / MANIFEST),
         },
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {"prunedge": __version__, "python": platform.python_version()},
-    }  # fmt: skip
+    }
 
 
-def _inspect(item: Item, session: Classifier, settings: Settings, patches: Callable[[int, int], None]) -> tuple[Photo, Inspection]:
+def _inspect(
+    item: Item, session: Classifier, settings: Settings, patches: Callable[[int, int], None]
+) -> tuple[Photo, Inspection]:
     started = perf_counter()
     photo = open_photo(item.picture, settings.max_megapixels, settings.greys(session.bundle))
     found = inspect_photo(photo, session, settings, item.name, patches)

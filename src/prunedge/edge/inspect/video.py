@@ -27,29 +27,59 @@ def open_video(path: Path, every: float, most: int | None) -> Source:
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
-        raise DataError("can't be read as a video", where=path, remedy="replace it, or convert it to H.264 in MP4")
+        raise DataError(
+            "can't be read as a video",
+            where=path,
+            remedy="replace it, or convert it to H.264 in MP4",
+        )
     rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    wanted = int(count if every == 0 or rate <= 0 else (count - 1) / rate / every + 1) if count > 0 else None
+    wanted = (
+        int(count if every == 0 or rate <= 0 else (count - 1) / rate / every + 1)
+        if count > 0
+        else None
+    )
     problems: list[tuple[str, str]] = []
     items = _video_frames(cv2, capture, path, every, problems)
-    return Source(printable(path.name), _first(items, most), min(wanted, most) if wanted and most else wanted or most, problems)
+    return Source(
+        printable(path.name),
+        _first(items, most),
+        min(wanted, most) if wanted and most else wanted or most,
+        problems,
+    )
 
 
 def open_camera(camera: int | str, title: str, name: str, every: float, most: int | None) -> Source:
-    """A frame of a camera (its number or address) every so many seconds, until `most`. Raises DataError when it doesn't open."""
+    """A frame of a camera (its number or address) every so many seconds, until `most`. Raises
+    DataError when it doesn't open.
+    """
     cv2 = _opencv()
     if isinstance(camera, int):
         capture = cv2.VideoCapture(camera)
     else:
         capture = cv2.VideoCapture(
-            camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, PATIENCE_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, PATIENCE_MS]
+            camera,
+            cv2.CAP_FFMPEG,
+            [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                PATIENCE_MS,
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                PATIENCE_MS,
+            ],
         )
     if not capture.isOpened():
         raise DataError(
-            "the camera can't be opened", where=title, remedy="is it plugged in, switched on and not in use by another program?"
+            "the camera can't be opened",
+            where=title,
+            remedy="is it plugged in, switched on and not in use by another program?",
         )
     problems: list[tuple[str, str]] = []
-    return Source(title, _first(_camera_frames(capture, title, name, every, problems), most), most, problems, is_live=True)
+    return Source(
+        title,
+        _first(_camera_frames(capture, title, name, every, problems), most),
+        most,
+        problems,
+        is_live=True,
+    )
 
 
 def _opencv() -> Any:
@@ -59,7 +89,10 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise ExtraMissing("videos and cameras need OpenCV, which is not installed", remedy="pip install 'prunedge[video]'") from None
+        raise ExtraMissing(
+            "videos and cameras need OpenCV, which is not installed",
+            remedy="pip install 'prunedge[video]'",
+        ) from None
     return cv2
 
 
@@ -72,7 +105,9 @@ def _first(items: Iterator[Item], most: int | None) -> Iterator[Item]:
             return
 
 
-def _video_frames(cv2: Any, capture: Any, path: Path, every: float, problems: list[tuple[str, str]]) -> Iterator[Item]:
+def _video_frames(
+    cv2: Any, capture: Any, path: Path, every: float, problems: list[tuple[str, str]]
+) -> Iterator[Item]:
     rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     name, stamp, number, turn = printable(path.name), file_stamp(path), 0, 0
     try:
@@ -87,17 +122,22 @@ def _video_frames(cv2: Any, capture: Any, path: Path, every: float, problems: li
                 problems.append((f"{name}@{_clock(seconds)}", "the frame can't be decoded"))
                 continue
             turn = int((seconds + 1e-6) / every) + 1 if every else 0
-            yield Item(f"{name}@{_clock(seconds)}", _picture(pixels), stamp, {"time_s": round(seconds, 3)})
+            yield Item(
+                f"{name}@{_clock(seconds)}", _picture(pixels), stamp, {"time_s": round(seconds, 3)}
+            )
     finally:
         capture.release()
     if number < 0.9 * count:
         problems.append((name, f"ends after {number} of {count:.0f} frames: it seems cut off"))
 
 
-def _camera_frames(capture: Any, title: str, name: str, every: float, problems: list[tuple[str, str]]) -> Iterator[Item]:
+def _camera_frames(
+    capture: Any, title: str, name: str, every: float, problems: list[tuple[str, str]]
+) -> Iterator[Item]:
     due = monotonic()
     try:
-        # Every frame is taken from the camera, so that the one that is looked at is never an old one from its buffer.
+        # Every frame is taken from the camera, so that the one that is looked at is never an old
+        # one from its buffer.
         while capture.grab():
             if monotonic() < due:
                 continue
@@ -106,7 +146,9 @@ def _camera_frames(capture: Any, title: str, name: str, every: float, problems: 
             if not has_frame:
                 continue
             taken = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            yield Item(f"{name}@{re.sub('[:T]', '-', taken)}", _picture(pixels), taken, {"taken": taken})
+            yield Item(
+                f"{name}@{re.sub('[:T]', '-', taken)}", _picture(pixels), taken, {"taken": taken}
+            )
     finally:
         capture.release()
     problems.append((title, "the camera stopped sending pictures"))

@@ -1,4 +1,6 @@
-"""The runtimes that a device may have, one small module each: `version` and `load`. `prunedge.edge.targets` says which file each runs."""
+"""The runtimes that a device may have, one small module each: `version` and `load`.
+`prunedge.edge.targets` says which file each runs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
 from prunedge.utils.machine import pass_on
 
-Network = Callable[[np.ndarray], np.ndarray]  # (n, 3, size, size) float32 to logits (n, classes) float32
+Network = Callable[
+    [np.ndarray], np.ndarray
+]  # (n, 3, size, size) float32 to logits (n, classes) float32
 
 
 class Runtime(Protocol):
@@ -24,13 +28,17 @@ class Runtime(Protocol):
         """Name, version and device of the runtime, as a result should say it."""
 
     def load(self, file: Path, threads: int) -> tuple[Network, list[int | str]]:
-        """The network in the file, with `threads` threads, and the shape (n, 3, size, size) that it takes; a name stands for any number.
+        """The network in the file, with `threads` threads, and the shape (n, 3, size, size) that it
+        takes; a name stands for any number.
 
-        Raises BundleError when the runtime can't load it, ImportError when the runtime is not installed.
+        Raises BundleError when the runtime can't load it, ImportError when the runtime is not
+        installed.
         """
 
     def layers(self, file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
-        """What each layer took in each of so many passes of a batch, with the runtime's own clock; empty where it tells nothing."""
+        """What each layer took in each of so many passes of a batch, with the runtime's own clock;
+        empty where it tells nothing.
+        """
 
 
 def runtime_of(target: Target) -> Runtime:
@@ -46,4 +54,6 @@ def missing(target: Target, error: ImportError, extra: str | None = None) -> Ext
     pass_on(error)  # a library that gets no memory can't be loaded, and is installed all the same
     extra = extra or target.extra
     remedy = f"pip install 'prunedge[{extra}]'" if extra else "pip install prunedge"
-    return ExtraMissing(f"'{target.name}' needs {error.name}, which is not installed", remedy=remedy)
+    return ExtraMissing(
+        f"'{target.name}' needs {error.name}, which is not installed", remedy=remedy
+    )

@@ -26,16 +26,26 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
 
     _unsafe_reset_threadpool(threads)  # unsafe while a network runs; none does yet
     try:
-        method = Runtime.get().load_program(file, verification=Verification.InternalConsistency).load_method("forward")
+        method = (
+            Runtime.get()
+            .load_program(file, verification=Verification.InternalConsistency)
+            .load_method("forward")
+        )
         assert method is not None
         shape = list(method.metadata.input_tensor_meta(0).sizes())
     except Exception as error:  # executorch raises RuntimeError and kinds of its own
         pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
-        raise BundleError(f"ExecuTorch can't load the network: {why}", where=file, remedy="export the bundle again") from None
+        raise BundleError(
+            f"ExecuTorch can't load the network: {why}",
+            where=file,
+            remedy="export the bundle again",
+        ) from None
 
     def network(inputs: np.ndarray) -> np.ndarray:
-        return np.concatenate([method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs])
+        return np.concatenate(
+            [method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs]
+        )
 
     return network, ["one by one", *shape[1:]]
 

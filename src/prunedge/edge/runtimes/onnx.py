@@ -32,28 +32,39 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
     def network(inputs: np.ndarray) -> np.ndarray:
         try:
             return session.run(None, {first.name: inputs})[0]
-        except Exception as error:  # a network that asks for more memory than there is, or whose nodes don't fit each other
+        # a network that asks for more memory than there is, or whose nodes don't fit each other
+        except Exception as error:
             why = " ".join(str(error).split())
             is_memory = "allocate" in why or "bad_alloc" in why
-            remedy = "is there enough memory for it? else don't trust this bundle" if is_memory else "export the bundle again"
-            raise BundleError(f"ONNX Runtime can't run the network: {why[-160:]}", where=file, remedy=remedy) from None
+            remedy = (
+                "is there enough memory for it? else don't trust this bundle"
+                if is_memory
+                else "export the bundle again"
+            )
+            raise BundleError(
+                f"ONNX Runtime can't run the network: {why[-160:]}", where=file, remedy=remedy
+            ) from None
 
     return network, list(first.shape)
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
-    """What each node took in each pass, by ONNX Runtime's own profiler: in a session of its own, since it slows the network down."""
+    """What each node took in each pass, by ONNX Runtime's own profiler: in a session of its own,
+    since it slows the network down.
+    """
     with tempfile.TemporaryDirectory() as folder:
         session = start(file, threads, ["CPUExecutionProvider"], Path(folder) / "profile")
         name, began = session.get_inputs()[0].name, perf_counter_ns()
         for _ in range(passes):
             session.run(None, {name: inputs})
-        return calls_of(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")), began)
+        return calls_of(
+            json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")), began
+        )
 
 
 def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | None = None) -> Any:
-    """A session of ONNX Runtime, which writes a profile beginning with that name; BundleError when it can't load the file,
-    MachineError when it can't now.
+    """A session of ONNX Runtime, which writes a profile beginning with that name; BundleError when
+    it can't load the file, MachineError when it can't now.
     """
     import onnxruntime
 
@@ -71,4 +82,6 @@ def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | No
     except Exception as error:  # onnxruntime raises kinds of its own, none of them public
         pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
-    raise BundleError(f"ONNX Runtime can't load the network: {why}", where=file, remedy="export the bundle again")
+    raise BundleError(
+        f"ONNX Runtime can't load the network: {why}", where=file, remedy="export the bundle again"
+    )

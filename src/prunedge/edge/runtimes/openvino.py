@@ -22,15 +22,21 @@ def version() -> str:
 
 
 def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in an OpenVINO IR file, computed in float32 (some processors would choose bfloat16 by themselves)."""
+    """The network in an OpenVINO IR file, computed in float32 (some processors would choose
+    bfloat16 by themselves).
+    """
     compiled = _compiled(file, threads)
     try:
         first, *others = compiled.inputs
-        shape = [axis.get_length() if axis.is_static else "batch" for axis in first.get_partial_shape()]
+        shape = [
+            axis.get_length() if axis.is_static else "batch" for axis in first.get_partial_shape()
+        ]
     except Exception as error:
         raise _unloadable(file, error) from None
     if others:
-        raise BundleError("the network takes more than one input", where=file, remedy="export the bundle again")
+        raise BundleError(
+            "the network takes more than one input", where=file, remedy="export the bundle again"
+        )
     request = compiled.create_infer_request()
 
     def network(inputs: np.ndarray) -> np.ndarray:
@@ -41,7 +47,9 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
-    """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid one after the other."""
+    """What each node that ran took in each pass. OpenVINO tells how long, not when: they are laid
+    one after the other.
+    """
     request = _compiled(file, threads, {"PERF_COUNT": True}).create_infer_request()
     found = []
     for _ in range(passes):
@@ -59,7 +67,12 @@ def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> A
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     try:
         return core.compile_model(core.read_model(file), "CPU", {**settings, **(more or {})})
     except Exception as error:  # openvino raises RuntimeError and kinds of its own
@@ -69,4 +82,6 @@ def _compiled(file: Path, threads: int, more: dict[str, Any] | None = None) -> A
 def _unloadable(file: Path, error: Exception) -> BundleError:
     pass_on(error, where=file)
     why = " ".join(str(error).split())[:160]
-    return BundleError(f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again")
+    return BundleError(
+        f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again"
+    )

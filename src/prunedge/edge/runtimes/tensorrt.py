@@ -12,7 +12,9 @@ from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
 
 PROVIDER = "TensorrtExecutionProvider"
-CACHE = ".tensorrt"  # beside the bundle's files: engines belong to one card and one version of TensorRT
+CACHE = (
+    ".tensorrt"  # beside the bundle's files: engines belong to one card and one version of TensorRT
+)
 
 
 def version() -> str:
@@ -23,20 +25,32 @@ def version() -> str:
 
 
 def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in an ONNX file as a TensorRT engine of half precision: built at the first start (minutes), kept beside the file.
+    """The network in an ONNX file as a TensorRT engine of half precision: built at the first start
+    (minutes), kept beside the file.
 
     Raises BundleError where this ONNX Runtime has no TensorRT: nothing else runs in its place.
     """
     import onnxruntime
 
     if PROVIDER not in onnxruntime.get_available_providers():
-        remedy = "on a Jetson install the onnxruntime-gpu wheel of its JetPack, elsewhere onnxruntime-gpu in the place of onnxruntime"
+        remedy = (
+            "on a Jetson install the onnxruntime-gpu wheel of its JetPack, elsewhere "
+            "onnxruntime-gpu in the place of onnxruntime"
+        )
         raise BundleError("this ONNX Runtime has no TensorRT", where=file, remedy=remedy)
     cache = file.parent / CACHE
-    settings = {"trt_fp16_enable": True, "trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
+    settings = {
+        "trt_fp16_enable": True,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(cache),
+    }
     session = start(file, threads, [(PROVIDER, settings)])
     if session.get_providers()[0] != PROVIDER:
-        raise BundleError("TensorRT did not start on this machine", where=file, remedy="is the NVIDIA driver installed? try trtexec")
+        raise BundleError(
+            "TensorRT did not start on this machine",
+            where=file,
+            remedy="is the NVIDIA driver installed? try trtexec",
+        )
     first = session.get_inputs()[0]
     return lambda inputs: session.run(None, {first.name: inputs})[0], list(first.shape)
 

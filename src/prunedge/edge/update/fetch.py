@@ -1,4 +1,6 @@
-"""A bundle from a folder or an HTTPS server into a folder of ours, never more bytes than its manifest says."""
+"""A bundle from a folder or an HTTPS server into a folder of ours, never more bytes than its
+manifest says.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, Manifest, is_sound_name, other_format, parse_manifest
+from prunedge.edge.bundle import (
+    LARGEST_MANIFEST,
+    MANIFEST,
+    Manifest,
+    is_sound_name,
+    other_format,
+    parse_manifest,
+)
 from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
@@ -32,14 +41,22 @@ CHUNK = 1 << 18
 
 
 def fetch(
-    place: Path | SplitResult, into: Path, check: Callable[[bytes], None], *, largest: int, context: ssl.SSLContext, stop: Event,
+    place: Path | SplitResult,
+    into: Path,
+    check: Callable[[bytes], None],
+    *,
+    largest: int,
+    context: ssl.SSLContext,
+    stop: Event,
     seconds: float = DEADLINE_S,
-) -> Manifest:  # fmt: skip
-    """Fetch the bundle at `place` into the new folder `into`, but for what no device needs; returns its manifest.
+) -> Manifest:
+    """Fetch the bundle at `place` into the new folder `into`, but for what no device needs; returns
+    its manifest.
 
-    `check` judges the manifest's bytes before anything else is fetched. Raises AgentError when it is refused, names a file outside its
-    folder, has more than `largest` bytes or differs from its checksums; Unreachable when the server, the network or the disk fails, when
-    it takes more than `seconds` or comes too slowly (`prunedge.edge.update.pace`), or `stop` is set.
+    `check` judges the manifest's bytes before anything else is fetched. Raises AgentError when it
+    is refused, names a file outside its folder, has more than `largest` bytes or differs from its
+    checksums; Unreachable when the server, the network or the disk fails, when it takes more than
+    `seconds` or comes too slowly (`prunedge.edge.update.pace`), or `stop` is set.
     """
     with Pace(seconds, stop) as pace:
         return _fetch(_Source(place, context, pace), into, check, largest)
@@ -57,22 +74,35 @@ class _Source:
 def _fetch(source: _Source, into: Path, check: Callable[[bytes], None], largest: int) -> Manifest:
     try:
         into.mkdir(parents=True)
-        large = AgentError(f"{MANIFEST} has more than {LARGEST_MANIFEST:,} bytes", where=_shown(source.place), remedy="is this a bundle?")
+        large = AgentError(
+            f"{MANIFEST} has more than {LARGEST_MANIFEST:,} bytes",
+            where=_shown(source.place),
+            remedy="is this a bundle?",
+        )
         text = b"".join(_chunks(source, MANIFEST, LARGEST_MANIFEST, too_many=large))
         check(text)
         manifest = _manifest(text)
         needed = {name: entry for name, entry in manifest.files.items() if entry.needed}
         total = sum(entry.bytes for entry in needed.values())
         if total > largest:
-            raise AgentError(f"the bundle has {total / 1e6:,.0f} MB, {largest / 1e6:,.0f} are allowed", remedy="raise --model-max-mb")
+            raise AgentError(
+                f"the bundle has {total / 1e6:,.0f} MB, {largest / 1e6:,.0f} are allowed",
+                remedy="raise --model-max-mb",
+            )
         if shutil.disk_usage(into).free < total + SPARE:
-            raise Unreachable(f"no room for a bundle of {total / 1e6:,.0f} MB", where=into.parent, remedy="make room on the disk")
+            raise Unreachable(
+                f"no room for a bundle of {total / 1e6:,.0f} MB",
+                where=into.parent,
+                remedy="make room on the disk",
+            )
         for name, entry in needed.items():
             _copy(source, name, into / name, entry.bytes, entry.sha256)
         _write(into / MANIFEST, text)
     except OSError as error:
         raise Unreachable(
-            f"the bundle can't be stored ({error.strerror or error})", where=into, remedy="is there room on the disk?"
+            f"the bundle can't be stored ({error.strerror or error})",
+            where=into,
+            remedy="is there room on the disk?",
         ) from None
     return manifest
 
@@ -86,20 +116,26 @@ def _manifest(text: bytes) -> Manifest:
         found = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, found["loc"]))
         raise AgentError(
-            f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})", remedy="export the bundle again"
+            f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})",
+            remedy="export the bundle again",
         ) from None
     except ValueError as error:
         what = f"the bundle's manifest is damaged ({one_line(error)})"
         raise AgentError(what, remedy="don't trust this bundle") from None
     for name in manifest.files:
         if not is_sound_name(name) or PurePosixPath(name).name == MANIFEST:
-            what = f"the manifest names a file outside the bundle, or in a way that is not taken: '{one_line(name)}'"
+            what = (
+                "the manifest names a file outside the bundle, or in a way that is not taken: "
+                f"'{one_line(name)}'"
+            )
             raise AgentError(what, remedy="don't trust this bundle")
     return manifest
 
 
 def _chunks(source: _Source, name: str, most: int, too_many: AgentError) -> Iterator[bytes]:
-    """The bytes of a file, as they come. Raises `too_many` at more than `most`, Unreachable when they end too early or come too slowly."""
+    """The bytes of a file, as they come. Raises `too_many` at more than `most`, Unreachable when
+    they end too early or come too slowly.
+    """
     left = most
     with _open(source, name) as opened:
         while True:
@@ -117,14 +153,22 @@ def _chunks(source: _Source, name: str, most: int, too_many: AgentError) -> Iter
             yield chunk
         # What the server promised and did not send: Python gives a short answer and no error.
         if getattr(opened, "length", None):
-            raise Unreachable(f"{one_line(name)} ends early", where=_shown(source.place), remedy="it is tried again")
+            raise Unreachable(
+                f"{one_line(name)} ends early",
+                where=_shown(source.place),
+                remedy="it is tried again",
+            )
     source.pace.watch(None)
 
 
 def _copy(source: _Source, name: str, file: Path, size: int, sha256: str) -> None:
     make_folder(file.parent)
     digest, came = hashlib.sha256(), 0
-    wrong = AgentError(f"{one_line(name)} differs from its checksum", where=_shown(source.place), remedy="export or copy the bundle again")
+    wrong = AgentError(
+        f"{one_line(name)} differs from its checksum",
+        where=_shown(source.place),
+        remedy="export or copy the bundle again",
+    )
     with file.open("xb") as written:
         for chunk in _chunks(source, name, size, too_many=wrong):
             came += len(chunk)
@@ -132,7 +176,11 @@ def _copy(source: _Source, name: str, file: Path, size: int, sha256: str) -> Non
             written.write(chunk)
         sync_open_file(written)
     if came < size:
-        raise Unreachable(f"{one_line(name)} ends {size - came:,} bytes early", where=_shown(source.place), remedy="it is tried again")
+        raise Unreachable(
+            f"{one_line(name)} ends {size - came:,} bytes early",
+            where=_shown(source.place),
+            remedy="it is tried again",
+        )
     if digest.hexdigest() != sha256:
         raise wrong
 
@@ -144,12 +192,20 @@ def _open(source: _Source, name: str) -> Any:
         file = place / name
         try:
             if not real_path(file).is_relative_to(place) or not stat.S_ISREG(file.stat().st_mode):
-                raise AgentError("this is no plain file of the bundle", where=one_line(file), remedy="don't trust this bundle")
+                raise AgentError(
+                    "this is no plain file of the bundle",
+                    where=one_line(file),
+                    remedy="don't trust this bundle",
+                )
             return file.open("rb")
         except OSError as error:
             raise _failed(error, place, name) from None
-    opener = urllib.request.build_opener(_Https(source.pace, source.context), _Http(source.pace), _NoRedirect)
-    address = urlunsplit(place._replace(path=place.path.rstrip("/") + "/" + quote(name), fragment=""))
+    opener = urllib.request.build_opener(
+        _Https(source.pace, source.context), _Http(source.pace), _NoRedirect
+    )
+    address = urlunsplit(
+        place._replace(path=place.path.rstrip("/") + "/" + quote(name), fragment="")
+    )
     try:
         return opener.open(address, timeout=TIMEOUT_S)
     except FAILURES as error:
@@ -184,15 +240,30 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _failed(error: Exception, place: Path | SplitResult, name: str) -> AgentError:
     if isinstance(error, urllib.error.HTTPError) and 300 <= error.code < 400:
-        return AgentError("the server redirects, which is not followed", where=_shown(place), remedy="announce the address itself")
-    inner = error.reason if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError) else error
+        return AgentError(
+            "the server redirects, which is not followed",
+            where=_shown(place),
+            remedy="announce the address itself",
+        )
+    inner = (
+        error.reason
+        if isinstance(error, urllib.error.URLError)
+        and not isinstance(error, urllib.error.HTTPError)
+        else error
+    )
     why = getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or inner
-    return Unreachable(f"{one_line(name)} can't be fetched ({one_line(why)})", where=_shown(place), remedy="is it there?")
+    return Unreachable(
+        f"{one_line(name)} can't be fetched ({one_line(why)})",
+        where=_shown(place),
+        remedy="is it there?",
+    )
 
 
 def _shown(place: Path | SplitResult) -> str:
     """Without the query, which may hold a token."""
-    return one_line(place if isinstance(place, Path) else urlunsplit(place._replace(query="", fragment="")))
+    return one_line(
+        place if isinstance(place, Path) else urlunsplit(place._replace(query="", fragment=""))
+    )
 
 
 def _write(file: Path, text: bytes) -> None:

@@ -1,4 +1,6 @@
-"""How fast a bundle must come: Python's own timeouts begin anew with every byte, and a server that sends one now and then never ends."""
+"""How fast a bundle must come: Python's own timeouts begin anew with every byte, and a server that
+sends one now and then never ends.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Unreachable(AgentError):
 
 
 class Pace:
-    """Watches a fetch from a thread of its own, and closes the connection when it takes too long, is too slow, or `stop` is set.
+    """Watches a fetch from a thread of its own, and closes the connection when it takes too long,
+    is too slow, or `stop` is set.
 
     As a context it begins and ends. `check` raises Unreachable once something was wrong.
     """
@@ -34,7 +37,10 @@ class Pace:
         self._until = monotonic() + seconds
         self._problem: Unreachable | None = None
         self._socket: socket.socket | None = None
-        self._since, self._bytes = monotonic(), 0  # the beginning of the window, and what came in it
+        self._since, self._bytes = (
+            monotonic(),
+            0,
+        )  # the beginning of the window, and what came in it
         self._end = Event()
         self._thread = Thread(target=self._run, name="pace", daemon=True)
 
@@ -43,7 +49,12 @@ class Pace:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end.set()
         self._thread.join()
 
@@ -74,11 +85,15 @@ class Pace:
 
     def _judge(self) -> Unreachable | None:
         if self._stop.is_set():
-            return Unreachable("stopped while a bundle was being fetched", remedy="it is tried again")
+            return Unreachable(
+                "stopped while a bundle was being fetched", remedy="it is tried again"
+            )
         now = monotonic()
         if now > self._until:
             remedy = "allow more by --model-minutes, or use a faster server"
-            return Unreachable(f"the bundle did not come in {self._seconds / 60:g} minutes", remedy=remedy)
+            return Unreachable(
+                f"the bundle did not come in {self._seconds / 60:g} minutes", remedy=remedy
+            )
         if self._socket is None or now - self._since < WINDOW_S:
             return None
         rate = self._bytes / (now - self._since)
@@ -96,7 +111,8 @@ def watched(kind: type[http.client.HTTPConnection], pace: Pace) -> type[http.cli
         """One whose headers, too, must come in time."""
 
         def __setattr__(self, name: str, value: Any) -> None:
-            # `urllib` takes the socket away when the answer has begun; the answer itself goes on reading from it.
+            # `urllib` takes the socket away when the answer has begun; the answer itself goes on
+            # reading from it.
             if name == "sock" and value is not None:
                 pace.watch(value)
             super().__setattr__(name, value)

@@ -1,4 +1,5 @@
-"""A new bundle's trial, in a process of its own: a network that crashes, hangs or eats all memory takes this process with it, no other.
+"""A new bundle's trial, in a process of its own: a network that crashes, hangs or eats all memory
+takes this process with it, no other.
 
 python -m prunedge.edge.update.selftest BUNDLE RUNTIME [PICTURE...]
 """
@@ -30,29 +31,53 @@ TOLERANCE = 1e-3  # of a sum of probabilities
 NEAR = 0.05  # between a picture alone and among others: quantised networks may round by the batch
 
 
-def selftest(bundle: Path, pictures: Iterable[Path], runtime: str | None = None, timeout: float = TIMEOUT_S) -> float:
-    """Try a bundle on its own pictures, on noise and on `pictures`; returns the milliseconds that a patch took.
+def selftest(
+    bundle: Path, pictures: Iterable[Path], runtime: str | None = None, timeout: float = TIMEOUT_S
+) -> float:
+    """Try a bundle on its own pictures, on noise and on `pictures`; returns the milliseconds that a
+    patch took.
 
     AgentError says what is wrong with it, Unreachable that it can't be tried now.
     """
-    command = [sys.executable, "-m", "prunedge.edge.update.selftest", str(bundle), runtime or "", *map(str, pictures)]
+    command = [
+        sys.executable,
+        "-m",
+        "prunedge.edge.update.selftest",
+        str(bundle),
+        runtime or "",
+        *map(str, pictures),
+    ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
     except OSError as error:
-        raise Unreachable(f"the self-test can't be started ({error.strerror})", remedy="is there enough memory?") from None
+        raise Unreachable(
+            f"the self-test can't be started ({error.strerror})", remedy="is there enough memory?"
+        ) from None
     except subprocess.TimeoutExpired:
-        raise AgentError(f"the self-test did not end in {timeout:.0f} s", where=bundle, remedy="the bundle is too slow here") from None
+        raise AgentError(
+            f"the self-test did not end in {timeout:.0f} s",
+            where=bundle,
+            remedy="the bundle is too slow here",
+        ) from None
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
         raise AgentError(
-            f"the self-test died (exit code {done.returncode}, {last})", where=bundle, remedy="export the bundle again"
+            f"the self-test died (exit code {done.returncode}, {last})",
+            where=bundle,
+            remedy="export the bundle again",
         ) from None
     if "trouble" in found:
-        raise Unreachable(f"the self-test can't be done now: {found['trouble']}", remedy="is there enough memory?")
+        raise Unreachable(
+            f"the self-test can't be done now: {found['trouble']}", remedy="is there enough memory?"
+        )
     if "error" in found:
-        raise AgentError(f"the self-test failed: {found['error']}", remedy="export the bundle again")
+        raise AgentError(
+            f"the self-test failed: {found['error']}", remedy="export the bundle again"
+        )
     return found["milliseconds"]
 
 
@@ -91,11 +116,17 @@ def main() -> None:
         tried = np.concatenate(pixels)
         started = perf_counter()
         wrong = try_out(session, len(bundle.manifest.classes), tried)
-        answer = {"error": wrong} if wrong else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
+        answer = (
+            {"error": wrong}
+            if wrong
+            else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
+        )
     except Exception as error:  # whatever the network does, it is told in one line
         told = error if isinstance(error, PrunedgeError) else machine_error(error)
         why = f"{type(error).__name__}: {error}" if told is None else told.what
-        answer = {"trouble" if isinstance(told, MachineError) else "error": " ".join(why.split())[:300]}
+        answer = {
+            "trouble" if isinstance(told, MachineError) else "error": " ".join(why.split())[:300]
+        }
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 

@@ -1,4 +1,6 @@
-"""Which bundle is in use, which was before it, and where announced ones lie: in the agent's own folder, so that they stay."""
+"""Which bundle is in use, which was before it, and where announced ones lie: in the agent's own
+folder, so that they stay.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ DEATHS = 3  # of the agent over the first picture with a new bundle, until that 
 class InUse:
     """A bundle that is loaded. `sha256` is its manifest's, and so stands for all of its files.
 
-    `release` is what was signed of it, None for one that nobody signed, or that was not announced since the start.
+    `release` is what was signed of it, None for one that nobody signed, or that was not announced
+    since the start.
     """
 
     bundle: Bundle
@@ -35,13 +38,17 @@ class InUse:
 
 
 class Shelf:
-    """Announced bundles, in folders named by their manifests' SHA-256, and the one that the command line gave.
+    """Announced bundles, in folders named by their manifests' SHA-256, and the one that the command
+    line gave.
 
-    The one that was accepted last is used. When it can't be loaded, or the agent died DEATHS times over the first picture with it, the one
-    before it is; at last the given one. When another bundle is given than before, the operator has changed it by hand: it is used.
+    The one that was accepted last is used. When it can't be loaded, or the agent died DEATHS times
+    over the first picture with it, the one before it is; at last the given one. When another bundle
+    is given than before, the operator has changed it by hand: it is used.
     """
 
-    def __init__(self, folder: Path, store: Store, given: Path, threads: int, runtime: str | None) -> None:
+    def __init__(
+        self, folder: Path, store: Store, given: Path, threads: int, runtime: str | None
+    ) -> None:
         self.folder, self.incoming = folder, folder / ".incoming"
         self._store, self._given = store, given
         self._threads, self._runtime = threads, runtime
@@ -49,7 +56,9 @@ class Shelf:
         self.passed_over: list[str] = []  # why bundles were not taken at the start
 
     def start(self) -> InUse:
-        """The bundle to begin with; BundleError when none can be loaded, MachineError when the machine can't load it now."""
+        """The bundle to begin with; BundleError when none can be loaded, MachineError when the
+        machine can't load it now.
+        """
         shutil.rmtree(self.incoming, ignore_errors=True)
         make_folder(self.folder)
         manifest = self._given / MANIFEST
@@ -57,15 +66,25 @@ class Shelf:
         if given is not None and given != self._store.note("given"):
             if self._store.note("current") is not None:
                 log.info("another bundle is given than before, and is used: %s", self._given)
-            self._store.write_notes(given=given, current=None, previous=None, trial=None, deaths=None)
-        names = [name for name in (self._store.note("current"), self._store.note("previous")) if name is not None]
+            self._store.write_notes(
+                given=given, current=None, previous=None, trial=None, deaths=None
+            )
+        names = [
+            name
+            for name in (self._store.note("current"), self._store.note("previous"))
+            if name is not None
+        ]
         for name in names:
             try:
                 found = self._load_accepted(name)
             except MachineError:
                 raise  # it was loaded here before: the next start finds the machine mended
             except PrunedgeError as error:
-                log.warning("the accepted bundle %s is not used any more, the one before it is: %s", name[:12], one_line(error))
+                log.warning(
+                    "the accepted bundle %s is not used any more, the one before it is: %s",
+                    name[:12],
+                    one_line(error),
+                )
                 self.passed_over.append(one_line(error))
                 self._store.refuse(name)
                 continue
@@ -79,14 +98,18 @@ class Shelf:
         return load(self._given, self._threads, self._runtime)
 
     def accept(self, loaded: InUse) -> InUse:
-        """Take a bundle that lies in `incoming` and was tried: it is the current one from now on, also after a power cut."""
+        """Take a bundle that lies in `incoming` and was tried: it is the current one from now on,
+        also after a power cut.
+        """
         place = self.folder / loaded.sha256
         shutil.rmtree(place, ignore_errors=True)
         replace(self.incoming, place)
         sync_folder(self.folder)
         previous = self._store.note("current")
         told = {} if loaded.release is None else _noted(loaded.release, loaded.sha256)
-        self._store.write_notes(current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0", **told)
+        self._store.write_notes(
+            current=loaded.sha256, previous=previous, trial=loaded.sha256, deaths="0", **told
+        )
         self._is_on_trial, self._is_begun = True, False
         for other in self.folder.iterdir():
             if other.name not in (loaded.sha256, previous):
@@ -94,19 +117,25 @@ class Shelf:
         return InUse(open_bundle(place), loaded.session, loaded.sha256)
 
     def taken(self) -> Taken | None:
-        """The signed release of the highest version that was ever taken; it outlives every change of the bundle, also by hand."""
+        """The signed release of the highest version that was ever taken; it outlives every change
+        of the bundle, also by hand.
+        """
         found = self._store.note("release")
         if found is None:
             return None
         told = json.loads(found)
-        return Taken(told["version"], told["sha256"], told["purpose"], datetime.fromisoformat(told["signed"]))
+        return Taken(
+            told["version"], told["sha256"], told["purpose"], datetime.fromisoformat(told["signed"])
+        )
 
     def note(self, release: Release, sha256: str) -> None:
         """The bundle in use was signed anew: a lower version doesn't count any more."""
         self._store.write_notes(**_noted(release, sha256))
 
     def begin(self) -> None:
-        """A picture is about to be inspected. While the bundle is on trial, a death from here on counts against it."""
+        """A picture is about to be inspected. While the bundle is on trial, a death from here on
+        counts against it.
+        """
         if self._is_on_trial and not self._is_begun:
             self._store.write_notes(deaths=str(self._deaths() + 1))
             self._is_begun = True
@@ -118,7 +147,9 @@ class Shelf:
             self._is_on_trial = False
 
     def roll_back(self) -> InUse | None:
-        """The bundle before the one on trial, which failed; None when the one in use is not on trial."""
+        """The bundle before the one on trial, which failed; None when the one in use is not on
+        trial.
+        """
         if not self._is_on_trial:
             return None
         self._store.write_notes(deaths=str(DEATHS))
@@ -126,7 +157,9 @@ class Shelf:
 
     def _load_accepted(self, name: str) -> InUse:
         if self._store.note("trial") == name and self._deaths() >= DEATHS:
-            raise AgentError("it failed on the first picture", where=self.folder / name, remedy="export it again")
+            raise AgentError(
+                "it failed on the first picture", where=self.folder / name, remedy="export it again"
+            )
         return load(self.folder / name, self._threads, self._runtime)
 
     def _deaths(self) -> int:
@@ -134,7 +167,12 @@ class Shelf:
 
 
 def _noted(release: Release, sha256: str) -> dict[str, str]:
-    told = {"version": release.version, "sha256": sha256, "purpose": release.purpose, "signed": release.signed.isoformat()}
+    told = {
+        "version": release.version,
+        "sha256": sha256,
+        "purpose": release.purpose,
+        "signed": release.signed.isoformat(),
+    }
     return {"release": json.dumps(told)}
 
 

@@ -1,8 +1,10 @@
-"""What a signature covers: which bundle, which version, for which devices and purpose, until when. Signed and judged here.
+"""What a signature covers: which bundle, which version, for which devices and purpose, until when.
+Signed and judged here.
 
-The form is an in-toto statement (https://in-toto.io/Statement/v1) about one subject, the bundle's manifest, in a DSSE envelope
-(https://github.com/secure-systems-lab/dsse), as OpenSSF's model signing has it, signed with Ed25519. Versions that only rise, and a date
-of expiry, are the ideas of The Update Framework against announcing again what was signed long ago.
+The form is an in-toto statement (https://in-toto.io/Statement/v1) about one subject, the bundle's
+manifest, in a DSSE envelope (https://github.com/secure-systems-lab/dsse), as OpenSSF's model
+signing has it, signed with Ed25519. Versions that only rise, and a date of expiry, are the ideas of
+The Update Framework against announcing again what was signed long ago.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ Purpose = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")
 class Release(BaseModel):
     """What the signer says of a bundle.
 
-    `version` only rises from one release to the next. `devices` are ids, or patterns with * and ?. `topic` is the only one on which the
-    announcement counts; None for any. `new_classes`: that they differ from those of the bundle at work is meant.
+    `version` only rises from one release to the next. `devices` are ids, or patterns with * and ?.
+    `topic` is the only one on which the announcement counts; None for any. `new_classes`: that they
+    differ from those of the bundle at work is meant.
     """
 
     model_config = _STRICT
@@ -67,7 +70,9 @@ class _Subject(BaseModel):
 
 
 class Statement(BaseModel):
-    """An in-toto statement about a bundle: the SHA-256 of its manifest, which stands for all of its files, and the release."""
+    """An in-toto statement about a bundle: the SHA-256 of its manifest, which stands for all of its
+    files, and the release.
+    """
 
     model_config = _STRICT
 
@@ -95,7 +100,9 @@ class _Signature(BaseModel):
 
 
 class Envelope(BaseModel):
-    """A DSSE envelope: a payload in Base64 and signatures over its type and its bytes; one by the key that is asked for suffices."""
+    """A DSSE envelope: a payload in Base64 and signatures over its type and its bytes; one by the
+    key that is asked for suffices.
+    """
 
     model_config = _STRICT
 
@@ -116,7 +123,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a device asks of a statement: its own id, the topic that it listens to, and the purpose, if it was told one."""
+    """What a device asks of a statement: its own id, the topic that it listens to, and the purpose,
+    if it was told one.
+    """
 
     device: str
     topic: str
@@ -129,7 +138,9 @@ def encoded(kind: str, payload: bytes) -> bytes:
 
 
 def sign(sha256: str, release: Release, signer: Callable[[bytes], bytes]) -> dict[str, Any]:
-    """The envelope of a statement that the bundle whose manifest has this SHA-256 is that release, as JSON's types."""
+    """The envelope of a statement that the bundle whose manifest has this SHA-256 is that release,
+    as JSON's types.
+    """
     statement = {
         "_type": STATEMENT,
         "subject": [{"name": MANIFEST, "digest": {"sha256": sha256}}],
@@ -138,51 +149,81 @@ def sign(sha256: str, release: Release, signer: Callable[[bytes], bytes]) -> dic
     }
     payload = json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
     signature = base64.b64encode(signer(encoded(PAYLOAD, payload))).decode()
-    return {"payloadType": PAYLOAD, "payload": base64.b64encode(payload).decode(), "signatures": [{"sig": signature}]}
+    return {
+        "payloadType": PAYLOAD,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"sig": signature}],
+    }
 
 
-def open_envelope(envelope: Envelope, is_signed: Callable[[bytes, bytes], bool] | None) -> Statement:
-    """The statement in an envelope; AgentError when it isn't one of ours, or when no signature is right (None: none is looked at)."""
+def open_envelope(
+    envelope: Envelope, is_signed: Callable[[bytes, bytes], bool] | None
+) -> Statement:
+    """The statement in an envelope; AgentError when it isn't one of ours, or when no signature is
+    right (None: none is looked at).
+    """
     payload = _decoded(envelope.payload, "the statement")
     if is_signed is not None:
         text = encoded(envelope.payloadType, payload)
-        if not any(is_signed(_decoded(one.sig, "the signature"), text) for one in envelope.signatures):
+        if not any(
+            is_signed(_decoded(one.sig, "the signature"), text) for one in envelope.signatures
+        ):
             raise AgentError("the signature is wrong", remedy="don't trust this bundle")
     try:
         return Statement.model_validate_json(payload)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, found["loc"]))
-        raise AgentError(f"not a statement about a bundle: {place}: {one_line(found['msg'])}", remedy=f"sign it anew: {ANEW}") from None
+        raise AgentError(
+            f"not a statement about a bundle: {place}: {one_line(found['msg'])}",
+            remedy=f"sign it anew: {ANEW}",
+        ) from None
 
 
 def judge(statement: Statement, asked: Asked, taken: Taken | None, now: datetime) -> None:
     """AgentError that says why a release is not for this device, or not any more.
 
-    A clock that was set back doesn't bring an old release back: it is not earlier than the last release that was taken was signed.
+    A clock that was set back doesn't bring an old release back: it is not earlier than the last
+    release that was taken was signed.
     """
     release = statement.release
     if not any(fnmatchcase(asked.device, pattern) for pattern in release.devices):
         meant = one_line(", ".join(release.devices))
-        raise AgentError(f"it is signed for {meant}, this device is {asked.device}", remedy="sign it for this device if that is meant")
+        raise AgentError(
+            f"it is signed for {meant}, this device is {asked.device}",
+            remedy="sign it for this device if that is meant",
+        )
     if release.topic not in (None, asked.topic):
-        what = f"it is signed for the topic {one_line(release.topic)}, this is {one_line(asked.topic)}"
+        what = (
+            f"it is signed for the topic {one_line(release.topic)}, this is {one_line(asked.topic)}"
+        )
         raise AgentError(what, remedy="announce it there")
     wanted = asked.purpose or (taken.purpose if taken is not None else None)
     if wanted is not None and release.purpose != wanted:
-        what = f"it is signed for the purpose '{one_line(release.purpose)}', this device's is '{one_line(wanted)}'"
+        what = (
+            f"it is signed for the purpose '{one_line(release.purpose)}', this device's is "
+            f"'{one_line(wanted)}'"
+        )
         raise AgentError(what, remedy="if that is meant, start the agent with --model-purpose")
     if now < release.expires and taken is not None:
         now = max(now, taken.signed)
     if now >= release.expires:
-        raise AgentError(f"it expired on {release.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC", remedy=f"sign it anew: {ANEW}")
+        raise AgentError(
+            f"it expired on {release.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            remedy=f"sign it anew: {ANEW}",
+        )
     if taken is None:
         return
     if release.version < taken.version:
-        what = f"version {release.version:,} is older than {taken.version:,}, which was taken before"
+        what = (
+            f"version {release.version:,} is older than {taken.version:,}, which was taken before"
+        )
         raise AgentError(what, remedy="to go back, sign the old bundle anew with a higher version")
     if release.version == taken.version and statement.sha256 != taken.sha256:
-        raise AgentError(f"version {release.version:,} was another bundle before", remedy="sign each bundle with a higher version")
+        raise AgentError(
+            f"version {release.version:,} was another bundle before",
+            remedy="sign each bundle with a higher version",
+        )
 
 
 def load_signer(file: Path) -> Callable[[bytes], bytes]:
@@ -191,15 +232,22 @@ def load_signer(file: Path) -> Callable[[bytes], bytes]:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ModuleNotFoundError:
-        raise ExtraMissing("'sign' needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
+        raise ExtraMissing(
+            "'sign' needs cryptography, which is not installed",
+            remedy="pip install 'prunedge[agent]'",
+        ) from None
     made = "openssl genpkey -algorithm ed25519 -out signing.pem"
     try:
         key: Any = load_pem_private_key(read_secret(file), password=None)
     except OSError as error:
-        raise AgentError(f"the private key can't be read ({error.strerror})", where=file, remedy=made) from None
+        raise AgentError(
+            f"the private key can't be read ({error.strerror})", where=file, remedy=made
+        ) from None
     except TypeError:
         remedy = "openssl pkey -in THIS -out a file in a safe place, and sign with that"
-        raise AgentError("the private key is locked by a password", where=file, remedy=remedy) from None
+        raise AgentError(
+            "the private key is locked by a password", where=file, remedy=remedy
+        ) from None
     except ValueError:
         raise AgentError("not a private key in PEM", where=file, remedy=made) from None
     if not isinstance(key, Ed25519PrivateKey):

@@ -1,4 +1,6 @@
-"""The thread that takes announcements: fetches, verifies and tries bundles, while the one in use goes on working."""
+"""The thread that takes announcements: fetches, verifies and tries bundles, while the one in use
+goes on working.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ from prunedge.edge.bundle import Manifest
 from prunedge.edge.inspect import Settings
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.logs import log, one_line
-from prunedge.edge.update.announcement import Announcement, check_manifest, parse_announcement, stated
+from prunedge.edge.update.announcement import (
+    Announcement,
+    check_manifest,
+    parse_announcement,
+    stated,
+)
 from prunedge.edge.update.fetch import Unreachable, fetch
 from prunedge.edge.update.selftest import selftest
 from prunedge.edge.update.slots import InUse, Shelf, load
@@ -33,20 +40,34 @@ AGAIN_S = (60.0, 300.0, 1800.0, 7200.0)  # until a bundle that can't be had is a
 
 
 class Updater:
-    """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded, until `taken` is called.
+    """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded,
+    until `taken` is called.
 
-    `current` gives the bundle in use, `pictures` the last ones that were inspected, `is_refused` whether an announcement was refused
-    before; `refuse(kind, key, error, is_final)` tells why one is.
+    `current` gives the bundle in use, `pictures` the last ones that were inspected, `is_refused`
+    whether an announcement was refused before; `refuse(kind, key, error, is_final)` tells why one
+    is.
     """
 
     def __init__(
-        self, shelf: Shelf, settings: AgentSettings, is_signed: Callable[[bytes, bytes], bool] | None, *, current: Callable[[], InUse],
-        pictures: Callable[[], list[Path]], is_refused: Callable[[str], bool], refuse: Callable[[str, str, PrunedgeError, bool], None],
+        self,
+        shelf: Shelf,
+        settings: AgentSettings,
+        is_signed: Callable[[bytes, bytes], bool] | None,
+        *,
+        current: Callable[[], InUse],
+        pictures: Callable[[], list[Path]],
+        is_refused: Callable[[str], bool],
+        refuse: Callable[[str, str, PrunedgeError, bool], None],
         again: tuple[float, ...] = AGAIN_S,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._shelf, self._incoming = shelf, shelf.incoming
         self._settings, self._is_signed, self._again = settings, is_signed, again
-        self._current, self._pictures, self._is_refused, self._refuse = current, pictures, is_refused, refuse
+        self._current, self._pictures, self._is_refused, self._refuse = (
+            current,
+            pictures,
+            is_refused,
+            refuse,
+        )
         self._context = trusted(None, also=settings.broker.ca)
         self._inbox: Queue[tuple[bytes, bool]] = Queue(WAITING)
         self._ready: InUse | None = None
@@ -70,7 +91,9 @@ class Updater:
         try:
             self._inbox.put_nowait((payload, is_retained))
         except Full:
-            log.warning("too many messages on the model topic, some are left out: who publishes there?")
+            log.warning(
+                "too many messages on the model topic, some are left out: who publishes there?"
+            )
 
     def ready(self) -> InUse | None:
         """A new bundle to swap in, or None; call `taken` when that is done."""
@@ -129,39 +152,62 @@ class Updater:
         place = told.model_from.place(announcement.bundle)
         log.info("fetching the announced bundle %s", short)
         manifest = fetch(
-            place, self._incoming, lambda text: check_manifest(announcement, text),
-            largest=told.largest_bundle, context=self._context, stop=self._stop, seconds=told.fetch_seconds,
-        )  # fmt: skip
+            place,
+            self._incoming,
+            lambda text: check_manifest(announcement, text),
+            largest=told.largest_bundle,
+            context=self._context,
+            stop=self._stop,
+            seconds=told.fetch_seconds,
+        )
         check_classes(manifest, announcement, statement, self._current().bundle.manifest.classes)
         told.inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
         self._refuse_slow(manifest, milliseconds)
-        log.info("the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds)
+        log.info(
+            "the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds
+        )
         loaded = load(self._incoming, told.threads, told.runtime)
         # Without a key anybody may have written the statement: it must not lock later ones out.
-        return loaded if statement is None or self._is_signed is None else replace(loaded, release=statement.release)
+        return (
+            loaded
+            if statement is None or self._is_signed is None
+            else replace(loaded, release=statement.release)
+        )
 
     def _judged(self, announcement: Announcement) -> Statement | None:
         statement = stated(announcement, self._is_signed)
         if statement is not None:
             told = self._settings
             asked = Asked(told.device, told.model_topic or "", told.model_purpose)
-            judge(statement, asked, self._shelf.taken() if self._is_signed else None, datetime.now(UTC))
+            judge(
+                statement,
+                asked,
+                self._shelf.taken() if self._is_signed else None,
+                datetime.now(UTC),
+            )
         return statement
 
     def _note_again(self, announcement: Announcement) -> None:
-        """The bundle at work is announced: its version may have risen. That it can't be taken anew is no news."""
+        """The bundle at work is announced: its version may have risen. That it can't be taken anew
+        is no news.
+        """
         with suppress(PrunedgeError):
             statement = self._judged(announcement)
             if statement is not None and self._is_signed is not None:
                 self._shelf.note(statement.release, statement.sha256)
 
     def _refuse_slow(self, manifest: Manifest, milliseconds: float) -> None:
-        """AgentError when a photograph would take many times longer than now: the device would never be done with what arrives."""
+        """AgentError when a photograph would take many times longer than now: the device would
+        never be done with what arrives.
+        """
         old, pictures = self._current().bundle, self._pictures()
         mine, its = (_patches(one, self._settings.inspection) for one in (old.manifest, manifest))
         ratio = float("inf")
-        for is_last in (False, True):  # what looks too slow is measured once more: another program may have been at work
+        for is_last in (
+            False,
+            True,
+        ):  # what looks too slow is measured once more: another program may have been at work
             try:
                 before = selftest(old.path, pictures, self._settings.runtime)
             except AgentError as error:
@@ -171,9 +217,14 @@ class Updater:
             if ratio <= self._settings.slower:
                 return
             if not is_last:
-                milliseconds = min(milliseconds, selftest(self._incoming, pictures, self._settings.runtime))
+                milliseconds = min(
+                    milliseconds, selftest(self._incoming, pictures, self._settings.runtime)
+                )
         raise AgentError(
-            f"a photograph would take {ratio:,.0f} times as long as with the bundle at work, {self._settings.slower:g} are allowed",
+            (
+                f"a photograph would take {ratio:,.0f} times as long as with the bundle at "
+                f"work, {self._settings.slower:g} are allowed"
+            ),
             remedy="raise --model-slower if that is meant",
         )
 
@@ -185,10 +236,14 @@ class Updater:
 
 
 def _told(error: Exception) -> PrunedgeError:
-    """Why a bundle can't be taken: MachineError, or another kind of the agent's where nothing is wrong with the machine."""
+    """Why a bundle can't be taken: MachineError, or another kind of the agent's where nothing is
+    wrong with the machine.
+    """
     if isinstance(error, PrunedgeError):
         return error
-    return machine_error(error) or AgentError(f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again")
+    return machine_error(error) or AgentError(
+        f"{type(error).__name__}: {one_line(error)}", remedy="export the bundle again"
+    )
 
 
 def _patches(manifest: Manifest, inspection: Settings) -> int:
@@ -197,19 +252,28 @@ def _patches(manifest: Manifest, inspection: Settings) -> int:
     assert view is not None
     if view.kind == "whole":
         return 1
-    across, down = (max(1, round(side * (1 - inspection.overlap))) for side in (view.width, view.height))
+    across, down = (
+        max(1, round(side * (1 - inspection.overlap))) for side in (view.width, view.height)
+    )
     return Grid(width, height, (view.width, view.height), (across, down)).patches
 
 
-def check_classes(manifest: Manifest, announcement: Announcement, statement: Statement | None, at_work: list[str]) -> None:
-    """AgentError when a bundle tells other classes apart than are wanted: those who read the findings rely on them."""
+def check_classes(
+    manifest: Manifest, announcement: Announcement, statement: Statement | None, at_work: list[str]
+) -> None:
+    """AgentError when a bundle tells other classes apart than are wanted: those who read the
+    findings rely on them.
+    """
     if statement is not None:
         _check_stated(manifest, statement, at_work)
         return
     wanted = announcement.classes or at_work
     if manifest.classes != wanted:
         raise AgentError(
-            f"the bundle's classes are {', '.join(manifest.classes)}, wanted are {', '.join(wanted)}",
+            (
+                f"the bundle's classes are {', '.join(manifest.classes)}, wanted are "
+                f"{', '.join(wanted)}"
+            ),
             remedy="announce new ones in 'classes' if that is meant",
         )
 
@@ -217,7 +281,10 @@ def check_classes(manifest: Manifest, announcement: Announcement, statement: Sta
 def _check_stated(manifest: Manifest, statement: Statement, at_work: list[str]) -> None:
     told = statement.release.classes
     if manifest.classes != told:
-        what = f"the bundle's classes are {', '.join(manifest.classes)}, the signed statement's {', '.join(told)}"
+        what = (
+            f"the bundle's classes are {', '.join(manifest.classes)}, the signed statement's "
+            f"{', '.join(told)}"
+        )
         raise AgentError(what, remedy="don't trust this bundle")
     if told != at_work and not statement.release.new_classes:
         raise AgentError(

@@ -1,4 +1,6 @@
-"""The sections of a study's page, each only where its data is there. Pure: rows in, titles, notes, figures and tables out."""
+"""The sections of a study's page, each only where its data is there. Pure: rows in, titles, notes,
+figures and tables out.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,17 @@ from prunedge.report.study.numbers import (
     step_places,
     time_ratios,
     views,
-)  # fmt: skip
+)
 from prunedge.report.study.tables import Table
 from prunedge.study.statistics import spread
 
 MOST_MODELS = 8
-LEADS = {"crossval": "fractions", "epochs": "epochs", "criteria": "paired", "networks": "times"}  # what answers a kind's question
+LEADS = {
+    "crossval": "fractions",
+    "epochs": "epochs",
+    "criteria": "paired",
+    "networks": "times",
+}  # what answers a kind's question
 _BAND = (
     "mean over the finished trials that reached a fraction with accepted steps, as far as half of them came; linear between steps; "
     "band: one standard deviation"
@@ -57,8 +64,16 @@ class _Given:
     benches: Mapping[str, Mapping[str, Any]]
 
 
-def sections(kind: str, rows: Sequence[Row], axes: Sequence[str], metric: str, benches: Mapping[str, Mapping[str, Any]]) -> list[Section]:
-    """All sections that the rows of finished trials have the data for; what answers the kind's question comes first after the summary."""
+def sections(
+    kind: str,
+    rows: Sequence[Row],
+    axes: Sequence[str],
+    metric: str,
+    benches: Mapping[str, Mapping[str, Any]],
+) -> list[Section]:
+    """All sections that the rows of finished trials have the data for; what answers the kind's
+    question comes first after the summary.
+    """
     if not rows:
         return []
     given = _Given(rows, axes, metric, benches)
@@ -68,7 +83,12 @@ def sections(kind: str, rows: Sequence[Row], axes: Sequence[str], metric: str, b
         made = [_talk(given), *(replace(one, talk=talk.SAID.get(one.key, "")) for one in made)]
     found, number = [], 0
     for one in made:
-        found.append(replace(one, html=[drawn(figure, number + place) for place, figure in enumerate(one.drawings)]))
+        found.append(
+            replace(
+                one,
+                html=[drawn(figure, number + place) for place, figure in enumerate(one.drawings)],
+            )
+        )
         number += len(one.drawings)
     return found
 
@@ -77,12 +97,18 @@ def _summary(given: _Given) -> Section:
     found = groups(given.rows, given.axes)
     counts = sorted({row["test_pictures"] for row in given.rows})
     pictures = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    left = f" The first {tables.MOST_LINES} of {len(found)} combinations; study.csv has all." if len(found) > tables.MOST_LINES else ""
+    left = (
+        f" The first {tables.MOST_LINES} of {len(found)} combinations; study.csv has all."
+        if len(found) > tables.MOST_LINES
+        else ""
+    )
     note = (
         f"{given.metric} on the test split ({pictures} pictures a trial), measured once a trial; mean ± standard deviation over n folds "
         f"and seeds; interval: Student's t. Channels: share of the unpruned network's prunable channels.{left}"
     )
-    return Section("summary", "Every combination, before and after", note, tables=[tables.summary_table(found)])
+    return Section(
+        "summary", "Every combination, before and after", note, tables=[tables.summary_table(found)]
+    )
 
 
 def _curves(given: _Given) -> Section:
@@ -91,19 +117,32 @@ def _curves(given: _Given) -> Section:
         f"Validation split; channels: share of the unpruned network's; solid: after fine-tuning, dotted: before; {_BAND}. "
         f"Hover for n.{_left(left)}"
     )
-    return Section("curves", f"{given.metric} against channels pruned", note, [figures.curves(seen, given.metric)])
+    return Section(
+        "curves",
+        f"{given.metric} against channels pruned",
+        note,
+        [figures.curves(seen, given.metric)],
+    )
 
 
 def _layers(given: _Given) -> Section:
     models = groups(given.rows, ["model"])
     drawings, lines = [], []
     for model, trials in list(models.items())[:MOST_MODELS]:
-        seen, left = views([row for trial in trials for row in trial], [axis for axis in given.axes if axis != "model"])
+        seen, left = views(
+            [row for trial in trials for row in trial],
+            [axis for axis in given.axes if axis != "model"],
+        )
         drawings.append(figures.layers(seen))
         lines.append(model + _left(left))
-    more = f" {len(models) - MOST_MODELS} more networks are in the table." if len(models) > MOST_MODELS else ""
+    more = (
+        f" {len(models) - MOST_MODELS} more networks are in the table."
+        if len(models) > MOST_MODELS
+        else ""
+    )
     note = (
-        f"Share of its channels that each layer kept in the network handed over, mean over folds and seeds; in the network's order.{more}"
+        "Share of its channels that each layer kept in the network handed over, mean over "
+        f"folds and seeds; in the network's order.{more}"
     )
     return Section("layers", "Filters left in each layer", note, drawings, lines=lines)
 
@@ -112,8 +151,14 @@ def _epochs(given: _Given) -> Section | None:
     if "epochs" not in given.axes:
         return None
     rest = [axis for axis in given.axes if axis != "epochs"]
-    contexts = {name: groups([row for t in trials for row in t], ["epochs"]) for name, trials in groups(given.rows, rest).items()}
-    shown = {name: dict(sorted(found.items(), key=_number)) for name, found in list(contexts.items())[:MOST_GROUPS]}
+    contexts = {
+        name: groups([row for t in trials for row in t], ["epochs"])
+        for name, trials in groups(given.rows, rest).items()
+    }
+    shown = {
+        name: dict(sorted(found.items(), key=_number))
+        for name, found in list(contexts.items())[:MOST_GROUPS]
+    }
     took = {
         name: {epochs: spread(seconds) for epochs, (seconds, _) in several.items()}
         for name, several in list(time_ratios(given.rows, given.axes).items())[:MOST_GROUPS]
@@ -123,7 +168,13 @@ def _epochs(given: _Given) -> Section | None:
         f"the machine that pruned; ratios between trials equal in all else, mean ± standard deviation.{_left(len(contexts) - len(shown))}"
     )
     made = [figures.curves(shown, given.metric, ("after",)), figures.times(took)]
-    return Section("epochs", "Sensitivity to the epochs of fine-tuning", note, made, [tables.epochs_table(given.rows, given.axes)])
+    return Section(
+        "epochs",
+        "Sensitivity to the epochs of fine-tuning",
+        note,
+        made,
+        [tables.epochs_table(given.rows, given.axes)],
+    )
 
 
 def _times(given: _Given) -> Section | None:
@@ -131,29 +182,49 @@ def _times(given: _Given) -> Section | None:
     benches = {trial: bench for trial, bench in given.benches.items() if trial in names}
     if not benches:
         return None
-    note = "One trial of each combination, unpruned → pruned, measured interleaved; range: 10th to 90th percentile of the blocks."
+    note = (
+        "One trial of each combination, unpruned → pruned, measured interleaved; range: 10th "
+        "to 90th percentile of the blocks."
+    )
     clouds = {}
     for data, trials in groups(given.rows, ["data"]).items():
         places = [
-            Place(best[f"latency_ms_{which}"], best[f"test_{which}"], 1, f"{names[best['trial']]}, {said}")
-            for trial in trials if (best := end(trial))["trial"] in benches
+            Place(
+                best[f"latency_ms_{which}"],
+                best[f"test_{which}"],
+                1,
+                f"{names[best['trial']]}, {said}",
+            )
+            for trial in trials
+            if (best := end(trial))["trial"] in benches
             for which, said in (("baseline", "unpruned"), ("best", "pruned"))
-        ]  # fmt: skip
+        ]
         if places:
             pruned = [place for place in places if place.text.endswith(", pruned")]
             clouds[data] = ([place for place in places if place not in pruned], places, pruned)
-    drawing = figures.pareto(clouds, "milliseconds for a batch (log)", f"test {given.metric} (%)", faint_name="unpruned")
-    return Section("times", "Time and memory", note, [drawing], [tables.times_table(names, benches)])
+    drawing = figures.pareto(
+        clouds, "milliseconds for a batch (log)", f"test {given.metric} (%)", faint_name="unpruned"
+    )
+    return Section(
+        "times", "Time and memory", note, [drawing], [tables.times_table(names, benches)]
+    )
 
 
 def _pareto(given: _Given) -> Section:
     drawings = []
     inner = [axis for axis in given.axes if axis != "data"]
-    for cost, title, per in (("macs", "million MACs, one picture (log)", 1e6), ("size_mb", "size (MB, log)", 1)):
+    for cost, title, per in (
+        ("macs", "million MACs, one picture (log)", 1e6),
+        ("size_mb", "size (MB, log)", 1),
+    ):
         clouds = {}
         for data, trials in groups(given.rows, ["data"]).items():
             found = groups([row for trial in trials for row in trial], inner)
-            clouds[data] = (step_places(trials, cost), [*mean_places(found, cost), *(given_over := end_places(found, cost))], given_over)
+            clouds[data] = (
+                step_places(trials, cost),
+                [*mean_places(found, cost), *(given_over := end_places(found, cost))],
+                given_over,
+            )
         drawings.append(figures.pareto(clouds, title, f"validation {given.metric} (%)", per))
     note = (
         "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close together as one larger marker. Diamonds: "
@@ -165,17 +236,29 @@ def _pareto(given: _Given) -> Section:
 
 def _fractions(given: _Given) -> Section:
     found = groups(given.rows, given.axes)
-    left = f" The first {tables.MOST_TABLES} of {len(found)} combinations." if len(found) > tables.MOST_TABLES else ""
+    left = (
+        f" The first {tables.MOST_TABLES} of {len(found)} combinations."
+        if len(found) > tables.MOST_TABLES
+        else ""
+    )
     note = (
         "Validation split, accepted steps only, linear between steps. Variance of single trials in points², 95 % interval of the mean. "
         f"Where n falls, the mean is over those trials that came so far.{left}"
     )
-    return Section("fractions", "Mean and variance at each fraction", note, tables=tables.fraction_tables(found))
+    return Section(
+        "fractions",
+        "Mean and variance at each fraction",
+        note,
+        tables=tables.fraction_tables(found),
+    )
 
 
 def _stops(given: _Given) -> Section:
     seen, left = views(given.rows, given.axes)
-    note = f"One marker a trial: the share of the unpruned network's channels that was gone in the network handed over.{_left(left)}"
+    note = (
+        "One marker a trial: the share of the unpruned network's channels that was gone in "
+        f"the network handed over.{_left(left)}"
+    )
     table = tables.stops_table(groups(given.rows, given.axes))
     return Section("stops", "Where the search ended", note, [figures.ends(seen)], [table])
 
@@ -193,7 +276,8 @@ def _paired(given: _Given) -> Section | None:
 def _controls(given: _Given) -> Section | None:
     table = tables.controls_table(groups(given.rows, given.axes))
     note = (
-        f"Test {given.metric}, pruned minus control, trial by trial: the same epochs in all, the same shape or the same number of channels."
+        f"Test {given.metric}, pruned minus control, trial by trial: the same epochs in all, "
+        "the same shape or the same number of channels."
     )
     return Section("controls", "Controls", note, tables=[table]) if table else None
 
@@ -201,12 +285,25 @@ def _controls(given: _Given) -> Section | None:
 def _talk(given: _Given) -> Section:
     found = groups(given.rows, given.axes)
     table = talk.beside(given.rows, given.axes, found, given.benches, _names(given))
-    note = "The talk's figures stand beside ours for orientation: they can't be compared where pictures, sizes, weights or devices differ."
-    return Section("talk", "The talk beside this study", note, tables=[table], lines=talk.differs(given.rows, given.benches))
+    note = (
+        "The talk's figures stand beside ours for orientation: they can't be compared where "
+        "pictures, sizes, weights or devices differ."
+    )
+    return Section(
+        "talk",
+        "The talk beside this study",
+        note,
+        tables=[table],
+        lines=talk.differs(given.rows, given.benches),
+    )
 
 
 def _names(given: _Given) -> dict[str, str]:
-    return {trial[0]["trial"]: name for name, trials in groups(given.rows, given.axes).items() for trial in trials}
+    return {
+        trial[0]["trial"]: name
+        for name, trials in groups(given.rows, given.axes).items()
+        for trial in trials
+    }
 
 
 def _left(count: int) -> str:
@@ -219,5 +316,14 @@ def _number(item: tuple[str, Any]) -> int:
 
 # In the order of the talk's results.
 _MAKERS: tuple[Callable[[_Given], Section | None], ...] = (
-    _summary, _curves, _layers, _epochs, _times, _pareto, _fractions, _stops, _paired, _controls,
-)  # fmt: skip
+    _summary,
+    _curves,
+    _layers,
+    _epochs,
+    _times,
+    _pareto,
+    _fractions,
+    _stops,
+    _paired,
+    _controls,
+)

@@ -56,13 +56,17 @@ class _LastLine:
 
 
 def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
-    """Do all that is left of the study, `workers` trials at a time with `threads` each; `told` hears how each ends.
+    """Do all that is left of the study, `workers` trials at a time with `threads` each; `told`
+    hears how each ends.
 
-    A start is trained once, and the trials that wait for it follow. What fails is noted and the rest goes on; a process that dies is tried
-    again from its last step. Ctrl-C stops all of them and is raised again.
+    A start is trained once, and the trials that wait for it follow. What fails is noted and the
+    rest goes on; a process that dies is tried again from its last step. Ctrl-C stops all of them
+    and is raised again.
     """
     done = {one.name for one in book.work if book.is_done(one)}
-    waiting: list[tuple[Start | Trial, int]] = [(one, 0) for one in book.work if one.name not in done]
+    waiting: list[tuple[Start | Trial, int]] = [
+        (one, 0) for one in book.work if one.name not in done
+    ]
     running: list[_Running] = []
     lost: set[str] = set()
     said = Failures()
@@ -74,7 +78,9 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
                     waiting.remove(entry)
                     lost.add(work.name)
                     book.fail(work, f"its starting network {work.start.name} failed")
-                elif len(running) < workers and (isinstance(work, Start) or work.start.name in done):
+                elif len(running) < workers and (
+                    isinstance(work, Start) or work.start.name in done
+                ):
                     waiting.remove(entry)
                     running.append(_begin(book, work, threads, tries))
             time.sleep(_LOOK)
@@ -108,7 +114,9 @@ def _begin(book: Book, work: Start | Trial, threads: int, tries: int) -> _Runnin
     return _Running(process, work, tries, _LastLine(process.stderr))
 
 
-def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> tuple[Start | Trial, int] | None:
+def _ended(
+    book: Book, one: _Running, code: int, told: Told, said: Failures
+) -> tuple[Start | Trial, int] | None:
     """What to do again, and how often it was tried; None when it is over."""
     name = one.work.name
     if code == 0:
@@ -122,7 +130,11 @@ def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> 
         return one.work, one.tries + 1
     last = one.said.whole()
     if code != FAILED:
-        book.fail(one.work, f"its process died {RETRIES + 1} times, the last time with exit code {code}" + (f": {last}" if last else ""))
+        book.fail(
+            one.work,
+            f"its process died {RETRIES + 1} times, the last time with exit code {code}"
+            + (f": {last}" if last else ""),
+        )
     elif book.failure(one.work) is None:
         book.fail(one.work, last or NOT_NOTED)
     told(said.of(name, book.failure(one.work) or NOT_NOTED))
@@ -130,7 +142,9 @@ def _ended(book: Book, one: _Running, code: int, told: Told, said: Failures) -> 
 
 
 class Failures:
-    """What is said of trials that fail: each kind of reason whole at first, and then how many had it."""
+    """What is said of trials that fail: each kind of reason whole at first, and then how many had
+    it.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
@@ -139,14 +153,24 @@ class Failures:
         """The line for a trial that failed for this reason."""
         self._seen[name] = why
         mine = next(names for names in kinds(self._seen) if name in names)
-        return f"{name}: failed: {why}" if mine[0] == name else f"{name}: failed for the same reason as {mine[0]} ({len(mine)} so far)"
+        return (
+            f"{name}: failed: {why}"
+            if mine[0] == name
+            else f"{name}: failed for the same reason as {mine[0]} ({len(mine)} so far)"
+        )
 
 
 def divided(workers: int | None, threads: int | None) -> tuple[int, int]:
-    """Workers and threads for each, from what is given and the cores that this process may use; PrunedgeError below 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Workers and threads for each, from what is given and the cores that this process may use;
+    PrunedgeError below 1.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if workers is None:
         workers = max(1, cores // (threads or 1))
     if workers < 1 or (threads is not None and threads < 1):
-        raise PrunedgeError(f"{workers} workers with {threads} threads", remedy="give 1 or more of each")
+        raise PrunedgeError(
+            f"{workers} workers with {threads} threads", remedy="give 1 or more of each"
+        )
     return workers, threads or max(1, cores // workers)

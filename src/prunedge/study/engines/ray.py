@@ -1,4 +1,6 @@
-"""The Ray engine: each trial is a task with its resources, on this machine or on a cluster whose nodes share the study's folder."""
+"""The Ray engine: each trial is a task with its resources, on this machine or on a cluster whose
+nodes share the study's folder.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,35 @@ from prunedge.study.engines.local import Failures
 from prunedge.study.grid import Start, Trial
 from prunedge.study.store import Book, Busy, open_book
 
-RETRIES = 3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
+RETRIES = (
+    3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
+)
 _PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared disk
 
 Told = Callable[[str], None]
 
 
-def run_ray(book: Book, *, address: str | None, workers: int | None, threads: int, gpus: float, told: Told) -> None:
+def run_ray(
+    book: Book, *, address: str | None, workers: int | None, threads: int, gpus: float, told: Told
+) -> None:
     """Do all that is left of the study on Ray; `told` hears how each trial ends.
 
-    `address` is that of a running cluster (`auto` finds it), None starts one on this machine for `workers` trials at a time (a running
-    cluster has its own number: PrunedgeError). A trial's task takes its start's task as its argument: Ray runs it when, and not before, the
-    starting network is there. Each asks for `threads` CPUs and `gpus` of a GPU.
+    `address` is that of a running cluster (`auto` finds it), None starts one on this machine for
+    `workers` trials at a time (a running cluster has its own number: PrunedgeError). A trial's task
+    takes its start's task as its argument: Ray runs it when, and not before, the starting network
+    is there. Each asks for `threads` CPUs and `gpus` of a GPU.
     """
     if address is not None and workers is not None:
-        raise PrunedgeError("--workers and --address exclude each other", remedy="a running cluster runs what its own resources allow")
+        raise PrunedgeError(
+            "--workers and --address exclude each other",
+            remedy="a running cluster runs what its own resources allow",
+        )
     try:
         import ray
     except ImportError:
-        raise ExtraMissing("the Ray engine needs ray", remedy="pip install 'prunedge[ray]'") from None
+        raise ExtraMissing(
+            "the Ray engine needs ray", remedy="pip install 'prunedge[ray]'"
+        ) from None
     # Ray's workers import prunedge from where this process did.
     path = os.pathsep.join(filter(None, (_home(), os.environ.get("PYTHONPATH"))))
     environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}}
@@ -42,18 +54,28 @@ def run_ray(book: Book, *, address: str | None, workers: int | None, threads: in
         try:
             _knock(address)
             ray.init(
-                address=address, num_cpus=workers * threads if workers is not None else None, runtime_env=environment, log_to_driver=False,
-                logging_level=logging.ERROR, include_dashboard=False,
-            )  # fmt: skip
+                address=address,
+                num_cpus=workers * threads if workers is not None else None,
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+            )
         except (OSError, ValueError) as error:
-            raise PrunedgeError(f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`") from None
+            raise PrunedgeError(
+                f"no Ray cluster at {address}: {error}", remedy="start one with `ray start --head`"
+            ) from None
     try:
         task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_perform)
-        starts = {start.name: task.remote(book.address, start.name, threads) for start in book.starts}
+        starts = {
+            start.name: task.remote(book.address, start.name, threads) for start in book.starts
+        }
         names: dict[Any, str] = {ref: name for name, ref in starts.items()}
         for trial in book.trials:
             if not book.is_done(trial):
-                names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = trial.name
+                names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = (
+                    trial.name
+                )
         waiting, said = list(names), Failures()
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=1)
@@ -85,7 +107,9 @@ def _tell(book: Book, name: str, reference: Any, told: Told, said: Failures) -> 
 
 
 def _perform(address: str, name: str, threads: int, start: str | None = None) -> str | None:
-    """In a worker: do the work; None when it is done, or what is wrong. `start` is what the starting network's task gave."""
+    """In a worker: do the work; None when it is done, or what is wrong. `start` is what the
+    starting network's task gave.
+    """
     import torch
 
     torch.set_num_threads(threads)
