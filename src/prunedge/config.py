@@ -115,8 +115,10 @@ class DataSection(Section):
     skip_unreadable: bool = setting(False, "Go on without images that can't be read.")
     range: str | None = setting(
         None,
-        "LOW:HIGH, the stored values that become black and white, for greys of more than eight bits (0:4095; "
-        "-20:120 as --range=-20:120). Without it, what the training images need; it is kept with the run and its "
+        "LOW:HIGH, the stored values that become black and white, for greys of more than eight "
+        "bits (0:4095; "
+        "-20:120 as --range=-20:120). Without it, what the training images need; it is kept with "
+        "the run and its "
         "bundles.",
     )
 
@@ -162,22 +164,27 @@ class TrainSection(Section):
     )
     lr: float | None = setting(
         None,
-        "The peak learning rate, instead of the one that a short test on training images finds for pretrained "
+        "The peak learning rate, instead of the one that a short test on training images finds for "
+        "pretrained "
         "weights, or of the usual one from random weights.",
         gt=0,
     )
     batch_size: int = setting(32, "Images in a training step.", ge=1)
     augment: Augment = setting(
         "full",
-        "How training images are changed in every epoch: full (quarter turns, flips, a little brightness and "
-        "contrast), flips (left for right, top for bottom: where an image turned by a quarter would never be seen, as "
+        "How training images are changed in every epoch: full (quarter turns, flips, a little "
+        "brightness and "
+        "contrast), flips (left for right, top for bottom: where an image turned by a quarter "
+        "would never be seen, as "
         "of courses of bricks), or none.",
     )
     precision: Precision = setting("auto", "auto measures which is fastest here.")
     sparsity: Sparsity = setting(
         "none",
-        "Draw channels to zero while training, so that they can be pruned: L1 on the scales of batch norms, group "
-        "lasso over all weights of a channel, or a penalty that grows on those that are about to leave (on all, "
+        "Draw channels to zero while training, so that they can be pruned: L1 on the scales of "
+        "batch norms, group "
+        "lasso over all weights of a channel, or a penalty that grows on those that are about to "
+        "leave (on all, "
         "before anything is pruned).",
     )
     sparsity_strength: float | None = setting(
@@ -193,8 +200,10 @@ class PruneSection(Section):
 
     criterion: str = basic(
         "taylor",
-        "How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, weight-l2, fpgm, bn-scale, "
-        "activation-mean, activation-std, apoz, mutual-information, mutual-information-prediction, random, or your "
+        "How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, weight-l2, "
+        "fpgm, bn-scale, "
+        "activation-mean, activation-std, apoz, mutual-information, mutual-information-prediction, "
+        "random, or your "
         "own. `prunedge audit` says which suits your model.",
     )
     step_ratio: float = basic(
@@ -202,7 +211,8 @@ class PruneSection(Section):
     )
     normalise: Normalise = setting(
         "l2",
-        "What each layer's scores are divided by before layers are compared: their Euclidean norm (l2), their mean, "
+        "What each layer's scores are divided by before layers are compared: their Euclidean norm "
+        "(l2), their mean, "
         "nothing (none), or their ranks are compared instead.",
     )
     per_layer: bool = setting(False, "Don't compare layers: each loses the same share.")
@@ -230,16 +240,20 @@ class PruneSection(Section):
     )
     max_ratio: float | None = setting(
         None,
-        "The largest share that a group may lose in one step. Without it half, or twice the --step-ratio where that "
-        "is more, so that groups still compare; but a group keeps at least a quarter of what the step leaves on "
+        "The largest share that a group may lose in one step. Without it half, or twice the "
+        "--step-ratio where that "
+        "is more, so that groups still compare; but a group keeps at least a quarter of what the "
+        "step leaves on "
         "average (--step-ratio 0.5: an eighth).",
         gt=0,
         le=1,
     )
     baseline: list[Baseline] = setting(
         [],
-        "Also train the pruned shape from random weights for as many epochs (scratch), or prune as many channels of "
-        "each layer at random with the same fine-tuning (random), and compare on test data; may be repeated.",
+        "Also train the pruned shape from random weights for as many epochs (scratch), or prune as "
+        "many channels of "
+        "each layer at random with the same fine-tuning (random), and compare on test data; may be "
+        "repeated.",
     )
 
 
@@ -270,7 +284,8 @@ class RecoverSection(Section):
     )
     compensate: Compensation = setting(
         "none",
-        "Hand what the removed channels gave on average to their consumers' biases (mean), or solve the consumers' "
+        "Hand what the removed channels gave on average to their consumers' biases (mean), or "
+        "solve the consumers' "
         "weights anew for the least squared difference (lstsq), before fine-tuning.",
     )
     extra_rounds: int = setting(
@@ -290,13 +305,15 @@ class StopSection(Section):
 
     max_drop: float = basic(
         3.0,
-        "The rule: percentage points that the metric may lose on validation data, against the unpruned model (with "
+        "The rule: percentage points that the metric may lose on validation data, against the "
+        "unpruned model (with "
         "--from a run that was pruned, the first of that chain).",
         ge=0,
     )
     confidence: float | None = setting(
         None,
-        "Call the rule broken only when accuracy has dropped by more with this confidence (0.95), from the validation "
+        "Call the rule broken only when accuracy has dropped by more with this confidence (0.95), "
+        "from the validation "
         "images; patches of one source count together.",
         ge=0.5,
         lt=1,
@@ -323,9 +340,12 @@ class DeviceSection(Section):
 
     address: str | None = setting(
         None,
-        "What channels cost is the time that they take on this device: local (this machine), or ssh://user@host with "
-        "prunedge installed there. The layers are timed there first (seconds, kept for the next time), every step's "
-        "model is timed there before it is fine-tuned, and a step that makes it no faster is not taken.",
+        "What channels cost is the time that they take on this device: local (this machine), or "
+        "ssh://user@host with "
+        "prunedge installed there. The layers are timed there first (seconds, kept for the next "
+        "time), every step's "
+        "model is timed there before it is fine-tuned, and a step that makes it no faster is not "
+        "taken.",
         Notes(key="device"),
     )
     runtime: Runtime = setting(
@@ -431,7 +451,9 @@ class RunConfig(Section):
         return values
 
     def image_settings(self) -> dict[str, Any]:
-        """What decides which images a run sees, on which side: arguments of `prunedge.data.load`."""
+        """What decides which images a run sees, on which side: arguments of
+        `prunedge.data.load`.
+        """
         values = self.flat()
         return {key: values[key] for key in IMAGE_KEYS}
 

@@ -229,7 +229,9 @@ class _Closed(io.TextIOBase):
 
 
 def _is_of_output(error: BaseException) -> bool:
-    """Whether what was printed can't be written: files are never written where it is raised then."""
+    """Whether what was printed can't be written: files are never written where it is raised
+    then.
+    """
     is_printed = _raised_in(error, ("prunedge.cli", "rich."))
     if is_printed:
         _let_go_of_streams((sys.stdout,))
@@ -271,7 +273,9 @@ def _how_to_go_on(tokens: Sequence[str]) -> str:
 
 
 def _to_resume(tokens: Sequence[str]) -> str | None:
-    """The command that goes on with the run that was being written; None where there is none yet."""
+    """The command that goes on with the run that was being written; None where there is none
+    yet.
+    """
     verb = tokens[0] if tokens else ""
     folder = _value_of(tokens, "--resume") or _value_of(tokens, "--out")
     if (

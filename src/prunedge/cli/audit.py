@@ -198,8 +198,10 @@ def _print(found: Audit, target: Path) -> None:
             _short(signed[one.criterion].overall["l2"].rho),
         )
     tell(
-        f"Spearman's rank correlation with the oracle, the absolute change of the validation loss when a channel is zeroed.\n"
-        f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from resampled channels\n"
+        "Spearman's rank correlation with the oracle, the absolute change of the validation loss "
+        "when a channel is zeroed.\n"
+        f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from "
+        "resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
     Plain(width=max(out.width, 140)).print(table)

@@ -222,7 +222,8 @@ def _table(result: BenchResult) -> None:
     )
     table = Table(
         title=f"{result.patches:,} patches, batch {result.batch}, {result.threads} thread(s)\n"
-        f"{result.device['processor']}, {about}, {result.device['system']} {result.device['machine']}"
+        f"{result.device['processor']}, {about}, {result.device['system']} "
+        f"{result.device['machine']}"
     )
     table.add_column("")
     for found in result.bundles:

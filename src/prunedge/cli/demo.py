@@ -92,6 +92,7 @@ def _refuse_other(out: Path) -> None:
     """
     from prunedge.errors import PrunedgeError, RunError
     from prunedge.runs.run import open_run, refuse_full
+    from prunedge.utils.files import real_path
 
     if out.name in ("", ".."):
         raise PrunedgeError(

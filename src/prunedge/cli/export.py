@@ -108,6 +108,7 @@ def _said(form: Form) -> str:
         check.metrics["pictures"],
     )
     return (
-        f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on {check.metrics['agreement']:.1%} of "
+        f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on "
+        f"{check.metrics['agreement']:.1%} of "
         f"{pictures:.0f} pictures"
     )

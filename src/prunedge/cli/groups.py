@@ -146,8 +146,10 @@ def _show(graph: ChannelGraph) -> None:
             stays.add_row(one["name"], str(one["channels"]), one["reason"])
         out.print(stays)
     out.print(
-        f"{graph.channels} channels in {len(graph.groups)} groups; {found['prunable_params']:.1%} of {graph.params() / 1e6:.2f} million "
-        f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count for those who make and who consume)"
+        f"{graph.channels} channels in {len(graph.groups)} groups; {found['prunable_params']:.1%} "
+        f"of {graph.params() / 1e6:.2f} million "
+        f"parameters are prunable; {graph.macs() / 1e6:,.1f} million MACs (a layer's MACs count "
+        "for those who make and who consume)"
     )
 
 

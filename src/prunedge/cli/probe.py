@@ -1,4 +1,6 @@
-"""`prunedge probe`: times small networks, for prunedge itself on another machine. Needs no torch."""
+"""`prunedge probe`: times small networks, for prunedge itself on another machine. Needs no
+torch.
+"""
 
 from __future__ import annotations
 

@@ -112,8 +112,10 @@ def watch(advance: Advance, quiet: bool) -> Watch:
         latency = f"{step.latency_ms:.3g} ms on the device, " if step.latency_ms else ""
         verdict = "" if step.accepted else f"  taken back: {step.reason}"
         say(
-            f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, {step.macs / 1e6:,.1f} million MACs, {latency}"
-            f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after fine-tuning{verdict}"
+            f"step {step.index}: {step.fraction_removed:.1%} of the channels removed, "
+            f"{step.macs / 1e6:,.1f} million MACs, {latency}"
+            f"validation {step.metric_before:.1%} -> {step.metric_after:.1%} after "
+            f"fine-tuning{verdict}"
         )
 
     return Watch(progress=advance, on_step=on_step, told=None if quiet else say)

@@ -26,7 +26,9 @@ def changes_to(
 
 
 def _opened(resume: Path, out: Path | None, verb: str) -> Run:
-    """The run to go on with; RunError where another verb made it, or `--out` names another folder."""
+    """The run to go on with; RunError where another verb made it, or `--out` names another
+    folder.
+    """
     from prunedge.errors import RunError
     from prunedge.runs.run import open_run
     from prunedge.utils.advice import command

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 study = App(
     name="study",
     help=(
-        "Run many trials and put them into one table: a grid from a TOML file, or one of the ready-made questions below.\n\n"
+        "Run many trials and put them into one table: a grid from a TOML file, or one of the "
+        "ready-made questions below.\n\n"
         "Example: `prunedge study crossval cracks/ --model resnet18 --folds 5 --out studies/cracks`"
     ),
     help_format="markdown",

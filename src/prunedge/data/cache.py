@@ -171,7 +171,9 @@ def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _opened(cache: Path) -> _Array:
-    """The open array; FileNotFoundError when it isn't there, one of `_DAMAGE` when it is damaged."""
+    """The open array; FileNotFoundError when it isn't there, one of `_DAMAGE` when it is
+    damaged.
+    """
     if cache not in _open:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(cache.open("rb"))

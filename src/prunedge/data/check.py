@@ -309,8 +309,10 @@ def _problems(report: CheckReport) -> list[str]:
         ),
         (
             report.levels.depths.get(COLOURS),
-            f"{_many(report.levels.depths.get(COLOURS, 0))} with colours of 16 bits, of which only the upper 8 are read "
-            f"({report.levels.seen:,} levels in a picture): save colours with 8 bits, or single greys with 16",
+            f"{_many(report.levels.depths.get(COLOURS, 0))} with colours of 16 bits, of which only "
+            "the upper 8 are read "
+            f"({report.levels.seen:,} levels in a picture): save colours with 8 bits, or single "
+            "greys with 16",
         ),
         (
             report.imbalance > SKEWED,

@@ -141,7 +141,9 @@ class Dataset:
     extremes: tuple[float, float] | None = None
 
     def train_fingerprint(self) -> str:
-        """Stands for the training pictures alone: also where somebody has taken some of them out."""
+        """Stands for the training pictures alone: also where somebody has taken some of them
+        out.
+        """
         digest = hashlib.sha256(f"{self.fingerprint} {self.train.size} {self.classes}".encode())
         # Rows count the pictures that `fingerprint` stands for, wherever they lie.
         known = (

@@ -41,7 +41,9 @@ Progress = Callable[[int, int, str], None]
 
 
 def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.ndarray:
-    """These pictures as (N, size, size, 3) uint8. Raises DataError at the first that can't be read."""
+    """These pictures as (N, size, size, 3) uint8. Raises DataError at the first that can't be
+    read.
+    """
     pixels = np.empty((len(paths), size, size, 3), np.uint8)
     for i, picture in enumerate(at_once(lambda path: try_picture(path, size, greys), paths)):
         if isinstance(picture, str):

@@ -67,7 +67,9 @@ class Shade:
 
 
 class MixedGreys(DataError):
-    """A set whose pictures have no range of greys in common; `deep` would be that of its deep ones."""
+    """A set whose pictures have no range of greys in common; `deep` would be that of its deep
+    ones.
+    """
 
     deep: tuple[float, float] = (0.0, 255.0)
 
@@ -151,7 +153,9 @@ def choose_range(
 
 
 def refuse_idle_range(given: tuple[float, float] | None, where: object) -> None:
-    """DataError when a range is given for a set of eight-bit pictures alone, unless it is theirs."""
+    """DataError when a range is given for a set of eight-bit pictures alone, unless it is
+    theirs.
+    """
     if given is not None and given != (0, 255):
         what = (
             f"{option('range', str(Greys(*given)))} is for greys of more than eight bits, and "

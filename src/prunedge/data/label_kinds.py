@@ -20,8 +20,10 @@ FEW_EACH = 5  # pictures for each label: numbers that stand for classes have mor
 SHOWN = 3
 
 REMEDY = (
-    "prunedge tells one class a picture from the others: give each picture one label, numbers as a few classes (low, high), several kinds "
-    "of damage as one manifest each; what is a class of its own all the same needs a name without separators"
+    "prunedge tells one class a picture from the others: give each picture one label, numbers as a "
+    "few classes (low, high), several kinds "
+    "of damage as one manifest each; what is a class of its own all the same needs a name without "
+    "separators"
 )
 
 

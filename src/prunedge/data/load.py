@@ -326,7 +326,9 @@ def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
 def _fingerprint(
     listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int
 ) -> str:
-    """Stands for pixels, labels and splits; not for where the files lie nor when they were written."""
+    """Stands for pixels, labels and splits; not for where the files lie nor when they were
+    written.
+    """
     digest = hashlib.sha256(f"{size} {listing.classes}".encode())
     for i, side in zip(kept, sides, strict=True):
         row = listing.rows[i]

@@ -264,7 +264,9 @@ def _plan(
     threshold: int | None,
     progress: Progress | None,
 ) -> tuple[list[_Squares], tuple[str, ...]]:
-    """All squares of all photographs, and the names of the photographs that are too small for one."""
+    """All squares of all photographs, and the names of the photographs that are too small for
+    one.
+    """
 
     def work(pair: Pair) -> _Squares | str | None:
         try:
@@ -303,7 +305,9 @@ def _plan(
 def _choose(
     found: Sequence[_Squares], min_damage: float, ratio: float | None, seed: int
 ) -> tuple[list[_Squares], int, int]:
-    """The squares to cut, and how many are too faintly damaged and how many intact ones too many."""
+    """The squares to cut, and how many are too faintly damaged and how many intact ones too
+    many.
+    """
     clear = [
         squares.at((squares.shares == 0) | (squares.shares >= min_damage)) for squares in found
     ]

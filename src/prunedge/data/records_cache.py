@@ -1,4 +1,6 @@
-"""Small records in the cache folder: JSON with a checksum. What is damaged is said, and made anew."""
+"""Small records in the cache folder: JSON with a checksum. What is damaged is said, and made
+anew.
+"""
 
 from __future__ import annotations
 

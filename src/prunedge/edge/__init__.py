@@ -1,4 +1,6 @@
-"""What runs on the device, without torch: a bundle in, labels, probabilities and measurements out."""
+"""What runs on the device, without torch: a bundle in, labels, probabilities and measurements
+out.
+"""
 
 from prunedge.edge.bench.measure import BenchResult, Contestant, bench
 from prunedge.edge.bundle import Bundle, Form, Manifest, open_bundle

@@ -234,7 +234,8 @@ def _judged(
     lost = 100 * (before - after)
     if lost > judge.max_drop + 1e-9:
         raise ExportError(
-            f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data ({before:.1%} -> {after:.1%}), more than "
+            f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data "
+            f"({before:.1%} -> {after:.1%}), more than "
             f"{judge.max_drop:g}",
             where=TARGETS[target.name].file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",

@@ -19,7 +19,9 @@ PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes, torc
 
 
 def weights_digest(network: nn.Module) -> str:
-    """Stands for all parameters and buffers of a network: their names, shapes, dtypes and values."""
+    """Stands for all parameters and buffers of a network: their names, shapes, dtypes and
+    values.
+    """
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

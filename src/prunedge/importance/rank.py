@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 
 class Computes(Protocol):
-    """How a pass over the pictures computes: `prunedge.train.Engine`, which training uses as well."""
+    """How a pass over the pictures computes: `prunedge.train.Engine`, which training uses as
+    well.
+    """
 
     @property
     def device(self) -> torch.device:

@@ -70,7 +70,9 @@ class Scores:
 
 @contextmanager
 def of_criterion(name: str) -> Iterator[None]:
-    """Whatever a criterion raises becomes a PrunedgeError that names it: it may be the user's own."""
+    """Whatever a criterion raises becomes a PrunedgeError that names it: it may be the user's
+    own.
+    """
     try:
         yield
     except PrunedgeError:

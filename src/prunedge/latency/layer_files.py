@@ -1,4 +1,6 @@
-"""One layer as an ONNX file of a few hundred bytes: its weights are made when the runtime loads it."""
+"""One layer as an ONNX file of a few hundred bytes: its weights are made when the runtime loads
+it.
+"""
 
 from __future__ import annotations
 

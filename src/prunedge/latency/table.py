@@ -240,7 +240,7 @@ def _shape(values: Mapping[str, Any]) -> Shape:
         raise PrunedgeError("a table of another prunedge", remedy="delete it")
     return replace(
         known,
-        **{
+        **{  # type: ignore[arg-type]
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         },
-    )  # type: ignore[arg-type]
+    )

@@ -219,7 +219,9 @@ def _first(names: list[str], most: int = 8) -> str:
 
 
 def _arrays(content: Mapping[Any, Any], access: str, depth: int = 0) -> str | None:
-    """How the mapping of names to arrays is reached, as `['state_dict']`; None where there is none."""
+    """How the mapping of names to arrays is reached, as `['state_dict']`; None where there is
+    none.
+    """
     if any((sealed(held) or "").startswith("numpy") for held in content.values()):
         return access
     if depth == DEEPEST:

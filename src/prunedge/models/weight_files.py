@@ -216,7 +216,9 @@ def _unreadable(file: Path, error: Exception) -> WeightsError:
 
 
 def _refuse_unsaved(file: Path) -> None:
-    """Raise WeightsError for what torch.save never wrote: to be told to trust it would help nobody."""
+    """Raise WeightsError for what torch.save never wrote: to be told to trust it would help
+    nobody.
+    """
     with file.open("rb") as opened:
         start = opened.read(_BEGINNING)
     kind = kind_of_file(file)

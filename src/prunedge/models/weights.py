@@ -183,7 +183,9 @@ def _translated(
 
 
 def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], known: str) -> str:
-    """Which network to choose instead, as far as the names tell; or else what is `known` to help."""
+    """Which network to choose instead, as far as the names tell; or else what is `known` to
+    help.
+    """
     for sign, library in LAYOUTS:
         if any(sign in name for name in state) and not any(sign in name for name in own):
             return f"the names are those of {library}; choose the network that they were saved from"

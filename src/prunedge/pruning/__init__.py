@@ -1,1 +1,3 @@
-"""The loop: rank, remove, fine-tune, judge, again. Which channels go, and the controls beside it."""
+"""The loop: rank, remove, fine-tune, judge, again. Which channels go, and the controls beside
+it.
+"""

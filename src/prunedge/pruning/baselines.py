@@ -1,4 +1,6 @@
-"""The controls that honest work needs: would the same shape, or other channels, have done as well?"""
+"""The controls that honest work needs: would the same shape, or other channels, have done as
+well?
+"""
 
 from __future__ import annotations
 

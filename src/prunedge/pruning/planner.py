@@ -110,7 +110,8 @@ class StepPlanner:
         )
         if most <= ratio:
             return (
-                f"{limit}, and no step of {ratio:g} can compare them; leave {option('max_ratio')} out, "
+                f"{limit}, and no step of {ratio:g} can compare them; leave {option('max_ratio')} "
+                "out, "
                 f"or set it well above {option('step_ratio')}"
             )
         return (

@@ -90,7 +90,9 @@ def recover(
     seed: int,
     clock: Clock,
 ) -> Recovered:
-    """Fine-tune a smaller model in place, once more for each extra round while it breaks the rule."""
+    """Fine-tune a smaller model in place, once more for each extra round while it breaks the
+    rule.
+    """
     before = evaluate(model, context.data.val, context.engine, context.data.classes)
     clock.lap("evaluate")
 

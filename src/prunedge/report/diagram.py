@@ -37,8 +37,9 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
         length = _BAR * group.size / widest
         shapes.append(_text(_NAME - 8, y + 14, group.name, anchor="end"))
         shapes.append(
-            f'<rect x="{_NAME}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2" fill="{_BLUE}" '
-            f'fill-opacity="{0.3 + 0.7 * min(1.0, 4 * share):.2f}"><title>{escape(group.name)}: {group.size} channels, '
+            f'<rect x="{_NAME}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2" '
+            f'fill="{_BLUE}" fill-opacity="{0.3 + 0.7 * min(1.0, 4 * share):.2f}">'
+            f"<title>{escape(group.name)}: {group.size} channels, "
             f"{share:.1%} of the MACs</title></rect>"
         )
         shapes.append(
@@ -56,7 +57,8 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
             y1, y2 = places[source] + _ROW / 2, places[target] + _ROW / 2
             bend = start + 18 + 3.2 * abs(y2 - y1) ** 0.6
             shapes.append(
-                f'<path d="M{start} {y1:.0f} C{bend:.0f} {y1:.0f} {bend:.0f} {y2:.0f} {start} {y2:.0f}" fill="none" stroke="{_PALE}" '
+                f'<path d="M{start} {y1:.0f} C{bend:.0f} {y1:.0f} {bend:.0f} {y2:.0f} {start} '
+                f'{y2:.0f}" fill="none" stroke="{_PALE}" '
                 'stroke-width="1.3" marker-end="url(#tip)"/>'
             )
     bottom = _TOP + _ROW * len(graph.groups) + 16
@@ -74,9 +76,11 @@ def diagram(graph: ChannelGraph, title: str = "") -> str:
         else f"{graph.channels} channels"
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" '
         f'font-family="system-ui, sans-serif" font-size="12">'
-        f'<defs><marker id="tip" markerWidth="6" markerHeight="6" refX="5" refY="3" orient="auto"><path d="M0 0L6 3L0 6z" fill="{_PALE}"/>'
+        '<defs><marker id="tip" markerWidth="6" markerHeight="6" refX="5" refY="3" '
+        f'orient="auto"><path d="M0 0L6 3L0 6z" fill="{_PALE}"/>'
         f'</marker></defs><rect width="100%" height="100%" fill="white"/>'
         + _text(_MARGIN, 26, head, size=16)
         + _text(

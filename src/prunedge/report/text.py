@@ -96,7 +96,8 @@ def _against(run: Run, reference: Reference, title: str) -> list[str]:
         f"{title}: MACs {first.macs / 1e6:,.1f} -> {best.macs / 1e6:,.1f} million "
         f"({first.macs / best.macs:.1f} x fewer), "
         f"parameters {first.params / 1e6:.2f} -> {best.params / 1e6:.2f} million, "
-        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x smaller)"
+        f"{first.size_mb:.1f} -> {best.size_mb:.1f} MB ({first.size_mb / best.size_mb:.1f} x "
+        "smaller)"
     )
     quality = (
         f"{metric} on validation data {first.metric_after:.1%} -> "
@@ -128,7 +129,8 @@ def _origin(run: Run) -> list[str]:
     if best.index or lost <= allowed or run.config.stop.confidence:
         return []
     return [
-        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first network, "
+        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first "
+        "network, "
         f"more than the {allowed:g} that the rule allows"
     ]
 
@@ -158,8 +160,10 @@ def _lost_on_test_data(run: Run) -> list[str]:
     if lost <= allowed:
         return []
     return [
-        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule allows on "
-        "validation data. Few validation pictures let the loop go too far: give it more, or stop it earlier "
+        f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule "
+        "allows on "
+        "validation data. Few validation pictures let the loop go too far: give it more, or stop "
+        "it earlier "
         "(--target-macs, --max-steps)"
     ]
 
@@ -175,7 +179,8 @@ def _resumptions(run: Run) -> list[str]:
         lines.append(f"gone on with after step {max(0, entry['after_step'])}: {', '.join(changes)}")
     if run.looks_before():
         lines.append(
-            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run went on, "
+            f"mind: the test split had been looked at {run.looks_before()} time(s) before this run "
+            "went on, "
             f"which its result may have decided: {run.path}/earlier"
         )
     return lines

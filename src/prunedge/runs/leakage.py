@@ -105,7 +105,8 @@ def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) 
     if not tested and not validated:
         return
     what = (
-        f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation pictures taught the network that this "
+        f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation "
+        "pictures taught the network that this "
         f"run starts from, so that its figures would be too good"
     )
     mine = config.flat()

@@ -1,4 +1,6 @@
-"""What each JSON file of a run holds, so that what doesn't fit is called damaged where it is read."""
+"""What each JSON file of a run holds, so that what doesn't fit is called damaged where it is
+read.
+"""
 
 from __future__ import annotations
 

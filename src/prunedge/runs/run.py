@@ -233,7 +233,9 @@ class Run:
         return self.path / FIRST / "model.safetensors"
 
     def chain(self) -> Chain | None:
-        """Where the run comes from; None where it trained its network itself, or has not begun yet."""
+        """Where the run comes from; None where it trained its network itself, or has not begun
+        yet.
+        """
         chain = self.read_as(RECORD, Chain.from_json)
         if chain is not None and chain.first is not None:
             try:
@@ -324,7 +326,9 @@ class Run:
         return None if found is None else str(found["reason"])
 
     def looks_before(self) -> int:
-        """How often the test split had been looked at before the run went on to its present result."""
+        """How often the test split had been looked at before the run went on to its present
+        result.
+        """
         return len(list((self.path / EARLIER).glob("*/test.json")))
 
     def first(self) -> Step:

@@ -1,4 +1,6 @@
-"""The main job on a run folder: train, prune, test. Whatever is cut off goes on from its last step."""
+"""The main job on a run folder: train, prune, test. Whatever is cut off goes on from its last
+step.
+"""
 
 from __future__ import annotations
 
@@ -600,7 +602,9 @@ def _control_file(run: Run, name: str) -> Path:
 
 
 def _epochs(run: Run) -> int:
-    """How many epochs the best network of a run has seen, in the runs that it began from as well."""
+    """How many epochs the best network of a run has seen, in the runs that it began from as
+    well.
+    """
     config, chain = run.config, run.chain()
     before = config.train.epochs if chain is None else chain.epochs
     return epochs_of(run.steps(), run.best().index, before, config.recover.epochs)

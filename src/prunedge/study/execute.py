@@ -44,7 +44,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a study goes: `told` of each end, `looked` of the counts every few seconds."""
+    """Who is told how a study goes: `told` of each end, `looked` of the counts every few
+    seconds.
+    """
 
     told: Callable[[str], None]
     looked: Callable[[Counts], None] | None = None

@@ -82,7 +82,9 @@ class Remote:
             )
 
     def pull_records(self) -> None:
-        """Bring the study's file and the records of all runs here, as far as they differ in size."""
+        """Bring the study's file and the records of all runs here, as far as they differ in
+        size.
+        """
         system, root = self._system()
         found = system.find(root, detail=True) if system.exists(root) else {}
         records = {
@@ -97,7 +99,9 @@ class Remote:
         self._fetch(system, root, dict.fromkeys(changed))
 
     def push(self, part: str) -> None:
-        """Send what has changed in a file or folder of the mirror since it was sent the last time."""
+        """Send what has changed in a file or folder of the mirror since it was sent the last
+        time.
+        """
         system, root = self._system()
         place = self.mirror / part
         files = [place] if place.is_file() else _files(place)

@@ -60,7 +60,9 @@ class Counts:
 
 @dataclass(frozen=True)
 class Book:
-    """A study's folder; where it lies elsewhere (`remote`), `path` is this machine's mirror of it."""
+    """A study's folder; where it lies elsewhere (`remote`), `path` is this machine's mirror of
+    it.
+    """
 
     path: Path
     grid: Grid
@@ -178,9 +180,8 @@ class Book:
             )
             if failure is None:
                 raise
-            with suppress(
-                OSError
-            ):  # on a full disk nothing can be noted: it is said, and what is left is done another time
+            # On a full disk nothing can be noted: it is said, and what is left is done another time.
+            with suppress(OSError):
                 self.fail(one, str(failure))
             if failure is error:
                 raise
@@ -354,7 +355,9 @@ def _refuse_other_format(folder: Path, where: Path | str) -> None:
 
 
 def _is_new(folder: Path) -> bool:
-    """Whether a folder is empty, but for what a killed process that began a study there has left."""
+    """Whether a folder is empty, but for what a killed process that began a study there has
+    left.
+    """
     return all(is_ours(one.name) for one in folder.iterdir())
 
 

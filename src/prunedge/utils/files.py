@@ -406,7 +406,9 @@ def _place_of(lock_file: Path) -> Path:
 
 
 def _short(name: str) -> str:
-    """A name that is short enough to become part of another, and still stands for the whole of it."""
+    """A name that is short enough to become part of another, and still stands for the whole of
+    it.
+    """
     return name if len(os.fsencode(name)) <= LONGEST else sha256(os.fsencode(name)).hexdigest()[:24]
 
 

@@ -16,8 +16,10 @@ import sys
 from prunedge.errors import MachineError, PrunedgeError
 
 _NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad[_ ]alloc|failed to allocate|"
-    r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to mmap|allocation failed|"
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad[_ "
+    r"]alloc|failed to allocate|"
+    r"can't start new thread|resource temporarily unavailable|failed to map segment|unable to "
+    r"mmap|allocation failed|"
     # Python's words where C code failed and there was no memory for the MemoryError.
     r"error return without exception set|returned null without setting an exception|"
     # oneDNN's words; that it has no descriptor says that a processor can't do something.
@@ -94,7 +96,9 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
 
 
 def is_scarce() -> bool:
-    """Whether not even a little memory is to be had now: then no error tells what it seems to tell."""
+    """Whether not even a little memory is to be had now: then no error tells what it seems to
+    tell.
+    """
     try:
         bytearray(_LITTLE)
     except MemoryError:

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 
 class Record(BaseModel):
-    """The values of a JSON file. None is converted; what is not named here may stand beside them."""
+    """The values of a JSON file. None is converted; what is not named here may stand beside
+    them.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 

@@ -40,7 +40,9 @@ MANY = 256
 
 
 def sync_open_file(opened: IO[Any]) -> None:
-    """Bring what was written to an open file to the disk itself, so that it outlives a power cut."""
+    """Bring what was written to an open file to the disk itself, so that it outlives a power
+    cut.
+    """
     opened.flush()
     os.fsync(opened.fileno())
 

@@ -133,7 +133,9 @@ class Recorder:
             self.spans = kept
 
     def _own_track(self, name: str) -> None:
-        """A track for this thread: that of a thread of the same name that has ended, or a new one."""
+        """A track for this thread: that of a thread of the same name that has ended, or a new
+        one.
+        """
         with self._lock:
             free = (
                 i

@@ -31,7 +31,9 @@ def give(name: str) -> None:
 
 
 def trust_everything(is_meant: bool = True) -> None:
-    """`--trust-code`: the user trusts whoever made what is opened, from now on and in this process."""
+    """`--trust-code`: the user trusts whoever made what is opened, from now on and in this
+    process.
+    """
     global _everything
     _everything = _everything or is_meant
 

@@ -103,11 +103,14 @@ def read_member(path: Path | str) -> bytes | None:
 
 
 def stamp_of(path: Path) -> str | None:
-    """What changes with a picture in a shard, or None when this is the path of a file of its own."""
+    """What changes with a picture in a shard, or None when this is the path of a file of its
+    own.
+    """
     if (found := _find(path)) is None:
         return None
     shard, name = found
-    return f"{shard.stamp}\t{name}\t{shard.pictures[name].offset if name in shard.pictures else 'missing'}"
+    offset = shard.pictures[name].offset if name in shard.pictures else "missing"
+    return f"{shard.stamp}\t{name}\t{offset}"
 
 
 def fetch_all(paths: Iterable[Path]) -> None:
@@ -195,7 +198,9 @@ def _is_whole(copy: Path, size: int | None) -> bool:
 
 
 def _fetch(place: str, copy: Path, size: int | None) -> bool:
-    """Copy a shard, whole or not at all; False when it would take more than half of what is free."""
+    """Copy a shard, whole or not at all; False when it would take more than half of what is
+    free.
+    """
     free = shutil.disk_usage(copy.parent).free
     if (size or 0) > free // 2:
         text = "no room in %s for a copy of %s (%.1f GB): its pictures are asked for one by one"

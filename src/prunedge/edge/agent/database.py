@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS seen (
     ctime_ns INTEGER NOT NULL, PRIMARY KEY (name, sha256)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
-    place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, payload TEXT NOT NULL
+    place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL,
+    payload TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -122,7 +123,9 @@ class Store:
         return bool(self._rows(query, stamp.name, stamp.size, stamp.mtime_ns, stamp.ctime_ns))
 
     def knows_content(self, stamp: Stamp, sha256: str) -> bool:
-        """Whether a picture of this name and content was worked off; its new stamp is noted then."""
+        """Whether a picture of this name and content was worked off; its new stamp is noted
+        then.
+        """
         if not self._rows("SELECT 1 FROM seen WHERE name = ? AND sha256 = ?", stamp.name, sha256):
             return False
         with self._transaction() as base:

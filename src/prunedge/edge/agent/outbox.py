@@ -1,4 +1,6 @@
-"""The thread that takes messages from the outbox to the broker, while pictures are being inspected."""
+"""The thread that takes messages from the outbox to the broker, while pictures are being
+inspected.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ class Postponed:
         return len(self._known)
 
     def is_due(self, arrival: Arrival) -> bool:
-        """Whether a picture may be tried: it never failed, has changed since, or its pause is over."""
+        """Whether a picture may be tried: it never failed, has changed since, or its pause is
+        over.
+        """
         known = self._known.get(arrival.stamp.name)
         return known is None or known.arrival != arrival or monotonic() >= known.until
 

@@ -116,7 +116,9 @@ def _profile(
 
 
 def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
-    """Pictures to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed seed."""
+    """Pictures to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed
+    seed.
+    """
     if file is not None:
         found = np.load(file, allow_pickle=False)
         return np.concatenate([found] * -(-batch // len(found)))

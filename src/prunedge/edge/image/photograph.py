@@ -288,7 +288,9 @@ def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, li
 
 
 def _is_ycbcr(picture: Any) -> bool:
-    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and blue."""
+    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and
+    blue.
+    """
     if picture.mode != "RGB" or picture.layers != 3 or picture.info.get("adobe_transform") == 0:
         return False
     return bytes(layer[0] for layer in picture.layer) != b"RGB"

@@ -172,7 +172,9 @@ def read_and_look(
 
 
 def squared(picture: Image.Image, size: int) -> np.ndarray:
-    """An upright RGB picture as (size, size, 3) uint8, stretched to the square that a network sees."""
+    """An upright RGB picture as (size, size, 3) uint8, stretched to the square that a network
+    sees.
+    """
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture)

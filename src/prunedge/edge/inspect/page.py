@@ -70,14 +70,18 @@ def render_page(
             f"{escape(bundle['name'])} ({escape(bundle['model'])})</p>"
         ),
         _cards(records, damaged, skipped, rate),
-        f"<p>Damage is {escape(' or '.join(settings['damage']))}; an area counts from a probability of {settings['threshold']:.0%} on. "
-        f'The colours <span class="bar" style="background: linear-gradient(to right, {css_colours()})"></span> run from 0 to 100 %.</p>',
+        f"<p>Damage is {escape(' or '.join(settings['damage']))}; an area counts from a "
+        f"probability of {settings['threshold']:.0%} on. "
+        'The colours <span class="bar" style="background: linear-gradient(to right, '
+        f'{css_colours()})"></span> run from 0 to 100 %.</p>',
     ]
     if damaged:
         parts += [
-            '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the picture that is damaged. '
+            '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the picture that '
+            "is damaged. "
             'The percentage in a box, and "surest", are of the surest patch. '
-            'Positions are pixels from the left and from the top. Click for the large picture.</p><div class="gallery">',
+            "Positions are pixels from the left and from the top. Click for the large "
+            'picture.</p><div class="gallery">',
             *(_figure(folder, record) for record in damaged[:MOST_PICTURES]),
             "</div>",
         ]
@@ -90,8 +94,10 @@ def render_page(
         parts.append(f'<h2>Not inspected</h2><table class="words"><tbody>{rows}</tbody></table>')
     parts.append(_facts(about))
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body><main>\n'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="icon" '
+        f'href="data:,"><style>{STYLE}</style></head><body><main>\n'
         + "\n".join(parts)
         + "\n</main></body></html>\n"
     )
@@ -118,14 +124,16 @@ def _figure(folder: Path, record: Mapping[str, Any]) -> str:
     name, worst, count = escape(record["name"]), record["regions"][0], len(record["regions"])
     lines = [
         f"{record['damaged_share']:.1%} damaged, surest {record['probability']:.0%}",
-        f"{'1 region' if count == 1 else f'{count} regions, the worst'}: {escape(worst['label'])}, {_size(worst)} "
+        f"{'1 region' if count == 1 else f'{count} regions, the worst'}: {escape(worst['label'])}, "
+        f"{_size(worst)} "
         f"at {worst['left']}, {worst['top']}",
         _remarks(record),
     ]
     link = escape(quote(f"{record['name']}.overlay.jpg"))
     image = _thumbnail(folder / f"{record['name']}.overlay.jpg", record["key"])
     return (
-        f'<figure><a href="{link}"><img src="{image}" alt="{name} with its damage" loading="lazy"></a>'
+        f'<figure><a href="{link}"><img src="{image}" alt="{name} with its damage" '
+        'loading="lazy"></a>'
         f"<figcaption><b>{name}</b>{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
     )
 
@@ -146,9 +154,12 @@ def _remarks(record: Mapping[str, Any]) -> str:
 
 def _table(records: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(
-        f'<tr><td><a href="{escape(quote(record["name"] + ".overlay.jpg"))}">{escape(record["name"])}</a>'
-        f'<div class="note">{_remarks(record)}</div></td><td>{len(record["regions"])}</td><td>{record["damaged_share"]:.1%}</td>'
-        f"<td>{record['probability']:.0%}</td><td>{record['damaged']} of {record['patches']}</td></tr>"
+        "<tr><td><a "
+        f'href="{escape(quote(record["name"] + ".overlay.jpg"))}">{escape(record["name"])}</a>'
+        "<div "
+        f'class="note">{_remarks(record)}</div></td><td>{len(record["regions"])}</td><td>{record["damaged_share"]:.1%}</td>'
+        f"<td>{record['probability']:.0%}</td><td>{record['damaged']} of "
+        f"{record['patches']}</td></tr>"
         for record in records
     )
     heads = "".join(
@@ -188,7 +199,8 @@ def _facts(about: Mapping[str, Any]) -> str:
     )
     return (
         f'<h2>How it was inspected</h2><table class="words"><tbody>{rows}</tbody></table>'
-        '<p class="note">A network finds what it was trained on, and misses some of it: pictures without a region are not proven sound.</p>'
+        '<p class="note">A network finds what it was trained on, and misses some of it: pictures '
+        "without a region are not proven sound.</p>"
     )
 
 

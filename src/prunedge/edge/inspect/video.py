@@ -160,4 +160,7 @@ def _picture(pixels: Any) -> Image.Image:
 
 def _clock(seconds: float) -> str:
     milliseconds = round(seconds * 1e3)
-    return f"{milliseconds // 3_600_000:02d}-{milliseconds // 60_000 % 60:02d}-{milliseconds // 1000 % 60:02d}.{milliseconds % 1000:03d}"
+    seconds = milliseconds // 1000
+    hours = seconds // 3600
+    minutes = seconds // 60 % 60
+    return f"{hours:02d}-{minutes:02d}-{seconds % 60:02d}.{milliseconds % 1000:03d}"

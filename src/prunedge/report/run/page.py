@@ -188,7 +188,8 @@ def cards(
         speed, place = speed_of(bench), bench["device"]
         threads = f"{bench['threads']} thread{'s' if bench['threads'] > 1 else ''}"
         note = (
-            f"{place['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch {bench['batch']}, {bench['patches']} patches; "
+            f"{place['processor']}, {bench['bundles'][1]['runtime']}, {threads}, batch "
+            f"{bench['batch']}, {bench['patches']} patches; "
             f"medians; ratio over interleaved blocks {speed.bounds()}"
         )
         title = (
@@ -372,8 +373,10 @@ def _against_latency(
         if step.predicted_ms and step.latency_ms
     ]
     note = (
-        f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, {table['threads']} thread(s), batch 1. "
-        f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} % on average, "
+        f"Measured on {table['device'].get('processor', latency['address'])}, {table['runtime']}, "
+        f"{table['threads']} thread(s), batch 1. "
+        f"The prediction that chose the channels was off by {100 * sum(errors) / len(errors):.0f} "
+        "% on average, "
         f"{100 * max(errors):.0f} % at most."
     )
     return (

@@ -1,4 +1,6 @@
-"""One page of a whole study: the answer first, then every figure with what it is of, then the data."""
+"""One page of a whole study: the answer first, then every figure with what it is of, then the
+data.
+"""
 
 from __future__ import annotations
 
@@ -157,15 +159,17 @@ def answers(done: Sequence[Row], axes: Sequence[str], metric: str) -> list[str]:
         before = with_spread(over(found[leanest], lambda _, handed: handed["test_baseline"]), "%")
         after, n = with_spread(over(found[leanest], _after), "%"), len(found[leanest])
         which = "" if len(found) == 1 else f"{leanest} leaves the least work: "
-        text = (
-            f"{'' if is_alone else f'On {name}: '}{which}{with_spread(over(found[leanest], _ratio), '×')} fewer MACs, "
-            f"test {metric} {before} → {after} ({_times(n)})."
-        )
+        where = "" if is_alone else f"On {name}: "
+        ratio = with_spread(over(found[leanest], _ratio), "×")
+        text = f"{where}{which}{ratio} fewer MACs, test {metric} {before} → {after} ({_times(n)})."
         if best != leanest:
-            ratio, value = over(found[best], _ratio), with_spread(over(found[best], _after), "%")
+            ratio_of_best, value = (
+                over(found[best], _ratio),
+                with_spread(over(found[best], _after), "%"),
+            )
             text += (
                 f" {best} has the highest test {metric} after pruning: {value}, with "
-                f"{with_spread(ratio, '×')} fewer MACs."
+                f"{with_spread(ratio_of_best, '×')} fewer MACs."
             )
         said.append(text)
     return said[:6]

@@ -37,7 +37,8 @@ LEADS = {
     "networks": "times",
 }  # what answers a kind's question
 _BAND = (
-    "mean over the finished trials that reached a fraction with accepted steps, as far as half of them came; linear between steps; "
+    "mean over the finished trials that reached a fraction with accepted steps, as far as half of "
+    "them came; linear between steps; "
     "band: one standard deviation"
 )
 
@@ -103,8 +104,10 @@ def _summary(given: _Given) -> Section:
         else ""
     )
     note = (
-        f"{given.metric} on the test split ({pictures} pictures a trial), measured once a trial; mean ± standard deviation over n folds "
-        f"and seeds; interval: Student's t. Channels: share of the unpruned network's prunable channels.{left}"
+        f"{given.metric} on the test split ({pictures} pictures a trial), measured once a trial; "
+        "mean ± standard deviation over n folds "
+        "and seeds; interval: Student's t. Channels: share of the unpruned network's prunable "
+        f"channels.{left}"
     )
     return Section(
         "summary", "Every combination, before and after", note, tables=[tables.summary_table(found)]
@@ -114,7 +117,8 @@ def _summary(given: _Given) -> Section:
 def _curves(given: _Given) -> Section:
     seen, left = views(given.rows, given.axes, FEW_GROUPS)
     note = (
-        f"Validation split; channels: share of the unpruned network's; solid: after fine-tuning, dotted: before; {_BAND}. "
+        "Validation split; channels: share of the unpruned network's; solid: after fine-tuning, "
+        f"dotted: before; {_BAND}. "
         f"Hover for n.{_left(left)}"
     )
     return Section(
@@ -164,8 +168,10 @@ def _epochs(given: _Given) -> Section | None:
         for name, several in list(time_ratios(given.rows, given.axes).items())[:MOST_GROUPS]
     }
     note = (
-        f"First figure: validation split, after fine-tuning; {_BAND}. Times: wall-clock seconds of all steps, also those taken back, on "
-        f"the machine that pruned; ratios between trials equal in all else, mean ± standard deviation.{_left(len(contexts) - len(shown))}"
+        f"First figure: validation split, after fine-tuning; {_BAND}. Times: wall-clock seconds of "
+        "all steps, also those taken back, on "
+        "the machine that pruned; ratios between trials equal in all else, mean ± standard "
+        f"deviation.{_left(len(contexts) - len(shown))}"
     )
     made = [figures.curves(shown, given.metric, ("after",)), figures.times(took)]
     return Section(
@@ -227,8 +233,10 @@ def _pareto(given: _Given) -> Section:
             )
         drawings.append(figures.pareto(clouds, title, f"validation {given.metric} (%)", per))
     note = (
-        "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close together as one larger marker. Diamonds: "
-        "the mean of what each combination's trials handed over. The front is over these and the means at fractions that all trials of a "
+        "Validation split, after fine-tuning. Grey: accepted steps of single trials, those close "
+        "together as one larger marker. Diamonds: "
+        "the mean of what each combination's trials handed over. The front is over these and the "
+        "means at fractions that all trials of a "
         "combination reached, so that no single lucky trial makes it."
     )
     return Section("pareto", f"{given.metric} against MACs and size", note, drawings)
@@ -242,7 +250,8 @@ def _fractions(given: _Given) -> Section:
         else ""
     )
     note = (
-        "Validation split, accepted steps only, linear between steps. Variance of single trials in points², 95 % interval of the mean. "
+        "Validation split, accepted steps only, linear between steps. Variance of single trials in "
+        "points², 95 % interval of the mean. "
         f"Where n falls, the mean is over those trials that came so far.{left}"
     )
     return Section(
@@ -266,8 +275,10 @@ def _stops(given: _Given) -> Section:
 def _paired(given: _Given) -> Section | None:
     made = tables.paired_tables(given.rows, given.axes)
     note = (
-        f"Test {given.metric} of the networks handed over, first minus second, between trials equal in all else (fold and seed too). "
-        "Interval: bootstrap of the mean difference. p is not corrected for the number of comparisons. "
+        f"Test {given.metric} of the networks handed over, first minus second, between trials "
+        "equal in all else (fold and seed too). "
+        "Interval: bootstrap of the mean difference. p is not corrected for the number of "
+        "comparisons. "
         "A difference means little without what was removed for it."
     )
     return Section("paired", "Paired comparisons", note, tables=made) if made else None

@@ -29,8 +29,10 @@ SAID = {
         "on the server, 4.6 times faster"
     ),
     "times": (
-        "3,720 patches. Server (TITAN X), VGG16: 13.1 s → 4.0 s (cracks), 13.2 s → 3.7 s (corrosion), 3.5 times. Edge (Jetson TX2), "
-        "VGG16: 279.7 s → 31.6 s and 275.7 s → 30.6 s, 8.9 times; ResNet18: 36.8 s → 8.9 s, 4.1 times. The gain on the edge is larger"
+        "3,720 patches. Server (TITAN X), VGG16: 13.1 s → 4.0 s (cracks), 13.2 s → 3.7 s "
+        "(corrosion), 3.5 times. Edge (Jetson TX2), "
+        "VGG16: 279.7 s → 31.6 s and 275.7 s → 30.6 s, 8.9 times; ResNet18: 36.8 s → 8.9 s, 4.1 "
+        "times. The gain on the edge is larger"
     ),
     "fractions": (
         "five folds, VGG16: the variance of the accuracy stays small, and grows at 97 % of the "

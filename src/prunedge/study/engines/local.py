@@ -35,7 +35,9 @@ class _Running:
 
 
 class _LastLine:
-    """The last line that a process writes to a stream: why it ended, where it could not note that."""
+    """The last line that a process writes to a stream: why it ended, where it could not note
+    that.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self.text = ""
