@@ -86,3 +86,9 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(imported: str, tmp_path: 
         done.stderr
         == "\ninterrupted before there was anything to keep: give the same command again\n"
     )
+
+
+def test_a_help_that_nobody_reads_to_its_end_ends_quietly() -> None:
+    command = f"{sys.executable} -m prunedge prune --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 141) and done.stderr == "", done.stderr

@@ -169,6 +169,8 @@ def _obey(tokens: list[str]) -> None:
         )
         sys.stdout.flush()  # a full disk may show itself only now
     except SystemExit as error:
+        if _raised_in(error, ("rich.",)):
+            raise BrokenPipeError from None  # rich ends the process where nobody reads the help
         if not _raised_in(error, ("prunedge.", "cyclopts")):
             _fail(
                 f"code that this command ran ended it with sys.exit({error.code!r})",

@@ -180,7 +180,7 @@ class Book:
             )
             if failure is None:
                 raise
-            # On a full disk nothing can be noted: it is said, and what is left is done another time.
+            # On a full disk nothing can be noted: it is said, and the rest is done another time.
             with suppress(OSError):
                 self.fail(one, str(failure))
             if failure is error:
