@@ -6,7 +6,60 @@ The public names load lazily: `import prunedge` never imports torch, so the devi
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # For editors and type checkers; at run time each is imported when it is asked for.
+    from prunedge.data import load_folder as load_folder
+    from prunedge.data import load_manifest as load_manifest
+    from prunedge.edge import Contestant as Contestant
+    from prunedge.edge import bench as bench
+    from prunedge.edge import open_bundle as open_bundle
+    from prunedge.errors import PrunedgeError as PrunedgeError
+    from prunedge.graph import trace as trace
+    from prunedge.graph.plan import Plan as Plan
+    from prunedge.importance import criterion as criterion
+    from prunedge.importance.rank import rank as rank
+    from prunedge.latency import Timer as Timer
+    from prunedge.latency import steer as steer
+    from prunedge.models import build as build
+    from prunedge.models import cost as cost
+    from prunedge.pruning.context import RecoveryConfig as RecoveryConfig
+    from prunedge.pruning.loop import prune as prune
+    from prunedge.pruning.select import (
+        PlanConstraints as PlanConstraints,
+    )
+    from prunedge.pruning.select import (
+        ScoreScaling as ScoreScaling,
+    )
+    from prunedge.pruning.select import (
+        choose as choose,
+    )
+    from prunedge.report.library import (
+        evaluate as evaluate,
+    )
+    from prunedge.report.library import (
+        export_bundle as export_bundle,
+    )
+    from prunedge.report.library import (
+        fit as fit,
+    )
+    from prunedge.report.library import (
+        write_report as write_report,
+    )
+    from prunedge.runs.load import load as load
+    from prunedge.runs.run import open_run as open_run
+    from prunedge.surgery import (
+        operate as operate,
+    )
+    from prunedge.surgery import (
+        register_size_attribute as register_size_attribute,
+    )
+    from prunedge.surgery import (
+        remove as remove,
+    )
+    from prunedge.train import TrainConfig as TrainConfig
+    from prunedge.train import make_engine as make_engine
 
 __version__ = "0.1.0"
 

@@ -142,3 +142,13 @@ def test_a_report_needs_steps_and_says_what_was_not_measured(
     steps = [step for step, _ in pe.prune(Residual(), data, max_steps=0, engine=make_engine("32"))]
     page = pe.write_report(tmp_path / "page.html", steps, data).read_text(encoding="utf-8")
     assert "The test split is measured once, when the run ends" in page
+
+
+def test_the_public_names_are_those_that_editors_see() -> None:
+    """What is loaded lazily is imported for type checkers as well, name by name."""
+    import prunedge
+
+    text = Path(prunedge.__file__).read_text(encoding="utf-8")
+    seen = set(re.findall(r"(\w+) as \1\b", text))
+    assert seen == set(prunedge.__all__) - {"__version__"} == set(prunedge._HOMES)
+    assert (Path(prunedge.__file__).parent / "py.typed").is_file()

@@ -30,10 +30,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Look, Progress, at_once, try_looking
+from prunedge.data.decode import Progress, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
-from prunedge.edge.image.read import Greys
+from prunedge.edge.image.read import Greys, Look
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_leftovers, make_folder, written
 from prunedge.utils.machine import unusable_cache

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from prunedge.data.cache import decoder, notes_of
 from prunedge.data.dataset import Split
-from prunedge.data.decode import Look, at_once, look_at
+from prunedge.data.decode import at_once, look_at
+from prunedge.edge.image.read import Look
 
 
 def looks_of(split: Split) -> list[Look]:

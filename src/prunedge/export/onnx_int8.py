@@ -37,7 +37,7 @@ def write(source: Source) -> list[str]:
         )
     pictures = source.calibration
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
             self._rest = _one_by_one(pictures)
 

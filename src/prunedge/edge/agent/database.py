@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from prunedge.edge.agent.messages import Message
 from prunedge.errors import AgentError
@@ -221,7 +222,7 @@ class Store:
             (message.id, message.topic, message.payload),
         )
 
-    def _rows(self, query: str, *values: object) -> list[tuple]:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, self._told():
             return self._base.execute(query, values).fetchall()
 

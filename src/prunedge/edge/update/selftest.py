@@ -20,7 +20,7 @@ import numpy as np
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.image.read import read_picture
 from prunedge.edge.session import open_session
-from prunedge.edge.update.fetch import Unreachable
+from prunedge.edge.update.pace import Unreachable
 from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.utils.machine import machine_error
 from prunedge.utils.systems import limit_memory_to_machine

@@ -27,7 +27,8 @@ from prunedge.edge.update.announcement import (
     parse_announcement,
     stated,
 )
-from prunedge.edge.update.fetch import Unreachable, fetch
+from prunedge.edge.update.fetch import fetch
+from prunedge.edge.update.pace import Unreachable
 from prunedge.edge.update.selftest import selftest
 from prunedge.edge.update.slots import InUse, Shelf, load
 from prunedge.edge.update.statement import Asked, Statement, judge
