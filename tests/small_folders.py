@@ -1,4 +1,4 @@
-"""A run and a bundle that tests may copy and spoil."""
+"""A run that tests may copy and spoil."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from prunedge.config import RunConfig
 from prunedge.runs import session
-from tests.edge.made_bundles import write_convolutional
 from tests.tiny_pictures import write_tiny
 
 
@@ -36,17 +35,3 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(made_run: Path, tmp_path: Path) -> Path:
     """The run, for this test alone."""
     return Path(shutil.copytree(made_run, tmp_path / "run"))
-
-
-@pytest.fixture(scope="module")
-def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for runtimes without torch."""
-    return write_convolutional(
-        tmp_path_factory.mktemp("made") / "bundle", model="small", classes=["crack", "sound"]
-    )
-
-
-@pytest.fixture
-def bundle(made_bundle: Path, tmp_path: Path) -> Path:
-    """The bundle, for this test alone."""
-    return Path(shutil.copytree(made_bundle, tmp_path / "bundle"))

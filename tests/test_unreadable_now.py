@@ -53,7 +53,7 @@ def test_a_manifest(number: int, bundle: Path, refuse: Callable[[str, int], None
 def test_a_recipe(tmp_path: Path, refuse: Callable[[str, int], None]) -> None:
     (tmp_path / "config.toml").write_text("")
     refuse("config.toml", errno.EACCES)
-    with pytest.raises(MachineError, match=r"Permission denied.*recipe\.toml"):
+    with pytest.raises(MachineError, match=r"Permission denied.*config\.toml"):
         read_toml(tmp_path / "config.toml", "recipe")
 
 

@@ -15,7 +15,8 @@ from prunedge.importance.audit import kept_audit
 from prunedge.models import read_weights
 from prunedge.runs.checkpoint import NAME, RunKeeper
 from tests.irregular import Refused, in_time, pipe, refused
-from tests.small_folders import bundle, made_bundle, made_run, run
+from tests.small_bundles import bundle, made_bundle
+from tests.small_folders import made_run, run
 from tests.tiny_pictures import write_tiny
 
 __all__ = ["bundle", "in_time", "made_bundle", "made_run", "refused", "run"]

@@ -123,7 +123,7 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
     elif key == "data":
         assert code == 2 and "/nowhere/else" in lines[0], "there are no pictures"
     elif key == "target_latency":
-        assert code == 2 and "target_latency needs a device" in lines[0], said
+        assert code == 2 and "--target-latency needs --device" in lines[0], said
     else:
         assert code == 0, said
         assert (

@@ -13,7 +13,7 @@ from prunedge.edge.inspect.sources import open_source
 from prunedge.edge.update.announcement import parse_origins
 from prunedge.edge.update.fetch import fetch
 from prunedge.errors import AgentError, BundleError, PrunedgeError
-from tests.small_folders import bundle, made_bundle
+from tests.small_bundles import bundle, made_bundle
 
 __all__ = ["bundle", "made_bundle"]
 

@@ -14,7 +14,7 @@ from prunedge.edge.bundle import MANIFEST
 from prunedge.errors import AgentError, BundleError, MachineError
 from tests.edge.test_links_to_themselves import fetched
 from tests.irregular import Refused, in_time, refused
-from tests.small_folders import bundle, made_bundle
+from tests.small_bundles import bundle, made_bundle
 from tests.tiny_pictures import write_tiny
 
 __all__ = ["bundle", "in_time", "made_bundle", "refused"]

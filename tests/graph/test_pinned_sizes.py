@@ -303,7 +303,7 @@ def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
             "totals": [2],
         }
     }
-    with pytest.raises(WeightsError, match="prune it again"):
+    with pytest.raises(WeightsError, match="saved sizes do not fit the network"):
         adopt(attention(), small.state_dict(), old)
 
 

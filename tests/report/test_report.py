@@ -29,10 +29,9 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MEASURED = {"seconds_total": 4.0, "peak_rss_mb": 60.0, "runtime": "onnxruntime"}
 BENCH = {
-    "bundles": [
-        {"latency_ms": {"median": ms, "p95": ms + 1}, "runtime": "onnxruntime"} for ms in (9.0, 1.5)
-    ],
+    "bundles": [{"latency_ms": {"median": ms, "p95": ms + 1}, **MEASURED} for ms in (9.0, 1.5)],
     "ratios": [{"speedup": {"median": 6.0, "low": 5.5, "high": 6.4, "blocks": 12}}],
     "device": {"processor": "a board"},
     "threads": 1,
@@ -146,7 +145,7 @@ def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(
 ) -> None:
     shutil.copytree(run.path, copy := tmp_path / "run")
     ratio = {"speedup": {"median": 1.3, "low": 0.9, "high": 1.6, "blocks": 12}}
-    bundles = [{"latency_ms": {"median": ms}, "runtime": "onnxruntime"} for ms in (2.32, 2.40)]
+    bundles = [{"latency_ms": {"median": ms}, **MEASURED} for ms in (2.32, 2.40)]
     open_run(copy).write("bench.json", {**BENCH, "bundles": bundles, "ratios": [ratio]})
     text = write_report(open_run(copy)).read_text(encoding="utf-8")
     assert "not told apart" in text and "2.32 ms → 2.40 ms" in text and "1.3 ×" not in text

@@ -216,7 +216,7 @@ def test_a_damaged_profile_is_named(watched: Path, tmp_path: Path) -> None:
         ("backward/rank", "rank"),
         ("rank/data", "data"),
         ("trace", "surgery"),
-        ("follow/trace", "surgery"),
+        ("derive/trace", "surgery"),
         ("surgery/cut", "surgery"),
         ("load network/build", "load network"),
     ],

@@ -171,7 +171,7 @@ def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: RunCon
     with pytest.raises(RunError, match="not a run folder"):
         open_run(tmp_path)
     with pytest.raises(RunError, match="--resume"):
-        create(finished, recipe.flat())
+        create(finished, recipe)
 
 
 def test_a_recipe_lists_every_mistake_at_once() -> None:

@@ -27,7 +27,7 @@ def grid(pictures: Path, **values: object) -> Grid:
         ),
         ({"criterion": ["taylor", "tailor"]}, r"unknown criterion 'tailor' .*did you mean taylor"),
         ({"weights": ["none", "imagnet"]}, r"no such weights file \(imagnet\)"),
-        ({"precision": "fp16"}, r"no precision is called 'fp16' \(`precision = \"fp16\"`\)"),
+        ({"precision": "fp16"}, r"`precision = \"fp16\"`: input should be 'auto', '32', .*'bf16'"),
         ({"data": "/nowhere"}, r"no such file or folder \(/nowhere\)"),
         ({"model": "nowhere:build"}, "can't import nowhere:build"),
         ({"device": "pi"}, "not a device's address: pi"),

@@ -292,7 +292,7 @@ NORMLESS = (
         (("show", "/nowhere"), "not a run"),
         (("report", "/nowhere"), "not a run"),
         (("export", "/nowhere", "--out", "OUT"), "not a run"),
-        (("export", "RUN", "--step-ratio", "9", "--out", "OUT"), "steps with a network"),
+        (("export", "RUN", "--step", "9", "--out", "OUT"), "steps with a network"),
         (("bench", "/nowhere"), "not a bundle"),
         (("check", "/nowhere"), "/nowhere"),
         (("prune", "--modle", "x"), "--model"),

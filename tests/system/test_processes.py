@@ -62,7 +62,7 @@ def is_same(one: Path, other: Path) -> None:
         a, b = (run.state(step.index) for run in runs)
         assert a.plan == b.plan
         torch.testing.assert_close(
-            dict(a.network.state_dict()), dict(b.network.state_dict()), rtol=1e-4, atol=1e-5
+            dict(a.model.state_dict()), dict(b.model.state_dict()), rtol=1e-4, atol=1e-5
         )
         torch.testing.assert_close(a.state, b.state, rtol=1e-3, atol=1e-5)
         assert (a.scores is None) == (b.scores is None)

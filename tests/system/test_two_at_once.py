@@ -195,10 +195,10 @@ def test_two_that_begin_the_same_run(recipe: RunConfig, tmp_path: Path) -> None:
     (path / ".prunedge-0123456789ab.lock").write_bytes(b"")
     (path / ".prunedge-0123456789ab.new").mkdir()
     (path / "environment.json").write_text("{}")  # begun, and killed before it was a run
-    create(path, recipe.flat())
-    assert sorted(os.listdir(path)) == ["environment.json", "config.toml"]
+    create(path, recipe)
+    assert sorted(os.listdir(path)) == ["config.toml", "environment.json"]
     with pytest.raises(Exception, match="not empty"):
-        create(path, recipe.flat())
+        create(path, recipe)
 
 
 @pytest.mark.slow

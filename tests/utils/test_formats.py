@@ -11,7 +11,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from prunedge import formats
 from prunedge.config import RunConfig
 from prunedge.data import load
 from prunedge.edge import open_bundle
@@ -24,7 +23,7 @@ from prunedge.runs.checkpoint import RunKeeper
 from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from prunedge.study import Grid, collect, create, open_book
-from prunedge.utils import checksums
+from prunedge.utils import checksums, formats
 from prunedge.utils.formats import FORMAT
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from tests.commands import prunedge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -173,12 +174,9 @@ def test_a_criterion_that_a_run_names_is_code_as_well(
     run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
     with edited(run):
         recipe = (run / "config.toml").read_text()
-        kept = [
-            line for line in recipe.splitlines() if not line.startswith(("model ", "criterion "))
-        ]
-        (run / "config.toml").write_text(
-            "\n".join([*kept, 'model = "resnet18"', f'criterion = "{MODULE}:make"']) + "\n"
-        )
+        recipe = re.sub(r"(?m)^name = .*$", 'name = "resnet18"', recipe)
+        recipe = re.sub(r"(?m)^criterion = .*$", f'criterion = "{MODULE}:make"', recipe)
+        (run / "config.toml").write_text(recipe)
         environment = json.loads((run / "environment.json").read_text())
         (run / "environment.json").write_text(json.dumps({**environment, "verb": "prune"}))
     assert here("prune", "--resume", run) == 2 and not mark.exists()

@@ -149,4 +149,12 @@ def _pin(small: nn.Module, pinnings: Mapping[str, Any]) -> None:
                 where=f"{name}: no such module",
                 remedy=_WRONG_MODEL,
             )
-        pin(modules[name], pinning_from_json(record))
+        try:
+            pinning = pinning_from_json(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"the saved sizes do not fit the network: {type(error).__name__} {error}",
+                where=name,
+                remedy=_WRONG_MODEL,
+            ) from None
+        pin(modules[name], pinning)
