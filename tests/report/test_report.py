@@ -236,6 +236,7 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
         "step": 16,
     }
     table = {
+        "grids": [],
         "staircases": [stair],
         "device": {"processor": "a board"},
         "runtime": "onnxruntime 1, CPU",
@@ -252,7 +253,12 @@ def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None
                 }
             ),
         )
-        (copy / "latency.json").write_text(json.dumps({"address": "local", "table": table}))
+        fit = {"layers": 1.0, "megabyte": 0.0, "rest": 0.0, "cache": 0.0, "points": []}
+        steering = {"address": "local", "target": "onnx", "table": table, "fit": fit}
+        (copy / "latency.json").write_text(json.dumps(steering))
+        settings = (copy / "config.toml").read_text(encoding="utf-8")
+        settings = settings.replace("[device]\n", '[device]\naddress = "local"\n')
+        (copy / "config.toml").write_text(settings, encoding="utf-8")
     page = write_report(open_run(copy)).read_text(encoding="utf-8")
     assert (
         "against time on the device" in page

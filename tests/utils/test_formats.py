@@ -307,7 +307,7 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
 def test_a_training_of_another_format_is_refused(
     number: int | None, words: str, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.train import TrainConfig, fit, make_engine
+    from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
     from tests.runs.test_run import small
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
@@ -320,11 +320,11 @@ def test_a_training_of_another_format_is_refused(
         small(2),
         data.train,
         epochs=2,
-        recipe=TrainConfig(batch_size=8),
+        config=TrainConfig(batch_size=8),
         engine=make_engine("32"),
         seed=0,
         val=data.val,
-        keeper=keeper,
+        extras=TrainExtras(checkpointer=keeper),
     )
     assert keeper.kept() is not None
     tensors = load_file(file)

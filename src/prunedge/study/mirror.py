@@ -28,6 +28,9 @@ RECORDS = (
     "study.json",
     "lr.json",
     "weights.json",
+    "chain.json",
+    "resumed.json",
+    "latency.json",
 )
 # In the order in which a reader may rely on them: a history never names a checkpoint that is not
 # there yet.
