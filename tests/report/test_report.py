@@ -227,7 +227,7 @@ def test_every_figure_is_drawn_without_an_error(
 def test_a_device_that_steered_has_its_figures(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
-    layer = {"kernel": [3, 3], "size": [8, 8]}
+    layer = {"inputs": 16, "outputs": 16, "kernel": [3, 3], "size": [8, 8]}
     stair = {
         "layer": layer,
         "axis": "outputs",
