@@ -120,13 +120,13 @@ def walk(starts: Starts, shop: Any) -> Iterator[tuple[float, Any]]:
     network = run.load(0)
     scores = gathered(shop, network, starts.scores(shop.seed, shop.criterion))
     turn = baseline(shop, network, StopPolicy(), scores)
-    history, good = [turn.step], turn.checkpoint
+    history, good = [turn.step], turn.state
     yield 1.0, turn
     for level in LEVELS:
         rule = StopPolicy(max_drop=100.0, step_ratio=0.9, target_macs=level)
         for turn in iterate(shop, rule, history, good):
             history.append(turn.step)
-            good = turn.checkpoint
+            good = turn.state
         yield level, turn
 
 
@@ -135,7 +135,7 @@ def figures(starts: Starts, shop: Any, level: float, turn: Any) -> Row:
     step, data = turn.step, shop.data
     return {
         "level": level, "macs": step.macs, "params": step.params, "channels": step.channels, "steps": step.index,
-        "val_before": step.accuracy_before, "val": step.accuracy_after, "test": accuracy(turn.checkpoint.network, data.test, starts),
+        "val_before": step.accuracy_before, "val": step.accuracy_after, "test": accuracy(turn.state.model, data.test, starts),
         "seconds_rank": step.seconds_rank, "seconds": step.seconds_rank + step.seconds_surgery + step.seconds_finetune,
     }  # fmt: skip
 
@@ -187,16 +187,16 @@ def controls(starts: Starts, seed: int) -> Iterator[tuple[str, Callable[[], list
         for level, turn in walk(starts, shop):
             if level == 1:
                 continue
-            plans.append((turn.checkpoint.plan, 1))
+            plans.append((turn.state.plan, 1))
             found.append({"control": "taylor", **figures(starts, shop, level, turn)})
             fresh = build(run.config.model.name, data.classes, "none", seed=seed + 1)
             bold = TransferSettings(pretrained=False, batch_size=shop.finetune.batch_size).config(fresh)
             epochs = run.config.train.epochs + turn.step.index
             fits = {
-                "scratch": lambda fresh=fresh, bold=bold, epochs=epochs, plan=turn.checkpoint.plan: scratch(
-                    fresh, plan, data, epochs=epochs, recipe=bold, engine=starts.engine, seed=seed + 50
+                "scratch": lambda fresh=fresh, bold=bold, epochs=epochs, plan=turn.state.plan: scratch(
+                    fresh, plan, data, epochs=epochs, config=bold, engine=starts.engine, seed=seed + 50
                 ),
-                "random": lambda: random(run.load(0), plans, data, recipe=shop.finetune, engine=starts.engine, seed=seed + 60),
+                "random": lambda: random(run.load(0), plans, data, config=shop.finetune, engine=starts.engine, seed=seed + 60),
             }
             for name, fit in fits.items():
                 fitted = fit()

@@ -39,7 +39,15 @@ from prunedge.importance import gathered_while_training
 from prunedge.models.cost import cost
 from prunedge.models.tf32 import full_float32
 from prunedge.runs.run import Run, open_run
-from prunedge.train import Engine, TrainConfig, TrainExtras, evaluate, fit, make_engine, measure_engine
+from prunedge.train import (
+    Engine,
+    TrainConfig,
+    TrainExtras,
+    evaluate,
+    fit,
+    make_engine,
+    measure_engine,
+)
 from prunedge.train.deterministic import same_bits
 from prunedge.train.optim import make_optimizer
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge import data as pictures
-from prunedge.config import PICTURE_KEYS, RunConfig
+from prunedge.config import IMAGE_KEYS, RunConfig
 from prunedge.edge.bench.hardware import device
 from prunedge.export.onnx import write_onnx
 from prunedge.latency import Timer
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _run(source: Run, folder: Path, given: argparse.Namespace, more: dict[str, object]) -> None:
-    kept = {key: source.config[key] for key in ("data", "model", "weights", "metric", "batch_size", "precision", *PICTURE_KEYS)}
+    kept = {key: source.config.flat()[key] for key in ("data", "model", "weights", "metric", "batch_size", "precision", *IMAGE_KEYS)}
     recipe = RunConfig.make(
         "benchmark", **kept, start=str(source.path.resolve()), train_epochs=0, schedule_epochs=source.config.train.epochs, step_ratio=given.step,
         epochs=given.epochs, max_drop=100.0, max_steps=given.steps, extra_rounds=0, max_ratio=given.cap, **more,
@@ -76,7 +76,7 @@ def _run(source: Run, folder: Path, given: argparse.Namespace, more: dict[str, o
 def _points(run: Run, start: int, way: str) -> list[dict[str, object]]:
     """Accuracy of every network of a run on the test split."""
     recipe = run.config
-    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
+    data = pictures.load(recipe.data.path, **recipe.image_settings())
     engine = make_engine("32")
     found = []
     for step in run.steps():

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from prunedge import data as pictures
-from prunedge.config import PICTURE_KEYS
 from prunedge.edge import Bundle, Contestant, bench
 from prunedge.edge.session import open_session
 from prunedge.export import Judge, export_bundle
@@ -73,7 +72,7 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
 
 def _accuracy(run: Run, one: Contestant) -> float:
     recipe = run.config
-    data = pictures.load(recipe["data"], **{key: recipe[key] for key in PICTURE_KEYS})
+    data = pictures.load(recipe.data.path, **recipe.image_settings())
     session = open_session(one.bundle, 1, one.target)
     right = [(session.logits(inputs.numpy()).argmax(1) == labels.numpy()) for inputs, labels in data.test.batches(32)]
     return float(np.concatenate(right).mean())
@@ -82,14 +81,14 @@ def _accuracy(run: Run, one: Contestant) -> float:
 def _resized(run: Run, step: int, out: Path, size: int) -> Bundle:
     chosen = next(one for one in run.steps() if one.index == step)
     recipe = run.config
-    data = pictures.load(recipe["data"], **{**{key: recipe[key] for key in PICTURE_KEYS}, "size": size})
+    data = pictures.load(recipe.data.path, **{**recipe.image_settings(), "size": size})
     inputs = next(iter(data.val.take(8).batches(8)))[0]
-    calibration = next(iter(data.train.take(CALIBRATED // 4, recipe["seed"]).batches(CALIBRATED // 4)))[0]
+    calibration = next(iter(data.train.take(CALIBRATED // 4, recipe.data.seed).batches(CALIBRATED // 4)))[0]
 
     network = run.load(step)
     spent = cost(network, torch.zeros(1, 3, size, size))
     return export_bundle(
-        network, out, model=recipe["model"], classes=recipe["classes"], size=size, pictures=inputs, macs=spent.macs, params=chosen.params,
+        network, out, model=recipe.model.name, classes=recipe.data.classes, size=size, pictures=inputs, macs=spent.macs, params=chosen.params,
         formats=(*EXACT, *(INTEGERS if step else ())), calibration=calibration,
         judge=Judge("accuracy", lambda found: (0.0, found(inputs.numpy()).argmax(1)), 100.0),
     )  # fmt: skip

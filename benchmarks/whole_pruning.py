@@ -45,7 +45,15 @@ from prunedge.pruning.loop import baseline, iterate
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate, restore_network, save_network
-from prunedge.train import TrainConfig, TrainExtras, TransferSettings, evaluate, make_engine, measure_engine, transfer
+from prunedge.train import (
+    TrainConfig,
+    TrainExtras,
+    TransferSettings,
+    evaluate,
+    make_engine,
+    measure_engine,
+    transfer,
+)
 from prunedge.train.schedule import learning_rate
 
 RIVALS = ("prunedge", "torch-pruning", "own-pass")
@@ -140,10 +148,10 @@ def _prunedge(given: argparse.Namespace, network: nn.Module, seed: int, macs: li
         scores = Scores(load_file(start.with_name("scores.safetensors")), "taylor")
         # The start was trained on the same pictures, changed alike: these are the scores that this loop would gather.
         first = baseline(shop, network, rule, gathered(shop, network, scores))
-        done = [first, *iterate(shop, rule, (first.step,), first.checkpoint)]
+        done = [first, *iterate(shop, rule, (first.step,), first.state)]
         parts = ("rank", "surgery", "finetune", "evaluate")
         return {
-            "network": done[-1].checkpoint.network, "macs": [turn.step.macs for turn in done[1:]], "engine": engine.name,
+            "network": done[-1].state.model, "macs": [turn.step.macs for turn in done[1:]], "engine": engine.name,
             "parts": {part: round(sum(getattr(turn.step, f"seconds_{part}") for turn in done), 2) for part in parts},
         }  # fmt: skip
 

@@ -18,7 +18,7 @@ from prunedge.train import TrainConfig, make_engine
 from tests.networks import Residual, randomise
 from tests.pruning.test_loop import START
 
-RECIPE = TrainConfig(lr=0.01, batch_size=8)
+CONFIG = TrainConfig(lr=0.01, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -
     trained, plan = randomise(Residual()), Plan({"a": (0, 2), "stem": (1, 2, 3)})
     pruned = remove(trained, trace(trained, data.example()), plan)
     fitted = scratch(
-        Residual(), plan, data, epochs=1, recipe=RECIPE, engine=make_engine("32"), seed=0
+        Residual(), plan, data, epochs=1, config=CONFIG, engine=make_engine("32"), seed=0
     )
     assert shapes(fitted.model) == shapes(pruned)
     assert not torch.allclose(fitted.model.a.weight, pruned.a.weight, atol=0.05)
@@ -48,7 +48,7 @@ def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> No
         Plan({"a": (0, 2, 3)}),
         data,
         epochs=0,
-        recipe=RECIPE,
+        config=CONFIG,
         engine=make_engine("32"),
         seed=0,
     )
@@ -60,7 +60,7 @@ def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: picture
     trained = randomise(Residual())
     plans = [(Plan({"a": (0, 2, 3, 4)}), 1), (Plan({"a": (0, 2), "stem": (1, 2, 3)}), 1)]
     found = [
-        random(trained, plans, data, recipe=RECIPE, engine=make_engine("32"), seed=seed)
+        random(trained, plans, data, config=CONFIG, engine=make_engine("32"), seed=seed)
         for seed in (0, 0, 1)
     ]
     for one in found:

@@ -1,4 +1,4 @@
-"""What the recipe of a run says of the run beside its settings: the format in its first line, the
+"""What the config of a run says of the run beside its settings: the format in its first line, the
 sign and a checksum in its last.
 
 The sign stands for the run in the checksums of all its files. No other module reads or writes these
@@ -24,12 +24,12 @@ _SEAL = re.compile(r"# run ([0-9a-f]{16}) sha256 ([0-9a-f]{64})\n\Z")
 
 
 def signed(text: str, sign: str) -> str:
-    """The text of a recipe with a last line that holds the run's sign and a checksum."""
+    """The text of a config with a last line that holds the run's sign and a checksum."""
     return f"{text}# run {sign} sha256 {_digest(text, sign)}\n"
 
 
 def sign_in(text: str) -> str:
-    """The sign that the text of a run's recipe holds, whether it is right or not; empty where it
+    """The sign that the text of a run's config holds, whether it is right or not; empty where it
     holds none.
     """
     found = _SEAL.search(text)
@@ -37,9 +37,9 @@ def sign_in(text: str) -> str:
 
 
 def sign_of(run: Path) -> str:
-    """The sign of the run in a folder that holds a recipe.
+    """The sign of the run in a folder that holds a config.
 
-    RunError where another version of prunedge wrote the recipe, or where it is not what was
+    RunError where another version of prunedge wrote the config, or where it is not what was
     written. MachineError where it can't be read now.
     """
     file = run / CONFIG
@@ -60,13 +60,13 @@ def sign_of(run: Path) -> str:
             "bring it back from a copy; where you have edited it, change the run with --resume "
             "instead"
         )
-        raise RunError(f"the recipe is damaged: {error}", where=file, remedy=remedy) from None
+        raise RunError(f"the config is damaged: {error}", where=file, remedy=remedy) from None
     refuse_other(version, "run", run)
     return sign_in(text)
 
 
 def _is_unsealed(values: Mapping[str, Any], text: str) -> bool:
-    """Whether a recipe is one of those that prunedge 0.1 wrote before its files had checksums."""
+    """Whether a config is one of those that prunedge 0.1 wrote before its files had checksums."""
     last = text.rstrip().rpartition("\n")[2]
     return {"data", "model"} <= values.keys() and not last.startswith("#")
 
