@@ -132,7 +132,7 @@ def test_what_is_no_recipe_of_any_version_is_damaged(run: Path, text: str, words
 
 def test_a_damaged_format_is_damage(run: Path) -> None:
     flip(run / "config.toml", 0, 0x01)  # gormat = 1
-    with pytest.raises(RunError, match="the recipe is damaged"):
+    with pytest.raises(RunError, match="the config is damaged"):
         open_run(run)
 
 

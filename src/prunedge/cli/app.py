@@ -66,6 +66,7 @@ TRAINING = {
     "scipy",
     "imagehash",
     "safetensors",
+    "tomli_w",
     "onnx",
     "onnxscript",
     "filelock",
