@@ -14,6 +14,7 @@ from prunedge.errors import ExtraMissing, PrunedgeError
 from prunedge.study.book import Book, Busy, open_book
 from prunedge.study.grid import Start, Trial
 from prunedge.study.local import Failures
+from prunedge.trouble import pass_on
 
 RETRIES = 3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
 _PATIENCE = 30.0  # seconds that a lost worker's lock may outlive it on a shared disk
@@ -32,7 +33,8 @@ def run_ray(book: Book, *, address: str | None, workers: int | None, threads: in
         raise PrunedgeError("--workers and --address exclude each other", remedy="a running cluster runs what its own resources allow")
     try:
         import ray
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing("the Ray engine needs ray", remedy="pip install 'prunedge[ray]'") from None
     # Ray's workers import prunedge from where this process did.
     path = os.pathsep.join(filter(None, (_home(), os.environ.get("PYTHONPATH"))))

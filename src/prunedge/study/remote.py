@@ -13,6 +13,7 @@ from prunedge.data.places import cache_folder
 from prunedge.errors import ExtraMissing, RunError
 from prunedge.files import is_ours, written
 from prunedge.runs import sign_in
+from prunedge.trouble import pass_on
 
 # What a table and the state of a study need of a run: no weights.
 RECORDS = (
@@ -104,7 +105,8 @@ class Remote:
     def _system(self) -> tuple[Any, str]:
         try:
             import fsspec
-        except ImportError:
+        except ImportError as error:
+            pass_on(error)
             raise ExtraMissing("studies at a URL need fsspec", remedy="pip install 'prunedge[study]'") from None
         try:
             system, root = fsspec.core.url_to_fs(self.url)

@@ -15,6 +15,7 @@ from prunedge.files import write_text, written
 from prunedge.runs import Run, open_run
 from prunedge.study.book import Book
 from prunedge.study.grid import OURS, Trial, data_name
+from prunedge.trouble import pass_on
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
     try:
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise PrunedgeError("study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'") from None
     with written(file) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunedge.edge.agent.lines import one_line
 from prunedge.edge.agent.statement import ANEW, Envelope, Statement, open_envelope
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.trouble import pass_on
 
 LARGEST = 64 * 1024  # bytes of a payload
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -108,7 +109,8 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    except ModuleNotFoundError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing("--model-key needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
     made = "openssl genpkey -algorithm ed25519, then openssl pkey -pubout"
     try:

@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from prunedge.edge.agent.lines import one_line
 from prunedge.edge.bundle import MANIFEST
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.trouble import pass_on
 
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -189,7 +190,8 @@ def load_signer(file: Path) -> Callable[[bytes], bytes]:
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    except ModuleNotFoundError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing("'sign' needs cryptography, which is not installed", remedy="pip install 'prunedge[agent]'") from None
     made = "openssl genpkey -algorithm ed25519 -out signing.pem"
     try:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from prunedge.edge.inspect.sources import Item, Source, file_stamp, printable
 from prunedge.errors import DataError, ExtraMissing
+from prunedge.trouble import pass_on
 
 PATIENCE_MS = 10_000  # for a network camera to answer
 
@@ -56,7 +57,8 @@ def _opencv() -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing("videos and cameras need OpenCV, which is not installed", remedy="pip install 'prunedge[video]'") from None
     return cv2
 
