@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from safetensors.torch import save_file
 
 from prunedge.cli import app
+from prunedge.edge.inspect import video
+from prunedge.edge.update import statement
 from prunedge.errors import MachineError, RunError
 from prunedge.importance.audit import _folder as audit_folder
 from prunedge.report.html import save as save_page
 from prunedge.runs.run import create as create_run
-from prunedge.study import Grid
+from prunedge.study import Grid, results
 from prunedge.study import create as create_study
 from prunedge.utils.machine import (
     machine_error,
@@ -270,3 +273,28 @@ def test_what_can_t_be_written_names_the_remedy_of_its_cause(
     ):
         begin(out)
     assert not out.exists()
+
+
+def test_a_library_that_could_not_be_loaded_for_want_of_memory_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name.partition(".")[0] in ("pyarrow", "cv2", "ray", "cryptography", "paho"):
+                raise ImportError(f"{name}.so: failed to map segment from shared object")
+
+    for name in [
+        name
+        for name in sys.modules
+        if name.partition(".")[0] in ("pyarrow", "cv2", "ray", "cryptography", "paho")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Full(), *sys.meta_path])
+    tries: list[Callable[[], object]] = [
+        lambda: results._parquet(tmp_path / "study.parquet", []),
+        lambda: video._opencv(),
+        lambda: statement.load_signer(tmp_path / "key.pem"),
+    ]
+    for attempt in tries:
+        with pytest.raises(MachineError, match="not enough memory"):
+            attempt()

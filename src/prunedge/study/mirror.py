@@ -14,6 +14,7 @@ from typing import Any
 from prunedge.data.paths import cache_folder
 from prunedge.errors import ExtraMissing, RunError
 from prunedge.utils.files import is_ours, make_folder, written
+from prunedge.utils.machine import pass_on
 from prunedge.utils.signs import sign_in
 
 # What a table and the state of a study need of a run: no weights.
@@ -153,7 +154,8 @@ class Remote:
     def _system(self) -> tuple[Any, str]:
         try:
             import fsspec
-        except ImportError:
+        except ImportError as error:
+            pass_on(error)
             raise ExtraMissing(
                 "studies at a URL need fsspec", remedy="pip install 'prunedge[study]'"
             ) from None

@@ -16,6 +16,7 @@ from prunedge.runs.run import Run, open_run
 from prunedge.study.grid import OURS, Trial, data_name
 from prunedge.study.store import Book
 from prunedge.utils.files import write_text, written
+from prunedge.utils.machine import pass_on
 
 Row = dict[str, Any]
 
@@ -64,7 +65,8 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
     try:
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise PrunedgeError(
             "study.parquet needs pyarrow", remedy="pip install 'prunedge[study]'"
         ) from None

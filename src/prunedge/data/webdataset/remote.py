@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from prunedge.data.paths import SHARD
 from prunedge.errors import DataError, MachineError
+from prunedge.utils.machine import pass_on
 
 _BLOCK_BYTES = 8 * 2**20
 # What tells two versions of a file apart, by the names that file systems give it.
@@ -120,6 +121,7 @@ def _store(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:
+        pass_on(error)
         missing = (
             getattr(error.__cause__, "name", None) or getattr(error, "name", None) or ""
         ).partition(".")[0]

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError, ExtraMissing
+from prunedge.utils.machine import pass_on
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 KEEPALIVE_S = 30
@@ -320,7 +321,8 @@ def _paho() -> tuple[Any, Any]:
         from paho.mqtt import client
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
-    except ModuleNotFoundError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing(
             "'agent' needs paho-mqtt, which is not installed",
             remedy="pip install 'prunedge[agent]'",

@@ -15,6 +15,7 @@ from PIL import Image
 from prunedge.edge.inspect.items import Item, Source, file_stamp, printable
 from prunedge.errors import DataError, ExtraMissing
 from prunedge.utils.files import require_regular
+from prunedge.utils.machine import pass_on
 
 PATIENCE_MS = 10_000  # for a network camera to answer
 
@@ -88,7 +89,8 @@ def _opencv() -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing(
             "videos and cameras need OpenCV, which is not installed",
             remedy="pip install 'prunedge[video]'",

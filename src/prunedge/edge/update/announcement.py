@@ -17,6 +17,7 @@ from prunedge.edge.logs import one_line
 from prunedge.edge.update.statement import ANEW, Envelope, Statement, open_envelope
 from prunedge.errors import AgentError, ExtraMissing
 from prunedge.utils.files import read_secret, real_path
+from prunedge.utils.machine import pass_on
 
 LARGEST = 64 * 1024  # bytes of a payload
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -148,7 +149,8 @@ def load_key(file: Path) -> Callable[[bytes, bytes], bool]:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    except ModuleNotFoundError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing(
             "--model-key needs cryptography, which is not installed",
             remedy="pip install 'prunedge[agent]'",

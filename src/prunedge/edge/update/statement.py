@@ -24,6 +24,7 @@ from prunedge.edge.bundle import MANIFEST
 from prunedge.edge.logs import one_line
 from prunedge.errors import AgentError, ExtraMissing
 from prunedge.utils.files import read_secret
+from prunedge.utils.machine import pass_on
 
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -231,7 +232,8 @@ def load_signer(file: Path) -> Callable[[bytes], bytes]:
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    except ModuleNotFoundError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing(
             "'sign' needs cryptography, which is not installed",
             remedy="pip install 'prunedge[agent]'",

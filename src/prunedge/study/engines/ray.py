@@ -16,6 +16,7 @@ from prunedge.errors import ExtraMissing, PrunedgeError
 from prunedge.study.engines.local import Failures
 from prunedge.study.grid import Start, Trial
 from prunedge.study.store import Book, Busy, open_book
+from prunedge.utils.machine import pass_on
 
 RETRIES = (
     3  # of a task whose worker is lost: it goes on from its last step, on another node if need be
@@ -42,7 +43,8 @@ def run_ray(
         )
     try:
         import ray
-    except ImportError:
+    except ImportError as error:
+        pass_on(error)
         raise ExtraMissing(
             "the Ray engine needs ray", remedy="pip install 'prunedge[ray]'"
         ) from None
