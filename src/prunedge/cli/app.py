@@ -180,7 +180,7 @@ def _obey(tokens: list[str]) -> None:
         raise
     except CycloptsError as error:
         _fail(
-            " ".join(str(error).split()),
+            " ".join(str(error).split()).rstrip("."),
             "see prunedge " + " ".join([*tokens[:1], "--help"]) if tokens else "prunedge --help",
         )
     except MachineError as error:
