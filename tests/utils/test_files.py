@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -153,6 +154,23 @@ for number in range(100):
             assert text and text == text[: len(text) // 1000] * 1000
     assert [one.communicate()[1] for one in writers] == [""] * 3
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_lock_that_a_cleaner_holds_for_a_moment_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the making of a hidden name and its locking, another process may look after it."""
+    lock = files.lock
+    refusals = [BlockingIOError(), BlockingIOError()]
+
+    def contested(opened: IO[bytes]) -> None:
+        if refusals:
+            raise refusals.pop()
+        lock(opened)
+
+    monkeypatch.setattr(files, "lock", contested)
+    write_text(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text" and not refusals
 
 
 @pytest.mark.parametrize("of", ["python", "safetensors"])

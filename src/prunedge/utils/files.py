@@ -295,7 +295,7 @@ def is_ours(name: str) -> bool:
 def _hidden_folder(parent: Path) -> Iterator[Path]:
     if parent not in _cleared:
         clear_leftovers(parent)
-    opened = _locked(parent / f"{PREFIX}{secrets.token_hex(6)}{LOCK}", quiet=True)
+    opened = _new_lock(parent)
     folder = _place_of(Path(opened.name))
     try:
         folder.mkdir()
@@ -303,6 +303,14 @@ def _hidden_folder(parent: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _unlock(opened)
+
+
+def _new_lock(parent: Path) -> IO[bytes]:
+    """A lock file of a name that nobody else has, locked."""
+    while True:
+        # Whoever clears what killed processes left may hold it, between its making and its locking.
+        with suppress(BlockingIOError):
+            return _locked(parent / f"{PREFIX}{secrets.token_hex(6)}{LOCK}", quiet=True)
 
 
 @contextmanager
