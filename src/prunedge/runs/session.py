@@ -332,13 +332,7 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
         )[0]
         graph = trace(network, data.example())
         collector = gathered_while_training(config.prune.criterion, graph)
-        settings = TransferSettings(
-            pretrained=config.model.weights != "none",
-            epochs=config.train.epochs,
-            batch_size=config.train.batch_size,
-            metric=config.task.metric,
-            augment=config.train.augment,
-        )
+        settings = _transfer_settings(config)
         rate = rate_of(
             run,
             network,
@@ -430,16 +424,21 @@ def _first(run: Run) -> Step | None:
     return None if chain is None else chain.first
 
 
-def _context(
-    config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None
-) -> PruneContext:
-    settings = TransferSettings(
+def _transfer_settings(config: RunConfig) -> TransferSettings:
+    """How the first training goes; the fine-tunings and the baselines differ in one thing each."""
+    return TransferSettings(
         pretrained=config.model.weights != "none",
-        lr=config.recover.lr,
+        epochs=config.train.epochs,
         batch_size=config.train.batch_size,
         metric=config.task.metric,
         augment=config.train.augment,
     )
+
+
+def _context(
+    config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None
+) -> PruneContext:
+    settings = replace(_transfer_settings(config), lr=config.recover.lr)
     finetune = settings.config(rebuild(config.model.name, data.classes))
     finetune = replace(
         finetune,
@@ -526,12 +525,7 @@ def _controls(
         seed = 20_000 * (config.data.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
-            settings = TransferSettings(
-                pretrained=False,
-                batch_size=config.train.batch_size,
-                metric=config.task.metric,
-                augment=config.train.augment,
-            )
+            settings = replace(_transfer_settings(config), pretrained=False)
             bold = settings.config(network)
             plan = run.plan(best)
             fitted = scratch(

@@ -25,7 +25,7 @@ KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
 MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 
 # What a run finds out or is given by what starts it: no study asks for it.
-OURS = ("start", "schedule_epochs", "classes", "data_fingerprint", "judged_from")
+OURS = tuple(key for key, setting in settings().items() if setting.notes.is_found)
 
 
 @dataclass(frozen=True)
