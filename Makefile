@@ -1,4 +1,4 @@
-# One command per habit; CI calls the same ones. `make demo` and `make test` need nothing but python3 (>= 3.11) and a network.
+# One command per habit; CI calls the same ones. `make demo` and `make test` need nothing but python3 (>= 3.11) and a model.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +48,7 @@ check: $(VENV)/.made-dev
 docs: $(VENV)/.made-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# DATA: a folder or manifest of pictures (without it, the demo's). ONLY: ranking,surgery,... Takes hours; let nothing else run meanwhile.
+# DATA: a folder or manifest of images (without it, the demo's). ONLY: ranking,surgery,... Takes hours; let nothing else run meanwhile.
 bench: $(VENV)/.made-bench
 	$(BIN)/python benchmarks/run.py $(DATA) $(if $(ONLY),--only $(ONLY))
 

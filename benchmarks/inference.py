@@ -22,7 +22,7 @@ import torch
 from common import save
 from torch import nn
 
-from prunedge.edge import Bundle, Contestant, bench
+from prunedge.edge import Bundle, Candidate, bench
 from prunedge.export import Judge, export_bundle
 from prunedge.graph import trace
 from prunedge.importance import Scores
@@ -62,9 +62,9 @@ def _network(name: str, folder: Path, patches: int, peak: float) -> list[dict[st
         plan = choose(graph, scores, 0.95, constraints=limits, enough=lambda plan: graph.macs(plan) <= LEFT * graph.macs())
         networks[label] = operate(whole, graph, plan).model
     bundles = {label: _bundle(network, folder / label.replace(" ", "-"), name, example) for label, network in networks.items()}
-    contestants = [Contestant(one, target) for target in TARGETS for one in bundles.values()]
+    candidates = [Candidate(one, target) for target in TARGETS for one in bundles.values()]
     labels = [(target, label) for target in TARGETS for label in bundles]
-    measured = bench(contestants, patches=patches, profile=True).to_json()
+    measured = bench(candidates, patches=patches, profile=True).to_json()
     rows: list[dict[str, Any]] = []
     first: dict[str, tuple[float, int]] = {}
     for (target, label), found, seen in zip(labels, measured["bundles"], measured["profile"], strict=True):
@@ -95,7 +95,7 @@ def _bundle(network: nn.Module, out: Path, name: str, example: torch.Tensor) -> 
     params = sum(parameter.numel() for parameter in network.parameters())
     judge = Judge("accuracy", lambda found: (0.0, found(example.numpy()).argmax(1)), 100.0)
     return export_bundle(
-        network, out, model=name, classes=["a", "b"], size=SIZE, pictures=example, macs=spent.macs, params=params, formats=TARGETS,
+        network, out, model_name=name, classes=["a", "b"], size=SIZE, pictures=example, macs=spent.macs, params=params, formats=TARGETS,
         calibration=example, judge=judge,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from prunedge import data as pictures
-from prunedge.edge import Bundle, Contestant, bench
+from prunedge.edge import Bundle, Candidate, bench
 from prunedge.edge.session import open_session
 from prunedge.export import Judge, export_bundle
 from prunedge.models import cost
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accuracy: bool) -> dict[str, object]:
-    contestants = [Contestant(one, target) for one in (original, pruned) for target in one.manifest.forms]
-    measured = bench(contestants, patches=patches).to_json()
+    candidates = [Candidate(one, target) for one in (original, pruned) for target in one.manifest.forms]
+    measured = bench(candidates, patches=patches).to_json()
     print(
         f"\n{run.config.model.name}, {original.manifest.input_size} px, {patches} patches, 1 thread, batch 1, {measured['device']['processor']}"
     )
-    for place, (one, found) in enumerate(zip(contestants, measured["bundles"], strict=True)):
+    for place, (one, found) in enumerate(zip(candidates, measured["bundles"], strict=True)):
         found["which"] = "original" if one.bundle is original else "pruned"
         found["bundle"] = found["which"]
         found["test_accuracy"] = _accuracy(run, one) if accuracy else None
@@ -70,7 +70,7 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
     return {"run": run.path.name, "model": run.config.model.name, "size": original.manifest.input_size, **measured}
 
 
-def _accuracy(run: Run, one: Contestant) -> float:
+def _accuracy(run: Run, one: Candidate) -> float:
     recipe = run.config
     data = pictures.load(recipe.data.path, **recipe.image_settings())
     session = open_session(one.bundle, 1, one.target)
@@ -88,7 +88,7 @@ def _resized(run: Run, step: int, out: Path, size: int) -> Bundle:
     network = run.load(step)
     spent = cost(network, torch.zeros(1, 3, size, size))
     return export_bundle(
-        network, out, model=recipe.model.name, classes=recipe.data.classes, size=size, pictures=inputs, macs=spent.macs, params=chosen.params,
+        network, out, model_name=recipe.model.name, classes=recipe.data.classes, size=size, pictures=inputs, macs=spent.macs, params=chosen.params,
         formats=(*EXACT, *(INTEGERS if step else ())), calibration=calibration,
         judge=Judge("accuracy", lambda found: (0.0, found(inputs.numpy()).argmax(1)), 100.0),
     )  # fmt: skip

@@ -3,9 +3,9 @@
 RUN is a run on the solar cells that `prunedge demo` lays out, CELLS the folder of its images:
 
     prunedge demo --out demo-run
-    prunedge prune demo-run-pictures --model resnet18 --weights none --size 96 --train-epochs 8 \
+    prunedge prune demo-run-images --model resnet18 --weights none --size 96 --train-epochs 8 \
         --step-ratio 0.5 --epochs 2 --max-steps 4 --round-to 16 --augment flips --out runs/cells
-    python docs/make_images.py runs/cells demo-run-pictures
+    python docs/make_images.py runs/cells demo-run-images
 """
 
 from __future__ import annotations

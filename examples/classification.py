@@ -3,19 +3,19 @@
     python examples/classification.py cracks/ --out cracks-result
 
 The folder holds one folder of images for each class, with or without train/, val/ and test/ above.
-Without images of your own, `prunedge demo` lays out a set: give `demo-run-pictures`.
+Without images of your own, `prunedge demo` lays out a set: give `demo-run-images`.
 """
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cyclopts
 
 import prunedge as pe
-from prunedge.edge.inspect import Settings, inspect_picture
+from prunedge.edge.inspect import Settings, inspect_image
 from prunedge.edge.session import open_session
 
 
@@ -23,7 +23,7 @@ def main(
     images: Path,
     *,
     out: Path = Path("classification-result"),
-    model: str = "resnet18",
+    model_name: Annotated[str, cyclopts.Parameter(name="--model")] = "resnet18",
     weights: Literal["imagenet", "none"] = "imagenet",
     size: int = 224,
     epochs: int = 10,
@@ -39,13 +39,13 @@ def main(
     print(data)
 
     # 2. Train all of a pretrained model.
-    net = pe.build(model, classes=data.classes, weights=weights, seed=0)
-    pe.fit(net, data, epochs=epochs, batch_size=batch_size, pretrained=weights == "imagenet")
+    model = pe.build(model_name, classes=data.classes, weights=weights, seed=0)
+    pe.fit(model, data, epochs=epochs, batch_size=batch_size, pretrained=weights == "imagenet")
 
     # 3. Prune: cut, fine-tune, measure, as long as accuracy drops by at most `max_drop` points.
     steps = []
-    for step, network in pe.prune(
-        net,
+    for step, pruned in pe.prune(
+        model,
         data,
         step_ratio=0.3,
         epochs=2,
@@ -56,20 +56,20 @@ def main(
         print(f"step {step.index}: {step.macs / 1e6:,.1f} million MACs, {step.reason}")
         steps.append(step)
         if step.accepted:
-            best = network
+            best = pruned
 
     # 4. The test images have not been looked at before.
-    print(f"test accuracy, unpruned: {pe.evaluate(net, data.test).accuracy:.1%}")
+    print(f"test accuracy, unpruned: {pe.evaluate(model, data.test).accuracy:.1%}")
     print(f"test accuracy, pruned:   {pe.evaluate(best, data.test).accuracy:.1%}")
-    pe.write_report(out / "report.html", steps, data, networks=(net, best), model=model)
+    pe.write_report(out / "report.html", steps, data, models=(model, best), model_name=model_name)
 
     # 5. Export what the device needs; every form is compared with torch on real images.
-    pe.export_bundle(best, data, out / "bundle", model=model)
+    pe.export_bundle(best, data, out / "bundle", model_name=model_name)
 
     # 6. Inspect, as the device does: nothing below needs torch.
     session = open_session(pe.open_bundle(out / "bundle"))
     for sample in random.Random(0).sample(data.test.samples, k=5):
-        inspection = inspect_picture(sample.path, session, Settings())
+        inspection = inspect_image(sample.path, session, Settings())
         truth = data.classes[sample.label]
         print(f"{sample.path.name}: damage with {inspection.probability:.0%}, in truth {truth}")
 

@@ -1,6 +1,6 @@
 """The command as a user types it, each time in a process of its own that has not to import torch again.
 
-Importing takes four of the five seconds of a command on tiny pictures. One process per test session imports everything and then only forks:
+Importing takes four of the five seconds of a command on tiny images. One process per test session imports everything and then only forks:
 what it forks runs `python -m prunedge` from its first line on, with its own folder, environment, signals, outputs and exit code. What
 importing itself does is tried by the tests that start Python (`test_help`, `test_windows`, `test_plain_install`, ...).
 """
@@ -17,7 +17,7 @@ import tempfile
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-# What the verbs import, and what they import it for: networks, metrics, ONNX, pages.
+# What the verbs import, and what they import it for: models, metrics, ONNX, pages.
 PRELOADED = [
     "prunedge.cli.app",
     "prunedge.cli.prune",

@@ -1,4 +1,4 @@
-"""What every test shares: one thread, a cache of its own, tiny pictures, and a line about what could not be tried."""
+"""What every test shares: one thread, a cache of its own, tiny images, and a line about what could not be tried."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two class folders of 40 pictures of 32 px each."""
-    from tests.tiny_pictures import write_tiny
+    """Two class folders of 40 images of 32 px each."""
+    from tests.tiny_images import write_tiny
 
-    return write_tiny(tmp_path_factory.mktemp("pictures"))
+    return write_tiny(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture

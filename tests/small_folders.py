@@ -9,18 +9,18 @@ import pytest
 
 from prunedge.config import RunConfig
 from prunedge.runs import session
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch on tiny pictures, which lie beside it in `data`."""
+    """A run of one epoch on tiny images, which lie beside it in `data`."""
     root = tmp_path_factory.mktemp("made")
     data = write_tiny(root / "data", 12, 16)
     config = RunConfig.make(
         "test",
         data=str(data),
-        model="tests.networks:tiny",
+        model="tests.small_models:tiny",
         weights="none",
         size=16,
         train_epochs=1,

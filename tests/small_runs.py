@@ -10,7 +10,7 @@ from prunedge.runs.run import Run, open_run
 
 
 def small_recipe(data: Path, **changes: Any) -> RunConfig:
-    """Two epochs of training, then one bold step that no rule takes back, on tiny pictures."""
+    """Two epochs of training, then one bold step that no rule takes back, on tiny images."""
     values = {
         "model": "tests.runs.test_run:small",
         "weights": "none",
@@ -27,7 +27,7 @@ def small_recipe(data: Path, **changes: Any) -> RunConfig:
 
 
 def onward(recipe: RunConfig, start: Path, **changes: Any) -> RunConfig:
-    """The recipe of a run that goes on from another, on its pictures."""
+    """The recipe of a run that goes on from another, on its images."""
     return recipe.with_values(
         **{
             "start": str(start),

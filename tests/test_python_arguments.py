@@ -11,7 +11,7 @@ import torch
 
 import prunedge as pe
 from prunedge.errors import GraphError, ModelError
-from tests.networks import Plain, Residual, tiny
+from tests.small_models import Plain, Residual, tiny
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ VALUES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "sparsity",
     ),  # type: ignore[arg-type]
     "classes in one text": (
-        lambda: pe.build("tests.networks:tiny", "ab", "none"),
+        lambda: pe.build("tests.small_models:tiny", "ab", "none"),
         ModelError,
         "'ab'",
     ),
@@ -87,13 +87,13 @@ def test_a_path_for_data(use: Any, kind: Any) -> None:
 
 
 def test_a_plan_that_was_carried_out_already() -> None:
-    network = Residual().eval()
-    graph = pe.trace(network, torch.randn(2, 3, 16, 16))
+    model = Residual().eval()
+    graph = pe.trace(model, torch.randn(2, 3, 16, 16))
     plan = pe.Plan({"a": (0, 1, 2)})
-    small = pe.remove(network, graph, plan)
-    with pytest.raises(GraphError, match="not of this network"):
+    small = pe.remove(model, graph, plan)
+    with pytest.raises(GraphError, match="not of this model"):
         pe.remove(small, graph, plan)
-    with pytest.raises(GraphError, match="not of this network"):
+    with pytest.raises(GraphError, match="not of this model"):
         pe.remove(Plain(), graph, plan)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import prunedge as pe
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.cli.prune import prune
 from prunedge.cli.study import study as study_app
 from prunedge.cli.train import train
@@ -59,11 +59,11 @@ ELSEWHERE_IN_THE_LIBRARY = {
         ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
-    **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `network`"),
-    **dict.fromkeys(("train_epochs", "lr"), "`network` has been trained (pe.fit)"),
-    "baseline": "prunes other networks beside this one, and decides nothing about it",
+    **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
+    **dict.fromkeys(("train_epochs", "lr"), "`model` has been trained (pe.fit)"),
+    "baseline": "prunes other models beside this one, and decides nothing about it",
 }
-# Not said by a plain value: None in the config leaves the choice to the network, False a whole schedule, None no device.
+# Not said by a plain value: None in the config leaves the choice to the model, False a whole schedule, None no device.
 OWN_DEFAULTS = {"finetune_lr", "rewind", "device", "precision"}
 
 
@@ -88,7 +88,7 @@ def test_train_has_an_option_for_what_decides_the_trained_model() -> None:
     assert names == ("--epochs",)
 
 
-@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "networks", "talk"])
+@pytest.mark.parametrize("command", ["crossval", "epochs", "criteria", "models", "talk"])
 def test_every_study_takes_all_settings(command: str) -> None:
     function: Any = study_app[command].default_command
     assert set(asked()) - {"data", "model"} <= set(parameters(function))
@@ -155,9 +155,7 @@ def test_the_settings_of_a_study_reach_its_trials() -> None:
         "skip_unreadable": True,
     }
     found = trials(
-        Grid(
-            {**values, "folds": 3, "fold": [1, 2], "data": "/pictures/cracks", "model": "resnet18"}
-        )
+        Grid({**values, "folds": 3, "fold": [1, 2], "data": "/images/cracks", "model": "resnet18"})
     )
     assert [trial.config.data.fold for trial in found] == [1, 2]
     reached = found[0].config.flat()
@@ -239,7 +237,7 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
     for one in dataclasses.fields(StopPolicy):
         assert getattr(policy, one.name) == values[one.name], one.name
         assert one.name == "metric" or getattr(policy, one.name) != one.default
-    data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
+    data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
     context = session._context(config, data, make_engine("32"), session.Watch(), teacher=teacher)
     assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
@@ -283,13 +281,13 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:
-    from tests.networks import Residual, randomise
+    from tests.small_models import Residual, randomise
 
-    data = pictures.load(tiny_data, size=16, cache_dir=tmp_path)
-    network = randomise(Residual())
+    data = images.load(tiny_data, size=16, cache_dir=tmp_path)
+    model = randomise(Residual())
     finetune = TrainConfig(lr=1e-9, batch_size=8)
     found = pe.prune(
-        network,
+        model,
         data,
         confidence=0.95,
         step_ratio=0.3,
@@ -300,4 +298,4 @@ def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_p
     assert [("each with 95% confidence" in step.reason) for step, _ in found] == [False, True]
     for wrong in ({"confidence": 1.5}, {"confidence": 0.9, "metric": "f1"}):
         with pytest.raises(ValueError, match="confidence"):
-            next(pe.prune(network, data, **wrong))  # type: ignore[arg-type]
+            next(pe.prune(model, data, **wrong))  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def test_a_recipe(tmp_path: Path, refuse: Callable[[str, int], None]) -> None:
         read_toml(tmp_path / "config.toml", "recipe")
 
 
-def test_a_network_whose_runtime_gets_no_memory(
+def test_a_model_whose_runtime_gets_no_memory(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnxruntime
@@ -94,8 +94,8 @@ def test_a_runtime_that_is_installed_and_gets_no_memory() -> None:
 def test_what_an_audit_has_measured_so_far(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = load(tiny_data, size=16)
-    asked = Asked(("weight-l1",), channels=2, pictures=4)
+    images = load(tiny_data, size=16)
+    asked = Asked(("weight-l1",), channels=2, images=4)
 
     def unreadable(*arguments: object, **named: object) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -104,9 +104,9 @@ def test_what_an_audit_has_measured_so_far(
     monkeypatch.setattr("prunedge.importance.audit.safe_open", unreadable)
     with pytest.raises(MachineError, match=r"Permission denied.*partial\.safetensors"):
         audit(
-            build("tests.runs.test_run:small", pictures.classes, "none"),
-            pictures,
+            build("tests.runs.test_run:small", images.classes, "none"),
+            images,
             tmp_path,
             asked,
-            model="small",
+            model_name="small",
         )

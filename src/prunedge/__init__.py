@@ -1,4 +1,4 @@
-"""prunedge: from pictures of damage to a small network, proven on the device that will run it.
+"""prunedge: from images of damage to a small model, proven on the device that will run it.
 
 The public names load lazily: `import prunedge` never imports torch, so the device doesn't need it.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     # For editors and type checkers; at run time each is imported when it is asked for.
     from prunedge.data import load_folder as load_folder
     from prunedge.data import load_manifest as load_manifest
-    from prunedge.edge import Contestant as Contestant
+    from prunedge.edge import Candidate as Candidate
     from prunedge.edge import bench as bench
     from prunedge.edge import open_bundle as open_bundle
     from prunedge.errors import PrunedgeError as PrunedgeError
@@ -91,7 +91,7 @@ _HOMES = {
     "open_run": "prunedge.runs.run",
     "load": "prunedge.runs.load",
     "open_bundle": "prunedge.edge",
-    "Contestant": "prunedge.edge",
+    "Candidate": "prunedge.edge",
     "bench": "prunedge.edge",
     "PrunedgeError": "prunedge.errors",
 }

@@ -1,15 +1,15 @@
 """Everything that can go wrong for a reason that the user can mend.
 
 PrunedgeError
-├── DataError       pictures, labels, manifests
-├── ModelError      networks that can't be built
+├── DataError       images, labels, manifests
+├── ModelError      models that can't be built
 ├── WeightsError    weights that don't load or don't fit
-├── GraphError      networks whose channels can't be followed
+├── GraphError      models whose channels can't be followed
 │   └── Undecided   examples of a batch that can't be told apart
 ├── SurgeryError    a removal that could not be proven
 ├── TrainError      training that went astray
 ├── RunError        run folders: missing, foreign, damaged
-├── ExportError     a bundle that differs from the network
+├── ExportError     a bundle that differs from the model
 ├── BundleError     a bundle that is damaged, foreign or hostile
 ├── AgentError      the agent's queue, its broker, what is announced to it
 ├── MachineError    no memory, no permission, a disk that fails: no fault of what was being read
@@ -33,19 +33,19 @@ class PrunedgeError(Exception):
 
 
 class DataError(PrunedgeError):
-    """Pictures, labels or manifests that can't be used."""
+    """Images, labels or manifests that can't be used."""
 
 
 class ModelError(PrunedgeError):
-    """A network that can't be built."""
+    """A model that can't be built."""
 
 
 class WeightsError(PrunedgeError):
-    """Weights that don't load or don't fit the network."""
+    """Weights that don't load or don't fit the model."""
 
 
 class GraphError(PrunedgeError):
-    """A network whose channels can't be followed."""
+    """A model whose channels can't be followed."""
 
 
 class Undecided(GraphError):
@@ -78,7 +78,7 @@ class RunError(PrunedgeError):
 
 
 class ExportError(PrunedgeError):
-    """An exported network that differs from the trained one."""
+    """An exported model that differs from the trained one."""
 
 
 class BundleError(PrunedgeError):

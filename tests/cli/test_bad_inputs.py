@@ -35,7 +35,7 @@ from prunedge.utils import trust
 from prunedge.utils.sanitize import shown
 from tests.edge.agent.conftest import altered
 from tests.edge.made_bundles import write_convolutional
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 LONG = "x" * 300  # longer than a name may be
 DEEP = "[" * 200_000  # JSON that no recursion can read
@@ -94,7 +94,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
     recipe = RunConfig.make(
         "test",
         data=str(data),
-        model="tests.networks:tiny",
+        model="tests.small_models:tiny",
         weights="none",
         size=16,
         train_epochs=1,
@@ -108,10 +108,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
 
     bundle = root / "bundle"
     export_bundle(
-        build("tests.networks:tiny", 2, "none"),
+        build("tests.small_models:tiny", 2, "none"),
         load_folder(data, size=16),
         bundle,
-        model="tests.networks:tiny",
+        model_name="tests.small_models:tiny",
     )
     edge = write_convolutional(root / "edge", model="small", classes=["crack", "sound"])
     for number in range(2):
@@ -222,7 +222,7 @@ def training(w: World) -> list[object]:
         "train",
         w.data,
         "--model",
-        "tests.networks:tiny",
+        "tests.small_models:tiny",
         "--weights",
         "none",
         "--size",
@@ -239,7 +239,7 @@ def pruning(w: World) -> list[object]:
         "prune",
         w.data,
         "--model",
-        "tests.networks:tiny",
+        "tests.small_models:tiny",
         "--weights",
         "none",
         "--size",
@@ -369,7 +369,7 @@ OPTIONS = [
         "prune",
         pruning,
         extra_rounds=("-1", "x"),
-        control=("another",),
+        baseline=("another",),
         normalise=("l3",),
         compensate=("all",),
         criterion=("talor",),
@@ -541,7 +541,7 @@ OPTIONS = [
         "audit",
         lambda w: ["audit", w.run],
         channels=("0", "1", "-1", "x"),
-        pictures=("0", "-1"),
+        images=("0", "-1"),
         criterion=("talor",),
         step=("9",),
     ),
@@ -658,7 +658,7 @@ SHAPE = {
     "inspect": 2,
 }
 SHAPE |= {"patches": 2, "agent": 2, "sign": 1, "study": 3}
-# An agent waits for pictures in an empty folder.
+# An agent waits for images in an empty folder.
 FINE = {("agent", 1, "an empty folder")}
 PLACES = [
     nowhere(verb, place, how)
@@ -705,7 +705,7 @@ ADDRESSES = [
 
 
 def state() -> dict[str, torch.Tensor]:
-    from tests.networks import tiny
+    from tests.small_models import tiny
 
     return {name: value.clone() for name, value in tiny(2).state_dict().items()}
 
@@ -795,7 +795,7 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
     "text": saved(lambda s: "weights"),
     "empty dict": saved(lambda s: {}),
     "nested deep": saved(lambda s: {"a": {"b": {"c": {"d": {"e": {"f": {"g": s}}}}}}}),
-    "two networks": saved(lambda s: {"one": s, "two": s}),
+    "two models": saved(lambda s: {"one": s, "two": s}),
     "numpy": saved(lambda s: {name: value.numpy() for name, value in s.items()}),
     "strings": saved(lambda s: dict.fromkeys(s, "x")),
     "none": saved(lambda s: dict.fromkeys(s)),
@@ -804,8 +804,8 @@ WEIGHTS: dict[str, Callable[[World], Path]] = {
     "no dimensions": saved(lambda s: first(s, lambda t: t.sum())),
     "too many dimensions": saved(lambda s: first(s, lambda t: t[None, None])),
     "no channels": saved(lambda s: first(s, lambda t: t[:0])),
-    "another network": saved(lambda s: {f"conv_stem.{i}": torch.ones(2, 3) for i in range(5)}),
-    "a whole network": saved(lambda s: torch.nn.Linear(2, 2)),
+    "another model": saved(lambda s: {f"conv_stem.{i}": torch.ones(2, 3) for i in range(5)}),
+    "a whole model": saved(lambda s: torch.nn.Linear(2, 2)),
     "a pickle that acts": saved(lambda s: Payload()),
     "a pickle that acts inside": saved(
         lambda s: {"state_dict": s, "more": Payload()} and {"x": Payload()}
@@ -840,7 +840,7 @@ def start_from(w: World, weights: object) -> list[object]:
         "train",
         w.data,
         "--model",
-        "tests.networks:tiny",
+        "tests.small_models:tiny",
         "--size",
         16,
         "--weights",
@@ -877,10 +877,10 @@ FILES += [
 ]
 
 
-# --- pictures, manifests and shards -------------------------------------------------------------------------------------------------
+# --- images, manifests and shards -------------------------------------------------------------------------------------------------
 
 
-def picture(seed: int = 0) -> bytes:
+def image(seed: int = 0) -> bytes:
     packed = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(
         packed, "PNG"
@@ -906,25 +906,23 @@ def png_of(width: int, height: int) -> bytes:
 
 
 def with_one(name: str, content: bytes) -> Callable[[World], Path]:
-    """Class folders with one bad picture."""
+    """Class folders with one bad image."""
 
     def write(w: World) -> Path:
         for label in ("crack", "sound"):
             for number in range(8):
-                w.write(
-                    f"pictures/{label}/{number}.png", picture(number + 100 * (label == "sound"))
-                )
-        w.write(f"pictures/crack/{name}", content)
-        return w.here / "pictures"
+                w.write(f"images/{label}/{number}.png", image(number + 100 * (label == "sound")))
+        w.write(f"images/crack/{name}", content)
+        return w.here / "images"
 
     return write
 
 
-PICTURES: dict[str, tuple[str, bytes]] = {
+IMAGES: dict[str, tuple[str, bytes]] = {
     "empty": ("bad.png", b""),
     "text": ("bad.png", b"hello"),
-    "cut short": ("bad.png", picture()[:-200]),
-    "flipped": ("bad.png", picture()[:60] + bytes(20) + picture()[80:]),
+    "cut short": ("bad.png", image()[:-200]),
+    "flipped": ("bad.png", image()[:60] + bytes(20) + image()[80:]),
     "a bomb": ("bad.png", png_of(100_000, 100_000)),
     "no pixels": ("bad.png", png_of(0, 0)),
     "html": ("bad.jpg", b"<html>not found</html>"),
@@ -934,10 +932,10 @@ PICTURES: dict[str, tuple[str, bytes]] = {
 }
 
 
-def manifest(text: str | bytes, *pictures: str) -> Callable[[World], Path]:
+def manifest(text: str | bytes, *images: str) -> Callable[[World], Path]:
     def write(w: World) -> Path:
-        for number, name in enumerate(pictures or [f"{i}.png" for i in range(16)]):
-            w.write(f"m/{name}", picture(number))
+        for number, name in enumerate(images or [f"{i}.png" for i in range(16)]):
+            w.write(f"m/{name}", image(number))
         return w.write("m/manifest.csv", text)
 
     return write
@@ -960,7 +958,7 @@ MANIFESTS: dict[str, str | bytes] = {
     "a zero in the header": "path\0,label\n",
     "a long name": rows(f"{LONG}.png,crack"),
     "a longer name": rows("/".join([LONG[:200]] * 30) + ".png,crack"),
-    "a missing picture": rows("nowhere.png,crack"),
+    "a missing image": rows("nowhere.png,crack"),
     "no label": rows("0.png,"),
     "a split that is none": "path,label,split\n0.png,crack,holdout\n",
     "no bytes of text": b"path,label\n\xff\xfe.png,crack\n",
@@ -969,7 +967,7 @@ MANIFESTS: dict[str, str | bytes] = {
     "a quote that never ends": 'path,label\n"0.png,crack\n' + "x" * 200_000,
     "a huge field": "path,label\n" + "x" * 200_000 + ",crack\n",
     "a list as label": 'path,label\n0.png,"[1, 2]"\n1.png,"[3, 4]"\n',
-    "a folder as picture": rows(".,crack"),
+    "a folder as image": rows(".,crack"),
     "utf-16": "path,label\n0.png,crack\n".encode("utf-16"),
 }
 
@@ -988,7 +986,7 @@ def shard(*members: tuple[str, bytes], cut: int = 0, mode: str = "w") -> Callabl
     return write
 
 
-GOOD = [(f"{i}.png", picture(i)) for i in range(8)]
+GOOD = [(f"{i}.png", image(i)) for i in range(8)]
 SHARDS: dict[str, Callable[[World], Path]] = {
     "deep json": shard(*GOOD, *((f"{i}.json", DEEP[: 60_000 - i].encode()) for i in range(8))),
     "deep objects": shard(*GOOD, *((f"{i}.json", b'{"label":' * 9_000) for i in range(8))),
@@ -1002,39 +1000,36 @@ SHARDS: dict[str, Callable[[World], Path]] = {
     ),
     "no number": shard(*GOOD, *((f"{i}.json", b'{"label": NaN}') for i in range(8))),
     "no labels": shard(*GOOD),
-    "no pictures": shard(("0.cls", b"1"), ("1.cls", b"0")),
+    "no images": shard(("0.cls", b"1"), ("1.cls", b"0")),
     "a class that is none": shard(*GOOD, *((f"{i}.cls", b"\xff\xfe") for i in range(8))),
     "cut short": shard(*GOOD, *((f"{i}.cls", b"1") for i in range(8)), cut=11_000),
     "compressed": shard(*GOOD, mode="w:gz"),
     "empty": lambda w: w.write("x.tar"),
     "garbage": lambda w: w.write("x.tar", b"\x01" * 5_000),
-    "a picture that is none": shard(
+    "an image that is none": shard(
         *((f"{i}.png", b"x") for i in range(8)), *((f"{i}.cls", b"%d" % (i % 2)) for i in range(8))
     ),
 }
 TOLD = (
     "a long name",
     "a longer name",
-    "a missing picture",
-    "a folder as picture",
+    "a missing image",
+    "a folder as image",
 )  # a check lists them with all else
 DATA = [
     *(
         Case(
-            f"train: picture {n}",
+            f"train: image {n}",
             lambda w, g=g: ["train", with_one(*g)(w), *training(w)[2:]],
             "bad",
         )
-        for n, g in PICTURES.items()
+        for n, g in IMAGES.items()
     ),
     *(
-        Case(f"inspect: picture {n}", lambda w, g=g: ["inspect", w.edge, w.write(*g)], "bad")
-        for n, g in PICTURES.items()
+        Case(f"inspect: image {n}", lambda w, g=g: ["inspect", w.edge, w.write(*g)], "bad")
+        for n, g in IMAGES.items()
     ),
-    *(
-        Case(f"patches: photo {n}", lambda w, g=g: cut_bad(w, *g), "bad")
-        for n, g in PICTURES.items()
-    ),
+    *(Case(f"patches: photo {n}", lambda w, g=g: cut_bad(w, *g), "bad") for n, g in IMAGES.items()),
     *(
         Case(
             f"check: manifest {n}",
@@ -1059,7 +1054,7 @@ DATA = [
 
 def cut_bad(w: World, name: str, content: bytes) -> list[object]:
     w.write(f"p/{name}", content)
-    w.write(f"q/{Path(name).stem}.png", picture())
+    w.write(f"q/{Path(name).stem}.png", image())
     return ["patches", w.here / "p", w.here / "q", "--out", w.here / "out", "--size", 16]
 
 
@@ -1088,14 +1083,14 @@ def raw(text: str | bytes, name: str = "manifest.json") -> Callable[[World], Pat
     return write
 
 
-def network(make: Callable[[], bytes]) -> Callable[[World], Path]:
+def model(make: Callable[[], bytes]) -> Callable[[World], Path]:
     return lambda w: altered(
         w.edge, w.here / "b", lambda folder: (folder / "model.onnx").write_bytes(make())
     )
 
 
 def hungry_onnx() -> bytes:
-    """A network of a few bytes that asks for 160 GB."""
+    """A model of a few bytes that asks for 160 GB."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -1108,7 +1103,7 @@ def hungry_onnx() -> bytes:
             value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.0]),
         ),
         helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=1),
-        helper.make_node("GlobalAveragePool", ["pictures"], ["mean"]),
+        helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("Add", ["flat", "sum"], ["added"]),
         helper.make_node("Slice", ["added", "from", "to", "along"], ["logits"]),
@@ -1117,7 +1112,7 @@ def hungry_onnx() -> bytes:
         helper.make_tensor(name, TensorProto.INT64, [1], [value])
         for name, value in (("from", 0), ("to", 2), ("along", 1))
     ]
-    inputs = [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 16, 16])]
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])]
     graph = helper.make_graph(nodes, "hungry", inputs, outputs, [size, *more])
     return onnx.helper.make_model(
@@ -1126,14 +1121,14 @@ def hungry_onnx() -> bytes:
 
 
 def hungry_weights() -> bytes:
-    """A network whose weights are said to be 160 GB."""
+    """A model whose weights are said to be 160 GB."""
     from onnx import TensorProto, helper
 
     large = TensorProto(name="large", data_type=TensorProto.FLOAT, dims=[40_000_000_000])
     graph = helper.make_graph(
         [helper.make_node("Identity", ["large"], ["logits"])],
         "hungry",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
         [large],
     )
@@ -1143,7 +1138,7 @@ def hungry_weights() -> bytes:
 
 
 def outside_onnx() -> bytes:
-    """A network that would read its weights from a file elsewhere."""
+    """A model that would read its weights from a file elsewhere."""
     from onnx import StringStringEntryProto, TensorProto, helper
 
     large = TensorProto(
@@ -1155,7 +1150,7 @@ def outside_onnx() -> bytes:
     graph = helper.make_graph(
         [helper.make_node("Identity", ["large"], ["logits"])],
         "outside",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
         [large],
     )
@@ -1241,11 +1236,11 @@ BUNDLES: dict[str, Callable[[World], Path]] = {
     "a view without sides": told(
         lambda m: m.update(view={"kind": "patch", "width": 0, "height": 0})
     ),
-    "a network that is empty": network(bytes),
-    "a network of garbage": network(lambda: b"\xff" * 99),
-    "a network that asks for 160 GB": network(hungry_onnx),
-    "weights that are said to be 160 GB": network(hungry_weights),
-    "a network that reads elsewhere": network(outside_onnx),
+    "a model that is empty": model(bytes),
+    "a model of garbage": model(lambda: b"\xff" * 99),
+    "a model that asks for 160 GB": model(hungry_onnx),
+    "weights that are said to be 160 GB": model(hungry_weights),
+    "a model that reads elsewhere": model(outside_onnx),
     "a self-test that is empty": selftest(b""),
     "a self-test of garbage": selftest(b"\xff" * 99),
     "a self-test that acts": lambda w: selftest(pickled_npz())(w),
@@ -1257,18 +1252,18 @@ BUNDLES: dict[str, Callable[[World], Path]] = {
     "a self-test of another kind": selftest(
         npz(pixels=np.zeros((1, 16, 16, 3)), outputs=np.zeros((1, 2)))
     ),
-    "a self-test of no pictures": selftest(
+    "a self-test of no images": selftest(
         npz(pixels=np.zeros((0, 16, 16, 3), np.uint8), outputs=np.zeros((0, 2)))
     ),
     "a self-test of other classes": selftest(
         npz(pixels=np.zeros((1, 16, 16, 3), np.uint8), outputs=np.zeros((1, 5)))
     ),
 }
-# The agent and the signer don't run a network before it is asked for; a bench runs it in a process of its own.
+# The agent and the signer don't run a model before it is asked for; a bench runs it in a process of its own.
 RUN = [
     name
     for name in BUNDLES
-    if name.startswith(("a self-test", "a network", "weights", "another size", "too many classes"))
+    if name.startswith(("a self-test", "a model", "weights", "another size", "too many classes"))
 ]
 DEVICES = [
     *(
@@ -1356,17 +1351,17 @@ JOBS = [
     ),
     Case("a bundle as a run", lambda w: ["show", w.bundle], "bundle"),
     Case("a run as a bundle", lambda w: ["bench", w.run], "run"),
-    Case("pictures as a run", lambda w: ["export", w.data, "--out", w.here / "out"], "data"),
+    Case("images as a run", lambda w: ["export", w.data, "--out", w.here / "out"], "data"),
     Case(
-        "prune from a run and a network",
+        "prune from a run and a model",
         lambda w: ["prune", "--from", w.run, "--model", "resnet18", "--out", w.here / "out"],
         "--model",
     ),
-    Case("prune without a network", lambda w: ["prune", w.data, "--out", w.here / "out"], "model"),
-    Case("train without pictures", lambda w: ["train", "--out", w.here / "out"], "images"),
+    Case("prune without a model", lambda w: ["prune", w.data, "--out", w.here / "out"], "model"),
+    Case("train without images", lambda w: ["train", "--out", w.here / "out"], "images"),
     Case("train without a folder", lambda w: ["train", w.data], "--out"),
     Case(
-        "train an unknown network",
+        "train an unknown model",
         lambda w: ["train", w.data, "--model", "resnt18", "--out", w.here / "out"],
         "resnet18",
     ),
@@ -1432,7 +1427,7 @@ JOBS = [
     ),
     Case("resume by another verb", lambda w: ["prune", "--resume", w.run], "run"),
     Case(
-        "resume as another network",
+        "resume as another model",
         lambda w: ["train", "--resume", w.run, "--model", "resnet18"],
         "model",
     ),

@@ -13,11 +13,11 @@ from prunedge.cli.app import main
 from prunedge.errors import PrunedgeError
 from prunedge.importance.audit import kept_audit
 from prunedge.models import read_weights
-from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from tests.irregular import Refused, in_time, pipe, refused
 from tests.small_bundles import bundle, made_bundle
 from tests.small_folders import made_run, run
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 __all__ = ["bundle", "in_time", "made_bundle", "made_run", "refused", "run"]
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -50,7 +50,7 @@ def test_files_of_a_run(verb: str, name: str, run: Path, tmp_path: Path, refused
 def test_a_training_that_was_cut_off(tmp_path: Path) -> None:
     pipe(tmp_path / NAME)
     with pytest.raises(PrunedgeError, match="named pipe"):
-        RunKeeper(tmp_path).kept()
+        RunCheckpointer(tmp_path).kept()
 
 
 def test_an_audit(tmp_path: Path) -> None:
@@ -92,19 +92,19 @@ def signing_key(folder: Path) -> Path:
     return folder / "signing.pem"
 
 
-def test_a_manifest_of_pictures(tmp_path: Path, refused: Refused) -> None:
+def test_a_manifest_of_images(tmp_path: Path, refused: Refused) -> None:
     file = pipe(tmp_path / "m.csv")
     assert told_of(file, refused("check", file))
 
 
-def test_a_picture_among_others(tmp_path: Path, refused: Refused) -> None:
+def test_a_image_among_others(tmp_path: Path, refused: Refused) -> None:
     data = write_tiny(tmp_path / "data", 8, 16)
     pipe(data / "crack" / "000.png")
     line = [
         "train",
         data,
         "--model",
-        "tests.networks:tiny",
+        "tests.small_models:tiny",
         "--weights",
         "none",
         "--size",
@@ -154,7 +154,7 @@ def test_what_an_inspection_left(name: str, bundle: Path, tmp_path: Path, refuse
     assert told_of(file, refused(*line))
 
 
-def test_pictures_of_a_bench(bundle: Path, tmp_path: Path, refused: Refused) -> None:
+def test_images_of_a_bench(bundle: Path, tmp_path: Path, refused: Refused) -> None:
     file = pipe(tmp_path / "photos" / "a.png")
     assert told_of(file, refused("bench", bundle, "--data", file.parent, "--patches", 1))
 
@@ -166,5 +166,5 @@ def test_a_study(tmp_path: Path, refused: Refused) -> None:
 
 def test_the_data_of_a_config(run: Path, tmp_path: Path, refused: Refused) -> None:
     file = pipe(tmp_path / "data.csv")
-    (tmp_path / "study.toml").write_text(f'data = "{file}"\nmodel = "tests.networks:tiny"\n')
+    (tmp_path / "study.toml").write_text(f'data = "{file}"\nmodel = "tests.small_models:tiny"\n')
     assert told_of(file, refused("study", tmp_path / "study.toml", "--out", tmp_path / "out"))

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.usefixtures("in_time")
 
 def test_a_drawing_replaces_no_device(tmp_path: Path, refused: Refused) -> None:
     target = pipe(tmp_path / "pipe.svg")
-    told = refused("groups", "--model", "tests.networks:tiny", "--size", 16, "--svg", target)
+    told = refused("groups", "--model", "tests.small_models:tiny", "--size", 16, "--svg", target)
     assert "named pipe" in told and str(target) in told and is_pipe(target)
 
 
 def test_a_drawing_is_called_one(tmp_path: Path, refused: Refused) -> None:
     config = tmp_path / "config.toml"
     config.write_text("kept")
-    told = refused("groups", "--model", "tests.networks:tiny", "--size", 16, "--svg", config)
+    told = refused("groups", "--model", "tests.small_models:tiny", "--size", 16, "--svg", config)
     assert "--svg" in told and ".svg" in told and config.read_text() == "kept"
 
 
@@ -34,7 +34,7 @@ def test_a_drawing_is_written_through_a_link(tmp_path: Path) -> None:
             [
                 "groups",
                 "--model",
-                "tests.networks:tiny",
+                "tests.small_models:tiny",
                 "--size",
                 "16",
                 "--svg",

@@ -12,10 +12,10 @@ from torch import nn
 from prunedge.config import RunConfig
 from prunedge.runs import session
 from tests.refusals import refusal
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
-def test_two_networks(tmp_path: Path) -> None:
+def test_two_models(tmp_path: Path) -> None:
     assert "not both" in refusal("groups", "--model", "resnet18", "--from", tmp_path)
 
 
@@ -25,7 +25,7 @@ def test_a_study_without_its_file(tmp_path: Path) -> None:
 
 
 class Patched(nn.Module):
-    """A network that takes images of one size alone."""
+    """A model that takes images of one size alone."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

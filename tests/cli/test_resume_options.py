@@ -17,7 +17,7 @@ from prunedge.config import RunConfig
 from prunedge.runs import session
 from prunedge.runs.resumption import CHANGEABLE
 from prunedge.runs.run import open_run
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 VERBS = {"prune": prune, "train": train}
 NAMES = {"start": "--from"}  # as their parameters' annotations call them
@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     recipe = RunConfig.make(
         "test",
-        data=str(write_tiny(root / "pictures").resolve()),
+        data=str(write_tiny(root / "images").resolve()),
         model="tests.runs.test_run:small",
         weights="none",
         size=16,
@@ -121,7 +121,7 @@ def test_every_option_beside_resume_is_applied_or_refused_by_name(
         ), said
         assert after == before
     elif key == "data":
-        assert code == 2 and "/nowhere/else" in lines[0], "there are no pictures"
+        assert code == 2 and "/nowhere/else" in lines[0], "there are no images"
     elif key == "target_latency":
         assert code == 2 and "--target-latency needs --device" in lines[0], said
     else:
@@ -171,18 +171,16 @@ def test_each_verb_goes_on_with_its_own_runs(
     assert code == 2 and f"prunedge prune --from {runs['train']}" in said
 
 
-def test_pictures_that_moved_may_be_named_to_a_training(
+def test_images_that_moved_may_be_named_to_a_training(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(runs["train"], tmp_path / "run"))
-    moved = Path(
-        shutil.copytree(open_run(folder).config.data.path, tmp_path / "pictures")
-    ).resolve()
+    moved = Path(shutil.copytree(open_run(folder).config.data.path, tmp_path / "images")).resolve()
     code, said = call(["train", str(moved), "--resume", str(folder)], capsys)
     assert code == 0 and open_run(folder).config.data.path == str(moved), said
 
 
-def test_training_without_pictures_or_folder_is_one_line(
+def test_training_without_images_or_folder_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no images to learn from" in call(["train", "--out", str(tmp_path / "x")], capsys)[1]

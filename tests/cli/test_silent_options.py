@@ -10,7 +10,7 @@ from prunedge.config import RunConfig
 from prunedge.runs.run import create
 from tests.refusals import refusal
 
-TRAIN = ["--model", "tests.networks:tiny", "--weights", "none", "--size", 16]
+TRAIN = ["--model", "tests.small_models:tiny", "--weights", "none", "--size", 16]
 
 
 @pytest.mark.parametrize(

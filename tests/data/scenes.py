@@ -1,4 +1,4 @@
-"""Pictures with something to recognise: random blocks of grey."""
+"""Images with something to recognise: random blocks of grey."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from PIL import Image
 
 
 def write_scene(path: Path, seed: int, size: int) -> Image.Image:
-    """Write a picture that no other seed's looks like; returns it."""
+    """Write an image that no other seed's looks like; returns it."""
     blocks = np.random.default_rng(seed).integers(30, 220, (8, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(blocks).resize((size, size), Image.Resampling.NEAREST)
+    image = Image.fromarray(blocks).resize((size, size), Image.Resampling.NEAREST)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    return picture
+    image.save(path)
+    return image

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(seed: int, size: int = 16, kind: str = "PNG") -> bytes:
+def image(seed: int, size: int = 16, kind: str = "PNG") -> bytes:
     noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, kind)
@@ -29,11 +29,11 @@ def tar_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def samples(first: int, last: int) -> list[tuple[str, bytes]]:
-    """Pictures of two classes, 0 and 1, in turn."""
+    """Images of two classes, 0 and 1, in turn."""
     made = []
     for i in range(first, last):
         made += [
-            (f"{i:04d}.png", picture(i)),
+            (f"{i:04d}.png", image(i)),
             (f"{i:04d}.cls", str(i % 2).encode()),
             (f"{i:04d}.txt", b"a caption"),
         ]

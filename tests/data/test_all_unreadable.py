@@ -9,7 +9,7 @@ import pytest
 from prunedge.data import load
 from prunedge.errors import DataError
 from tests.irregular import Refused, refused
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 __all__ = ["refused"]
 
@@ -36,7 +36,7 @@ def test_the_verbs_say_it_in_a_line(tmp_path: Path, refused: Refused) -> None:
     data = damaged(tmp_path)
     line = [
         "--model",
-        "tests.networks:tiny",
+        "tests.small_models:tiny",
         "--weights",
         "none",
         "--size",

@@ -18,9 +18,9 @@ from numpy.lib.format import write_array_header_1_0
 
 from prunedge.data import cache
 from prunedge.data.cache import decode_all, read_pixels
-from prunedge.data.decode import try_picture
+from prunedge.data.decode import try_image
 from prunedge.errors import DataError, MachineError
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture
@@ -38,17 +38,17 @@ def forget(path: Path) -> None:
     cache._open.pop(path).file.close()
 
 
-def test_pictures_are_decoded_once(
+def test_images_are_decoded_once(
     paths: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = []
     first = decode_all(
         paths, 16, folder=home, progress=lambda done, total, what: told.append((done, total, what))
     )
-    assert told[-1] == (20, 20, "decoding pictures") and len(told) == 20
+    assert told[-1] == (20, 20, "decoding images") and len(told) == 20
     pixels = read_pixels(first.cache, range(20))
     assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
-    assert (pixels == np.stack([try_picture(path, 16) for path in paths])).all()
+    assert (pixels == np.stack([try_image(path, 16) for path in paths])).all()
     monkeypatch.setattr(cache, "try_looking", lambda *_: pytest.fail("decoded again"))
     assert decode_all(paths, 16, folder=home) == first
     forget(first.cache)
@@ -64,7 +64,7 @@ def test_rows_come_in_the_order_that_was_asked_for(
         monkeypatch.delattr(os, "preadv", raising=False)
     elif not hasattr(os, "preadv"):
         pytest.skip("this system has no preadv")
-    whole = np.stack([try_picture(path, 16) for path in paths])
+    whole = np.stack([try_image(path, 16) for path in paths])
     order = [7, 0, 19, 7, 3]
     assert (read_pixels(found, order) == whole[order]).all()
     assert read_pixels(found, []).shape == (0, 16, 16, 3)
@@ -123,7 +123,7 @@ def test_a_changed_file_is_decoded_again(paths: list[Path], home: Path) -> None:
     assert decode_all(paths, 8, folder=home).cache != second.cache
 
 
-def test_unreadable_pictures_are_remembered(paths: list[Path], home: Path) -> None:
+def test_unreadable_images_are_remembered(paths: list[Path], home: Path) -> None:
     paths[3].write_bytes(b"")
     first = decode_all([*paths, paths[0].with_name("gone.png")], 16, folder=home)
     assert first.unreadable == {3: "empty file", 20: "no such file"}

@@ -1,4 +1,4 @@
-"""The check finds what is wrong with the pictures."""
+"""The check finds what is wrong with the images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 
 from prunedge.data import check
 from tests.data.scenes import write_scene
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
-def test_clean_pictures(tmp_path: Path) -> None:
+def test_clean_images(tmp_path: Path) -> None:
     for i in range(120):
         write_scene(tmp_path / "ab"[i % 2] / f"{i}.png", i, 32)
     report = check(tmp_path, size=32)
@@ -29,7 +29,10 @@ def test_clean_pictures(tmp_path: Path) -> None:
     assert report.sizes.smallest == report.sizes.largest == report.sizes.median == (32, 32)
     assert report.modes == {"RGB": 120} and report.formats == {"PNG": 120}
     assert (
-        report.sources is None and not report.twins and not report.leaks and report.problems == ()
+        report.sources is None
+        and not report.duplicates
+        and not report.leaks
+        and report.problems == ()
     )
     assert json.loads(json.dumps(report.to_json()))["counts"]["train"] == {"a": 42, "b": 42}
 
@@ -38,13 +41,13 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
     lines = ["path,label,source,split"]
     for i in range(40):
         side = "train" if i < 24 else "val" if i < 32 else "test"
-        picture = write_scene(tmp_path / f"{i}.png", i, 64)
+        image = write_scene(tmp_path / f"{i}.png", i, 64)
         lines.append(f"{i}.png,{'ab'[i % 2]},s{i % 20 if i in (0, 20) else i},{side}")
         if i == 2:
-            picture.save(tmp_path / "same.png")
+            image.save(tmp_path / "same.png")
             lines.append("same.png,b,other,test")
         if i == 4:
-            worse = picture.resize((50, 50)).point(lambda v: min(255, int(v * 1.1)))
+            worse = image.resize((50, 50)).point(lambda v: min(255, int(v * 1.1)))
             worse.save(tmp_path / "worse.jpg", quality=70)
             lines.append("worse.jpg,a,another,val")
     lines.append("0.png,a,s25,train")
@@ -52,7 +55,7 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
         "\n".join(lines[:-1]).replace("20.png,a,s0,train", "20.png,a,s25,train")
     )
     report = check(tmp_path, size=64)
-    assert {(t.picture, t.split, t.like, t.like_split, t.identical) for t in report.twins} == {
+    assert {(t.image, t.split, t.like, t.like_split, t.identical) for t in report.duplicates} == {
         ("same.png", "test", "2.png", "train", True),
         ("worse.jpg", "val", "4.png", "train", False),
     }
@@ -61,7 +64,7 @@ def test_copies_on_two_sides_are_found(tmp_path: Path) -> None:
     said = " | ".join(report.problems)
     assert (
         "1 source on two sides" in said
-        and "1 picture of val and test also in" in said
+        and "1 image of val and test also in" in said
         and "different labels" in said
     )
 
@@ -72,7 +75,7 @@ def test_even_surfaces_are_not_twins(tmp_path: Path) -> None:
         path = tmp_path / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.normal(120, 3, (32, 32)).astype(np.uint8)).save(path)
-    assert check(tmp_path, size=32, max_distance=20).twins == ()
+    assert check(tmp_path, size=32, max_distance=20).duplicates == ()
 
 
 def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
@@ -91,10 +94,10 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
     assert all(
         words in said
         for words in (
-            "1 picture can't be read",
-            "few pictures of crack",
-            "6.0 pictures",
-            "2 pictures share",
+            "1 image can't be read",
+            "few images of crack",
+            "6.0 images",
+            "2 images share",
         )
     )
 
@@ -103,4 +106,4 @@ def test_unreadable_rare_skewed_and_masks(tmp_path: Path) -> None:
 def test_real_patches_that_were_split_by_photograph_have_no_leaks() -> None:
     report = check(SHARED / "masonry", size=48)
     assert report.classes == ("crack", "noncrack") and report.sources == 240
-    assert not report.leaks and not any(twin.identical for twin in report.twins)
+    assert not report.leaks and not any(duplicate.identical for duplicate in report.duplicates)

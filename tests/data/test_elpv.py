@@ -1,4 +1,4 @@
-"""The demo's pictures."""
+"""The demo's images."""
 
 from __future__ import annotations
 

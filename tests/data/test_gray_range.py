@@ -1,4 +1,4 @@
-"""Greys of more than eight bits: one range for all pictures of a set, from those that are trained on."""
+"""Greys of more than eight bits: one range for all images of a set, from those that are trained on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 
 from prunedge.data import check, load
 from prunedge.data.gray_range import Shade, usual_range
-from prunedge.edge.image.read import Greys, read_picture
+from prunedge.edge.image.read import Greys, read_image
 from prunedge.errors import DataError
 from tests.data.shards import write_shard
-from tests.deep_pictures import HIGH, LOW, colour_png, save, scene, write_deep
-from tests.tiny_pictures import write_tiny
+from tests.deep_images import HIGH, LOW, colour_png, save, scene, write_deep
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("float", 1e5, 3e5),
     ],
 )
-def test_the_range_comes_from_the_training_pictures_and_keeps_the_levels(
+def test_the_range_comes_from_the_training_images_and_keeps_the_levels(
     kind: str, low: float, high: float, tmp_path: Path
 ) -> None:
     found = load(write_deep(tmp_path / "d", 20, kind, low, high), size=32)
@@ -45,18 +45,18 @@ def test_the_range_comes_from_the_training_pictures_and_keeps_the_levels(
     pixels = found.train.pixels([0, 1])
     assert pixels.min() < 40 and pixels.max() > 215 and len(np.unique(pixels[0])) > 50
     again = np.stack(
-        [read_picture(sample.path, 32, found.greys) for sample in found.train.samples[:2]]
+        [read_image(sample.path, 32, found.greys) for sample in found.train.samples[:2]]
     )
     np.testing.assert_array_equal(pixels, again)
     assert load(tmp_path / "d", size=32).fingerprint == found.fingerprint
 
 
-def test_pictures_are_not_stretched_one_by_one(tmp_path: Path) -> None:
+def test_images_are_not_stretched_one_by_one(tmp_path: Path) -> None:
     found = load(write_deep(tmp_path / "d", 20), size=32)
     assert found.greys is not None
     dark = save(tmp_path / "dark.png", np.full((32, 32), found.greys.low + 10), "png")
     light = save(tmp_path / "light.png", np.full((32, 32), found.greys.high - 10), "png")
-    greys = [int(read_picture(file, 32, found.greys)[0, 0, 0]) for file in (dark, light)]
+    greys = [int(read_image(file, 32, found.greys)[0, 0, 0]) for file in (dark, light)]
     assert greys[0] < 40 and greys[1] > 215
 
 
@@ -99,7 +99,7 @@ def test_eight_bits_are_as_they_were_and_take_no_range(tmp_path: Path) -> None:
         load(tmp_path / "d", size=32, range="0:4095")
 
 
-def test_test_pictures_have_no_say_in_the_range(tmp_path: Path) -> None:
+def test_test_images_have_no_say_in_the_range(tmp_path: Path) -> None:
     for side, low in (("train", 1000), ("val", 1000), ("test", 30_000)):
         write_deep(tmp_path / "d" / side, 8, low=low, high=low + 100)
     found = load(tmp_path / "d", size=32)
@@ -107,7 +107,7 @@ def test_test_pictures_have_no_say_in_the_range(tmp_path: Path) -> None:
     assert found.test.pixels([0]).min() == 255
 
 
-def test_a_few_strange_pictures_and_dead_pixels_don_t_spoil_the_range(tmp_path: Path) -> None:
+def test_a_few_strange_images_and_dead_pixels_don_t_spoil_the_range(tmp_path: Path) -> None:
     write_deep(tmp_path / "d", 30)
     save(tmp_path / "d" / "crack" / "white.png", np.full((32, 32), 65535), "png")
     for file in sorted((tmp_path / "d" / "sound").glob("*.png")):
@@ -127,7 +127,7 @@ def test_a_rare_class_keeps_its_greys() -> None:
     assert found.low == 18 and found.high == 410
 
 
-def test_pictures_of_one_grey_alone_have_a_range_too() -> None:
+def test_images_of_one_grey_alone_have_a_range_too() -> None:
     assert usual_range([Shade("floats", 5, 5, 5, 5, "")] * 3, [0, 0, 1]) == Greys(5, 6)
 
 
@@ -144,7 +144,7 @@ def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(
             file.rename(target)
     with pytest.raises(
         DataError,
-        match=r"24 pictures of .* and 24 pictures of .* no range of greys in common.*range='LOW:HIGH'",
+        match=r"24 images of .* and 24 images of .* no range of greys in common.*range='LOW:HIGH'",
     ):
         load(tmp_path / "d", size=32)
     found = load(tmp_path / "d", size=32, range="900:1200")
@@ -153,14 +153,14 @@ def test_kinds_that_have_no_range_in_common_are_refused_with_the_remedy(
     assert "no range of greys in common" in report.problems[0] and len(report.levels.depths) == 2
 
 
-def test_a_picture_that_holds_no_numbers_is_named_and_can_be_skipped(tmp_path: Path) -> None:
+def test_a_image_that_holds_no_numbers_is_named_and_can_be_skipped(tmp_path: Path) -> None:
     write_deep(tmp_path / "d", 20, "float")
     values = scene(0, False)
     values[0, 0] = np.nan
     save(tmp_path / "d" / "crack" / "bad.tif", values, "float")
     with pytest.raises(
         DataError,
-        match=r"1 of 41 pictures can't be read: crack/bad\.tif \(1 of its 1,024 values are no numbers",
+        match=r"1 of 41 images can't be read: crack/bad\.tif \(1 of its 1,024 values are no numbers",
     ):
         load(tmp_path / "d", size=32)
     found = load(tmp_path / "d", size=32, skip_unreadable=True)
@@ -214,12 +214,12 @@ def test_colours_of_sixteen_bits_are_told_by_check_and_load(
         "colours of 16 bits, of which only the upper 8 are read" in problem
         for problem in report.problems
     )
-    assert "24 pictures have colours of 16 bits" in caplog.text
+    assert "24 images have colours of 16 bits" in caplog.text
 
 
-def test_a_deep_picture_in_memory_reads_as_its_file(tmp_path: Path) -> None:
+def test_a_deep_image_in_memory_reads_as_its_file(tmp_path: Path) -> None:
     file = save(tmp_path / "p.tif", scene(0, True) * 100 - 50, "float")
     np.testing.assert_array_equal(
-        read_picture(io.BytesIO(file.read_bytes()), 16, Greys(-50, 50)),
-        read_picture(file, 16, Greys(-50, 50)),
+        read_image(io.BytesIO(file.read_bytes()), 16, Greys(-50, 50)),
+        read_image(file, 16, Greys(-50, 50)),
     )

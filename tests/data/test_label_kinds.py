@@ -47,7 +47,7 @@ def test_lists_of_labels_are_refused(labels: list[str]) -> None:
         [f"{i}e-3" for i in range(20)],
         [*(f"{i / 7:.4f}" for i in range(1, 20)), "n/a"],
         [f"-{i}.25" for i in range(20)],
-        [str(i * 37) for i in range(60)],  # whole numbers with a picture each
+        [str(i * 37) for i in range(60)],  # whole numbers with an image each
     ],
 )
 def test_numbers_are_refused_when_hardly_any_comes_twice(labels: list[str]) -> None:
@@ -90,7 +90,7 @@ def test_labels_that_may_be_classes_are_taken_and_told(labels: list[str]) -> Non
     assert refusal(counts) is None and "classes of their own" in str(doubt(counts))
 
 
-def pictures(folder: Path, count: int) -> list[str]:
+def images(folder: Path, count: int) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{i}.png" for i in range(count)]
     for i, name in enumerate(names):
@@ -99,7 +99,7 @@ def pictures(folder: Path, count: int) -> list[str]:
 
 
 def manifest(folder: Path, labels: list[str]) -> Path:
-    names = pictures(folder, len(labels))
+    names = images(folder, len(labels))
     lines = "".join(f'{name},"{label}"\n' for name, label in zip(names, labels, strict=True))
     (folder / "labels.csv").write_text("path,label\n" + lines)
     return folder / "labels.csv"
@@ -109,10 +109,10 @@ def shard(folder: Path, labels: list[object], kind: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(folder / "x.tar", "w") as tar:
         for i, label in enumerate(labels):
-            picture = io.BytesIO()
-            Image.new("RGB", (8, 8), (i, i, i)).save(picture, "PNG")
+            image = io.BytesIO()
+            Image.new("RGB", (8, 8), (i, i, i)).save(image, "PNG")
             about = json.dumps({"label": label}).encode() if kind == "json" else str(label).encode()
-            for name, content in ((f"{i}.png", picture.getvalue()), (f"{i}.{kind}", about)):
+            for name, content in ((f"{i}.png", image.getvalue()), (f"{i}.{kind}", about)):
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
@@ -123,11 +123,11 @@ def test_every_layout_refuses_them_and_says_where(tmp_path: Path) -> None:
     lists = ["crack", "rust", "crack;rust"] * 4
     with pytest.raises(
         DataError,
-        match=r"lists of labels \(column label\): 'crack;rust' \(4\), of 3 labels.*one class a picture",
+        match=r"lists of labels \(column label\): 'crack;rust' \(4\), of 3 labels.*one class an image",
     ):
         list_data(manifest(tmp_path / "csv", lists))
     for name in ("crack", "rust", "crack;rust"):
-        pictures(tmp_path / "folders" / name, 2)
+        images(tmp_path / "folders" / name, 2)
     with pytest.raises(DataError, match=r"folder names"):
         list_data(tmp_path / "folders")
     with pytest.raises(DataError, match=r"\.cls or \.json"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from prunedge.data import Dataset, load, load_folder, load_manifest
 from prunedge.errors import DataError
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 def paint(path: Path, value: int = 0, size: int = 16) -> Path:
@@ -47,7 +47,7 @@ def test_class_folders(tiny_data: Path) -> None:
     assert str(data) == "2 classes (crack, sound) at 32 px: train 56, val 12, test 12"
 
 
-def test_the_same_pictures_have_the_same_fingerprint_wherever_they_lie(
+def test_the_same_images_have_the_same_fingerprint_wherever_they_lie(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(tiny_data, tmp_path / "copy", copy_function=shutil.copyfile))
@@ -75,9 +75,9 @@ def test_given_splits_are_kept_and_a_missing_val_is_cut_out_of_train(tmp_path: P
 def test_a_manifest_groups_by_source(tmp_path: Path, column: str, delimiter: str) -> None:
     rows = []
     for i in range(60):
-        paint(tmp_path / "pictures" / f"{i}.png", i)
+        paint(tmp_path / "images" / f"{i}.png", i)
         rows.append(
-            {column: f"pictures/{i}.png", "label": str(i % 2), "source": f"photo{i // 4}", "x": "1"}
+            {column: f"images/{i}.png", "label": str(i % 2), "source": f"photo{i // 4}", "x": "1"}
         )
     write_manifest(tmp_path, rows, delimiter=delimiter)
     data = load(tmp_path, size=16)
@@ -87,7 +87,7 @@ def test_a_manifest_groups_by_source(tmp_path: Path, column: str, delimiter: str
     assert len(train | val | test) == 15
 
 
-def test_a_manifest_with_splits_and_pictures_elsewhere(tmp_path: Path) -> None:
+def test_a_manifest_with_splits_and_images_elsewhere(tmp_path: Path) -> None:
     rows = []
     for i in range(12):
         paint(tmp_path / "elsewhere" / f"{i}.png", i)
@@ -122,7 +122,7 @@ def test_group_by(tmp_path: Path, group_by: str, n: int) -> None:
     assert len(set.union(*parts)) == sum(map(len, parts)) == n
 
 
-def test_identical_pictures_stay_together(tmp_path: Path) -> None:
+def test_identical_images_stay_together(tmp_path: Path) -> None:
     for i in range(60):
         paint(tmp_path / "ab"[i % 2] / f"{i}.png", i // 4 * 2 + i % 2)  # each twice
     data = load(tmp_path, size=16)
@@ -132,18 +132,18 @@ def test_identical_pictures_stay_together(tmp_path: Path) -> None:
     assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
 
 
-def test_all_unreadable_pictures_are_named_at_once(
+def test_all_unreadable_images_are_named_at_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_tiny(tmp_path, 20, 16)
     whole = (tmp_path / "crack" / "000.png").read_bytes()
     (tmp_path / "crack" / "000.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "crack" / "001.png").write_bytes(b"")
-    (tmp_path / "sound" / "002.jpg").write_text("no picture")
+    (tmp_path / "sound" / "002.jpg").write_text("no image")
     with pytest.raises(DataError) as caught:
         load(tmp_path, size=16)
     message = str(caught.value)
-    assert "3 of 41 pictures can't be read" in message
+    assert "3 of 41 images can't be read" in message
     assert all(
         name in message
         for name in ("crack/000.png (", "crack/001.png (empty file)", "sound/002.jpg (")
@@ -167,7 +167,7 @@ def test_a_missing_file_of_a_manifest_is_unreadable(tmp_path: Path) -> None:
     manifest = write_manifest(
         tmp_path, [{"path": f"{i}.png", "label": "ab"[i % 2]} for i in range(2)]
     )
-    with pytest.raises(DataError, match=r"1 of 2 pictures can't be read: 1\.png \(no such file\)"):
+    with pytest.raises(DataError, match=r"1 of 2 images can't be read: 1\.png \(no such file\)"):
         load(manifest, size=16)
 
 
@@ -188,9 +188,9 @@ def _split_with_gaps(root: Path) -> None:
 
 
 MISTAKES = {
-    "no pictures found": lambda root: None,
+    "no images found": lambda root: None,
     "only one class, 'a'": lambda root: paint(root / "a" / "1.png"),
-    "1 pictures lie in no class folder": _loose_in_train,
+    "1 images lie in no class folder": _loose_in_train,
     "have no split": _split_with_gaps,
     "line 2: no label; line 3: no path; line 4: unknown split 'holdout'": lambda root: (
         write_manifest(
@@ -233,7 +233,7 @@ def test_mistakes_in_the_call(tiny_data: Path, how: dict[str, object], message: 
 
 def test_one_source_cannot_be_split(tmp_path: Path) -> None:
     write_tiny(tmp_path, 5, 16)
-    with pytest.raises(DataError, match="no pictures of crack, sound for val"):
+    with pytest.raises(DataError, match="no images of crack, sound for val"):
         load(tmp_path, size=16, group_by=r"\.png")
 
 
@@ -258,7 +258,7 @@ def test_take_keeps_proportions_and_order(tmp_path: Path) -> None:
         split.take(0)
 
 
-def test_folds_share_all_pictures_out_and_never_part_a_source(tmp_path: Path) -> None:
+def test_folds_share_all_images_out_and_never_part_a_source(tmp_path: Path) -> None:
     rows = [
         {
             "path": paint(tmp_path / f"{i}.png", i).name,

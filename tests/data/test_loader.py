@@ -1,4 +1,4 @@
-"""Batches: what the network sees, in which order, and how fast."""
+"""Batches: what the model sees, in which order, and how fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transform
 from prunedge.data import Split, load
 from prunedge.data import loader as making
 from prunedge.data.transforms import augment, draw
-from prunedge.edge.image.read import normalise, read_picture
+from prunedge.edge.image.read import normalise, read_image
 from prunedge.errors import DataError
 
 
@@ -25,21 +25,19 @@ def split(tiny_data: Path) -> Split:
 
 
 def collect(batches: object) -> tuple[torch.Tensor, torch.Tensor]:
-    pictures, labels = zip(*batches, strict=True)  # type: ignore[call-overload]
-    return torch.cat(pictures), torch.cat(labels)
+    images, labels = zip(*batches, strict=True)  # type: ignore[call-overload]
+    return torch.cat(images), torch.cat(labels)
 
 
 def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
-    pictures, labels = collect(split.batches(10))
+    images, labels = collect(split.batches(10))
     assert (
-        pictures.shape == (56, 3, 32, 32)
-        and pictures.dtype == torch.float32
-        and pictures.is_contiguous()
+        images.shape == (56, 3, 32, 32) and images.dtype == torch.float32 and images.is_contiguous()
     )
     assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
     for i in (0, 33):
-        expected = normalise(read_picture(split.samples[i].path, 32)[None])[0]
-        assert np.array_equal(pictures[i].numpy(), expected)
+        expected = normalise(read_image(split.samples[i].path, 32)[None])[0]
+        assert np.array_equal(images[i].numpy(), expected)
 
 
 def test_lengths(split: Split) -> None:
@@ -48,7 +46,7 @@ def test_lengths(split: Split) -> None:
         len(split.batches(10, drop_last=True)) == 5 == len(list(split.batches(10, drop_last=True)))
     )
     assert len(list(split)) == 2
-    with pytest.raises(ValueError, match="can't have 0 pictures"):
+    with pytest.raises(ValueError, match="can't have 0 images"):
         split.batches(0)
 
 
@@ -72,11 +70,11 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(split: Split) -> None:
 def test_shuffling_loses_nothing(split: Split) -> None:
     plain, mixed = collect(split.batches(8)), collect(split.batches(8, shuffle_seed=0))
     assert not torch.equal(plain[0], mixed[0])
-    key = lambda pictures: sorted(p.numpy().tobytes() for p in pictures)  # noqa: E731
+    key = lambda images: sorted(p.numpy().tobytes() for p in images)  # noqa: E731
     assert key(plain[0]) == key(mixed[0])
 
 
-def test_without_a_cache_the_pictures_are_the_same(split: Split) -> None:
+def test_without_a_cache_the_images_are_the_same(split: Split) -> None:
     assert torch.equal(
         collect(replace(split, cache=None).batches(16))[0], collect(split.batches(16))[0]
     )
@@ -98,18 +96,18 @@ def test_stopping_early_ends_the_thread(split: Split) -> None:
         time.sleep(0.01)
 
 
-def test_augmentation_is_each_pictures_own_and_keeps_what_it_shows() -> None:
+def test_augmentation_is_each_images_own_and_keeps_what_it_shows() -> None:
     generator = torch.Generator().manual_seed(0)
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[0, 1] = 200  # lies in another place for each of the eight ways to lay the square
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0, 1] = 200  # lies in another place for each of the eight ways to lay the square
     changes = draw(200, generator)
-    made = augment(np.repeat(picture[None], 200, 0), changes)
+    made = augment(np.repeat(image[None], 200, 0), changes)
     assert made.shape == (200, 3, 8, 8) and made.dtype == np.float32
     places = {np.unravel_index(p[0].argmax(), (8, 8)) for p in made}
     assert len(places) == 8
     assert len({int(p.max()) for p in made}) > 20, "brightness differs"
     assert all((p[0] > p.max() // 2).sum() == 1 for p in made)
-    assert picture.sum() == 600, "the cached pixels stay as they are"
+    assert image.sum() == 600, "the cached pixels stay as they are"
 
 
 def test_augmentation_is_what_torchvision_makes_of_the_same_changes() -> None:
@@ -117,25 +115,25 @@ def test_augmentation_is_what_torchvision_makes_of_the_same_changes() -> None:
     changes = draw(40, torch.Generator().manual_seed(0))
     made = torch.from_numpy(augment(pixels, changes))
     for i, found in enumerate(made):
-        picture = torch.from_numpy(pixels[i]).permute(2, 0, 1).float() / 255
-        picture = transform.horizontal_flip(picture) if changes.flip[i] else picture
+        image = torch.from_numpy(pixels[i]).permute(2, 0, 1).float() / 255
+        image = transform.horizontal_flip(image) if changes.flip[i] else image
         # torch's quarter turns, as transform.rotate: against the clock.
-        picture = torch.rot90(picture, int(changes.turns[i]), (1, 2))
-        grey = transform.rgb_to_grayscale(float(changes.brightness[i]) * picture).mean()
+        image = torch.rot90(image, int(changes.turns[i]), (1, 2))
+        grey = transform.rgb_to_grayscale(float(changes.brightness[i]) * image).mean()
         factor = float(changes.contrast[i])
-        wanted = (factor * float(changes.brightness[i]) * picture + (1 - factor) * grey).clamp(0, 1)
+        wanted = (factor * float(changes.brightness[i]) * image + (1 - factor) * grey).clamp(0, 1)
         assert torch.allclose(found / 255, wanted, atol=1e-5)
         # torchvision cuts off after each change, and so differs where one of them leaves the range.
         steps = transform.adjust_contrast(
-            transform.adjust_brightness(picture, float(changes.brightness[i])), factor
+            transform.adjust_brightness(image, float(changes.brightness[i])), factor
         )
         assert (found / 255 - steps).abs().mean() < 0.02
 
 
 def test_flips_turn_nothing_by_a_quarter_and_leave_the_light_alone() -> None:
-    picture = np.zeros((1, 8, 8, 3), np.uint8)
-    picture[0, 1, 2] = 200
-    made = augment(np.repeat(picture, 100, 0), draw(100, torch.Generator().manual_seed(0), "flips"))
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    image[0, 1, 2] = 200
+    made = augment(np.repeat(image, 100, 0), draw(100, torch.Generator().manual_seed(0), "flips"))
     assert {np.unravel_index(p[0].argmax(), (8, 8)) for p in made} == {
         (1, 2),
         (1, 5),
@@ -144,7 +142,7 @@ def test_flips_turn_nothing_by_a_quarter_and_leave_the_light_alone() -> None:
     }
     assert set(np.unique(made)) == {0.0, 200.0}
     assert np.array_equal(
-        augment(picture, draw(1, torch.Generator(), "none"))[0].transpose(1, 2, 0), picture[0]
+        augment(image, draw(1, torch.Generator(), "none"))[0].transpose(1, 2, 0), image[0]
     )
 
 
@@ -157,7 +155,7 @@ def test_augmenting_is_fast() -> None:
         started = time.thread_time()
         augment(pixels, changes)
         best = min(best, time.thread_time() - started)
-    assert best / 32 < 1.5e-3, "milliseconds a picture; about 0.5 on a slow core"
+    assert best / 32 < 1.5e-3, "milliseconds an image; about 0.5 on a slow core"
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(10, 3), (11, 2), (6, 8)])
@@ -170,19 +168,19 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(
         [list(batches.shares(rank, processes)) for rank in range(processes)],
     )
     assert all(len(part) == len(whole) for part in parts)
-    for (pictures, labels), *shares in zip(whole, *parts, strict=True):
-        assert torch.equal(torch.cat([share.pictures[: share.here] for share in shares]), pictures)
+    for (images, labels), *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([share.images[: share.here] for share in shares]), images)
         assert torch.equal(torch.cat([share.labels[: share.here] for share in shares]), labels)
         assert all(
             share.whole == len(labels)
-            and len(share.pictures) == len(share.labels) == max(1, share.here)
+            and len(share.images) == len(share.labels) == max(1, share.here)
             for share in shares
         )
-        assert all(torch.equal(share.pictures[0], pictures[share.start]) for share in shares)
-    dealt = [list(batches.dealt(rank, processes)) for rank in range(processes)]
-    for index, (pictures, labels) in enumerate(whole):
+        assert all(torch.equal(share.images[0], images[share.start]) for share in shares)
+    dealt = [list(batches.shard(rank, processes)) for rank in range(processes)]
+    for index, (images, labels) in enumerate(whole):
         found = dealt[index % processes][index // processes]
-        assert torch.equal(found[0], pictures) and torch.equal(found[1], labels)
+        assert torch.equal(found[0], images) and torch.equal(found[1], labels)
 
 
 @pytest.mark.parametrize("makers", [2, 5])
@@ -206,8 +204,8 @@ def test_several_threads_end_with_their_consumer_and_hand_over_an_error(
     assert not any(one.name.startswith("prunedge") for one in threading.enumerate())
 
     def broken(pixels: np.ndarray) -> np.ndarray:
-        raise DataError("the pictures are gone")
+        raise DataError("the images are gone")
 
     monkeypatch.setattr(making, "normalise", broken)
-    with pytest.raises(DataError, match="the pictures are gone"):
+    with pytest.raises(DataError, match="the images are gone"):
         list(split.batches(4))

@@ -1,4 +1,4 @@
-"""No memory, no permission, a disk that fails: tried again, told in one line, and never remembered as a picture's fault."""
+"""No memory, no permission, a disk that fails: tried again, told in one line, and never remembered as an image's fault."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 
 from prunedge.data import check, load_folder
 from prunedge.data import decode as module
-from prunedge.data.decode import at_once, try_picture
+from prunedge.data.decode import at_once, try_image
 from prunedge.edge.image.photograph import open_photo
-from prunedge.edge.image.read import read_picture
+from prunedge.edge.image.read import read_image
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.machine import machine_trouble
 from tests.scarce import ERROR, exit_code_without_memory
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 TROUBLES = [
     MemoryError(),
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception, int], None]:
-    """Let Pillow fail with an error at one picture, so many times."""
+    """Let Pillow fail with an error at one image, so many times."""
     real = Image.open
     left = [0]
 
@@ -70,7 +70,7 @@ def test_trouble_of_the_machine_s_ends_the_loading_and_is_not_remembered(
     error: Exception, folder: Path, tmp_path: Path, fail: Callable[[Exception, int], None]
 ) -> None:
     fail(error, 10**6)
-    for skip in (False, True):  # a sound picture must not be left out either
+    for skip in (False, True):  # a sound image must not be left out either
         with pytest.raises(MachineError, match=r"3\.png") as caught:
             load_folder(folder, size=16, skip_unreadable=skip, cache_dir=tmp_path / "cache")
         assert (
@@ -105,12 +105,12 @@ def test_what_a_damaged_file_makes_its_decoder_raise_is_its_own(
 def test_both_decoders_tell_trouble_from_verdicts(
     error: Exception, folder: Path, fail: Callable[[Exception, int], None]
 ) -> None:
-    picture = next(folder.rglob("*3.png"))
+    image = next(folder.rglob("*3.png"))
     fail(error, 10**6)
     with pytest.raises(MachineError):
-        read_picture(picture, 16)
+        read_image(image, 16)
     with pytest.raises(MachineError):
-        open_photo(picture, 1.0)
+        open_photo(image, 1.0)
 
 
 @contextmanager
@@ -125,9 +125,9 @@ def without_rights() -> Iterator[None]:
         os.seteuid(mine)
 
 
-def test_a_picture_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_path: Path) -> None:
-    picture = next(folder.rglob("*3.png"))
-    picture.chmod(0)
+def test_a_image_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_path: Path) -> None:
+    image = next(folder.rglob("*3.png"))
+    image.chmod(0)
     # A root's folders refuse others as well.
     for place in (tmp_path, *tmp_path.parents[:-2]):
         if place.stat().st_uid == os.geteuid():
@@ -137,10 +137,10 @@ def test_a_picture_that_may_not_be_read_is_read_when_it_may(folder: Path, tmp_pa
     cache.chmod(0o777)
     with without_rights():
         with pytest.raises(MachineError, match="right to"):
-            try_picture(picture, 16)
+            try_image(image, 16)
         with pytest.raises(MachineError, match=r"3\.png"):
             load_folder(folder, size=16, cache_dir=cache)
-    picture.chmod(0o644)
+    image.chmod(0o644)
     assert not load_folder(folder, size=16, cache_dir=cache).skipped
 
 

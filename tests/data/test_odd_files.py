@@ -1,4 +1,4 @@
-"""Masks without numbers, links that lead to themselves, folders where a picture should be: named, one by one."""
+"""Masks without numbers, links that lead to themselves, folders where an image should be: named, one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from prunedge.data import cut_patches, load
 from prunedge.edge.inspect.sources import open_source
 from prunedge.errors import DataError
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 def write_scenes(root: Path) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from prunedge.data.masks import read_photo
 from prunedge.data.patches import _storable
 from prunedge.edge.image.photograph import open_photo
-from prunedge.edge.image.read import Greys, read_picture
+from prunedge.edge.image.read import Greys, read_image
 
 WIDTH, HEIGHT, SIZE = 48, 32, 16
 BOX = (8, 4, 8 + SIZE, 4 + SIZE)
@@ -31,9 +31,9 @@ def holes() -> Image.Image:
     )
 
 
-def with_holes(picture: Image.Image) -> Image.Image:
-    picture.putalpha(holes())
-    return picture
+def with_holes(image: Image.Image) -> Image.Image:
+    image.putalpha(holes())
+    return image
 
 
 def deep(kind: str) -> Callable[[], Image.Image]:
@@ -71,32 +71,32 @@ def test_the_same_pixels_from_training_patches_and_inspection(
     mode: str, suffix: str, more: dict[str, object], orientation: int, tmp_path: Path
 ) -> None:
     make, greys = MODES[mode]
-    picture, file = make(), tmp_path / f"photo{suffix}"
+    image, file = make(), tmp_path / f"photo{suffix}"
     if "transparency" in more and mode in ("RGB", "L"):
-        pixels = np.asarray(picture).copy()
+        pixels = np.asarray(image).copy()
         pixels[::2] = more["transparency"]
-        picture = Image.fromarray(pixels)
+        image = Image.fromarray(pixels)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    picture.save(file, exif=exif, **more)
+    image.save(file, exif=exif, **more)
     photo = open_photo(file, 1.0, greys)
     inspected = photo.patch(BOX, SIZE)
     # Cut for training, then read as training does.
     patch, kind = _storable(read_photo(file).crop(BOX))
     patch.save(tmp_path / f"patch{kind}")
-    assert (read_picture(tmp_path / f"patch{kind}", SIZE, greys) == inspected).all()
+    assert (read_image(tmp_path / f"patch{kind}", SIZE, greys) == inspected).all()
     # The photograph itself, as training reads it.
     width, height = photo.width, photo.height
     assert {width, height} == {WIDTH, HEIGHT}
     whole = photo.patch((0, 0, width, height), 24)
-    assert (read_picture(file, 24, greys) == whole).all()
+    assert (read_image(file, 24, greys) == whole).all()
     assert inspected.std() > 10  # and there is something to see
 
 
 def test_transparency_lies_on_black_everywhere(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (SIZE, SIZE), (255, 255, 255, 0))
     clear.save(tmp_path / "clear.png")
-    assert not read_picture(tmp_path / "clear.png", SIZE).any()
+    assert not read_image(tmp_path / "clear.png", SIZE).any()
     assert not open_photo(tmp_path / "clear.png", 1.0).patch((0, 0, SIZE, SIZE), SIZE).any()
     assert not np.asarray(
         _storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]

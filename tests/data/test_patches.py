@@ -139,25 +139,25 @@ def test_masks_beside_photographs_or_by_another_name(tmp_path: Path) -> None:
 
 
 def test_what_a_mask_means(tmp_path: Path) -> None:
-    picture, box = photo(tmp_path / "p.png"), (0, 0, 10, 10)
-    assert damage(mask(tmp_path / "grey.png", box, value=200), picture, None).sum() == 100
-    assert damage(mask(tmp_path / "numbers.png", box, value=2), picture, None).sum() == 100
-    assert damage(mask(tmp_path / "faint.png", box, value=90), picture, None).sum() == 0
-    assert damage(mask(tmp_path / "faint.png", box, value=90), picture, 50).sum() == 100
-    assert damage(mask(tmp_path / "black.jpg", box, value=4), picture, None).sum() == 0, (
+    image, box = photo(tmp_path / "p.png"), (0, 0, 10, 10)
+    assert damage(mask(tmp_path / "grey.png", box, value=200), image, None).sum() == 100
+    assert damage(mask(tmp_path / "numbers.png", box, value=2), image, None).sum() == 100
+    assert damage(mask(tmp_path / "faint.png", box, value=90), image, None).sum() == 0
+    assert damage(mask(tmp_path / "faint.png", box, value=90), image, 50).sum() == 100
+    assert damage(mask(tmp_path / "black.jpg", box, value=4), image, None).sum() == 0, (
         "noise of a black JPEG"
     )
     Image.open(mask(tmp_path / "g.png", box)).convert("1").save(tmp_path / "bilevel.png")
-    assert damage(tmp_path / "bilevel.png", picture, None).sum() == 100
+    assert damage(tmp_path / "bilevel.png", image, None).sum() == 100
 
 
 def test_a_photograph_that_the_camera_stored_on_its_side(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6  # stored 48x32, seen 32x48
-    picture = photo(tmp_path / "p.jpg", exif=turned)
-    upright = damage(mask(tmp_path / "upright.png", (0, 0, 8, 4), 32, 48), picture, None)
+    image = photo(tmp_path / "p.jpg", exif=turned)
+    upright = damage(mask(tmp_path / "upright.png", (0, 0, 8, 4), 32, 48), image, None)
     assert upright.shape == (48, 32) and upright[:4, :8].all() and upright.sum() == 32
-    stored = damage(mask(tmp_path / "stored.png", (0, 0, 8, 4)), picture, None)
+    stored = damage(mask(tmp_path / "stored.png", (0, 0, 8, 4)), image, None)
     assert stored.shape == (48, 32) and stored[:8, -4:].all() and stored.sum() == 32
 
 

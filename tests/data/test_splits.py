@@ -12,7 +12,7 @@ from prunedge.data.splits import assign, portions
 SHARES = (0.7, 0.15, 0.15)
 
 
-def test_single_pictures_are_shared_out_exactly() -> None:
+def test_single_images_are_shared_out_exactly() -> None:
     labels = np.repeat([0, 1], [200, 1000])
     sides = assign(labels, np.arange(1200), SHARES, seed=3)
     table = [
@@ -63,7 +63,7 @@ def test_a_rare_class_reaches_every_side() -> None:
     labels = np.r_[np.zeros(500, int), np.ones(12, int)]
     groups = np.r_[
         np.arange(500), np.repeat([500, 501, 502], 4)
-    ]  # twelve pictures of three photographs
+    ]  # twelve images of three photographs
     sides = assign(labels, groups, SHARES, 0)
     assert set(sides[labels == 1]) == {0, 1, 2}
 

@@ -1,4 +1,4 @@
-"""Shards as pictures: on disk and behind a URL, with their splits, sources and classes, and what can be wrong with them."""
+"""Shards as images: on disk and behind a URL, with their splits, sources and classes, and what can be wrong with them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunedge.data import Dataset, cache, check, load
-from prunedge.data.decode import source_of, try_picture
+from prunedge.data.decode import source_of, try_image
 from prunedge.data.webdataset import remote, shards
 from prunedge.data.webdataset.tar_index import index
-from prunedge.edge.image.read import read_picture
+from prunedge.edge.image.read import read_image
 from prunedge.errors import DataError
-from tests.data.shards import picture, samples, tar_bytes, write_shard, write_shards
+from tests.data.shards import image, samples, tar_bytes, write_shard, write_shards
 
 
 @pytest.fixture
@@ -48,18 +48,16 @@ def names_of(data: Dataset) -> list[set[str]]:
 
 
 def right(data: Dataset) -> bool:
-    """Whether each picture and label is that of the number in its name."""
+    """Whether each image and label is that of the number in its name."""
     return all(
         sample.label == int(sample.path.stem) % 2
-        and (
-            split.pixels([i])[0] == read_picture(io.BytesIO(picture(int(sample.path.stem))), 16)
-        ).all()
+        and (split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), 16)).all()
         for split in data.splits().values()
         for i, sample in enumerate(split.samples)
     )
 
 
-def test_one_shard_a_pattern_and_a_folder_are_the_same_pictures(tmp_path: Path) -> None:
+def test_one_shard_a_pattern_and_a_folder_are_the_same_images(tmp_path: Path) -> None:
     write_shards(tmp_path / "s")
     data = load(tmp_path / "s", size=16)
     assert (
@@ -123,7 +121,7 @@ def test_json_says_label_source_and_split(tmp_path: Path) -> None:
         }
         members += [
             (f"d/{i}.json", json.dumps(about).encode()),
-            (f"./d/{i}.jpg", picture(i, kind="JPEG")),
+            (f"./d/{i}.jpg", image(i, kind="JPEG")),
         ]
     data = load(write_shard(tmp_path / "x.tar", members), size=16)
     assert data.classes == ("a", "b")
@@ -158,21 +156,21 @@ def test_classes_txt_names_the_integers(tmp_path: Path) -> None:
         load(tmp_path, size=16)
 
 
-def test_a_class_folder_called_like_a_shard_and_shards_beside_pictures(
+def test_a_class_folder_called_like_a_shard_and_shards_beside_images(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for label in ("a.tar", "b.tar"):
         for i in range(20):
             (tmp_path / label).mkdir(exist_ok=True)
-            (tmp_path / label / f"{i}.png").write_bytes(picture(i + ord(label[0]) * 100))
+            (tmp_path / label / f"{i}.png").write_bytes(image(i + ord(label[0]) * 100))
     write_shard(tmp_path / "x.tar", samples(0, 4))
     assert load(tmp_path, size=16).classes == ("a.tar", "b.tar")
-    assert "left out beside the pictures: x.tar" in caplog.text
+    assert "left out beside the images: x.tar" in caplog.text
 
 
-def test_unreadable_pictures_in_a_shard_are_named(tmp_path: Path) -> None:
+def test_unreadable_images_in_a_shard_are_named(tmp_path: Path) -> None:
     broken = [
-        ("bad.png", picture(1)[:100]),
+        ("bad.png", image(1)[:100]),
         ("bad.cls", b"0"),
         ("none.png", b""),
         ("none.cls", b"1"),
@@ -180,7 +178,7 @@ def test_unreadable_pictures_in_a_shard_are_named(tmp_path: Path) -> None:
     write_shard(tmp_path / "x.tar", [*samples(0, 40), *broken])
     with pytest.raises(
         DataError,
-        match=r"2 of 42 pictures can't be read: x.tar/bad.png \(.*\), x.tar/none.png \(empty file\)",
+        match=r"2 of 42 images can't be read: x.tar/bad.png \(.*\), x.tar/none.png \(empty file\)",
     ) as caught:
         load(tmp_path, size=16)
     assert "0x" not in str(caught.value)
@@ -205,9 +203,9 @@ FAULTS = {
     "damaged or was cut short: empty": lambda shard: shard.write_bytes(b""),
     "damaged or was cut short: ": lambda shard: shard.write_bytes(b"no tar file at all" * 1000),
     r"compressed \(gzip\)": lambda shard: _rewrite(shard, gzip.compress),
-    "9999: no label": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.png", picture(1))]),
-    "9999: no picture": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.cls", b"1")]),
-    "a/9: several pictures": lambda shard: write_shard(
+    "9999: no label": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.png", image(1))]),
+    "9999: no image": lambda shard: write_shard(shard, [*samples(0, 10), ("9999.cls", b"1")]),
+    "a/9: several images": lambda shard: write_shard(
         shard, [("a/9.png", b""), ("a/9.jpg", b""), ("a/9.cls", b"1")]
     ),
     "9.png is there twice": lambda shard: write_shard(
@@ -229,7 +227,7 @@ FAULTS = {
         shard, [("9.png", b""), ("9.cls", b"1" * 1001)]
     ),
     "and 45 more": lambda shard: write_shard(shard, [(f"{i}.png", b"") for i in range(50)]),
-    "no pictures found": lambda shard: write_shard(shard, [("readme.txt", b"nothing")]),
+    "no images found": lambda shard: write_shard(shard, [("readme.txt", b"nothing")]),
     "only one class, '0'": lambda shard: write_shard(shard, samples(0, 1)),
 }
 
@@ -339,10 +337,8 @@ def test_a_url_is_read_once_and_then_by_parts(
     shards._open.clear()  # as another process
     assert load(Path(url), size=16, cache_dir=home) == data and sum(count.fetched.values()) == 6
     one = data.test.samples[0].path
-    assert (try_picture(one, 16) == data.test.pixels([0])[0]).all() and sum(
-        count.parts.values()
-    ) == 1
-    assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == picture(55)
+    assert (try_image(one, 16) == data.test.pixels([0])[0]).all() and sum(count.parts.values()) == 1
+    assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == image(55)
     with pytest.raises(FileNotFoundError):
         source_of("memory://bucket/s/test-001.tar/0000.png")
 
@@ -356,7 +352,7 @@ def test_chained_urls(home: Path, memory: Any, data: str) -> None:
     found = load(data, size=16, cache_dir=home)
     assert (
         right(found)
-        and (try_picture(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
+        and (try_image(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
     )
 
 
@@ -383,7 +379,7 @@ def test_without_room_for_the_array_copies_are_read(
     assert right(data) and sum(count.parts.values()) == 40
 
 
-def test_without_room_for_copies_pictures_are_asked_for_one_by_one(
+def test_without_room_for_copies_images_are_asked_for_one_by_one(
     home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory.pipe("/b/x.tar", tar_bytes(samples(0, 40)))
@@ -391,7 +387,7 @@ def test_without_room_for_copies_pictures_are_asked_for_one_by_one(
     monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     count = Counting(monkeypatch)
     data = load("memory://b/x.tar", size=16, cache_dir=home)
-    assert not count.fetched and sum(count.parts.values()) == 40, "each picture is asked for once"
+    assert not count.fetched and sum(count.parts.values()) == 40, "each image is asked for once"
     assert right(data)
     assert "asked for one by one" in caplog.text
 
@@ -400,9 +396,7 @@ def test_a_shard_that_changes_under_a_run_is_noticed(tmp_path: Path, home: Path)
     shard = write_shard(tmp_path / "x.tar", samples(0, 40))
     data = load(shard, size=16, cache_dir=home)
     write_shard(shard, samples(40, 90))
-    assert (
-        try_picture(data.train.samples[0].path, 16) == "the shard has changed since it was listed"
-    )
+    assert try_image(data.train.samples[0].path, 16) == "the shard has changed since it was listed"
     assert right(load(shard, size=16, cache_dir=home))
 
 
@@ -429,18 +423,18 @@ def test_a_store_without_parts_of_files_is_not_taken_at_its_word(
     monkeypatch.setattr(
         type(memory), "cat_file", lambda self, path, start=None, end=None: whole(self, path)
     )
-    assert try_picture(data.train.samples[0].path, 16) == "the store gives no parts of files"
+    assert try_image(data.train.samples[0].path, 16) == "the store gives no parts of files"
 
 
 def test_check_looks_at_shards(
     tmp_path: Path, home: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extra = [
-        ("copy.png", picture(3)),
+        ("copy.png", image(3)),
         ("copy.cls", b"0"),
         ("bad.png", b"x"),
         ("bad.cls", b"0"),
-        ("large.jpg", picture(9, 24, "JPEG")),
+        ("large.jpg", image(9, 24, "JPEG")),
         ("large.cls", b"1"),
     ]
     memory.pipe("/b/x.tar", tar_bytes([*samples(0, 60), *extra]))

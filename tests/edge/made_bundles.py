@@ -22,36 +22,36 @@ def write_bundle(
     nodes: Sequence[NodeProto],
     weights: Mapping[str, np.ndarray],
     *,
-    model: str,
+    model_name: str,
     classes: Sequence[str],
     size: int,
 ) -> Path:
-    """A bundle in the new `folder` whose network's nodes lead from "pictures" (n, 3, size, size) to "logits" (n, classes)."""
+    """A bundle in the new `folder` whose model's nodes lead from "images" (n, 3, size, size) to "logits" (n, classes)."""
     folder.mkdir(parents=True)
-    inputs = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])
+    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])
     outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
     constants = [
         numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
     ]
-    graph = helper.make_graph(nodes, model, [inputs], [outputs], constants)
-    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-    onnx.checker.check_model(network, full_check=True)
-    onnx.save(network, folder / "model.onnx")
+    graph = helper.make_graph(nodes, model_name, [inputs], [outputs], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / "model.onnx")
     session = onnxruntime.InferenceSession(
         folder / "model.onnx", providers=["CPUExecutionProvider"]
     )
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
-    (answers,) = session.run(None, {"pictures": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
+    (answers,) = session.run(None, {"images": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
     np.savez_compressed(folder / "selftest.npz", pixels=pixels, outputs=answers)
     # What a torch user of the bundle would load, and no device.
     for name in OPTIONAL:
         (folder / name).write_bytes(b"{}")
-    check = ExportCheck(pictures=len(pixels), max_abs_difference=0.0, agreement=1.0)
+    check = ExportCheck(images=len(pixels), max_abs_difference=0.0, agreement=1.0)
     write_manifest(
         folder,
         ["model.onnx", "selftest.npz", *OPTIONAL],
         OPTIONAL,
-        model=model,
+        model=model_name,
         classes=list(classes),
         input_size=size,
         mean=IMAGENET_MEAN,
@@ -76,7 +76,7 @@ def write_convolutional(
     }
     around = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     nodes = [
-        helper.make_node("Conv", ["pictures", "stem"], ["a"], **around),
+        helper.make_node("Conv", ["images", "stem"], ["a"], **around),
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "middle"], ["c"], strides=[2, 2], **around),
         helper.make_node("Relu", ["c"], ["d"]),
@@ -84,18 +84,18 @@ def write_convolutional(
         helper.make_node("Flatten", ["e"], ["f"]),
         helper.make_node("Gemm", ["f", "head", "shift"], ["logits"], transB=1),
     ]
-    return write_bundle(folder, nodes, weights, model=model, classes=classes, size=size)
+    return write_bundle(folder, nodes, weights, model_name=model, classes=classes, size=size)
 
 
 def write_darkest(folder: Path, size: int) -> Path:
-    """A bundle whose answers are known: a picture is a crack when one of its pixels is dark."""
+    """A bundle whose answers are known: an image is a crack when one of its pixels is dark."""
     weights = {"head": np.array([[4.0] * 3, [-4.0] * 3]), "shift": np.array([-15.0, 15.0])}
     nodes = [
-        helper.make_node("Neg", ["pictures"], ["dark"]),
+        helper.make_node("Neg", ["images"], ["dark"]),
         helper.make_node("GlobalMaxPool", ["dark"], ["darkest"]),
         helper.make_node("Flatten", ["darkest"], ["flat"]),
         helper.make_node("Gemm", ["flat", "head", "shift"], ["logits"], transB=1),
     ]
     return write_bundle(
-        folder, nodes, weights, model="darkest", classes=["crack", "noncrack"], size=size
+        folder, nodes, weights, model_name="darkest", classes=["crack", "noncrack"], size=size
     )

@@ -1,4 +1,4 @@
-"""Bundles: what a device refuses, measures, and sees in pictures."""
+"""Bundles: what a device refuses, measures, and sees in images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunedge.edge import Contestant, bench, open_bundle
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_picture
+from prunedge.edge import Candidate, bench, open_bundle
+from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_image
 from prunedge.errors import BundleError, DataError
 from tests.edge.made_bundles import write_convolutional
 
@@ -62,7 +62,7 @@ def test_damaged_and_hostile_bundles_are_refused(
 def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Path) -> None:
     whole = write_convolutional(tmp_path / "whole", model="whole", classes=["a", "b", "c"], seed=1)
     result = bench(
-        [Contestant(open_bundle(whole)), Contestant(open_bundle(bundle))],
+        [Candidate(open_bundle(whole)), Candidate(open_bundle(bundle))],
         patches=30,
         batch=4,
         batches=[2, 8],
@@ -92,15 +92,15 @@ def test_bench_measures_each_bundle_and_their_ratios(bundle: Path, tmp_path: Pat
     json.dumps(result)
 
 
-def test_bench_on_pictures(bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_bench_on_images(bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert (
-        bench([Contestant(open_bundle(bundle))], patches=4, pictures=tiny_data).bundles[0][
+        bench([Candidate(open_bundle(bundle))], patches=4, images=tiny_data).bundles[0][
             "seconds_total"
         ]
         > 0
     )
-    with pytest.raises(DataError, match="no pictures"):
-        bench([Contestant(open_bundle(bundle))], patches=4, pictures=tmp_path)
+    with pytest.raises(DataError, match="no images"):
+        bench([Candidate(open_bundle(bundle))], patches=4, images=tmp_path)
 
 
 def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> None:
@@ -115,34 +115,34 @@ def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "I;16", "1", "LA"])
-def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
+def test_images_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
     suffix = "jpg" if mode == "CMYK" else "png"
     values = np.tile(np.linspace(0, 65535, 20), (10, 1)).astype(np.uint16)
-    picture = (
+    image = (
         Image.fromarray(values)
         if mode == "I;16"
         else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
     )
-    picture.save(tmp_path / f"p.{suffix}")
-    found = read_picture(tmp_path / f"p.{suffix}", 8, Greys(0, 65535, mixed=True))
+    image.save(tmp_path / f"p.{suffix}")
+    found = read_image(tmp_path / f"p.{suffix}", 8, Greys(0, 65535, mixed=True))
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8
     if mode not in ("1", "CMYK", "P"):
         assert found[0, 0, 0] < 40 and found[0, -1, 0] > 215
 
 
 def test_exif_rotation_is_followed(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (10, 10))
-    picture.paste((255, 255, 255), (0, 0, 10, 5))
-    exif = picture.getexif()
+    image = Image.new("RGB", (10, 10))
+    image.paste((255, 255, 255), (0, 0, 10, 5))
+    exif = image.getexif()
     exif[0x0112] = 3
-    picture.save(tmp_path / "p.png", exif=exif)
-    assert read_picture(tmp_path / "p.png", 10)[0].max() == 0
+    image.save(tmp_path / "p.png", exif=exif)
+    assert read_image(tmp_path / "p.png", 10)[0].max() == 0
 
 
-def test_broken_pictures_are_named(tmp_path: Path) -> None:
+def test_broken_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(b"\x89PNG nothing")
     with pytest.raises(DataError, match=r"p\.png"):
-        read_picture(tmp_path / "p.png", 8)
+        read_image(tmp_path / "p.png", 8)
 
 
 def test_normalise_is_the_published_formula() -> None:

@@ -10,29 +10,29 @@ from pathlib import Path
 import pytest
 
 from prunedge.data import check, load_folder
-from prunedge.data.listing import find_pictures
+from prunedge.data.listing import find_images
 from prunedge.edge.agent.watch import Folder
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.inspect.sources import open_source
 from prunedge.errors import MachineError
-from tests.edge.agent.conftest import write_pictures
-from tests.tiny_pictures import write_tiny
+from tests.edge.agent.conftest import write_images
+from tests.tiny_images import write_tiny
 
 LEVELS = 1000
 
 
 def dig(folder: Path, levels: int, every: int = 0) -> None:
-    """So many folders in each other, with a small picture at each `every`th level and in the last."""
+    """So many folders in each other, with a small image at each `every`th level and in the last."""
     start = os.getcwd()
     os.chdir(folder)
     try:
-        write_pictures(Path(), 1)
-        picture = Path("000.png").read_bytes()
+        write_images(Path(), 1)
+        image = Path("000.png").read_bytes()
         for level in range(1, levels + 1):
             os.mkdir("d")
             os.chdir("d")
             if level == levels or (every and level % every == 0):
-                Path(f"{level}.png").write_bytes(picture)
+                Path(f"{level}.png").write_bytes(image)
     finally:
         os.chdir(start)
 
@@ -109,7 +109,7 @@ def test_names_as_long_as_the_system_allows_end_nothing(
     shaft: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = os.getcwd()
-    write_pictures(shaft, 1)
+    write_images(shaft, 1)
     os.chdir(shaft)
     try:
         for _ in range(30):  # a path of 7,000 bytes; the system takes 4,096
@@ -120,16 +120,16 @@ def test_names_as_long_as_the_system_allows_end_nothing(
     assert names(Folder(shaft, 0.0)) == {"000.png"}
     source = open_source(str(shaft))
     assert [item.name for item in source.items] == ["000.png"] and len(source.problems) == 1
-    assert [path.name for path in find_pictures(shaft)] == ["000.png"]
+    assert [path.name for path in find_images(shaft)] == ["000.png"]
     assert all(len(line) < 1000 for line in caplog.messages)
 
 
 def test_linked_folders_are_walked_once_and_never_in_circles(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    write_pictures(tmp_path / "a", 1)
+    write_images(tmp_path / "a", 1)
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == [
         "a/000.png"
     ]
     assert names(Folder(tmp_path, 0.0)) == {"000.png"}

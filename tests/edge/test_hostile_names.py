@@ -1,4 +1,4 @@
-"""Names of files, classes and networks from strangers: never what a terminal obeys, and never one name for two things."""
+"""Names of files, classes and models from strangers: never what a terminal obeys, and never one name for two things."""
 
 from __future__ import annotations
 
@@ -78,32 +78,32 @@ def test_usual_names_stay_as_they_are() -> None:
 @pytest.mark.parametrize("names", ALIKE[:5])
 def test_both_are_inspected_and_reported(names: tuple[str, str], tmp_path: Path) -> None:
     for seed, name in enumerate(names):
-        write(tmp_path / "pictures" / name, seed)
-    folder = Folder(tmp_path / "pictures", 0.0)
+        write(tmp_path / "images" / name, seed)
+    folder = Folder(tmp_path / "images", 0.0)
     assert len({arrival.stamp.name for arrival in folder.arrivals()[0]}) == 2
-    assert len({item.name for item in open_source(str(tmp_path / "pictures")).items}) == 2
+    assert len({item.name for item in open_source(str(tmp_path / "images")).items}) == 2
 
 
-def test_other_content_with_the_same_size_and_time_is_another_picture(tmp_path: Path) -> None:
-    picture, other = tmp_path / "a.png", tmp_path / ".b.png"
-    picture.write_bytes(b"one")
-    before = stamp_of(picture, "a.png"), file_stamp(picture)
+def test_other_content_with_the_same_size_and_time_is_another_image(tmp_path: Path) -> None:
+    image, other = tmp_path / "a.png", tmp_path / ".b.png"
+    image.write_bytes(b"one")
+    before = stamp_of(image, "a.png"), file_stamp(image)
     other.write_bytes(b"two")
-    os.utime(other, ns=(picture.stat().st_atime_ns, picture.stat().st_mtime_ns))
-    other.replace(picture)
-    assert picture.stat().st_mtime_ns == before[0].mtime_ns
-    assert stamp_of(picture, "a.png") != before[0] and file_stamp(picture) != before[1]
+    os.utime(other, ns=(image.stat().st_atime_ns, image.stat().st_mtime_ns))
+    other.replace(image)
+    assert image.stat().st_mtime_ns == before[0].mtime_ns
+    assert stamp_of(image, "a.png") != before[0] and file_stamp(image) != before[1]
 
 
 def test_the_training_cache_sees_other_content_with_the_same_size_and_time(tmp_path: Path) -> None:
     from prunedge.data.cache import fingerprint
 
-    picture = tmp_path / "a.bmp"
-    Image.new("RGB", (8, 8), "red").save(picture)
-    known, first = picture.stat(), fingerprint([picture], 8)
-    Image.new("RGB", (8, 8), "blue").save(picture)
-    os.utime(picture, ns=(known.st_atime_ns, known.st_mtime_ns))
-    assert picture.stat().st_size == known.st_size and fingerprint([picture], 8) != first
+    image = tmp_path / "a.bmp"
+    Image.new("RGB", (8, 8), "red").save(image)
+    known, first = image.stat(), fingerprint([image], 8)
+    Image.new("RGB", (8, 8), "blue").save(image)
+    os.utime(image, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert image.stat().st_size == known.st_size and fingerprint([image], 8) != first
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[str, str, object]:
@@ -125,7 +125,7 @@ def test_check_prints_no_name_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     for label in (f"crack{CLEAR}", "sound[/red]"):
         for number, name in enumerate(HOSTILE * 3):
             write(tmp_path / "data" / label / f"{number}{name}", number)
-        (tmp_path / "data" / label / f"bad{CLEAR}\n.png").write_bytes(b"no picture")
+        (tmp_path / "data" / label / f"bad{CLEAR}\n.png").write_bytes(b"no image")
     out, err, code = run(capsys, "check", tmp_path / "data", "--size", 16)
     assert code == 0 and is_harmless(out) and is_harmless(err), (out, err)
     assert "sound[/red]" in out and "\\x1b[2J" in out and "\n- forged" not in out
@@ -150,13 +150,13 @@ def test_inspect_prints_and_writes_no_name_as_it_is(
         tmp_path / "bundle", model=f"net{CLEAR}", classes=["crack", f"sound{CLEAR}[/b]"]
     )
     for number, name in enumerate(HOSTILE):
-        write(tmp_path / f"pictures{CLEAR}" / name, number)
-    (tmp_path / f"pictures{CLEAR}" / f"bad{CLEAR}.png").write_bytes(b"no picture")
+        write(tmp_path / f"images{CLEAR}" / name, number)
+    (tmp_path / f"images{CLEAR}" / f"bad{CLEAR}.png").write_bytes(b"no image")
     out, err, code = run(
         capsys,
         "inspect",
         bundle,
-        tmp_path / f"pictures{CLEAR}",
+        tmp_path / f"images{CLEAR}",
         "--out",
         tmp_path / "found",
         "--damage",

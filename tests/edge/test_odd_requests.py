@@ -15,7 +15,7 @@ from prunedge.errors import AgentError, BundleError, MachineError
 from tests.edge.test_links_to_themselves import fetched
 from tests.irregular import Refused, in_time, refused
 from tests.small_bundles import bundle, made_bundle
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 __all__ = ["bundle", "in_time", "made_bundle", "refused"]
 pytestmark = pytest.mark.usefixtures("in_time")

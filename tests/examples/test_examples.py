@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -88,7 +88,7 @@ def use_settings(notebook: object, images: Path) -> None:
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     settings = {
         "images": str(images),
-        "model": MODEL,
+        "model_name": MODEL,
         "weights": "none",
         "size": 32,
         "epochs": 5,

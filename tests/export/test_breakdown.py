@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from prunedge.edge import BenchResult, Contestant, bench, open_bundle
+from prunedge.edge import BenchResult, Candidate, bench, open_bundle
 from prunedge.edge.bench.breakdown import PASSES, Call, calls_of, profile_of, trace_of
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.targets import TARGETS
-from tests.export.test_bundle import PICTURES, export
-from tests.networks import Mobile, randomise
+from tests.export.test_bundle import IMAGES, export
+from tests.small_models import Mobile, randomise
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(two: Path) -> BenchResult:
     opened = open_bundle(two)
     return bench(
-        [Contestant(opened, "onnx"), Contestant(opened, "openvino")],
+        [Candidate(opened, "onnx"), Candidate(opened, "openvino")],
         patches=8,
         batch=2,
         batches=[3],
@@ -48,7 +48,7 @@ def test_every_contestant_says_where_its_time_went(result: BenchResult) -> None:
         assert list(seconds) == [
             "load",
             "self-test",
-            "pictures",
+            "images",
             "warm-up",
             "inference",
             "larger batches",
@@ -60,8 +60,8 @@ def test_every_contestant_says_where_its_time_went(result: BenchResult) -> None:
             seconds["inference"] >= measured["seconds_total"]
             and 0 < seconds["load"] <= measured["load_seconds"]
         )
-        assert set(one["picture_ms"]) == {"preprocess", "network", "probabilities"} and all(
-            ms > 0 for ms in one["picture_ms"].values()
+        assert set(one["image_ms"]) == {"preprocess", "model", "probabilities"} and all(
+            ms > 0 for ms in one["image_ms"].values()
         )
         assert one["passes"] == PASSES and one["layers"] == sorted(
             one["layers"], key=lambda layer: -layer["ms"]
@@ -86,12 +86,12 @@ def test_onnx_runtime_s_layers_have_their_macs(result: BenchResult) -> None:
 
 
 def test_what_is_timed_is_not_looked_at(result: BenchResult) -> None:
-    """Spans of a picture's way are those of the closer look alone."""
+    """Spans of an image's way are those of the closer look alone."""
     assert result.profile is not None
     for one in result.profile:
         look = next(span for span in one["spans"] if span[0] == "closer look")
         inside = [
-            span for span in one["spans"] if span[0] in ("preprocess", "network", "probabilities")
+            span for span in one["spans"] if span[0] in ("preprocess", "model", "probabilities")
         ]
         assert inside and all(
             look[2] <= span[2] and span[2] + span[3] <= look[2] + look[3] for span in inside
@@ -121,7 +121,7 @@ def test_the_trace_has_a_process_for_each(result: BenchResult) -> None:
             and passes["ts"] <= layers[0]["ts"]
             and layers[-1]["ts"] + layers[-1]["dur"] <= passes["ts"] + passes["dur"] + 5e3
         )
-    # The contestants took turns on one clock.
+    # The candidates took turns on one clock.
     turns = [
         one["pid"]
         for one in sorted(
@@ -132,17 +132,17 @@ def test_the_trace_has_a_process_for_each(result: BenchResult) -> None:
 
 
 def test_without_it_nothing_is_there(two: Path) -> None:
-    assert bench([Contestant(open_bundle(two))], patches=2).profile is None
+    assert bench([Candidate(open_bundle(two))], patches=2).profile is None
 
 
 def test_a_runtime_that_tells_nothing_has_no_layers(two: Path) -> None:
-    assert runtime_of(TARGETS["tensorrt"]).layers(two / "model.onnx", 1, PICTURES.numpy(), 3) == []
+    assert runtime_of(TARGETS["tensorrt"]).layers(two / "model.onnx", 1, IMAGES.numpy(), 3) == []
     found = profile_of(
         {"bundle": "b", "target": "tensorrt"},
         [
             ["load", 0, 0, 5],
             *(["preprocess", 0, 5, 1],) * 2,
-            ["network", 0, 6, 1],
+            ["model", 0, 6, 1],
             ["probabilities", 0, 7, 1],
         ],
         [],
@@ -191,7 +191,7 @@ def test_a_layer_that_is_called_twice_counts_twice() -> None:
         Call("a", "Conv", "", 0, 0, 2_000_000),
     ]
     spans = [
-        [name, 0, place, 1] for place, name in enumerate(("preprocess", "network", "probabilities"))
+        [name, 0, place, 1] for place, name in enumerate(("preprocess", "model", "probabilities"))
     ]
     found = profile_of({}, spans, [twice, twice, twice])
     assert [(one["name"], one["ms"], one["share"]) for one in found["layers"]] == [

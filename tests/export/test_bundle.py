@@ -18,19 +18,19 @@ from prunedge.export import export_bundle
 from prunedge.graph import trace
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import remove
-from tests.networks import Mobile, randomise
+from tests.small_models import Mobile, randomise
 
-PICTURES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def export(network: nn.Module, out: Path, **more: object) -> Path:
+def export(model: nn.Module, out: Path, **more: object) -> Path:
     return export_bundle(
-        network,
+        model,
         out,
-        model="m",
+        model_name="m",
         classes=["a", "b", "c"],
         size=16,
-        pictures=PICTURES,
+        images=IMAGES,
         macs=10,
         params=20,
         **more,
@@ -39,23 +39,23 @@ def export(network: nn.Module, out: Path, **more: object) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = randomise(Mobile())
-    graph = trace(network, PICTURES)
+    model = randomise(Mobile())
+    graph = trace(model, IMAGES)
     plan = random_plan(graph, 0.4, torch.Generator().manual_seed(0))
     return export(
-        remove(network, graph, plan), tmp_path_factory.mktemp("bundles") / "pruned", plan=plan.keep
+        remove(model, graph, plan), tmp_path_factory.mktemp("bundles") / "pruned", plan=plan.keep
     )
 
 
 def test_a_bundle_answers_like_torch_at_any_batch(bundle: Path) -> None:
-    network = randomise(Mobile())
-    graph = trace(network, PICTURES)
-    small = remove(network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(0))).eval()
+    model = randomise(Mobile())
+    graph = trace(model, IMAGES)
+    small = remove(model, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(0))).eval()
     session = open_session(open_bundle(bundle))
     for count in (1, 2, 5):
-        found = session.logits(PICTURES[:count].numpy())
+        found = session.logits(IMAGES[:count].numpy())
         np.testing.assert_allclose(
-            found, small(PICTURES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4
+            found, small(IMAGES[:count]).detach().numpy(), rtol=1e-3, atol=1e-4
         )
     pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
     np.testing.assert_allclose(session.predict(pixels).sum(1), 1, rtol=1e-5)
@@ -73,7 +73,7 @@ def test_a_bundle_is_small_and_says_what_was_checked(bundle: Path) -> None:
     check = manifest.forms["onnx"].check
     assert (
         check is not None
-        and check.pictures == 5
+        and check.images == 5
         and check.agreement == 1
         and check.max_abs_difference < 1e-4
     )
@@ -88,7 +88,7 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
 
     real = module.write_onnx
 
-    def spoilt(network: nn.Module, file: Path, size: int) -> None:
+    def spoilt(model: nn.Module, file: Path, size: int) -> None:
         other = randomise(Mobile(), seed=9)
         real(other, file, size)
 

@@ -1,4 +1,4 @@
-"""Every form of a network, through the runtime that a device would use."""
+"""Every form of a model, through the runtime that a device would use."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge.edge import Bundle, Contestant, bench, open_bundle
+from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bundle import SELFTEST
 from prunedge.edge.session import compare, open_session
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError, ExportError, ExtraMissing
 from prunedge.export import Judge, export_bundle
-from tests.networks import Mobile, randomise
+from tests.small_models import Mobile, randomise
 from tests.tampering import reseal_bundle
 
 DRAW = torch.Generator().manual_seed(0)
-PICTURES = torch.randn(6, 3, 16, 16, generator=DRAW)
+IMAGES = torch.randn(6, 3, 16, 16, generator=DRAW)
 CALIBRATION = torch.randn(32, 3, 16, 16, generator=DRAW)
 HERE = ("onnx", "onnx-int8", "openvino", "openvino-int8", "executorch")
 MODULES = {
@@ -36,34 +36,34 @@ MODULES = {
 
 
 class Judged:
-    """Labels of the calibration pictures by a network, and how many of them are those of `truth`."""
+    """Labels of the calibration images by a model, and how many of them are those of `truth`."""
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth = truth
 
-    def __call__(self, network: Any) -> tuple[float, np.ndarray]:
-        labels = np.concatenate([network(part.numpy()).argmax(1) for part in CALIBRATION.split(8)])
+    def __call__(self, model: Any) -> tuple[float, np.ndarray]:
+        labels = np.concatenate([model(part.numpy()).argmax(1) for part in CALIBRATION.split(8)])
         return float((labels == self.truth).mean()), labels
 
 
 def export(
-    network: nn.Module,
+    model: nn.Module,
     out: Path,
     formats: tuple[str, ...],
     max_drop: float = 100.0,
     truth: np.ndarray | None = None,
 ) -> Bundle:
-    network = network.eval()
+    model = model.eval()
     if truth is None:
         with torch.no_grad():
-            truth = network(CALIBRATION).argmax(1).numpy()
+            truth = model(CALIBRATION).argmax(1).numpy()
     return export_bundle(
-        network,
+        model,
         out,
-        model="m",
+        model_name="m",
         classes=["a", "b", "c"],
         size=16,
-        pictures=PICTURES,
+        images=IMAGES,
         macs=10,
         params=20,
         formats=formats,
@@ -86,22 +86,22 @@ def bundle(formats: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -
 
 def test_every_form_answers_like_torch(bundle: Bundle, formats: tuple[str, ...]) -> None:
     assert tuple(bundle.manifest.forms) == formats and bundle.target == "onnx"
-    network = randomise(Mobile()).eval()
+    model = randomise(Mobile()).eval()
     with torch.no_grad():
-        wanted = network(PICTURES).numpy()
+        wanted = model(IMAGES).numpy()
     for name in HERE:
         session = open_session(bundle, 1, name)
         for count in (1, 5):
-            found = session.logits(PICTURES[:count].numpy())
+            found = session.logits(IMAGES[:count].numpy())
             assert found.shape == (count, 3) and found.dtype == np.float32
             spread = np.abs(wanted).max()
             assert (
                 np.abs(found - wanted[:count]).max()
                 <= (1e-3 if TARGETS[name].is_exact else 0.25) * spread
             ), name
-        assert session.self_test().pictures == 4
+        assert session.self_test().images == 4
         check = bundle.form(name).check
-        assert check is not None and check.pictures == 6
+        assert check is not None and check.images == 6
         assert bool(check.metrics) != TARGETS[name].is_exact
 
 
@@ -117,7 +117,7 @@ def test_integers_make_the_file_smaller(tmp_path: Path) -> None:
     )
     found = export(randomise(wide), tmp_path / "b", ("onnx", "onnx-int8"))
     assert found.size_bytes("onnx-int8") < 0.4 * found.size_bytes("onnx")
-    assert {one.op_type for one in _graph(found.network("onnx-int8"))} >= {
+    assert {one.op_type for one in _graph(found.model("onnx-int8"))} >= {
         "QuantizeLinear",
         "DequantizeLinear",
     }
@@ -135,13 +135,13 @@ def test_integers_that_lose_too_much_are_refused(
     from prunedge.export import bundle as module
 
     scores = iter((0.9, 0.88))
-    monkeypatch.setattr(Judged, "__call__", lambda self, network: (next(scores), self.truth))
+    monkeypatch.setattr(Judged, "__call__", lambda self, model: (next(scores), self.truth))
     with pytest.raises(
         ExportError,
         match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop=",
     ):
         export(randomise(Mobile()), tmp_path / "b", ("onnx-int8",), max_drop=1.0)
-    assert list(tmp_path.iterdir()) == [] and module.SELFTEST_PICTURES
+    assert list(tmp_path.iterdir()) == [] and module.SELFTEST_IMAGES
 
 
 def test_integers_alone_leave_no_float_file(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_script_calls_trtexec_with_the_bundles_shapes(
     assert (
         str(bundle.path) in said
         and "--onnx=model.onnx" in said
-        and "--maxShapes=pictures:32x3x16x16" in said
+        and "--maxShapes=images:32x3x16x16" in said
         and "--verbose" in said
     )
 
@@ -211,7 +211,7 @@ def test_a_form_that_was_not_exported_is_named(tmp_path: Path) -> None:
 
 def test_bench_interleaves_forms(bundle: Bundle) -> None:
     result = bench(
-        [Contestant(bundle, name) for name in ("onnx", "onnx-int8", "openvino", "executorch")],
+        [Candidate(bundle, name) for name in ("onnx", "onnx-int8", "openvino", "executorch")],
         patches=12,
         batch=2,
     )
@@ -232,48 +232,46 @@ def _changed(bundle: Bundle, out: Path, file: str, change: Any) -> Path:
     return out
 
 
-def test_a_network_that_answers_otherwise_fails_the_self_test(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_a_model_that_answers_otherwise_fails_the_self_test(bundle: Bundle, tmp_path: Path) -> None:
     other = export(randomise(Mobile(), seed=5), tmp_path / "other", ("onnx",))
     swapped = _changed(
-        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file)
+        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.model(), file)
     )
     with pytest.raises(BundleError, match="differ by"):
         open_session(open_bundle(swapped)).self_test()
     with pytest.raises(BundleError, match="differ by"):
-        bench([Contestant(open_bundle(swapped))], patches=2)
+        bench([Candidate(open_bundle(swapped))], patches=2)
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_truncated_networks_get_one_line(bundle: Bundle, tmp_path: Path, name: str) -> None:
+def test_truncated_models_get_one_line(bundle: Bundle, tmp_path: Path, name: str) -> None:
     file = TARGETS[name].file
 
     def cut(path: Path) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     hurt = _changed(bundle, tmp_path / "b", file, cut)
-    with pytest.raises(BundleError, match=r"can't load the network") as caught:
+    with pytest.raises(BundleError, match=r"can't load the model") as caught:
         open_session(open_bundle(hurt), 1, name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_of_another_shape_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_model_of_another_shape_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     small = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7)
     )
     other = export_bundle(
         small,
         tmp_path / "o",
-        model="m",
+        model_name="m",
         classes=list("abcdefg"),
         size=16,
-        pictures=PICTURES,
+        images=IMAGES,
         macs=1,
         params=1,
     )
     swapped = _changed(
-        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.network(), file)
+        bundle, tmp_path / "b", "model.onnx", lambda file: shutil.copy(other.model(), file)
     )
     with pytest.raises(BundleError, match=r"gives \(1, 7\), the manifest has 3 classes"):
         open_session(open_bundle(swapped))

@@ -1,4 +1,4 @@
-"""What the network is shown on the device is what training showed it, pixel by pixel."""
+"""What the model is shown on the device is what training showed it, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import nn
 from prunedge.data import Dataset, cut_patches, load
 from prunedge.edge import Bundle, open_bundle
 from prunedge.edge.bundle import GreyRange, View, view_of
-from prunedge.edge.inspect import Settings, inspect_picture
+from prunedge.edge.inspect import Settings, inspect_image
 from prunedge.edge.inspect.inspection import parse_patch
 from prunedge.edge.session import open_session
 from prunedge.errors import BundleError, DataError
 from prunedge.export import export_bundle
 from prunedge.runs.export import _view
-from tests.deep_pictures import save, scene
+from tests.deep_images import save, scene
 from tests.edge.inspect.conftest import SIZE
 from tests.edge.made_bundles import write_darkest
 
@@ -37,8 +37,8 @@ class Darkest(nn.Module):
             self.answer.weight.copy_(torch.tensor([[4.0] * 3, [-4.0] * 3]))
             self.answer.bias.copy_(torch.tensor([-15.0, 15.0]))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.answer(self.pool(-pictures).flatten(1))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.pool(-images).flatten(1))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ class Watching:
 
 
 def bundle_of(data: Dataset, bundle: Path) -> Bundle:
-    """The bundle, as if it had been exported from these pictures."""
+    """The bundle, as if it had been exported from these images."""
     opened, greys = open_bundle(bundle), data.greys
     span = None if greys is None else GreyRange(low=greys.low, high=greys.high, mixed=greys.mixed)
     return replace(
@@ -67,7 +67,7 @@ def bundle_of(data: Dataset, bundle: Path) -> Bundle:
 
 
 def write_set(root: Path, kind: str) -> Path:
-    """Class folders of 16 pictures each; their sizes and depth by `kind`."""
+    """Class folders of 16 images each; their sizes and depth by `kind`."""
     generator = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -85,22 +85,22 @@ def write_set(root: Path, kind: str) -> Path:
             if "deep" in kind:
                 save(file, 1000 + 146 * values, "png")
                 continue
-            picture = Image.fromarray(
+            image = Image.fromarray(
                 np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8)
             )
             if kind == "transparent":
-                picture.putalpha(
+                image.putalpha(
                     Image.fromarray((scene(i, True, (height, width)) * 255).astype(np.uint8))
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(file, exif=exif if kind == "turned" else Image.Exif())
+            image.save(file, exif=exif if kind == "turned" else Image.Exif())
     return root
 
 
 @pytest.mark.parametrize(
     "kind", ["square", "wide", "tall", "turned", "transparent", "wide deep", "whole", "whole deep"]
 )
-def test_a_training_picture_is_seen_on_the_device_as_it_was_in_training(
+def test_a_training_image_is_seen_on_the_device_as_it_was_in_training(
     kind: str, tmp_path: Path, bundle: Path
 ) -> None:
     data = load(write_set(tmp_path / "d", kind), size=SIZE)
@@ -111,7 +111,7 @@ def test_a_training_picture_is_seen_on_the_device_as_it_was_in_training(
         assert (view.width, view.height) == (24, 60)
     for i in range(len(data.test)):
         session = Watching(told)
-        found = inspect_picture(data.test.samples[i].path, session, Settings())
+        found = inspect_image(data.test.samples[i].path, session, Settings())
         np.testing.assert_array_equal(session.shown, data.test.pixels([i]))
         assert found.patches == 1 and found.patch == (
             (found.width, found.height) if "whole" in kind else (view.width, view.height)
@@ -135,24 +135,24 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     for i in range(8):
         values = scene(i, i % 2 == 0, (48, 72))
         if kind in ("I;16", "I", "F"):
-            picture = Image.fromarray(
+            image = Image.fromarray(
                 (1000 + 146 * values).astype(
                     {"I;16": np.uint16, "I": np.int32, "F": np.float32}[kind]
                 )
             )
         else:
-            picture = Image.fromarray(
+            image = Image.fromarray(
                 np.stack([values * 255, values * 200, values * 90], axis=2).astype(np.uint8)
             )
             if kind in ("RGBA", "LA"):
-                picture.putalpha(
+                image.putalpha(
                     Image.fromarray((scene(i + 50, True, (48, 72)) * 255).astype(np.uint8))
                 )
-            picture = picture.quantize(16) if kind == "P" else picture.convert(kind)
+            image = image.quantize(16) if kind == "P" else image.convert(kind)
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "masks").mkdir(exist_ok=True)
-        picture.save(tmp_path / "photos" / f"{i}.{suffix}", exif=exif)
-        mask = Image.new("L", picture.size)
+        image.save(tmp_path / "photos" / f"{i}.{suffix}", exif=exif)
+        mask = Image.new("L", image.size)
         mask.paste(255, (0, 0, 24, 24))
         mask.save(tmp_path / "masks" / f"{i}.png", exif=exif)
     cut_patches(tmp_path / "photos", tmp_path / "masks", tmp_path / "d", size=24)
@@ -164,7 +164,7 @@ def test_patches_are_cut_for_training_as_an_inspection_cuts_them(
     }
     for photo in sorted((tmp_path / "photos").iterdir()):
         session = Watching(told)
-        found = inspect_picture(photo, session, Settings(overlap=0))
+        found = inspect_image(photo, session, Settings(overlap=0))
         assert found.patches == len(session.shown) == 6 and found.patch == (24, 24)
         places = [(x, y) for y in range(0, found.height, 24) for x in range(0, found.width, 24)]
         for place, shown in zip(places, session.shown, strict=True):
@@ -179,7 +179,7 @@ def test_a_larger_photograph_is_cut_into_patches_of_the_training_s_width_and_hei
     told = bundle_of(load(write_set(tmp_path / "d", "wide"), size=SIZE), bundle)
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 120, 3), dtype=np.uint8))
     session = Watching(told)
-    found = inspect_picture(large, session, Settings(overlap=0))
+    found = inspect_image(large, session, Settings(overlap=0))
     assert (found.patches, found.patch) == (4, (60, 24))
     wanted = [
         large.crop((x, y, x + 60, y + 24)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
@@ -187,10 +187,10 @@ def test_a_larger_photograph_is_cut_into_patches_of_the_training_s_width_and_hei
         for x in (0, 60)
     ]
     np.testing.assert_array_equal(session.shown, np.stack([np.asarray(one) for one in wanted]))
-    nearly = inspect_picture(large.crop((0, 0, 63, 25)), Watching(told), Settings())
+    nearly = inspect_image(large.crop((0, 0, 63, 25)), Watching(told), Settings())
     assert nearly.patches == 1 and nearly.patch == (63, 25)
-    assert inspect_picture(large, Watching(told), Settings(patch="whole")).patch == (120, 48)
-    assert inspect_picture(large, Watching(told), Settings(patch=(30, 24), overlap=0)).patches == 8
+    assert inspect_image(large, Watching(told), Settings(patch="whole")).patch == (120, 48)
+    assert inspect_image(large, Watching(told), Settings(patch=(30, 24), overlap=0)).patches == 8
 
 
 def test_the_view_is_whole_where_sizes_differ_and_a_patch_where_nearly_none_does() -> None:
@@ -231,11 +231,11 @@ def test_patches_that_can_not_be(text: str) -> None:
 
 def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
     data = load(write_set(tmp_path / "d", "wide deep"), size=SIZE)
-    pictures = next(iter(data.val.batches(4)))[0]
+    images = next(iter(data.val.batches(4)))[0]
     bundle = export_bundle(
         Darkest().eval(),
         tmp_path / "b",
-        pictures=pictures,
+        images=images,
         view=_view(data),
         greys=data.greys,
         **NAMED,
@@ -251,14 +251,14 @@ def test_a_bundle_with_a_range_that_is_none_is_damaged(tmp_path: Path) -> None:
         open_bundle(tmp_path / "b")
 
 
-def test_a_bundle_whose_network_gives_probabilities_is_told(
+def test_a_bundle_whose_model_gives_probabilities_is_told(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert open_session(open_bundle(bundle)).warning() is None
     monkeypatch.setattr(
         "prunedge.export.bundle.refuse_probabilities", lambda *_: None
     )  # as somebody else may export
-    pictures = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     uneven = torch.nn.Linear(
         2, 2
     )  # of Darkest's two logits one is the other's negative, and their sigmoids add up to 1
@@ -272,6 +272,6 @@ def test_a_bundle_whose_network_gives_probabilities_is_told(
         (torch.nn.Sequential(uneven, torch.nn.Sigmoid()), "sigmoid"),
     ):
         old = export_bundle(
-            torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, pictures=pictures, **NAMED
+            torch.nn.Sequential(Darkest(), end).eval(), tmp_path / name, images=images, **NAMED
         )
         assert f"ends in a {name}" in (open_session(old).warning() or "")

@@ -10,6 +10,7 @@ those instructions that every x86-64 processor has, so that machines agree.
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import json
 import os
@@ -180,7 +181,7 @@ def record(folder: Path) -> dict[str, Any]:
         pruned,
         "--channels",
         "4",
-        "--pictures",
+        "--images",
         "12",
         "--criterion",
         "taylor",
@@ -227,9 +228,15 @@ def main() -> int:
     if not options.compare:
         options.out.write_text(text, encoding="utf-8")
         return 0
-    same = text == GOLDEN.read_text(encoding="utf-8")
-    print("the same" if same else "DIFFERENT")
-    return 0 if same else 1
+    golden = GOLDEN.read_text(encoding="utf-8")
+    if text == golden:
+        print("the same")
+        return 0
+    difference = difflib.unified_diff(
+        golden.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=1
+    )
+    print("DIFFERENT", *difference, sep="\n")
+    return 1
 
 
 if __name__ == "__main__":

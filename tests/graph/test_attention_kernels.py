@@ -62,16 +62,16 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("attend", [strided, flat, causal, masked, scaled])
 def test_the_scale_is_that_of_the_channels_that_stay(attend: Attend) -> None:
     torch.manual_seed(0)
-    network = Attention(attend).eval()
+    model = Attention(attend).eval()
     example = torch.randn(2, 3, 6, 6)
-    graph = trace(network, example)
+    graph = trace(model, example)
     assert {group.size for group in graph.groups} == {8, WIDTH}
     for seed in range(2):
         plan = random_plan(graph, 0.5, torch.Generator().manual_seed(seed))
-        surgery = operate(network, graph, plan)
+        surgery = operate(model, graph, plan)
         assert not surgery.refused
         small = surgery.model.double()
         with torch.no_grad():
             found = small(example.double())
-        wanted = masked_outputs(network, graph, plan, dtype=torch.float64)[0]
+        wanted = masked_outputs(model, graph, plan, dtype=torch.float64)[0]
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

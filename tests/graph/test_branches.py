@@ -17,9 +17,9 @@ from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Split(nn.Module):
@@ -96,25 +96,25 @@ class Biased(nn.Module):
 
 @pytest.mark.parametrize("when", ["forward", "eval"])
 def test_tables_that_evaluation_keeps_are_made_anew(when: str) -> None:
-    network = randomise(Biased(when))
-    cold = trace(network, PICTURE)
+    model = randomise(Biased(when))
+    cold = trace(model, IMAGE)
     assert {group.name: group.size for group in cold.groups} == {"first": 12, "qkv": 3}
     with torch.no_grad():
-        network(PICTURE)
-    warm = trace(network, PICTURE)
+        model(IMAGE)
+    warm = trace(model, IMAGE)
     assert [(group.name, group.size) for group in warm.groups] == [
         (group.name, group.size) for group in cold.groups
     ]
-    kept = network.cache["biases"]
-    surgery = operate(network, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
+    kept = model.cache["biases"]
+    surgery = operate(model, warm, Plan({"qkv": (0, 2), "first": (0, 1, 2, 5, 7)}))
     assert surgery.refused == {} and surgery.difference < 1e-6
-    assert network.cache["biases"] is kept and not network.training
-    again = adopt(network, surgery.model.state_dict(), sizes_of(surgery.model))
-    torch.testing.assert_close(again(PICTURE), surgery.model(PICTURE))
+    assert model.cache["biases"] is kept and not model.training
+    again = adopt(model, surgery.model.state_dict(), sizes_of(surgery.model))
+    torch.testing.assert_close(again(IMAGE), surgery.model(IMAGE))
 
 
-class AtLargePictures(nn.Module):
-    """A layer that has something to do at larger pictures only, and one in training only."""
+class AtLargeImages(nn.Module):
+    """A layer that has something to do at larger images only, and one in training only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Masks(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "evaluated", "trained"),
+    ("model", "evaluated", "trained"),
     [
         (
             Assisted(),
@@ -191,13 +191,11 @@ class Masks(nn.Module):
     ],
 )
 def test_tracing_passes_each_way_no_more_often_than_it_must(
-    network: nn.Module, evaluated: int, trained: int
+    model: nn.Module, evaluated: int, trained: int
 ) -> None:
     passes: list[bool] = []
-    randomise(network).register_forward_pre_hook(
-        lambda module, args: passes.append(module.training)
-    )
-    trace(network, PICTURE)
+    randomise(model).register_forward_pre_hook(lambda module, args: passes.append(module.training))
+    trace(model, IMAGE)
     assert (passes.count(False), passes.count(True)) == (evaluated, trained)
 
 
@@ -214,21 +212,21 @@ class OtherHalf(nn.Module):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
-@pytest.mark.parametrize("kind", [AtLargePictures, OtherHalf])
+@pytest.mark.parametrize("kind", [AtLargeImages, OtherHalf])
 def test_what_other_ways_demand_of_channels_is_known_before_the_plan(
     kind: type[nn.Module], share: float
 ) -> None:
-    network = randomise(kind())
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
+    model = randomise(kind())
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, random_plan(graph, share, torch.Generator().manual_seed(1)))
     assert surgery.refused == {} and "a" in surgery.plan.keep
     small = surgery.model
     assert small.eval()(torch.randn(1, 3, 16, 16)).shape == (1, 2, 16, 16)
-    small.train()(PICTURE).square().mean().backward()
+    small.train()(IMAGE).square().mean().backward()
 
 
 class OneSize(OtherHalf):
-    """The same for pictures of one size only."""
+    """The same for images of one size only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,12 +236,12 @@ class OneSize(OtherHalf):
         return super().forward(x + self.place)
 
 
-def test_ways_that_the_whole_network_does_not_take_are_not_asked_of_the_smaller_one() -> None:
-    network = randomise(OneSize())
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(1)))
+def test_ways_that_the_whole_model_does_not_take_are_not_asked_of_the_smaller_one() -> None:
+    model = randomise(OneSize())
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(1)))
     assert surgery.refused == {} and "a" in surgery.plan.keep
-    surgery.model.train()(PICTURE).square().mean().backward()
+    surgery.model.train()(IMAGE).square().mean().backward()
 
 
 class Written(Split):
@@ -254,48 +252,46 @@ class Written(Split):
         return self.head(torch.cat((left, self.b(right)), 1))
 
 
-def first_half(network: nn.Module) -> Plan:
+def first_half(model: nn.Module) -> Plan:
     """Some of the halves' channels, and others of the layer between."""
-    return random_plan(trace(network, PICTURE), 0.4, torch.Generator().manual_seed(3), least=2)
+    return random_plan(trace(model, IMAGE), 0.4, torch.Generator().manual_seed(3), least=2)
 
 
 @pytest.mark.parametrize("kind", [Split, Sized, Written])
 def test_a_method_beside_forward_answers_as_forward_does(kind: type[Split]) -> None:
-    network = randomise(kind())
-    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    model = randomise(kind())
+    surgery = operate(model, trace(model, IMAGE), first_half(model))
     assert surgery.refused == {} and surgery.plan.keep
     small = surgery.model.eval()
-    torch.testing.assert_close(small.forward_split(PICTURE), small(PICTURE))
+    torch.testing.assert_close(small.forward_split(IMAGE), small(IMAGE))
     small.forward = small.forward_split  # what ultralytics' exporter does
     again = copy.deepcopy(small)
     with torch.no_grad():
         small.head.weight.zero_()
-    torch.testing.assert_close(again(PICTURE), again.forward_split(PICTURE))
-    assert not torch.allclose(again(PICTURE), small(PICTURE))
+    torch.testing.assert_close(again(IMAGE), again.forward_split(IMAGE))
+    assert not torch.allclose(again(IMAGE), small(IMAGE))
 
 
 def test_sizes_that_a_method_beside_forward_reads_are_mended_and_no_others() -> None:
-    small = operate(split := randomise(Split()), trace(split, PICTURE), first_half(split)).model
+    small = operate(split := randomise(Split()), trace(split, IMAGE), first_half(split)).model
     assert sizes_of(small) == {"c": small.a.out_channels // 2} and small.c < 6
-    small = operate(
-        network := randomise(Sized()), trace(network, PICTURE), first_half(network)
-    ).model
+    small = operate(model := randomise(Sized()), trace(model, IMAGE), first_half(model)).model
     width = small.a.out_channels // 2
     assert (small.parts, small.window) == ([width, width], 6)
     again = adopt(Sized(), small.state_dict(), sizes_of(small)).eval()
-    torch.testing.assert_close(again.forward_split(PICTURE), small.eval()(PICTURE))
+    torch.testing.assert_close(again.forward_split(IMAGE), small.eval()(IMAGE))
 
 
 def test_a_method_that_was_put_in_forward_s_place_is_pruned_and_pruned_again() -> None:
-    network = randomise(Written())
-    network.forward = network.forward_split
-    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    model = randomise(Written())
+    model.forward = model.forward_split
+    surgery = operate(model, trace(model, IMAGE), first_half(model))
     assert surgery.refused == {}
-    second = operate(surgery.model, trace(surgery.model, PICTURE), first_half(surgery.model))
+    second = operate(surgery.model, trace(surgery.model, IMAGE), first_half(surgery.model))
     assert second.refused == {} and second.model.a.out_channels < surgery.model.a.out_channels
     small = second.model.eval()
     del small.forward
-    torch.testing.assert_close(small(PICTURE), small.forward_split(PICTURE))
+    torch.testing.assert_close(small(IMAGE), small.forward_split(IMAGE))
 
 
 def test_a_function_bound_to_the_object_is_pinned_too() -> None:
@@ -303,11 +299,11 @@ def test_a_function_bound_to_the_object_is_pinned_too() -> None:
         left, right = self.a(x).split((6, 6), 1)
         return self.head(torch.cat((right, self.b(left)), 1))
 
-    network = randomise(Split())
-    network.forward = other.__get__(network)
-    surgery = operate(network, trace(network, PICTURE), first_half(network))
+    model = randomise(Split())
+    model.forward = other.__get__(model)
+    surgery = operate(model, trace(model, IMAGE), first_half(model))
     assert surgery.refused == {}
-    assert copy.deepcopy(surgery.model).eval()(PICTURE).shape == (2, 2, 8, 8)
+    assert copy.deepcopy(surgery.model).eval()(IMAGE).shape == (2, 2, 8, 8)
 
 
 def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> None:
@@ -322,10 +318,10 @@ def test_a_part_of_forward_is_no_way_beside_it_and_can_be_called_by_itself() -> 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.forward_features(x))
 
-    network = randomise(Parts())
-    assert methods_beside(network) == {}
-    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 5)})).model.eval()
-    torch.testing.assert_close(small.head(small.forward_features(PICTURE)), small(PICTURE))
+    model = randomise(Parts())
+    assert methods_beside(model) == {}
+    small = operate(model, trace(model, IMAGE), Plan({"a": (1, 4, 5)})).model.eval()
+    torch.testing.assert_close(small.head(small.forward_features(IMAGE)), small(IMAGE))
 
 
 class Forgetful(nn.Module):
@@ -374,41 +370,41 @@ def state(module: Forgetful) -> list[object]:
 
 
 @pytest.mark.parametrize("warm", [None, 8, 12])
-def test_a_network_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(
+def test_a_model_that_remembers_is_pruned_the_same_cold_and_warm_and_left_as_it_was(
     warm: int | None,
 ) -> None:
-    network = randomise(Forgetful())
-    cold = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)})).model
+    model = randomise(Forgetful())
+    cold = operate(model, trace(model, IMAGE), Plan({"a": (0, 3, 6)})).model
     if warm:
-        network.train()(torch.randn(2, 3, warm, warm))  # what it keeps hangs on gradients
-        network.eval()
-    before, grid = state(network), network.grid
-    surgery = operate(network, trace(network, PICTURE), Plan({"a": (0, 3, 6)}))
+        model.train()(torch.randn(2, 3, warm, warm))  # what it keeps hangs on gradients
+        model.eval()
+    before, grid = state(model), model.grid
+    surgery = operate(model, trace(model, IMAGE), Plan({"a": (0, 3, 6)}))
     assert surgery.refused == {}
-    for was, now in zip(before, state(network), strict=True):
+    for was, now in zip(before, state(model), strict=True):
         assert torch.equal(was, now) if isinstance(was, torch.Tensor) else was == now
-    assert network.grid is grid
+    assert model.grid is grid
     for side in (8, 16, 12):
-        picture = torch.randn(1, 3, side, side)
-        torch.testing.assert_close(surgery.model.eval()(picture), cold.eval()(picture))
+        image = torch.randn(1, 3, side, side)
+        torch.testing.assert_close(surgery.model.eval()(image), cold.eval()(image))
 
 
 def test_modes_and_random_generators_stay_as_they_were() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(), nn.BatchNorm2d(4))
-    network[2].eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(), nn.BatchNorm2d(4))
+    model[2].eval()
     torch.manual_seed(1)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    with undisturbed(network):
-        network.train()(torch.randn(2, 3, 4, 4))
+    with undisturbed(model):
+        model.train()(torch.randn(2, 3, 4, 4))
         random.random()
         np.random.rand()
-        network.extra = 1
-        del network[0].bias
+        model.extra = 1
+        del model[0].bias
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
-    assert [one.training for one in network] == [True, True, False]
+    assert [one.training for one in model] == [True, True, False]
     assert (
-        network[2].num_batches_tracked == 0
-        and not hasattr(network, "extra")
-        and network[0].bias is not None
+        model[2].num_batches_tracked == 0
+        and not hasattr(model, "extra")
+        and model[0].bias is not None
     )

@@ -1,4 +1,4 @@
-"""Every construct that the channel graph must understand, one small network each: prunable, and equal to its masked original."""
+"""Every construct that the channel graph must understand, one small model each: prunable, and equal to its masked original."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from prunedge.graph.plan import Plan
 from prunedge.models import cost
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Between(nn.Module):
@@ -219,12 +219,12 @@ CONSTRUCTS: dict[str, nn.Module] = {
 WHOLE = set(CONSTRUCTS)
 
 
-def prune_and_compare(network: nn.Module, example: Any, **options: Any) -> None:
-    graph = trace(network, example, **options)
-    before = call(network.eval(), example)
+def prune_and_compare(model: nn.Module, example: Any, **options: Any) -> None:
+    graph = trace(model, example, **options)
+    before = call(model.eval(), example)
     for share in (0.3, 0.7):
         plan = random_plan(graph, share, torch.Generator().manual_seed(1))
-        surgery = operate(network, graph, plan)
+        surgery = operate(model, graph, plan)
         assert surgery.refused == {}
         assert surgery.difference <= 1e-4
         after = call(surgery.model.eval(), example)
@@ -241,11 +241,11 @@ def prune_and_compare(network: nn.Module, example: Any, **options: Any) -> None:
 @pytest.mark.parametrize("name", CONSTRUCTS)
 def test_a_construct_is_prunable_and_equals_its_masked_original(name: str) -> None:
     torch.manual_seed(0)
-    network = randomise(CONSTRUCTS[name])
-    graph = trace(network, PICTURE)
+    model = randomise(CONSTRUCTS[name])
+    graph = trace(model, IMAGE)
     assert {"first", "last"} <= {group.name for group in graph.groups}, graph.frozen
-    assert graph.macs() == cost(network, PICTURE).macs
-    prune_and_compare(network, PICTURE)
+    assert graph.macs() == cost(model, IMAGE).macs
+    prune_and_compare(model, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -253,14 +253,14 @@ def test_a_construct_is_prunable_and_equals_its_masked_original(name: str) -> No
 )
 @pytest.mark.parametrize("attention", ["heads", "width"])
 def test_attention_loses_heads_or_width(name: str, attention: str) -> None:
-    network = randomise(CONSTRUCTS[name])
-    graph = trace(network, PICTURE, attention=attention)
+    model = randomise(CONSTRUCTS[name])
+    graph = trace(model, IMAGE, attention=attention)
     assert graph.group("middle.qkv").size == (3 if attention == "heads" else 4)
-    small = operate(network, graph, Plan({"middle.qkv": (0, 2)})).model
+    small = operate(model, graph, Plan({"middle.qkv": (0, 2)})).model
     assert (small.middle.num_heads, small.middle.head_dim) == (
         (2, 4) if attention == "heads" else (3, 2)
     )
-    prune_and_compare(network, PICTURE, attention=attention)
+    prune_and_compare(model, IMAGE, attention=attention)
 
 
 class Encoder(nn.Module):
@@ -289,17 +289,15 @@ class Encoder(nn.Module):
     ],
 )
 def test_torchs_own_attention_loses_heads_and_embedding(layer: nn.Module, attention: str) -> None:
-    network = randomise(Encoder(copy.deepcopy(layer)))
-    sizes = {
-        group.name: group.size for group in trace(network, PICTURE, attention=attention).groups
-    }
+    model = randomise(Encoder(copy.deepcopy(layer)))
+    sizes = {group.name: group.size for group in trace(model, IMAGE, attention=attention).groups}
     inner = "layer.self_attn" if isinstance(layer, nn.TransformerEncoderLayer) else "layer"
     assert sizes["first"] == 12 and sizes[inner] == (3 if attention == "heads" else 4)
-    prune_and_compare(network, PICTURE, attention=attention)
-    graph = trace(network, PICTURE, attention=attention)
-    small = operate(network, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).model
-    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
-    torch.testing.assert_close(again(PICTURE), small.eval()(PICTURE))
+    prune_and_compare(model, IMAGE, attention=attention)
+    graph = trace(model, IMAGE, attention=attention)
+    small = operate(model, graph, Plan({"first": (0, 3, 4, 7, 9), inner: (0, 2)})).model
+    again = adopt(copy.deepcopy(model), small.state_dict(), sizes_of(small)).eval()
+    torch.testing.assert_close(again(IMAGE), small.eval()(IMAGE))
 
 
 def test_several_inputs_and_outputs_nested() -> None:
@@ -313,22 +311,21 @@ def test_several_inputs_and_outputs_nested() -> None:
             x = torch.relu(self.a(left)) + torch.relu(self.b(more["right"]))
             return {"maps": (self.one(x), [self.two(x)])}
 
-    network = randomise(Two())
-    example = {"left": PICTURE, "more": {"right": PICTURE.flip(0)}}
-    graph = trace(network, example)
+    model = randomise(Two())
+    example = {"left": IMAGE, "more": {"right": IMAGE.flip(0)}}
+    graph = trace(model, example)
     assert [group.name for group in graph.groups] == ["a"]
-    surgery = operate(network, graph, Plan({"a": (1, 4)}))
+    surgery = operate(model, graph, Plan({"a": (1, 4)}))
     assert surgery.difference <= 1e-4 and not surgery.refused
     assert (
-        operate(network, trace(network, (PICTURE, {"right": PICTURE})), Plan({"a": (1, 4)})).refused
-        == {}
+        operate(model, trace(model, (IMAGE, {"right": IMAGE})), Plan({"a": (1, 4)})).refused == {}
     )
 
 
 def test_half_precision_is_proven_in_float32() -> None:
-    network = randomise(CONSTRUCTS["squeeze and excitation"]).bfloat16()
-    graph = trace(network, PICTURE.bfloat16())
-    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+    model = randomise(CONSTRUCTS["squeeze and excitation"]).bfloat16()
+    graph = trace(model, IMAGE.bfloat16())
+    surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert not surgery.refused
     assert {p.dtype for p in surgery.model.parameters()} == {torch.bfloat16}
 
@@ -337,15 +334,15 @@ def test_a_size_baked_into_code_is_reported_not_broken() -> None:
     def fixed(self: Any, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x.mean((2, 3)) / len(x[0]))[:, :, None, None]
 
-    network = randomise(Between(Does(fixed, linear=nn.Linear(12, 12))))
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+    model = randomise(Between(Does(fixed, linear=nn.Linear(12, 12))))
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert "does not run" in surgery.refused["first"] or "differs" in surgery.refused["first"]
     assert surgery.model.last.in_channels < 12 or surgery.model.last.out_channels < 8
-    torch.testing.assert_close(surgery.model.eval()(PICTURE).shape, network(PICTURE).shape)
+    torch.testing.assert_close(surgery.model.eval()(IMAGE).shape, model(IMAGE).shape)
 
 
-def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> None:
+def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_image() -> None:
     class Auxiliary(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -358,8 +355,8 @@ def test_an_auxiliary_head_that_needs_a_batch_is_traced_from_one_picture() -> No
             x = torch.relu(self.a(x)).mean((2, 3))
             return (self.b(x), self.extra(x)) if self.training else self.b(x)
 
-    network = randomise(Auxiliary())
-    graph = trace(network, PICTURE[:1])
+    model = randomise(Auxiliary())
+    graph = trace(model, IMAGE[:1])
     assert {group.name: group.size for group in graph.groups} == {"a": 6, "extra.0": 9}
-    small = operate(network, graph, Plan({"a": (0, 3), "extra.0": (1, 2, 8)})).model.train()
-    assert [tuple(x.shape) for x in small(PICTURE)] == [(2, 2), (2, 2)]
+    small = operate(model, graph, Plan({"a": (0, 3), "extra.0": (1, 2, 8)})).model.train()
+    assert [tuple(x.shape) for x in small(IMAGE)] == [(2, 2), (2, 2)]

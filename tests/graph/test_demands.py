@@ -13,9 +13,9 @@ from prunedge.models import cost
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import operate
 from tests.graph.test_constructs import Between, Does
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Chunks(nn.Module):
@@ -161,34 +161,34 @@ DEMANDS: dict[str, nn.Module] = {
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("demand", DEMANDS)
 def test_whatever_is_chosen_can_be_carried_out(demand: str, seed: int) -> None:
-    network = randomise(DEMANDS[demand])
-    graph = trace(network, PICTURE)
+    model = randomise(DEMANDS[demand])
+    graph = trace(model, IMAGE)
     generator = torch.Generator().manual_seed(seed)
     scores = {
         group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
         for group in graph.groups
     }
     plan = choose(graph, Scores(scores, "random"), 0.3, constraints=PlanConstraints(max_ratio=0.7))
-    surgery = operate(network, graph, plan)
+    surgery = operate(model, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
-    found = cost(surgery.model, PICTURE)
+    found = cost(surgery.model, IMAGE)
     assert (found.macs, found.params) == (graph.macs(plan), graph.params(plan))
 
 
 @pytest.mark.parametrize("middle", [Chunks(11, 3), Widening(11, 13), Partial(11, 5)])
 def test_what_is_chosen_twice_can_be_carried_out_twice(middle: nn.Module) -> None:
     made = 13 if isinstance(middle, Widening) else 11
-    network: nn.Module = randomise(Between(middle, made, 11))
+    model: nn.Module = randomise(Between(middle, made, 11))
     for seed in range(2):
-        graph = trace(network, PICTURE)
+        graph = trace(model, IMAGE)
         generator = torch.Generator().manual_seed(seed)
         scores = {
             group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
             for group in graph.groups
         }
-        surgery = operate(network, graph, choose(graph, Scores(scores, "random"), 0.2))
+        surgery = operate(model, graph, choose(graph, Scores(scores, "random"), 0.2))
         assert surgery.refused == {}
-        network = surgery.model.eval()
+        model = surgery.model.eval()
 
 
 class OneHead(nn.Module):
@@ -211,19 +211,19 @@ class OneHead(nn.Module):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_width_of_a_single_head_can_leave(seed: int) -> None:
-    network = randomise(Between(OneHead()))
-    graph = trace(network, PICTURE)
+    model = randomise(Between(OneHead()))
+    graph = trace(model, IMAGE)
     generator = torch.Generator().manual_seed(seed)
     scores = {
         group.name: torch.rand(group.size, generator=generator, dtype=torch.float64)
         for group in graph.groups
     }
-    surgery = operate(network, graph, choose(graph, Scores(scores, "random"), 0.3))
+    surgery = operate(model, graph, choose(graph, Scores(scores, "random"), 0.3))
     assert surgery.refused == {} and "middle.q" in surgery.plan.keep
 
 
 class Scrambled(nn.Module):
-    """Places by channels, read as channels by places: which channels meet depends on the size of the picture (smp's MAnet)."""
+    """Places by channels, read as channels by places: which channels meet depends on the size of the image (smp's MAnet)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ class Scrambled(nn.Module):
         return self.head(torch.relu(self.last(x + side.reshape(x.shape)))).mean((2, 3))
 
 
-def test_a_reshape_that_depends_on_the_size_of_the_picture_is_frozen() -> None:
+def test_a_reshape_that_depends_on_the_size_of_the_image_is_frozen() -> None:
     found = trace(randomise(Scrambled()), torch.randn(1, 3, 2, 2))
     assert {group.name for group in found.groups} == {"last"}
-    assert any("size of the picture" in frozen.reason for frozen in found.frozen)
+    assert any("size of the image" in frozen.reason for frozen in found.frozen)

@@ -1,4 +1,4 @@
-"""The graph that is derived through a surgery is the one that tracing the smaller network finds."""
+"""The graph that is derived through a surgery is the one that tracing the smaller model finds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunedge.graph.channels import Read
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import operate
-from tests.networks import randomise
+from tests.small_models import randomise
 
 EXAMPLE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -64,11 +64,11 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_derived_graph_is_the_traced_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = randomise(torchvision.models.get_model(name, num_classes=3))
-    graph = trace(network, EXAMPLE)
+    model = randomise(torchvision.models.get_model(name, num_classes=3))
+    graph = trace(model, EXAMPLE)
     for seed in range(2):  # twice: what is derived can be derived from
         surgery = operate(
-            network, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed))
+            model, graph, random_plan(graph, 0.4, torch.Generator().manual_seed(seed))
         )
         wanted = trace(surgery.model, EXAMPLE)
         if graph.regular:
@@ -80,7 +80,7 @@ def test_a_derived_graph_is_the_traced_one(name: str, monkeypatch: pytest.Monkey
         else:
             graph = derive(graph, surgery.plan, surgery.model)
         assert_same(graph, wanted)
-        network = surgery.model
+        model = surgery.model
     assert graph.regular == (name != "regnet_y_400mf")
 
 
@@ -94,16 +94,16 @@ def test_what_treats_its_channels_by_their_number_is_traced_anew() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.norm(self.second(self.first(x)).mean((2, 3))))
 
-    network = Grouped()
-    graph = trace(network, EXAMPLE)
+    model = Grouped()
+    graph = trace(model, EXAMPLE)
     assert not graph.regular
-    surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+    surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
     assert surgery.plan.keep
     assert_same(derive(graph, surgery.plan, surgery.model), trace(surgery.model, EXAMPLE))
 
 
 def test_a_single_channel_is_no_group_any_more() -> None:
-    network = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.ReLU(),
         nn.Conv2d(4, 4, 3),
@@ -111,16 +111,16 @@ def test_a_single_channel_is_no_group_any_more() -> None:
         nn.Flatten(),
         nn.Linear(4, 2),
     )
-    graph = trace(network, EXAMPLE)
+    graph = trace(model, EXAMPLE)
     assert graph.regular
-    surgery = operate(network, graph, Plan({"0": (2,)}))
+    surgery = operate(model, graph, Plan({"0": (2,)}))
     found = derive(graph, surgery.plan, surgery.model)
     assert [group.name for group in found.groups] == ["2"]
     assert_same(found, trace(surgery.model, EXAMPLE))
 
 
-def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
-    network = nn.Sequential(
+def test_a_model_of_another_shape_than_the_plan_says_is_traced() -> None:
+    model = nn.Sequential(
         nn.Conv2d(3, 8, 3),
         nn.ReLU(),
         nn.Conv2d(8, 4, 3),
@@ -128,6 +128,6 @@ def test_a_network_of_another_shape_than_the_plan_says_is_traced() -> None:
         nn.Flatten(),
         nn.Linear(4, 2),
     )
-    graph = trace(network, EXAMPLE)
-    surgery = operate(network, graph, Plan({"0": (0, 1, 2)}))
+    graph = trace(model, EXAMPLE)
+    surgery = operate(model, graph, Plan({"0": (0, 1, 2)}))
     assert_same(derive(graph, Plan({"0": (0, 1)}), surgery.model), trace(surgery.model, EXAMPLE))

@@ -15,8 +15,8 @@ from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
 from prunedge.surgery.verify import Proof
 from tests.graph.test_constructs import Between
-from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
-from tests.networks import randomise
+from tests.graph.test_slices import IMAGE, chosen, conv, does, prune_twice_and_train
+from tests.small_models import randomise
 
 
 def last(norm: Any) -> Any:
@@ -135,15 +135,15 @@ def halves_change_places(module: nn.Module, args: Any) -> Any:
 def test_numbers_in_hooks_and_autograd_functions_keep_their_channels() -> None:
     hooked = Between(conv(12, 12))
     hooked.middle.register_forward_pre_hook(halves_change_places)
-    for network, why in (
+    for model, why in (
         (hooked, "in a hook"),
         (Between(does(lambda s, x: Turned.apply(x)), 6), "autograd function"),
     ):
-        graph = trace(randomise(network), PICTURE)
+        graph = trace(randomise(model), IMAGE)
         assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
-        small = operate(network, graph, chosen(graph, 0.5, 0))
+        small = operate(model, graph, chosen(graph, 0.5, 0))
         assert small.refused == {}
-        small.model.train()(PICTURE).square().mean().backward()
+        small.model.train()(IMAGE).square().mean().backward()
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -159,9 +159,9 @@ def test_an_answer_of_nested_tensors_is_compared() -> None:
             return torch.nested.nested_tensor([z[0], z[1, :, :3]])
 
     for scaled in (False, True):
-        network = randomise(Nests(scaled))
-        graph = trace(network, PICTURE)
-        surgery = operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
+        model = randomise(Nests(scaled))
+        graph = trace(model, IMAGE)
+        surgery = operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0)))
         assert list(surgery.refused) == (["first"] if scaled else [])
 
 
@@ -187,12 +187,12 @@ class Folded(nn.Module):
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_heads_that_are_folded_into_the_batch_of_one_or_two_can_be_removed(share: float) -> None:
-    network = randomise(Folded())
-    graph = trace(network, PICTURE[:1])
+    model = randomise(Folded())
+    graph = trace(model, IMAGE[:1])
     assert "values" in {group.name for group in graph.groups}
-    surgery = operate(network, graph, random_plan(graph, share, torch.Generator().manual_seed(0)))
+    surgery = operate(model, graph, random_plan(graph, share, torch.Generator().manual_seed(0)))
     assert surgery.refused == {}
-    assert [tuple(one.shape) for one in surgery.model.train()(PICTURE)] == [
+    assert [tuple(one.shape) for one in surgery.model.train()(IMAGE)] == [
         (2, 2, 8, 8),
         (2, 2, 1, 1),
     ]
@@ -210,12 +210,12 @@ class Ranks(nn.Module):
 
 
 def test_an_answer_that_rounding_tears_is_compared_in_double_precision() -> None:
-    network = randomise(Ranks())
-    for example, is_torn in ((1 + 1e-6 * PICTURE, True), (PICTURE, False)):
-        graph = trace(network, example)
+    model = randomise(Ranks())
+    for example, is_torn in ((1 + 1e-6 * IMAGE, True), (IMAGE, False)):
+        graph = trace(model, example)
         plan = random_plan(graph, 0.5, torch.Generator().manual_seed(0))
-        assert Proof(network, graph).is_torn(plan) is is_torn
-        assert operate(network, graph, plan).refused == {}
+        assert Proof(model, graph).is_torn(plan) is is_torn
+        assert operate(model, graph, plan).refused == {}
 
 
 class Compares(nn.Module):
@@ -268,20 +268,20 @@ class Masked(nn.Module):
 
 
 def test_a_number_of_heads_that_is_compared_is_mended_beside_the_pins() -> None:
-    network = randomise(Between(Compares()))
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, Plan({"first": (0, 1, 3, 4, 6, 8, 11), "middle.qkv": (0, 2)}))
+    model = randomise(Between(Compares()))
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, Plan({"first": (0, 1, 3, 4, 6, 8, 11), "middle.qkv": (0, 2)}))
     assert surgery.refused == {}
     assert surgery.model.middle.num_heads == 2 and "middle()" in sizes_of(surgery.model)
-    again = adopt(network, surgery.model.state_dict(), sizes_of(surgery.model)).eval()
-    torch.testing.assert_close(again(PICTURE), surgery.model.eval()(PICTURE))
+    again = adopt(model, surgery.model.state_dict(), sizes_of(surgery.model)).eval()
+    torch.testing.assert_close(again(IMAGE), surgery.model.eval()(IMAGE))
 
 
 def test_heads_that_meet_a_mask_of_a_fixed_number_stay() -> None:
-    network = randomise(Between(Masked()))
-    graph = trace(network, PICTURE)
+    model = randomise(Between(Masked()))
+    graph = trace(model, IMAGE)
     assert any("fixed size" in frozen.reason for frozen in graph.frozen)
     assert (
-        operate(network, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0))).refused
+        operate(model, graph, random_plan(graph, 0.5, torch.Generator().manual_seed(0))).refused
         == {}
     )

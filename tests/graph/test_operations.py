@@ -20,9 +20,9 @@ from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
 from tests.graph.test_derive import assert_same
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LARGER = torch.randn(3, 3, 11, 10, generator=torch.Generator().manual_seed(1))
 
 
@@ -110,7 +110,7 @@ def put_into_nothing(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def padded_channels(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """The shortcut of a ResNet for small pictures."""
+    """The shortcut of a ResNet for small images."""
     return (self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))).relu()
 
 
@@ -493,24 +493,24 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 def test_an_operation_is_followed_and_equals_its_masked_original_at_any_size(name: str) -> None:
     torch.manual_seed(0)
     make, more = FOLLOWED[name]
-    network = randomise(make()).eval()
-    graph = trace(network, PICTURE)
+    model = randomise(make()).eval()
+    graph = trace(model, IMAGE)
     assert {group.name: group.size for group in graph.groups} == {"first": 12, "last": 8, **more}, (
         graph.frozen
     )
-    assert graph.macs() == cost(network, PICTURE).macs
+    assert graph.macs() == cost(model, IMAGE).macs
     for share in (0.3, 0.6):
         plan = random_plan(graph, share, torch.Generator().manual_seed(1))
-        surgery = operate(network, graph, plan)
+        surgery = operate(model, graph, plan)
         assert surgery.refused == {}
         assert surgery.difference <= TOLERANCE
         small = surgery.model.eval()
-        for other in (LARGER, PICTURE[:1]):
-            wanted = masked_outputs(network, replace(graph, example=other), plan)
+        for other in (LARGER, IMAGE[:1]):
+            wanted = masked_outputs(model, replace(graph, example=other), plan)
             torch.testing.assert_close(
                 small(other), wanted[0], rtol=1e-4, atol=1e-4 * float(wanted[0].abs().max())
             )
-        again = trace(small, PICTURE)
+        again = trace(small, IMAGE)
         assert (again.params(), again.macs()) == (graph.params(plan), graph.macs(plan))
         if graph.regular:
             assert_same(derive(graph, plan, small), again)
@@ -578,17 +578,17 @@ FROZEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
 def test_what_is_not_exact_is_frozen_with_the_reason(name: str) -> None:
     torch.manual_seed(0)
     make, why = FROZEN[name]
-    graph = trace(randomise(make()), PICTURE)
+    graph = trace(randomise(make()), IMAGE)
     assert why in {frozen.name: frozen.reason for frozen in graph.frozen}["first"]
 
 
 def test_constants_beside_channels_are_pinned_and_come_back_with_the_saved_sizes() -> None:
-    network = randomise(FOLLOWED["padded channels"][0]()).eval()
-    graph = trace(network, PICTURE)
+    model = randomise(FOLLOWED["padded channels"][0]()).eval()
+    graph = trace(model, IMAGE)
     plan = Plan({"first": (0, 3, 4, 7, 9), "middle.conv": (1, 2, 3)})
-    small = operate(network, graph, plan).model.eval()
+    small = operate(model, graph, plan).model.eval()
     assert (small.first.out_channels, small.middle.conv.out_channels) == (5, 8)
-    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    again = adopt(copy.deepcopy(model), small.state_dict(), sizes_of(small)).eval()
     torch.testing.assert_close(again(LARGER), small(LARGER))
 
 
@@ -598,17 +598,17 @@ def test_constants_are_known_by_their_place_where_another_call_comes_before_them
             x = F.pad(x, (0, 0, 0, 1))
         return self.conv(x) + F.pad(x, (0, 0, 0, 0, 2, 2))
 
-    network = randomise(Between(Does(padded, conv=nn.Conv2d(12, 16, 1)), 16)).eval()
-    graph, plan = trace(network, PICTURE), Plan({"middle.conv": (1, 2, 3)})
-    small = operate(network, graph, plan).model.eval()
-    for picture in (PICTURE, LARGER):
-        (wanted,) = masked_outputs(network, graph, plan, example=picture)
-        torch.testing.assert_close(small(picture), wanted)
+    model = randomise(Between(Does(padded, conv=nn.Conv2d(12, 16, 1)), 16)).eval()
+    graph, plan = trace(model, IMAGE), Plan({"middle.conv": (1, 2, 3)})
+    small = operate(model, graph, plan).model.eval()
+    for image in (IMAGE, LARGER):
+        (wanted,) = masked_outputs(model, graph, plan, example=image)
+        torch.testing.assert_close(small(image), wanted)
 
 
 def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -> None:
-    network = randomise(FOLLOWED["LSTM of two layers and directions"][0]()).eval()
-    graph = trace(network, PICTURE)
+    model = randomise(FOLLOWED["LSTM of two layers and directions"][0]()).eval()
+    graph = trace(model, IMAGE)
     parts = {
         (part.tensor.removeprefix("middle.layer."), part.dim): part.indices
         for part in graph.group("middle.layer").slices
@@ -616,9 +616,9 @@ def test_an_lstm_loses_the_same_units_in_all_its_gates_layers_and_directions() -
     assert parts["weight_ih_l0", 0][2].tolist() == [2, 8, 14, 20]
     assert parts["weight_hh_l1_reverse", 1][2].tolist() == [2]
     assert parts["weight_ih_l1", 1][2].tolist() == [2, 8]
-    small = operate(network, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).model
+    small = operate(model, graph, Plan({"first": (0, 1, 5), "middle.layer": (0, 3, 4, 5)})).model
     assert (small.middle.layer.input_size, small.middle.layer.hidden_size) == (3, 4)
-    again = adopt(copy.deepcopy(network), small.state_dict(), sizes_of(small)).eval()
+    again = adopt(copy.deepcopy(model), small.state_dict(), sizes_of(small)).eval()
     torch.testing.assert_close(again(LARGER), small.eval()(LARGER))
 
 
@@ -627,7 +627,7 @@ def test_a_state_that_starts_with_values_of_a_fixed_size_stays() -> None:
         start = torch.linspace(0, 1, 6).expand(1, len(x), 6).contiguous()
         return maps_of(self.layer(tokens_of(x), (start, start))[0], x)
 
-    network = Between(Does(started, layer=nn.LSTM(12, 6, batch_first=True)), 6)
-    graph = trace(network, PICTURE)
+    model = Between(Does(started, layer=nn.LSTM(12, 6, batch_first=True)), 6)
+    graph = trace(model, IMAGE)
     assert {group.name for group in graph.groups} == {"first", "last"}
     assert any("starts with values of a fixed size" in frozen.reason for frozen in graph.frozen)

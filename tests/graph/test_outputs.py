@@ -1,4 +1,4 @@
-"""Tensors are found in whatever a network hands back; a network that shows none is refused."""
+"""Tensors are found in whatever a model hands back; a model that shows none is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunedge.graph.outputs import tensors_in
 from prunedge.graph.plan import Plan
 from prunedge.surgery import operate
 
-PICTURE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Pair = namedtuple("Pair", "first second")
 
 
@@ -107,11 +107,11 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("wrapped", NEEDING)
 def test_a_wrong_cut_is_seen_through_any_wrapping(wrapped: str) -> None:
     torch.manual_seed(0)
-    network = Scaled(WRAPPED[wrapped]).eval()
-    graph = trace(network, PICTURE)
-    assert "is the network's output" in {frozen.reason for frozen in graph.frozen}
+    model = Scaled(WRAPPED[wrapped]).eval()
+    graph = trace(model, IMAGE)
+    assert "is the model's output" in {frozen.reason for frozen in graph.frozen}
     assert "head" not in {group.name for group in graph.groups}
-    surgery = operate(network, graph, Plan({"a": (0, 1, 2, 3), "b": (0, 1)}))
+    surgery = operate(model, graph, Plan({"a": (0, 1, 2, 3), "b": (0, 1)}))
     assert list(surgery.refused) == ["a"] and surgery.plan.keep == {"b": (0, 1)}
 
 
@@ -119,9 +119,9 @@ def test_a_wrong_cut_is_seen_through_any_wrapping(wrapped: str) -> None:
     "wrap",
     [lambda y: None, lambda y: 3.0, lambda y: "fine", lambda y: [], lambda y: nn.Linear(2, 2)],
 )
-def test_a_network_that_shows_no_tensor_is_refused(wrap: Callable[[torch.Tensor], Any]) -> None:
+def test_a_model_that_shows_no_tensor_is_refused(wrap: Callable[[torch.Tensor], Any]) -> None:
     with pytest.raises(GraphError, match="shows no tensor"):
-        trace(Scaled(wrap), PICTURE)
+        trace(Scaled(wrap), IMAGE)
 
 
 def test_paths_tell_where_each_tensor_is() -> None:

@@ -14,11 +14,11 @@ from prunedge.errors import GraphError, WeightsError
 from prunedge.graph import trace
 from prunedge.graph.masking import masking
 from prunedge.graph.plan import Plan
-from prunedge.surgery import adopt, masked_outputs, operate, restore_network, save_network, sizes_of
+from prunedge.surgery import adopt, masked_outputs, operate, restore_model, save_model, sizes_of
 from prunedge.surgery.slicing import leaving_slices
-from tests.networks import Baked, randomise
+from tests.small_models import Baked, randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class FromWidth(nn.Module):
@@ -53,7 +53,7 @@ class Scales(nn.Module):
 
 
 class Around(nn.Module):
-    """A network around one of these layers, which sees tokens or pictures."""
+    """A model around one of these layers, which sees tokens or images."""
 
     def __init__(self, middle: nn.Module) -> None:
         super().__init__()
@@ -76,17 +76,15 @@ HEADS = Plan({"middle.qkv": (0, 2)})
 
 @pytest.mark.parametrize("plan", [EMBEDDING, HEADS, Plan({**EMBEDDING.keep, **HEADS.keep})])
 def test_a_width_worked_out_from_another_is_pinned(plan: Plan) -> None:
-    network = attention()
-    surgery = operate(network, trace(network, PICTURE), plan)
+    model = attention()
+    surgery = operate(model, trace(model, IMAGE), plan)
     assert surgery.refused == {} and surgery.difference <= 1e-7
     assert any(name == "middle()" for name in sizes_of(surgery.model))
 
 
 def test_an_attribute_that_a_split_reads_is_mended() -> None:
-    network = randomise(Around(Scales()))
-    surgery = operate(
-        network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)})
-    )
+    model = randomise(Around(Scales()))
+    surgery = operate(model, trace(model, IMAGE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
     assert surgery.refused == {} and surgery.difference <= 1e-6
     assert sizes_of(surgery.model) == {"middle.part": 2} and surgery.model.middle.part == 2
 
@@ -97,10 +95,8 @@ def test_a_split_by_a_number_is_pinned() -> None:
             left, middle, right = torch.split(self.a(x), 4, 1)
             return torch.cat((left, self.b(middle), right), 1)
 
-    network = randomise(Around(Written()))
-    surgery = operate(
-        network, trace(network, PICTURE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)})
-    )
+    model = randomise(Around(Written()))
+    surgery = operate(model, trace(model, IMAGE), Plan({"middle.b": (1, 2), "middle.a": (0, 3)}))
     assert (
         surgery.refused == {}
         and surgery.difference <= 1e-7
@@ -109,13 +105,13 @@ def test_a_split_by_a_number_is_pinned() -> None:
 
 
 def test_a_size_that_is_written_down_is_pinned() -> None:
-    network = randomise(Baked())
-    surgery = operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2), "b": (0, 1)}))
+    model = randomise(Baked())
+    surgery = operate(model, trace(model, IMAGE), Plan({"a": (0, 1, 2), "b": (0, 1)}))
     assert surgery.refused == {} and surgery.model.a.out_channels == 3
 
 
 class Scaled(nn.Module):
-    """A convolution whose output is scaled by a number that its width, and the height of the picture, make."""
+    """A convolution whose output is scaled by a number that its width, and the height of the image, make."""
 
     def __init__(self, hidden: bool) -> None:
         super().__init__()
@@ -128,30 +124,30 @@ class Scaled(nn.Module):
 
 
 def test_a_scale_worked_out_from_a_width_is_pinned() -> None:
-    network = randomise(Around(FromWidth(scaled=True)))
-    graph = trace(network, PICTURE)
+    model = randomise(Around(FromWidth(scaled=True)))
+    graph = trace(model, IMAGE)
     for plan in (EMBEDDING, HEADS, Plan({**EMBEDDING.keep, **HEADS.keep})):
-        surgery = operate(network, graph, plan)
+        surgery = operate(model, graph, plan)
         assert surgery.refused == {} and surgery.difference <= 1e-7
 
 
-def test_a_pinned_scale_follows_the_picture_s_size() -> None:
-    network, plan = randomise(Around(Scaled(False))), Plan({"middle.a": (0, 2, 5)})
-    small = operate(network, trace(network, PICTURE), plan).model.eval()
+def test_a_pinned_scale_follows_the_image_s_size() -> None:
+    model, plan = randomise(Around(Scaled(False))), Plan({"middle.a": (0, 2, 5)})
+    small = operate(model, trace(model, IMAGE), plan).model.eval()
     other = torch.randn(2, 3, 12, 8)
-    again = operate(network, trace(network, other), plan).model.eval()
+    again = operate(model, trace(model, other), plan).model.eval()
     torch.testing.assert_close(small(other), again(other))
     ((_, turn, factor),) = sizes_of(small)["middle()"]["factors"]
     assert (turn, factor) == (0, pytest.approx((3 / 8) ** 0.5))
 
 
 def test_a_scale_in_a_tensor_stays_what_it_was() -> None:
-    network, plan = randomise(Around(Scaled(True))), Plan({"middle.a": (0, 2, 5), "first": (1, 2)})
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, plan)
+    model, plan = randomise(Around(Scaled(True))), Plan({"middle.a": (0, 2, 5), "first": (1, 2)})
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, plan)
     assert surgery.refused == {} and surgery.difference <= 1e-7
     other = torch.randn(2, 3, 12, 8)
-    (wanted,) = masked_outputs(network, graph, plan, example=other)
+    (wanted,) = masked_outputs(model, graph, plan, example=other)
     torch.testing.assert_close(surgery.model.eval()(other), wanted)
     assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [[[1, 3, 8]]] * 2
 
@@ -172,42 +168,42 @@ def test_a_scale_is_not_hidden_by_flat_attention() -> None:
                 ((q @ k.transpose(-2, -1) * scale).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c)
             )
 
-    network = randomise(Around(Hidden()))
+    model = randomise(Around(Hidden()))
     with torch.no_grad():
-        network.middle.qkv.weight.mul_(1e-2)
-        network.middle.qkv.bias.mul_(1e-2)
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, EMBEDDING)
+        model.middle.qkv.weight.mul_(1e-2)
+        model.middle.qkv.bias.mul_(1e-2)
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, EMBEDDING)
     assert surgery.refused == {}
     # The width of the embedding is what it was to the code: the scale, too.
     assert list(sizes_of(surgery.model)["middle()"]["reads"].values()) == [
         [[2, len(EMBEDDING.keep["first"]), 12]]
     ]
-    assert operate(network, graph, HEADS).refused == {}
+    assert operate(model, graph, HEADS).refused == {}
 
 
 def test_modules_whose_own_code_is_right_are_not_pinned() -> None:
-    network = nn.Sequential(
+    model = nn.Sequential(
         randomise(Around(FromWidth())), nn.Flatten(), nn.Unflatten(1, (2, 1)), nn.Flatten()
     )
-    small = operate(network, trace(network, PICTURE), Plan({"0.middle.qkv": (0, 2)})).model
+    small = operate(model, trace(model, IMAGE), Plan({"0.middle.qkv": (0, 2)})).model
     assert list(sizes_of(small)) == ["0.middle()"]
 
 
-def test_a_pinned_network_takes_other_batches_and_pictures() -> None:
-    network = attention()
-    graph = trace(network, PICTURE)
-    small = operate(network, graph, EMBEDDING).model.eval()
+def test_a_pinned_model_takes_other_batches_and_images() -> None:
+    model = attention()
+    graph = trace(model, IMAGE)
+    small = operate(model, graph, EMBEDDING).model.eval()
     for shape in [(1, 3, 8, 8), (5, 3, 8, 8), (2, 3, 12, 16)]:
         other = torch.randn(shape)
-        again = operate(network, trace(network, other), EMBEDDING).model.eval()
+        again = operate(model, trace(model, other), EMBEDDING).model.eval()
         torch.testing.assert_close(small(other), again(other))
 
 
-def test_a_pinned_network_is_pruned_again() -> None:
-    network = attention()
-    first = operate(network, trace(network, PICTURE), EMBEDDING).model
-    graph = trace(first, PICTURE)
+def test_a_pinned_model_is_pruned_again() -> None:
+    model = attention()
+    first = operate(model, trace(model, IMAGE), EMBEDDING).model
+    graph = trace(first, IMAGE)
     assert graph.group("first").size == 7
     second = operate(first, graph, Plan({"first": (0, 2, 3, 6), "middle.qkv": (1,)}))
     assert second.refused == {}
@@ -217,28 +213,26 @@ def test_a_pinned_network_is_pruned_again() -> None:
             "middle.qkv": (1,),
         }
     )
-    direct = operate(network, trace(network, PICTURE), whole).model
-    torch.testing.assert_close(second.model.eval()(PICTURE), direct.eval()(PICTURE))
+    direct = operate(model, trace(model, IMAGE), whole).model
+    torch.testing.assert_close(second.model.eval()(IMAGE), direct.eval()(IMAGE))
 
 
-def test_a_pinned_network_is_saved_and_restored(tmp_path: Path) -> None:
-    network = attention()
-    small = operate(
-        network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})
-    ).model.eval()
-    save_network(small, tmp_path / "model.safetensors")
-    again = restore_network(attention(), tmp_path / "model.safetensors").eval()
-    assert torch.equal(again(PICTURE), small(PICTURE))
+def test_a_pinned_model_is_saved_and_restored(tmp_path: Path) -> None:
+    model = attention()
+    small = operate(model, trace(model, IMAGE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
+    save_model(small, tmp_path / "model.safetensors")
+    again = restore_model(attention(), tmp_path / "model.safetensors").eval()
+    assert torch.equal(again(IMAGE), small(IMAGE))
     assert sizes_of(again) == sizes_of(small)
 
 
-def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
-    network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).model.eval()
+def test_a_pinned_model_is_exported(tmp_path: Path) -> None:
+    model = attention()
+    small = operate(model, trace(model, IMAGE), EMBEDDING).model.eval()
     batch = {"x": {0: torch.export.Dim("batch")}}
     torch.onnx.export(
         small,
-        (PICTURE,),
+        (IMAGE,),
         tmp_path / "model.onnx",
         dynamo=True,
         dynamic_shapes=batch,
@@ -255,7 +249,7 @@ def test_a_pinned_network_is_exported(tmp_path: Path) -> None:
 
 
 class Sometimes(FromWidth):
-    """Another way through the code for pictures of at least `many` places."""
+    """Another way through the code for images of at least `many` places."""
 
     def __init__(self, many: int) -> None:
         super().__init__()
@@ -266,25 +260,25 @@ class Sometimes(FromWidth):
         return y if x.shape[1] < self.many else y.reshape(len(x), -1, 2, 6).flatten(2)
 
 
-def test_a_way_that_larger_pictures_take_is_known() -> None:
-    network = randomise(Around(Sometimes(32)))
-    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
-    picture = torch.randn(2, 3, 8, 16)
-    again = operate(network, trace(network, picture), HEADS).model.eval()
-    torch.testing.assert_close(small(picture), again(picture))
+def test_a_way_that_larger_images_take_is_known() -> None:
+    model = randomise(Around(Sometimes(32)))
+    small = operate(model, trace(model, IMAGE), HEADS).model.eval()
+    image = torch.randn(2, 3, 8, 16)
+    again = operate(model, trace(model, image), HEADS).model.eval()
+    torch.testing.assert_close(small(image), again(image))
 
 
 def test_a_way_through_the_code_that_tracing_has_not_seen_is_an_error() -> None:
-    network = randomise(Around(Sometimes(36)))
-    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
-    assert small(PICTURE).shape == (2, 2)
+    model = randomise(Around(Sometimes(36)))
+    small = operate(model, trace(model, IMAGE), HEADS).model.eval()
+    assert small(IMAGE).shape == (2, 2)
     with pytest.raises(GraphError, match="took a way"):
         small(torch.randn(2, 3, 12, 12))
 
 
-def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
-    network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).model
+def test_sizes_that_do_not_belong_to_the_model_are_refused() -> None:
+    model = attention()
+    small = operate(model, trace(model, IMAGE), EMBEDDING).model
     with pytest.raises(WeightsError, match="absent"):
         adopt(
             attention(),
@@ -293,9 +287,9 @@ def test_sizes_that_do_not_belong_to_the_network_are_refused() -> None:
         )
 
 
-def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
-    network = attention()
-    small = operate(network, trace(network, PICTURE), EMBEDDING).model
+def test_a_model_that_was_saved_with_numbered_calls_is_refused() -> None:
+    model = attention()
+    small = operate(model, trace(model, IMAGE), EMBEDDING).model
     old = {
         "middle()": {
             "calls": {"0": {"2": [3, 3], "3": [3, 3], "4": [4, 4]}},
@@ -303,7 +297,7 @@ def test_a_network_that_was_saved_with_numbered_calls_is_refused() -> None:
             "totals": [2],
         }
     }
-    with pytest.raises(WeightsError, match="saved sizes do not fit the network"):
+    with pytest.raises(WeightsError, match="saved sizes do not fit the model"):
         adopt(attention(), small.state_dict(), old)
 
 
@@ -323,8 +317,8 @@ def test_a_parameter_that_is_reshaped_by_a_size_is_pinned() -> None:
             y = (q @ k.transpose(-2, -1) * self.heat.view(1, 3, 1, 1)).softmax(-1) @ v
             return self.proj(y.transpose(1, 2).reshape(b, n, c))
 
-    network = randomise(Around(Learned()))
-    surgery = operate(network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep}))
+    model = randomise(Around(Learned()))
+    surgery = operate(model, trace(model, IMAGE), Plan({**EMBEDDING.keep, **HEADS.keep}))
     assert surgery.refused == {} and surgery.model.middle.heat.shape == (2,)
 
 
@@ -347,15 +341,15 @@ class Levels(nn.Module):
 
 
 def test_rounds_of_a_loop_have_their_own_sizes() -> None:
-    network = randomise(Levels())
+    model = randomise(Levels())
     surgery = operate(
-        network, trace(network, PICTURE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)})
+        model, trace(model, IMAGE), Plan({"stems.0": (0, 1, 5), "stems.1": (2, 3, 4, 5)})
     )
     assert surgery.refused == {}
     small = surgery.model.eval()
     small.first = 1
     with pytest.raises(GraphError, match="do not fit"):
-        small(PICTURE)
+        small(IMAGE)
 
 
 def test_a_loop_of_equal_rounds_may_be_longer() -> None:
@@ -367,8 +361,8 @@ def test_a_loop_of_equal_rounds_may_be_longer() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([self.b(self.a(one[None]).view(1, 8, *one.shape[1:])) for one in x])
 
-    network = randomise(Each())
-    small = operate(network, trace(network, PICTURE), Plan({"a": (1, 4, 7)})).model.eval()
+    model = randomise(Each())
+    small = operate(model, trace(model, IMAGE), Plan({"a": (1, 4, 7)})).model.eval()
     for batch in (1, 5):
         assert small(torch.randn(batch, 3, 8, 8)).shape == (batch, 2, 8, 8)
 
@@ -392,16 +386,16 @@ class Trained(nn.Module):
 
 
 def test_calls_that_training_adds_are_known() -> None:
-    network = randomise(Trained())
+    model = randomise(Trained())
     plan = Plan({"first": (0, 1, 3, 4, 6, 9, 11), "attention.qkv": (0, 2)})
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, plan)
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, plan)
     assert surgery.refused == {}
     small = surgery.model.train()
-    out, extra = small(PICTURE)
-    with masking(leaving_slices(network, graph, plan)):
-        wanted = network.train()(PICTURE)
+    out, extra = small(IMAGE)
+    with masking(leaving_slices(model, graph, plan)):
+        wanted = model.train()(IMAGE)
     # The number of channels is one of their factors.
     torch.testing.assert_close((out, extra), wanted)
     (out.sum() + extra.sum()).backward()
-    assert small.eval()(PICTURE).shape == (2, 2)
+    assert small.eval()(IMAGE).shape == (2, 2)

@@ -19,9 +19,9 @@ from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, choose
 from prunedge.surgery import adopt, masked_outputs, operate, sizes_of
 from tests.graph.test_constructs import Between, Does
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(3, 3, 12, 10, generator=torch.Generator().manual_seed(1))
 
 
@@ -298,40 +298,38 @@ def test_channels_that_are_picked_by_numbers_can_be_removed(
     prune_twice_and_train(randomise(SLICES[construct]), share, seed)
 
 
-def prune_twice_and_train(
-    network: nn.Module, share: float, seed: int, prunable: float = 0.5
-) -> None:
-    """Everything that a user does with a pruned network; no plan may be refused."""
-    graph = trace(network, PICTURE)
+def prune_twice_and_train(model: nn.Module, share: float, seed: int, prunable: float = 0.5) -> None:
+    """Everything that a user does with a pruned model; no plan may be refused."""
+    graph = trace(model, IMAGE)
     assert graph.prunable_share() > prunable, graph.frozen
     plan = chosen(graph, share, seed)
-    surgery = operate(network, graph, plan)
+    surgery = operate(model, graph, plan)
     assert surgery.refused == {} and surgery.plan.removes(graph) > 0
     small = surgery.model.eval()
     if seed:
         return
-    (wanted,) = masked_outputs(network, graph, plan, example=OTHER)
+    (wanted,) = masked_outputs(model, graph, plan, example=OTHER)
     torch.testing.assert_close(small(OTHER), wanted, rtol=1e-4, atol=1e-5)
 
-    rebuilt = adopt(network, small.state_dict(), sizes_of(small))
-    torch.testing.assert_close(rebuilt.eval()(PICTURE), small(PICTURE))
+    rebuilt = adopt(model, small.state_dict(), sizes_of(small))
+    torch.testing.assert_close(rebuilt.eval()(IMAGE), small(IMAGE))
 
-    graph = trace(small, PICTURE)
+    graph = trace(small, IMAGE)
     again = operate(small, graph, chosen(graph, 0.3, seed))
     assert again.refused == {}
     again.model.train()
-    again.model(PICTURE).square().mean().backward()
+    again.model(IMAGE).square().mean().backward()
 
 
-def test_a_network_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None:
-    network = randomise(Between(PickedTwice(), 30))
-    graph = trace(network, PICTURE)
+def test_a_model_that_picks_by_numbers_is_pickled_with_what_it_picks() -> None:
+    model = randomise(Between(PickedTwice(), 30))
+    graph = trace(model, IMAGE)
     picked = next(
         group.name for group in graph.groups if group.size == 3 and group.name == "middle.a"
     )
-    small = operate(network, graph, Plan({picked: (0, 2)})).model.eval()
+    small = operate(model, graph, Plan({picked: (0, 2)})).model.eval()
     assert list(sizes_of(small)) == ["middle.pick()"]
-    torch.testing.assert_close(pickle.loads(pickle.dumps(small))(PICTURE), small(PICTURE))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(small))(IMAGE), small(IMAGE))
 
 
 FROZEN: dict[str, tuple[nn.Module, str]] = {
@@ -361,11 +359,11 @@ FROZEN: dict[str, tuple[nn.Module, str]] = {
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_what_can_not_be_picked_anew_stays_with_the_reason(name: str) -> None:
-    network, why = FROZEN[name]
+    model, why = FROZEN[name]
     torch.manual_seed(0)
-    graph = trace(randomise(network), PICTURE)
+    graph = trace(randomise(model), IMAGE)
     assert any(why in frozen.reason for frozen in graph.frozen), graph.frozen
-    assert operate(network, graph, chosen(graph, 0.5, 0)).refused == {}
+    assert operate(model, graph, chosen(graph, 0.5, 0)).refused == {}
 
 
 class Changing(nn.Module):
@@ -381,10 +379,10 @@ class Changing(nn.Module):
 
 
 def test_a_pruned_layer_that_picks_by_other_numbers_than_before_says_so() -> None:
-    network = randomise(Changing())
-    graph = trace(network, PICTURE)
-    small = operate(network, graph, Plan({"first": (1, 3), "first#2": (0, 2, 5)})).model.eval()
-    small(PICTURE)
+    model = randomise(Changing())
+    graph = trace(model, IMAGE)
+    small = operate(model, graph, Plan({"first": (1, 3), "first#2": (0, 2, 5)})).model.eval()
+    small(IMAGE)
     small.start = 1
     with pytest.raises(GraphError, match="picked channels by the numbers"):
-        small(PICTURE)
+        small(IMAGE)

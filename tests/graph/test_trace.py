@@ -1,4 +1,4 @@
-"""What the channel graph finds in networks of every kind, and what it leaves alone."""
+"""What the channel graph finds in models of every kind, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import nn
 from prunedge.errors import GraphError
 from prunedge.graph import trace
 from prunedge.models import build, cost
-from tests.networks import Dense, Mobile, Plain, Residual, Upward, randomise
+from tests.small_models import Dense, Mobile, Plain, Residual, Upward, randomise
 
 EXAMPLE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
-def table(network: nn.Module) -> dict[str, int]:
-    return {group.name: group.size for group in trace(network, EXAMPLE).groups}
+def table(model: nn.Module) -> dict[str, int]:
+    return {group.name: group.size for group in trace(model, EXAMPLE).groups}
 
 
 def test_a_residual_sum_ties_its_branches() -> None:
@@ -60,33 +60,33 @@ def test_a_flattened_channel_owns_all_its_places() -> None:
 
 
 def test_a_branch_that_only_training_uses_consumes_too() -> None:
-    network = Upward().eval()
-    graph = trace(network, EXAMPLE)
+    model = Upward().eval()
+    graph = trace(model, EXAMPLE)
     assert "auxiliary.weight" in {part.tensor for part in graph.group("a").having("in")}
-    assert not network.training
+    assert not model.training
 
 
-def test_tracing_leaves_the_network_as_it_was() -> None:
-    network = randomise(Upward()).train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+def test_tracing_leaves_the_model_as_it_was() -> None:
+    model = randomise(Upward()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    trace(network, EXAMPLE)
-    assert network.training
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    trace(model, EXAMPLE)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_frozen_backbone_is_seen_like_any_other() -> None:
-    network = Residual()
-    for parameter in network.parameters():
+    model = Residual()
+    for parameter in model.parameters():
         parameter.requires_grad_(False)
-    assert table(network) == table(Residual())
+    assert table(model) == table(Residual())
 
 
-def test_the_picture_and_the_output_stay() -> None:
+def test_the_image_and_the_output_stay() -> None:
     reasons = {frozen.name: frozen.reason for frozen in trace(Plain(), EXAMPLE).frozen}
     assert "output" in reasons["classifier.3"]
-    assert any("picture" in reason for reason in reasons.values())
+    assert any("image" in reason for reason in reasons.values())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_can_not_be_followed_is_frozen_with_the_reason(spoil, word: str) ->
     assert word in {frozen.name: frozen.reason for frozen in graph.frozen}["stem"]
 
 
-def test_a_network_that_does_not_run_is_a_clear_error() -> None:
+def test_a_model_that_does_not_run_is_a_clear_error() -> None:
     with pytest.raises(GraphError, match="does not run"):
         trace(nn.Linear(5, 2), EXAMPLE)
 
@@ -125,13 +125,13 @@ def test_a_network_that_does_not_run_is_a_clear_error() -> None:
         "vgg11_bn",
     ],
 )
-def test_known_networks_are_prunable_throughout_and_cost_what_torch_counts(name: str) -> None:
-    network = build(name, 2, "none")
+def test_known_models_are_prunable_throughout_and_cost_what_torch_counts(name: str) -> None:
+    model = build(name, 2, "none")
     example = torch.randn(2, 3, 64, 64)
-    graph = trace(network, example)
-    measured = cost(network, example)
+    graph = trace(model, example)
+    measured = cost(model, example)
     assert (graph.macs(), graph.params()) == (measured.macs, measured.params)
     prunable = {part.tensor for group in graph.groups for part in group.slices}
-    inside = sum(p.numel() for n, p in network.named_parameters() if n in prunable)
+    inside = sum(p.numel() for n, p in model.named_parameters() if n in prunable)
     assert inside > 0.99 * measured.params
-    assert len(graph.frozen) == 2  # the picture's channels and the classes
+    assert len(graph.frozen) == 2  # the image's channels and the classes

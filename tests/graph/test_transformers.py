@@ -1,4 +1,4 @@
-"""Networks of the transformers library, small and with random weights: prunable nearly throughout, and proven."""
+"""Models of the transformers library, small and with random weights: prunable nearly throughout, and proven."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from prunedge.graph import trace
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, masked_outputs, operate
-from tests.networks import randomise
+from tests.small_models import randomise
 
 pytestmark = pytest.mark.slow
 
@@ -45,19 +45,19 @@ TEXT: dict[str, Any] = {**SIZES, "vocab_size": 50, "max_position_embeddings": 12
 
 
 class Answers(nn.Module):
-    """What the network says, without the hidden states that the library hands over beside it (they are outputs, and stay)."""
+    """What the model says, without the hidden states that the library hands over beside it (they are outputs, and stay)."""
 
-    def __init__(self, network: nn.Module, *names: str, head: int = 0) -> None:
+    def __init__(self, model: nn.Module, *names: str, head: int = 0) -> None:
         super().__init__()
-        self.network, self.names = network, names
+        self.model, self.names = model, names
         self.head = nn.Linear(head, 3) if head else nn.Identity()
 
     def forward(self, **inputs: torch.Tensor) -> list[torch.Tensor]:
-        answer = self.network(**inputs)
+        answer = self.model(**inputs)
         return [self.head(answer[name]) for name in self.names]
 
 
-def pictures(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
+def images(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
     return {
         "pixel_values": torch.randn(
             count, 3, size, size, generator=torch.Generator().manual_seed(count)
@@ -68,7 +68,7 @@ def pictures(size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
 def with_words(count: int = 2) -> dict[str, torch.Tensor]:
     words = torch.randint(3, 49, (count, 7), generator=torch.Generator().manual_seed(count))
     words[:, -1] = 2  # the end
-    return {**pictures(count=count), "input_ids": words, "attention_mask": torch.ones_like(words)}
+    return {**images(count=count), "input_ids": words, "attention_mask": torch.ones_like(words)}
 
 
 def clip() -> nn.Module:
@@ -127,38 +127,38 @@ def depth_anything() -> nn.Module:
     return Answers(transformers.DepthAnythingForDepthEstimation(config), "predicted_depth")
 
 
-NETWORKS: dict[
+MODELS: dict[
     str, tuple[Callable[[], nn.Module], dict[str, torch.Tensor], dict[str, torch.Tensor]]
 ] = {
     "CLIP": (clip, with_words(), with_words(3)),
-    "CLIP's vision": (clip_vision, pictures(), pictures(count=3)),
+    "CLIP's vision": (clip_vision, images(), images(count=3)),
     "SigLIP": (siglip, with_words(), with_words(3)),
-    "YOLOS": (yolos, pictures(), pictures(48, 1)),
-    "DPT": (dpt, pictures(), pictures(64, 1)),
-    "Depth Anything": (depth_anything, pictures(28), pictures(42, 1)),
+    "YOLOS": (yolos, images(), images(48, 1)),
+    "DPT": (dpt, images(), images(64, 1)),
+    "Depth Anything": (depth_anything, images(28), images(42, 1)),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_transformers_is_prunable_and_equals_its_masked_original_at_another_size(
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_transformers_is_prunable_and_equals_its_masked_original_at_another_size(
     name: str,
 ) -> None:
     torch.manual_seed(0)
-    make, example, other = NETWORKS[name]
-    network = randomise(make()).eval()
-    graph = trace(network, example)
+    make, example, other = MODELS[name]
+    model = randomise(make()).eval()
+    graph = trace(model, example)
     used = graph.params() - sum(
         p.numel()
-        for n, p in network.named_parameters()
+        for n, p in model.named_parameters()
         if "fusion_stage.layers.0.residual_layer1" in n
     )
     assert graph.prunable_share() * graph.params() >= 0.95 * used, graph.frozen
     plan = random_plan(graph, 0.4, torch.Generator().manual_seed(1))
-    surgery = operate(network, graph, plan)
+    surgery = operate(model, graph, plan)
     assert surgery.refused == {} and surgery.difference <= TOLERANCE
     small = surgery.model.eval()
     for found, wanted in zip(
-        small(**other), masked_outputs(network, replace(graph, example=other), plan), strict=True
+        small(**other), masked_outputs(model, replace(graph, example=other), plan), strict=True
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
     again = trace(small, example)

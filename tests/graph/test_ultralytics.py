@@ -1,4 +1,4 @@
-"""ultralytics' networks after pruning: whatever their library does with them (fuse, export, train, other sizes) still works."""
+"""ultralytics' models after pruning: whatever their library does with them (fuse, export, train, other sizes) still works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunedge.graph import trace
 from prunedge.graph.sizes import pinned_modules
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import operate, sizes_of
-from tests.networks import randomise
+from tests.small_models import randomise
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +40,11 @@ NAMES = [
     "yolo11n-obb",
     "yolo11n-cls",
 ]
-PICTURES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def tasks() -> ModuleType:
-    """ultralytics' networks. Its import replaces functions of Pillow and torch for the whole process: they are put back."""
+    """ultralytics' models. Its import replaces functions of Pillow and torch for the whole process: they are put back."""
     before = Image.open, torch.save
     found = pytest.importorskip(
         "ultralytics.nn.tasks", reason="needs ultralytics: pip install -e '.[zoo]'"
@@ -58,32 +58,32 @@ def build(name: str) -> nn.Module:
     return randomise(getattr(tasks(), kind)(f"{name}.yaml", verbose=False))
 
 
-def cut(network: nn.Module, seed: int = 0) -> nn.Module:
-    graph = trace(network, PICTURES)
+def cut(model: nn.Module, seed: int = 0) -> nn.Module:
+    graph = trace(model, IMAGES)
     surgery = operate(
-        network, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(seed), least=2)
+        model, graph, random_plan(graph, 0.3, torch.Generator().manual_seed(seed), least=2)
     )
     assert surgery.refused == {}
     return surgery.model.eval()
 
 
-def answers(network: Any, pictures: torch.Tensor = PICTURES) -> list[torch.Tensor]:
+def answers(model: Any, images: torch.Tensor = IMAGES) -> list[torch.Tensor]:
     with torch.no_grad():
-        return [x for x in tree_flatten(network(pictures))[0] if isinstance(x, torch.Tensor)]
+        return [x for x in tree_flatten(model(images))[0] if isinstance(x, torch.Tensor)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_pruned_network_is_as_good_as_any(name: str) -> None:
-    network = build(name)
-    small = cut(network)
+def test_a_pruned_model_is_as_good_as_any(name: str) -> None:
+    model = build(name)
+    small = cut(model)
     torch.manual_seed(1)
     again = pickle.loads(pickle.dumps(copy.deepcopy(small)))
     assert all(torch.equal(a, b) for a, b in zip(answers(again), answers(small), strict=True))
 
-    # Cold or warm, at the same size or another one before: the same network.
-    answers(network, torch.rand(1, 3, 96, 96))
-    answers(network)
-    warm = cut(network)
+    # Cold or warm, at the same size or another one before: the same model.
+    answers(model, torch.rand(1, 3, 96, 96))
+    answers(model)
+    warm = cut(model)
     assert {n: x.shape for n, x in warm.state_dict().items()} == {
         n: x.shape for n, x in small.state_dict().items()
     }
@@ -93,7 +93,7 @@ def test_a_pruned_network_is_as_good_as_any(name: str) -> None:
     trained = copy.deepcopy(small).train()
     sum(
         x.float().square().mean()
-        for x in tree_flatten(trained(PICTURES))[0]
+        for x in tree_flatten(trained(IMAGES))[0]
         if isinstance(x, torch.Tensor) and x.requires_grad
     ).backward()
     torch.optim.SGD(trained.parameters(), 1e-4).step()
@@ -104,7 +104,7 @@ def test_a_pruned_network_is_as_good_as_any(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_pruned_network_is_fused_and_exported_as_ultralytics_does(name: str) -> None:
+def test_a_pruned_model_is_fused_and_exported_as_ultralytics_does(name: str) -> None:
     from ultralytics.nn.modules import C2f, Classify, Detect
 
     small = cut(build(name))
@@ -120,12 +120,12 @@ def test_a_pruned_network_is_fused_and_exported_as_ultralytics_does(name: str) -
             module.forward = module.forward_split
     wanted = answers(fused)
     with pytest.warns():  # deprecated, and shapes become constants
-        recorded = torch.jit.trace(fused, PICTURES, strict=False, check_trace=False)
+        recorded = torch.jit.trace(fused, IMAGES, strict=False, check_trace=False)
     torch.testing.assert_close(answers(recorded)[0], wanted[0])
     onnxruntime, file = pytest.importorskip("onnxruntime"), io.BytesIO()
-    torch.onnx.export(fused, (PICTURES,), file, dynamo=False, opset_version=17)
+    torch.onnx.export(fused, (IMAGES,), file, dynamo=False, opset_version=17)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    (found, *_) = session.run(None, {session.get_inputs()[0].name: PICTURES.numpy()})
+    (found, *_) = session.run(None, {session.get_inputs()[0].name: IMAGES.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), wanted[0], rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Networks with unusual numbers are pruned around them; those that are no plain module get one line with the remedy."""
+"""Models with unusual numbers are pruned around them; those that are no plain module get one line with the remedy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from prunedge.graph.plan import Plan
 from prunedge.importance import rank
 from prunedge.models import cost
 from prunedge.surgery import masked_outputs, operate
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def plain() -> nn.Sequential:
@@ -37,20 +37,20 @@ def plain() -> nn.Sequential:
     )  # type: ignore[return-value]
 
 
-def wrapped_up(network: nn.Module, kind: str) -> nn.Module:
+def wrapped_up(model: nn.Module, kind: str) -> nn.Module:
     if kind == "weight_norm":
-        nn.utils.weight_norm(network[3])  # type: ignore[index]
+        nn.utils.weight_norm(model[3])  # type: ignore[index]
     elif kind == "weight_norm (parametrised)":
-        nn.utils.parametrizations.weight_norm(network[3])  # type: ignore[index]
+        nn.utils.parametrizations.weight_norm(model[3])  # type: ignore[index]
     elif kind == "compiled in part":
-        network[3] = torch.compile(network[3])  # type: ignore[index,operator]
+        model[3] = torch.compile(model[3])  # type: ignore[index,operator]
     elif kind == "compiled":
-        return torch.compile(network)  # type: ignore[return-value]
+        return torch.compile(model)  # type: ignore[return-value]
     elif kind == "fx":
-        return torch.fx.symbolic_trace(network)
+        return torch.fx.symbolic_trace(model)
     elif kind in ("float16", "bfloat16", "float64"):
-        return network.to(getattr(torch, kind))
-    return network
+        return model.to(getattr(torch, kind))
+    return model
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def wrapped_up(network: nn.Module, kind: str) -> nn.Module:
     ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_networks_in_other_clothes_are_pruned(kind: str) -> None:
-    network = wrapped_up(plain(), kind)
-    example = PICTURE.to(next(network.parameters()).dtype)
-    graph = trace(network, example)
+def test_models_in_other_clothes_are_pruned(kind: str) -> None:
+    model = wrapped_up(plain(), kind)
+    example = IMAGE.to(next(model.parameters()).dtype)
+    graph = trace(model, example)
     plan = Plan(
         {group.name: tuple(range(group.size // 2)) for group in graph.groups if group.size == 6}
     )
     assert plan.keep
-    assert operate(network, graph, plan).refused == {}
+    assert operate(model, graph, plan).refused == {}
 
 
 class Scaled(nn.Module):
@@ -106,13 +106,13 @@ def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
         if dtype == torch.float8_e4m3fn
         else (torch.rand(8, 1, 1) * 5 + 1).to(dtype)
     )
-    network = randomise(Scaled(scale, torch.tensor([1.0, 2.0]).to(dtype)))
+    model = randomise(Scaled(scale, torch.tensor([1.0, 2.0]).to(dtype)))
     if dtype == torch.float64:
-        network = network.double()
-    example = PICTURE.double() if dtype == torch.float64 else PICTURE
-    graph = trace(network, example)
+        model = model.double()
+    example = IMAGE.double() if dtype == torch.float64 else IMAGE
+    graph = trace(model, example)
     surgery = operate(
-        network,
+        model,
         graph,
         Plan(
             {"b": (0, 2, 3), **({"a": (0, 3, 5)} if "a" in {g.name for g in graph.groups} else {})}
@@ -122,39 +122,39 @@ def test_parameters_of_every_kind_of_number(dtype: torch.dtype) -> None:
     assert graph.params(surgery.plan) == sum(
         parameter.numel() for parameter in surgery.model.parameters()
     )
-    assert surgery.model.scale.dtype == network.scale.dtype
-    wanted = masked_outputs(network, graph, surgery.plan)[0]
+    assert surgery.model.scale.dtype == model.scale.dtype
+    wanted = masked_outputs(model, graph, surgery.plan)[0]
     assert torch.allclose(surgery.model.eval()(example), wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
-def test_networks_with_such_parameters_are_ranked(dtype: torch.dtype) -> None:
-    network = randomise(
+def test_models_with_such_parameters_are_ranked(dtype: torch.dtype) -> None:
+    model = randomise(
         Scaled((torch.rand(8, 1, 1) * 5 + 1).to(dtype), torch.ones(2, dtype=torch.int64))
     )
-    graph = trace(network, PICTURE)
-    scores = rank(network, graph, [(PICTURE, torch.tensor([0, 1]))], "taylor")
+    graph = trace(model, IMAGE)
+    scores = rank(model, graph, [(IMAGE, torch.tensor([0, 1]))], "taylor")
     assert scores.values.keys() == {"a", "b"} and all(
         bool((value > 0).any()) for value in scores.values.values()
     )
 
 
 def test_layers_quantized_as_they_run_stay_and_the_rest_is_pruned() -> None:
-    network = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
-    graph = trace(network, PICTURE)
-    surgery = operate(network, graph, Plan({"0": (0, 1, 5)}))
+    model = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
+    graph = trace(model, IMAGE)
+    surgery = operate(model, graph, Plan({"0": (0, 1, 5)}))
     assert surgery.refused == {} and surgery.model[0].out_channels == 3
 
 
 def prepared(train: bool) -> nn.Module:
     quantization = torch.ao.quantization
-    network = plain().train(train)
-    network.qconfig = (
+    model = plain().train(train)
+    model.qconfig = (
         quantization.get_default_qat_qconfig("fbgemm")
         if train
         else quantization.get_default_qconfig("fbgemm")
     )  # type: ignore[assignment]
-    return quantization.prepare_qat(network) if train else quantization.prepare(network)
+    return quantization.prepare_qat(model) if train else quantization.prepare(model)
 
 
 def in_inference_mode() -> nn.Module:
@@ -173,15 +173,15 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
         "prune the original nn.Module before scripting",
     ),
     "traced by jit": (
-        lambda: torch.jit.trace(plain(), PICTURE),
+        lambda: torch.jit.trace(plain(), IMAGE),
         "prune the original nn.Module before scripting",
     ),
     "scripted in part": (
         lambda: nn.Sequential(torch.jit.script(plain())),
         "0: RecursiveScriptModule.*before scripting",
     ),
-    "exported": (lambda: torch.export.export(plain(), (PICTURE,)).module(), "before exporting"),
-    "exported program": (lambda: torch.export.export(plain(), (PICTURE,)), "exported program"),
+    "exported": (lambda: torch.export.export(plain(), (IMAGE,)).module(), "before exporting"),
+    "exported program": (lambda: torch.export.export(plain(), (IMAGE,)), "exported program"),
     "prepared for quantization-aware training": (
         lambda: prepared(True),
         "prune before prepare or prepare_qat",
@@ -189,7 +189,7 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
     "prepared for quantization": (lambda: prepared(False), "prune before prepare or prepare_qat"),
     "lazy": (
         lambda: nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(2)),
-        "run the network once",
+        "run the model once",
     ),
     "DataParallel": (lambda: nn.DataParallel(plain()), r"the module inside \(.module\)"),
     "inference mode": (in_inference_mode, "copy.deepcopy"),
@@ -201,29 +201,29 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.filterwarnings("ignore")
-def test_foreign_networks_get_one_line_with_the_remedy(kind: str) -> None:
+def test_foreign_models_get_one_line_with_the_remedy(kind: str) -> None:
     make, remedy = FOREIGN[kind]
     with pytest.raises(GraphError, match=remedy):
-        trace(make(), PICTURE)
+        trace(make(), IMAGE)
 
 
 def test_the_remedies_work() -> None:
     lazy = nn.Sequential(
         nn.LazyConv2d(8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1)
     )
-    lazy(PICTURE)
-    assert trace(lazy, PICTURE).groups
-    assert trace(copy.deepcopy(in_inference_mode()), PICTURE).groups
-    assert trace(nn.DataParallel(plain()).module, PICTURE).groups
+    lazy(IMAGE)
+    assert trace(lazy, IMAGE).groups
+    assert trace(copy.deepcopy(in_inference_mode()), IMAGE).groups
+    assert trace(nn.DataParallel(plain()).module, IMAGE).groups
 
 
 def test_what_cannot_be_copied_is_one_line() -> None:
-    network = plain()
-    network.lock = threading.Lock()  # type: ignore[assignment]
+    model = plain()
+    model.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(SurgeryError, match="can't be copied"):
-        operate(network, trace(network, PICTURE), Plan({"0": (0, 1)}))
+        operate(model, trace(model, IMAGE), Plan({"0": (0, 1)}))
 
 
 def test_macs_and_parameters_count_every_parameter() -> None:
-    network = Scaled(torch.ones(8, 1, 1, dtype=torch.int64), torch.ones(2, dtype=torch.complex64))
-    assert trace(network, PICTURE).params() == cost(network, PICTURE).params
+    model = Scaled(torch.ones(8, 1, 1, dtype=torch.int64), torch.ones(2, dtype=torch.complex64))
+    assert trace(model, IMAGE).params() == cost(model, IMAGE).params

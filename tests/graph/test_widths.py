@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from prunedge.graph import trace
 from prunedge.surgery import operate, sizes_of
 from tests.graph.test_constructs import Between
-from tests.graph.test_slices import PICTURE, chosen, conv, does, prune_twice_and_train
-from tests.networks import randomise
+from tests.graph.test_slices import IMAGE, chosen, conv, does, prune_twice_and_train
+from tests.small_models import randomise
 
 
 def layers(count: int, ins: int, outs: int) -> nn.ModuleList:
@@ -379,7 +379,7 @@ def test_what_is_made_of_the_width_keeps_its_channels(width: str, share: float, 
 
 
 class Measured(nn.Module):
-    """One place reads the same dimension of tokens, where it counts places, and of pictures, where it counts channels."""
+    """One place reads the same dimension of tokens, where it counts places, and of images, where it counts channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -394,14 +394,14 @@ class Measured(nn.Module):
 
 
 def test_a_place_in_code_that_reads_places_and_channels_is_not_told_a_width() -> None:
-    graph = trace(randomise(Between(Measured())), PICTURE)
+    graph = trace(randomise(Between(Measured())), IMAGE)
     assert graph.reads == ()
 
 
 def test_the_widths_from_before_are_saved_and_told_again_after_a_second_cut() -> None:
-    network = randomise(Between(does(by_fours, layers=layers(3, 4, 4))))
+    model = randomise(Between(does(by_fours, layers=layers(3, 4, 4))))
     for seed in range(2):
-        graph = trace(network, PICTURE)
-        network = operate(network, graph, chosen(graph, 0.3, seed)).model.eval()
-        ((dim, now, own),) = next(iter(sizes_of(network)["middle()"]["reads"].values()))
-        assert (dim, now, own) == (1, network.first.out_channels, 12)
+        graph = trace(model, IMAGE)
+        model = operate(model, graph, chosen(graph, 0.3, seed)).model.eval()
+        ((dim, now, own),) = next(iter(sizes_of(model)["middle()"]["reads"].values()))
+        assert (dim, now, own) == (1, model.first.out_channels, 12)

@@ -1,4 +1,4 @@
-"""Networks whose layers don't see the examples in the first dimension, or not only there."""
+"""Models whose layers don't see the examples in the first dimension, or not only there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class Windows(nn.Module):
-    """Windows of 4 x 4 in the batch dimension, all of one picture after another; beside them a layer that sees whole pictures."""
+    """Windows of 4 x 4 in the batch dimension, all of one image after another; beside them a layer that sees whole images."""
 
     windows_first = False
 
@@ -34,7 +34,7 @@ class Windows(nn.Module):
 
 
 class WindowsFirst(Windows):
-    """The same windows of all pictures one after another: the order that sizes can't tell from the other."""
+    """The same windows of all images one after another: the order that sizes can't tell from the other."""
 
     windows_first = True
 
@@ -94,7 +94,7 @@ class Recurrent(nn.Module):
 
 
 class Queries(nn.Module):
-    """Queries that all examples share until they meet the picture: the first layers read them before, once for each example."""
+    """Queries that all examples share until they meet the image: the first layers read them before, once for each example."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,25 +10,25 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.importance import CRITERIA
 from prunedge.importance.audit import Asked, audit
-from tests.networks import Plain, Residual, randomise
+from tests.small_models import Plain, Residual, randomise
 
 
 @pytest.fixture(scope="module")
-def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
-    return pictures.load(tiny_data, size=12, cache_dir=tmp_path_factory.mktemp("cache"))
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
+    return images.load(tiny_data, size=12, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def test_every_criterion_is_compared(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_every_criterion_is_compared(data: images.Dataset, tmp_path: Path) -> None:
     found = audit(
-        randomise(Residual()), data, tmp_path / "a", Asked(channels=None), model="residual"
+        randomise(Residual()), data, tmp_path / "a", Asked(channels=None), model_name="residual"
     )
     assert {one.criterion for one in found.absolute} == set(CRITERIA) and found.unjudged == {}
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
-    assert record["recommendation"] == found.recommendation and record["pictures"] == len(data.val)
+    assert record["recommendation"] == found.recommendation and record["images"] == len(data.val)
     rows = list(csv.DictReader((tmp_path / "a" / "channels.csv").open()))
     assert (
         len(rows)
@@ -46,24 +46,24 @@ def test_every_criterion_is_compared(data: pictures.Dataset, tmp_path: Path) -> 
     assert set(best) == set(CRITERIA)
 
 
-def test_what_cannot_be_judged_is_said(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_what_cannot_be_judged_is_said(data: images.Dataset, tmp_path: Path) -> None:
     found = audit(
         randomise(Plain()),
         data,
         tmp_path,
         Asked(("taylor", "bn-scale", "taylor-bn"), 3),
-        model="plain",
+        model_name="plain",
     )
     assert [one.criterion for one in found.absolute] == ["taylor"]
     assert (
-        "this network has none" in found.unjudged["bn-scale"]
-        and "this network has none" in found.unjudged["taylor-bn"]
+        "this model has none" in found.unjudged["bn-scale"]
+        and "this model has none" in found.unjudged["taylor-bn"]
     )
 
 
-def test_an_audit_goes_on_where_it_was_cut_off(data: pictures.Dataset, tmp_path: Path) -> None:
-    network, asked = randomise(Residual()), Asked(("taylor",), None)
-    whole = audit(network, data, tmp_path / "whole", asked, model="residual")
+def test_an_audit_goes_on_where_it_was_cut_off(data: images.Dataset, tmp_path: Path) -> None:
+    model, asked = randomise(Residual()), Asked(("taylor",), None)
+    whole = audit(model, data, tmp_path / "whole", asked, model_name="residual")
     measured: list[int] = []
 
     class Cut(Exception):
@@ -75,62 +75,67 @@ def test_an_audit_goes_on_where_it_was_cut_off(data: pictures.Dataset, tmp_path:
             raise Cut
 
     with pytest.raises(Cut):
-        audit(network, data, tmp_path / "cut", asked, model="residual", progress=cut)
+        audit(model, data, tmp_path / "cut", asked, model_name="residual", progress=cut)
     assert (tmp_path / "cut" / "partial.safetensors").exists() and not (
         tmp_path / "cut" / "audit.json"
     ).exists()
     measured.clear()
     measured.extend([0] * 100)
-    again = audit(network, data, tmp_path / "cut", asked, model="residual", progress=cut)
+    again = audit(model, data, tmp_path / "cut", asked, model_name="residual", progress=cut)
     assert measured[100] > 1  # what was measured is not measured again
     for name, change in whole.truth.changes.items():
         assert torch.equal(again.truth.changes[name], change)
     before = len(measured)
     more = audit(
-        network, data, tmp_path / "cut", Asked(("weight-l1",), None), model="residual", progress=cut
+        model,
+        data,
+        tmp_path / "cut",
+        Asked(("weight-l1",), None),
+        model_name="residual",
+        progress=cut,
     )
     assert len(measured) == before  # other criteria need no other truth
     assert [one.criterion for one in more.absolute] == ["weight-l1"]
 
 
-@pytest.mark.parametrize("change", ["network", "channels", "pictures", "seed"])
+@pytest.mark.parametrize("change", ["model", "channels", "images", "seed"])
 def test_a_folder_of_another_audit_is_refused(
-    change: str, data: pictures.Dataset, tmp_path: Path
+    change: str, data: images.Dataset, tmp_path: Path
 ) -> None:
-    network = randomise(Residual())
-    audit(network, data, tmp_path, Asked(("random",), 2), model="residual")
-    if change == "network":
+    model = randomise(Residual())
+    audit(model, data, tmp_path, Asked(("random",), 2), model_name="residual")
+    if change == "model":
         with torch.no_grad():
-            network.a.weight[0, 0, 0, 0] += 1
+            model.a.weight[0, 0, 0, 0] += 1
     asked = Asked(
         ("random",),
         3 if change == "channels" else 2,
-        5 if change == "pictures" else 512,
+        5 if change == "images" else 512,
         int(change == "seed"),
     )
-    with pytest.raises(RunError, match="another network, other pictures or other settings"):
-        audit(network, data, tmp_path, asked, model="residual")
+    with pytest.raises(RunError, match="another model, other images or other settings"):
+        audit(model, data, tmp_path, asked, model_name="residual")
 
 
 def test_folders_with_other_things_and_damaged_files_are_refused(
-    data: pictures.Dataset, tmp_path: Path
+    data: images.Dataset, tmp_path: Path
 ) -> None:
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="holds other things"):
-        audit(randomise(Residual()), data, tmp_path / "strange", Asked(), model="residual")
+        audit(randomise(Residual()), data, tmp_path / "strange", Asked(), model_name="residual")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "partial.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(RunError, match="delete this file to begin anew"):
-        audit(randomise(Residual()), data, tmp_path / "damaged", Asked(), model="residual")
+        audit(randomise(Residual()), data, tmp_path / "damaged", Asked(), model_name="residual")
 
 
-def test_a_network_without_channels_is_refused(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_a_model_without_channels_is_refused(data: images.Dataset, tmp_path: Path) -> None:
     with pytest.raises(PrunedgeError, match="no channels that could be pruned"):
         audit(
             nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2)),
             data,
             tmp_path,
             Asked(),
-            model="linear",
+            model_name="linear",
         )

@@ -1,4 +1,4 @@
-"""Which example each row of a consumer's input belongs to, wherever a network keeps its examples."""
+"""Which example each row of a consumer's input belongs to, wherever a model keeps its examples."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.importance.folded import (
     Windows,
     WindowsFirst,
 )
-from tests.networks import randomise
+from tests.small_models import randomise
 
 LABELS = torch.tensor([0, 1, 2, 1])
 PARTS = ([4], [1, 1, 1, 1], [2, 2], [3, 1])
 
 
-def pictures(size: int = 16) -> torch.Tensor:
+def images(size: int = 16) -> torch.Tensor:
     return torch.randn(
         4, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
     )
@@ -46,17 +46,17 @@ def batches(inputs: torch.Tensor, sizes: list[int]) -> list[tuple[torch.Tensor, 
 
 
 def first_order(
-    network: nn.Module, graph: ChannelGraph, inputs: torch.Tensor
+    model: nn.Module, graph: ChannelGraph, inputs: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """The sum of z * dC/dz over consumers and places of each example, (examples, channels), from the weights: w * dC/dw is the same sum.
 
     One example at a time, so that nothing has to be told apart.
     """
-    weights = dict(network.named_parameters())
+    weights = dict(model.named_parameters())
     found: dict[str, list[torch.Tensor]] = {group.name: [] for group in graph.groups}
     for x, y in zip(inputs, LABELS, strict=True):
-        network.zero_grad(set_to_none=True)
-        functional.cross_entropy(network(x[None]), y[None]).backward()
+        model.zero_grad(set_to_none=True)
+        functional.cross_entropy(model(x[None]), y[None]).backward()
         for group in graph.groups:
             change = torch.zeros(group.size, dtype=torch.float64)
             for part in group.having("in"):
@@ -65,14 +65,14 @@ def first_order(
                     lines = (weight.detach() * weight.grad).movedim(part.dim, 0).flatten(1).sum(1)
                     change += lines[torch.as_tensor(part.indices)].sum(1)
             found[group.name].append(change)
-    network.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     return {name: torch.stack(changes) for name, changes in found.items()}
 
 
-def assert_direct(network: nn.Module, inputs: torch.Tensor) -> None:
+def assert_direct(model: nn.Module, inputs: torch.Tensor) -> None:
     """taylor, fisher and taylor-fo are their formulas, however the examples are divided into batches."""
-    graph = trace(network, inputs[:1])
-    changes = first_order(network, graph, inputs)
+    graph = trace(model, inputs[:1])
+    changes = first_order(model, graph, inputs)
     assert graph.groups and all(bool(change.any()) for change in changes.values())
     wanted = {
         "taylor": {
@@ -84,7 +84,7 @@ def assert_direct(network: nn.Module, inputs: torch.Tensor) -> None:
     }
     for criterion, values in wanted.items():
         for sizes in PARTS:
-            found = rank(network, graph, batches(inputs, sizes), criterion)
+            found = rank(model, graph, batches(inputs, sizes), criterion)
             assert found.examples == len(inputs)
             for name, value in values.items():
                 torch.testing.assert_close(
@@ -96,16 +96,16 @@ def assert_direct(network: nn.Module, inputs: torch.Tensor) -> None:
                 )
 
 
-def assert_whole_batches_are_single_examples(network: nn.Module, inputs: torch.Tensor) -> None:
+def assert_whole_batches_are_single_examples(model: nn.Module, inputs: torch.Tensor) -> None:
     """Every criterion gives the same for one batch as for batches of one, where nothing has to be told apart."""
-    graph = trace(network, inputs[:1])
+    graph = trace(model, inputs[:1])
     for criterion in CRITERIA:
         if criterion in ("taylor-bn", "bn-scale") and not any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
         ):
             continue
         whole, single = (
-            rank(network, graph, batches(inputs, sizes), criterion) for sizes in ([4], [1, 1, 1, 1])
+            rank(model, graph, batches(inputs, sizes), criterion) for sizes in ([4], [1, 1, 1, 1])
         )
         assert whole.values.keys() == single.values.keys() and whole.values, criterion
         for name, value in whole.values.items():
@@ -124,13 +124,13 @@ def test_the_taylor_family_is_the_direct_formula_wherever_the_examples_are(
     kind: type[nn.Module],
 ) -> None:
     torch.manual_seed(1)
-    assert_direct(randomise(kind()).double(), pictures())
+    assert_direct(randomise(kind()).double(), images())
 
 
 @pytest.mark.parametrize("kind", FOLDED)
 def test_no_criterion_depends_on_batches_wherever_the_examples_are(kind: type[nn.Module]) -> None:
     torch.manual_seed(1)
-    assert_whole_batches_are_single_examples(randomise(kind()).double(), pictures())
+    assert_whole_batches_are_single_examples(randomise(kind()).double(), images())
 
 
 def small_swin() -> nn.Module:
@@ -209,66 +209,66 @@ LARGER: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def from_zoo(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(2)
     make, size = {**ZOO, **LARGER}[name]
-    network = make().double().eval()
+    model = make().double().eval()
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in model.parameters():
             if parameter.dim() == 1 or not bool(parameter.any()):
                 parameter.add_(
                     torch.randn_like(parameter) * 0.1
                 )  # heads and scales that start at zero would hide everything
-    return network, pictures(size)
+    return model, images(size)
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_the_taylor_family_is_the_direct_formula_on_networks_with_windows(name: str) -> None:
+def test_the_taylor_family_is_the_direct_formula_on_models_with_windows(name: str) -> None:
     assert_direct(*from_zoo(name))
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_no_criterion_depends_on_batches_on_networks_with_windows(name: str) -> None:
+def test_no_criterion_depends_on_batches_on_models_with_windows(name: str) -> None:
     assert_whole_batches_are_single_examples(*from_zoo(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGER)
-def test_all_criteria_are_right_on_larger_networks_with_windows(name: str) -> None:
-    network, inputs = from_zoo(name)
-    assert_direct(network, inputs)
-    assert_whole_batches_are_single_examples(network, inputs)
+def test_all_criteria_are_right_on_larger_models_with_windows(name: str) -> None:
+    model, inputs = from_zoo(name)
+    assert_direct(model, inputs)
+    assert_whole_batches_are_single_examples(model, inputs)
 
 
 def test_a_parametrised_layer_is_judged_by_what_it_reads() -> None:
     torch.manual_seed(1)
-    network, inputs = Normed().double().eval(), pictures()
-    graph = trace(network, inputs[:1])
+    model, inputs = Normed().double().eval(), images()
+    graph = trace(model, inputs[:1])
     group = next(group for group in graph.groups if group.name == "stem")
     read: list[torch.Tensor] = []
-    watching = network.mid.register_forward_pre_hook(
+    watching = model.mid.register_forward_pre_hook(
         lambda module, args: read.append(args[0]) or args[0].retain_grad()
     )
     changes = []
     for x, y in zip(inputs, LABELS, strict=True):
-        functional.cross_entropy(network(x[None]), y[None]).backward()
+        functional.cross_entropy(model(x[None]), y[None]).backward()
         z = read.pop()
         assert z.grad is not None
         changes.append((z * z.grad).detach().sum((0, 2, 3)))
     watching.remove()
-    found = rank(network, graph, batches(inputs, [3, 1])).values["stem"]
+    found = rank(model, graph, batches(inputs, [3, 1])).values["stem"]
     torch.testing.assert_close(
         found, torch.stack(changes).abs().mean(0) / group.positions, rtol=1e-5, atol=1e-12
     )
 
 
 def test_activations_of_a_layer_that_is_called_twice_are_over_all_that_it_reads() -> None:
-    network, inputs = randomise(CalledTwice()).double(), pictures()
-    h = torch.relu(network.stem(inputs)).detach()
+    model, inputs = randomise(CalledTwice()).double(), images()
+    h = torch.relu(model.stem(inputs)).detach()
     # The layer reads h and a smaller map; the layer that shares its weight reads h squared, and is the same consumer.
     read = torch.cat(
         [one.movedim(1, 0).flatten(1) for one in (h, functional.avg_pool2d(h, 2), h * h)], 1
     )
-    graph = trace(network, inputs[:1])
+    graph = trace(model, inputs[:1])
     values = {
-        name: rank(network, graph, batches(inputs, [3, 1]), name).values["stem"]
+        name: rank(model, graph, batches(inputs, [3, 1]), name).values["stem"]
         for name in ("activation-mean", "activation-std", "apoz")
     }
     torch.testing.assert_close(values["activation-mean"], read.abs().mean(1))
@@ -277,42 +277,42 @@ def test_activations_of_a_layer_that_is_called_twice_are_over_all_that_it_reads(
 
 
 def test_as_many_windows_as_examples_are_told_apart_in_either_order() -> None:
-    inputs = pictures(8)  # four pictures, of four windows each
+    inputs = images(8)  # four images, of four windows each
     orders = []
     for kind in (Windows, WindowsFirst):
-        network = randomise(kind()).double()
+        model = randomise(kind()).double()
         met: list[Fold | None] = []
-        watch = Watch(trace(network, inputs[:1]), by_example=True)
+        watch = Watch(trace(model, inputs[:1]), by_example=True)
         with (
-            watch.attached(network, lambda reading, z, met=met: met.append(reading.fold)),
+            watch.attached(model, lambda reading, z, met=met: met.append(reading.fold)),
             torch.no_grad(),
         ):  # type: ignore[misc]
             watch.start(4)
-            network(inputs)
+            model(inputs)
         assert not watch.undecided and met[0] is not None
         orders.append((met[0].outer, met[0].inner))
     assert orders == [(1, 4), (4, 1)]
 
 
-def test_equal_pictures_tell_nothing_and_are_ranked_one_by_one() -> None:
-    network = randomise(WindowsFirst()).double()
+def test_equal_images_tell_nothing_and_are_ranked_one_by_one() -> None:
+    model = randomise(WindowsFirst()).double()
     inputs = torch.ones(4, 3, 8, 8, dtype=torch.float64)
-    assert_direct(network, inputs)
-    watch = Watch(trace(network, inputs[:1]), by_example=True)
-    with watch.attached(network, lambda reading, z: None), torch.no_grad():
+    assert_direct(model, inputs)
+    watch = Watch(trace(model, inputs[:1]), by_example=True)
+    with watch.attached(model, lambda reading, z: None), torch.no_grad():
         watch.start(4)
-        network(inputs)
+        model(inputs)
     assert "can't be told" in watch.undecided
 
 
 @pytest.mark.parametrize("kind", [Queries, SharedTable, OneByOne])
 def test_what_all_examples_share_is_not_guessed(kind: type[nn.Module]) -> None:
     torch.manual_seed(1)
-    network, inputs = randomise(kind()).double(), pictures()
-    collector = TaylorCollector(trace(network, inputs[:1]))
-    with collector.attach(network):
+    model, inputs = randomise(kind()).double(), images()
+    collector = TaylorCollector(trace(model, inputs[:1]))
+    with collector.attach(model):
         collector.start_batch(4)
-        functional.cross_entropy(network(inputs), LABELS).backward()
+        functional.cross_entropy(model(inputs), LABELS).backward()
     assert "can't be told" in collector.undecided
     with pytest.raises(Undecided, match="can't be told apart"):
         collector.result()
@@ -330,15 +330,15 @@ class NormedWindows(WindowsFirst):
 
 
 def test_while_training_the_examples_are_known_though_the_batch_norm_mixes_them() -> None:
-    network = NormedWindows().double().train()
-    inputs = pictures(8)
-    graph = trace(network, inputs[:1])
+    model = NormedWindows().double().train()
+    inputs = images(8)
+    graph = trace(model, inputs[:1])
     group = next(group for group in graph.groups if len(group.having("in")) == 2)
     read: dict[str, torch.Tensor] = {}
     collector = TaylorCollector(graph)
-    with collector.attach(network):
+    with collector.attach(model):
         for name in ("query", "mlp"):
-            network.get_submodule(name).register_forward_pre_hook(
+            model.get_submodule(name).register_forward_pre_hook(
                 lambda module, args, name=name: (
                     read.update({name: args[0]})
                     if torch.is_grad_enabled() and not args[0].retain_grad()
@@ -347,7 +347,7 @@ def test_while_training_the_examples_are_known_though_the_batch_norm_mixes_them(
             )
         torch.manual_seed(5)
         collector.start_batch(4)
-        functional.cross_entropy(network(inputs), LABELS).backward()
+        functional.cross_entropy(model(inputs), LABELS).backward()
     query, mlp = (
         (z * z.grad).detach() * 4 for z in (read["query"], read["mlp"]) if z.grad is not None
     )
@@ -359,26 +359,26 @@ def test_while_training_the_examples_are_known_though_the_batch_norm_mixes_them(
 
 
 @pytest.mark.parametrize("kind", [NormedWindows, Sequence])
-def test_asking_the_network_leaves_no_trace_in_a_training_step(kind: type[nn.Module]) -> None:
-    inputs = pictures()
+def test_asking_the_model_leaves_no_trace_in_a_training_step(kind: type[nn.Module]) -> None:
+    inputs = images()
     states, drawn = [], []
     for watched in (False, True):
         torch.manual_seed(3)
         random.seed(3)
-        network = kind().double().train()
-        collector = TaylorCollector(trace(network, inputs[:1]))
+        model = kind().double().train()
+        collector = TaylorCollector(trace(model, inputs[:1]))
         torch.manual_seed(4)
         if watched:
-            with collector.attach(network):
+            with collector.attach(model):
                 collector.start_batch(4)
-                functional.cross_entropy(network(inputs), LABELS).backward()
+                functional.cross_entropy(model(inputs), LABELS).backward()
             assert collector.result().examples == 4
         else:
-            functional.cross_entropy(network(inputs), LABELS).backward()
+            functional.cross_entropy(model(inputs), LABELS).backward()
         states.append(
             {
-                **network.state_dict(),
-                **{f"{n} gradient": p.grad for n, p in network.named_parameters()},
+                **model.state_dict(),
+                **{f"{n} gradient": p.grad for n, p in model.named_parameters()},
             }
         )
         drawn.append((torch.rand(1).item(), random.random()))

@@ -19,7 +19,7 @@ from prunedge.graph import ChannelGraph, Group, trace
 from prunedge.importance import CRITERIA, Scores, TaylorCollector, find, gather, normalised, rank
 from prunedge.importance.mutual_information import BINS, CELLS, cell, information, joined
 from prunedge.importance.registry import OF_NORMS
-from tests.networks import CONSTRUCTS, Plain, Residual, randomise
+from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
 GENERATOR = torch.Generator().manual_seed(0)
 EXAMPLE = torch.randn(12, 3, 12, 12, generator=GENERATOR)
@@ -28,19 +28,19 @@ JUDGING = sorted(CRITERIA.keys() - {"random"})
 
 
 def scores_of(
-    network: nn.Module, name: str, order: torch.Tensor | None = None, batch: int = 12
+    model: nn.Module, name: str, order: torch.Tensor | None = None, batch: int = 12
 ) -> dict[str, torch.Tensor]:
     inputs, labels = (EXAMPLE, LABELS) if order is None else (EXAMPLE[order], LABELS[order])
     batches = list(zip(inputs.split(batch), labels.split(batch), strict=True))
-    return dict(rank(network, trace(network, EXAMPLE[:2]), batches, name).values)
+    return dict(rank(model, trace(model, EXAMPLE[:2]), batches, name).values)
 
 
 @pytest.mark.parametrize("name", JUDGING)
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(12)), st.integers(1, 12))
 def test_neither_order_nor_batch_size_matters(name: str, order: list[int], batch: int) -> None:
-    network = randomise(Residual())
-    whole, other = scores_of(network, name), scores_of(network, name, torch.tensor(order), batch)
+    model = randomise(Residual())
+    whole, other = scores_of(model, name), scores_of(model, name, torch.tensor(order), batch)
     assert whole.keys() == other.keys()
     for group, value in whole.items():
         torch.testing.assert_close(other[group], value, rtol=1e-3, atol=1e-9)
@@ -48,11 +48,11 @@ def test_neither_order_nor_batch_size_matters(name: str, order: list[int], batch
 
 @pytest.mark.parametrize("name", sorted(name for name, one in CRITERIA.items() if one.collect))
 def test_several_processes_gather_what_one_would(name: str) -> None:
-    network = randomise(Residual())
-    graph, whole = trace(network, EXAMPLE[:2]), scores_of(network, name)
+    model = randomise(Residual())
+    graph, whole = trace(model, EXAMPLE[:2]), scores_of(model, name)
     collectors = [CRITERIA[name].collect(graph) for _ in range(2)]
     for collector, part in zip(collectors, (slice(0, 5), slice(5, 12)), strict=True):
-        gather(network, [(EXAMPLE[part], LABELS[part])], [collector])
+        gather(model, [(EXAMPLE[part], LABELS[part])], [collector])
     collectors[0].absorb(collectors[1])
     found = collectors[0].result()
     assert found.examples == 12
@@ -60,9 +60,9 @@ def test_several_processes_gather_what_one_would(name: str) -> None:
         torch.testing.assert_close(found.values[group], value, rtol=1e-3, atol=1e-9)
 
 
-def permuted(network: nn.Module, group: Group, order: torch.Tensor) -> nn.Module:
+def permuted(model: nn.Module, group: Group, order: torch.Tensor) -> nn.Module:
     """The same function with the channels of one group in another order."""
-    other = copy.deepcopy(network)
+    other = copy.deepcopy(model)
     tensors = {**dict(other.named_parameters()), **dict(other.named_buffers())}
     with torch.no_grad():
         for part in group.slices:
@@ -76,11 +76,11 @@ def permuted(network: nn.Module, group: Group, order: torch.Tensor) -> nn.Module
 
 @pytest.mark.parametrize("name", JUDGING)
 def test_the_order_of_channels_does_not_matter(name: str) -> None:
-    network = randomise(Residual())
-    found = scores_of(network, name)
-    group = trace(network, EXAMPLE[:2]).group(next(iter(found)))
+    model = randomise(Residual())
+    found = scores_of(model, name)
+    group = trace(model, EXAMPLE[:2]).group(next(iter(found)))
     order = torch.randperm(group.size, generator=torch.Generator().manual_seed(2))
-    other = scores_of(permuted(network, group, order), name)
+    other = scores_of(permuted(model, group, order), name)
     for key, value in found.items():
         torch.testing.assert_close(
             other[key], value[order] if key == group.name else value, rtol=1e-4, atol=1e-7
@@ -89,30 +89,30 @@ def test_the_order_of_channels_does_not_matter(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(JUDGING) - {"fpgm"}))
 def test_a_channel_that_is_zero_scores_lowest(name: str) -> None:
-    network = randomise(Residual())
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    for part in trace(network, EXAMPLE[:2]).group("stem").slices:
+    model = randomise(Residual())
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for part in trace(model, EXAMPLE[:2]).group("stem").slices:
         if part.role != "in":
             with torch.no_grad():
                 tensors[part.tensor].index_fill_(part.dim, torch.as_tensor(part.indices[3]), 0)
-    value = scores_of(network, name)["stem"]
+    value = scores_of(model, name)["stem"]
     assert value[3] == value.min() and (value >= 0).all() and value.max() > 0
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS)
 def test_gradient_criteria_come_from_the_gate_of_each_example(construct: type[nn.Module]) -> None:
     """c_n by scaling what the consumers read of a channel, example by example, with autograd alone."""
-    network = randomise(construct()).double().eval()
+    model = randomise(construct()).double().eval()
     inputs, labels = EXAMPLE[:4].double(), LABELS[:4]
-    graph = trace(network, inputs[:2])
+    graph = trace(model, inputs[:2])
     found = {
-        name: rank(network, graph, [(inputs, labels)], name).values
+        name: rank(model, graph, [(inputs, labels)], name).values
         for name in ("taylor", "taylor-fo", "fisher")
     }
     for group in graph.groups:
         change = torch.stack(
             [
-                gate_gradient(network, group, x[None], y[None])
+                gate_gradient(model, group, x[None], y[None])
                 for x, y in zip(inputs, labels, strict=True)
             ]
         )
@@ -126,40 +126,40 @@ def test_gradient_criteria_come_from_the_gate_of_each_example(construct: type[nn
 
 
 def gate_gradient(
-    network: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor
+    model: nn.Module, group: Group, inputs: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
     """dC/dg of a gate g at the consumers of each channel, (channels,)."""
     gate = torch.ones(group.size, dtype=torch.float64, requires_grad=True)
-    tensors = {name: value.detach() for name, value in network.named_parameters()}
+    tensors = {name: value.detach() for name, value in model.named_parameters()}
     for part in group.having("in"):
         scale = torch.ones(tensors[part.tensor].shape[part.dim], dtype=torch.float64)
         for column in torch.as_tensor(part.indices).T:
             scale = scale.index_put((column,), gate)
         shape = [-1 if d == part.dim else 1 for d in range(tensors[part.tensor].dim())]
         tensors[part.tensor] = tensors[part.tensor] * scale.reshape(shape)
-    outputs = torch.func.functional_call(network, tensors, (inputs,))
+    outputs = torch.func.functional_call(model, tensors, (inputs,))
     return torch.autograd.grad(functional.cross_entropy(outputs, labels), gate)[0]
 
 
 def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:
-    network = randomise(
+    model = randomise(
         nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 64, 3))
     ).double()
     inputs = EXAMPLE.double()
     coefficients = torch.randn(
         12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
-    graph = trace(network, inputs[:2])
+    graph = trace(model, inputs[:2])
 
     def loss() -> torch.Tensor:
-        return (network(inputs) * coefficients).sum(1).mean()
+        return (model(inputs) * coefficients).sum(1).mean()
 
     collector = TaylorCollector(graph, "signed")
-    with collector.attach(network):
+    with collector.attach(model):
         collector.start_batch(len(inputs))
         loss().backward()
     found, before = collector.result().values, float(loss().detach())
-    weights = dict(network.named_parameters())
+    weights = dict(model.named_parameters())
     for group in graph.groups:
         for channel in range(group.size):
             kept = {
@@ -178,20 +178,20 @@ def test_the_first_order_is_the_oracle_where_everything_is_linear() -> None:
 
 
 def test_taylor_bn_is_the_product_of_the_norm_with_its_gradient() -> None:
-    network = randomise(Residual()).eval()
-    found = scores_of(network, "taylor-bn")
+    model = randomise(Residual()).eval()
+    found = scores_of(model, "taylor-bn")
     assert list(found) == ["stem"]
-    functional.cross_entropy(network(EXAMPLE), LABELS).backward()
-    norm = network.norm
+    functional.cross_entropy(model(EXAMPLE), LABELS).backward()
+    norm = model.norm
     wanted = (norm.weight * norm.weight.grad + norm.bias * norm.bias.grad).square()
     torch.testing.assert_close(found["stem"], wanted.detach().double(), rtol=1e-3, atol=1e-12)
 
 
 def test_activations_against_a_direct_computation() -> None:
-    network = randomise(Plain()).eval()
+    model = randomise(Plain()).eval()
     with torch.no_grad():
-        maps = network.features[:3](EXAMPLE).double()  # what the second convolution reads
-    assert type(network.features[3]) is nn.Conv2d
+        maps = model.features[:3](EXAMPLE).double()  # what the second convolution reads
+    assert type(model.features[3]) is nn.Conv2d
     wanted = {
         "activation-mean": maps.abs().mean((0, 2, 3)),
         "activation-std": maps.transpose(0, 1).flatten(1).std(1, unbiased=False),
@@ -202,15 +202,15 @@ def test_activations_against_a_direct_computation() -> None:
     }
     for name, value in wanted.items():
         torch.testing.assert_close(
-            scores_of(network, name)["features.0"], value, rtol=1e-5, atol=1e-7
+            scores_of(model, name)["features.0"], value, rtol=1e-5, atol=1e-7
         )
     with torch.no_grad():
-        answers = network(EXAMPLE).argmax(1)
+        answers = model(EXAMPLE).argmax(1)
     wanted_prediction = torch.tensor(
         [direct_information(values, answers) for values in maps.mean((2, 3)).T]
     ).double()
     torch.testing.assert_close(
-        scores_of(network, "mutual-information-prediction")["features.0"],
+        scores_of(model, "mutual-information-prediction")["features.0"],
         wanted_prediction,
         rtol=1e-5,
         atol=1e-7,
@@ -250,44 +250,44 @@ def test_joined_cells_keep_their_counts_and_order(seed: int, examples: int) -> N
 
 
 def test_fpgm_prefers_what_others_cannot_stand_in_for() -> None:
-    network = randomise(Plain())
-    found = scores_of(network, "fpgm")["features.0"]
-    filters = network.features[0].weight.detach().double().flatten(1)
+    model = randomise(Plain())
+    found = scores_of(model, "fpgm")["features.0"]
+    filters = model.features[0].weight.detach().double().flatten(1)
     wanted = torch.stack([(filters - one).norm(dim=1).sum() for one in filters])
     torch.testing.assert_close(found, wanted)
 
 
 def test_bn_scale_judges_only_what_passes_a_norm() -> None:
-    network = randomise(Residual())
-    found = scores_of(network, "bn-scale")
-    torch.testing.assert_close(found["stem"], network.norm.weight.detach().double().abs())
+    model = randomise(Residual())
+    found = scores_of(model, "bn-scale")
+    torch.testing.assert_close(found["stem"], model.norm.weight.detach().double().abs())
 
 
 @pytest.mark.parametrize("name", OF_NORMS)
-def test_criteria_of_norms_say_that_a_network_has_none(name: str) -> None:
-    said = f"the criterion '{name}' reads batch norms, and this network has none: use another, such as taylor"
-    network = randomise(Plain())
+def test_criteria_of_norms_say_that_a_model_has_none(name: str) -> None:
+    said = f"the criterion '{name}' reads batch norms, and this model has none: use another, such as taylor"
+    model = randomise(Plain())
     with pytest.raises(PrunedgeError, match=said):
-        scores_of(network, name)
-    graph = trace(network, EXAMPLE[:2])
+        scores_of(model, name)
+    graph = trace(model, EXAMPLE[:2])
     if (collect := CRITERIA[name].collect) is not None:
         with pytest.raises(PrunedgeError, match=said):
-            gather(network, [(EXAMPLE, LABELS)], [collect(graph)])
-    assert all(parameter.requires_grad for parameter in network.parameters())
+            gather(model, [(EXAMPLE, LABELS)], [collect(graph)])
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", OF_NORMS)
 def test_norms_without_scales_and_those_of_other_channels_are_none_to_read(name: str) -> None:
-    said = f"the criterion '{name}' reads batch norms, and none of this network's scales a channel that could be pruned"
+    said = f"the criterion '{name}' reads batch norms, and none of this model's scales a channel that could be pruned"
     conv, rest = (
         nn.Conv2d(3, 4, 3),
         (nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
     without_scale = nn.Sequential(conv, nn.BatchNorm2d(4, affine=False), *rest)
-    of_the_pictures = nn.Sequential(nn.BatchNorm2d(3), conv, *rest)  # whose channels no one prunes
-    for network in (without_scale, of_the_pictures):
+    of_the_images = nn.Sequential(nn.BatchNorm2d(3), conv, *rest)  # whose channels no one prunes
+    for model in (without_scale, of_the_images):
         with pytest.raises(PrunedgeError, match=said):
-            scores_of(network, name)
+            scores_of(model, name)
 
 
 @pytest.mark.parametrize("how", ["none", "l2", "mean", "rank"])
@@ -308,7 +308,7 @@ def test_a_function_becomes_a_criterion() -> None:
 
     @criterion("mine")
     def mine(
-        network: nn.Module, graph: ChannelGraph, generator: torch.Generator
+        model: nn.Module, graph: ChannelGraph, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
         return {group.name: torch.arange(group.size).double() for group in graph.groups[:1]}
 
@@ -326,9 +326,9 @@ def test_functions_of_activations_and_of_first_order_changes_become_criteria() -
     criterion("my-mean", reads="activations")(lambda values: values.abs().mean(2))
     criterion("my-fisher", reads="gradients")(lambda changes: changes.square() / 2)
     try:
-        network = randomise(Residual())
+        model = randomise(Residual())
         for mine, built_in in (("my-mean", "activation-mean"), ("my-fisher", "fisher")):
-            found, wanted = scores_of(network, mine, batch=5), scores_of(network, built_in)
+            found, wanted = scores_of(model, mine, batch=5), scores_of(model, built_in)
             assert found.keys() == wanted.keys()
             for group, value in wanted.items():
                 torch.testing.assert_close(found[group], value, rtol=1e-3, atol=1e-9)
@@ -341,12 +341,12 @@ def test_functions_of_activations_and_of_first_order_changes_become_criteria() -
     [
         (
             "weights",
-            lambda network, graph, generator: {"stem": torch.ones(1)},
+            lambda model, graph, generator: {"stem": torch.ones(1)},
             r"gave \(1,\) for the group 'stem': 8 finite",
         ),
         (
             "weights",
-            lambda network, graph, generator: {"nowhere": torch.ones(1)},
+            lambda model, graph, generator: {"nowhere": torch.ones(1)},
             "no such group expected",
         ),
         ("activations", lambda values: values.mean(), "one number for each example and channel"),
@@ -373,16 +373,16 @@ def test_a_criterion_of_the_user_s_own_module(
         "import prunedge as pe\n"
         "@pe.criterion('peak', reads='activations')\n"
         "def peak(values):\n    return values.amax(2)\n"
-        "def first(network, graph, generator):\n"
-        "    return {group.name: network.head.weight.new_ones(group.size) for group in graph.groups}\n"
+        "def first(model, graph, generator):\n"
+        "    return {group.name: model.head.weight.new_ones(group.size) for group in graph.groups}\n"
         "size = 3\n"
     )
     monkeypatch.chdir(tmp_path)
-    network, before = randomise(Residual()), set(CRITERIA)
+    model, before = randomise(Residual()), set(CRITERIA)
     try:
         assert (
-            scores_of(network, "own_scores:peak").keys()
-            == scores_of(network, "own_scores:first").keys()
+            scores_of(model, "own_scores:peak").keys()
+            == scores_of(model, "own_scores:first").keys()
         )
         assert find("own_scores:peak").reads == "activations"
         with pytest.raises(PrunedgeError, match="own_scores has no criterion 'size'"):
@@ -394,9 +394,7 @@ def test_a_criterion_of_the_user_s_own_module(
             del CRITERIA[name]
 
 
-def test_what_a_channel_tells_about_the_class_is_counted_in_a_network_of_a_million_classes() -> (
-    None
-):
+def test_what_a_channel_tells_about_the_class_is_counted_in_a_model_of_a_million_classes() -> None:
     # Whole, the histograms of 16 channels would take 66 GB.
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -406,13 +404,13 @@ def test_what_a_channel_tells_about_the_class_is_counted_in_a_network_of_a_milli
         nn.Flatten(),
         nn.Linear(16, 1_000_000),
     )
-    pictures = torch.randn(24, 3, 8, 8)
-    graph = trace(net, pictures[:2])
+    images = torch.randn(24, 3, 8, 8)
+    graph = trace(net, images[:2])
     with torch.no_grad():
-        maps, answers = net[:2](pictures), net(pictures).argmax(1)
+        maps, answers = net[:2](images), net(images).argmax(1)
     _, few = answers.unique(return_inverse=True)
     wanted = torch.tensor(
         [direct_information(values, few) for values in maps.mean((2, 3)).T]
     ).double()
-    found = rank(net, graph, [pictures[:10], pictures[10:]], "mutual-information-prediction")
+    found = rank(net, graph, [images[:10], images[10:]], "mutual-information-prediction")
     torch.testing.assert_close(found.values["0"], wanted)

@@ -1,4 +1,4 @@
-"""What tells criteria and networks apart."""
+"""What tells criteria and models apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from prunedge.importance import CRITERIA, criterion, identity, weights_digest
 from prunedge.importance.fingerprint import function_digest
-from tests.networks import Plain, randomise
+from tests.small_models import Plain, randomise
 
 POWER = 2
 HELD = object()
@@ -131,13 +131,13 @@ def test_another_process_tells_the_same(tmp_path: Path) -> None:
     assert said[0] == said[1] and said[0][0] != said[0][1] and "None" not in said[0]
 
 
-def test_networks_differ_by_any_bit_of_any_tensor() -> None:
-    network = randomise(Plain())
-    before = weights_digest(network)
+def test_models_differ_by_any_bit_of_any_tensor() -> None:
+    model = randomise(Plain())
+    before = weights_digest(model)
     assert weights_digest(randomise(Plain())) == before
-    for name, tensor in network.state_dict().items():
+    for name, tensor in model.state_dict().items():
         was = tensor.clone()
         tensor.view(-1)[-1] += 1
-        assert weights_digest(network) != before, name
+        assert weights_digest(model) != before, name
         tensor.copy_(was)
-    assert weights_digest(network) == before
+    assert weights_digest(model) == before

@@ -12,19 +12,19 @@ from prunedge.graph import trace
 from prunedge.importance import TaylorCollector, rank
 from prunedge.models import build
 from prunedge.train import make_engine
-from tests.networks import CONSTRUCTS, Plain, Residual, randomise
+from tests.small_models import CONSTRUCTS, Plain, Residual, randomise
 
 EXAMPLE = torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
 
 
 def direct_taylor(
-    network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
+    model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Molchanov et al. 2017, by the letter: z is the output of each ReLU; one example at a time."""
     maps: list[tuple[str, torch.Tensor]] = []
     producers, current = {}, ""
-    for name, module in network.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             current = name
         if isinstance(module, nn.ReLU):
@@ -39,7 +39,7 @@ def direct_taylor(
     totals: dict[str, torch.Tensor] = {}
     for x, y in zip(inputs, labels, strict=True):
         maps.clear()
-        functional.cross_entropy(network(x[None]), y[None]).backward()
+        functional.cross_entropy(model(x[None]), y[None]).backward()
         for name, z in maps:
             assert z.grad is not None
             change = (z.grad * z).detach().double()[0]
@@ -51,12 +51,12 @@ def direct_taylor(
 
 
 def test_taylor_is_the_published_formula_on_vgg16() -> None:
-    network = build("vgg16", 2, "none").eval()
+    model = build("vgg16", 2, "none").eval()
     inputs = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     labels = torch.tensor([0, 1, 1])
-    graph = trace(network, inputs[:1])
-    found = rank(network, graph, [(inputs[:2], labels[:2]), (inputs[2:], labels[2:])]).values
-    wanted = direct_taylor(network, inputs, labels)
+    graph = trace(model, inputs[:1])
+    found = rank(model, graph, [(inputs[:2], labels[:2]), (inputs[2:], labels[2:])]).values
+    wanted = direct_taylor(model, inputs, labels)
     assert found.keys() == wanted.keys() and len(found) == 15
     for name, theta in wanted.items():
         torch.testing.assert_close(found[name], theta, rtol=1e-5, atol=1e-5 * float(theta.max()))
@@ -65,11 +65,11 @@ def test_taylor_is_the_published_formula_on_vgg16() -> None:
 @pytest.mark.parametrize("construct", CONSTRUCTS)
 def test_taylor_is_the_change_of_a_loss_when_a_channel_fades(construct: type[nn.Module]) -> None:
     """The slope of each example's loss as what the consumers read of one channel is scaled, by finite differences."""
-    network = randomise(construct()).double().eval()
+    model = randomise(construct()).double().eval()
     inputs, labels = EXAMPLE.double(), LABELS % 2
-    graph = trace(network, inputs[:1])
-    found = rank(network, graph, [(inputs, labels)]).values
-    weights = dict(network.named_parameters())
+    graph = trace(model, inputs[:1])
+    found = rank(model, graph, [(inputs, labels)]).values
+    weights = dict(model.named_parameters())
     for group in graph.groups:
         channel, eps, losses = group.size - 1, 1e-6, []
         for sign in (1, -1):
@@ -82,7 +82,7 @@ def test_taylor_is_the_change_of_a_loss_when_a_channel_fades(construct: type[nn.
                         weights[part.tensor].index_select(part.dim, index) * (1 + sign * eps),
                     )
             with torch.no_grad():
-                losses.append(functional.cross_entropy(network(inputs), labels, reduction="none"))
+                losses.append(functional.cross_entropy(model(inputs), labels, reduction="none"))
             for part in group.having("in"):
                 index = torch.as_tensor(part.indices[channel])
                 with torch.no_grad():
@@ -97,13 +97,13 @@ def test_taylor_is_the_change_of_a_loss_when_a_channel_fades(construct: type[nn.
 
 @pytest.mark.parametrize("construct", CONSTRUCTS)
 def test_taylor_does_not_depend_on_batches(construct: type[nn.Module]) -> None:
-    network = randomise(construct())
-    graph = trace(network, EXAMPLE[:1])
+    model = randomise(construct())
+    graph = trace(model, EXAMPLE[:1])
     labels = LABELS % 2
-    whole = rank(network, graph, [(EXAMPLE, labels)]).values
+    whole = rank(model, graph, [(EXAMPLE, labels)]).values
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     parts = rank(
-        network,
+        model,
         graph,
         [(EXAMPLE[order[:1]], labels[order[:1]]), (EXAMPLE[order[1:]], labels[order[1:]])],
     ).values
@@ -112,44 +112,42 @@ def test_taylor_does_not_depend_on_batches(construct: type[nn.Module]) -> None:
 
 
 def test_a_channel_that_nothing_reads_scores_zero() -> None:
-    network = randomise(Residual())
+    model = randomise(Residual())
     with torch.no_grad():
-        network.b.weight[:, 3] = 0
-    values = rank(network, trace(network, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values["a"]
+        model.b.weight[:, 3] = 0
+    values = rank(model, trace(model, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values["a"]
     assert values[3] == 0 and (values[[0, 1, 2, 4, 5]] > 0).all()
 
 
 def test_taylor_sees_behind_a_frozen_backbone_and_leaves_gradients_alone() -> None:
-    network = randomise(Residual())
-    wanted = rank(network, trace(network, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values
-    for name, parameter in network.named_parameters():
+    model = randomise(Residual())
+    wanted = rank(model, trace(model, EXAMPLE[:1]), [(EXAMPLE, LABELS)]).values
+    for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("head"))
-    graph = trace(network, EXAMPLE[:1])
+    graph = trace(model, EXAMPLE[:1])
     collector = TaylorCollector(graph)
-    with collector.attach(network):
+    with collector.attach(model):
         collector.start_batch(len(EXAMPLE))
-        functional.cross_entropy(network(EXAMPLE), LABELS).backward()
+        functional.cross_entropy(model(EXAMPLE), LABELS).backward()
     for name, value in collector.result().values.items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-8)
-    assert network.stem.weight.grad is None and network.head.weight.grad is not None
-    assert not network.stem.weight.requires_grad
+    assert model.stem.weight.grad is None and model.head.weight.grad is not None
+    assert not model.stem.weight.requires_grad
 
 
 def test_weight_is_the_mean_square_over_all_that_make_the_channel() -> None:
-    network = randomise(Residual())
-    values = rank(network, trace(network, EXAMPLE[:1]), [], "weight-l2").values
-    both = torch.cat([network.stem.weight[2].flatten(), network.b.weight[2].flatten()]).double()
+    model = randomise(Residual())
+    values = rank(model, trace(model, EXAMPLE[:1]), [], "weight-l2").values
+    both = torch.cat([model.stem.weight[2].flatten(), model.b.weight[2].flatten()]).double()
     torch.testing.assert_close(values["stem"][2], both.square().mean().detach())
-    torch.testing.assert_close(
-        values["a"][1], network.a.weight[1].double().square().mean().detach()
-    )
+    torch.testing.assert_close(values["a"][1], model.a.weight[1].double().square().mean().detach())
 
 
 def test_random_follows_its_seed() -> None:
-    network = Residual()
-    graph = trace(network, EXAMPLE[:1])
+    model = Residual()
+    graph = trace(model, EXAMPLE[:1])
     one, same, other = (
-        rank(network, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2)
+        rank(model, graph, [], "random", seed=seed).values["a"] for seed in (1, 1, 2)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)
 
@@ -162,8 +160,8 @@ def test_an_unknown_criterion_names_the_known() -> None:
 def test_the_collector_s_own_views_are_freed_without_the_garbage_collector() -> None:
     import gc
 
-    network = randomise(Residual())
-    collector = TaylorCollector(trace(network, EXAMPLE[:1]))
+    model = randomise(Residual())
+    collector = TaylorCollector(trace(model, EXAMPLE[:1]))
 
     def tensors() -> int:
         return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
@@ -171,11 +169,11 @@ def test_the_collector_s_own_views_are_freed_without_the_garbage_collector() -> 
     gc.collect()
     gc.disable()
     try:
-        with collector.attach(network):
+        with collector.attach(model):
             counts = []
             for _ in range(4):
                 collector.start_batch(len(EXAMPLE))
-                functional.cross_entropy(network(EXAMPLE), LABELS).backward()
+                functional.cross_entropy(model(EXAMPLE), LABELS).backward()
                 counts.append(tensors())
         assert counts[1] == counts[3]
     finally:
@@ -183,45 +181,45 @@ def test_the_collector_s_own_views_are_freed_without_the_garbage_collector() -> 
 
 
 def test_consumers_whose_input_nobody_sees_are_read_off_their_weights() -> None:
-    from tests.graph.test_constructs import CONSTRUCTS, PICTURE
+    from tests.graph.test_constructs import CONSTRUCTS, IMAGE
 
     labels = torch.tensor([0, 1])
     for name in ("bare parameter", "standardised weights", "weight norm", "fused attention"):
-        network = randomise(CONSTRUCTS[name])
-        graph = trace(network, PICTURE)
-        scores = rank(network, graph, [(PICTURE, labels)])
+        model = randomise(CONSTRUCTS[name])
+        graph = trace(model, IMAGE)
+        scores = rank(model, graph, [(IMAGE, labels)])
         assert set(scores.values) == {group.name for group in graph.groups}
         for group in graph.groups:
             assert bool((scores.values[group.name] > 0).any()), (
                 name,
                 group.name,
             )  # some are dead behind a ReLU
-        assert all(parameter.grad is None for parameter in network.parameters())
+        assert all(parameter.grad is None for parameter in model.parameters())
     # One example a batch: read off the weights or off the activations, it is the same number.
-    network = randomise(CONSTRUCTS["bare parameter"])
-    graph = trace(network, PICTURE)
-    blind = rank(network, graph, [(PICTURE[:1], labels[:1])]).values["first"]
+    model = randomise(CONSTRUCTS["bare parameter"])
+    graph = trace(model, IMAGE)
+    blind = rank(model, graph, [(IMAGE[:1], labels[:1])]).values["first"]
     conv = torch.nn.Conv2d(12, 10, 1, bias=False)
-    conv.weight = network.middle.weight
+    conv.weight = model.middle.weight
     seen = randomise(CONSTRUCTS["sum"])
-    seen.first, seen.middle, seen.last, seen.head = network.first, conv, network.last, network.head
-    graph = trace(seen, PICTURE)
+    seen.first, seen.middle, seen.last, seen.head = model.first, conv, model.last, model.head
+    graph = trace(seen, IMAGE)
     torch.testing.assert_close(
-        rank(seen, graph, [(PICTURE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9
+        rank(seen, graph, [(IMAGE[:1], labels[:1])]).values["first"], blind, rtol=1e-4, atol=1e-9
     )
 
 
 def test_a_ranking_in_bfloat16_is_the_float32_one_but_for_rounding() -> None:
-    network = randomise(Plain())
-    graph, generator = trace(network, torch.randn(2, 3, 12, 12)), torch.Generator().manual_seed(0)
+    model = randomise(Plain())
+    graph, generator = trace(model, torch.randn(2, 3, 12, 12)), torch.Generator().manual_seed(0)
     batches = [
         (torch.randn(16, 3, 12, 12, generator=generator), torch.arange(16) % 2) for _ in range(4)
     ]
     exact, rounded = (
-        rank(network, graph, batches),
-        rank(network, graph, batches, engine=make_engine("bf16")),
+        rank(model, graph, batches),
+        rank(model, graph, batches, engine=make_engine("bf16")),
     )
-    assert next(network.parameters()).dtype == torch.float32 and rounded.examples == exact.examples
+    assert next(model.parameters()).dtype == torch.float32 and rounded.examples == exact.examples
     for name, values in exact.values.items():
         assert not torch.equal(values, rounded.values[name]), "it ran in bfloat16"
         torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""What a network is judged by: cross-entropy where that means something, a loss of one's own anywhere."""
+"""What a model is judged by: cross-entropy where that means something, a loss of one's own anywhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunedge.graph import trace
 from prunedge.importance import CRITERIA, oracle, rank, sample
 from prunedge.models.classification import cross_entropy, logits_of
 from prunedge.train import TrainConfig, evaluate, fit, make_engine, measure_engine
-from tests.networks import Plain, randomise
+from tests.small_models import Plain, randomise
 
 INPUTS = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 1, 0])
@@ -57,12 +57,12 @@ def net(
 
 
 def scores(
-    network: nn.Module, batches: list[Any], criterion: str = "taylor", **more: Any
+    model: nn.Module, batches: list[Any], criterion: str = "taylor", **more: Any
 ) -> dict[str, torch.Tensor]:
     return dict(
         rank(
-            network,
-            trace(randomise(Net(network.head.out_channels, network.places)), INPUTS[:1]),
+            model,
+            trace(randomise(Net(model.head.out_channels, model.places)), INPUTS[:1]),
             batches,
             criterion,
             **more,
@@ -136,32 +136,32 @@ def test_cross_entropy_is_refused_where_it_says_nothing(what: str, criterion: st
 @pytest.mark.parametrize("what", UNFIT)
 def test_the_oracle_refuses_the_same(what: str) -> None:
     outputs, places, labels = UNFIT[what]
-    network = net(outputs, places)
-    graph = trace(network, INPUTS[:1])
+    model = net(outputs, places)
+    graph = trace(model, INPUTS[:1])
     with pytest.raises(ModelError, match="loss="):
-        oracle(network, graph, [(INPUTS, labels)], sample(graph, 2))
+        oracle(model, graph, [(INPUTS, labels)], sample(graph, 2))
 
 
 @pytest.mark.parametrize("outputs, places", [(1, False), (1, True), (2, True)])
 def test_training_and_evaluation_refuse_what_is_no_classifier_before_anything_changes(
     outputs: int, places: bool
 ) -> None:
-    network = net(outputs, places)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    model = net(outputs, places)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     engine, batches = make_engine("32"), [(INPUTS, LABELS * 0)]
     with pytest.raises(ModelError, match="loss="):
-        fit(network, batches, epochs=1, config=TrainConfig(), engine=engine, seed=0)
+        fit(model, batches, epochs=1, config=TrainConfig(), engine=engine, seed=0)
     with pytest.raises(ModelError, match="loss="):
-        evaluate(network, batches, engine, 2)
+        evaluate(model, batches, engine, 2)
     with pytest.raises(ModelError, match="loss="):
-        measure_engine(network, INPUTS)
-    for name, tensor in network.state_dict().items():
+        measure_engine(model, INPUTS)
+    for name, tensor in model.state_dict().items():
         if "num_batches" not in name and "running" not in name:
             assert torch.equal(tensor, before[name]), name
 
 
 @pytest.mark.parametrize("form", FORMS_NEEDING)
-def test_logits_are_found_in_whatever_a_network_gives(form: str) -> None:
+def test_logits_are_found_in_whatever_a_model_gives(form: str) -> None:
     wanted = scores(net(), [(INPUTS, LABELS)])
     found = scores(net(form=FORMS[form]), [(INPUTS, LABELS)])
     for name, value in wanted.items():
@@ -203,18 +203,18 @@ def test_answers_without_logits_are_refused(answer: Any) -> None:
 
 
 def test_labels_of_each_place_are_the_mean_over_places_and_examples() -> None:
-    network, labels = (
+    model, labels = (
         net(3, True).double(),
         torch.randint(0, 3, (4, 12, 12), generator=torch.Generator().manual_seed(1)),
     )
-    graph = trace(network, INPUTS[:1].double())
+    graph = trace(model, INPUTS[:1].double())
     changes = []
     for x, y in zip(INPUTS.double(), labels, strict=True):
-        h = torch.relu(network.norm(network.first(x[None]))).detach().requires_grad_()
-        functional.cross_entropy(network.head(torch.relu(network.second(h))), y[None]).backward()
+        h = torch.relu(model.norm(model.first(x[None]))).detach().requires_grad_()
+        functional.cross_entropy(model.head(torch.relu(model.second(h))), y[None]).backward()
         assert h.grad is not None
         changes.append((h * h.grad).detach().sum((0, 2, 3)))
-    found = rank(network, graph, [(INPUTS.double(), labels)]).values["first"]
+    found = rank(model, graph, [(INPUTS.double(), labels)]).values["first"]
     torch.testing.assert_close(
         found, torch.stack(changes).abs().mean(0) / 144, rtol=1e-5, atol=1e-10
     )
@@ -232,32 +232,32 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
                 nn.Linear(6, 1),
             )
 
-        def forward(self, picture: torch.Tensor, more: torch.Tensor) -> dict[str, torch.Tensor]:
+        def forward(self, image: torch.Tensor, more: torch.Tensor) -> dict[str, torch.Tensor]:
             return {
                 "depth": self.last(
-                    torch.tanh(self.first(picture)).mean((2, 3)) + torch.tanh(self.beside(more))
+                    torch.tanh(self.first(image)).mean((2, 3)) + torch.tanh(self.beside(more))
                 )
             }
 
     torch.manual_seed(0)
-    network = Two().double()
+    model = Two().double()
     more, target = torch.randn(4, 2).double(), torch.randn(4, 1).double()
-    batch = {"picture": INPUTS.double(), "more": more, "target": target}
+    batch = {"image": INPUTS.double(), "more": more, "target": target}
 
     def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return functional.mse_loss(
-            model(picture=batch["picture"], more=batch["more"])["depth"], batch["target"]
+            model(image=batch["image"], more=batch["more"])["depth"], batch["target"]
         )
 
-    graph = trace(network, {"picture": batch["picture"][:1], "more": more[:1]})
+    graph = trace(model, {"image": batch["image"][:1], "more": more[:1]})
     (group,) = graph.groups
     changes = []
     for row in range(4):
-        h = torch.tanh(network.first(batch["picture"][row : row + 1])).mean((2, 3)) + torch.tanh(
-            network.beside(more[row : row + 1])
+        h = torch.tanh(model.first(batch["image"][row : row + 1])).mean((2, 3)) + torch.tanh(
+            model.beside(more[row : row + 1])
         )
         h = h.detach().requires_grad_()
-        functional.mse_loss(network.last(h), target[row : row + 1]).backward()
+        functional.mse_loss(model.last(h), target[row : row + 1]).backward()
         assert h.grad is not None
         changes.append((h * h.grad).detach()[0])
     wanted = torch.stack(changes).abs().mean(0) / group.positions
@@ -265,7 +265,7 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
         {name: one[rows] for name, one in batch.items()} for rows in (slice(0, 3), slice(3, 4))
     ]
     for batches in ([batch], parts):
-        found = rank(network, graph, batches, loss=loss)
+        found = rank(model, graph, batches, loss=loss)
         assert found.examples == 4 and not found.zero
         torch.testing.assert_close(found.values[group.name], wanted)
     for criterion in (
@@ -277,18 +277,18 @@ def test_a_loss_of_ones_own_is_the_direct_formula_for_any_batch() -> None:
         "random",
         "weight-l2",
     ):
-        assert rank(network, graph, parts, criterion, loss=loss).values[group.name].shape == (6,)
+        assert rank(model, graph, parts, criterion, loss=loss).values[group.name].shape == (6,)
 
 
 def test_the_oracle_takes_a_loss_of_ones_own() -> None:
-    network, target = net(1).double(), torch.randn(4, 1).double()
-    graph = trace(network, INPUTS[:1].double())
+    model, target = net(1).double(), torch.randn(4, 1).double()
+    graph = trace(model, INPUTS[:1].double())
 
     def loss(model: nn.Module, batch: Any) -> torch.Tensor:
         return functional.mse_loss(model(batch[0]), batch[1])
 
     truth = oracle(
-        network,
+        model,
         graph,
         [(INPUTS[:3].double(), target[:3]), (INPUTS[3:].double(), target[3:])],
         sample(graph, None),
@@ -296,9 +296,9 @@ def test_the_oracle_takes_a_loss_of_ones_own() -> None:
     )
     whole = (INPUTS.double(), target)
     with torch.no_grad():
-        before = loss(network, whole)
-        network.second.weight[:, 2] = 0
-        after = loss(network, whole)
+        before = loss(model, whole)
+        model.second.weight[:, 2] = 0
+        after = loss(model, whole)
     torch.testing.assert_close(truth.loss, float(before))
     torch.testing.assert_close(float(truth.changes["first"][2]), float(after - before))
 
@@ -336,12 +336,12 @@ def test_a_loss_that_is_none_is_told_so(loss: Any, said: str) -> None:
 
 
 def test_groups_that_score_zero_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    network = net()
+    model = net()
     with torch.no_grad():
-        network.head.weight.zero_()
-    graph = trace(network, INPUTS[:1])
+        model.head.weight.zero_()
+    graph = trace(model, INPUTS[:1])
     with caplog.at_level(logging.WARNING):
-        found = pe.rank(network, graph, [(INPUTS, LABELS)])
+        found = pe.rank(model, graph, [(INPUTS, LABELS)])
     assert found.zero == ("first", "second")
     assert "every score is 0" in caplog.text and "first, second" in caplog.text
     assert pe.rank(net(), graph, [(INPUTS, LABELS)]).zero == ()
@@ -354,7 +354,7 @@ def test_cross_entropy_is_torchs() -> None:
     assert cross_entropy(logits, labels, double=True).dtype == torch.float64
 
 
-def test_the_plain_network_of_the_tests_is_judged_as_before() -> None:
-    network = randomise(Plain())
-    found = rank(network, trace(network, INPUTS[:1]), [(INPUTS, LABELS)])
+def test_the_plain_model_of_the_tests_is_judged_as_before() -> None:
+    model = randomise(Plain())
+    found = rank(model, trace(model, INPUTS[:1]), [(INPUTS, LABELS)])
     assert found.examples == 4 and not found.zero

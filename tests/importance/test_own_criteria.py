@@ -12,8 +12,8 @@ import torch
 from prunedge.errors import PrunedgeError
 from prunedge.graph import trace
 from prunedge.importance import CRITERIA, criterion, rank
-from tests.networks import tiny
 from tests.refusals import refusal
+from tests.small_models import tiny
 
 
 def raises(*given: Any) -> Any:
@@ -27,7 +27,7 @@ def leaves(*given: Any) -> Any:
 
 
 def leaving(num_classes: int) -> Any:
-    """A network that does."""
+    """A model that does."""
     sys.exit(7)
 
 
@@ -39,9 +39,9 @@ BATCH = [(torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64))]
 @pytest.mark.usefixtures("own_criteria")
 def test_a_function_that_fails(reads: Any, function: Any) -> None:
     criterion("mine", reads=reads)(function)
-    network = tiny(2)
+    model = tiny(2)
     with pytest.raises(PrunedgeError, match="the criterion 'mine'") as error:
-        rank(network, trace(network, torch.zeros(2, 3, 16, 16)), BATCH, "mine")
+        rank(model, trace(model, torch.zeros(2, 3, 16, 16)), BATCH, "mine")
     assert "\n" not in str(error.value)
 
 
@@ -76,7 +76,7 @@ def test_on_the_command_line(tiny_data: Path, tmp_path: Path, name: str, words: 
     assert "sys.exit" in words or f"the criterion '{name}'" in line
 
 
-def test_a_network_that_leaves() -> None:
+def test_a_model_that_leaves() -> None:
     assert "sys.exit(7)" in refusal(
         "groups", "--model", "tests.importance.test_own_criteria:leaving"
     )

@@ -25,23 +25,23 @@ from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import remove
-from tests.networks import Dense, Mobile, randomise
+from tests.small_models import Dense, Mobile, randomise
 
 EXAMPLE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", [Mobile, Dense])
-def test_the_layers_after_a_plan_are_those_of_the_smaller_network(kind: type[nn.Module]) -> None:
-    network = randomise(kind())
-    graph = trace(network, EXAMPLE)
-    layers = layers_of(network, EXAMPLE)
+def test_the_layers_after_a_plan_are_those_of_the_smaller_model(kind: type[nn.Module]) -> None:
+    model = randomise(kind())
+    graph = trace(model, EXAMPLE)
+    layers = layers_of(model, EXAMPLE)
     plan = random_plan(graph, 0.5, torch.Generator().manual_seed(0))
-    small = remove(network, graph, plan)
+    small = remove(model, graph, plan)
     assert shapes_after(layers, graph.sizes(plan)) == [
         shape for _, shape in layers_of(small, EXAMPLE)
     ]
     assert sum(shape.weights for _, shape in layers) == sum(
-        m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+        m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)
     )
 
 
@@ -138,33 +138,33 @@ def test_the_fit_finds_what_made_the_times(
 def test_steering_on_this_machine_measures_once_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = randomise(Mobile())
-    first = steer(network, EXAMPLE, Timer(), tmp_path)
+    model = randomise(Mobile())
+    first = steer(model, EXAMPLE, Timer(), tmp_path)
     assert len(list((tmp_path / "latency").iterdir())) == 1
-    graph = trace(network, EXAMPLE)
-    assert first.predict(network, graph) > 0 and set(first.costs(network, graph)) == {
+    graph = trace(model, EXAMPLE)
+    assert first.predict(model, graph) > 0 and set(first.costs(model, graph)) == {
         group.name for group in graph.groups
     }
-    assert min(first.costs(network, graph).values()) >= 0 and first.measure(network, EXAMPLE) > 0
+    assert min(first.costs(model, graph).values()) >= 0 and first.measure(model, EXAMPLE) > 0
     monkeypatch.setattr(
         "prunedge.latency.steering.measure_table", lambda *_: pytest.fail("it was measured already")
     )
-    second = steer(network, EXAMPLE, Timer(), tmp_path)
+    second = steer(model, EXAMPLE, Timer(), tmp_path)
     assert second.table == first.table
     assert Steering.from_json(json.loads(json.dumps(first.to_json()))) == first
 
 
 def test_costly_channels_cost_more(tmp_path: Path) -> None:
-    network = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(3, 32, 3, bias=False),
         nn.Conv2d(32, 32, 3),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(32, 2),
     )
-    graph, layers = trace(network, EXAMPLE), [shape for _, shape in layers_of(network, EXAMPLE)]
+    graph, layers = trace(model, EXAMPLE), [shape for _, shape in layers_of(model, EXAMPLE)]
     steering = Steering(Timer(), measure_table(layers, Clock()), Fit(1.0, 0.0, 0.0))  # type: ignore[arg-type]
-    first, second = (steering.costs(network, graph)[group.name] for group in graph.groups)
+    first, second = (steering.costs(model, graph)[group.name] for group in graph.groups)
     # A channel of the first layer is made by 27 weights and taken by 288; one of the second is made by 288 and taken by 2.
     assert first == pytest.approx((27 + 288) / 1000, rel=0.05) and second == pytest.approx(
         (288 + 2) / 1000, rel=0.1
@@ -182,5 +182,5 @@ def test_an_empty_folder_and_a_broken_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no \.onnx file"):
         time_files(tmp_path)
     (tmp_path / "p.onnx").write_bytes(b"nothing")
-    with pytest.raises(PrunedgeError, match="can't load the network"):
+    with pytest.raises(PrunedgeError, match="can't load the model"):
         Timer().time({"p.onnx": tmp_path / "p.onnx"})

@@ -16,7 +16,7 @@ from prunedge.models import build, known_names
 @pytest.mark.parametrize(
     "name", ["resnet18", "squeezenet1_0", "efficientnet_lite0", "timm/mobilenetv3_small_050"]
 )
-def test_a_name_becomes_a_network_with_one_output_per_class(name: str) -> None:
+def test_a_name_becomes_a_model_with_one_output_per_class(name: str) -> None:
     net = build(name, ["crack", "sound", "unsure"], "none")
     assert net.training
     assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
@@ -82,7 +82,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line_with_two_remedies(
     assert capsys.readouterr().err == ""
 
 
-def test_a_network_without_normalisation_starts_with_a_signal_that_keeps_its_size() -> None:
+def test_a_model_without_normalisation_starts_with_a_signal_that_keeps_its_size() -> None:
     net = build("vgg11", 2, "none").eval()
     seen: list[float] = []
     for layer in [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)][
@@ -100,7 +100,7 @@ def test_a_random_head_starts_small_whatever_the_library_thinks() -> None:
     assert net.classifier.weight.abs().max() < 0.1 and not net.classifier.bias.any()
 
 
-def test_networks_round_trip_through_their_files(tmp_path: Path) -> None:
+def test_models_round_trip_through_their_files(tmp_path: Path) -> None:
     net = build("squeezenet1_0", 2, "none", seed=3)
     state = net.state_dict()
     torch.save(state, tmp_path / "bare.pth")
@@ -135,6 +135,6 @@ def test_only_the_head_may_have_another_shape(
     for part in (
         "features.0.weight (96, 1, 7, 7) for (96, 3, 7, 7)",
         "missing: features.0.bias",
-        "not in the network: features.99.weight",
+        "not in the model: features.99.weight",
     ):
         assert part in str(caught.value)

@@ -9,7 +9,7 @@ from prunedge.errors import ModelError
 from prunedge.models import Cost, build, cost
 
 
-def test_a_hand_counted_network() -> None:
+def test_a_hand_counted_model() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1),
         nn.BatchNorm2d(4),
@@ -27,10 +27,10 @@ def test_a_hand_counted_network() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
 def test_it_agrees_with_torchs_own_counter(name: str) -> None:
-    net, picture = build(name, 2, "none").eval(), torch.zeros(1, 3, 32, 32)
+    net, image = build(name, 2, "none").eval(), torch.zeros(1, 3, 32, 32)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(picture)
-    assert 2 * cost(net, picture).macs == counter.get_total_flops()
+        net(image)
+    assert 2 * cost(net, image).macs == counter.get_total_flops()
 
 
 def test_attention_is_counted_although_torch_fuses_it() -> None:
@@ -47,7 +47,7 @@ def test_shared_parameters_count_once() -> None:
     )
 
 
-def test_the_network_and_the_random_state_stay_as_they_were() -> None:
+def test_the_model_and_the_random_state_stay_as_they_were() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     net[1].eval()
     state, random = (
@@ -60,7 +60,7 @@ def test_the_network_and_the_random_state_stay_as_they_were() -> None:
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_a_picture_that_is_too_small_is_an_error_of_one_line() -> None:
-    with pytest.raises(ModelError, match=r"doesn't take a picture of 3x8x8.*size=") as caught:
+def test_a_image_that_is_too_small_is_an_error_of_one_line() -> None:
+    with pytest.raises(ModelError, match=r"doesn't take an image of 3x8x8.*size=") as caught:
         cost(build("inception_v3", 2, "none"), torch.zeros(1, 3, 8, 8))
     assert "\n" not in str(caught.value)

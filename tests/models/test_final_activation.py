@@ -1,4 +1,4 @@
-"""Networks whose answers are probabilities already are noticed; all others pass."""
+"""Models whose answers are probabilities already are noticed; all others pass."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Ended(nn.Module):
         super().__init__()
         self.body, self.end = body(outputs), end
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.end(self.body(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.end(self.body(images))
 
 
 class Blind(Ended):
     """Its forward tells autograd nothing."""
 
     @torch.no_grad()
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.end(20 * self.body(pictures))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.end(20 * self.body(images))
 
 
 def by_hand(logits: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ def both_sides(logit: torch.Tensor) -> torch.Tensor:
     return torch.cat([1 - logit.sigmoid(), logit.sigmoid()], 1)
 
 
-PICTURES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ PICTURES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 def test_probabilities_are_noticed(net: nn.Module, found: str) -> None:
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert ending(net, PICTURES) == found and net.training
+    assert ending(net, IMAGES) == found and net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     with pytest.raises(
-        ModelError, match=rf"this network ends in a {found}.*own:net.*remove the last layer"
+        ModelError, match=rf"this model ends in a {found}.*own:net.*remove the last layer"
     ):
-        refuse_probabilities(net, PICTURES, "own:net")
+        refuse_probabilities(net, IMAGES, "own:net")
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    assert ending(net, PICTURES) == found
+    assert ending(net, IMAGES) == found
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_probabilities_are_noticed(net: nn.Module, found: str) -> None:
     ],
 )
 def test_logits_pass(end) -> None:  # type: ignore[no-untyped-def]
-    refuse_probabilities(Ended(end), PICTURES)
-    refuse_probabilities(Blind(end), PICTURES)
+    refuse_probabilities(Ended(end), IMAGES)
+    refuse_probabilities(Blind(end), IMAGES)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
-def test_networks_of_the_libraries_pass(name: str) -> None:
+def test_models_of_the_libraries_pass(name: str) -> None:
     for seed in range(2):
         refuse_probabilities(build(name, 2, "none", seed=seed), torch.randn(2, 3, 64, 64), name)

@@ -1,4 +1,4 @@
-"""Which tensor goes where, with networks whose layers all have one shape: a wrong place can't be seen by anything but its values."""
+"""Which tensor goes where, with models whose layers all have one shape: a wrong place can't be seen by anything but its values."""
 
 from __future__ import annotations
 
@@ -166,9 +166,9 @@ def test_two_numbers_under_other_words_are_refused_from_a_sorted_list() -> None:
         loads(Grid("stage", "unit"), dict(sorted(other.items())))
 
 
-def test_a_deeper_networks_weights_are_refused_though_every_name_is_there() -> None:
+def test_a_deeper_models_weights_are_refused_though_every_name_is_there() -> None:
     state = build("timm/resnet34", 2, "none").state_dict()
-    with pytest.raises(WeightsError, match=r"not in the network: layer1\.2\.conv1\.weight"):
+    with pytest.raises(WeightsError, match=r"not in the model: layer1\.2\.conv1\.weight"):
         load_weights(
             build("timm/resnet18", 2, "none"),
             state,
@@ -272,7 +272,7 @@ class Renamed(nn.Module):
         self.add_module(head, nn.Linear(8, 2))
 
 
-def test_a_network_whose_names_are_all_others_is_refused_with_what_to_rename(
+def test_a_model_whose_names_are_all_others_is_refused_with_what_to_rename(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "renamed.safetensors"
@@ -280,7 +280,7 @@ def test_a_network_whose_names_are_all_others_is_refused_with_what_to_rename(
     save_file({name: given[name] for name in sorted(given)}, file)
     with pytest.raises(WeightsError) as raised:
         load_weights(Renamed("stem", "unit", "head"), read_weights(file), where=file)
-    said = "if it is this network under other names, rename its tensors: blk to unit, front to stem, fc to head; otherwise choose the network"
+    said = "if it is this model under other names, rename its tensors: blk to unit, front to stem, fc to head; otherwise choose the model"
     assert said in str(raised.value)
     names = {"front": "stem", "blk": "unit", "fc": "head"}
     state = {

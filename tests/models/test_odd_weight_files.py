@@ -40,7 +40,7 @@ def test_what_torch_never_saved_is_not_to_be_trusted(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pth"])
-def test_a_network_of_onnx(name: str, tmp_path: Path) -> None:
+def test_a_model_of_onnx(name: str, tmp_path: Path) -> None:
     from onnx import TensorProto, helper, save
 
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])

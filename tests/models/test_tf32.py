@@ -89,11 +89,11 @@ def test_what_raises_inside_leaves_torch_set_as_before() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_convolution_errs_by_no_more_than_float32_does(device: str) -> None:
     torch.manual_seed(0)
-    layer, pictures = (
+    layer, images = (
         torch.nn.Conv2d(64, 64, 3).double(),
         torch.randn(4, 64, 32, 32, dtype=torch.float64),
     )
-    wanted = layer(pictures)
+    wanted = layer(images)
     with full_float32():
-        found = layer.float().to(device)(pictures.float().to(device)).double().cpu()
+        found = layer.float().to(device)(images.float().to(device)).double().cpu()
     assert (found - wanted).norm().item() < 1e-5 * wanted.norm().item()

@@ -118,10 +118,10 @@ LAYOUTS: dict[str, Any] = {
         **prefixed(other(s), "student_backbone."),
         **prefixed(s, "teacher_backbone."),
     },
-    "a network within one with a loss": lambda s: {
+    "a model within one with a loss": lambda s: {
         "state_dict": {**prefixed(s, "model."), "loss.weight": torch.ones(2)}
     },
-    "a loss beside the network": lambda s: {
+    "a loss beside the model": lambda s: {
         "state_dict": {**s, "criterion.weight": torch.ones(2), "val_acc.tp": torch.zeros(2)}
     },
     "auxiliary heads": lambda s: {
@@ -155,14 +155,14 @@ def test_what_was_left_out_and_which_entry_was_taken_is_told(source: State, tmp_
     assert "left out of the file: 3 of projector" in said
 
 
-def test_a_network_that_is_there_twice_is_refused(source: State, tmp_path: Path) -> None:
+def test_a_model_that_is_there_twice_is_refused(source: State, tmp_path: Path) -> None:
     torch.save(
         {**prefixed(source, "first."), **prefixed(other(source), "second.")}, tmp_path / "twice.pth"
     )
     with pytest.raises(WeightsError, match=r"more than once, under 'first\.' and 'second\.'"):
         build("resnet18", 2, tmp_path / "twice.pth")
     torch.save({"camera_a": source, "camera_b": other(source)}, tmp_path / "entries.pth")
-    with pytest.raises(WeightsError, match="several networks: camera_a, camera_b"):
+    with pytest.raises(WeightsError, match="several models: camera_a, camera_b"):
         build("resnet18", 2, tmp_path / "entries.pth")
 
 
@@ -332,7 +332,7 @@ def test_shapes_that_another_tool_has_pruned_are_named_with_what_to_do(
     torch.save(narrow, tmp_path / "pruned.pth")
     with pytest.raises(
         WeightsError,
-        match=r"as if it had been pruned.*before the pruning.*yourmodule:function as the network.*--from RUN",
+        match=r"as if it had been pruned.*before the pruning.*yourmodule:function as the model.*--from RUN",
     ):
         build("resnet18", 2, tmp_path / "pruned.pth")
 

@@ -71,7 +71,7 @@ def test_wholly_different_names_that_do_not_agree_in_order_are_refused(spoil: st
         entries[2][0] = "part1.scale"
     else:
         entries.pop()
-    with pytest.raises(WeightsError, match="are not the network's"):
+    with pytest.raises(WeightsError, match="are not the model's"):
         load_weights(small(), {key: tensor for key, tensor in entries}, where="test")
 
 

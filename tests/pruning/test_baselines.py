@@ -1,4 +1,4 @@
-"""The controls: the same shape from random weights, the same proportions at random."""
+"""The baselines: the same shape from random weights, the same proportions at random."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.baselines import epochs_of, random, scratch
 from prunedge.surgery import remove
 from prunedge.train import TrainConfig, make_engine
-from tests.networks import Residual, randomise
 from tests.pruning.test_loop import START
+from tests.small_models import Residual, randomise
 
 CONFIG = TrainConfig(lr=0.01, batch_size=8)
 
 
 @pytest.fixture(scope="module")
-def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
-    return pictures.load(tiny_data, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
+    return images.load(tiny_data, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
-def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -> None:
+def test_scratch_has_the_shape_and_none_of_the_weights(data: images.Dataset) -> None:
     trained, plan = randomise(Residual()), Plan({"a": (0, 2), "stem": (1, 2, 3)})
     pruned = remove(trained, trace(trained, data.example()), plan)
     fitted = scratch(
@@ -40,11 +40,11 @@ def test_scratch_has_the_shape_and_none_of_the_weights(data: pictures.Dataset) -
     assert not torch.allclose(fitted.model.a.weight, pruned.a.weight, atol=0.05)
 
 
-def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> None:
+def test_random_weights_of_fewer_inputs_are_larger(data: images.Dataset) -> None:
     torch.manual_seed(0)
-    network = Residual()
+    model = Residual()
     fitted = scratch(
-        network,
+        model,
         Plan({"a": (0, 2, 3)}),
         data,
         epochs=0,
@@ -52,11 +52,11 @@ def test_random_weights_of_fewer_inputs_are_larger(data: pictures.Dataset) -> No
         engine=make_engine("32"),
         seed=0,
     )
-    torch.testing.assert_close(fitted.model.b.weight, network.b.weight[:, [0, 2, 3]] * 2**0.5)
-    torch.testing.assert_close(fitted.model.a.weight, network.a.weight[[0, 2, 3]])
+    torch.testing.assert_close(fitted.model.b.weight, model.b.weight[:, [0, 2, 3]] * 2**0.5)
+    torch.testing.assert_close(fitted.model.a.weight, model.a.weight[[0, 2, 3]])
 
 
-def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: pictures.Dataset) -> None:
+def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: images.Dataset) -> None:
     trained = randomise(Residual())
     plans = [(Plan({"a": (0, 2, 3, 4)}), 1), (Plan({"a": (0, 2), "stem": (1, 2, 3)}), 1)]
     found = [
@@ -80,7 +80,7 @@ def test_random_leaves_as_many_channels_of_each_group_in_each_step(data: picture
     assert trained.a.out_channels == 6
 
 
-def test_the_epochs_of_a_network_count_all_that_led_to_it() -> None:
+def test_the_epochs_of_a_model_count_all_that_led_to_it() -> None:
     steps = [
         START,
         replace(START, index=1, rounds=2),

@@ -1,4 +1,4 @@
-"""The loop's decisions, and whole loops on tiny pictures."""
+"""The loop's decisions, and whole loops on tiny images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
-from prunedge.graph.channels import Keeps
+from prunedge.graph.channels import Plan
 from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.loop import baseline, iterate, prune
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
@@ -21,7 +21,7 @@ from prunedge.pruning.steps import Step
 from prunedge.train import Metrics, TrainConfig, evaluate, make_engine
 from prunedge.train.bootstrap import packed
 from tests.importance.folded import SharedTable
-from tests.networks import Plain, Residual, randomise
+from tests.small_models import Plain, Residual, randomise
 
 RULE = StopPolicy(max_drop=3.0, step_ratio=0.4)
 START = Step(
@@ -121,8 +121,8 @@ def test_a_search_that_ends_in_one_answer_says_so() -> None:
     assert isinstance(stop, Finished) and COLLAPSED in stop.reason and "drops" not in stop.reason
 
 
-def test_a_step_after_which_the_network_has_one_answer_is_taken_back(
-    data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch
+def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
+    data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fine-tuning does, the last layer has forgotten it: only the bias speaks."""
     import prunedge.pruning.recover
@@ -137,12 +137,12 @@ def test_a_step_after_which_the_network_has_one_answer_is_taken_back(
         return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
 
     monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
-    network = randomise(Residual()).eval()
-    with torch.no_grad():  # so that half of the pictures get each answer
-        logits = torch.cat([network(pictures) for pictures, _ in data.val.batches(4)])
-        network.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    model = randomise(Residual()).eval()
+    with torch.no_grad():  # so that half of the images get each answer
+        logits = torch.cat([model(images) for images, _ in data.val.batches(4)])
+        model.head.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
     rules = {"step_ratio": 0.3, "max_drop": 100.0, "max_steps": 1, "criterion": "random"}
-    steps = [step for step, _ in prune(network, data, engine=make_engine("32"), **rules)]
+    steps = [step for step, _ in prune(model, data, engine=make_engine("32"), **rules)]
     assert steps[0].only is None
     assert (
         steps[1].only is not None and not steps[1].accepted and steps[1].reason.endswith(COLLAPSED)
@@ -150,21 +150,21 @@ def test_a_step_after_which_the_network_has_one_answer_is_taken_back(
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
-    from tests.tiny_pictures import write_tiny
+def data(tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
+    from tests.tiny_images import write_tiny
 
-    root = write_tiny(tmp_path_factory.mktemp("pictures"))
-    return pictures.load(root, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+    root = write_tiny(tmp_path_factory.mktemp("images"))
+    return images.load(root, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(
-    data: pictures.Dataset,
+def test_a_whole_loop_shrinks_the_model_and_leaves_the_first_alone(
+    data: images.Dataset,
 ) -> None:
-    network = randomise(Residual())
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    model = randomise(Residual())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     found = list(
         prune(
-            network,
+            model,
             data,
             step_ratio=0.3,
             max_drop=100.0,
@@ -182,7 +182,7 @@ def test_a_whole_loop_shrinks_the_network_and_leaves_the_first_alone(
         )
         assert step.params == sum(p.numel() for p in small.parameters())
         assert step.kept["a"] == small.a.out_channels
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_with_confidence_only_a_sure_drop_breaks_the_rule() -> None:
@@ -207,7 +207,7 @@ def _metrics(correct: list[bool]) -> Metrics:
 
 
 def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(
-    data: pictures.Dataset,
+    data: images.Dataset,
 ) -> None:
     rules = {
         "max_drop": 100.0,
@@ -233,7 +233,7 @@ def test_the_step_that_reaches_a_target_removes_no_more_than_it_must(
 
 
 def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
-    data: pictures.Dataset, monkeypatch: pytest.MonkeyPatch
+    data: images.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = PruneContext(data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "random", 1, 0)
     rule = StopPolicy(max_drop=0.0, step_ratio=0.4)
@@ -247,7 +247,7 @@ def test_a_step_that_breaks_the_rule_is_taken_back_and_halved(
     assert stops[0].keep == 0
 
 
-def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
+def test_the_loop_ends_when_nothing_is_left(data: images.Dataset) -> None:
     shop = PruneContext(
         data, make_engine("32"), TrainConfig(lr=1e-6, batch_size=8), "weight-l2", 1, 0
     )
@@ -260,11 +260,11 @@ def test_the_loop_ends_when_nothing_is_left(data: pictures.Dataset) -> None:
 
 
 def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(
-    data: pictures.Dataset,
+    data: images.Dataset,
 ) -> None:
-    network = randomise(Residual())
+    model = randomise(Residual())
     (_, _), (step, small) = prune(
-        network, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32")
+        model, data, criterion="bn-scale", max_steps=1, max_drop=100, engine=make_engine("32")
     )
     assert {one["name"]: one["reason"] for one in step.frozen} == dict.fromkeys(
         ("a", "down"), "the criterion bn-scale can't judge it"
@@ -272,17 +272,17 @@ def test_groups_that_the_criterion_cannot_judge_stay_whole_with_that_reason(
     assert small.stem.out_channels < 8 and (small.a.out_channels, small.c.out_channels) == (6, 10)
 
 
-def test_what_reads_norms_is_refused_where_there_are_none(data: pictures.Dataset) -> None:
+def test_what_reads_norms_is_refused_where_there_are_none(data: images.Dataset) -> None:
     for asked in (
         {"criterion": "taylor-bn"},
         {"criterion": "bn-scale"},
         {"recovery": RecoveryConfig(sparsity="bn-l1")},
     ):
-        with pytest.raises(PrunedgeError, match="reads batch norms, and this network has none"):
+        with pytest.raises(PrunedgeError, match="reads batch norms, and this model has none"):
             list(prune(randomise(Plain()), data, engine=make_engine("32"), max_steps=1, **asked))
 
 
-def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dataset) -> None:
+def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: images.Dataset) -> None:
     kept = []
     for name in ("bn-scale", "weight-l2", "random"):
         (_, _), (step, _) = prune(
@@ -301,7 +301,7 @@ def test_a_bold_step_by_two_criteria_leaves_two_distributions(data: pictures.Dat
 
 
 def test_where_the_limit_decides_instead_of_the_scores_the_step_says_so(
-    data: pictures.Dataset, caplog: pytest.LogCaptureFixture
+    data: images.Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     rules = {
         "step_ratio": 0.5,
@@ -340,23 +340,23 @@ class Board:
     def __init__(self, costly: str, slow: int = 0) -> None:
         self.costly, self.slow, self.asked = costly, slow, 0
 
-    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
         return {group.name: float(group.name == self.costly) for group in graph.groups}
 
-    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
         kept = dict(plan.keep) if plan else {}
         return 0.5 * len(kept.get(self.costly, range(graph.group(self.costly).size)))
 
-    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
         self.asked += 1
         if 1 < self.asked <= 1 + self.slow:
             return 1e9
-        graph = trace(network, example)
-        return 2 * self.predict(network, graph)
+        graph = trace(model, example)
+        return 2 * self.predict(model, graph)
 
 
 def device_loop(
-    data: pictures.Dataset, board: Board, **more: float
+    data: images.Dataset, board: Board, **more: float
 ) -> tuple[list[Step], list[Finished]]:
     rule = StopPolicy(max_drop=1000.0, step_ratio=0.2, target_latency=more.get("target_latency"))
     shop = PruneContext(
@@ -377,7 +377,7 @@ def device_loop(
     return [start.step, *made], stops
 
 
-def test_a_device_steers_to_its_own_target(data: pictures.Dataset) -> None:
+def test_a_device_steers_to_its_own_target(data: images.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     widest = max(graph.groups, key=lambda group: group.size)
     steps, stops = device_loop(data, Board(widest.name), target_latency=widest.size * 0.5)
@@ -395,7 +395,7 @@ def test_a_device_steers_to_its_own_target(data: pictures.Dataset) -> None:
     )
 
 
-def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Dataset) -> None:
+def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: images.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     widest = max(graph.groups, key=lambda group: group.size)
     board = Board(widest.name, slow=2)
@@ -403,7 +403,7 @@ def test_a_step_that_is_no_faster_grows_before_it_is_taken(data: pictures.Datase
     assert board.asked == 4 and steps[1].removed > 0 and steps[1].latency_ms < steps[0].latency_ms  # type: ignore[operator]
 
 
-def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset) -> None:
+def test_without_a_faster_step_the_loop_ends_where_it_was(data: images.Dataset) -> None:
     graph = trace(randomise(Residual()), data.example())
     steps, stops = device_loop(data, Board(graph.groups[0].name, slow=1000))
     assert len(steps) == 1 and stops == [
@@ -411,15 +411,15 @@ def test_without_a_faster_step_the_loop_ends_where_it_was(data: pictures.Dataset
     ]
 
 
-def test_a_network_that_training_cannot_rank_is_ranked_before_each_step(
-    data: pictures.Dataset, caplog: pytest.LogCaptureFixture
+def test_a_model_that_training_cannot_rank_is_ranked_before_each_step(
+    data: images.Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = SharedTable()
-    network.head = nn.Linear(8, 2)
+    model = SharedTable()
+    model.head = nn.Linear(8, 2)
     with caplog.at_level("INFO"):
         found = list(
             prune(
-                network,
+                model,
                 data,
                 step_ratio=0.2,
                 max_drop=100.0,

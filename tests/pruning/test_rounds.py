@@ -1,4 +1,4 @@
-"""A pruned network is as good to prune as any: round after round, down to one head, one group, one channel of a width."""
+"""A pruned model is as good to prune as any: round after round, down to one head, one group, one channel of a width."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import adopt, operate, sizes_of
 from prunedge.surgery.slicing import leaving_slices
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Heads(nn.Module):
@@ -112,11 +112,9 @@ class Tokens(nn.Module):
         return self.head(x[:, 0])
 
 
-def masked(
-    network: nn.Module, graph: ChannelGraph, plan: Plan, picture: torch.Tensor
-) -> torch.Tensor:
-    with torch.no_grad(), masking(leaving_slices(network, graph, plan)):
-        return network.eval()(picture)
+def masked(model: nn.Module, graph: ChannelGraph, plan: Plan, image: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), masking(leaving_slices(model, graph, plan)):
+        return model.eval()(image)
 
 
 def halves(graph: ChannelGraph) -> Plan:
@@ -143,44 +141,44 @@ def narrow_first(graph: ChannelGraph) -> Plan:
 @pytest.mark.parametrize("attention", ["heads", "width"])
 @pytest.mark.parametrize("choose", [halves, ones, narrow_first])
 @pytest.mark.parametrize("kind", [Heads, Divided, Shuffled, Chunks, Tokens])
-def test_three_rounds_each_equal_the_masked_network(
+def test_three_rounds_each_equal_the_masked_model(
     kind: type[nn.Module], choose: Callable[[ChannelGraph], Plan], attention: str
 ) -> None:
     torch.manual_seed(0)
-    network = randomise(kind())
+    model = randomise(kind())
     for number in range(3):
-        graph = trace(network, PICTURE, attention=attention)
+        graph = trace(model, IMAGE, attention=attention)
         if not graph.groups:
             assert number
             break
-        surgery = operate(network, graph, choose(graph))
+        surgery = operate(model, graph, choose(graph))
         assert surgery.refused == {}
         torch.testing.assert_close(
-            surgery.model.eval()(PICTURE),
-            masked(network, graph, surgery.plan, PICTURE),
+            surgery.model.eval()(IMAGE),
+            masked(model, graph, surgery.plan, IMAGE),
             rtol=1e-4,
             atol=1e-5,
         )
-        network = surgery.model
-        network.train()(PICTURE).sum().backward()
-        network.zero_grad()
-        assert network.eval()(PICTURE[:1]).shape[0] == 1
-    again = adopt(kind(), network.state_dict(), sizes_of(network)).eval()
-    assert torch.equal(again(PICTURE), network(PICTURE))
+        model = surgery.model
+        model.train()(IMAGE).sum().backward()
+        model.zero_grad()
+        assert model.eval()(IMAGE[:1]).shape[0] == 1
+    again = adopt(kind(), model.state_dict(), sizes_of(model)).eval()
+    assert torch.equal(again(IMAGE), model(IMAGE))
 
 
 @pytest.mark.parametrize("kind", [Heads, Divided, Shuffled, Chunks, Tokens])
 def test_two_rounds_come_to_the_same_as_one(kind: type[nn.Module]) -> None:
-    network = randomise(kind())
-    graph = trace(network, PICTURE)
+    model = randomise(kind())
+    graph = trace(model, IMAGE)
     first = random_plan(graph, 0.4, torch.Generator().manual_seed(1), least=2)
-    halfway = operate(network, graph, first).model
-    again = trace(halfway, PICTURE)
+    checkpoint = operate(model, graph, first).model
+    again = trace(checkpoint, IMAGE)
     second = random_plan(again, 0.4, torch.Generator().manual_seed(2))
-    twice = operate(halfway, again, second)
+    twice = operate(checkpoint, again, second)
     assert twice.refused == {}
     if {(one.name, one.size) for one in again.groups} == {
         (one.name, len(first.keep.get(one.name, range(one.size)))) for one in graph.groups
     }:
-        once = operate(network, graph, first.then(second)).model.eval()
-        torch.testing.assert_close(twice.model.eval()(PICTURE), once(PICTURE))
+        once = operate(model, graph, first.then(second)).model.eval()
+        torch.testing.assert_close(twice.model.eval()(IMAGE), once(IMAGE))

@@ -14,7 +14,7 @@ from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.importance import Scores
 from prunedge.pruning.select import PlanConstraints, ScoreScaling, at_limit, choose
-from tests.networks import Plain
+from tests.small_models import Plain
 
 GRAPH = trace(Plain(), torch.randn(1, 3, 12, 12))  # features.0: 6, features.3: 8, classifier.0: 16
 NAMES = {"features.0": 6, "features.3": 8, "classifier.0": 16}
@@ -331,7 +331,7 @@ def test_the_groups_in_which_the_limit_decides_are_told() -> None:
         assert set(at_limit(GRAPH, plan, limits, remove)) == bound, (limits, remove, plan)
 
 
-def test_scores_of_a_network_of_other_widths_are_refused() -> None:
+def test_scores_of_a_model_of_other_widths_are_refused() -> None:
     values = {name: torch.ones(size + 2, dtype=torch.float64) for name, size in NAMES.items()}
     with pytest.raises(PrunedgeError, match=r"features\.0.*6 channels.*8 scores"):
         choose(GRAPH, Scores(values, "x"), 0.1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from prunedge.config import RunConfig
 from prunedge.report.study.page import Findings
-from prunedge.study import Counts
+from prunedge.study import StudyProgress
 from prunedge.study.grid import data_name
 
 LAYERS = {
@@ -44,7 +44,7 @@ def made_up(
         for place, one in enumerate(every[: ended + failed])
         for row in trial(names[place], one, is_done=place < ended, timed=timed)
     ]
-    counts = Counts(
+    counts = StudyProgress(
         tuple(names[:ended]),
         (),
         {name: "no space <left> & right" for name in names[ended : ended + failed]},
@@ -64,7 +64,7 @@ def made_up(
         names,
         rows,
         counts,
-        f'kind = "{kind}"\ndata = "<pictures>"\n',
+        f'kind = "{kind}"\ndata = "<images>"\n',
         benches,
     )
 
@@ -74,7 +74,7 @@ def trial(
 ) -> list[dict[str, Any]]:
     """All steps of one: channels go by a tenth of what is left, the metric falls slowly, the last step broke the rule."""
     chance = random.Random(f"{name}{sorted(values.items())}")
-    given = {"data": "/pictures/cracks", "model": "resnet18", "folds": 5, "fold": 0, **values}
+    given = {"data": "/images/cracks", "model": "resnet18", "folds": 5, "fold": 0, **values}
     recipe = {
         key: value
         for key, value in RunConfig.make("made up", **given).flat().items()
@@ -130,11 +130,11 @@ def trial(
         "test_best": best["metric_after"] - 0.005 if is_done else None,
         "test_accuracy_baseline": start if is_done else None,
         "test_accuracy_best": best["metric_after"] if is_done else None,
-        "test_pictures": 400 if is_done else None,
-        "test_control_scratch": start - 0.05 + chance.gauss(0, 0.01)
+        "test_images": 400 if is_done else None,
+        "test_baseline_scratch": start - 0.05 + chance.gauss(0, 0.01)
         if is_done and "scratch" in recipe["baseline"]
         else None,
-        "test_control_random": start - 0.03 + chance.gauss(0, 0.01)
+        "test_baseline_random": start - 0.03 + chance.gauss(0, 0.01)
         if is_done and "random" in recipe["baseline"]
         else None,
         "latency_ms_baseline": 40.0 if timed and is_done and recipe["fold"] == 0 else None,
@@ -172,12 +172,12 @@ def bench() -> dict[str, Any]:
 
 FOLDS = list(range(5))
 BOTH = {
-    "data": ["/pictures/cracks", "/pictures/corrosion"],
+    "data": ["/images/cracks", "/images/corrosion"],
     "model": ["vgg16", "resnet18"],
     "fold": FOLDS,
 }
 WIDE = {
-    "data": [f"/pictures/set{place}" for place in range(4)],
+    "data": [f"/images/set{place}" for place in range(4)],
     "model": ["vgg16", "resnet18"],
     "seed": list(range(7)),
 }

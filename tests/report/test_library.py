@@ -1,4 +1,4 @@
-"""The library alone: from pictures to a trained and pruned network, a bundle and a page. README's own example is what runs."""
+"""The library alone: from images to a trained and pruned model, a bundle and a page. README's own example is what runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 import torch
 
 import prunedge as pe
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.errors import ExportError, PrunedgeError, TrainError
 from prunedge.train import make_engine
-from tests.networks import Residual
-from tests.tiny_pictures import write_tiny
+from tests.small_models import Residual
+from tests.tiny_images import write_tiny
 
 README = Path(__file__).parents[2] / "README.md"
-# The example on pictures that take seconds: a smaller network of random weights, since the test downloads nothing.
+# The example on images that take seconds: a smaller model of random weights, since the test downloads nothing.
 SMALLER = {
     "size=224": "size=32",
     '"resnet18"': '"tests.runs.test_run:small"',
@@ -32,8 +32,8 @@ MAJORITY = 0.5
 
 
 @pytest.fixture(scope="module")
-def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
-    return pictures.load(tiny_data, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
+def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
+    return images.load(tiny_data, size=16, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
 def example() -> str:
@@ -76,7 +76,7 @@ def test_the_readmes_example_trains_prunes_exports_and_reports(
     assert f"{steps[0].macs / best.macs:.1f} × less" in page
 
 
-def test_training_is_repeatable_and_tells_its_epochs(data: pictures.Dataset) -> None:
+def test_training_is_repeatable_and_tells_its_epochs(data: images.Dataset) -> None:
     found = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -90,8 +90,8 @@ def test_training_is_repeatable_and_tells_its_epochs(data: pictures.Dataset) -> 
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
-def test_evaluating_leaves_the_network_as_it_was_and_takes_any_batches(
-    data: pictures.Dataset,
+def test_evaluating_leaves_the_model_as_it_was_and_takes_any_batches(
+    data: images.Dataset,
 ) -> None:
     net = Residual().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -105,18 +105,18 @@ def test_evaluating_leaves_the_network_as_it_was_and_takes_any_batches(
         torch.equal(value, before[name]) for name, value in net.state_dict().items()
     )
     assert whole.n == len(data.test) and sum(map(sum, whole.confusion)) == whole.n
-    with pytest.raises(TrainError, match="no picture"):
+    with pytest.raises(TrainError, match="no image"):
         pe.evaluate(net, [])
     with pytest.raises(TrainError, match="labels from 5 to 5 for 2 classes"):
         pe.evaluate(net, [(torch.zeros(1, 3, 16, 16), torch.tensor([5]))])
 
 
-def test_a_bundle_holds_the_network_that_was_given(data: pictures.Dataset, tmp_path: Path) -> None:
+def test_a_bundle_holds_the_model_that_was_given(data: images.Dataset, tmp_path: Path) -> None:
     net = pe.build("tests.runs.test_run:small", 2, "none").eval()
     plan = pe.Plan({"a": (0, 2, 3)})
     small = pe.remove(net, pe.trace(net, data.example()), plan).eval()
     bundle = pe.export_bundle(
-        small, data, tmp_path / "b", model="tests.runs.test_run:small", plan=plan
+        small, data, tmp_path / "b", model_name="tests.runs.test_run:small", plan=plan
     )
     inputs = torch.randn(2, 3, 16, 16)
     assert torch.equal(pe.load(tmp_path / "b")(inputs), small(inputs))
@@ -126,16 +126,16 @@ def test_a_bundle_holds_the_network_that_was_given(data: pictures.Dataset, tmp_p
         bundle.manifest.metrics["validation"]["accuracy"] == pe.evaluate(small, data.val).accuracy
     )
     assert json.loads((tmp_path / "b" / "plan.json").read_text()) == {"a": [0, 2, 3]}
-    pe.export_bundle(small, data, tmp_path / "c", model="tests.runs.test_run:small")
+    pe.export_bundle(small, data, tmp_path / "c", model_name="tests.runs.test_run:small")
     assert not (tmp_path / "c" / "plan.json").exists(), "nobody has said what stayed"
-    with pytest.raises(ExportError, match="'resnet18' is another network"):
-        pe.export_bundle(small, data, tmp_path / "d", model="resnet18")
+    with pytest.raises(ExportError, match="'resnet18' is another model"):
+        pe.export_bundle(small, data, tmp_path / "d", model_name="resnet18")
     with pytest.raises(ExportError, match="not empty"):
-        pe.export_bundle(small, data, tmp_path / "b", model="tests.runs.test_run:small")
+        pe.export_bundle(small, data, tmp_path / "b", model_name="tests.runs.test_run:small")
 
 
 def test_a_report_needs_steps_and_says_what_was_not_measured(
-    data: pictures.Dataset, tmp_path: Path
+    data: images.Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(PrunedgeError, match="no step to report"):
         pe.write_report(tmp_path / "page.html", [], data)

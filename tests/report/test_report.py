@@ -25,7 +25,7 @@ QUIET = [
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    "--disable-background-networking",
+    "--disable-background-modeling",
     "--disable-component-update",
     "--disable-sync",
 ]
@@ -100,7 +100,7 @@ def put_profiles(run: Path) -> None:
     }
     spans = [
         [name, 0, place, 10**6]
-        for place, name in enumerate(("load", "preprocess", "network", "probabilities"))
+        for place, name in enumerate(("load", "preprocess", "model", "probabilities"))
     ]
     calls = [
         Call("conv", "Conv", "3x4x4 -> 8x4x4, 3x3", 10**6, 0, 10**6),
@@ -137,7 +137,7 @@ def test_where_the_time_went(run: Run, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_with_its_command(run: Run) -> None:
     text = write_report(run).read_text(encoding="utf-8")
-    assert "prunedge bench BUNDLE" in text and "time for a picture" not in text
+    assert "prunedge bench BUNDLE" in text and "time for an image" not in text
 
 
 def test_a_ratio_of_times_is_that_of_the_times_beside_it_or_is_not_told(

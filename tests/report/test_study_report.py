@@ -42,7 +42,7 @@ from tests.report.test_report import QUIET
 
 KEYS = {
     "two": ["summary", "curves", "layers", "pareto", "fractions", "stops", "paired"],
-    "crossval": ["summary", "fractions", "curves", "layers", "pareto", "stops", "controls"],
+    "crossval": ["summary", "fractions", "curves", "layers", "pareto", "stops", "baselines"],
     "criteria": [
         "summary",
         "paired",
@@ -51,7 +51,7 @@ KEYS = {
         "pareto",
         "fractions",
         "stops",
-        "controls",
+        "baselines",
     ],
     "epochs": ["summary", "epochs", "curves", "layers", "pareto", "fractions", "stops", "paired"],
     "talk": [
@@ -186,7 +186,7 @@ def test_time_ratios_are_between_trials_that_are_equal_in_all_else() -> None:
     assert ratios == pytest.approx([took[10, fold] / took[1, fold] for fold in both])
 
 
-def test_the_layers_share_is_the_mean_over_trials_in_the_networks_order() -> None:
+def test_the_layers_share_is_the_mean_over_trials_in_the_models_order() -> None:
     rows = done(study("crossval"))
     ends_ = [row for row in rows if row["is_best"]]
     found = shares(groups(rows, [])["all trials"])
@@ -297,11 +297,11 @@ def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "batch_size": 8,
         "criterion": ["random", "weight", "taylor"],
     }
-    book = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
-    book.perform(book.starts[0], session.Watch())
-    book.perform(book.trials[0], session.Watch())
-    book.fail(book.trials[1], "the disk is full")
-    return book.path
+    study = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
+    study.perform(study.starts[0], session.Watch())
+    study.perform(study.trials[0], session.Watch())
+    study.fail(study.trials[1], "the disk is full")
+    return study.path
 
 
 def test_report_tells_a_study_from_a_run(

@@ -37,7 +37,7 @@ def test_the_page_of_a_training_tells_of_no_pruning(trained: Run) -> None:
     assert (
         "× less" not in body
         and "× smaller" not in body
-        and "No pruned network" not in body
+        and "No pruned model" not in body
         and "→" not in body
     )
     assert "Every step" not in body and "trained and pruned" not in body

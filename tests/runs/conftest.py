@@ -11,7 +11,7 @@ import pytest
 from prunedge.config import RunConfig
 from prunedge.runs import session
 from prunedge.runs.profile import profiled
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Runs that go on from runs: the rule, the report and the baseline go back to the first network of the chain."""
+"""Runs that go on from runs: the rule, the report and the baseline go back to the first model of the chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.models import build
@@ -22,22 +22,22 @@ from prunedge.runs import session
 from prunedge.runs.export import write_bundle
 from prunedge.runs.load import load
 from prunedge.runs.run import Run, create, open_run
-from prunedge.surgery import save_network
+from prunedge.surgery import save_model
 from prunedge.train import evaluate, make_engine
 from tests.pruning.test_loop import START, history
 from tests.small_runs import onward, small_recipe
 from tests.tampering import edited
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("images")))
 
 
 @pytest.fixture(scope="module")
 def chain(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs: a is trained and pruned, b goes on from a, c from b with everything that refers to the first network."""
+    """Three runs: a is trained and pruned, b goes on from a, c from b with everything that refers to the first model."""
     root = tmp_path_factory.mktemp("runs")
     session.prune(recipe, root / "a")
     session.prune(onward(recipe, root / "a"), root / "b")
@@ -54,12 +54,12 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     )
 
 
-def data_of(run: Run, **changes: object) -> pictures.Dataset:
+def data_of(run: Run, **changes: object) -> images.Dataset:
     values = {key: run.config.flat()[key] for key in ("size", "seed", "folds", "fold")}
-    return pictures.load(run.config.data.path, **{**values, **changes})
+    return images.load(run.config.data.path, **{**values, **changes})
 
 
-def test_the_first_network_of_a_chain_of_three_is_kept_in_each(chain: Path) -> None:
+def test_the_first_model_of_a_chain_of_three_is_kept_in_each(chain: Path) -> None:
     a, b, c = (open_run(chain / name) for name in "abc")
     assert same(b.load_first(), a.load(0)) and same(c.load_first(), a.load(0))
     assert not a.first_file().exists(), "a begins with it"
@@ -75,32 +75,29 @@ def test_the_first_network_of_a_chain_of_three_is_kept_in_each(chain: Path) -> N
     )
 
 
-def test_every_share_and_the_rule_refer_to_the_first_network(chain: Path) -> None:
+def test_every_share_and_the_rule_refer_to_the_first_model(chain: Path) -> None:
     a, c = open_run(chain / "a"), open_run(chain / "c")
     first, start, last = c.first(), c.steps()[0], c.steps()[-1]
     whole = a.steps()[0]
     assert (first.macs, first.params, first.channels) == (whole.macs, whole.params, whole.channels)
-    assert first.metric_after == whole.metric_after, "the same pictures"
+    assert first.metric_after == whole.metric_after, "the same images"
     assert 0 < start.fraction_removed == 1 - start.channels / whole.channels < last.fraction_removed
     assert last.original == whole.kept
     gone = 100 * (last.metric_after - first.metric_after)
-    assert (
-        f"accuracy {gone + 0.0:+.2f} points against the unpruned network's"
-        in last.reason.replace("-0.00", "+0.00")
+    assert f"accuracy {gone + 0.0:+.2f} points against the unpruned model's" in last.reason.replace(
+        "-0.00", "+0.00"
     )
     assert "against the start's" in last.reason
     assert (
         start.reason.startswith("the start, which was pruned before: ")
-        and first.reason == "the unpruned network"
+        and first.reason == "the unpruned model"
     )
     assert str(chain) not in (chain / "c" / "history.jsonl").read_text(), (
         "a history is the same wherever its runs lie"
     )
 
 
-def test_targets_count_from_the_first_network(
-    chain: Path, recipe: RunConfig, tmp_path: Path
-) -> None:
+def test_targets_count_from_the_first_model(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     b = open_run(chain / "b")
     share = b.best().macs / b.first().macs
     run = session.prune(
@@ -116,8 +113,7 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     rule = StopPolicy(max_drop=3.0)
     keeps, said = rule.accepts(first, Outcome.of_step(replace(START, metric_after=0.91)), [], start)
     assert (
-        not keeps
-        and "-4.00 points against the unpruned network's, -2.00 against the start's" in said
+        not keeps and "-4.00 points against the unpruned model's, -2.00 against the start's" in said
     )
     assert rule.accepts(start, Outcome.of_step(replace(START, metric_after=0.91)), [])[0]
     half = replace(rule, target_macs=0.5)
@@ -130,10 +126,10 @@ def test_the_policy_of_a_chain_is_broken_by_what_was_lost_in_all() -> None:
     )
 
 
-def test_other_pictures_measure_the_first_network_anew(
+def test_other_images_measure_the_first_model_anew(
     chain: Path, recipe: RunConfig, tmp_path: Path
 ) -> None:
-    """What another run noted of the first network on its own pictures is not compared with."""
+    """What another run noted of the first model on its own images is not compared with."""
     others = write_tiny(tmp_path / "others", count=52, seed=9)
     run = session.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
@@ -146,24 +142,24 @@ def test_the_test_split_is_answered_by_first_start_and_best(chain: Path) -> None
     c = open_run(chain / "c")
     data, test = data_of(c), c.test()
     assert test is not None and set(c.summary()["test"]) == {"baseline", "start", "best"}
-    for name, network in (
+    for name, model in (
         ("baseline", open_run(chain / "a").load(0)),
         ("start", c.load(0)),
         ("best", c.load()),
     ):
         assert (
             test[name]["accuracy"]
-            == evaluate(network, data.test, make_engine("32"), data.classes).accuracy
+            == evaluate(model, data.test, make_engine("32"), data.classes).accuracy
         ), name
 
 
-def test_controls_go_the_whole_way_from_the_first_network(chain: Path) -> None:
+def test_controls_go_the_whole_way_from_the_first_model(chain: Path) -> None:
     a, b, c = (open_run(chain / name) for name in "abc")
-    controls = c.read("controls.json")
+    baselines = c.read("baselines.json")
     rounds = sum(step.rounds for run in (a, b, c) for step in run.steps()[1:])
-    assert controls["random"]["epochs"] == rounds and controls["scratch"]["epochs"] == 2 + rounds
+    assert baselines["random"]["epochs"] == rounds and baselines["scratch"]["epochs"] == 2 + rounds
     best = c.best()
-    assert set(c.test()["controls"]) == {"random", "scratch"} and best.index == 1  # type: ignore[index]
+    assert set(c.test()["baselines"]) == {"random", "scratch"} and best.index == 1  # type: ignore[index]
 
 
 def test_words_page_and_json_show_both_references(
@@ -173,7 +169,7 @@ def test_words_page_and_json_show_both_references(
     c = open_run(chain / "c")
     said = pruned(c)
     page = write_report(c).read_text(encoding="utf-8")
-    for name in ("the first network (a, step 0)", "the start (b, step 1)"):
+    for name in ("the first model (a, step 0)", "the start (b, step 1)"):
         assert f"against {name}" in said
         assert f"Against {name}" in page
     whole, best = c.first(), c.best()
@@ -189,7 +185,7 @@ def test_words_page_and_json_show_both_references(
     assert "against" not in pruned(open_run(chain / "a")).split("stopped")[0]
 
 
-def test_the_exported_baseline_is_the_first_network(chain: Path, tmp_path: Path) -> None:
+def test_the_exported_baseline_is_the_first_model(chain: Path, tmp_path: Path) -> None:
     a, c = open_run(chain / "a"), open_run(chain / "c")
     whole = write_bundle(c, tmp_path / "whole", baseline=True)
     start = write_bundle(c, tmp_path / "start", 0)
@@ -230,14 +226,12 @@ def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(
         session.resume(tmp_path / "b")
 
 
-def test_from_a_trained_run_step_0_is_the_unpruned_network(
-    recipe: RunConfig, tmp_path: Path
-) -> None:
+def test_from_a_trained_run_step_0_is_the_unpruned_model(recipe: RunConfig, tmp_path: Path) -> None:
     trained = session.train(recipe, tmp_path / "trained")
     run = session.prune(onward(recipe, trained.path), tmp_path / "run")
-    assert run.steps()[0].reason == "the unpruned network"
+    assert run.steps()[0].reason == "the unpruned model"
     assert (
-        run.references()[0].name.startswith("the unpruned network (")
+        run.references()[0].name.startswith("the unpruned model (")
         and "trained, step 0" in run.references()[0].name
     )
     assert len(run.references()) == 1 and "start" not in run.test()  # type: ignore[operator]
@@ -249,12 +243,12 @@ def test_a_start_that_breaks_the_rule_already_is_said(
 ) -> None:
     copy = tmp_path / "b"
     shutil.copytree(chain / "b", copy)
-    spoilt, file = open_run(copy).load(), open_run(copy).network_file(1)
+    spoilt, file = open_run(copy).load(), open_run(copy).model_file(1)
     with torch.no_grad():
         spoilt.head.weight.neg_()  # type: ignore[operator,union-attr]
         spoilt.head.bias.neg_()  # type: ignore[operator,union-attr]
     with edited(copy):
-        save_network(spoilt, file)
+        save_model(spoilt, file)
     run = session.prune(
         onward(recipe, copy, max_drop=0.0, epochs=1, extra_rounds=0, finetune_lr=1e-9),
         tmp_path / "run",
@@ -262,11 +256,9 @@ def test_a_start_that_breaks_the_rule_already_is_said(
     assert "the start breaks the rule already" in caplog.text
     start = run.steps()[0]
     assert start.metric_after < 0.5 and ": more than 0 below" in start.reason
-    assert run.best().index == 0 and "no network kept the rule; the start itself lies" in pruned(
-        run
-    )
+    assert run.best().index == 0 and "no model kept the rule; the start itself lies" in pruned(run)
 
 
-def test_weights_of_a_chained_run_are_its_first_network(chain: Path) -> None:
-    network = build("tests.runs.test_run:small", 2, str(chain / "c"))
-    assert same(network, open_run(chain / "a").load(0))
+def test_weights_of_a_chained_run_are_its_first_model(chain: Path) -> None:
+    model = build("tests.runs.test_run:small", 2, str(chain / "c"))
+    assert same(model, open_run(chain / "a").load(0))

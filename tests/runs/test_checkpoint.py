@@ -1,4 +1,4 @@
-"""A first training that is cut off goes on from its last epoch, to the very same network."""
+"""A first training that is cut off goes on from its last epoch, to the very same model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.graph import trace
 from prunedge.importance import gathered_while_training
 from prunedge.runs import checkpoint as module
-from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.train import FitResult, TrainConfig, TrainExtras, fit, make_engine
-from tests.networks import Residual, randomise
+from tests.small_models import Residual, randomise
 
 
 class Cut(Exception):
@@ -23,28 +23,28 @@ class Cut(Exception):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> pictures.Dataset:
-    from tests.tiny_pictures import write_tiny
+def data(tmp_path_factory: pytest.TempPathFactory) -> images.Dataset:
+    from tests.tiny_images import write_tiny
 
-    return pictures.load(
-        write_tiny(tmp_path_factory.mktemp("pictures")),
+    return images.load(
+        write_tiny(tmp_path_factory.mktemp("images")),
         size=16,
         cache_dir=tmp_path_factory.mktemp("cache"),
     )
 
 
-def train(data: pictures.Dataset, folder: Path | None, cut: int | None = None) -> FitResult:
+def train(data: images.Dataset, folder: Path | None, cut: int | None = None) -> FitResult:
     """Five epochs; `cut` ends it in the middle of that epoch."""
-    network = randomise(Residual())
-    collector = gathered_while_training("taylor", trace(network, data.example()))
-    keeper = RunKeeper(folder) if folder else None
+    model = randomise(Residual())
+    collector = gathered_while_training("taylor", trace(model, data.example()))
+    keeper = RunCheckpointer(folder) if folder else None
 
     def progress(done: int, total: int, what: str) -> None:
         if cut is not None and done > total * (cut + 0.5) / 5:
             raise Cut
 
     return fit(
-        network,
+        model,
         data.train,
         epochs=5,
         config=TrainConfig(lr=0.05, batch_size=8),
@@ -77,30 +77,33 @@ def same(one: FitResult, other: FitResult) -> None:
 
 @pytest.mark.parametrize("cuts", [(1,), (2, 4), (1, 2, 3, 4)])
 def test_a_training_goes_on_to_the_same_end(
-    data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+    data: images.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     for cut in cuts:
         with pytest.raises(Cut):
             train(data, tmp_path, cut)
-        kept = RunKeeper(tmp_path).kept()
+        kept = RunCheckpointer(tmp_path).kept()
         assert kept is not None and kept.epochs == cut and len(kept.history) == cut
     same(train(data, tmp_path), train(data, None))
 
 
 def test_scores_that_were_gathered_otherwise_are_left(
-    data: pictures.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: images.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     with pytest.raises(Cut):
         train(data, tmp_path, 2)
-    same, other = RunKeeper(tmp_path).kept(), RunKeeper(tmp_path, "another criterion").kept()
+    same, other = (
+        RunCheckpointer(tmp_path).kept(),
+        RunCheckpointer(tmp_path, "another criterion").kept(),
+    )
     assert same is not None and same.best.collected is not None
     assert other is not None and other.best.collected is None and other.epochs == same.epochs == 2
 
 
 def test_what_was_written_short_ago_is_not_written_again(
-    data: pictures.Dataset, tmp_path: Path
+    data: images.Dataset, tmp_path: Path
 ) -> None:
     train(data, tmp_path)
     assert not (tmp_path / NAME).exists()
@@ -108,10 +111,10 @@ def test_what_was_written_short_ago_is_not_written_again(
 
 @pytest.mark.parametrize("content", [b"", b"not a file of tensors", None])
 def test_what_cannot_be_read_begins_anew(
-    data: pictures.Dataset, tmp_path: Path, content: Any
+    data: images.Dataset, tmp_path: Path, content: Any
 ) -> None:
     if content is not None:
         (tmp_path / NAME).write_bytes(content)
-    assert RunKeeper(tmp_path).kept() is None
-    RunKeeper(tmp_path).forget()
+    assert RunCheckpointer(tmp_path).kept() is None
+    RunCheckpointer(tmp_path).forget()
     assert not (tmp_path / NAME).exists()

@@ -22,16 +22,16 @@ from prunedge.errors import DataError, PrunedgeError, RunError
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.report import write_report
 from prunedge.runs import checkpoint, session
-from prunedge.runs.checkpoint import NAME, RunKeeper
+from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.runs.export import write_bundle
 from prunedge.runs.profile import profile_of, profiled
 from prunedge.runs.run import open_run
 from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
 from tests.data.shards import write_shards
-from tests.deep_pictures import write_deep
+from tests.deep_images import write_deep
 from tests.runs.test_run import small
 from tests.tampering import edited, flip
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 PLACES = (0, 0.1, 0.37, 0.5, 0.83, 0.999)  # of a file, as shares of its length
 # What prunedge writes for people and other programs, and never reads again.
@@ -39,17 +39,17 @@ FOR_OTHERS = {"report.html", "audit.csv", "channels.csv", "trace.json"}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
-def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with every file that a run may have, but for what a device brings."""
     root = tmp_path_factory.mktemp("runs")
     recipe = RunConfig.make(
         "test",
-        data=str(pictures),
+        data=str(images),
         model="tests.runs.test_run:small",
         weights="none",
         size=16,
@@ -73,10 +73,10 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened.write("bench.json", {"bundles": [], "ratios": []})
     audit(
         opened.load(),
-        load(pictures, size=16),
+        load(images, size=16),
         out / "audit",
         Asked(("weight-l1",), 2, 8),
-        model="small",
+        model_name="small",
     )
     write_bundle(opened, out / "bundle")
     write_report(opened)
@@ -84,8 +84,8 @@ def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(run: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another run of the same network on the same pictures, with another seed."""
+def other(run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another run of the same model on the same images, with another seed."""
     recipe = open_run(run.parent / "start").config.with_values(**{"seed": 4})
     return session.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
 
@@ -102,8 +102,8 @@ def read_all(path: Path) -> None:
     profile_of(path)
     open_bundle(path / "bundle")
     if opened.config.prune.baseline:
-        for name in opened.read("controls.json"):
-            session.control_file(opened, name)
+        for name in opened.read("baselines.json"):
+            session.baseline_file(opened, name)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -155,8 +155,8 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
         "stop.json",
         "lr.json",
         "resumed.json",
-        "controls.json",
-        "controls/random.safetensors",
+        "baselines.json",
+        "baselines/random.safetensors",
         "first/model.safetensors",
         "checkpoints/step-000/plan.json",
         "checkpoints/step-002/scores.safetensors",
@@ -173,11 +173,11 @@ def test_a_flipped_byte_in_any_file_of_a_run_is_noticed_and_the_file_named(run: 
     } <= names
     asked = Asked(("weight-l1",), 2, 8)
     data = load(Path(open_run(run).config.data.path), size=16)
-    network = open_run(run).load()
+    model = open_run(run).load()
 
     def read() -> None:
         read_all(run)
-        audit(network, data, run / "audit", asked, model="small")
+        audit(model, data, run / "audit", asked, model_name="small")
 
     assert unnoticed(run, read) == []
 
@@ -202,14 +202,14 @@ def test_files_of_another_run_are_refused(run: Path, other: Path, tmp_path: Path
         shutil.copytree(run, copy)
         shutil.copy(other / name, copy / name)
         with pytest.raises(
-            PrunedgeError, match=r"another run|another network|differs from its checksum"
+            PrunedgeError, match=r"another run|another model|differs from its checksum"
         ):
             read_all(copy)
     copy = tmp_path / "whole checkpoint"
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "checkpoints/step-001")
     shutil.copytree(other / "checkpoints/step-001", copy / "checkpoints/step-001")
-    with pytest.raises(RunError, match=r"another network.*step-001"):
+    with pytest.raises(RunError, match=r"another model.*step-001"):
         open_run(copy).state(1)
 
 
@@ -222,7 +222,7 @@ def test_a_file_of_the_last_checkpoint_that_is_gone_is_missed(
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "step-002" / name).unlink()
-    with pytest.raises(RunError, match=rf"missing.*{name}.*network: 0, 1$"):
+    with pytest.raises(RunError, match=rf"missing.*{name}.*model: 0, 1$"):
         open_run(copy).state(2)
 
 
@@ -234,7 +234,7 @@ def test_a_history_that_is_gone_is_missed(run: Path, tmp_path: Path) -> None:
         open_run(copy).best()
 
 
-def test_every_verb_that_reads_a_network_says_it_in_a_line(
+def test_every_verb_that_reads_a_model_says_it_in_a_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "run"
@@ -264,7 +264,7 @@ def test_every_verb_that_reads_a_network_says_it_in_a_line(
         said = capsys.readouterr().err
         assert ended.value.code == 2, verb
         assert (
-            said.splitlines()[-1].startswith("error: damaged, or of another network")
+            said.splitlines()[-1].startswith("error: damaged, or of another model")
             and str(best) in said
         ), (verb, said)
         assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
@@ -333,26 +333,26 @@ def test_a_record_that_every_such_run_has_is_missed(run: Path, tmp_path: Path, n
         open_run(copy).summary()
 
 
-def test_a_checkpoint_without_its_line_is_no_network(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_line_is_no_model(run: Path, tmp_path: Path) -> None:
     """It was cut off before it was kept: nothing says whether it is whole."""
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     shutil.copytree(copy / "checkpoints" / "step-002", copy / "checkpoints" / "step-003")
     with pytest.raises(
-        RunError, match=r"no network is kept of step 3 .*: steps with a network: 0, 1, 2"
+        RunError, match=r"no model is kept of step 3 .*: steps with a model: 0, 1, 2"
     ):
         open_run(copy).load(3)
 
 
 def test_a_damaged_training_is_said_and_begun_anew(
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
-    data = load(pictures, size=16)
-    keeper = RunKeeper(tmp_path, "x", "sign")
+    data = load(images, size=16)
+    keeper = RunCheckpointer(tmp_path, "x", "sign")
     config, extras = TrainConfig(batch_size=8), TrainExtras(checkpointer=keeper)
     fit(
         small(2),
@@ -364,13 +364,13 @@ def test_a_damaged_training_is_said_and_begun_anew(
         val=data.val,
         extras=extras,
     )
-    assert RunKeeper(tmp_path, "x", "sign").kept() is not None
-    assert RunKeeper(tmp_path, "x", "another run").kept() is None
+    assert RunCheckpointer(tmp_path, "x", "sign").kept() is not None
+    assert RunCheckpointer(tmp_path, "x", "another run").kept() is None
     for share in PLACES:
         whole = (tmp_path / NAME).read_bytes()
         flip(tmp_path / NAME, int(share * len(whole)))
         caplog.clear()
-        assert RunKeeper(tmp_path, "x", "sign").kept() is None
+        assert RunCheckpointer(tmp_path, "x", "sign").kept() is None
         assert f"{tmp_path / NAME} is damaged" in caplog.text and "begins anew" in caplog.text
         (tmp_path / NAME).write_bytes(whole)
 
@@ -382,7 +382,7 @@ def forget() -> None:
 
 
 def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_anew(
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -394,7 +394,7 @@ def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_an
         forget()
         shards._open.clear()
         found = []
-        for source in (pictures, packed, deep):
+        for source in (images, packed, deep):
             data = load(source, size=16)
             found += [
                 batch

@@ -13,18 +13,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import prunedge as pe
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
 from prunedge.pruning import loop
 from prunedge.runs import session
 from prunedge.runs.run import open_run, write_config
-from prunedge.surgery import restore_network, save_network
+from prunedge.surgery import restore_model, save_model
 from prunedge.train import make_engine
 from prunedge.utils.tensor_files import texts_of
 from tests.tampering import edited
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 KEPT, PASS = "while training", "in a pass"
 
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("own_criteria")
 
 @pytest.fixture(scope="module")
 def start(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that gathered `taylor` while it was trained."""
+    """A model that gathered `taylor` while it was trained."""
     out = tmp_path_factory.mktemp("start") / "run"
     session.train(recipe, out)
     return out
@@ -74,15 +74,15 @@ def test_each_criterion_ranks_the_start_itself(
     found = {
         name: pruned(recipe, start, tmp_path / name, criterion=name) for name in sorted(CRITERIA)
     }
-    # Not all of them: weight-l1 and weight-l2, taylor and fisher may well agree on so small a network.
+    # Not all of them: weight-l1 and weight-l2, taylor and fisher may well agree on so small a model.
     apart = ("taylor", "random", "weight-l2", "activation-mean", "bn-scale")
     assert len({found[name].to_json() for name in apart}) == len(apart)
     run = open_run(start)
-    data = pictures.load(run.config.data.path, **run.config.image_settings())
+    data = images.load(run.config.data.path, **run.config.image_settings())
     for name in sorted(CRITERIA.keys() - {"taylor"}):
-        network = run.load(0)
-        graph = pe.trace(network, data.example())
-        scores = pe.rank(network, graph, data.train, name, seed=1, engine=make_engine("32"))
+        model = run.load(0)
+        graph = pe.trace(model, data.example())
+        scores = pe.rank(model, graph, data.train, name, seed=1, engine=make_engine("32"))
         assert pe.choose(graph, scores, remove=0.4) == found[name], name
         assert scored(tmp_path / name) == PASS
     assert scored(tmp_path / "taylor") == KEPT
@@ -117,14 +117,14 @@ def test_the_starts_own_criterion_takes_no_pass(
     [{"augment": "none"}, {"batch_size": 16}, {"size": 24}],
     ids=lambda more: next(iter(more)),
 )
-def test_pictures_that_come_otherwise_are_ranked_on(
+def test_images_that_come_otherwise_are_ranked_on(
     recipe: RunConfig, start: Path, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     pruned(recipe, start, tmp_path / "out", **more)
     assert scored(tmp_path / "out") == PASS
 
 
-def test_other_pictures_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
+def test_other_images_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
     others = write_tiny(tmp_path / "others", seed=9)
     for name, more in (("same", {}), ("seed", {"seed": 1}), ("folds", {"folds": 4, "fold": 1})):
         pruned(recipe, start, tmp_path / name, data=str(others), **more)
@@ -132,8 +132,8 @@ def test_other_pictures_are_ranked_on(recipe: RunConfig, start: Path, tmp_path: 
 
 
 def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_path: Path) -> None:
-    """Of pictures that come split, so that the seed decides nothing of that."""
-    data = pictures.load(recipe.data.path, **recipe.image_settings())
+    """Of images that come split, so that the seed decides nothing of that."""
+    data = images.load(recipe.data.path, **recipe.image_settings())
     rows = [
         f"{sample.path},{data.classes[sample.label]},{side}"
         for side, split in data.splits().items()
@@ -148,17 +148,17 @@ def test_two_seeds_draw_two_random_rankings(recipe: RunConfig, start: Path, tmp_
     assert plans[0] != plans[1]
 
 
-def test_scores_of_another_network_are_not_used(
+def test_scores_of_another_model_are_not_used(
     recipe: RunConfig, start: Path, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(start, tmp_path / "start"))
     file = other / "checkpoints" / "step-000" / "model.safetensors"
-    network = restore_network(open_run(start).load(0), file)
+    model = restore_model(open_run(start).load(0), file)
     with torch.no_grad():
-        network.head.weight.add_(0.5)
+        model.head.weight.add_(0.5)
     file.unlink()
     with edited(other):
-        save_network(network, file)
+        save_model(model, file)
     pruned(recipe, other, tmp_path / "out")
     assert scored(tmp_path / "out") == PASS
 
@@ -287,7 +287,7 @@ def test_what_is_kept_says_what_it_is(start: Path) -> None:
 
 def test_pruning_without_a_run_ranks_by_what_was_asked(recipe: RunConfig, start: Path) -> None:
     run = open_run(start)
-    data = pictures.load(run.config.data.path, **run.config.image_settings())
+    data = images.load(run.config.data.path, **run.config.image_settings())
     kept = {}
     for name in ("taylor", "random", "weight-l2"):
         steps = list(

@@ -1,4 +1,4 @@
-"""A network of which nothing can be pruned is trained as any other, and refused before a pruning trains it."""
+"""A model of which nothing can be pruned is trained as any other, and refused before a pruning trains it."""
 
 from __future__ import annotations
 

@@ -98,14 +98,14 @@ def test_the_parts_and_what_is_left_are_the_whole_time(watched: Path) -> None:
         found["wall_s"]
     )
     assert 0 <= found["unaccounted_s"] < found["wall_s"]
-    assert [one["chapter"] for one in found["chapters"]] == [
+    assert [one["phase"] for one in found["phases"]] == [
         "start",
         "train",
         "step 1",
         "step 2",
         "test",
     ]
-    for one in found["chapters"]:
+    for one in found["phases"]:
         assert sum(one["parts"].values()) == pytest.approx(one["seconds"])
     assert {"trace", "surgery/prove", "surgery/cut", "slice state"} <= {
         within["path"] for one in found["parts"] for within in one["within"]
@@ -123,7 +123,7 @@ def test_what_the_collector_does_is_taken_off_the_backward_pass(watched: Path) -
     rows = {
         row["path"]: row
         for row in json.loads((watched / "profile" / "profile.json").read_text())["rows"]
-        if row["chapter"] == "step 1"
+        if row["phase"] == "step 1"
     }
     backward, rank = rows["backward"], rows["backward/rank"]
     assert rank["count"] > backward["count"] and backward["self_s"] == pytest.approx(
@@ -167,15 +167,15 @@ def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path:
         and both["recordings"] == 2
         and both["wall_s"] == pytest.approx(sum(one["wall_s"] for one in parts))
     )
-    assert [one["chapter"] for one in both["chapters"]] == [
+    assert [one["phase"] for one in both["phases"]] == [
         "start",
         "train",
         "step 1",
         "step 2",
         "test",
     ]
-    start = [one["chapters"][0]["seconds"] for one in parts]
-    assert both["chapters"][0]["seconds"] == pytest.approx(sum(start))
+    start = [one["phases"][0]["seconds"] for one in parts]
+    assert both["phases"][0]["seconds"] == pytest.approx(sum(start))
     with profiled(out):
         session.resume(out)  # nothing is left to do
     assert not (out / "profile" / "profile-3.json").exists()
@@ -191,7 +191,7 @@ def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
         session.prune(recipe, out, session.Watch(on_step=stop))
     check_trace(out / "profile" / "trace.json")
     found = profile_of(out)
-    assert found is not None and "train" in {one["chapter"] for one in found["chapters"]}
+    assert found is not None and "train" in {one["phase"] for one in found["phases"]}
 
 
 def test_a_run_that_never_began_leaves_nothing(recipe: RunConfig, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_damaged_profile_is_named(watched: Path, tmp_path: Path) -> None:
         ("trace", "surgery"),
         ("derive/trace", "surgery"),
         ("surgery/cut", "surgery"),
-        ("load network/build", "load network"),
+        ("load model/build", "load model"),
     ],
 )
 def test_what_a_span_counts_to(path: str, part: str) -> None:
@@ -241,15 +241,15 @@ def test_the_sums_by_part_and_by_chapter_agree(
     given: list[tuple[str, str, float]], loose: float
 ) -> None:
     rows = [
-        {"thread": "main", "chapter": chapter, "path": path, "count": 1, "self_s": s, "total_s": s}
-        for chapter, path, s in given
+        {"thread": "main", "phase": phase, "path": path, "count": 1, "self_s": s, "total_s": s}
+        for phase, path, s in given
     ]
-    for chapter in {one[0] for one in given if one[0]}:
-        inside = sum(s for name, _, s in given if name == chapter)
+    for phase in {one[0] for one in given if one[0]}:
+        inside = sum(s for name, _, s in given if name == phase)
         rows.append(
             {
                 "thread": "main",
-                "chapter": chapter,
+                "phase": phase,
                 "path": "",
                 "count": 1,
                 "self_s": loose,
@@ -262,7 +262,7 @@ def test_the_sums_by_part_and_by_chapter_agree(
             *rows,
             {
                 "thread": "batches",
-                "chapter": "",
+                "phase": "",
                 "path": "read",
                 "count": 9,
                 "self_s": 1e6,
@@ -277,7 +277,7 @@ def test_the_sums_by_part_and_by_chapter_agree(
     assert all(
         earlier["seconds"] >= later["seconds"] for earlier, later in pairwise(found["parts"])
     )
-    for one in found["chapters"]:
+    for one in found["phases"]:
         assert one["parts"][OTHER] == pytest.approx(loose, abs=1e-9) and sum(
             one["parts"].values()
         ) == pytest.approx(one["seconds"])

@@ -20,14 +20,14 @@ from prunedge.train import make_engine
 from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe
 from tests.tampering import edited, rewrite_history
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 MISTAKE = {"label": "crack", "baseline": "crack", "best": "sound", "p_baseline": 0.9, "p_best": 1.0}
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")))
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("images")))
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +158,7 @@ def test_several_fixed_values_are_named_at_once(ended: Path) -> None:
     }
 
 
-def test_pictures_that_moved_are_found_in_their_new_place(
-    recipe: RunConfig, tmp_path: Path
-) -> None:
+def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_path: Path) -> None:
     class CutOff(Exception):
         pass
 
@@ -202,9 +200,9 @@ def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_
 
 def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
     run = session.prune(recipe.with_values(**{"baseline": ["scratch"]}), tmp_path / "run")
-    before = run.read("controls.json")["scratch"]["epochs"]
+    before = run.read("baselines.json")["scratch"]["epochs"]
     again = session.resume(run.path, None, {"max_steps": 2})
-    assert again.read("controls.json")["scratch"]["epochs"] > before
+    assert again.read("baselines.json")["scratch"]["epochs"] > before
 
 
 def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_was(
@@ -276,9 +274,7 @@ def test_another_number_of_threads_is_said_and_noted(
 def test_a_run_that_began_on_a_gpu_names_it_and_says_when_it_goes_on_elsewhere(
     tmp_path: Path,
 ) -> None:
-    run = create(
-        tmp_path / "run", RunConfig.make("test", data="pictures", model="resnet18"), "train"
-    )
+    run = create(tmp_path / "run", RunConfig.make("test", data="images", model="resnet18"), "train")
     began = {
         "threads": 1,
         "processes": 1,

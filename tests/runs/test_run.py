@@ -15,23 +15,23 @@ from prunedge.pruning.steps import Step
 from prunedge.runs import session
 from prunedge.runs.run import create, open_run
 from tests.small_runs import essence, small_recipe
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    return small_recipe(write_tiny(tmp_path_factory.mktemp("pictures")), max_drop=60.0, max_steps=3)
+    return small_recipe(write_tiny(tmp_path_factory.mktemp("images")), max_drop=60.0, max_steps=3)
 
 
 def small(num_classes: int) -> torch.nn.Module:
-    from tests.networks import Residual
+    from tests.small_models import Residual
 
     assert num_classes == 2
     return Residual()
 
 
 def normless(num_classes: int) -> torch.nn.Module:
-    from tests.networks import Plain
+    from tests.small_models import Plain
 
     assert num_classes == 2
     return Plain()
@@ -69,13 +69,13 @@ def test_the_history_tells_what_happened(finished: Path) -> None:
     json.dumps(summary)
 
 
-def test_networks_come_back_with_their_sizes(finished: Path) -> None:
+def test_models_come_back_with_their_sizes(finished: Path) -> None:
     run = open_run(finished)
     for step in run.steps():
-        network = run.load(step.index)
-        assert sum(p.numel() for p in network.parameters()) == step.params
-        assert not network.training
-    with pytest.raises(RunError, match="steps with a network: 0, 1, 2, 3"):
+        model = run.load(step.index)
+        assert sum(p.numel() for p in model.parameters()) == step.params
+        assert not model.training
+    with pytest.raises(RunError, match="steps with a model: 0, 1, 2, 3"):
         run.load(9)
 
 
@@ -137,7 +137,7 @@ def test_a_run_can_start_from_another(finished: Path, recipe: RunConfig, tmp_pat
     assert run.steps()[0].params == open_run(finished).best().params
     assert run.best().params < run.steps()[0].params
     composed = run.state(1).plan
-    assert max(composed.keep["a"]) <= 5  # indices of the very first network
+    assert max(composed.keep["a"]) <= 5  # indices of the very first model
 
 
 def test_a_limit_that_decides_instead_of_the_scores_is_shown(
@@ -158,8 +158,8 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(
     assert f"Step 1: {line}" in write_report(open_run(tmp_path / "out")).read_text(encoding="utf-8")
 
 
-def test_changed_pictures_are_noticed(recipe: RunConfig, tmp_path: Path) -> None:
-    root = write_tiny(tmp_path / "pictures", seed=1)
+def test_changed_images_are_noticed(recipe: RunConfig, tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "images", seed=1)
     out = tmp_path / "run"
     session.train(recipe.with_values(**{"data": str(root), "train_epochs": 1}), out)
     shutil.copy(root / "crack" / "000.png", root / "crack" / "new.png")

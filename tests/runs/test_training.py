@@ -15,7 +15,7 @@ from prunedge.errors import TrainError
 from prunedge.runs import session
 from prunedge.runs.run import open_run
 from prunedge.train import Rate, TrainConfig
-from tests.networks import Residual
+from tests.small_models import Residual
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights as self-supervised training leaves it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Residual()
-    state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+        model = Residual()
+    state = {f"backbone.{name}": tensor for name, tensor in model.state_dict().items()}
     file = tmp_path_factory.mktemp("weights") / "ssl.pth"
     torch.save({"state_dict": {**state, "projector.weight": torch.ones(2, 2)}}, file)
     return file
@@ -139,11 +139,11 @@ def test_random_weights_keep_the_usual_rate(
     assert run.read("lr.json")["lr"] == 0.02 and set(seen) == {0.02}
 
 
-def test_a_run_of_a_network_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_run_of_a_model_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
     run = session.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
     step = run.steps()[0]
     assert step.only is not None and step.majority == pytest.approx(step.metric_after, abs=0.2)
-    with pytest.raises(TrainError, match=r"answers '.*' for every validation picture"):
+    with pytest.raises(TrainError, match=r"answers '.*' for every validation image"):
         session.prune(
             recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on"
         )

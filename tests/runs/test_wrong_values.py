@@ -94,7 +94,7 @@ NAMES = (
     "engine.json",
     "test.json",
     "stop.json",
-    "controls.json",
+    "baselines.json",
     "resumed.json",
     "chain.json",
     "lr.json",
@@ -193,9 +193,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_plan_of_another_network(
-    copied: Callable[[str], Path], name: str, tmp_path: Path
-) -> None:
+def test_a_plan_of_another_model(copied: Callable[[str], Path], name: str, tmp_path: Path) -> None:
     run = copied("start")
     file = run / "checkpoints" / "step-001" / "plan.json"
     with edited(run):
@@ -218,7 +216,7 @@ def test_weights_in_whole_numbers(copied: Callable[[str], Path]) -> None:
         open_run(run).load()
 
 
-def test_more_classes_than_the_network_gives(copied: Callable[[str], Path], tmp_path: Path) -> None:
+def test_more_classes_than_the_model_gives(copied: Callable[[str], Path], tmp_path: Path) -> None:
     run = copied("start")
     with edited(run):
         config = run / "config.toml"
@@ -236,10 +234,10 @@ def test_more_classes_than_the_network_gives(copied: Callable[[str], Path], tmp_
 
 
 def any_number(num_classes: int) -> torch.nn.Module:
-    """The network of the runs, with a head for any number of classes."""
-    network = small(2)
-    network.head = torch.nn.Linear(10, num_classes)
-    return network
+    """The model of the runs, with a head for any number of classes."""
+    model = small(2)
+    model.head = torch.nn.Linear(10, num_classes)
+    return model
 
 
 @pytest.mark.parametrize("values", [{"links": []}, {"epochs": "three"}])

@@ -1,4 +1,4 @@
-"""A small grid over tiny pictures."""
+"""A small grid over tiny images."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prunedge.errors import PrunedgeError
 from prunedge.study import Grid, presets, trials
 
-VALUES = {"data": "/pictures/cracks", "model": "resnet18", "weights": "none"}
+VALUES = {"data": "/images/cracks", "model": "resnet18", "weights": "none"}
 
 
 def test_every_combination_and_every_fold() -> None:
@@ -41,7 +41,7 @@ def test_every_combination_and_every_fold() -> None:
     )
 
 
-def test_trials_share_a_starting_network_where_training_is_the_same() -> None:
+def test_trials_share_a_starting_model_where_training_is_the_same() -> None:
     found = trials(
         Grid(
             {
@@ -121,10 +121,10 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, said: str) -> N
 
 def test_a_file_says_the_same_when_it_is_written_again(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(
-        'kind = "epochs"\nbench = 20\ndata = "pictures"\nmodel = ["a", "b"]\nepochs = [1, 10]\nignore = ["x"]'
+        'kind = "epochs"\nbench = 20\ndata = "images"\nmodel = ["a", "b"]\nepochs = [1, 10]\nignore = ["x"]'
     )
     first = Grid.from_toml(tmp_path / "a.toml")
-    assert first.values["data"] == str(tmp_path / "pictures")
+    assert first.values["data"] == str(tmp_path / "images")
     (tmp_path / "b.toml").write_text(first.to_toml())
     assert Grid.from_toml(tmp_path / "b.toml") == first
 
@@ -136,8 +136,8 @@ def test_ready_made_questions() -> None:
     named = presets.criteria(("/a",), ("vgg16",), ("taylor",), {})
     assert [trial.config.prune.criterion for trial in trials(named)] == ["taylor", "random"]
     assert all(trial.config.prune.baseline == ["scratch"] for trial in trials(named))
-    networks = presets.networks(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
-    assert [networks.is_timed(trial) for trial in trials(networks)].count(True) == 2
+    models = presets.models(("/a",), ("vgg16", "resnet18"), {"seed": [3, 4]})
+    assert [models.is_timed(trial) for trial in trials(models)].count(True) == 2
     talk = presets.talk("/a", "/b", ("vgg16", "resnet18"), 5, {"epochs": list(presets.TALK_EPOCHS)})
     assert len(trials(talk)) == 40 and sum(map(talk.is_timed, trials(talk))) == 8
 
@@ -153,7 +153,7 @@ def test_some_of_the_folds() -> None:
 
 
 def test_trials_of_a_manifest_are_called_after_its_folder() -> None:
-    (trial,) = trials(Grid({**VALUES, "data": "/pictures/masonry/manifest.csv"}))
+    (trial,) = trials(Grid({**VALUES, "data": "/images/masonry/manifest.csv"}))
     assert trial.name.startswith("masonry-") and trial.start.name.startswith("masonry-")
 
 

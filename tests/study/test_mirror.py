@@ -8,8 +8,8 @@ import pytest
 
 from prunedge.errors import RunError
 from prunedge.pruning.steps import Step
-from prunedge.runs.session import Watch
-from prunedge.study import Grid, collect, create, open_book
+from prunedge.runs.session import Callbacks
+from prunedge.study import Grid, collect, create, open_study
 from prunedge.study.results import Row
 
 
@@ -36,20 +36,20 @@ def test_another_machine_goes_on_where_the_first_was_lost(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first.perform(trial, Watch(on_step=lost))
+        first.perform(trial, Callbacks(on_step=lost))
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "machine-b"))
-    second = open_book(url)
+    second = open_study(url)
     assert (
         second.path != first.path
         and second.counts().done == (start.name,)
         and second.counts().left == (trial.name,)
     )
     begun: list[int] = []
-    second.perform(trial, Watch(on_step=lambda step: begun.append(step.index)))
+    second.perform(trial, Callbacks(on_step=lambda step: begun.append(step.index)))
     assert begun == [2]  # steps 0 and 1 came from the first machine
     assert without_seconds(collect(second)) == without_seconds(collect(alone))
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path / "machine-c"))
-    third = open_book(url)
+    third = open_study(url)
     assert third.counts().done == (start.name, trial.name) and without_seconds(
         collect(third)
     ) == without_seconds(collect(alone))
@@ -59,6 +59,6 @@ def test_another_machine_goes_on_where_the_first_was_lost(
 def test_urls_of_nothing_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNEDGE_CACHE", str(tmp_path))
     with pytest.raises(RunError, match="no file system for this URL"):
-        open_book("nowhere://bucket/study")
+        open_study("nowhere://bucket/study")
     with pytest.raises(RunError, match=r"not a study's folder .*file:///nowhere/study"):
-        open_book("file:///nowhere/study")
+        open_study("file:///nowhere/study")

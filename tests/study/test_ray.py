@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.errors import PrunedgeError
-from prunedge.study import Book, Grid, collect, create
+from prunedge.study import Grid, StudyStore, collect, create
 from prunedge.study.engines.ray import run_ray
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -27,7 +27,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, (root, before))
-    )  # the trials' network is one of the tests'
+    )  # the trials' model is one of the tests'
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20}
     )
@@ -41,10 +41,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.environ["PYTHONPATH"] = before
 
 
-def without_seconds(book: Book) -> list[dict[str, object]]:
+def without_seconds(study: StudyStore) -> list[dict[str, object]]:
     return [
         {key: value for key, value in row.items() if not key.startswith("seconds")}
-        for row in collect(book)
+        for row in collect(study)
     ]
 
 
@@ -60,30 +60,30 @@ def test_a_worker_that_is_killed_costs_nothing_of_the_table(
             "step_ratio": 0.15,
         }
     )
-    book, told = create(tmp_path / "ray", grid), list[str]()
+    study, told = create(tmp_path / "ray", grid), list[str]()
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_in_mid_trial, args=(book, killed))
+    killer = threading.Thread(target=_kill_in_mid_trial, args=(study, killed))
     killer.start()
-    run_ray(book, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
+    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
     killer.join()
     assert killed, "no worker was seen in mid-trial"
-    assert sorted(told) == sorted(f"{trial.name}: done" for trial in book.trials)
+    assert sorted(told) == sorted(f"{trial.name}: done" for trial in study.trials)
     alone = create(tmp_path / "local", grid)
     for one in alone.work:
         alone.perform(one)
-    assert without_seconds(book) == without_seconds(alone) and len(without_seconds(alone)) == 15
+    assert without_seconds(study) == without_seconds(alone) and len(without_seconds(alone)) == 15
 
 
-def _kill_in_mid_trial(book: Book, killed: list[int]) -> None:
+def _kill_in_mid_trial(study: StudyStore, killed: list[int]) -> None:
     """Kill the first worker whose trial has a step, but has not ended."""
     limit = time.monotonic() + 600
     while time.monotonic() < limit and not killed:
-        for trial in book.trials:
-            history = book.folder(trial) / "history.jsonl"
+        for trial in study.trials:
+            history = study.folder(trial) / "history.jsonl"
             if (
                 history.exists()
-                and not (book.folder(trial) / "test.json").exists()
-                and (worker := _holder(book.folder(trial)))
+                and not (study.folder(trial) / "test.json").exists()
+                and (worker := _holder(study.folder(trial)))
             ):
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
@@ -106,12 +106,12 @@ def _holder(folder: Path) -> int | None:
 def test_what_is_wrong_is_told_and_trials_do_not_wait_for_a_start_that_failed(
     address: str, values: dict[str, object], tmp_path: Path
 ) -> None:
-    book, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
-    run_ray(book, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
+    study, told = create(tmp_path / "out", Grid({**values, "model": "nowhere:build"})), list[str]()
+    run_ray(study, address=address, workers=None, threads=1, gpus=0.0, told=told.append)
     assert any("can't import nowhere:build" in line for line in told)
     assert (
-        len(book.counts().failed) == 2
-        and "starting network failed" in book.counts().failed[book.trials[0].name]
+        len(study.counts().failed) == 2
+        and "starting model failed" in study.counts().failed[study.trials[0].name]
     )
 
 

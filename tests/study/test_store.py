@@ -1,4 +1,4 @@
-"""Whole studies on tiny pictures: what is done stays done, and what is cut off goes on."""
+"""Whole studies on tiny images: what is done stays done, and what is cut off goes on."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pyarrow import parquet
 
 from prunedge.errors import RunError
 from prunedge.runs.run import open_run
-from prunedge.study import Grid, collect, create, open_book, presets
+from prunedge.study import Grid, collect, create, open_study, presets
 from prunedge.study.engines.local import divided, run_local
 from tests.commands import Started, prunedge
 
 
 def figures(path: Path) -> dict[str, list[dict[str, object]]]:
     """The history of each trial, without seconds."""
-    book = open_book(path)
+    study = open_study(path)
     return {
         trial.name: [
             {k: v for k, v in step.to_json().items() if not k.startswith("seconds")}
-            for step in open_run(book.folder(trial)).steps()
+            for step in open_run(study.folder(trial)).steps()
         ]
-        for trial in book.trials
+        for trial in study.trials
     }
 
 
@@ -55,10 +55,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[Pa
 
 
 def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> None:
-    book = open_book(whole[0])
-    rows = collect(book)
-    assert len(book.starts) == 1 and {row["trial"] for row in rows} == {
-        trial.name for trial in book.trials
+    study = open_study(whole[0])
+    rows = collect(study)
+    assert len(study.starts) == 1 and {row["trial"] for row in rows} == {
+        trial.name for trial in study.trials
     }
     assert [row["index"] for row in rows] == [0, 1, 2] * 2 and all(row["is_done"] for row in rows)
     assert all(row["latency_ms_best"] > 0 and row["latency_ms_baseline"] > 0 for row in rows)
@@ -72,23 +72,23 @@ def test_the_table_holds_every_step_of_every_trial(whole: tuple[Path, Path]) -> 
     assert json.loads(table["kept"].to_pylist()[2]) == rows[2]["kept"]
 
 
-def test_every_criterion_ranks_the_starting_network_itself(
+def test_every_criterion_ranks_the_starting_model_itself(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     criteria = ["taylor", "weight-l2", "random", "activation-mean"]
-    book = create(
+    study = create(
         tmp_path / "out",
         presets.criteria([str(values.pop("data"))], [str(values.pop("model"))], criteria, values),
     )
-    for one in book.work:
-        book.perform(one)
-    rows = [row for row in collect(book) if row["index"] == 1]
+    for one in study.work:
+        study.perform(one)
+    rows = [row for row in collect(study) if row["index"] == 1]
     assert {row["criterion"]: row["scored"] for row in rows} == {
         name: "in a pass" for name in criteria
     } | {"taylor": "while training"}
     plans = {
-        (book.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text()
-        for trial in book.trials
+        (study.folder(trial) / "checkpoints" / "step-001" / "plan.json").read_text()
+        for trial in study.trials
     }
     assert len(plans) == 4
     assert (
@@ -153,17 +153,17 @@ def test_a_trial_whose_process_dies_is_tried_again_and_what_fails_is_named(
         "    if not mark.exists():\n        mark.touch()\n        os.kill(os.getpid(), 9)\n"
         "    return small(num_classes)\n"
     )
-    book = create(
+    study = create(
         tmp_path / "out",
         Grid({**values, "model": ["deadly:build", "nowhere:build"], "criterion": "random"}),
     )
     told: list[str] = []
-    run_local(book, workers=1, threads=1, told=told.append)
+    run_local(study, workers=1, threads=1, told=told.append)
     assert any("its process died (exit code -9), tried again" in line for line in told)
-    counts = book.counts()
+    counts = study.counts()
     assert len(counts.done) == 2 and len(counts.failed) == 2
     assert any("can't import nowhere:build" in why for why in counts.failed.values())
-    assert any("its starting network" in why for why in counts.failed.values())
+    assert any("its starting model" in why for why in counts.failed.values())
 
 
 def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
@@ -175,17 +175,17 @@ def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
         os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
     )
     (tmp_path / "failing.py").write_text(
-        "import errno\nfrom prunedge.study import Book\n"
+        "import errno\nfrom prunedge.study import StudyStore\n"
         "def full(*_):\n    raise OSError(errno.ENOSPC, 'No space left on device', 'failures')\n"
-        "def build(num_classes):\n    Book.fail = full\n    full()\n"
+        "def build(num_classes):\n    StudyStore.fail = full\n    full()\n"
         "def strange(num_classes):\n    raise SystemExit('nobody expected\\x1b[2J this')\n"
     )
-    book = create(
+    study = create(
         tmp_path / "out",
         Grid({**values, "model": ["failing:build", "failing:strange"], "criterion": "random"}),
     )
-    run_local(book, workers=1, threads=1, told=lambda line: None)
-    first, second = (book.failure(start) or "" for start in book.starts)
+    run_local(study, workers=1, threads=1, told=lambda line: None)
+    first, second = (study.failure(start) or "" for start in study.starts)
     assert re.fullmatch(r"No space left on device \(failures\): free space there.*", first)
     assert (
         second
@@ -196,15 +196,15 @@ def test_why_a_trial_failed_is_told_where_it_could_not_note_it(
 def test_a_trial_that_another_process_has_is_running(
     values: dict[str, object], tmp_path: Path
 ) -> None:
-    book = create(tmp_path / "out", Grid({**values, "criterion": "random"}))
-    (trial,) = book.trials
-    (book.path / "locks").mkdir()
-    with FileLock(book.path / "locks" / f"{trial.name}.lock"):
-        assert book.counts().running == (trial.name,)
+    study = create(tmp_path / "out", Grid({**values, "criterion": "random"}))
+    (trial,) = study.trials
+    (study.path / "locks").mkdir()
+    with FileLock(study.path / "locks" / f"{trial.name}.lock"):
+        assert study.counts().running == (trial.name,)
     assert (
-        book.counts().running == ()
-        and len(book.counts().left) == 2
-        and book.counts().seconds_left is None
+        study.counts().running == ()
+        and len(study.counts().left) == 2
+        and study.counts().seconds_left is None
     )
 
 
@@ -215,7 +215,7 @@ def test_folders_that_hold_other_things_are_left_alone(
     with pytest.raises(RunError, match="the folder holds something else"):
         create(tmp_path, Grid(values))
     with pytest.raises(RunError, match="not a study's folder"):
-        open_book(tmp_path)
+        open_study(tmp_path)
 
 
 def test_cores_are_divided() -> None:
@@ -228,15 +228,15 @@ def test_cores_are_divided() -> None:
     )
 
 
-def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_network_is_its_starts(
+def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_starts(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prunedge.runs import checkpoint, session
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     grid = Grid({**values, "train_epochs": 3})
-    book, alone = create(tmp_path / "cut", grid), create(tmp_path / "alone", grid)
-    (start,) = book.starts
+    study, alone = create(tmp_path / "cut", grid), create(tmp_path / "alone", grid)
+    (start,) = study.starts
 
     class Cut(Exception):
         pass
@@ -246,20 +246,20 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_network_is_its_st
             raise Cut
 
     with pytest.raises(Cut):
-        book.perform(start, session.Watch(progress=cut))
-    kept = checkpoint.RunKeeper(book.folder(start), sign=open_run(book.folder(start)).sign).kept()
-    assert kept is not None and kept.epochs == 2 and not book.is_done(start)
+        study.perform(start, session.Watch(progress=cut))
+    kept = checkpoint.RunKeeper(study.folder(start), sign=open_run(study.folder(start)).sign).kept()
+    assert kept is not None and kept.epochs == 2 and not study.is_done(start)
     seen: list[str] = []
-    book.perform(start, session.Watch(progress=lambda done, total, what: seen.append(what)))
+    study.perform(start, session.Watch(progress=lambda done, total, what: seen.append(what)))
     assert not [what for what in seen if what.startswith(("epoch 1/3", "epoch 2/3"))]
-    assert not (book.folder(start) / checkpoint.NAME).exists()
+    assert not (study.folder(start) / checkpoint.NAME).exists()
     alone.perform(alone.starts[0])
-    networks = [
+    models = [
         one.folder(one.starts[0]) / "checkpoints" / "step-000" / "model.safetensors"
-        for one in (book, alone)
+        for one in (study, alone)
     ]
-    assert networks[0].read_bytes() == networks[1].read_bytes()
-    book.perform(book.trials[0])
+    assert models[0].read_bytes() == models[1].read_bytes()
+    study.perform(study.trials[0])
     assert (
-        book.folder(book.trials[0]) / "checkpoints" / "step-000" / "model.safetensors"
-    ).samefile(networks[0])
+        study.folder(study.trials[0]) / "checkpoints" / "step-000" / "model.safetensors"
+    ).samefile(models[0])

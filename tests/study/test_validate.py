@@ -14,8 +14,8 @@ from prunedge.utils.advice import speaking
 from tests.commands import prunedge
 
 
-def grid(pictures: Path, **values: object) -> Grid:
-    return Grid({"data": str(pictures), "model": "resnet18", "weights": "none", **values})
+def grid(images: Path, **values: object) -> Grid:
+    return Grid({"data": str(images), "model": "resnet18", "weights": "none", **values})
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def grid(pictures: Path, **values: object) -> Grid:
     [
         (
             {"model": ["resnet18", "resnet81"]},
-            r"no network is called 'resnet81' \(`model = \"resnet81\"`\): did you mean",
+            r"no model is called 'resnet81' \(`model = \"resnet81\"`\): did you mean",
         ),
         ({"criterion": ["taylor", "tailor"]}, r"unknown criterion 'tailor' .*did you mean taylor"),
         ({"weights": ["none", "imagnet"]}, r"no such weights file \(imagnet\)"),
@@ -58,7 +58,7 @@ def test_all_of_them_are_named_together(tiny_data: Path) -> None:
 
 def test_a_sound_grid_passes_and_elsewhere_files_are_not_looked_for(tiny_data: Path) -> None:
     check(grid(tiny_data, criterion=["taylor", "random"]))
-    check(grid(Path("/there"), weights="/there/weights.pth", model="there:network"), here=False)
+    check(grid(Path("/there"), weights="/there/weights.pth", model="there:model"), here=False)
 
 
 def test_no_trial_is_started_for_a_grid_that_can_not_be_run(
@@ -76,7 +76,7 @@ def test_no_trial_is_started_for_a_grid_that_can_not_be_run(
 
 def test_a_reason_is_said_once_and_then_counted() -> None:
     said = Failures()
-    why = "the network answers 'sound' for every validation picture (0.003)"
+    why = "the model answers 'sound' for every validation image (0.003)"
     assert said.of("a-1", why) == f"a-1: failed: {why}"
     assert (
         said.of("a-2", why.replace("3", "4")) == "a-2: failed for the same reason as a-1 (2 so far)"

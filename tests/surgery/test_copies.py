@@ -1,4 +1,4 @@
-"""A pruned network goes wherever the one it was cut from could go: pickles, copies, other processes, other ways to run it."""
+"""A pruned model goes wherever the one it was cut from could go: pickles, copies, other processes, other ways to run it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.graph.sizes import pinned_modules
 from prunedge.surgery import operate, sizes_of
-from tests.graph.test_pinned_sizes import EMBEDDING, HEADS, PICTURE, Around, FromWidth
-from tests.networks import randomise
+from tests.graph.test_pinned_sizes import EMBEDDING, HEADS, IMAGE, Around, FromWidth
+from tests.small_models import randomise
 
 
 def pinned(kind: type[nn.Module] = FromWidth) -> nn.Module:
-    network = randomise(Around(kind(scaled=True)))
-    small = operate(
-        network, trace(network, PICTURE), Plan({**EMBEDDING.keep, **HEADS.keep})
-    ).model.eval()
+    model = randomise(Around(kind(scaled=True)))
+    small = operate(model, trace(model, IMAGE), Plan({**EMBEDDING.keep, **HEADS.keep})).model.eval()
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     return small
 
@@ -50,24 +48,24 @@ class Slim(nn.Module):
 
 
 def slim() -> nn.Module:
-    network = randomise(Slim())
-    return operate(network, trace(network, PICTURE), Plan({"attention": (0, 2)})).model.eval()
+    model = randomise(Slim())
+    return operate(model, trace(model, IMAGE), Plan({"attention": (0, 2)})).model.eval()
 
 
-def saved(network: nn.Module) -> nn.Module:
+def saved(model: nn.Module) -> nn.Module:
     file = io.BytesIO()
-    torch.save(network, file)
+    torch.save(model, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
 
 
 def by(dumps: Callable[[Any], bytes]) -> Callable[[nn.Module], nn.Module]:
-    return lambda network: pickle.loads(dumps(network))
+    return lambda model: pickle.loads(dumps(model))
 
 
-def by_joblib(network: nn.Module) -> nn.Module:
+def by_joblib(model: nn.Module) -> nn.Module:
     joblib, file = pytest.importorskip("joblib"), io.BytesIO()
-    joblib.dump(network, file)
+    joblib.dump(model, file)
     file.seek(0)
     return joblib.load(file)
 
@@ -80,19 +78,19 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
         f"protocol {number}": by(lambda one, number=number: pickle.dumps(one, number))
         for number in (0, 1, 2, 5)
     },
-    "cloudpickle": lambda network: by(pytest.importorskip("cloudpickle").dumps)(network),
+    "cloudpickle": lambda model: by(pytest.importorskip("cloudpickle").dumps)(model),
     "joblib": by_joblib,
 }
 
 
 @pytest.mark.parametrize("make", [pinned, slim])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_pruned_network_is_copied_by_whatever_copies_networks(
+def test_a_pruned_model_is_copied_by_whatever_copies_models(
     way: str, make: Callable[[], nn.Module]
 ) -> None:
     small = make()
     again = WAYS[way](WAYS[way](small))
-    assert torch.equal(again(PICTURE), small(PICTURE))
+    assert torch.equal(again(IMAGE), small(IMAGE))
     assert sizes_of(again) == sizes_of(small)
     assert again.state_dict().keys() == small.state_dict().keys()
     assert [type(module) for module in again.modules()] == [
@@ -129,7 +127,7 @@ def test_classes_that_pickle_themselves_their_own_way_keep_their_pins(
     small = pinned(kind)
     for way in ("torch.save", "deepcopy"):
         again = WAYS[way](small)
-        assert sizes_of(again) == sizes_of(small) and torch.equal(again(PICTURE), small(PICTURE))
+        assert sizes_of(again) == sizes_of(small) and torch.equal(again(IMAGE), small(IMAGE))
 
 
 def test_classes_that_only_this_process_knows_travel_with_cloudpickle() -> None:
@@ -139,32 +137,32 @@ def test_classes_that_only_this_process_knows_travel_with_cloudpickle() -> None:
         pass
 
     small = pinned(Here)
-    assert torch.equal(by(cloudpickle.dumps)(small)(PICTURE), small(PICTURE))
+    assert torch.equal(by(cloudpickle.dumps)(small)(IMAGE), small(IMAGE))
 
 
 def test_an_average_of_weights_starts_from_a_copy() -> None:
     small = pinned()
     average = torch.optim.swa_utils.AveragedModel(small).eval()
-    assert torch.equal(average(PICTURE), small(PICTURE))
+    assert torch.equal(average(IMAGE), small(IMAGE))
     average.update_parameters(small)
 
 
-def _answer(network: nn.Module, picture: torch.Tensor, queue: Any) -> None:
+def _answer(model: nn.Module, image: torch.Tensor, queue: Any) -> None:
     with torch.no_grad():
-        queue.put(network(picture).tolist())
+        queue.put(model(image).tolist())
 
 
-def test_another_process_gets_the_network_with_its_pins() -> None:
+def test_another_process_gets_the_model_with_its_pins() -> None:
     small, context = pinned(), multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=_answer, args=(small, PICTURE, queue))
+    process = context.Process(target=_answer, args=(small, IMAGE, queue))
     process.start()
     try:
         answer = queue.get(timeout=120)
     finally:
         process.join(30)
         process.kill()
-    torch.testing.assert_close(torch.tensor(answer), small(PICTURE).detach())
+    torch.testing.assert_close(torch.tensor(answer), small(IMAGE).detach())
 
 
 SCRIPT = """
@@ -184,22 +182,22 @@ class Attention(nn.Module):
         return self.head(((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c).mean(1))
 
 file = sys.argv[1]
-picture = torch.ones(1, 3, 8, 8)
+image = torch.ones(1, 3, 8, 8)
 if sys.argv[2] == "write":
     import prunedge as pe
-    network = Attention().eval()
-    graph = pe.trace(network, picture)
-    small = pe.remove(network, graph, pe.Plan({"first": (0, 1, 2, 5), "qkv": (0, 2)}))
-    torch.save((small, small(picture)), file)
+    model = Attention().eval()
+    graph = pe.trace(model, image)
+    small = pe.remove(model, graph, pe.Plan({"first": (0, 1, 2, 5), "qkv": (0, 2)}))
+    torch.save((small, small(image)), file)
 else:
     assert "prunedge" not in sys.modules
     small, wanted = torch.load(file, weights_only=False)
-    assert torch.equal(small(picture), wanted) and type(small).__name__ == "Attention" and isinstance(small, Attention)
+    assert torch.equal(small(image), wanted) and type(small).__name__ == "Attention" and isinstance(small, Attention)
     assert "prunedge.graph.sizes.pinned_modules" in sys.modules
 """
 
 
-def test_a_network_of_a_script_is_loaded_by_the_script_in_a_process_that_knows_nothing_of_pins(
+def test_a_model_of_a_script_is_loaded_by_the_script_in_a_process_that_knows_nothing_of_pins(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "script.py"
@@ -210,19 +208,17 @@ def test_a_network_of_a_script_is_loaded_by_the_script_in_a_process_that_knows_n
         )
 
 
-def test_a_pinned_network_is_compiled_and_recorded() -> None:
+def test_a_pinned_model_is_compiled_and_recorded() -> None:
     small = pinned()
-    wanted = small(PICTURE)
-    torch.testing.assert_close(torch.compile(small, backend="eager")(PICTURE), wanted)
+    wanted = small(IMAGE)
+    torch.testing.assert_close(torch.compile(small, backend="eager")(IMAGE), wanted)
     with pytest.warns():  # torch.jit.trace is deprecated, and says that shapes become constants
-        recorded = torch.jit.trace(small, PICTURE, check_trace=False)
-    torch.testing.assert_close(recorded(PICTURE), wanted)
-    program = torch.export.export(
-        small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
+        recorded = torch.jit.trace(small, IMAGE, check_trace=False)
+    torch.testing.assert_close(recorded(IMAGE), wanted)
+    program = torch.export.export(small, (IMAGE,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for size in (2, 5):
-        picture = torch.randn(size, 3, 8, 8)
-        torch.testing.assert_close(program.module()(picture), small(picture))
+        image = torch.randn(size, 3, 8, 8)
+        torch.testing.assert_close(program.module()(image), small(image))
 
 
 class Folded(FromWidth):
@@ -237,25 +233,23 @@ class Folded(FromWidth):
 
 
 def test_blocks_that_are_folded_into_the_batch_are_exported_for_any_batch() -> None:
-    network = randomise(Around(Folded()))
-    small = operate(network, trace(network, PICTURE), HEADS).model.eval()
+    model = randomise(Around(Folded()))
+    small = operate(model, trace(model, IMAGE), HEADS).model.eval()
     assert [name for name, _ in pinned_modules(small)] == ["middle"]
     for size in (1, 3, 4):  # of which the traced batch is no divisor, or one
         assert small(torch.randn(size, 3, 8, 8)).shape == (size, 2)
-    program = torch.export.export(
-        small, (PICTURE,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
+    program = torch.export.export(small, (IMAGE,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for size in (2, 5):
-        picture = torch.randn(size, 3, 8, 8)
-        torch.testing.assert_close(program.module()(picture), small(picture))
+        image = torch.randn(size, 3, 8, 8)
+        torch.testing.assert_close(program.module()(image), small(image))
 
 
 def test_threads_do_not_disturb_each_other() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     small, other = pinned(), slim()
-    wanted = small(PICTURE), other(PICTURE)
+    wanted = small(IMAGE), other(IMAGE)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: (small, other)[number % 2](PICTURE), range(40)))
+        found = list(pool.map(lambda number: (small, other)[number % 2](IMAGE), range(40)))
     for number, answer in enumerate(found):
         torch.testing.assert_close(answer, wanted[number % 2])

@@ -17,9 +17,9 @@ from prunedge.graph.inputs import others
 from prunedge.graph.plan import Plan
 from prunedge.surgery import masked_outputs, operate, remove
 from prunedge.surgery.verify import Proof
-from tests.networks import randomise
+from tests.small_models import randomise
 
-PICTURE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 HALF = Plan({"a": (0, 1, 2, 3), "b": (0, 1)})
 
 
@@ -60,39 +60,37 @@ def wrong_where(there: Callable[[torch.Tensor], bool]) -> Callable[..., torch.Te
     [
         lambda x: x.shape[-1] != 16,
         lambda x: len(x) != 2,
-        lambda x: (
-            bool(x.abs().max() > 0) and not torch.equal(x, PICTURE[:, :, :1, :1].expand_as(x))
-        ),
+        lambda x: bool(x.abs().max() > 0) and not torch.equal(x, IMAGE[:, :, :1, :1].expand_as(x)),
     ],
     ids=["another size", "another batch", "other values"],
 )
 def test_a_group_that_is_wrong_elsewhere_only_is_refused(
     there: Callable[[torch.Tensor], bool],
 ) -> None:
-    flat = PICTURE[:, :, :1, :1].expand(2, 3, 16, 16)
-    network = Two(wrong_where(there))
-    example = flat if there(PICTURE) else PICTURE
-    surgery = operate(network, trace(network, example), HALF)
+    flat = IMAGE[:, :, :1, :1].expand(2, 3, 16, 16)
+    model = Two(wrong_where(there))
+    example = flat if there(IMAGE) else IMAGE
+    surgery = operate(model, trace(model, example), HALF)
     assert list(surgery.refused) == ["a"] and surgery.plan.keep == {"b": (0, 1)}
     assert "at inputs of" in surgery.refused["a"]
 
 
 @pytest.mark.parametrize("example", [torch.zeros(2, 3, 16, 16), torch.zeros(1, 3, 16, 16)])
 def test_an_example_of_zeros_proves_nothing_by_itself(example: torch.Tensor) -> None:
-    network = Two(wrong, bias=False)
-    assert list(operate(network, trace(network, example), HALF).refused) == ["a"]
+    model = Two(wrong, bias=False)
+    assert list(operate(model, trace(model, example), HALF).refused) == ["a"]
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-6])
 def test_what_hides_behind_faint_weights_is_seen(size: float) -> None:
-    network = Two(wrong)
+    model = Two(wrong)
     with torch.no_grad():
-        network.head.weight.fill_(size)
-    before = copy.deepcopy(network.state_dict())
-    surgery = operate(network, trace(network, PICTURE), HALF)
+        model.head.weight.fill_(size)
+    before = copy.deepcopy(model.state_dict())
+    surgery = operate(model, trace(model, IMAGE), HALF)
     assert list(surgery.refused) == ["a"]
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert torch.equal(surgery.model.head.weight, network.head.weight[:, :2])
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(surgery.model.head.weight, model.head.weight[:, :2])
 
 
 def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
@@ -105,10 +103,8 @@ def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
             h = self.a(x)
             return self.head((self.b(h) + self.gate * self.c(wrong(h, x))).mean((2, 3)))
 
-    network = Gated()
-    assert list(operate(network, trace(network, PICTURE), Plan({"a": (0, 1, 2, 3)})).refused) == [
-        "a"
-    ]
+    model = Gated()
+    assert list(operate(model, trace(model, IMAGE), Plan({"a": (0, 1, 2, 3)})).refused) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +120,8 @@ def test_a_scalar_gate_that_is_still_closed_is_seen_through() -> None:
 def test_an_answer_that_tells_nothing_is_no_proof(
     after: Callable[[torch.Tensor], Any], why: str
 ) -> None:
-    network = Two(right, after)
-    surgery = operate(network, trace(network, PICTURE), HALF)
+    model = Two(right, after)
+    surgery = operate(model, trace(model, IMAGE), HALF)
     assert surgery.refused.keys() == {"a", "b"} and surgery.plan.keep == {}
     assert all(why in reason for reason in surgery.refused.values())
 
@@ -146,13 +142,13 @@ ANSWERS: dict[str, Callable[[torch.Tensor], Any]] = {
 def test_every_kind_of_answer_is_compared(kind: str) -> None:
     after = ANSWERS[kind]
     fine = Two(right, after)
-    assert operate(fine, trace(fine, PICTURE), HALF).refused == {}
+    assert operate(fine, trace(fine, IMAGE), HALF).refused == {}
     if kind not in ("order", "truth values"):  # dividing everything by two changes no order
         bad = Two(wrong, after)
-        assert list(operate(bad, trace(bad, PICTURE), HALF).refused) == ["a"]
+        assert list(operate(bad, trace(bad, IMAGE), HALF).refused) == ["a"]
     else:
         bad = Two(lambda h, x: h * h.size(1) - 6 * h, after)
-        assert list(operate(bad, trace(bad, PICTURE), HALF).refused) == ["a"]
+        assert list(operate(bad, trace(bad, IMAGE), HALF).refused) == ["a"]
 
 
 def test_parts_that_come_and_go_with_the_channels_are_seen() -> None:
@@ -162,12 +158,12 @@ def test_parts_that_come_and_go_with_the_channels_are_seen() -> None:
             y = self.head(self.b(h).mean((2, 3)))
             return {"y": y, "more": y} if self.b.in_channels == 8 else {"y": y}
 
-    network = Talkative(right)
-    surgery = operate(network, trace(network, PICTURE), HALF)
+    model = Talkative(right)
+    surgery = operate(model, trace(model, IMAGE), HALF)
     assert list(surgery.refused) == ["a"] and "other parts" in surgery.refused["a"]
 
 
-def test_a_network_that_takes_one_size_only_is_proven_at_that_size() -> None:
+def test_a_model_that_takes_one_size_only_is_proven_at_that_size() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -176,10 +172,8 @@ def test_a_network_that_takes_one_size_only_is_proven_at_that_size() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(torch.relu(self.a(x)).flatten(1))
 
-    network = randomise(Fixed())
-    assert (
-        operate(network, trace(network, PICTURE[:, :, :8, :8]), Plan({"a": (0, 3)})).refused == {}
-    )
+    model = randomise(Fixed())
+    assert operate(model, trace(model, IMAGE[:, :, :8, :8]), Plan({"a": (0, 3)})).refused == {}
 
 
 def test_words_stay_words_in_other_questions() -> None:
@@ -192,49 +186,49 @@ def test_words_stay_words_in_other_questions() -> None:
             h = torch.relu(self.a(self.words(ids)))
             return self.head((h if mask is None else h * mask[..., None]).sum(1))
 
-    network = randomise(Reader())
+    model = randomise(Reader())
     example = {"ids": torch.tensor([[0, 4, 4, 2]]), "mask": torch.ones(1, 4)}
     seen = list(others(example))
     assert {tuple(one["ids"].shape) for one in seen} >= {(2, 8), (2, 4), (1, 4)}
     assert all(set(one["ids"].flatten().tolist()) <= {0, 2, 4} for one in seen)
-    assert operate(network, trace(network, example), Plan({"a": (0, 3, 5)})).refused == {}
+    assert operate(model, trace(model, example), Plan({"a": (0, 3, 5)})).refused == {}
 
 
 @pytest.mark.parametrize(
     ("size", "other"), [(64, 96), (224, 160), (96, 128), (7, 10), (8, 16), (1, 1)]
 )
-def test_other_pictures_have_another_size_in_the_same_steps(size: int, other: int) -> None:
+def test_other_images_have_another_size_in_the_same_steps(size: int, other: int) -> None:
     first = next(others(torch.rand(1, 3, size, size)))
     assert tuple(first.shape) == (2, 3, other, other)
     assert bool(((first >= 0) & (first <= 1)).all())
 
 
-def test_the_proof_leaves_what_the_network_noted_as_it_was() -> None:
+def test_the_proof_leaves_what_the_model_noted_as_it_was() -> None:
     class Noting(Two):
         def forward(self, x: torch.Tensor) -> Any:
             self.last = tuple(x.shape)
             return super().forward(x)
 
-    network = Noting(right)
-    network(PICTURE[:1])
-    noted = network.last
-    surgery = operate(network, trace(network, PICTURE), HALF)
-    assert network.last == surgery.model.last == noted == tuple(PICTURE[:1].shape)
+    model = Noting(right)
+    model(IMAGE[:1])
+    noted = model.last
+    surgery = operate(model, trace(model, IMAGE), HALF)
+    assert model.last == surgery.model.last == noted == tuple(IMAGE[:1].shape)
 
 
 def test_refused_groups_can_be_left_whole_and_are_data() -> None:
-    network = Two(wrong)
-    graph = trace(network, PICTURE)
-    with pytest.raises(SurgeryError, match="a: differs from the masked network") as raised:
-        remove(network, graph, HALF)
+    model = Two(wrong)
+    graph = trace(model, IMAGE)
+    with pytest.raises(SurgeryError, match="a: differs from the masked model") as raised:
+        remove(model, graph, HALF)
     assert list(raised.value.refused) == ["a"]
-    small = remove(network, graph, HALF, refused="leave").eval()
+    small = remove(model, graph, HALF, refused="leave").eval()
     assert (small.a.out_channels, small.b.out_channels) == (8, 2)
-    wanted = masked_outputs(network, graph, HALF.without(["a"]))[0]
-    assert torch.allclose(small(PICTURE), wanted, atol=1e-5)
-    assert list(pe.operate(network, graph, HALF).refused) == ["a"]
+    wanted = masked_outputs(model, graph, HALF.without(["a"]))[0]
+    assert torch.allclose(small(IMAGE), wanted, atol=1e-5)
+    assert list(pe.operate(model, graph, HALF).refused) == ["a"]
     with pytest.raises(ValueError, match="'raise' or 'leave'"):
-        remove(network, graph, HALF, refused="ignore")  # type: ignore[arg-type]
+        remove(model, graph, HALF, refused="ignore")  # type: ignore[arg-type]
 
 
 class Block(nn.Module):
@@ -262,12 +256,12 @@ class Deep(nn.Module):
 
 @pytest.mark.parametrize("wrongs", [{9}, {2, 13}, set(range(16))])
 def test_a_refusal_costs_a_few_proofs(wrongs: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    network = randomise(Deep(wrongs))
-    graph = trace(network, PICTURE)
+    model = randomise(Deep(wrongs))
+    graph = trace(model, IMAGE)
     plan = Plan({group.name: tuple(range(group.size // 2)) for group in graph.groups})
     proofs = []
     compare = Proof.compare
     monkeypatch.setattr(Proof, "compare", lambda *args: proofs.append(None) or compare(*args))  # type: ignore[func-returns-value]
-    surgery = operate(network, graph, plan)
+    surgery = operate(model, graph, plan)
     assert surgery.refused.keys() == {f"blocks.{place}.up" for place in wrongs}
     assert len(proofs) <= 12

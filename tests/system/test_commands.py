@@ -50,9 +50,9 @@ def test_from_run_to_bundle_to_measurement_to_report(run: Path, tmp_path: Path) 
     assert len(measured["bundles"]) == 2 and measured["ratios"][0]["speedup"]["median"] > 0
     page = Path(prunedge("report", run).stdout.strip())
     text = page.read_text(encoding="utf-8")
-    assert "time for a picture" in text and 'src="http' not in text
-    network, inputs = pe.load(run), torch.randn(2, 3, 16, 16)
-    assert torch.equal(network(inputs), pe.load(small)(inputs))
+    assert "time for an image" in text and 'src="http' not in text
+    model, inputs = pe.load(run), torch.randn(2, 3, 16, 16)
+    assert torch.equal(model(inputs), pe.load(small)(inputs))
 
 
 def test_train_alone_then_prune_from_it(tiny_data: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_groups_are_listed_and_drawn(tmp_path: Path) -> None:
         == 12
     )
     shown = prunedge("groups", "--model", "resnet18", "--size", 64).stdout
-    assert "layer4.1.conv1" in shown and "is the network's output" in shown
+    assert "layer4.1.conv1" in shown and "is the model's output" in shown
 
 
 def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -131,9 +131,7 @@ def test_an_audit_of_a_run_stands_in_its_report(run: Path, tiny_data: Path, tmp_
         "random",
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        "use --criterion" in done.stdout and "of an evaluation of the whole network" in done.stdout
-    )
+    assert "use --criterion" in done.stdout and "of an evaluation of the whole model" in done.stdout
     report = Path(prunedge("report", run).stdout.strip()).read_text(encoding="utf-8")
     assert "Which criterion is right" in report and "Where each criterion is right" in report
     other = prunedge(
@@ -214,12 +212,12 @@ def test_every_aid_and_control_in_one_run(tiny_data: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert (
-        "controls on test data: the same shape from random weights" in done.stdout
+        "baselines on test data: the same shape from random weights" in done.stdout
         and "as many channels at random" in done.stdout
     )
-    controls = json.loads((tmp_path / "run" / "controls.json").read_text())
-    assert controls["scratch"]["epochs"] >= 5 and controls["random"]["epochs"] >= 2
-    assert "Controls" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(
+    baselines = json.loads((tmp_path / "run" / "baselines.json").read_text())
+    assert baselines["scratch"]["epochs"] >= 5 and baselines["random"]["epochs"] >= 2
+    assert "Baselines" in Path(prunedge("report", tmp_path / "run").stdout.strip()).read_text(
         encoding="utf-8"
     )
     assert (
@@ -292,7 +290,7 @@ NORMLESS = (
         (("show", "/nowhere"), "not a run"),
         (("report", "/nowhere"), "not a run"),
         (("export", "/nowhere", "--out", "OUT"), "not a run"),
-        (("export", "RUN", "--step", "9", "--out", "OUT"), "steps with a network"),
+        (("export", "RUN", "--step", "9", "--out", "OUT"), "steps with a model"),
         (("bench", "/nowhere"), "not a bundle"),
         (("check", "/nowhere"), "/nowhere"),
         (("prune", "--modle", "x"), "--model"),
@@ -333,15 +331,15 @@ NORMLESS = (
         ),
         (
             ("prune", *NORMLESS, "--criterion", "taylor-bn"),
-            "the criterion 'taylor-bn' reads batch norms, and this network has none",
+            "the criterion 'taylor-bn' reads batch norms, and this model has none",
         ),
         (
             ("prune", *NORMLESS, "--criterion", "bn-scale"),
-            "the criterion 'bn-scale' reads batch norms, and this network has none",
+            "the criterion 'bn-scale' reads batch norms, and this model has none",
         ),
         (
             ("train", *NORMLESS, "--sparsity", "bn-l1"),
-            "--sparsity bn-l1 reads batch norms, and this network has none",
+            "--sparsity bn-l1 reads batch norms, and this model has none",
         ),
         (("groups",), "--model"),
         (("groups", "--model", "resnet81"), "resnet81"),
@@ -385,7 +383,7 @@ def test_auroc_without_a_class_is_refused_before_any_training(
     )
     assert (
         done.returncode == 2
-        and "the test split has no picture of 'sound', so auroc is not defined" in done.stderr
+        and "the test split has no image of 'sound', so auroc is not defined" in done.stderr
     )
     assert not (tmp_path / "r").exists()
 

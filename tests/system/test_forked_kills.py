@@ -73,7 +73,7 @@ def left_over(*folders: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The networks and plans of a run: what must not depend on how often it was killed."""
+    """The models and plans of a run: what must not depend on how often it was killed."""
     files = sorted(folder.rglob("model.safetensors")) + sorted(folder.rglob("plan.json"))
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
@@ -118,7 +118,7 @@ def test_a_pruning(
                 else session.prune(recipe, out)
             )
 
-        # Each time a few writes further on than the run has come, from the decoded pictures to the last result.
+        # Each time a few writes further on than the run has come, from the decoded images to the last result.
         while killed(chance.randint(1, 6), chance, work):
             count += 1
         done = work()
@@ -183,18 +183,18 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
         alone.perform(one)
     chance, count, number = random.Random(4), 0, 0
     while count < kills:
-        book = create(tmp_path / str(number), grid)
+        study = create(tmp_path / str(number), grid)
         number += 1
 
-        def work(book=book) -> None:  # type: ignore[no-untyped-def]
-            for one in book.work:
-                book.perform(one)
+        def work(study=study) -> None:  # type: ignore[no-untyped-def]
+            for one in study.work:
+                study.perform(one)
 
         while killed(chance.randint(1, 8), chance, work):
             count += 1
         work()
         execute.run(
-            book, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None)
+            study, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None)
         )
-        assert contents(book.path) == contents(alone.path)
+        assert contents(study.path) == contents(alone.path)
         assert left_over(tmp_path) == []

@@ -125,7 +125,7 @@ def whole(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", CAUSES)
 @pytest.mark.parametrize("verb", ["train", "prune"])
-def test_a_run_goes_on_to_the_same_networks(
+def test_a_run_goes_on_to_the_same_models(
     verb: str, kind: str, count: int, tiny_data: Path, whole: Path, tmp_path: Path
 ) -> None:
     new = (verb, tiny_data, *(PRUNE if verb == "prune" else (*TINY, "--epochs", 3)), "--out")
@@ -183,7 +183,7 @@ def test_a_target_is_there_whole_or_not_at_all(
             "weight-l1",
             "--channels",
             2,
-            "--pictures",
+            "--images",
             8,
         ),
         "report": ("report", whole),

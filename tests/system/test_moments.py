@@ -21,7 +21,7 @@ import pytest
 
 from prunedge.study import Grid, create
 from tests.data.test_patches import mask, photo
-from tests.edge.agent.conftest import TOPIC, write_pictures
+from tests.edge.agent.conftest import TOPIC, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.edge.made_bundles import write_convolutional
 from tests.system.test_forked_kills import left_over
@@ -60,7 +60,7 @@ SIGNED = (
     "https://models.example/v2",
 )
 STUDY = """
-data = "{root}/pictures"
+data = "{root}/images"
 model = "tests.runs.test_run:small"
 weights = "none"
 size = 16
@@ -83,13 +83,13 @@ class Verb:
 
 
 def small(root: Path, *more: object) -> tuple[object, ...]:
-    return (root / "pictures", *TINY, *more)
+    return (root / "images", *TINY, *more)
 
 
 VERBS = (
     Verb(
         "check",
-        lambda root: ("check", root / "pictures", "--size", 16, "--json"),
+        lambda root: ("check", root / "images", "--size", 16, "--json"),
         (*READING, "readonly"),
     ),
     Verb(
@@ -138,7 +138,7 @@ VERBS = (
             "weight-l1",
             "--channels",
             2,
-            "--pictures",
+            "--images",
             8,
         ),
     ),
@@ -220,7 +220,7 @@ VERBS = (
 def given(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds what the verbs are given; it is copied, to the same place each time, for each of them."""
     root = tmp_path_factory.mktemp("given") / "root"
-    shutil.copytree(tiny_data, root / "pictures")
+    shutil.copytree(tiny_data, root / "images")
     for number in range(2):
         photo(root / "photos" / f"{number}.png", seed=number)
         mask(root / "masks" / f"{number}.png", (0, 0, 16, 16))
@@ -449,13 +449,13 @@ def whole() -> dict[str, Undisturbed]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "readonly", "memory"])
 def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
-    """It goes on beside what it can't do; after the next start each picture was told once, by one id."""
+    """It goes on beside what it can't do; after the next start each image was told once, by one id."""
     root, faults, tally = (
         tmp_path / "root",
         [],
         dict.fromkeys(("one line", "ended well", "gave up"), 0),
     )
-    write_pictures(root / "pictures", 4)
+    write_images(root / "images", 4)
     write_convolutional(root / "bundle", model="small", classes=["crack", "sound"])
     root.rename(root.with_name("kept"))
     place = Place(root, tmp_path / "calls")
@@ -465,7 +465,7 @@ def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
             "agent",
             root / "bundle",
             "--watch",
-            root / "pictures",
+            root / "images",
             "--broker",
             broker.url,
             "--state",
@@ -498,7 +498,7 @@ def test_the_agent_at_ten_moments(kind: str, tmp_path: Path) -> None:
                 code, said = place.run(*words, topic)
                 assert code == 0, said
                 wait_for(lambda topic=topic: len(told_on(subscriber, topic)) >= 4, "the findings")
-                found = {one["id"]: one["picture"] for one in told_on(subscriber, topic)}
+                found = {one["id"]: one["image"] for one in told_on(subscriber, topic)}
                 assert sorted(found.values()) == ["000.png", "001.png", "002.png", "003.png"]
                 assert left_over(root) == []
             except AssertionError as fault:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.commands import prunedge
-from tests.deep_pictures import write_deep
+from tests.deep_images import write_deep
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures (56 x 40, deep), a run that learned them and one that pruned it, and a bundle."""
+    """A folder with images (56 x 40, deep), a run that learned them and one that pruned it, and a bundle."""
     folder = tmp_path_factory.mktemp("deep")
     write_deep(folder / "d", 60, shape=(40, 56))
     common = (
@@ -56,8 +56,8 @@ def test_the_device_answers_as_training_did(trained: Path) -> None:
         found = json.loads(
             prunedge("inspect", trained / "bundle", trained / "d" / label, "--json").stdout
         )
-        assert all(one["patches"] == 1 and one["patch"] == [56, 40] for one in found["pictures"])
-        right += sum((one["probability"] >= 0.5) == (label == "crack") for one in found["pictures"])
+        assert all(one["patches"] == 1 and one["patch"] == [56, 40] for one in found["images"])
+        right += sum((one["probability"] >= 0.5) == (label == "crack") for one in found["images"])
     assert right / 120 > 0.9
 
 
@@ -68,7 +68,7 @@ def test_the_run_keeps_the_range_and_goes_on_with_it(trained: Path) -> None:
     assert f"--range {engine['range']}" in page.read_text(encoding="utf-8")
 
 
-def test_a_network_that_ends_in_a_softmax_is_refused_before_anything_is_made(
+def test_a_model_that_ends_in_a_softmax_is_refused_before_anything_is_made(
     trained: Path, tmp_path: Path
 ) -> None:
     common = ("--weights", "none", "--size", 32, "--out", tmp_path / "run")

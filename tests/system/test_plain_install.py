@@ -16,7 +16,7 @@ from filelock import FileLock
 import prunedge
 from prunedge.cli.app import TRAINING, VERBS
 from prunedge.export import export_bundle
-from tests.networks import Mobile, randomise
+from tests.small_models import Mobile, randomise
 
 ROOT = Path(__file__).parents[2]
 # The target was 120 MB; onnxruntime (76), numpy (57) and Pillow (20) alone are more: see `benchmarks/plain_install.py`.
@@ -58,10 +58,10 @@ def _python(*arguments: object) -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that torch, which is here and not there, has exported."""
-    pictures = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     out = tmp_path_factory.mktemp("bundles") / "b"
     about = {"model": "m", "classes": ["a", "b", "c"], "size": 16, "macs": 1, "params": 1}
-    return export_bundle(randomise(Mobile()), out, pictures=pictures, **about).path  # type: ignore[arg-type]
+    return export_bundle(randomise(Mobile()), out, images=images, **about).path  # type: ignore[arg-type]
 
 
 def run(device: Path, *command: object) -> subprocess.CompletedProcess[str]:
@@ -137,12 +137,12 @@ def test_it_explains_itself(device: Path) -> None:
     "arguments",
     [
         ("show", "run"),
-        ("prune", "pictures", "--model", "resnet18", "--out", "run"),
+        ("prune", "images", "--model", "resnet18", "--out", "run"),
         ("prune", "--resume", "run"),
         ("export", "run", "--out", "bundle"),
-        ("check", "pictures"),
+        ("check", "images"),
         ("report", "run"),
-        ("study", "crossval", "pictures", "--model", "resnet18", "--out", "study"),
+        ("study", "crossval", "images", "--model", "resnet18", "--out", "study"),
     ],
     ids=" ".join,
 )

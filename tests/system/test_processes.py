@@ -17,7 +17,7 @@ from tests.commands import prunedge
 from tests.processes import TIMEOUT_S, launch, torchrun
 from tests.small_runs import essence
 
-# Batches of 13 pictures, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
+# Batches of 13 images, which two processes divide unevenly, and few epochs, so that accuracies are not all alike.
 JOB = (
     "--model",
     "tests.runs.test_run:small",
@@ -76,7 +76,8 @@ def is_same(one: Path, other: Path) -> None:
             tested[1][part]["loss"], rel=1e-4
         )
     assert (
-        tested[0]["controls"]["random"]["confusion"] == tested[1]["controls"]["random"]["confusion"]
+        tested[0]["baselines"]["random"]["confusion"]
+        == tested[1]["baselines"]["random"]["confusion"]
     )
 
 

@@ -89,7 +89,7 @@ def test_an_interrupted_run_has_written_what_it_saw(tiny_data: Path, tmp_path: P
     assert process.returncode == 130 and "prune --resume" in said
     assert {"train"} <= {one["name"] for one in check_trace(out / "profile" / "trace.json")}
     found = profile_of(out)
-    assert found is not None and {"start", "train"} <= {one["chapter"] for one in found["chapters"]}
+    assert found is not None and {"start", "train"} <= {one["phase"] for one in found["phases"]}
 
 
 def test_bench_looks_at_layers_and_the_report_shows_both(
@@ -145,10 +145,10 @@ def test_the_guide_s_program_runs(tiny_data: Path) -> None:
 
     program = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert program is not None
-    names: dict[str, Any] = {"data": pe.load_folder(tiny_data, size=16), "network": small(2)}
+    names: dict[str, Any] = {"data": pe.load_folder(tiny_data, size=16), "model": small(2)}
     exec(
         program[1].replace(
-            "pe.prune(network, data)", "pe.prune(network, data, max_steps=1, max_drop=99)"
+            "pe.prune(model, data)", "pe.prune(model, data, max_steps=1, max_drop=99)"
         ),
         names,
     )

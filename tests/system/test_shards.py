@@ -21,12 +21,12 @@ from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from tests.commands import prunedge
 from tests.data.shards import tar_bytes, write_shard, write_shards
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[str]:
-    """Four shards of tiny pictures behind a URL."""
+    """Four shards of tiny images behind a URL."""
     system = fsspec.filesystem("memory")
     files = sorted(
         write_tiny(tmp_path / "tiny").rglob("*.png"), key=lambda file: (file.name, file.parent)

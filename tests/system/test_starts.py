@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.commands import prunedge
-from tests.networks import Residual
+from tests.small_models import Residual
 
 MODELS = """
 import torch
@@ -69,7 +69,7 @@ def test_weights_rate_and_majority_are_told_and_stand_in_run_and_report(
     assert "left out of the file: loss" in page and "Always answering" in page and last in page
 
 
-def test_a_network_with_one_answer_is_reported_by_train_and_report_and_refused_by_prune(
+def test_a_model_with_one_answer_is_reported_by_train_and_report_and_refused_by_prune(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(MODELS)
@@ -77,17 +77,17 @@ def test_a_network_with_one_answer_is_reported_by_train_and_report_and_refused_b
     done = prunedge("train", tiny_data, *how, "--epochs", 1, "--out", "dull", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
-        "for every validation picture" in done.stdout
+        "for every validation image" in done.stdout
         and "a lower --lr (it was 0.01: try 0.002)" in done.stdout
     )
     for start in (("--from", "dull"), (tiny_data, *how, "--train-epochs", 1)):
         refused = prunedge("prune", *start, "--out", "pruned", cwd=tmp_path)
-        assert refused.returncode == 2 and "for every validation picture" in refused.stderr, (
+        assert refused.returncode == 2 and "for every validation image" in refused.stderr, (
             refused.stderr
         )
         assert refused.stderr.count("error:") == 1 and "Traceback" not in refused.stderr
     assert prunedge("report", "dull", cwd=tmp_path).returncode == 0
-    assert "for every validation picture" in (tmp_path / "dull" / "report.html").read_text(
+    assert "for every validation image" in (tmp_path / "dull" / "report.html").read_text(
         encoding="utf-8"
     )
 

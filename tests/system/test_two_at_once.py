@@ -118,7 +118,7 @@ def test_reading_changes_nothing_beside_a_writer(
         load(recipe.data.path, size=16),
         tmp_path / "audit",
         Asked(("weight-l1",), 2, 8),
-        model="small",
+        model_name="small",
     )
     pruned = session.prune(
         recipe.with_values(**{"start": str(path), "train_epochs": 0, "max_steps": 1}),
@@ -149,7 +149,7 @@ def test_every_reading_verb_while_checkpoints_are_written(
     alone = session.prune(recipe, tmp_path / "alone")
     assert seen == [0, 1, 2]
     for step in (0, 1, 2):
-        assert (run.network_file(step)).read_bytes() == alone.network_file(step).read_bytes()
+        assert (run.model_file(step)).read_bytes() == alone.model_file(step).read_bytes()
 
 
 def test_one_target_of_an_export_and_of_patches_and_one_study(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.agent.conftest import write_pictures
+from tests.edge.agent.conftest import write_images
 from tests.edge.made_bundles import write_convolutional
 
 EMULATION = Path(__file__).parent / "windows"
@@ -85,7 +85,7 @@ def test_a_bench_tells_its_memory_and_can_t_limit_it(tmp_path: Path) -> None:
     assert limited.returncode == 2 and "can't limit a process's memory" in limited.stderr
     assert "Traceback" not in limited.stderr
     photos = tmp_path / "photos"
-    write_pictures(photos, 2)
+    write_images(photos, 2)
     prunedge("inspect", bundle, photos, "--out", tmp_path / "inspected")
 
 
@@ -124,7 +124,7 @@ def test_every_other_verb(tiny_data: Path, tmp_path: Path) -> None:
         "--out",
         pruned,
     )
-    prunedge("audit", pruned, "--pictures", 16)
+    prunedge("audit", pruned, "--images", 16)
     prunedge("export", pruned, "--out", bundle)
     assert Path(prunedge("report", pruned).stdout.strip()).is_file()
     prunedge(

@@ -60,6 +60,6 @@ def test_bounds_turn_with_the_sign_and_hold_the_drop(
     assert paired_drop_interval(first, first, confidence) == (0.0, 0.0)
 
 
-def test_answers_to_other_pictures_are_refused() -> None:
+def test_answers_to_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="3 and 2 answers"):
         paired_drop_interval(packed([True] * 3), packed([True] * 2), 0.95)

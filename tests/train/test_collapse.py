@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunedge.train import measure
-from prunedge.train.collapse import Taught, largest_class, majority, only_answer, told_of_one_class
+from prunedge.train.collapse import Taught, largest_class, majority, one_class_warning, only_answer
 from prunedge.utils.advice import speaking
 
 LABELS = torch.tensor([0, 1, 1, 1, 2])
@@ -26,7 +26,7 @@ def test_a_split_of_one_class_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc"])
-def test_the_largest_class_scores_what_a_network_that_answers_it_scores(metric: str) -> None:
+def test_the_largest_class_scores_what_a_model_that_answers_it_scores(metric: str) -> None:
     dull = measure(logits([1] * 5), LABELS)
     other = measure(logits([0, 0, 2, 1, 0]), LABELS)
     assert largest_class(other) == 1
@@ -50,12 +50,12 @@ def test_the_largest_class_scores_what_a_network_that_answers_it_scores(metric: 
         ),
         (
             Taught(0, True, None, "runs/vgg"),
-            ("not from runs/vgg", "trained on these pictures"),
+            ("not from runs/vgg", "trained on these images"),
             ("--lr", "lower"),
         ),
         (
             Taught(10, True, 0.0003, tried_lower=True),
-            ("more epochs, or on more pictures",),
+            ("more epochs, or on more images",),
             ("--lr", "try"),
         ),
         (None, ("pe.fit(", "lr=..."), ("--",)),
@@ -65,12 +65,12 @@ def test_advice_is_what_can_be_done_there(
     taught: Taught | None, has: tuple[str, ...], lacks: tuple[str, ...]
 ) -> None:
     with speaking("command"):
-        advice = told_of_one_class("crack", taught).partition(": ")[2]
+        advice = one_class_warning("crack", taught).partition(": ")[2]
     assert all(word in advice for word in has) and not any(word in advice for word in lacks)
 
 
 def test_a_study_is_told_its_own_keys() -> None:
     with speaking("study"):
-        assert "`lr`" in told_of_one_class(
+        assert "`lr`" in one_class_warning(
             "crack", Taught(10, True, 0.003)
-        ) and "--" not in told_of_one_class("crack", Taught(0, True))
+        ) and "--" not in one_class_warning("crack", Taught(0, True))

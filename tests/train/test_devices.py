@@ -1,4 +1,4 @@
-"""A network on a GPU, where there is one; on the processor the same tests say that nothing else changed."""
+"""A model on a GPU, where there is one; on the processor the same tests say that nothing else changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunedge.importance.oracle import oracle, sample
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import TOLERANCE, operate
 from prunedge.surgery.compensate import compensate
-from tests.networks import Residual, randomise
+from tests.small_models import Residual, randomise
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -25,20 +25,20 @@ def _half(graph: pe.ChannelGraph) -> pe.Plan:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_pictures_from_the_processor_meet_a_network_on_any_device(device: str) -> None:
-    here, pictures = (
+def test_images_from_the_processor_meet_a_model_on_any_device(device: str) -> None:
+    here, images = (
         randomise(Residual()),
         torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
     )
     there = copy.deepcopy(here).to(device)
-    batches = [(pictures, torch.tensor([0, 1, 0, 1, 0, 1]))]
-    graph = pe.trace(there, pictures[:2])
+    batches = [(images, torch.tensor([0, 1, 0, 1, 0, 1]))]
+    graph = pe.trace(there, images[:2])
     surgery = operate(there, graph, _half(graph))
     assert not surgery.refused and surgery.difference <= TOLERANCE
-    assert {
-        one.device.type for network in (there, surgery.model) for one in network.parameters()
-    } == {device}
-    wanted = pe.rank(here, pe.trace(here, pictures[:2]), batches)
+    assert {one.device.type for model in (there, surgery.model) for one in model.parameters()} == {
+        device
+    }
+    wanted = pe.rank(here, pe.trace(here, images[:2]), batches)
     for name, values in pe.rank(there, graph, batches).values.items():
         torch.testing.assert_close(values, wanted.values[name], rtol=1e-3, atol=1e-6)
     truth = oracle(there, graph, batches, sample(graph, 1))
@@ -52,8 +52,8 @@ def test_pictures_from_the_processor_meet_a_network_on_any_device(device: str) -
         )
 
 
-def test_what_is_given_stays_where_it_is_beside_networks_on_no_device_or_on_several() -> None:
-    layer, given = torch.nn.Linear(2, 2), {"x": torch.zeros(1, 2), "name": "a picture"}
+def test_what_is_given_stays_where_it_is_beside_models_on_no_device_or_on_several() -> None:
+    layer, given = torch.nn.Linear(2, 2), {"x": torch.zeros(1, 2), "name": "an image"}
     assert brought_to(given, layer) is given
     assert brought_to(given, torch.nn.ReLU()) is given
     assert brought_to(given, torch.nn.Linear(2, 2, device="meta")) is given
@@ -63,22 +63,22 @@ def test_what_is_given_stays_where_it_is_beside_networks_on_no_device_or_on_seve
 
 
 def test_the_proof_and_a_ranking_of_its_own_compute_in_full_float32() -> None:
-    network, seen = randomise(Residual()), []
-    pictures = torch.randn(4, 3, 16, 16)
-    graph = pe.trace(network, pictures[:2])
-    network.register_forward_hook(
+    model, seen = randomise(Residual()), []
+    images = torch.randn(4, 3, 16, 16)
+    graph = pe.trace(model, images[:2])
+    model.register_forward_hook(
         lambda module, args, out: seen.append(torch.backends.cudnn.conv.fp32_precision)
     )
     for work in (
-        lambda: operate(network, graph, _half(graph)),
-        lambda: pe.rank(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))]),
-        lambda: oracle(network, graph, [(pictures, torch.tensor([0, 1, 0, 1]))], sample(graph, 1)),
+        lambda: operate(model, graph, _half(graph)),
+        lambda: pe.rank(model, graph, [(images, torch.tensor([0, 1, 0, 1]))]),
+        lambda: oracle(model, graph, [(images, torch.tensor([0, 1, 0, 1]))], sample(graph, 1)),
         lambda: compensate(
-            network,
+            model,
             graph,
             _half(graph),
-            operate(network, graph, _half(graph)).model,
-            [(pictures, None)],
+            operate(model, graph, _half(graph)).model,
+            [(images, None)],
             "lstsq",
         ),
     ):
@@ -95,10 +95,10 @@ def test_a_tap_s_columns_are_copied_to_a_device_once() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_export_leaves_the_network_where_it_was(
+def test_an_export_leaves_the_model_where_it_was(
     device: str, tiny_data: Path, tmp_path: Path
 ) -> None:
     data = pe.load_folder(tiny_data, size=32, seed=0)
-    network = pe.build("resnet18", classes=data.classes, weights="none", seed=0).to(device)
-    pe.export_bundle(network, data, tmp_path / "bundle", model="resnet18")
-    assert {one.device.type for one in network.parameters()} == {device}
+    model = pe.build("resnet18", classes=data.classes, weights="none", seed=0).to(device)
+    pe.export_bundle(model, data, tmp_path / "bundle", model_name="resnet18")
+    assert {one.device.type for one in model.parameters()} == {device}

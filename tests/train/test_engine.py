@@ -8,7 +8,7 @@ import torch
 from prunedge.errors import ModelError, TrainError
 from prunedge.train import TrainConfig, deterministic, fit, make_engine, measure_engine
 from prunedge.train import engine as engines
-from tests.train.tiny import network
+from tests.train.tiny import model
 
 EXAMPLE = torch.zeros(2, 3, 16, 16)
 
@@ -22,17 +22,17 @@ def test_the_fastest_wins_and_a_narrow_lead_does_not_count(monkeypatch: pytest.M
     ):
         monkeypatch.setattr(engines, "_measured", {})
         monkeypatch.setattr(engines, "_race", lambda net, example, timings=timings: timings)
-        chosen = measure_engine(network(), EXAMPLE)
+        chosen = measure_engine(model(), EXAMPLE)
         assert chosen.name == winner and chosen.timings == timings
 
 
 def test_measuring_happens_once_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_measured", {})
-    net, random = network(), torch.get_rng_state()
+    net, random = model(), torch.get_rng_state()
     state = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     chosen = measure_engine(net, EXAMPLE)
     assert chosen.name in engines.NAMES and chosen.timings["32"] > 0
-    assert measure_engine(network(1), EXAMPLE) is chosen
+    assert measure_engine(model(1), EXAMPLE) is chosen
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(state[key], tensor) for key, tensor in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -45,7 +45,7 @@ def test_a_name_forces_an_engine_and_measures_nothing(monkeypatch: pytest.Monkey
         ("32-channels-last", "32", True),
         ("bf16", "bf16", True),
     ):
-        forced = measure_engine(network(), EXAMPLE, precision=name)
+        forced = measure_engine(model(), EXAMPLE, precision=name)
         assert (forced.name, forced.precision, forced.channels_last) == (
             name,
             precision,
@@ -54,7 +54,7 @@ def test_a_name_forces_an_engine_and_measures_nothing(monkeypatch: pytest.Monkey
     with pytest.raises(
         TrainError, match=r"no precision is called '16'.*auto, 32, 32-channels-last, bf16"
     ):
-        measure_engine(network(), EXAMPLE, precision="16")
+        measure_engine(model(), EXAMPLE, precision="16")
 
 
 def test_threads_are_set_when_asked_for() -> None:
@@ -66,8 +66,8 @@ def test_threads_are_set_when_asked_for() -> None:
         torch.set_num_threads(before)
 
 
-def test_a_held_network_is_laid_out_and_put_back() -> None:
-    engine, net = make_engine("32-channels-last"), network()
+def test_a_held_model_is_laid_out_and_put_back() -> None:
+    engine, net = make_engine("32-channels-last"), model()
     ids = [id(parameter) for parameter in net.parameters()]
     with engine.holding(net):
         assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -79,10 +79,10 @@ def test_a_held_network_is_laid_out_and_put_back() -> None:
     )
 
 
-def test_pictures_that_the_network_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_the_model_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_measured", {})
-    with pytest.raises(ModelError, match="doesn't take a picture"):
-        measure_engine(network(), torch.zeros(2, 4, 16, 16))
+    with pytest.raises(ModelError, match="doesn't take an image"):
+        measure_engine(model(), torch.zeros(2, 4, 16, 16))
 
 
 def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_plain_format() -> (
@@ -98,13 +98,13 @@ def test_strided_pointwise_layers_that_pruning_made_narrow_are_trained_in_the_pl
     narrow(torch.zeros(2, 3, 30, 30))
     engine = make_engine("32-channels-last")
     assert engine.suited(narrow).name == "32"
-    assert engine.suited(network()).name == "32-channels-last"
+    assert engine.suited(model()).name == "32-channels-last"
     batches = [(torch.randn(8, 3, 30, 30), torch.tensor([0, 1] * 4))] * 4
     result = fit(narrow, batches, epochs=2, config=TrainConfig(batch_size=8), engine=engine, seed=0)
     assert all(bool(p.isfinite().all()) for p in result.model.parameters())
 
 
-def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_pictures() -> None:
+def test_a_gpu_is_timed_with_batches_that_keep_it_busy_and_a_processor_with_few_images() -> None:
     resnet18, vgg16, tiny, huge = int(1.8e9), int(15.5e9), 10**6, 10**12
     assert [engines.probe_size(macs, "cpu") for macs in (tiny, resnet18, vgg16, huge)] == [
         16,
@@ -186,7 +186,7 @@ def test_training_takes_the_device_s_own_settings_and_evaluation_full_float32(
 ) -> None:
     cudnn, seen = torch.backends.cudnn, []
     outside = cudnn.conv.fp32_precision
-    net = network()
+    net = model()
     net.register_forward_hook(
         lambda module, args, out: seen.append(
             (module.training, cudnn.enabled, cudnn.conv.fp32_precision)

@@ -10,7 +10,7 @@ from torch import nn
 
 from prunedge.errors import TrainError
 from prunedge.train import Metrics, evaluate, make_engine, measure, predict
-from tests.train.tiny import network, pictures
+from tests.train.tiny import images, model
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -31,7 +31,7 @@ def test_metrics_agree_with_scikit_learn(classes: int) -> None:
     assert found.n == 60
 
 
-def test_a_class_without_pictures_has_no_auroc() -> None:
+def test_a_class_without_images_has_no_auroc() -> None:
     found = measure(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 0]))
     assert found.auroc is None and found.value("accuracy") == 1.0
     with pytest.raises(TrainError, match="auroc isn't defined"):
@@ -47,8 +47,8 @@ def test_metrics_go_through_json() -> None:
 
 
 @pytest.mark.parametrize("name", ["32", "32-channels-last", "bf16"])
-def test_evaluating_is_float32_and_leaves_the_network_alone(name: str) -> None:
-    net, batches = network().train(), pictures(20)
+def test_evaluating_is_float32_and_leaves_the_model_alone(name: str) -> None:
+    net, batches = model().train(), images(20)
     state = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     probabilities, labels = predict(net, batches, make_engine(name))
     assert net.training and all(
@@ -61,14 +61,14 @@ def test_evaluating_is_float32_and_leaves_the_network_alone(name: str) -> None:
 
 
 def test_what_cannot_be_evaluated_is_told() -> None:
-    engine, net = make_engine(), network()
-    with pytest.raises(TrainError, match="no picture"):
+    engine, net = make_engine(), model()
+    with pytest.raises(TrainError, match="no image"):
         evaluate(net, [], engine, 2)
     with pytest.raises(TrainError, match="2 outputs for 3 classes"):
-        evaluate(net, pictures(4), engine, ["a", "b", "c"])
+        evaluate(net, images(4), engine, ["a", "b", "c"])
     with pytest.raises(TrainError, match="labels from 0 to 5"):
         evaluate(net, [(torch.zeros(2, 3, 16, 16), torch.tensor([0, 5]))], engine, 2)
     with torch.no_grad():
         nn.init.constant_(net[6].bias, torch.nan)
     with pytest.raises(TrainError, match="aren't finite"):
-        evaluate(net, pictures(4), engine, 2)
+        evaluate(net, images(4), engine, 2)

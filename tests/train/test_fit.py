@@ -13,10 +13,10 @@ from prunedge.graph import trace
 from prunedge.importance import TaylorCollector
 from prunedge.train import TrainConfig, TrainExtras, evaluate, fit, make_engine
 from tests.importance.folded import SharedTable, WindowsFirst
-from tests.train.tiny import FakeSplit, frozen, network, pictures
+from tests.train.tiny import FakeSplit, frozen, images, model
 
 QUICK = TrainConfig(lr=0.05, batch_size=8)
-TRAIN, VAL = pictures(64), pictures(32, seed=1)
+TRAIN, VAL = images(64), images(32, seed=1)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -27,8 +27,8 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("name", ["32", "32-channels-last", "bf16"])
-def test_it_learns_in_place_and_gives_the_network_back_as_it_was_laid_out(name: str) -> None:
-    net, engine = network().eval(), make_engine(name)
+def test_it_learns_in_place_and_gives_the_model_back_as_it_was_laid_out(name: str) -> None:
+    net, engine = model().eval(), make_engine(name)
     result = fit(net, TRAIN, epochs=4, config=QUICK, engine=engine, seed=0, val=VAL)
     assert result.model is net and not net.training
     assert result.val is not None and result.val.accuracy > 0.9
@@ -41,7 +41,7 @@ def test_it_learns_in_place_and_gives_the_network_back_as_it_was_laid_out(name: 
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before() -> None:
-    nets = [network(), network(), network()]
+    nets = [model(), model(), model()]
     for net, seed, noise in zip(nets, (3, 3, 4), (1, 2, 1), strict=True):
         torch.manual_seed(noise)
         before = torch.get_rng_state()
@@ -56,10 +56,10 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
         """Spoils nothing, counts everything."""
 
         def __init__(self) -> None:
-            self.epoch, self.batches, self.pictures, self.open = -1, 0, 0, False
+            self.epoch, self.batches, self.images, self.open = -1, 0, 0, False
 
         def reset(self) -> None:
-            self.epoch, self.batches, self.pictures = self.epoch + 1, 0, 0
+            self.epoch, self.batches, self.images = self.epoch + 1, 0, 0
 
         @contextlib.contextmanager
         def attach(self, net: nn.Module) -> Iterator[None]:
@@ -69,10 +69,10 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
 
         def start_batch(self, batch_size: int) -> None:
             assert self.open
-            self.batches, self.pictures = self.batches + 1, self.pictures + batch_size
+            self.batches, self.images = self.batches + 1, self.images + batch_size
 
         def result(self) -> tuple[int, int, int]:
-            return self.epoch, self.batches, self.pictures
+            return self.epoch, self.batches, self.images
 
     # Training on wrong labels after the first epoch: the first one is best.
     class Turning:
@@ -86,7 +86,7 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
             self.turn += 1
             return ((x, y if self.turn < 2 else 1 - y) for x, y in TRAIN)
 
-    turning, net, alone, collector = Turning(), network(), network(), Epochs()
+    turning, net, alone, collector = Turning(), model(), model(), Epochs()
     iter(turning)  # fit looks once whether the data can be gone through again
     turning.turn = -2
     recipe = TrainConfig(
@@ -119,10 +119,10 @@ def test_the_best_epoch_comes_back_with_its_weights_its_momentum_and_what_was_co
 
 def test_momentum_goes_on_where_it_stopped() -> None:
     flat = TrainConfig(lr=0.02, warmup=0, final=1.0)
-    net = network()
+    net = model()
     first = fit(net, TRAIN, epochs=1, config=flat, engine=make_engine(), seed=0)
     assert set(first.state) == dict(net.named_parameters()).keys()
-    moved, still = network(), network()
+    moved, still = model(), model()
     for other in (moved, still):
         other.load_state_dict(net.state_dict())
     kept = {name: entry["momentum_buffer"].clone() for name, entry in first.state.items()}
@@ -149,10 +149,10 @@ def test_momentum_that_does_not_fit_is_named() -> None:
     }
     with pytest.raises(
         TrainError,
-        match=r"gone isn't in the network; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)",
+        match=r"gone isn't in the model; 0\.weight has momentum \(1,\) for \(8, 3, 3, 3\)",
     ):
         fit(
-            network(),
+            model(),
             TRAIN,
             epochs=1,
             config=QUICK,
@@ -162,13 +162,13 @@ def test_momentum_that_does_not_fit_is_named() -> None:
         )
 
 
-def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
-    wide = network()
+def test_a_model_with_smaller_layers_trains_with_sliced_momentum() -> None:
+    wide = model()
     state = fit(
         wide, TRAIN, epochs=1, config=QUICK, engine=make_engine("32-channels-last"), seed=0
     ).state
     keep, inputs = [0, 2, 5], [4 * channel + place for channel in (0, 2, 5) for place in range(4)]
-    small = network()
+    small = model()
     small[0] = nn.Conv2d(3, 3, 3, stride=2)
     small[1] = nn.BatchNorm2d(3)
     small[6] = nn.Linear(12, 2)
@@ -194,20 +194,20 @@ def test_a_network_with_smaller_layers_trains_with_sliced_momentum() -> None:
 def test_a_split_is_shuffled_by_the_seed_and_no_tiny_batch_is_left() -> None:
     for count, drops in ((24, False), (25, True), (27, True), (28, False)):
         split = FakeSplit(count)
-        fit(network(), split, epochs=2, config=QUICK, engine=make_engine(), seed=7)
+        fit(model(), split, epochs=2, config=QUICK, engine=make_engine(), seed=7)
         expected = {"batch_size": 8, "shuffle_seed": 7, "augment": "full", "drop_last": drops}
         assert split.asked == [{**expected, "epoch": 0}, {**expected, "epoch": 1}]
 
 
 def test_batches_that_come_only_once_are_kept() -> None:
-    listed, flowing = network(), network()
+    listed, flowing = model(), model()
     fit(listed, TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, val=VAL)
     fit(flowing, iter(TRAIN), epochs=2, config=QUICK, engine=make_engine(), seed=0, val=iter(VAL))
     assert same(listed, flowing)
 
 
 def test_no_epochs_only_measure() -> None:
-    net, fresh = network(), network()
+    net, fresh = model(), model()
     state = {"6.bias": {"momentum_buffer": torch.ones(2)}}
     result = fit(
         net,
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
         TrainError, match=r"loss became .* \(epoch 1, batch 1\): lower .* it is 0\.05, try lr=0\.01"
     ):
         fit(
-            network(),
+            model(),
             [(torch.full((8, 3, 16, 16), torch.inf), TRAIN[0][1])],
             epochs=1,
             config=QUICK,
@@ -244,13 +244,13 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_the_remedy() -> None:
 
 
 @pytest.mark.parametrize("data", [[], FakeSplit(0)])
-def test_no_pictures_is_an_error(data: object) -> None:
-    with pytest.raises(TrainError, match="no picture to train on"):
-        fit(network(), data, epochs=1, config=QUICK, engine=make_engine(), seed=0)
+def test_no_images_is_an_error(data: object) -> None:
+    with pytest.raises(TrainError, match="no image to train on"):
+        fit(model(), data, epochs=1, config=QUICK, engine=make_engine(), seed=0)
 
 
-def test_frozen_parameters_stay_and_a_wholly_frozen_network_is_refused() -> None:
-    net = network()
+def test_frozen_parameters_stay_and_a_wholly_frozen_model_is_refused() -> None:
+    net = model()
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
     result = fit(net, TRAIN, epochs=1, config=QUICK, engine=make_engine(), seed=0)
@@ -262,7 +262,7 @@ def test_frozen_parameters_stay_and_a_wholly_frozen_network_is_refused() -> None
 def test_progress_counts_batches() -> None:
     told: list[tuple[int, int, str]] = []
     watch = TrainExtras(progress=lambda *news: told.append(news))
-    fit(network(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=watch)
+    fit(model(), TRAIN, epochs=2, config=QUICK, engine=make_engine(), seed=0, extras=watch)
     assert [done for done, _, _ in told] == list(range(1, 17)) and {
         total for _, total, _ in told
     } == {16}
@@ -270,11 +270,11 @@ def test_progress_counts_batches() -> None:
 
 
 def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
-    teacher = network()
+    teacher = model()
     fit(teacher, TRAIN, epochs=4, config=QUICK, engine=make_engine("32"), seed=0)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     wrong = [(inputs, torch.zeros_like(labels)) for inputs, labels in TRAIN]
-    student = network()
+    student = model()
     recipe = TrainConfig(lr=0.05, batch_size=8, distill=1.0)
     fit(
         student,
@@ -294,7 +294,7 @@ def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
 def test_distilling_without_a_teacher_is_an_error() -> None:
     with pytest.raises(TrainError, match="needs a teacher"):
         fit(
-            network(),
+            model(),
             TRAIN,
             epochs=1,
             config=TrainConfig(distill=0.5),
@@ -312,7 +312,7 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
             assert parameter.grad is not None
             parameter.grad += parameter.detach()
 
-    plain, drawn = network(), network()
+    plain, drawn = model(), model()
     fit(plain, TRAIN, epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
     fit(
         drawn,
@@ -332,9 +332,9 @@ def test_a_penalty_adds_to_the_gradients_and_hears_how_far_it_is() -> None:
 
 
 def fitted_frozen() -> dict[str, torch.Tensor]:
-    """The network with frozen blocks after two epochs; also run in several processes (test_whole.py)."""
+    """The model with frozen blocks after two epochs; also run in several processes (test_whole.py)."""
     net = frozen()
-    fit(net, pictures(40), epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
+    fit(net, images(40), epochs=2, config=QUICK, engine=make_engine("32"), seed=0)
     return net.state_dict()
 
 
@@ -350,7 +350,7 @@ def test_a_frozen_block_computes_in_training_what_it_computes_later() -> None:
     net.lone.register_forward_hook(
         lambda module, inputs, output: seen.append(output.detach().clone())
     )
-    batches = pictures(8)
+    batches = images(8)
     fit(net, batches, epochs=1, config=QUICK, engine=make_engine("32"), seed=0)
     with torch.no_grad():
         assert torch.equal(seen[0], net.lone.eval()(net.block.eval()(batches[0][0])))
@@ -373,7 +373,7 @@ def test_nothing_is_collected_while_training_where_the_examples_cannot_be_told_a
     assert fitted.collected is None and fitted.best_epoch == 0
 
 
-@pytest.mark.parametrize("make", [network, WindowsFirst])
+@pytest.mark.parametrize("make", [model, WindowsFirst])
 def test_collecting_changes_nothing_in_a_training(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     one = make()

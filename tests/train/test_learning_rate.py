@@ -23,13 +23,13 @@ from prunedge.train import (
 )
 from prunedge.train.learning_rate import RATES, choose_rate, search
 from tests.processes import together
-from tests.train.tiny import network
+from tests.train.tiny import model
 
 RECIPE = TrainConfig(batch_size=8, augment="none")
 
 
 def lines(root: Path, count: int = 40) -> Dataset:
-    """Two classes of `count` pictures of 16 px: noise, and noise with a bright line."""
+    """Two classes of `count` images of 16 px: noise, and noise with a bright line."""
     generator = torch.Generator().manual_seed(0)
     for name in ("line", "plain"):
         (root / name).mkdir(parents=True)
@@ -57,7 +57,7 @@ INF = float("inf")
         ({0.03: 0.1, 0.01: 0.4, 0.003: 0.6}, 0.01, (0.003, 0.01, 0.03)),
         # The next higher silences it: what is too near to that is not taken (SqueezeNet, measured).
         ({0.03: 0.692, 0.01: 0.504, 0.003: 0.615, 0.001: 0.671}, 0.003, (0.001, 0.003, 0.01, 0.03)),
-        # High rates silence: down to where the network learns.
+        # High rates silence: down to where the model learns.
         ({0.01: None, 0.003: 0.65, 0.001: 0.3, 0.0003: 0.6}, 0.001, (0.0003, 0.001, 0.003, 0.01)),
         (dict.fromkeys(RATES, None), 0.0001, (0.0001, 0.0003, 0.001, 0.003, 0.01)),
         # No rate teaches anything in a few steps.
@@ -78,8 +78,8 @@ def test_a_rate_that_breaks_is_never_taken() -> None:
     assert choose_rate(0.1, 0.69, {0.01: INF, 0.003: INF, 0.001: 0.5})[0] == 0.001
 
 
-def test_the_same_rate_is_found_twice_and_the_network_stays_as_it_was(tmp_path: Path) -> None:
-    data, net = lines(tmp_path / "lines"), network()
+def test_the_same_rate_is_found_twice_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
+    data, net = lines(tmp_path / "lines"), model()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     random = torch.get_rng_state()
     found = [
@@ -92,7 +92,7 @@ def test_the_same_rate_is_found_twice_and_the_network_stays_as_it_was(tmp_path: 
 
 
 class Scaled(nn.Module):
-    """The tiny network, fed with pictures `times` as large: its first layer bears rates so much smaller."""
+    """The tiny model, fed with images `times` as large: its first layer bears rates so much smaller."""
 
     def __init__(self, times: float) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Scaled(nn.Module):
         return self.net(self.times * x)
 
 
-def test_a_network_that_bears_less_gets_a_lower_rate(tmp_path: Path) -> None:
+def test_a_model_that_bears_less_gets_a_lower_rate(tmp_path: Path) -> None:
     data = lines(tmp_path / "lines")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -120,7 +120,7 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
     class Exploding(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = network()
+            self.net = model()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x) / torch.zeros(()) if self.training else self.net(x)
@@ -131,11 +131,11 @@ def test_a_loss_that_becomes_infinite_is_a_rate_that_broke(tmp_path: Path) -> No
     assert found.lr == min(RATES) and all(loss is None for _, loss in found.curve)
 
 
-def test_few_pictures_are_enough_or_said_to_be_too_few(tmp_path: Path) -> None:
+def test_few_images_are_enough_or_said_to_be_too_few(tmp_path: Path) -> None:
     data = lines(tmp_path / "lines", count=12)
-    assert find_rate(network(), data.train.take(8), RECIPE, engine=make_engine(), seed=0).steps >= 8
+    assert find_rate(model(), data.train.take(8), RECIPE, engine=make_engine(), seed=0).steps >= 8
     with pytest.raises(TrainError, match="lr="):
-        find_rate(network(), data.train.take(3), RECIPE, engine=make_engine(), seed=0)
+        find_rate(model(), data.train.take(3), RECIPE, engine=make_engine(), seed=0)
 
 
 def test_transfer_finds_a_rate_for_pretrained_weights_alone(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_transfer_finds_a_rate_for_pretrained_weights_alone(tmp_path: Path) -> N
         seen: list[str] = []
         settings = TransferSettings(pretrained, epochs=1, lr=lr, batch_size=8)
         watch = TrainExtras(progress=lambda done, total, what: seen.append(what))
-        transfer(network(), data, settings, engine=make_engine(), seed=0, extras=watch)
+        transfer(model(), data, settings, engine=make_engine(), seed=0, extras=watch)
         return {what for what in seen if "trying" in what}
 
     assert len(titles(True, None)) >= 3
@@ -156,7 +156,7 @@ FOUND = Rate(0.003, "found", ((0.001, 0.6), (0.003, 0.5), (0.01, 0.55)), 0.7, 8)
 
 
 def silencing(monkeypatch: pytest.MonkeyPatch, from_rate: float) -> list[float]:
-    """Trainings at this rate or a higher one end in a network with one answer; gives the rates of those that are made."""
+    """Trainings at this rate or a higher one end in a model with one answer; gives the rates of those that are made."""
     rates: list[float] = []
     transfer_module = sys.modules[
         "prunedge.train.transfer"
@@ -189,7 +189,7 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
 ) -> None:
     data, heard = lines(tmp_path / "lines"), []
     rates = silencing(monkeypatch, from_rate)
-    net = network()
+    net = model()
     first = {name: one.clone() for name, one in net.state_dict().items()}
     settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
     how = {"engine": make_engine(), "seed": 0}
@@ -197,9 +197,9 @@ def test_a_training_that_ends_in_one_answer_begins_anew_at_a_lower_rate(
     assert rates == tried and [rate.lr for rate in heard] == tried[1:]
     for rate in heard:
         assert Rate.from_json(json.loads(json.dumps(rate.to_json()))) == rate
-        assert "every validation picture got the same answer" in rate.sentence()
+        assert "every validation image got the same answer" in rate.sentence()
     # From the same weights as the first training: what a training from them at the last rate alone gives.
-    again = network()
+    again = model()
     again.load_state_dict(first)
     transfer(again, data, settings, rate=replace(FOUND, lr=tried[-1], silenced=(1.0, 1.0)), **how)
     assert all(torch.equal(again.state_dict()[name], one) for name, one in net.state_dict().items())
@@ -212,8 +212,8 @@ def test_a_rate_that_was_given_is_never_lowered(
     settings = TransferSettings(pretrained=True, epochs=1, batch_size=8)
     how = {"engine": make_engine(), "seed": 0}
     data = lines(tmp_path / "lines")
-    transfer(network(), data, settings, rate=Rate(0.003, "as it was asked for"), **how)
-    transfer(network(), data, replace(settings, lr=0.01), **how)
+    transfer(model(), data, settings, rate=Rate(0.003, "as it was asked for"), **how)
+    transfer(model(), data, replace(settings, lr=0.01), **how)
     assert rates == [0.003, 0.01]
 
 
@@ -222,7 +222,7 @@ def found_together() -> dict[str, object]:
 
     with tempfile.TemporaryDirectory() as folder:
         return find_rate(
-            network(), lines(Path(folder) / "lines").train, RECIPE, engine=make_engine(), seed=0
+            model(), lines(Path(folder) / "lines").train, RECIPE, engine=make_engine(), seed=0
         ).to_json()
 
 

@@ -5,13 +5,13 @@ import torch
 
 from prunedge.train import TrainConfig, make_engine
 from prunedge.train.optim import make_optimizer, state_of
-from tests.train.tiny import network, pictures
+from tests.train.tiny import images, model
 
 
 @pytest.mark.parametrize("name", ["32", "32-channels-last"])
 def test_a_step_is_nesterovs_in_either_memory_format(name: str) -> None:
     recipe, engine = TrainConfig(lr=0.1, momentum=0.8, weight_decay=0.01), make_engine(name)
-    net, batch = network(), pictures(8)[0]
+    net, batch = model(), images(8)[0]
     generator = torch.Generator().manual_seed(1)
     held = {key: torch.randn(one.shape, generator=generator) for key, one in net.named_parameters()}
     expected, momentum = {}, {}

@@ -6,7 +6,7 @@ from prunedge.errors import TrainError
 from prunedge.train import TrainConfig, TransferSettings
 from prunedge.train.optim import make_optimizer
 from prunedge.train.schedule import learning_rate
-from tests.train.tiny import network
+from tests.train.tiny import model
 
 
 def test_the_rate_climbs_in_a_line_and_falls_in_a_cosine() -> None:
@@ -32,7 +32,7 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:
-    groups = make_optimizer(network(), TrainConfig(weight_decay=0.1)).param_groups
+    groups = make_optimizer(model(), TrainConfig(weight_decay=0.1)).param_groups
     assert {
         tuple(sorted({one.ndim for one in group["params"]})): group["weight_decay"]
         for group in groups
@@ -42,8 +42,8 @@ def test_weight_decay_spares_biases_and_normalisation() -> None:
     }
 
 
-def test_random_weights_are_trained_boldly_and_plain_networks_gently() -> None:
-    normalised, plain = network(), network()[:1]
+def test_random_weights_are_trained_boldly_and_plain_models_gently() -> None:
+    normalised, plain = model(), model()[:1]
     assert (
         TransferSettings(pretrained=False).config(normalised).lr
         > TransferSettings(pretrained=True).config(normalised).lr

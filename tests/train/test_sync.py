@@ -20,14 +20,14 @@ from prunedge.train import Metrics, TrainConfig, TrainExtras, evaluate, fit, mak
 from prunedge.train.bootstrap import unpacked
 from prunedge.train.sync import SynchronizedBatch
 from prunedge.utils import distributed
-from prunedge.utils.distributed import Share
-from tests.networks import Residual, randomise
+from prunedge.utils.distributed import BatchShard
 from tests.processes import together
+from tests.small_models import Residual, randomise
 from tests.train.test_fit import fitted_frozen
-from tests.train.tiny import frozen, network, pictures
+from tests.train.tiny import frozen, images, model
 
-# Batches of 7, and a last one of a single picture: two of three processes have none.
-TRAIN, VAL = pictures(50, batch_size=7), pictures(27, seed=1, batch_size=4)
+# Batches of 7, and a last one of a single image: two of three processes have none.
+TRAIN, VAL = images(50, batch_size=7), images(27, seed=1, batch_size=4)
 PROCESSES = 3
 
 
@@ -49,7 +49,7 @@ class Several:
     """Collectors side by side."""
 
     def __init__(self, graph: ChannelGraph) -> None:
-        # The last one's function is not zero at zero: it would count pictures that only keep a process busy.
+        # The last one's function is not zero at zero: it would count images that only keep a process busy.
         family = [
             TaylorCollector(graph, kind) for kind in ("taylor", "taylor-fo", "fisher", "signed")
         ]
@@ -104,7 +104,7 @@ def trained() -> dict[str, Any]:
     recipe = TrainConfig(lr=0.05, clip=0.5, label_smoothing=0.1, distill=0.3)
     found: dict[str, Any] = {}
     for name in ("32", "32-channels-last"):
-        net, teacher = network(), network(1)
+        net, teacher = model(), model(1)
         collector = Several(trace(net, TRAIN[0][0][:2]))
         result = fit(
             net,
@@ -157,14 +157,14 @@ def gathered() -> dict[str, Any]:
 
 def agreed() -> list[str]:
     """What the processes say to one another."""
-    distributed.agree("nothing", "the same")
+    distributed.require_same("nothing", "the same")
     said = [
-        str(distributed.from_first(distributed.rank())),
-        ",".join(map(str, distributed.gathered(distributed.rank()))),
+        str(distributed.broadcast_object(distributed.get_rank())),
+        ",".join(map(str, distributed.all_gather(distributed.get_rank()))),
     ]
     for attempt in (
-        lambda: distributed.agree("their ranks", str(distributed.rank())),
-        lambda: distributed.by_first(_refuse)("a thing"),
+        lambda: distributed.require_same("their ranks", str(distributed.get_rank())),
+        lambda: distributed.rank_zero_only(_refuse)("a thing"),
         _count_processes,
     ):
         try:
@@ -182,12 +182,10 @@ def _refuse(what: str) -> None:
     raise PrunedgeError(f"the first refuses {what}", where="here", remedy="none")
 
 
-@distributed.by_first
+@distributed.rank_zero_only
 def _count_processes() -> str:
     # What the first does alone may call what is itself done by the first.
-    return (
-        f"{distributed.rank()} of {distributed.size()}, {distributed.by_first(distributed.size)()}"
-    )
+    return f"{distributed.get_rank()} of {distributed.world_size()}, {distributed.rank_zero_only(distributed.world_size)()}"
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +233,7 @@ def test_a_batch_norm_over_a_whole_share_is_torch_s_own(
     found = []
     for norm, mode in zip(
         norms,
-        (contextlib.nullcontext(), SynchronizedBatch(Share(x, x[:, 0], 0, 6, 6))),
+        (contextlib.nullcontext(), SynchronizedBatch(BatchShard(x, x[:, 0], 0, 6, 6))),
         strict=True,
     ):
         given = x.clone().requires_grad_()
@@ -261,7 +259,7 @@ def test_a_batch_norm_over_a_whole_share_is_torch_s_own(
 def test_one_value_per_channel_is_refused_as_torch_refuses_it() -> None:
     with (
         pytest.raises(ValueError, match="one value per channel"),
-        SynchronizedBatch(Share(torch.ones(1), torch.ones(1), 0, 1, 1)),
+        SynchronizedBatch(BatchShard(torch.ones(1), torch.ones(1), 0, 1, 1)),
     ):
         nn.BatchNorm1d(3)(torch.ones(1, 3))
 
@@ -282,7 +280,7 @@ def test_what_is_drawn_is_the_part_of_what_one_process_draws(drop: Any) -> None:
         for start, stop in ((0, 3), (3, 8)):
             torch.manual_seed(3)
             with SynchronizedBatch(
-                Share(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)
+                BatchShard(x[start:stop], torch.zeros(stop - start), start, stop - start, 8)
             ):
                 assert torch.equal(drop(x[start:stop]), alone[start:stop])
             assert torch.equal(torch.rand(1), following)
@@ -308,7 +306,7 @@ def test_a_norm_by_hand_is_torchs_own(
     for by_hand in (True, False):
         one = x.clone().requires_grad_()
         with (
-            SynchronizedBatch(Share(one, torch.zeros(len(x)), 0, len(x), len(x)))
+            SynchronizedBatch(BatchShard(one, torch.zeros(len(x)), 0, len(x), len(x)))
             if by_hand
             else contextlib.nullcontext()
         ):

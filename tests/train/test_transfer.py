@@ -9,12 +9,12 @@ from PIL import Image
 from prunedge.data import load_folder
 from prunedge.errors import TrainError
 from prunedge.train import TransferSettings, make_engine, transfer
-from tests.train.tiny import network
+from tests.train.tiny import model
 
 
 @pytest.fixture
 def lines(tmp_path: Path) -> Path:
-    """Two classes of 40 pictures of 16 px: noise, and noise with a bright line."""
+    """Two classes of 40 images of 16 px: noise, and noise with a bright line."""
     generator = torch.Generator().manual_seed(0)
     for name in ("line", "plain"):
         (tmp_path / "lines" / name).mkdir(parents=True)
@@ -26,12 +26,10 @@ def lines(tmp_path: Path) -> Path:
     return tmp_path / "lines"
 
 
-def test_a_network_learns_a_folder_of_pictures_the_same_way_twice(
-    lines: Path, tmp_path: Path
-) -> None:
+def test_a_model_learns_a_folder_of_images_the_same_way_twice(lines: Path, tmp_path: Path) -> None:
     data, nets = (
         load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache"),
-        [network(), network()],
+        [model(), model()],
     )
     for net in nets:
         settings = TransferSettings(pretrained=False, epochs=6, lr=0.05, batch_size=8)
@@ -47,7 +45,7 @@ def test_a_rate_of_nothing_is_refused(lines: Path, tmp_path: Path) -> None:
     data = load_folder(lines, size=16, seed=0, cache_dir=tmp_path / "cache")
     with pytest.raises(TrainError, match="lr = 0"):
         transfer(
-            network(),
+            model(),
             data,
             TransferSettings(pretrained=True, epochs=1, lr=0),
             engine=make_engine(),

@@ -1,4 +1,4 @@
-"""A tiny problem that a tiny network learns: does the picture have a bright line?"""
+"""A tiny problem that a tiny model learns: does the image have a bright line?"""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import nn
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def pictures(count: int, seed: int = 0, batch_size: int = 8) -> list[Batch]:
-    """Batches of noise, every second picture with a line: (N, 3, 16, 16) float32, (N,) int64."""
+def images(count: int, seed: int = 0, batch_size: int = 8) -> list[Batch]:
+    """Batches of noise, every second image with a line: (N, 3, 16, 16) float32, (N,) int64."""
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.randn(count, 3, 16, 16, generator=generator), torch.arange(count) % 2
     x[y == 1, :, :, 7] += 2
     return [(x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, count, batch_size)]
 
 
-def network(seed: int = 0) -> nn.Sequential:
+def model(seed: int = 0) -> nn.Sequential:
     """Convolution, batch norm, ReLU, dropout, linear."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -45,11 +45,11 @@ class FakeSplit:
         return self.count
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(pictures(self.count))
+        return iter(images(self.count))
 
     def batches(self, batch_size: int = 32, **how: object) -> list[Batch]:
         self.asked.append({"batch_size": batch_size, **how})
-        return pictures(self.count, batch_size=batch_size)[
+        return images(self.count, batch_size=batch_size)[
             : self.count // batch_size if how["drop_last"] else None
         ]
 

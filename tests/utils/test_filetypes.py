@@ -12,27 +12,27 @@ from prunedge.edge import open_bundle
 from prunedge.errors import BundleError, DataError, PrunedgeError, RunError, WeightsError
 from prunedge.models.weight_files import open_weights
 from prunedge.runs.run import open_run
-from prunedge.study import open_book
+from prunedge.study import open_study
 from prunedge.utils.filetypes import kind_of_file
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "gif", "webp"])
 @pytest.mark.parametrize("name", ["photo", "weights.pth", "weights.safetensors"])
-def test_a_picture_is_called_one_whatever_it_is_called(
+def test_a_image_is_called_one_whatever_it_is_called(
     suffix: str, name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / (name if "." in name else f"{name}.{suffix}")
     Image.new("RGB", (8, 8)).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
     with pytest.raises(WeightsError, match=r"this is an? .* image, not a file of weights"):
         open_weights(file)
-    with pytest.raises(DataError, match=r"this is an? .* image, not a set of pictures"):
+    with pytest.raises(DataError, match=r"this is an? .* image, not a set of images"):
         list_data(file)
 
 
-def test_a_text_with_a_pictures_name_is_neither(tmp_path: Path) -> None:
+def test_a_text_with_a_images_name_is_neither(tmp_path: Path) -> None:
     (file := tmp_path / "text.png").write_text("text")
     for opens in (open_weights, list_data):
-        with pytest.raises(PrunedgeError, match="this is a text file with a picture's name, not a"):
+        with pytest.raises(PrunedgeError, match="this is a text file with an image's name, not a"):
             opens(file)
 
 
@@ -61,7 +61,7 @@ def made(tmp_path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["run", "study", "bundle", "inspection"])
-def test_a_folder_of_ours_is_no_folder_of_pictures(kind: str, tmp_path: Path) -> None:
+def test_a_folder_of_ours_is_no_folder_of_images(kind: str, tmp_path: Path) -> None:
     folder = made(tmp_path, kind)
     remedy = {
         "run": f"prunedge prune --from '{folder}' --out '{folder}-pruned'",
@@ -69,12 +69,12 @@ def test_a_folder_of_ours_is_no_folder_of_pictures(kind: str, tmp_path: Path) ->
         "bundle": f"prunedge bench '{folder}'",
         "inspection": f"{folder}/inspection.html",
     }[kind]
-    with pytest.raises(DataError, match=f"this is an? {kind}, not a folder of pictures") as caught:
+    with pytest.raises(DataError, match=f"this is an? {kind}, not a folder of images") as caught:
         list_data(folder)
     assert remedy in str(caught.value)
 
 
-def test_pictures_beside_a_studys_file_are_pictures(tmp_path: Path) -> None:
+def test_images_beside_a_studys_file_are_images(tmp_path: Path) -> None:
     for name in ("crack", "sound"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
@@ -91,7 +91,7 @@ def test_each_verb_says_which_kind_it_was_given(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not a run folder \(it is a bundle\).*prunedge bench"):
         open_run(bundle)
     with pytest.raises(RunError, match=r"not a study's folder \(it is a run\).*prunedge show"):
-        open_book(run)
+        open_study(run)
     with pytest.raises(
         BundleError,
         match=r"not a bundle \(it is a run\).*prunedge export '.*my run' --out BUNDLE makes one",

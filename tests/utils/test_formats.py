@@ -19,39 +19,39 @@ from prunedge.errors import AgentError, BundleError, PrunedgeError, RunError
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.runs import checkpoint, session
-from prunedge.runs.checkpoint import RunKeeper
+from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
-from prunedge.study import Grid, collect, create, open_book
+from prunedge.study import Grid, collect, create, open_study
 from prunedge.utils import checksums, formats
 from prunedge.utils.formats import FORMAT
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from tests.commands import prunedge
 from tests.small_runs import small_recipe
 from tests.tampering import edited, flip, in_format, reseal_bundle, rewrite_history
-from tests.tiny_pictures import write_tiny
+from tests.tiny_images import write_tiny
 
 OF_0_1 = r"this run was made by prunedge 0\.1, whose runs this version does not read"
 NEWER = r"this run has format 7; this prunedge reads format 1 .*: update prunedge \(pip install --upgrade prunedge\)$"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an audit and a bundle in it."""
     run = session.prune(
-        small_recipe(pictures, max_drop=90.0, max_steps=1), tmp_path_factory.mktemp("runs") / "run"
+        small_recipe(images, max_drop=90.0, max_steps=1), tmp_path_factory.mktemp("runs") / "run"
     )
     audit(
         run.load(),
-        load(pictures, size=16),
+        load(images, size=16),
         run.path / "audit",
         Asked(("weight-l1",), 2, 8),
-        model="small",
+        model_name="small",
     )
     write_bundle(run, run.path / "bundle")
     return run.path
@@ -85,10 +85,10 @@ def test_a_run_names_its_format_first(run: Path) -> None:
         assert texts_of(opened.metadata())["format"] == str(FORMAT)
 
 
-def test_the_format_is_no_setting(pictures: Path, run: Path) -> None:
+def test_the_format_is_no_setting(images: Path, run: Path) -> None:
     assert "format" not in RunConfig.model_fields and "format" not in open_run(run).config
     with pytest.raises(PrunedgeError, match="unknown key 'format'"):
-        create(run / "study", Grid({"data": str(pictures), "model": "resnet18", "format": [1, 2]}))
+        create(run / "study", Grid({"data": str(images), "model": "resnet18", "format": [1, 2]}))
 
 
 @pytest.mark.parametrize("is_sealed", [True, False])
@@ -180,21 +180,21 @@ def test_every_verb_refuses_such_a_run_in_one_line(run: Path, tmp_path: Path) ->
         assert "Traceback" not in done.stderr and not (tmp_path / "out").exists(), verb
 
 
-def test_a_network_taken_from_such_a_run_is_refused(run: Path) -> None:
+def test_a_model_taken_from_such_a_run_is_refused(run: Path) -> None:
     from prunedge.models import build
-    from prunedge.runs.load import load as load_network
+    from prunedge.runs.load import load as load_model
 
     in_format(run, 7)
-    refused(lambda: load_network(run), NEWER)
+    refused(lambda: load_model(run), NEWER)
     with pytest.raises(PrunedgeError, match="this run has format 7"):
         build("tests.runs.test_run:small", 2, str(run))
 
 
 @pytest.fixture
-def book(pictures: Path, tmp_path: Path) -> Path:
+def book(images: Path, tmp_path: Path) -> Path:
     """A study's folder with one trial that is done."""
     values = {
-        "data": str(pictures),
+        "data": str(images),
         "model": "tests.runs.test_run:small",
         "weights": "none",
         "size": 16,
@@ -220,14 +220,14 @@ def in_study_format(book: Path, number: int | None) -> None:
 
 
 def test_a_study_of_another_format_is_refused_and_left_alone(book: Path) -> None:
-    grid = open_book(book).grid
+    grid = open_study(book).grid
     for number, words in (
         (None, r"this study was made by prunedge 0\.1"),
         (7, "this study has format 7"),
     ):
         in_study_format(book, number)
         before = (book / "study.toml").read_bytes()
-        refused(lambda: open_book(book), words)
+        refused(lambda: open_study(book), words)
         refused(lambda: create(book, grid), words)
         assert (book / "study.toml").read_bytes() == before
         (book / "study.toml").write_text(grid.to_toml(), encoding="utf-8")
@@ -236,13 +236,13 @@ def test_a_study_of_another_format_is_refused_and_left_alone(book: Path) -> None
 def test_the_file_of_a_study_may_leave_its_format_out(book: Path, tmp_path: Path) -> None:
     """Who writes a grid need not know of formats; the kept one can be given again; another version's is refused."""
     kept = Grid.from_toml(book / "study.toml")
-    assert "format" not in kept.values and kept == open_book(book).grid
+    assert "format" not in kept.values and kept == open_study(book).grid
     in_study_format(book, None)
     mine = tmp_path / "mine"
     mine.mkdir()
     shutil.copy(book / "study.toml", mine / "study.toml")
     assert Grid.from_toml(mine / "study.toml") == kept
-    assert open_book(mine).grid == kept, "nothing was run there: it is a file that somebody wrote"
+    assert open_study(mine).grid == kept, "nothing was run there: it is a file that somebody wrote"
     assert create(mine, kept).grid == kept
     in_study_format(mine, 7)
     refused(lambda: Grid.from_toml(mine / "study.toml"), "this study has format 7")
@@ -250,7 +250,7 @@ def test_the_file_of_a_study_may_leave_its_format_out(book: Path, tmp_path: Path
 
 
 def test_a_study_says_which_of_its_trials_is_of_another_format(book: Path) -> None:
-    opened = open_book(book)
+    opened = open_study(book)
     (trial,) = opened.trials
     in_format(opened.folder(trial), None)
     assert trial.name in refused(lambda: collect(opened), OF_0_1)
@@ -285,7 +285,7 @@ def test_an_audit_of_another_format_is_refused(
 )
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_what_an_audit_has_measured_in_another_format_is_refused(
-    run: Path, pictures: Path, number: int | None, words: str, is_sealed: bool
+    run: Path, images: Path, number: int | None, words: str, is_sealed: bool
 ) -> None:
     file = run / "audit" / "partial.safetensors"
     with safe_open(file, "pt") as opened:
@@ -296,8 +296,8 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
         about["sha256"] = "0" * 64 if number else ""
     save_tensors(load_file(file), file, about)
     asked = Asked(("weight-l1",), 2, 8)
-    data, network = load(pictures, size=16), open_run(run).load()
-    refused(lambda: audit(network, data, run / "audit", asked, model="small"), words)
+    data, model = load(images, size=16), open_run(run).load()
+    refused(lambda: audit(model, data, run / "audit", asked, model_name="small"), words)
 
 
 @pytest.mark.parametrize(
@@ -305,15 +305,15 @@ def test_what_an_audit_has_measured_in_another_format_is_refused(
     [(None, r"this training was made by prunedge 0\.1"), (7, "this training has format 7")],
 )
 def test_a_training_of_another_format_is_refused(
-    number: int | None, words: str, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    number: int | None, words: str, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prunedge.train import TrainConfig, TrainExtras, fit, make_engine
     from tests.runs.test_run import small
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     data, keeper, file = (
-        load(pictures, size=16),
-        RunKeeper(tmp_path, sign="sign"),
+        load(images, size=16),
+        RunCheckpointer(tmp_path, sign="sign"),
         tmp_path / checkpoint.NAME,
     )
     fit(

@@ -32,7 +32,7 @@ def test_millimetres_that_a_pixel_may_show() -> None:
 
 
 @pytest.mark.parametrize("value", [1.1e6, 1e308])
-def test_pictures_that_no_memory_holds(value: float) -> None:
+def test_images_that_no_memory_holds(value: float) -> None:
     with pytest.raises(DataError, match="--max-megapixels"):
         Settings(max_megapixels=value)
 

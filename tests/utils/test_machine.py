@@ -192,7 +192,7 @@ def test_what_says_something_about_the_thing_that_was_tried_stays_with_it() -> N
         pass_on(error)
     with pytest.raises(RuntimeError) as told:
         torch.empty(2**60, dtype=torch.uint8)
-    pass_on(told.value)  # a network that asks for an exabyte is at fault itself
+    pass_on(told.value)  # a model that asks for an exabyte is at fault itself
 
 
 def test_the_trouble_behind_a_library_s_error_is_passed_on() -> None:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from prunedge.utils.tracing import (
     Place,
     Recorder,
-    chapter,
     is_recording,
+    phase,
     recording,
     span,
-    timed,
     trace_events,
+    traced,
 )
 
 Tree = list[tuple[str, list[int], "Tree"]]  # name, ticks before each child and at the end, children
@@ -98,7 +98,7 @@ def test_a_full_recorder_leaves_out_the_shorter_spans_and_counts_them(
 def test_a_long_run_keeps_what_holds_the_rest() -> None:
     ticks = count()
     recorder = Recorder(most=100, clock=lambda: next(ticks))
-    with recording(recorder), chapter("train"):
+    with recording(recorder), phase("train"):
         for _ in range(1000):
             with span("batch"), span("forward"):
                 pass
@@ -114,12 +114,12 @@ def test_chapters_are_told_apart() -> None:
     recorder = Recorder(clock=clock)
     with recording(recorder):
         for name, ticks in (("step 1", 5), ("step 2", 7)):
-            with chapter(name):
+            with phase(name):
                 clock.now += 1
                 with span("surgery"), span("cut"):
                     clock.now += ticks
     found = {
-        (place.chapter, place.path): (total.self_ns, total.total_ns)
+        (place.phase, place.path): (total.self_ns, total.total_ns)
         for place, total in recorder.totals.items()
     }
     assert (
@@ -172,7 +172,7 @@ def test_nothing_is_kept_while_nobody_records() -> None:
     recorder = Recorder()
     with recording(recorder):
         assert is_recording()
-    with span("forward"), chapter("train"):
+    with span("forward"), phase("train"):
         pass
     assert not is_recording() and not recorder.totals and span("a") is span("b")
 
@@ -180,7 +180,7 @@ def test_nothing_is_kept_while_nobody_records() -> None:
 def test_an_error_ends_its_spans() -> None:
     recorder = Recorder()
 
-    @timed("inner")
+    @traced("inner")
     def fails() -> Iterator[None]:
         raise KeyError("x")
 

@@ -21,14 +21,14 @@ from prunedge.utils import trust
 from tests.tampering import edited
 
 ROOT = Path(__file__).parents[2]
-NETWORK = """
+MODEL = """
 from pathlib import Path
 from torch import nn
 Path({mark!r}).touch()
 def make(num_classes):
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
 """
-MODULE = "own_network_of_the_sender"
+MODULE = "own_model_of_the_sender"
 
 
 def command(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
@@ -59,7 +59,7 @@ def sent(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         tmp_path_factory.mktemp("maker"),
         tmp_path_factory.mktemp("mark") / "ran",
     )
-    (folder / f"{MODULE}.py").write_text(NETWORK.format(mark=str(mark)))
+    (folder / f"{MODULE}.py").write_text(MODEL.format(mark=str(mark)))
     before = os.environ["XDG_STATE_HOME"]
     os.environ["XDG_STATE_HOME"] = str(home)
     try:
@@ -123,7 +123,7 @@ def test_no_verb_runs_what_a_run_names(
 @pytest.mark.parametrize(
     "line", [("show", "run"), ("report", "run"), ("inspect", "bundle", ".", "--damage", "crack")]
 )
-def test_verbs_that_need_no_network_of_torch_run_none(
+def test_verbs_that_need_no_model_of_torch_run_none(
     opened: tuple[Path, Path], line: tuple[object, ...], tiny_data: Path
 ) -> None:
     _, mark = opened
@@ -188,5 +188,5 @@ def test_what_one_built_oneself_loads_again(
 ) -> None:
     net = pe.build(f"{MODULE}:make", 2, "none")
     data = load_folder(tiny_data, size=16)
-    pe.export_bundle(net, data, tmp_path / "b", model=f"{MODULE}:make")
+    pe.export_bundle(net, data, tmp_path / "b", model_name=f"{MODULE}:make")
     assert pe.load(tmp_path / "b")[0].out_channels == 8

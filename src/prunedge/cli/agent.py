@@ -54,7 +54,7 @@ def agent(
     """Watch a folder or a camera, inspect what arrives, and publish each finding over MQTT: none is
     lost, and none told twice.
 
-    Example: `prunedge agent bundles/cracks --watch /srv/pictures --broker
+    Example: `prunedge agent bundles/cracks --watch /srv/images --broker
     mqtts://bridge7@broker.example --topic site/bridge-7`
 
     The password comes from --password-file or the variable PRUNEDGE_MQTT_PASSWORD. docs/agent.md:
@@ -82,7 +82,7 @@ def agent(
     device_id
         The device's name in messages; the machine's name, unless given.
     state
-        The agent's own folder: queue, pictures that are done, accepted bundles.
+        The agent's own folder: queue, images that are done, accepted bundles.
     every
         Seconds between two looks into the folder, or between two frames of the camera or video.
     settle
@@ -90,7 +90,7 @@ def agent(
     once
         Work off what is there, deliver it, and end.
     queue_limit
-        Messages that may wait; at more, pictures are left where they are.
+        Messages that may wait; at more, images are left where they are.
     model_topic
         Where new bundles are announced.
     model_from
@@ -122,13 +122,13 @@ def agent(
     mm_per_pixel
         Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
-        Larger pictures are refused before they are decoded.
+        Larger images are refused before they are decoded.
     batch
         Patches at a time.
     threads
         Threads that one inference may use.
     runtime
-        The form of the network to run; without it the bundle's first.
+        The form of the model to run; without it the bundle's first.
     """
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.image.read import parse_range

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 # What each verb does, in a line: `--help` loads none of them.
 VERBS = {
     "demo": "All of it on 2,624 photographs of solar cells, to a report.",
-    "check": "What is in a folder of pictures? Unreadable files, leaks between splits.",
+    "check": "What is in a folder of images? Unreadable files, leaks between splits.",
     "patches": "Cut patches from photographs with damage masks.",
-    "groups": "Which channels of a network leave together, and which can't?",
-    "train": "Teach a network your pictures.",
-    "audit": "Which criterion is right on your network and pictures?",
-    "prune": "Teach a network your pictures, then remove the channels that they don't need.",
+    "groups": "Which channels of a model leave together, and which can't?",
+    "train": "Teach a model your images.",
+    "audit": "Which criterion is right on your model and images?",
+    "prune": "Teach a model your images, then remove the channels that they don't need.",
     "show": "Each step of a run, before and after.",
-    "export": "A bundle for the device, compared with torch on real pictures.",
+    "export": "A bundle for the device, compared with torch on real images.",
     "bench": "Time, memory and energy of bundles, here or on a device.",
     "inspect": "Look for damage in photographs, folders, videos and cameras.",
     "agent": "Inspect what arrives, and publish findings over MQTT.",
@@ -103,7 +103,7 @@ def make_app(verb: str | None) -> App:
 
     app = App(
         name="prunedge",
-        help="From pictures of damage to a small network, proven on the device that will run it.",
+        help="From images of damage to a small model, proven on the device that will run it.",
         version=__version__,
         help_format="markdown",
         default_parameter=Parameter(converter=_converted),
@@ -154,13 +154,13 @@ def _obey(tokens: list[str]) -> None:
     """Run the verb that the command line names."""
     from cyclopts import CycloptsError
 
-    is_first = distributed.rank() == 0
+    is_first = distributed.get_rank() == 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING if is_first else logging.ERROR, handlers=[handler])
     if not is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
-    if distributed.size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
+    if distributed.world_size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in DIVIDED:
         _fail(f"'{tokens[0]}' is not divided among processes", "start it without torchrun")
     if unsound := next((token for token in tokens if "\0" in token), None):
         _fail(f"an argument holds a NUL character, which no name may: {unsound}", "leave it out")
@@ -291,7 +291,7 @@ def _to_resume(tokens: Sequence[str]) -> str | None:
 
 
 def _has_kept(run: str) -> bool:
-    """Whether a run has a network already, or an epoch of the first training."""
+    """Whether a run has a model already, or an epoch of the first training."""
     return any(
         os.path.exists(os.path.join(run, name))
         for name in ("history.jsonl", "training.safetensors")
@@ -345,11 +345,11 @@ def _fail_of_machine(error: Exception, tokens: Sequence[str]) -> None:
 
 def _fail(what: str, remedy: str | None = None) -> NoReturn:
     place = ""
-    if distributed.rank():
+    if distributed.get_rank():
         # Nearly always the first process fails in the same way, says so, and torchrun ends this one
         # while it waits.
         time.sleep(REPORT_AFTER_S)
-        place = f"process {distributed.rank()}: "
+        place = f"process {distributed.get_rank()}: "
     with suppress(OSError):  # nobody listens
         sys.stderr.write(shown(f"error: {place}{what}" + (f": {remedy}" if remedy else "")) + "\n")
         sys.stderr.flush()

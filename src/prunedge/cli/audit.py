@@ -1,4 +1,4 @@
-"""`prunedge audit`: which criterion suits this network and these pictures."""
+"""`prunedge audit`: which criterion suits this model and these images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def audit(
     out: Path | None = None,
     criterion: list[str] | None = None,
     channels: int | Literal["all"] = 64,
-    pictures: int = 512,
+    images: int = 512,
     step: int | None = None,
     size: int | None = None,
     seed: int | None = None,
@@ -42,38 +42,38 @@ def audit(
     Parameters
     ----------
     run
-        A run folder of `train` or `prune`, whose best network is audited. With --model the pictures
+        A run folder of `train` or `prune`, whose best model is audited. With --model the images
         come here.
     data
-        Other pictures than the run's own: class folders, a CSV manifest, or shards.
+        Other images than the run's own: class folders, a CSV manifest, or shards.
     model
         Instead of a run: any torchvision or timm name, or package.module:function of your own.
     weights
         Of --model: imagenet, none, a file, a run or a bundle. Its classes must be those of the
-        pictures.
+        images.
     out
         The folder for the results (RUN/audit).
     criterion
         One to compare; may be repeated (all).
     channels
         At most this many channels of each group are zeroed, drawn at random; or all.
-    pictures
-        At most this many validation pictures for the oracle, and as many training pictures for the
+    images
+        At most this many validation images for the oracle, and as many training images for the
         criteria.
     step
-        Audit the network of this step of the run, instead of its best.
+        Audit the model of this step of the run, instead of its best.
     size
-        Pictures are stretched to size x size pixels (224, or the run's).
+        Images are stretched to size x size pixels (224, or the run's).
     seed
         Decides the split and what is drawn (0, or the run's).
     group_by
-        `parent`, or a regular expression on each path: pictures of one group stay on one side of
+        `parent`, or a regular expression on each path: images of one group stay on one side of
         the split.
     skip_unreadable
-        Go on without pictures that can't be read.
+        Go on without images that can't be read.
     range
         LOW:HIGH, the stored values that become black and white, for greys of more than eight bits;
-        the run's, or what the training pictures need, unless given.
+        the run's, or what the training images need, unless given.
     trust_code
         Run code that the run names (package.module:function) from the working directory, as the one
         who made it wanted. What you named there yourself needs no such word.
@@ -95,12 +95,12 @@ def audit(
 
     if model is not None and (run is None) == (data is None):
         raise PrunedgeError(
-            "no pictures, or two sets of them",
+            "no images, or two sets of them",
             remedy="prunedge audit DATA --model NAME --weights FILE --out DIR",
         )
     if model is None and run is None:
         raise PrunedgeError(
-            "no network to audit",
+            "no model to audit",
             remedy=(
                 "prunedge audit RUN, or prunedge audit DATA --model NAME --weights FILE --out DIR"
             ),
@@ -114,12 +114,12 @@ def audit(
     asked = Asked(
         tuple(dict.fromkeys(criterion or ())) if criterion != ["all"] else (),
         None if channels == "all" else channels,
-        pictures,
+        images,
     )
-    if pictures < 1 or (asked.channels is not None and asked.channels < 2):
+    if images < 1 or (asked.channels is not None and asked.channels < 2):
         raise PrunedgeError(
-            f"{pictures} pictures and {channels} channels are too few",
-            remedy="give --pictures 1 and --channels 2 or more",
+            f"{images} images and {channels} channels are too few",
+            remedy="give --images 1 and --channels 2 or more",
         )
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise PrunedgeError(f"a seed of {seed}", where="--seed", remedy=f"give 0 to {LARGEST_SEED}")
@@ -133,7 +133,7 @@ def audit(
             source = data or Path(config.data.path)
             if data is None:
                 refuse_gone(config, "audit", run, "DATA")
-            network = opened.load(step)
+            audited_model = opened.load(step)
         else:
             if out is None:
                 raise PrunedgeError(
@@ -147,7 +147,7 @@ def audit(
                 "skip_unreadable": False,
                 "range": None,
             }
-            network = None
+            audited_model = None
         given = {
             "size": size,
             "seed": seed,
@@ -157,11 +157,13 @@ def audit(
         }
         settings.update({key: value for key, value in given.items() if value is not None})
         loaded = sets.load(source, progress=advance, **settings)
-        if network is None:
-            network = build(name, loaded.classes, weights, seed=settings["seed"])
-        asked = Asked(asked.criteria, asked.channels, asked.pictures, settings["seed"])
+        if audited_model is None:
+            audited_model = build(name, loaded.classes, weights, seed=settings["seed"])
+        asked = Asked(asked.criteria, asked.channels, asked.images, settings["seed"])
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        found = start(network, loaded, target, asked, model=name, progress=advance, device=device)
+        found = start(
+            audited_model, loaded, target, asked, model_name=name, progress=advance, device=device
+        )
     if json:
         print_json(found.to_json())
     else:
@@ -200,7 +202,7 @@ def _print(found: Audit, target: Path) -> None:
     tell(
         "Spearman's rank correlation with the oracle, the absolute change of the validation loss "
         "when a channel is zeroed.\n"
-        f"{found.model}, {truth.channels} channels, {truth.examples} pictures; 95 % intervals from "
+        f"{found.model}, {truth.channels} channels, {truth.examples} images; 95 % intervals from "
         "resampled channels\n"
     )
     # A table of figures is of no use when it is broken to fit.
@@ -209,7 +211,7 @@ def _print(found: Audit, target: Path) -> None:
     for name, why in found.unjudged.items():
         tell(f"{name}: {why}")
     tell(
-        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole network "
+        f"a channel cost {truth.fraction:.2f} of an evaluation of the whole model "
         f"({truth.seconds:.0f} s for {truth.channels} channels)"
     )
     tell(found.recommendation)

@@ -49,20 +49,20 @@ def bench(
     bundles
         What to measure.
     against
-        The bundle to compare them with (usually the unpruned network's).
+        The bundle to compare them with (usually the unpruned model's).
     runtime
         Which of a bundle's forms to run (onnx, onnx-int8, openvino, ...); several with commas
         between them. Without it, its first.
     patches
-        Pictures to classify in all.
+        Images to classify in all.
     batch
-        Pictures at a time.
+        Images at a time.
     batches
-        Further numbers of pictures at a time, for the throughput alone: 8,32.
+        Further numbers of images at a time, for the throughput alone: 8,32.
     threads
         Threads that one inference may use.
     data
-        A folder of pictures to classify; without it they are noise, which takes the same time.
+        A folder of images to classify; without it they are noise, which takes the same time.
     device
         ssh://user@host: copy the bundles there, measure there with the prunedge that is installed
         there, bring the result back.
@@ -145,20 +145,20 @@ def _here(
     json: bool,
 ) -> BenchResult:
     from prunedge.cli.console import progress
-    from prunedge.edge import Contestant
+    from prunedge.edge import Candidate
     from prunedge.edge import bench as measure
-    from prunedge.edge.bench.measure import Limits
+    from prunedge.edge.bench.measure import ResourceLimits
 
-    contestants = [Contestant(bundle, target) for bundle in bundles for target in runtimes]
-    limits = Limits(numbers["cpus"], numbers["memory"])
+    candidates = [Candidate(bundle, target) for bundle in bundles for target in runtimes]
+    limits = ResourceLimits(numbers["cpus"], numbers["memory"])
     with progress("measuring", quiet=json) as advance:
         return measure(
-            contestants,
+            candidates,
             patches=numbers["patches"],
             batch=numbers["batch"],
             threads=numbers["threads"],
             batches=batches,
-            pictures=data,
+            images=data,
             limits=limits,
             profile=bool(numbers["profile"]),
             progress=advance,
@@ -207,7 +207,7 @@ def _there(
 
 
 def _table(result: BenchResult) -> None:
-    """A column for each contestant: a terminal has more room below than beside."""
+    """A column for each candidate: a terminal has more room below than beside."""
     from rich.table import Table
 
     from prunedge.cli.console import out
@@ -252,7 +252,7 @@ def _table(result: BenchResult) -> None:
     ]
     if all(one["joules"] is not None for one in result.bundles):
         rows.append(
-            ("energy a picture, mJ", [f"{1e3 * one['joules']:.1f}" for one in result.bundles])
+            ("energy an image, mJ", [f"{1e3 * one['joules']:.1f}" for one in result.bundles])
         )
     if result.ratios:
         record = result.to_json()

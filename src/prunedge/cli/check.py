@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from prunedge.data import CheckReport
+    from prunedge.data.duplicates import Duplicate
 
 _SHOWN = 10  # lines of a kind; --json has them all
 
@@ -23,10 +24,10 @@ def check(
     strict: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Look at pictures before training on them: classes, counts, sizes, unreadable files,
+    """Look at images before training on them: classes, counts, sizes, unreadable files,
     imbalance, leaks.
 
-    It splits them just as `prunedge prune` will, and leaves the decoded pictures in the cache for
+    It splits them just as `prunedge prune` will, and leaves the decoded images in the cache for
     it.
 
     Example: `prunedge check cracks/ --group-by parent`
@@ -37,17 +38,17 @@ def check(
         Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
         'train-{000..012}.tar', a folder of them, or a URL.
     size
-        Pictures are stretched to size x size pixels.
+        Images are stretched to size x size pixels.
     seed
         Decides the split.
     group_by
-        `parent`, or a regular expression on each path: pictures of one group stay on one side of
+        `parent`, or a regular expression on each path: images of one group stay on one side of
         the split.
     range
         LOW:HIGH, the stored values that become black and white, for greys of more than eight bits;
-        what the training pictures need, unless given.
+        what the training images need, unless given.
     max_distance
-        Bits in which the perceptual hashes (of 64) of two pictures that look alike may differ.
+        Bits in which the perceptual hashes (of 64) of two images that look alike may differ.
     strict
         Exit with 1 when there is a problem.
     json
@@ -100,7 +101,7 @@ def _show(report: CheckReport) -> None:
     sources = (
         f"{report.sources:,} known"
         if report.sources
-        else "none known: each picture is its own (see --group-by)"
+        else "none known: each image is its own (see --group-by)"
     )
     out.print(f"sources    {sources}")
     out.print(
@@ -124,7 +125,7 @@ def _show(report: CheckReport) -> None:
 
 def _greys(report: CheckReport) -> str:
     levels = report.levels
-    said = f"{_counted(levels.depths)}; {levels.stored:,} levels in a picture"
+    said = f"{_counted(levels.depths)}; {levels.stored:,} levels in an image"
     if levels.range is None:
         return said
     return (
@@ -145,15 +146,14 @@ def _details(report: CheckReport) -> dict[str, list[str]]:
         "sources on two sides": [
             f"{source}: {', '.join(sides)}" for source, sides in report.leaks.items()
         ],
-        "alike on two sides": [
-            (
-                f"{twin.picture} ({twin.split}) {'=' if twin.identical else '~'} {twin.like} "
-                f"({twin.like_split})"
-            )
-            for twin in report.twins
-        ],
-        "same picture, different labels": [
+        "alike on two sides": [_pair(duplicate) for duplicate in report.duplicates],
+        "same image, different labels": [
             " = ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
             for names in report.conflicts
         ],
     }
+
+
+def _pair(duplicate: Duplicate) -> str:
+    sign = "=" if duplicate.identical else "~"
+    return f"{duplicate.image} ({duplicate.split}) {sign} {duplicate.like} ({duplicate.like_split})"

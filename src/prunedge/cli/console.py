@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from prunedge.utils.distributed import rank
+from prunedge.utils.distributed import get_rank
 from prunedge.utils.sanitize import shown
 
 Advance = Callable[[int, int, str], None]
@@ -47,7 +47,7 @@ class Plain(Console):
 
 
 out = Plain(soft_wrap=True)
-err = Plain(stderr=True, soft_wrap=True, quiet=rank() > 0)
+err = Plain(stderr=True, soft_wrap=True, quiet=get_rank() > 0)
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`prunedge demo`: the main job on real photographs, from pictures to report."""
+"""`prunedge demo`: the main job on real photographs, from images to report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIZE, STEP, MAX_STEPS, PATCHES = 128, 0.5, 3, 200
 # As many epochs as this machine trains in about two minutes, so that the demo is short on a slow
 # one and good on a fast one.
 TRAIN_SECONDS, LEAST_EPOCHS, MOST_EPOCHS = 130.0, 2, 8
-PICTURES = 1837
+IMAGES = 1837
 
 
 def demo(
@@ -33,7 +33,7 @@ def demo(
         Print the result as JSON.
     """
     from prunedge.cli.console import print_json, progress, say, tell
-    from prunedge.cli.prune import watch
+    from prunedge.cli.prune import callbacks
     from prunedge.config import RunConfig
     from prunedge.data import write_elpv
     from prunedge.edge.bench.ratios import speed_of
@@ -46,13 +46,13 @@ def demo(
     _refuse_other(out)
     with progress("demo", quiet=json) as advance:
         if (out / "config.toml").exists():
-            run = resume(out, watch(advance, json))
+            run = resume(out, callbacks(advance, json))
         else:
-            pictures = write_elpv(_pictures(out))
+            images = write_elpv(_images(out))
             epochs = _affordable_epochs()
             config = RunConfig.make(
                 "prunedge demo",
-                data=str(real_path(pictures)),
+                data=str(real_path(images)),
                 model="resnet18",
                 weights="none",
                 size=SIZE,
@@ -66,7 +66,7 @@ def demo(
                     f"training ResNet18 from random weights for {epochs} epochs on "
                     "photographs of solar cells, then pruning"
                 )
-            run = prune(config, out, watch(advance, json))
+            run = prune(config, out, callbacks(advance, json))
         measured = time_bundles(run, PATCHES, advance)
     page = write_report(run)
     if json:
@@ -76,14 +76,14 @@ def demo(
     tell(pruned(run).rsplit("\n", 1)[0])
     tell(
         f"ONNX Runtime, 1 thread, batch 1: {speed.before_ms:.2f} ms -> "
-        f"{speed.after_ms:.2f} ms for a picture ({speed.said()})"
+        f"{speed.after_ms:.2f} ms for an image ({speed.said()})"
     )
     tell(f"report: {page}")
 
 
-def _pictures(out: Path) -> Path:
+def _images(out: Path) -> Path:
     """The folder of the demo's images, beside its run."""
-    return out.with_name(f"{out.name}-pictures")
+    return out.with_name(f"{out.name}-images")
 
 
 def _refuse_other(out: Path) -> None:
@@ -102,7 +102,7 @@ def _refuse_other(out: Path) -> None:
         refuse_full(out)
         return
     config = open_run(out).config
-    manifest = str(real_path(_pictures(out) / "manifest.csv"))
+    manifest = str(real_path(_images(out) / "manifest.csv"))
     wanted = (manifest, "resnet18", "none", SIZE, STEP)
     if (
         config.data.path,
@@ -121,5 +121,5 @@ def _affordable_epochs() -> int:
     from prunedge.train import measure_engine
 
     engine = measure_engine(build("resnet18", 2, "none"), torch.zeros(8, 3, SIZE, SIZE))
-    seconds = engine.timings[engine.name] / 1e3 * PICTURES
+    seconds = engine.timings[engine.name] / 1e3 * IMAGES
     return int(min(MOST_EPOCHS, max(LEAST_EPOCHS, TRAIN_SECONDS // seconds)))

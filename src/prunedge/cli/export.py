@@ -27,12 +27,12 @@ def export(
     trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Export the best network of a run (or another step's) as a bundle: the network, labels,
+    """Export the best model of a run (or another step's) as a bundle: the model, labels,
     preprocessing, self-test, checksums.
 
-    Every form of the network is run by its own runtime and compared with torch on real pictures of
+    Every form of the model is run by its own runtime and compared with torch on real images of
     the run's validation split before it is kept. Eight-bit integers are calibrated on training
-    pictures.
+    images.
 
     Example: `prunedge export runs/cracks --out bundles/cracks --format onnx,onnx-int8`
 
@@ -49,9 +49,9 @@ def export(
         Percentage points of the metric that eight-bit integers may cost on validation data; more is
         refused.
     step
-        Export the network after this step instead of the best.
+        Export the model after this step instead of the best.
     baseline
-        Export the unpruned network: the first of the chain where the run goes on from one that was
+        Export the unpruned model: the first of the chain where the run goes on from one that was
         pruned before.
     trust_code
         Run code that the run names (package.module:function) from the working directory, as the one
@@ -96,19 +96,19 @@ def _said(form: Form) -> str:
             "not checked here (its runtime is on the device only): prunedge bench checks it there"
         )
     said = (
-        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.pictures} "
-        f"pictures, same labels on {check.agreement:.1%}"
+        f"differs from torch by at most {check.max_abs_difference:.1e} on {check.images} "
+        f"images, same labels on {check.agreement:.1%}"
     )
     if not check.metrics:
         return said
     metric = next(key for key in check.metrics if f"{key}_float" in check.metrics)
-    before, after, pictures = (
+    before, after, images = (
         check.metrics[f"{metric}_float"],
         check.metrics[metric],
-        check.metrics["pictures"],
+        check.metrics["images"],
     )
     return (
         f"{said}; {metric} on validation data {before:.1%} -> {after:.1%}, same labels on "
         f"{check.metrics['agreement']:.1%} of "
-        f"{pictures:.0f} pictures"
+        f"{images:.0f} images"
     )

@@ -1,4 +1,4 @@
-"""`prunedge groups`: which channels of a network can leave together, and which can't, and why."""
+"""`prunedge groups`: which channels of a model can leave together, and which can't, and why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def groups(
     trust_code: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show a network's channel graph: groups of channels that leave together, who makes and who
+    """Show a model's channel graph: groups of channels that leave together, who makes and who
     consumes them, and what stays.
 
     Example: `prunedge groups --model resnet18 --svg resnet18.svg`
@@ -34,9 +34,9 @@ def groups(
         Any torchvision or timm name, or package.module:function of your own; its weights don't
         matter here.
     start
-        A run folder, whose best network is shown, instead of --model.
+        A run folder, whose best model is shown, instead of --model.
     size
-        Pictures are size x size pixels; it decides the MACs.
+        Images are size x size pixels; it decides the MACs.
     attention
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
@@ -61,12 +61,12 @@ def groups(
 
     if model is not None and start is not None:
         raise PrunedgeError(
-            "two networks to look at", remedy="give --model NAME or --from RUN, not both"
+            "two models to look at", remedy="give --model NAME or --from RUN, not both"
         )
     if model is None and start is None:
-        raise PrunedgeError("no network to look at", remedy="give --model NAME, or --from RUN")
+        raise PrunedgeError("no model to look at", remedy="give --model NAME, or --from RUN")
     if size < 1:
-        raise PrunedgeError(f"pictures of {size} pixels", where="--size", remedy="give at least 1")
+        raise PrunedgeError(f"images of {size} pixels", where="--size", remedy="give at least 1")
     if svg is not None and svg.suffix.lower() != ".svg":
         raise PrunedgeError(
             f"'{svg}' is no name of a drawing",
@@ -74,11 +74,11 @@ def groups(
             remedy="give a name that ends in .svg",
         )
     trust.trust_everything(trust_code)
-    network = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
+    traced_model = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     try:
-        graph = trace(network, torch.zeros(2, 3, size, size), attention=attention)
+        graph = trace(traced_model, torch.zeros(2, 3, size, size), attention=attention)
     except GraphError as error:
-        # What the network says of the size is no remedy.
+        # What the model says of the size is no remedy.
         remedy = f"does it take images of {size} pixels? try another --size ({error.remedy})"
         raise GraphError(error.what, where=error.where, remedy=remedy) from None
     if svg is not None:
@@ -95,7 +95,7 @@ def groups(
 
 
 def describe(graph: ChannelGraph) -> dict[str, Any]:
-    """The graph as plain data: groups in the network's order, what is frozen, totals."""
+    """The graph as plain data: groups in the model's order, what is frozen, totals."""
     total = max(1, graph.macs())
     return {
         "macs": graph.macs(),

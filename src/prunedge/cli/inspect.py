@@ -1,4 +1,4 @@
-"""`prunedge inspect`: look for damage in photographs, videos or a camera's pictures. Needs no
+"""`prunedge inspect`: look for damage in photographs, videos or a camera's images. Needs no
 torch.
 """
 
@@ -37,7 +37,7 @@ def inspect(
     """Look for damage: overlays, maps and tables of each photograph, and a page that shows the
     worst first.
 
-    The network is shown what training showed it: photographs whole, or overlapping patches of
+    The model is shown what training showed it: photographs whole, or overlapping patches of
     larger ones.
 
     A file that can't be read is told and skipped. The same command goes on
@@ -60,7 +60,7 @@ def inspect(
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training picture
+        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training image
         showed; or whole, to cut none. Without it, what the bundle tells.
     overlap
         Share of a patch that the next one sees again: damage up to that share of a patch lies whole
@@ -70,7 +70,7 @@ def inspect(
     mm_per_pixel
         Millimetres that a pixel shows: gives sizes in millimetres too.
     max_megapixels
-        Larger pictures are refused before they are decoded.
+        Larger images are refused before they are decoded.
     range
         LOW:HIGH, the stored values that become black and white in greys of more than eight bits;
         without it, what the bundle tells.
@@ -80,7 +80,7 @@ def inspect(
     frames
         End a video or camera after so many inspected frames.
     threads
-        Threads that the network may use; all cores, unless given.
+        Threads that the model may use; all cores, unless given.
     json
         Print the result as JSON.
     """
@@ -90,7 +90,7 @@ def inspect(
     from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
     from prunedge.edge.inspect.inspection import parse_patch
-    from prunedge.edge.inspect.results import open_results, pictures_per_second
+    from prunedge.edge.inspect.results import images_per_second, open_results
     from prunedge.edge.inspect.runner import describe, inspect_source
     from prunedge.edge.inspect.sources import open_source
     from prunedge.edge.session import open_session
@@ -115,43 +115,43 @@ def inspect(
     session = open_session(opened, threads or _cores())
     if warning := session.warning():
         say(f"mind: {warning}")
-    pictures = open_source(source, out=out, every=every, frames=frames)
-    about = describe(opened, pictures, settings, device())
+    images = open_source(source, out=out, every=every, frames=frames)
+    about = describe(opened, images, settings, device())
     results = open_results(out, about) if out is not None else None
     sound = [name for name in opened.manifest.classes if name not in settings.damage]
     choice = (
         f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
         f"{settings.looked(opened.manifest)}"
     )
-    if pictures.total != 1:
+    if images.total != 1:
         say(choice)
     with progress("inspecting", quiet=json) as advance:
-        outcome = inspect_source(pictures, session, settings, results, advance=advance, tell=say)
+        outcome = inspect_source(images, session, settings, results, advance=advance, tell=say)
     if not outcome.records and outcome.trouble is None:
         what = (
-            f"none of {len(outcome.skipped)} pictures could be inspected"
+            f"none of {len(outcome.skipped)} images could be inspected"
             if outcome.skipped
-            else "no pictures came"
+            else "no images came"
         )
-        raise DataError(what, where=pictures.title, remedy="see the lines above, and name others")
-    rate = pictures_per_second(outcome.records)
+        raise DataError(what, where=images.title, remedy="see the lines above, and name others")
+    rate = images_per_second(outcome.records)
     if json:
         skipped = [{"name": name, "reason": why} for name, why in outcome.skipped]
         print_json(
             {
                 **about,
-                "pictures": outcome.records,
+                "images": outcome.records,
                 "skipped": skipped,
-                "pictures_per_second": rate,
+                "images_per_second": rate,
                 "out": str(out) if out else None,
             }
         )
     else:
         _print(outcome, rate, out)
-        if pictures.total == 1:
+        if images.total == 1:
             tell(choice)
     if outcome.trouble is not None:
-        raise outcome.trouble  # the pictures are sound as far as anybody knows
+        raise outcome.trouble  # the images are sound as far as anybody knows
 
 
 def _cores() -> int:
@@ -170,8 +170,8 @@ def _print(outcome: Outcome, rate: float, folder: Path | None) -> None:
     patches = sum(record["patches"] for record in records)
     reused = f", {outcome.reused:,} of them by an earlier run" if outcome.reused else ""
     out.print(
-        f"{len(records):,} picture(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
-        "pictures a second"
+        f"{len(records):,} image(s) inspected ({patches:,} patches){reused}: {rate:.3g} "
+        "images a second"
     )
     regions = sum(len(record["regions"]) for record in records)
     skipped = f"; {len(outcome.skipped):,} not inspected" if outcome.skipped else ""
@@ -217,7 +217,7 @@ def _regions(record: dict[str, Any]) -> Any:
 def _worst(damaged: list[dict[str, Any]]) -> Any:
     table = _table(
         "worst first" + (f", {SHOWN} of {len(damaged):,}" if len(damaged) > SHOWN else ""),
-        "picture",
+        "image",
         "regions",
         "damaged",
         "surest",

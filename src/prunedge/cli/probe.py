@@ -1,4 +1,4 @@
-"""`prunedge probe`: times small networks, for prunedge itself on another machine. Needs no
+"""`prunedge probe`: times small models, for prunedge itself on another machine. Needs no
 torch.
 """
 

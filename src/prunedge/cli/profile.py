@@ -75,13 +75,13 @@ def write_bench_profile(profiles: Sequence[Mapping[str, Any]], folder: Path) -> 
 
 
 def print_layers(profiles: Sequence[Mapping[str, Any]], trace: Path) -> None:
-    """The slowest layers of each contestant."""
+    """The slowest layers of each candidate."""
     from rich.table import Table
 
     from prunedge.cli.console import out
 
     for one in profiles:
-        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["picture_ms"].items())
+        parts = ", ".join(f"{part} {ms:.3f}" for part, ms in one["image_ms"].items())
         phases = ", ".join(f"{part['part']} {part['seconds']:.2f}" for part in one["parts"])
         table = Table(
             title=(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prunedge.cli.console import Advance
     from prunedge.config import RunConfig
     from prunedge.pruning.steps import Step
-    from prunedge.runs.session import Watch
+    from prunedge.runs.session import Callbacks
 
 
 @with_settings(set(asked()) - {"data"})
@@ -87,11 +87,11 @@ def prune(
             values["start"] = str(real_path(start))
         changes = changes_to(resume, out, in_milliseconds(values), "prune")
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.resume(resume, watch(advance, json), changes)
+            run = session.resume(resume, callbacks(advance, json), changes)
     else:
         config, folder = _config(start, out, steered(values))
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.prune(config, folder, watch(advance, json))
+            run = session.prune(config, folder, callbacks(advance, json))
 
     if json:
         print_json(run.summary())
@@ -101,10 +101,10 @@ def prune(
         print_profile(run.path)
 
 
-def watch(advance: Advance, quiet: bool) -> Watch:
+def callbacks(advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
-    from prunedge.runs.session import Watch
+    from prunedge.runs.session import Callbacks
 
     def on_step(step: Step) -> None:
         if quiet:
@@ -118,7 +118,7 @@ def watch(advance: Advance, quiet: bool) -> Watch:
             f"fine-tuning{verdict}"
         )
 
-    return Watch(progress=advance, on_step=on_step, told=None if quiet else say)
+    return Callbacks(progress=advance, on_step=on_step, on_line=None if quiet else say)
 
 
 def _config(start: Path | None, out: Path | None, values: dict[str, Any]) -> tuple[RunConfig, Path]:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Write FOLDER/report.html. A run: before and after, every step, where channels went, what the
-    pruned network gets wrong.
+    pruned model gets wrong.
 
     A study: every combination with its spread, accuracy at each pruned fraction, time, Pareto
     fronts, paired comparisons, the table.
@@ -29,10 +29,10 @@ def report(folder: str, *, json: Annotated[bool, Parameter(negative="")] = False
     from prunedge.errors import RunError
     from prunedge.report import write_report, write_study_report
     from prunedge.runs.run import open_run
-    from prunedge.study import open_book
+    from prunedge.study import open_study
 
     if is_url(folder) or (Path(folder) / "study.toml").is_file():
-        book = open_book(folder)
+        book = open_study(folder)
         page = write_study_report(book)
         if book.remote:
             book.remote.push(page.name)

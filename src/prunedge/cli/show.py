@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def show(run: Path, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """The result of a run in a screen: the unpruned network, the best, and each step; of `train`
+    """The result of a run in a screen: the unpruned model, the best, and each step; of `train`
     what it reached.
 
-    A run that went on from one that was pruned is compared with both: the first network of the
+    A run that went on from one that was pruned is compared with both: the first model of the
     chain, and its start.
 
     Example: `prunedge show runs/cracks --json`

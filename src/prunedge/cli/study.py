@@ -17,7 +17,7 @@ from prunedge.utils.sanitize import by_kind, kinds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prunedge.study import Book, Counts, Grid
+    from prunedge.study import Grid, StudyProgress, StudyStore
     from prunedge.study.results import Row
     from prunedge.study.summary import Line
 
@@ -106,7 +106,7 @@ def crossval(data: str, *, model: Models, where: Where, **values: Any) -> None:
     data
         Class folders, a CSV manifest, or shards. Folds never part a source.
     model
-        A network, or several with commas between them.
+        A model, or several with commas between them.
     """
     from prunedge.study import presets
 
@@ -127,7 +127,7 @@ def epochs(data: str, *, model: Models, where: Where, **values: Any) -> None:
     data
         Class folders, a CSV manifest, or shards.
     model
-        A network, or several with commas between them.
+        A model, or several with commas between them.
     """
     from prunedge.study import presets
 
@@ -140,8 +140,8 @@ def epochs(data: str, *, model: Models, where: Where, **values: Any) -> None:
 @study.command
 @with_trial_settings
 def criteria(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """Which criterion? All of them (or those of --criterion) from the same starting network, with
-    the controls.
+    """Which criterion? All of them (or those of --criterion) from the same starting model, with
+    the baselines.
 
     Example: `prunedge study criteria cracks/ --model resnet18 --seed 0,1,2 --out studies/criteria`
 
@@ -150,7 +150,7 @@ def criteria(data: str, *, model: Models, where: Where, **values: Any) -> None:
     data
         Class folders, a CSV manifest, or shards.
     model
-        A network, or several with commas between them.
+        A model, or several with commas between them.
     """
     from prunedge.study import presets
 
@@ -160,21 +160,21 @@ def criteria(data: str, *, model: Models, where: Where, **values: Any) -> None:
 
 @study.command
 @with_trial_settings
-def networks(data: str, *, model: Models, where: Where, **values: Any) -> None:
-    """Which network? Filters left in each layer, time, size, MACs and accuracy side by side.
+def models(data: str, *, model: Models, where: Where, **values: Any) -> None:
+    """Which model? Filters left in each layer, time, size, MACs and accuracy side by side.
 
-    Example: `prunedge study networks cracks/ --models vgg16_bn,resnet18 --out studies/networks`
+    Example: `prunedge study models cracks/ --models vgg16_bn,resnet18 --out studies/models`
 
     Parameters
     ----------
     data
         Class folders, a CSV manifest, or shards.
     model
-        A network, or several with commas between them.
+        A model, or several with commas between them.
     """
     from prunedge.study import presets
 
-    _run(presets.networks(_paths(data), model, steered(values)), where)
+    _run(presets.models(_paths(data), model, steered(values)), where)
 
 
 @study.command
@@ -182,7 +182,7 @@ def networks(data: str, *, model: Models, where: Where, **values: Any) -> None:
 def talk(
     cracks: str, corrosion: str, *, model: Models | None = None, where: Where, **values: Any
 ) -> None:
-    """All results of the talk (Wu et al. 2019) on two sets of pictures, each beside the talk's own
+    """All results of the talk (Wu et al. 2019) on two sets of images, each beside the talk's own
     figure.
 
     Example: `prunedge study talk cracks/ corrosion/ --out studies/talk`
@@ -194,7 +194,7 @@ def talk(
     corrosion
         Another.
     model
-        A network, or several with commas between them (vgg16,resnet18).
+        A model, or several with commas between them (vgg16,resnet18).
     """
     from prunedge.study import presets
 
@@ -225,13 +225,13 @@ def status(
     """
     from prunedge.cli.console import print_json, tell
     from prunedge.errors import PrunedgeError
-    from prunedge.study import open_book
+    from prunedge.study import open_study
 
     if workers < 1:
         raise PrunedgeError(
             f"{workers} trials at a time", where="--workers", remedy="give at least 1"
         )
-    counts = open_book(folder).counts(workers)
+    counts = open_study(folder).counts(workers)
     if json:
         print_json(vars(counts))
         return
@@ -243,7 +243,7 @@ def status(
         tell(f"failed: {line}")
 
 
-def said(counts: Counts) -> str:
+def said(counts: StudyProgress) -> str:
     """The counts in a line."""
     left = (
         ""
@@ -265,25 +265,25 @@ def _run(grid: Grid, where: Where) -> None:
 
     engine = execute.Engine(where.engine, where.address, where.workers, where.threads, where.gpus)
     check(grid, here=engine.name == "local")
-    book = create(where.out, grid)
+    study = create(where.out, grid)
     if not where.json:
-        say(f"{len(book.trials)} trials from {len(book.starts)} starting networks")
+        say(f"{len(study.trials)} trials from {len(study.starts)} starting models")
     with progress("study", quiet=where.json) as advance:
-        total = len(book.trials) + len(book.starts)
-        watch = execute.Watch(
-            told=(lambda line: None) if where.json else say,
+        total = len(study.trials) + len(study.starts)
+        callbacks = execute.Callbacks(
+            on_line=(lambda line: None) if where.json else say,
             looked=lambda counts: advance(
                 len(counts.done), total, said(counts).partition(" done, ")[2]
             ),
         )
-        counts, rows = execute.run(book, engine, watch)
-    axes, lines = _summary(book, rows)
+        counts, rows = execute.run(study, engine, callbacks)
+    axes, lines = _summary(study, rows)
     if where.json:
         print_json({"counts": vars(counts), "summary": [asdict(line) for line in lines]})
     else:
         _table(axes, lines)
         tell(
-            f"{said(counts)}\ntables: {book.path / 'study.csv'}, study.parquet\nnext: "
+            f"{said(counts)}\ntables: {study.path / 'study.csv'}, study.parquet\nnext: "
             f"{command('report', where.out)}"
         )
     if counts.failed:
@@ -314,11 +314,11 @@ def _paths(*data: str) -> list[str]:
     return [absolute(one) for one in data]
 
 
-def _summary(book: Book, rows: list[Row]) -> tuple[tuple[str, ...], list[Line]]:
+def _summary(study: StudyStore, rows: list[Row]) -> tuple[tuple[str, ...], list[Line]]:
     """The axes that vary, and a line for each combination of their values."""
     from prunedge.study.summary import axes_of, summary
 
-    axes = axes_of(rows, book.grid.axes)
+    axes = axes_of(rows, study.grid.axes)
     return axes, summary(rows, axes)
 
 

@@ -64,11 +64,13 @@ def train(
         values["data"] = absolute(data)
 
     with progress("training", quiet=json) as advance:
-        watch = session.Watch(progress=advance, told=None if json else say)
+        callbacks = session.Callbacks(progress=advance, on_line=None if json else say)
         if resume is not None:
-            run = session.resume_training(resume, watch, changes_to(resume, out, values, "train"))
+            run = session.resume_training(
+                resume, callbacks, changes_to(resume, out, values, "train")
+            )
         else:
-            run = session.train(*_config(out, values), watch)
+            run = session.train(*_config(out, values), callbacks)
 
     if json:
         print_json(run.summary())

@@ -1,4 +1,4 @@
-"""Pictures in (class folders, CSV manifests, photographs with masks); a Dataset of three leak-proof
+"""Images in (class folders, CSV manifests, photographs with masks); a Dataset of three leak-proof
 splits out.
 """
 

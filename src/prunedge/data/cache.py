@@ -1,13 +1,13 @@
-"""Decoded pictures on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at
+"""Decoded images on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at
 its rows' places.
 
 Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one
-epoch of 100,000 pictures.
+epoch of 100,000 images.
 
 Safe when runs share it: an array is filled under a lock in a hidden place and renamed when whole
 and on the disk, so another run sees all of it or nothing, also after a `kill -9` or a power cut.
 What is damaged nevertheless is noticed by its checksums (an array's frame when it is opened, each
-picture when it is first read), said, and made anew. Bounded: the arrays that were used least lately
+image when it is first read), said, and made anew. Bounded: the arrays that were used least lately
 make room. An array in use is locked (flock) and stays.
 """
 
@@ -50,11 +50,11 @@ LENGTHS, SEAL = 20, 64
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding every picture gave: the array's file (None when it would not fit), digests,
+    """What decoding every image gave: the array's file (None when it would not fit), digests,
     what failed, how each is stored.
 
-    `digests` has an empty string, `looks` None, and `unreadable` the reason, at the index of a
-    picture that can't be read.
+    `digests` has an empty string, `looks` None, and `unreadable` the reason, at the index of an
+    image that can't be read.
     """
 
     cache: Path | None
@@ -72,11 +72,11 @@ def decode_all(
     limit: int = LIMIT_BYTES,
     progress: Progress | None = None,
 ) -> Decoded:
-    """Decode every picture once, into the cache, or find them there from before.
+    """Decode every image once, into the cache, or find them there from before.
 
     Without room for the array (`limit` bytes in all, and half of what is free on the disk) every
-    picture is still decoded, to know that it can be, but nothing is kept, and a warning says so.
-    Raises MachineError when the folder can't be written, DeepGreys at the first picture with deep
+    image is still decoded, to know that it can be, but nothing is kept, and a warning says so.
+    Raises MachineError when the folder can't be written, DeepGreys at the first image with deep
     greys when `greys` doesn't say what they mean.
     """
     home = cache_folder(folder)
@@ -91,8 +91,7 @@ def decode_all(
                 # What the cache holds already can make room.
                 if needed > min(limit, shutil.disk_usage(home).free // 2 + _used(home)):
                     text = (
-                        "%.1f GB of decoded pictures don't fit the cache %s: decoding anew "
-                        "each epoch"
+                        "%.1f GB of decoded images don't fit the cache %s: decoding anew each epoch"
                     )
                     log.warning(text, needed / 2**30, home)
                     return Decoded(None, *_decode_into(None, paths, size, greys, progress))
@@ -144,7 +143,7 @@ def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     except FileNotFoundError:
         remedy = "load the data again"
         raise DataError(
-            "the cache of decoded pictures was deleted", where=cache, remedy=remedy
+            "the cache of decoded images was deleted", where=cache, remedy=remedy
         ) from None
     except _DAMAGE as error:
         raise _given_up(cache, error) from None
@@ -243,9 +242,9 @@ def _check(cache: Path, array: _Array, rows: np.ndarray, pixels: np.ndarray) -> 
     for place, row in enumerate(rows.tolist()):
         if array.checked[row]:
             continue
-        # Without a digest: the picture can't be read, and its row is nobody's.
+        # Without a digest: the image can't be read, and its row is nobody's.
         if (known := array.notes[0][row]) and _digest(pixels[place]) != known:
-            raise _given_up(cache, ValueError(f"picture {row} differs from its checksum"))
+            raise _given_up(cache, ValueError(f"image {row} differs from its checksum"))
         array.checked[row] = 1
 
 
@@ -257,7 +256,7 @@ def _given_up(cache: Path, error: Exception) -> DataError:
         "run that has begun"
     )
     return DataError(
-        f"the cache of decoded pictures is damaged ({error})", where=cache, remedy=remedy
+        f"the cache of decoded images is damaged ({error})", where=cache, remedy=remedy
     )
 
 
@@ -272,8 +271,8 @@ def _seal(header: bytes, notes: bytes, lengths: bytes) -> str:
     return hashlib.sha256(header + notes + lengths).hexdigest()
 
 
-def _digest(picture: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=12).hexdigest()
+def _digest(image: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=12).hexdigest()
 
 
 def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = None) -> str:
@@ -312,7 +311,7 @@ def _write(
         digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
         kinds = {
             look: i for i, look in enumerate(dict.fromkeys(looks))
-        }  # few, where there are many pictures
+        }  # few, where there are many images
         notes = {
             "digests": digests,
             "unreadable": unreadable,
@@ -335,16 +334,16 @@ def _decode_into(
     and how each is stored.
     """
     digests, unreadable, looks = [], {}, []
-    for i, (picture, digest, look) in enumerate(at_once(decoder(size, greys), paths)):
-        if isinstance(picture, str):
-            unreadable[i] = picture
-            picture = np.zeros((size, size, 3), np.uint8)
+    for i, (image, digest, look) in enumerate(at_once(decoder(size, greys), paths)):
+        if isinstance(image, str):
+            unreadable[i] = image
+            image = np.zeros((size, size, 3), np.uint8)
         if file is not None:
-            file.write(picture.tobytes())
+            file.write(image.tobytes())
         digests.append(digest)
         looks.append(look)
         if progress is not None:
-            progress(i + 1, len(paths), "decoding pictures")
+            progress(i + 1, len(paths), "decoding images")
     return tuple(digests), unreadable, tuple(looks)
 
 
@@ -359,8 +358,8 @@ def decoder(
         found = try_looking(path, size, greys)
         if isinstance(found, str):
             return found, "", None
-        picture, look = found
-        return picture, _digest(picture), look
+        image, look = found
+        return image, _digest(image), look
 
     return work
 

@@ -1,4 +1,4 @@
-"""What is wrong with a set of pictures, found before a network is trained on it."""
+"""What is wrong with a set of images, found before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from prunedge.data.dataset import Dataset, Sample
-from prunedge.data.decode import Progress, at_once, try_picture
-from prunedge.data.duplicates import Twin, find_twins
+from prunedge.data.decode import Progress, at_once, try_image
+from prunedge.data.duplicates import Duplicate, find_duplicates
 from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
 from prunedge.data.label_kinds import REMEDY, doubt
 from prunedge.data.load import load
@@ -23,15 +23,15 @@ from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
 from prunedge.errors import DataError
 
-SHOWN = 64  # training pictures whose grey levels are counted
+SHOWN = 64  # training images whose grey levels are counted
 COARSE = 64  # grey levels, below which it is worth asking whether the range is right
-RARE = 50  # pictures of a class, below which a split says little about it
-SKEWED = 3.0  # pictures of the largest class for one of the smallest
+RARE = 50  # images of a class, below which a split says little about it
+SKEWED = 3.0  # images of the largest class for one of the smallest
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Width and height in pixels of the pictures as they are seen upright: the smallest, middle and
+    """Width and height in pixels of the images as they are seen upright: the smallest, middle and
     largest by area.
     """
 
@@ -39,16 +39,16 @@ class Sizes:
     median: tuple[int, int]
     largest: tuple[int, int]
     different: int
-    enlarged: int  # how many have a side shorter than the network's input
+    enlarged: int  # how many have a side shorter than the model's input
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The greys of the pictures: how many have which depth, and what the network sees of them.
+    """The greys of the images: how many have which depth, and what the model sees of them.
 
-    `least` and `most` are the lowest and highest stored value of all deep pictures, `range` what
+    `least` and `most` are the lowest and highest stored value of all deep images, `range` what
     becomes black and white (`LOW:HIGH`); None where all have eight bits. `stored` and `seen` count
-    the different values of a training picture (the median), in its file and as the network sees it;
+    the different values of a training image (the median), in its file and as the model sees it;
     of colours those of the richest.
     """
 
@@ -64,10 +64,10 @@ class Levels:
 class CheckReport:
     """What a folder or manifest holds and what speaks against training on it.
 
-    `counts` is pictures per split and class; `imbalance` the pictures of the largest class for one
-    of the smallest; `majority` the share of test pictures in their largest class, the accuracy of a
-    network that always answers that. `sources` is how many photographs or structures are known,
-    None when none are; `leaks` the sources on two sides. `twins` are pictures of val and test that
+    `counts` is images per split and class; `imbalance` the images of the largest class for one of
+    the smallest; `majority` the share of test images in their largest class, the accuracy of a
+    model that always answers that. `sources` is how many photographs or structures are known, None
+    when none are; `leaks` the sources on two sides. `duplicates` are images of val and test that
     look like one of an earlier split; `conflicts` the same pixels with two labels. `problems` says
     all that matters in sentences.
     """
@@ -85,7 +85,7 @@ class CheckReport:
     unreadable: dict[str, str]
     sources: int | None
     leaks: dict[str, tuple[str, ...]]
-    twins: tuple[Twin, ...]
+    duplicates: tuple[Duplicate, ...]
     conflicts: tuple[tuple[str, ...], ...]
     masks: tuple[str, ...]
     fingerprint: str
@@ -109,12 +109,12 @@ def check(
     cache_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Load the data just as training would, unreadable pictures left out, and report on it.
+    """Load the data just as training would, unreadable images left out, and report on it.
 
-    Pictures of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ
-    in at most `max_distance` bits and their fine structure agrees as well. Decoded pictures stay in
+    Images of two splits look alike when their perceptual hashes (64 bits, imagehash.phash) differ
+    in at most `max_distance` bits and their fine structure agrees as well. Decoded images stay in
     the cache for the training that follows. Raises DataError for what can't be loaded at all: no
-    pictures, one class, an unusable manifest.
+    images, one class, an unusable manifest.
     """
     if not 0 <= max_distance <= 64:
         raise DataError(
@@ -149,7 +149,7 @@ def check(
     }
     totals = [sum(count[name] for count in counts.values()) for name in found.classes]
     looks = [look for split in found.splits().values() for look in looks_of(split)]
-    twins, same = find_twins(found, names, max_distance, progress)
+    duplicates, same = find_duplicates(found, names, max_distance, progress)
     report = CheckReport(
         data=written(data),
         size=size,
@@ -162,12 +162,12 @@ def check(
         formats=dict(Counter(look.format for look in looks)),
         levels=_levels(found, Counter(look.depth for look in looks)),
         unreadable={
-            _name(path, found.root): str(try_picture(path, size, found.greys))
+            _name(path, found.root): str(try_image(path, size, found.greys))
             for path in found.skipped
         },
         sources=_count_sources(found),
         leaks=_leaks(found),
-        twins=twins,
+        duplicates=duplicates,
         conflicts=same,
         masks=_masks(list(names), names),
         fingerprint=found.fingerprint,
@@ -239,7 +239,7 @@ def _leaks(found: Dataset) -> dict[str, tuple[str, ...]]:
 
 
 def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
-    """Pictures that share folder and name with another but for the suffix: often the masks of the
+    """Images that share folder and name with another but for the suffix: often the masks of the
     others.
     """
     stems = Counter((path.parent, path.stem) for path in paths)
@@ -254,8 +254,8 @@ def _problems(report: CheckReport) -> list[str]:
         for c in report.classes
         if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]
     ]
-    same = sum(twin.identical for twin in report.twins)
-    alike = len(report.twins) - same
+    same = sum(duplicate.identical for duplicate in report.duplicates)
+    alike = len(report.duplicates) - same
     totals = {name: sum(count[name] for count in report.counts.values()) for name in report.classes}
     doubtful = doubt(totals)
     checks = (
@@ -299,11 +299,11 @@ def _problems(report: CheckReport) -> list[str]:
                 "the others in a manifest"
             ),
         ),
-        (rare, f"few pictures of {', '.join(rare)}: their results will be noisy"),
+        (rare, f"few images of {', '.join(rare)}: their results will be noisy"),
         (
             report.levels.seen < COARSE and report.levels.stored >= 2 * report.levels.seen,
             (
-                f"of the {report.levels.stored:,} grey levels of a picture "
+                f"of the {report.levels.stored:,} grey levels of an image "
                 f"{report.levels.seen:,} are left: is the range right? (--range)"
             ),
         ),
@@ -311,13 +311,13 @@ def _problems(report: CheckReport) -> list[str]:
             report.levels.depths.get(COLOURS),
             f"{_many(report.levels.depths.get(COLOURS, 0))} with colours of 16 bits, of which only "
             "the upper 8 are read "
-            f"({report.levels.seen:,} levels in a picture): save colours with 8 bits, or single "
+            f"({report.levels.seen:,} levels in an image): save colours with 8 bits, or single "
             "greys with 16",
         ),
         (
             report.imbalance > SKEWED,
             (
-                f"{report.imbalance:.1f} pictures of the largest class for one of the "
+                f"{report.imbalance:.1f} images of the largest class for one of the "
                 "smallest: choose by --metric f1 or auroc"
             ),
         ),
@@ -325,6 +325,6 @@ def _problems(report: CheckReport) -> list[str]:
     return [text for found, text in checks if found]
 
 
-def _many(found: int | Sized, noun: str = "picture") -> str:
+def _many(found: int | Sized, noun: str = "image") -> str:
     n = found if isinstance(found, int) else len(found)
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,4 +1,4 @@
-"""The records that everything downstream reads: a picture, a split of them, the whole set."""
+"""The records that everything downstream reads: an image, a split of them, the whole set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunedge.edge.image.read import Greys
 from prunedge.errors import DataError
 
 if TYPE_CHECKING:
-    # torch takes seconds to import, and listing or checking pictures needs none of it.
+    # torch takes seconds to import, and listing or checking images needs none of it.
     from torch import Tensor
 
     from prunedge.data.loader import Batches
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: its file, its class as an index into `Dataset.classes`, and the photograph or
+    """One image: its file, its class as an index into `Dataset.classes`, and the photograph or
     structure it comes from.
     """
 
@@ -35,10 +35,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Split:
-    """One of train, val and test: an ordered list of pictures that are read through the cache, if
+    """One of train, val and test: an ordered list of images that are read through the cache, if
     there is one.
 
-    `rows` says where in the cache each picture lies; `cache` is None when pictures are decoded anew
+    `rows` says where in the cache each image lies; `cache` is None when images are decoded anew
     each time. `greys` says what greys of more than eight bits mean, None where there are none.
     """
 
@@ -49,7 +49,7 @@ class Split:
     greys: Greys | None = None
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -78,11 +78,11 @@ class Split:
         return Batches(self, batch_size, shuffle_seed, augment, epoch, drop_last)
 
     def labels(self) -> np.ndarray:
-        """The class of each picture: (n,) int64."""
+        """The class of each image: (n,) int64."""
         return np.fromiter((sample.label for sample in self.samples), np.int64, len(self.samples))
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
-        """These pictures as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when
+        """These images as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when
         one can't be read any more.
         """
         if self.cache is not None:
@@ -94,13 +94,13 @@ class Split:
         return decode([self.samples[i].path for i in indices], self.size, self.greys)
 
     def take(self, n: int, seed: int = 0) -> Split:
-        """A subset of `n` pictures, in their old order, with the classes in the same proportions as
-        far as whole pictures allow.
+        """A subset of `n` images, in their old order, with the classes in the same proportions as
+        far as whole images allow.
 
         The whole split when `n` is not below its length. Raises ValueError when `n` is below 1.
         """
         if n < 1:
-            raise ValueError(f"can't take {n} pictures: n must be at least 1")
+            raise ValueError(f"can't take {n} images: n must be at least 1")
         if n >= len(self):
             return self
         labels, rng = self.labels(), np.random.default_rng(seed)
@@ -113,20 +113,20 @@ class Split:
         return self.at(np.sort(np.concatenate(chosen)))
 
     def at(self, indices: np.ndarray | list[int]) -> Split:
-        """The split of just these pictures, in this order."""
+        """The split of just these images, in this order."""
         rows = tuple(self.rows[i] for i in indices) if self.rows else ()
         return replace(self, samples=tuple(self.samples[i] for i in indices), rows=rows)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Classes, and three splits of labelled pictures such that no source lies in two of them
+    """Classes, and three splits of labelled images such that no source lies in two of them
     (unless the user's own split has it so).
 
     `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the
-    same one train alike, wherever they lie. `skipped` names the unreadable pictures that were left
+    same one train alike, wherever they lie. `skipped` names the unreadable images that were left
     out. `greys` is the range of greys of more than eight bits, None where there are none;
-    `extremes` are the lowest and highest value that such pictures hold.
+    `extremes` are the lowest and highest value that such images hold.
     """
 
     root: Path
@@ -141,11 +141,11 @@ class Dataset:
     extremes: tuple[float, float] | None = None
 
     def train_fingerprint(self) -> str:
-        """Stands for the training pictures alone: also where somebody has taken some of them
+        """Stands for the training images alone: also where somebody has taken some of them
         out.
         """
         digest = hashlib.sha256(f"{self.fingerprint} {self.train.size} {self.classes}".encode())
-        # Rows count the pictures that `fingerprint` stands for, wherever they lie.
+        # Rows count the images that `fingerprint` stands for, wherever they lie.
         known = (
             self.train.rows
             if self.fingerprint and self.train.rows
@@ -160,23 +160,23 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training pictures of all classes as (n, 3, S, S) float32, normalised; always the same
+        """Training images of all classes as (n, 3, S, S) float32, normalised; always the same
         ones.
 
         When there are fewer than `n`, they are repeated.
         """
         if not len(self.train):
             raise DataError(
-                "there are no training pictures to show",
+                "there are no training images to show",
                 where=self.root,
-                remedy="give more pictures",
+                remedy="give more images",
             )
         split = self.train.take(n)
-        pictures = next(iter(split.batches(len(split))))[0]
-        return pictures[[i % len(split) for i in range(n)]]
+        images = next(iter(split.batches(len(split))))[0]
+        return images[[i % len(split) for i in range(n)]]
 
     def __str__(self) -> str:
-        """One line: how many pictures of which classes, and how they are split."""
+        """One line: how many images of which classes, and how they are split."""
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
         return f"{len(self.classes)} classes ({', '.join(self.classes)}) at {self.size} px: {sizes}"
 

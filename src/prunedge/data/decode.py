@@ -25,7 +25,7 @@ from prunedge.edge.image.read import (
     Look,
     depth_of,
     read_and_look,
-    read_picture,
+    read_image,
     upright_size,
 )
 from prunedge.errors import DataError, MachineError
@@ -41,39 +41,39 @@ Progress = Callable[[int, int, str], None]
 
 
 def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.ndarray:
-    """These pictures as (N, size, size, 3) uint8. Raises DataError at the first that can't be
+    """These images as (N, size, size, 3) uint8. Raises DataError at the first that can't be
     read.
     """
     pixels = np.empty((len(paths), size, size, 3), np.uint8)
-    for i, picture in enumerate(at_once(lambda path: try_picture(path, size, greys), paths)):
-        if isinstance(picture, str):
+    for i, image in enumerate(at_once(lambda path: try_image(path, size, greys), paths)):
+        if isinstance(image, str):
             raise DataError(
-                f"can't read a picture any more: {picture}",
+                f"can't read an image any more: {image}",
                 where=paths[i],
                 remedy="load the data again",
             )
-        pixels[i] = picture
+        pixels[i] = image
     return pixels
 
 
-def try_picture(path: Path, size: int, greys: Greys | None = None) -> np.ndarray | str:
-    """The picture as (size, size, 3) uint8, or in a few words why it can't be read."""
-    return tried(path, lambda file: read_picture(file, size, greys))
+def try_image(path: Path, size: int, greys: Greys | None = None) -> np.ndarray | str:
+    """The image as (size, size, 3) uint8, or in a few words why it can't be read."""
+    return tried(path, lambda file: read_image(file, size, greys))
 
 
 def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look] | str:
-    """The picture as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words
+    """The image as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words
     why it can't be read.
     """
     return tried(path, lambda file: read_and_look(file, size, greys))
 
 
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
-    """What `read` makes of a picture's file, or in a few words why it can't be read.
+    """What `read` makes of an image's file, or in a few words why it can't be read.
 
-    Raises DeepGreys: that a set's greys have no range yet is no fault of the picture. Raises
+    Raises DeepGreys: that a set's greys have no range yet is no fault of the image. Raises
     MachineError, after three tries, when the machine can't read it now: that is no fault of the
-    picture either.
+    image either.
     """
     for again_s in (*PAUSES_S, None):
         try:
@@ -103,7 +103,7 @@ def _once(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:
 
 
 def source_of(path: Path | str) -> Path | BytesIO:
-    """What a decoder opens for this picture: the file, or the bytes of a picture in a shard.
+    """What a decoder opens for this image: the file, or the bytes of an image in a shard.
 
     Raises FileNotFoundError or DataError when the shard can't give it, or where it is no regular
     file.
@@ -116,11 +116,11 @@ def source_of(path: Path | str) -> Path | BytesIO:
 
 
 def look_at(path: Path) -> Look:
-    """How a picture is stored, from its header as far as that tells."""
-    with Image.open(source_of(path)) as picture:
-        depth = depth_of(picture)  # before its size: to tell that may take decoding it
-        width, height = upright_size(picture)
-        return Look(width, height, picture.mode, picture.format or "?", depth)
+    """How an image is stored, from its header as far as that tells."""
+    with Image.open(source_of(path)) as image:
+        depth = depth_of(image)  # before its size: to tell that may take decoding it
+        width, height = upright_size(image)
+        return Look(width, height, image.mode, image.format or "?", depth)
 
 
 def at_once(work: Callable[[A], B], items: Iterable[A], threads: int | None = None) -> Iterator[B]:

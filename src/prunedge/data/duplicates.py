@@ -1,4 +1,4 @@
-"""Pictures that occur twice, to the pixel or nearly, on two sides of a split."""
+"""Images that occur twice, to the pixel or nearly, on two sides of a split."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from prunedge.data.decode import Progress, at_once
 _SIDE = 32  # pixels of the grey thumbnail that confirms what the hash suspects
 # correlation of fine structure; recompressed, resized and brightened copies stay above 0.95
 _ALIKE = 0.9
-_BLOCK = 64  # pictures compared at once with a whole split
+_BLOCK = 64  # images compared at once with a whole split
 
 
 @dataclass(frozen=True)
-class Twin:
-    """A picture that looks like one of an earlier split: both names and splits, the bits in which
+class Duplicate:
+    """An image that looks like one of an earlier split: both names and splits, the bits in which
     their hashes differ.
     """
 
-    picture: str
+    image: str
     split: str
     like: str
     like_split: str
@@ -37,7 +37,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class _Looks:
-    """Of each picture of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
+    """Of each image of a split: perceptual hash (n,) uint64, fine structure (n, 1024) float16 of
     length 1, digest of the pixels.
     """
 
@@ -46,49 +46,50 @@ class _Looks:
     digests: tuple[bytes, ...]
 
 
-def find_twins(
+def find_duplicates(
     data: Dataset, names: dict[Path, str], max_distance: int, progress: Progress | None = None
-) -> tuple[tuple[Twin, ...], tuple[tuple[str, ...], ...]]:
-    """For each picture of val and test the one of an earlier split that is most like it, if any is
-    like it; and the groups of pictures that are the same to the pixel but have different labels.
+) -> tuple[tuple[Duplicate, ...], tuple[tuple[str, ...], ...]]:
+    """For each image of val and test the one of an earlier split that is most like it, if any is
+    like it; and the groups of images that are the same to the pixel but have different labels.
 
-    A hash alone takes any two even surfaces for twins, so the fine structure (a thumbnail less its
-    blurred self) must correlate too.
+    A hash alone takes any two even surfaces for duplicates, so the fine structure (a thumbnail less
+    its blurred self) must correlate too.
     """
     looks, done, total = {}, 0, sum(map(len, data.splits().values()))
     for side, split in data.splits().items():
         looks[side] = _look(split, done, total, progress)
         done += len(split)
-    twins: dict[str, Twin] = {}
+    duplicates: dict[str, Duplicate] = {}
     for early, late in combinations(data.splits(), 2):
         for i, j, distance, identical in _pairs(looks[early], looks[late], max_distance):
             name, like = (
                 names[data.splits()[side].samples[k].path] for side, k in ((late, j), (early, i))
             )
-            if name not in twins or (identical, -distance) > (
-                twins[name].identical,
-                -twins[name].distance,
+            if name not in duplicates or (identical, -distance) > (
+                duplicates[name].identical,
+                -duplicates[name].distance,
             ):
-                twins[name] = Twin(name, late, like, early, distance, identical)
+                duplicates[name] = Duplicate(name, late, like, early, distance, identical)
     ordered = sorted(
-        twins.values(), key=lambda twin: (not twin.identical, twin.distance, twin.picture)
+        duplicates.values(),
+        key=lambda duplicate: (not duplicate.identical, duplicate.distance, duplicate.image),
     )
     return tuple(ordered), _conflicts(data, looks, names)
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:
     hashes, digests = np.empty(len(split), np.uint64), []
-    # The one record that is large: in halves 200 MB for 100,000 pictures, and as exact as
+    # The one record that is large: in halves 200 MB for 100,000 images, and as exact as
     # thumbnails of eight bits.
     structure = np.empty((len(split), _SIDE * _SIDE), np.float16)
 
     def work(i: int) -> tuple[int, np.ndarray, bytes]:
         pixels = split.pixels([i])[0]
-        picture = Image.fromarray(pixels)
-        number = int(str(imagehash.phash(picture)), 16)
+        image = Image.fromarray(pixels)
+        number = int(str(imagehash.phash(image)), 16)
         return (
             number,
-            _structure(picture),
+            _structure(image),
             hashlib.blake2b(pixels.tobytes(), digest_size=12).digest(),
         )
 
@@ -96,15 +97,15 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Lo
         hashes[i], structure[i] = number, fine
         digests.append(digest)
         if progress is not None:
-            progress(done + i + 1, total, "comparing pictures")
+            progress(done + i + 1, total, "comparing images")
     return _Looks(hashes, structure, tuple(digests))
 
 
-def _structure(picture: Image.Image) -> np.ndarray:
+def _structure(image: Image.Image) -> np.ndarray:
     """(1024,) float32 of mean 0 and length 1 (or 0, for an even surface): a grey thumbnail less its
     blurred self.
     """
-    grey = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, np.float32)
     window = np.pad(values, 2, mode="edge")
     blurred = np.lib.stride_tricks.sliding_window_view(window, (5, 5)).mean((2, 3))
@@ -114,7 +115,7 @@ def _structure(picture: Image.Image) -> np.ndarray:
 
 
 def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, int, int, bool]]:
-    """(index in early, index in late, bits, identical) of the best match of each picture of `late`
+    """(index in early, index in late, bits, identical) of the best match of each image of `late`
     that has one.
     """
     first = {digest: i for i, digest in reversed(list(enumerate(early.digests)))}

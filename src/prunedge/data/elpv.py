@@ -1,4 +1,4 @@
-"""Real pictures for the demo: photographs of solar cells from the PyPI package elpv-dataset
+"""Real images for the demo: photographs of solar cells from the PyPI package elpv-dataset
 (Deitsch et al. 2019).
 """
 
@@ -17,11 +17,11 @@ from prunedge.utils.machine import unwritable
 
 
 def write_elpv(out: Path | str) -> Path:
-    """Lay the 2,624 solar cells of `elpv-dataset` out as a manifest with pictures beside it; the
+    """Lay the 2,624 solar cells of `elpv-dataset` out as a manifest with images beside it; the
     manifest's path.
 
     Cells whose defect probability is at least 0.5 are `defective`, the others `functional`; the
-    columns `probability` and `cell` (mono or poly, crystalline) say more. Pictures are hard links
+    columns `probability` and `cell` (mono or poly, crystalline) say more. Images are hard links
     where the disk allows them, else copies. What is there already is kept. Raises ExtraMissing
     without the package, MachineError when `out` can't be written.
 
@@ -32,7 +32,7 @@ def write_elpv(out: Path | str) -> Path:
     spec = find_spec("elpv_dataset")
     if spec is None or spec.origin is None:
         raise ExtraMissing(
-            "the demo's pictures are not installed", remedy="pip install 'prunedge[prune,demo]'"
+            "the demo's images are not installed", remedy="pip install 'prunedge[prune,demo]'"
         )
     package, out = Path(spec.origin).parent / "data", Path(out)
     rows = []
@@ -47,7 +47,7 @@ def write_elpv(out: Path | str) -> Path:
             _place(package / name, out / name)
         return _write_manifest(out / "manifest.csv", rows)
     except OSError as error:
-        raise unwritable(error, out, "can't lay out the demo's pictures") from None
+        raise unwritable(error, out, "can't lay out the demo's images") from None
 
 
 def _place(source: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
-"""Greys of more than eight bits: what a set's pictures hold, and from which value to which they go
+"""Greys of more than eight bits: what a set's images hold, and from which value to which they go
 from black to white.
 
-One range for all pictures, found on those that are trained on: stretched by itself, each picture
+One range for all images, found on those that are trained on: stretched by itself, each image
 would be as bright as the next, and what an X-ray or a thermal camera measured would be lost.
 """
 
@@ -38,8 +38,8 @@ from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.machine import unusable_cache
 
-TAIL = 0.1  # per cent of a picture's pixels that are left out at each end: dead and hot ones
-STRANGE = 0.05  # share of a class's pictures that may be quite unlike the others
+TAIL = 0.1  # per cent of an image's pixels that are left out at each end: dead and hot ones
+STRANGE = 0.05  # share of a class's images that may be quite unlike the others
 MARGIN = (
     0.5  # of the range, on either side: rare bright damage keeps its greys, as far as there are any
 )
@@ -47,7 +47,7 @@ MARGIN = (
 
 @dataclass(frozen=True)
 class Shade:
-    """The greys of one picture as its file holds them.
+    """The greys of one image as its file holds them.
 
     `low` and `high` leave the extreme 0.1 % of its pixels out, `least` and `most` don't; all are 0
     to 255 where it is not deep. `digest` stands for all values.
@@ -67,7 +67,7 @@ class Shade:
 
 
 class MixedGreys(DataError):
-    """A set whose pictures have no range of greys in common; `deep` would be that of its deep
+    """A set whose images have no range of greys in common; `deep` would be that of its deep
     ones.
     """
 
@@ -77,8 +77,8 @@ class MixedGreys(DataError):
 def known_survey(
     paths: Sequence[Path], folder: Path | str | None = None
 ) -> tuple[Shade | str, ...] | None:
-    """What an earlier `survey` of these pictures found, if there was one: None for sets of
-    eight-bit pictures alone.
+    """What an earlier `survey` of these images found, if there was one: None for sets of
+    eight-bit images alone.
     """
     records = cached(_file(paths, folder))
     return (
@@ -91,7 +91,7 @@ def known_survey(
 def survey(
     paths: Sequence[Path], folder: Path | str | None = None, progress: Progress | None = None
 ) -> tuple[Shade | str, ...]:
-    """The greys of each picture, or why it can't be read; decoded once, and kept in the cache
+    """The greys of each image, or why it can't be read; decoded once, and kept in the cache
     folder. Raises MachineError.
     """
     if (known := known_survey(paths, folder)) is not None:
@@ -119,11 +119,11 @@ def choose_range(
     given: tuple[float, float] | None,
     where: object,
 ) -> Greys:
-    """The range of a set with deep pictures: `given`, or what the readable ones among the training
-    pictures (indices) need.
+    """The range of a set with deep images: `given`, or what the readable ones among the training
+    images (indices) need.
 
     Raises MixedGreys when kinds are mixed that have no range in common, unless one is given;
-    DataError without any training picture.
+    DataError without any training image.
     """
     readable = [shade for shade in shades if isinstance(shade, Shade)]
     if given is not None:
@@ -136,7 +136,7 @@ def choose_range(
     if not trained:
         remedy = f"say what is black and white: {option('range', 'LOW:HIGH')}"
         raise DataError(
-            "no training picture has greys of more than eight bits, others have",
+            "no training image has greys of more than eight bits, others have",
             where=where,
             remedy=remedy,
         )
@@ -144,7 +144,7 @@ def choose_range(
     if told := mixture(Counter(shade.depth for shade in readable)):
         remedy = (
             f"give the deep ones' by {option('range', 'LOW:HIGH')} (eight bits keep 0 to 255), "
-            "or save all pictures alike"
+            "or save all images alike"
         )
         error = MixedGreys(f"{told} have no range of greys in common", where=where, remedy=remedy)
         error.deep = (found.low, found.high)
@@ -153,13 +153,13 @@ def choose_range(
 
 
 def refuse_idle_range(given: tuple[float, float] | None, where: object) -> None:
-    """DataError when a range is given for a set of eight-bit pictures alone, unless it is
+    """DataError when a range is given for a set of eight-bit images alone, unless it is
     theirs.
     """
     if given is not None and given != (0, 255):
         what = (
             f"{option('range', str(Greys(*given)))} is for greys of more than eight bits, and "
-            "these pictures have eight"
+            "these images have eight"
         )
         raise DataError(what, where=where, remedy="leave it out")
 
@@ -177,14 +177,14 @@ def mixture(kinds: Counter[Depth]) -> str | None:
     there = {name: count for name, count in parts.items() if count}
     if len(there) < 2:
         return None
-    return " and ".join(f"{count:,} pictures {name}" for name, count in there.items())
+    return " and ".join(f"{count:,} images {name}" for name, count in there.items())
 
 
 def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
-    """The greys that the pictures of every class need, robust against dead pixels and a few strange
-    pictures.
+    """The greys that the images of every class need, robust against dead pixels and a few strange
+    images.
 
-    Of each class the lowest `low` and the highest `high`, but for the strangest 5 % of its pictures
+    Of each class the lowest `low` and the highest `high`, but for the strangest 5 % of its images
     (at least one of several); the extremes of all classes; a margin of half that range on both
     sides, but no further than the least and most that there are.
     """
@@ -204,11 +204,11 @@ def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
     low, high = max(least, low - margin), min(most, high + margin)
     return (
         Greys(low, high) if low < high else Greys(low, low + 1)
-    )  # pictures of one grey alone: black
+    )  # images of one grey alone: black
 
 
 def levels_of(path: Path, greys: Greys | None) -> tuple[int, int] | None:
-    """How many different values a picture has in its file, as Pillow reads it, and how many are
+    """How many different values an image has in its file, as Pillow reads it, and how many are
     left of them; None when it can't be read.
 
     Of colours, the colour with the most counts.
@@ -226,7 +226,7 @@ def levels_of(path: Path, greys: Greys | None) -> tuple[int, int] | None:
 
 
 def levels_in(pixels: np.ndarray) -> int:
-    """How many different values the richest colour of a picture (height, width, 3) has."""
+    """How many different values the richest colour of an image (height, width, 3) has."""
     return max(len(np.unique(pixels[..., colour])) for colour in range(3))
 
 
@@ -237,13 +237,13 @@ def _shade(path: Path) -> Shade | str:
 def _look(file: Path | BytesIO) -> Shade:
     with Image.open(file) as opened:
         depth = depth_of(opened)
-        picture = upright(settled(opened))
-    if not is_deep(picture):
-        pixels = np.asarray(rgb(picture))
+        image = upright(settled(opened))
+    if not is_deep(image):
+        pixels = np.asarray(rgb(image))
         return Shade(depth, 0, 255, 0, 255, _digest(pixels))
-    values = np.asarray(picture)
+    values = np.asarray(image)
     refuse_no_numbers(values)
-    # Values that are there, not means of two: a picture of two greys has no third.
+    # Values that are there, not means of two: an image of two greys has no third.
     low, high = (
         float(np.percentile(values, share, method="nearest")) for share in (TAIL, 100 - TAIL)
     )

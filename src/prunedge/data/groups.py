@@ -1,4 +1,4 @@
-"""Where each picture comes from: the photograph or structure that must not lie on two sides of a
+"""Where each image comes from: the photograph or structure that must not lie on two sides of a
 split.
 """
 
@@ -17,11 +17,11 @@ from prunedge.utils.advice import option
 
 def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     """The source of each row: by `group_by` where it is given, else what the manifest says, else
-    None (a picture of its own).
+    None (an image of its own).
 
-    `group_by` is `parent` (the name of the folder that the picture lies in) or a regular expression
+    `group_by` is `parent` (the name of the folder that the image lies in) or a regular expression
     that is searched in the relative path; its first group, or the whole match, is the source.
-    Raises DataError when it is no regular expression, when it misses a picture, or when `parent` is
+    Raises DataError when it is no regular expression, when it misses an image, or when `parent` is
     the class folder.
     """
     if group_by is None:
@@ -40,9 +40,7 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     found = [_match(pattern, row) for row in listing.rows]
     missed = [row.name for row, source in zip(listing.rows, found, strict=True) if not source]
     if missed:
-        what = (
-            f"'{group_by}' doesn't match {len(missed)} of {len(found)} pictures, {missed[0]} first"
-        )
+        what = f"'{group_by}' doesn't match {len(missed)} of {len(found)} images, {missed[0]} first"
         raise DataError(
             what,
             where=option("group_by"),
@@ -52,9 +50,9 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
 
 
 def group_ids(found: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
-    """An integer per picture, (n,) int64, equal for pictures that must stay together.
+    """An integer per image, (n,) int64, equal for images that must stay together.
 
-    Pictures without a source stay together when they are the same to the pixel. Sources are not
+    Images without a source stay together when they are the same to the pixel. Sources are not
     merged for that: one black patch in every photograph would tie all photographs together.
     """
     names = [
@@ -71,7 +69,7 @@ def _parents(listing: Listing) -> tuple[str, ...]:
     # path to it.
     own = Counter(parent == row.label for parent, row in zip(parents, listing.rows, strict=True))
     if own[True]:
-        what = f"the parent folder of {own[True]} pictures is their class folder, not a photograph"
+        what = f"the parent folder of {own[True]} images is their class folder, not a photograph"
         raise DataError(
             what,
             where=option("group_by", "parent"),

@@ -16,11 +16,11 @@ BRACKETS = re.compile(r"\s*(\[.*\]|\{.*\}|\(.*[,;|].*\))\s*", re.DOTALL)
 SEPARATORS = (";", "|", ",")  # names of classes seldom hold these
 DOUBTFUL = ("+", "&", "/", " and ", " ")  # and these often: told, not refused
 MOSTLY = 0.8  # of the labels are numbers: a few words among them say that a value is missing
-FEW_EACH = 5  # pictures for each label: numbers that stand for classes have more
+FEW_EACH = 5  # images for each label: numbers that stand for classes have more
 SHOWN = 3
 
 REMEDY = (
-    "prunedge tells one class a picture from the others: give each picture one label, numbers as a "
+    "prunedge tells one class an image from the others: give each image one label, numbers as a "
     "few classes (low, high), several kinds "
     "of damage as one manifest each; what is a class of its own all the same needs a name without "
     "separators"
@@ -28,7 +28,7 @@ REMEDY = (
 
 
 def refusal(labels: Mapping[str, int], where: str = "label") -> str | None:
-    """What speaks against taking these labels (with their numbers of pictures) for classes; None
+    """What speaks against taking these labels (with their numbers of images) for classes; None
     when nothing does.
 
     `where` says what holds them: a column, folders.
@@ -100,7 +100,7 @@ def _parts_known(label: str, labels: Mapping[str, int]) -> bool:
 
 
 def _numbers(labels: Mapping[str, int]) -> list[str]:
-    """Labels that are numbers of something: fractions, or many whole ones with hardly a picture
+    """Labels that are numbers of something: fractions, or many whole ones with hardly an image
     each.
     """
     if not _mostly_numbers(labels):

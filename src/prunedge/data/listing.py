@@ -1,4 +1,4 @@
-"""What a folder, a manifest or shards hold, before any picture is opened: files, labels, sources,
+"""What a folder, a manifest or shards hold, before any image is opened: files, labels, sources,
 and the user's own splits.
 """
 
@@ -29,7 +29,7 @@ _EXTRA = "\0"  # no column's name: what is wrong with a row of more cells than t
 def list_data(
     data: Path | str, cache_dir: Path | str | None = None, progress: Progress | None = None
 ) -> Listing:
-    """The pictures of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of
+    """The images of a CSV manifest, of a folder with a `manifest.csv`, of class folders, or of
     shards. Raises DataError.
 
     The index of shards is kept in the cache folder `cache_dir`.
@@ -49,7 +49,7 @@ def list_data(
 
 
 def _refuse_ours(root: Path) -> None:
-    """DataError for a folder that prunedge made for something else: the pictures of an inspection
+    """DataError for a folder that prunedge made for something else: the images of an inspection
     are drawn over.
     """
     if (found := kind_of_folder(root)) is None:
@@ -60,11 +60,11 @@ def _refuse_ours(root: Path) -> None:
             f"{command('prune', '--from', root, '--out', f'{root}-pruned')} goes on from it, "
             f"{command('show', root)} shows it"
         )
-    raise DataError(f"this is {kind}, not a folder of pictures", where=root, remedy=remedy)
+    raise DataError(f"this is {kind}, not a folder of images", where=root, remedy=remedy)
 
 
 def _refuse_other_files(file: Path) -> None:
-    """DataError for a file that is no table of pictures, before its bytes are taken for lines of
+    """DataError for a file that is no table of images, before its bytes are taken for lines of
     one.
     """
     try:
@@ -73,16 +73,16 @@ def _refuse_other_files(file: Path) -> None:
         pass_on_reading(error, file)
         raise DataError(f"can't be read ({error.strerror})", where=file, remedy=LAYOUT) from None
     if kind is not None and kind != TEXT:
-        raise DataError(f"this is {kind}, not a set of pictures", where=file, remedy=LAYOUT)
+        raise DataError(f"this is {kind}, not a set of images", where=file, remedy=LAYOUT)
 
 
 def list_folder(
     root: Path, cache_dir: Path | str | None = None, progress: Progress | None = None
 ) -> Listing:
-    """The pictures of class folders, with or without train/val/test over them; a `manifest.csv`
+    """The images of class folders, with or without train/val/test over them; a `manifest.csv`
     inside has the last word.
 
-    A folder without pictures but with tar files holds shards.
+    A folder without images but with tar files holds shards.
     """
     if not root.is_dir():
         raise DataError("no such folder", where=root, remedy=LAYOUT)
@@ -91,19 +91,19 @@ def list_folder(
         log.info("%s: using manifest.csv", root)
         return list_manifest(manifest)
     if shards := shards_in(root):
-        if next(find_pictures(root), None) is None:
+        if next(find_images(root), None) is None:
             return list_shards(str(root), cache_dir=cache_dir, progress=progress)
         log.warning(
-            "%s: left out beside the pictures: %s",
+            "%s: left out beside the images: %s",
             root,
             ", ".join(Path(one).name for one in shards),
         )
     deep: list[str] = []
-    folders = {folder.name: list(find_pictures(folder, deep)) for folder in _subfolders(root)}
+    folders = {folder.name: list(find_images(folder, deep)) for folder in _subfolders(root)}
     _tell_deep(root, deep)
     empty = [name for name, found in folders.items() if not found]
     if empty:
-        log.warning("%s: left out for holding no pictures: %s", root, ", ".join(empty))
+        log.warning("%s: left out for holding no images: %s", root, ", ".join(empty))
     folders = {name: found for name, found in folders.items() if found}
     if not folders or (root / "inspection.json").is_file():
         _refuse_ours(root)
@@ -114,7 +114,7 @@ def list_folder(
 
 
 def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
-    """The pictures of a CSV with a header: path (or file), label, and if wanted source and split
+    """The images of a CSV with a header: path (or file), label, and if wanted source and split
     (train, val, test).
 
     Paths are relative to `root`, by default the folder of the CSV. Commas, semicolons and tabs
@@ -160,7 +160,7 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} pictures are listed twice: {', '.join(twice)}",
+            f"{len(twice)} images are listed twice: {', '.join(twice)}",
             where=csv_file,
             remedy="list each once",
         )
@@ -173,13 +173,13 @@ def _split_rows(root: Path, folders: dict[str, list[Path]]) -> Iterator[Row]:
     if others:
         remedy = "keep train, val and test apart from class folders"
         raise DataError(
-            f"pictures in {', '.join(others)} beside a train folder", where=root, remedy=remedy
+            f"images in {', '.join(others)} beside a train folder", where=root, remedy=remedy
         )
     for name, found in folders.items():
         loose = [path for path in found if path.parent == root / name]
         if loose:
             raise DataError(
-                f"{len(loose)} pictures lie in no class folder", where=root / name, remedy=LAYOUT
+                f"{len(loose)} images lie in no class folder", where=root / name, remedy=LAYOUT
             )
         for path in found:
             yield _row(
@@ -195,8 +195,8 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def find_pictures(folder: Path, deep: list[str] | None = None) -> Iterator[Path]:
-    """Picture files, sorted; linked folders are followed, each real folder once.
+def find_images(folder: Path, deep: list[str] | None = None) -> Iterator[Path]:
+    """Image files, sorted; linked folders are followed, each real folder once.
 
     Folders too deep to be meant (`prunedge.edge.folders`) are left out and put into `deep`, or told
     where there is no such list. Raises MachineError when a folder can't be read.

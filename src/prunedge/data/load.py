@@ -49,16 +49,16 @@ def load(
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
     or an fsspec URL of any of these.
 
-    Pictures are stretched to size x size pixels. Greys of more than eight bits become eight:
+    Images are stretched to size x size pixels. Greys of more than eight bits become eight:
     `range` (`LOW:HIGH`, or two numbers) are the values that become black and white, or else what
-    the training pictures need (`prunedge.data.gray_range`), the same for all pictures.
+    the training images need (`prunedge.data.gray_range`), the same for all images.
 
     `val` and `test` are the shares of those splits where the data doesn't come split; a missing val
     or test is cut out of train. Splits are stratified, grouped by source (`group_by`: see
-    `prunedge.data.groups`), and depend on `seed` alone. With `folds` all pictures are shared out
+    `prunedge.data.groups`), and depend on `seed` alone. With `folds` all images are shared out
     anew, whatever split they come with: number `fold` (from 0) of so many equal parts is the test
-    split, and `val` is cut out of the rest. `progress(done, total, what)` is called while pictures
-    are decoded. Raises DataError for whatever can't be used: all unreadable pictures are named at
+    split, and `val` is cut out of the rest. `progress(done, total, what)` is called while images
+    are decoded. Raises DataError for whatever can't be used: all unreadable images are named at
     once, unless `skip_unreadable`.
     """
     listing = list_data(data, cache_dir, progress)
@@ -150,7 +150,7 @@ def _load(
         )
     if size < 1:
         raise DataError(
-            f"pictures of {size} pixels", where=option("size"), remedy="give a size of at least 1"
+            f"images of {size} pixels", where=option("size"), remedy="give a size of at least 1"
         )
     span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
@@ -177,7 +177,7 @@ def _load(
         sides = sided(kept, decoded.digests)
     else:
         # The split can't wait for the pixels: these depend on the range of greys, and that on which
-        # pictures are trained on.
+        # images are trained on.
         kept = _readable(
             listing,
             {i: why for i, why in enumerate(shades) if isinstance(why, str)},
@@ -216,20 +216,20 @@ def _load(
 
 
 def _readable(listing: Listing, unreadable: dict[int, str], skip: bool) -> list[int]:
-    """Indices of the pictures that can be read. Raises DataError with all the others, unless they
+    """Indices of the images that can be read. Raises DataError with all the others, unless they
     may be skipped and are not all.
     """
     bad = [f"{listing.rows[i].name} ({why})" for i, why in sorted(unreadable.items())]
     if bad and len(bad) == len(listing.rows):
         named = ", ".join(bad[:_NAMED]) + (" ..." if len(bad) > _NAMED else "")
-        what = f"none of {len(bad)} pictures can be read: {named}"
+        what = f"none of {len(bad)} images can be read: {named}"
         raise DataError(what, where=listing.where, remedy="replace them, or name others")
     if bad and not skip:
-        what = f"{len(bad)} of {len(listing.rows)} pictures can't be read: {', '.join(bad)}"
+        what = f"{len(bad)} of {len(listing.rows)} images can't be read: {', '.join(bad)}"
         remedy = f"replace or remove them, or go on without them: {option('skip_unreadable', True)}"
         raise DataError(what, where=listing.where, remedy=remedy)
     for line in bad:
-        log.warning("skipped an unreadable picture: %s", line)
+        log.warning("skipped an unreadable image: %s", line)
     return [i for i in range(len(listing.rows)) if i not in unreadable]
 
 
@@ -238,7 +238,7 @@ def _warn_of_colours(listing: Listing, decoded: Decoded) -> None:
     cut = sum(look is not None and look.depth == COLOURS for look in decoded.looks)
     if cut:
         text = (
-            "%s: %d pictures have colours of 16 bits, of which only the upper 8 are read; "
+            "%s: %d images have colours of 16 bits, of which only the upper 8 are read; "
             "`prunedge check` says what is left"
         )
         log.warning(text, listing.where, cut)
@@ -251,7 +251,7 @@ def _sides(
     shares: tuple[float, float],
     seed: int,
 ) -> list[str]:
-    """The split of each kept picture: the user's own, with what is missing from it cut out of
+    """The split of each kept image: the user's own, with what is missing from it cut out of
     train.
     """
     given = np.array([listing.rows[i].split or "train" for i in kept])
@@ -278,7 +278,7 @@ def _folded(
     seed: int,
     fold: tuple[int, int],
 ) -> list[str]:
-    """The split of each kept picture in cross-validation."""
+    """The split of each kept image in cross-validation."""
     number, folds = fold
     labels, ids = (
         np.array([listing.classes.index(listing.rows[i].label) for i in kept]),
@@ -301,14 +301,14 @@ def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
         have = set(split.labels().tolist())
         missing = [name for i, name in enumerate(listing.classes) if i not in have]
         if missing and (side == "train" or not have):
-            what = f"no pictures of {', '.join(missing)} for {side}"
+            what = f"no images of {', '.join(missing)} for {side}"
             raise DataError(
                 what,
                 where=listing.where,
-                remedy="more pictures, or more sources: a source is never split",
+                remedy="more images, or more sources: a source is never split",
             )
         if missing:
-            log.warning("%s: no pictures of %s for %s", listing.where, ", ".join(missing), side)
+            log.warning("%s: no images of %s for %s", listing.where, ", ".join(missing), side)
     sources_of = [{s.source for s in split.samples if s.source is not None} for split in splits]
     both = (
         (sources_of[0] & sources_of[1])

@@ -1,4 +1,4 @@
-"""Batches of a split: shuffled, augmented and normalised by a background thread while the network
+"""Batches of a split: shuffled, augmented and normalised by a background thread while the model
 trains.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 
 from prunedge.data.transforms import Augment, augment, draw
 from prunedge.edge.image.read import normalise, normalise_planes
-from prunedge.utils.distributed import Share, part
+from prunedge.utils.distributed import BatchShard, partition
 from prunedge.utils.machine import require_memory
-from prunedge.utils.tracing import span, timed
+from prunedge.utils.tracing import span, traced
 
 Batch = tuple[Tensor, Tensor]
 T = TypeVar("T")
 
 _AHEAD = 4  # batches that may wait
-# Threads that make batches for a GPU: training ResNet18 at 224 px an H200 takes 5,000 pictures a
+# Threads that make batches for a GPU: training ResNet18 at 224 px an H200 takes 5,000 images a
 # second, of which one makes 2,000.
 _MOST_MAKERS = 4
 
@@ -61,7 +61,7 @@ class Batches:
     def __post_init__(self) -> None:
         """Raises ValueError for a batch size below 1."""
         if self.batch_size < 1:
-            raise ValueError(f"a batch can't have {self.batch_size} pictures")
+            raise ValueError(f"a batch can't have {self.batch_size} images")
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -74,23 +74,24 @@ class Batches:
         """
         return _ahead(self._made(self._bounds()))
 
-    def dealt(self, rank: int, size: int) -> Iterator[Batch]:
+    def shard(self, rank: int, size: int) -> Iterator[Batch]:
         """Each `size`-th batch, from number `rank` on; the others are not even read."""
         return _ahead(self._made(self._bounds()[rank::size]))
 
-    def shares(self, rank: int, size: int) -> Iterator[Share]:
+    def shards(self, rank: int, size: int) -> Iterator[BatchShard]:
         """The part of each batch that is due to process `rank` of `size`; the rest is neither read
         nor augmented.
         """
         bounds = self._bounds()
-        parts = [part(stop - start, rank, size) for start, stop in bounds]
+        parts = [partition(stop - start, rank, size) for start, stop in bounds]
         own = [
             (begin + start, begin + start + max(1, here))
             for (begin, _), (start, here) in zip(bounds, parts, strict=True)
         ]
         made = zip(self._made(own), bounds, parts, strict=True)
         return _ahead(
-            Share(*batch, start, here, stop - begin) for batch, (begin, stop), (start, here) in made
+            BatchShard(*batch, start, here, stop - begin)
+            for batch, (begin, stop), (start, here) in made
         )
 
     def _bounds(self) -> list[tuple[int, int]]:
@@ -103,7 +104,7 @@ class Batches:
         order = np.arange(n)
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
-        # Drawn for the whole epoch, so that a picture's augmentation doesn't depend on how batches
+        # Drawn for the whole epoch, so that an image's augmentation doesn't depend on how batches
         # are cut.
         changes = None if self.augment == "none" else draw(n, self._generator(1), self.augment)
 
@@ -142,7 +143,7 @@ def _within_reach(tensor: Tensor) -> Tensor:
 
 
 def _makers() -> int:
-    """How many batches are made at a time: one beside a network on the processor, which needs the
+    """How many batches are made at a time: one beside a model on the processor, which needs the
     others itself.
     """
     if not torch.cuda.is_initialized():
@@ -150,7 +151,7 @@ def _makers() -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    # One process for each GPU, and one core for what each of them does beside the pictures.
+    # One process for each GPU, and one core for what each of them does beside the images.
     return max(1, min(_MOST_MAKERS, cores // max(1, torch.cuda.device_count()) - 1))
 
 
@@ -163,7 +164,7 @@ def _side_by_side(
         return
     waiting: deque[Future[Batch]] = deque()
     require_memory(makers)
-    with ThreadPoolExecutor(makers, thread_name_prefix="prunedge-pictures") as pool:
+    with ThreadPoolExecutor(makers, thread_name_prefix="prunedge-images") as pool:
         try:
             for start, stop in bounds:
                 waiting.append(pool.submit(make, start, stop))
@@ -215,6 +216,6 @@ def _ahead(made: Iterator[T]) -> Iterator[T]:
         thread.join()
 
 
-@timed("data")
+@traced("data")
 def _waited(ready: queue.Queue[T]) -> T:
     return ready.get()

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from prunedge.data.decode import source_of
-from prunedge.data.listing import find_pictures
+from prunedge.data.listing import find_images
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.read import (
     TURN,
@@ -49,7 +49,7 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
     A mask has its photograph's path within the folder, or else its name alone, and may end in
     _mask, _label, _gt, _seg. When both lie in one folder, that ending tells them apart, or else a
     mask is the lossless one of two files (crack1.jpg, crack1.png). Raises DataError when a folder
-    is missing, holds no pictures, or it can't be told which is which.
+    is missing, holds no images, or it can't be told which is which.
     """
     for folder in (photos, masks):
         if not folder.is_dir():
@@ -62,8 +62,8 @@ def pair_up(photos: Path, masks: Path) -> list[Pair]:
         pairs = _within(photos)
     else:
         # Masks may lie below the photographs: photos/masks.
-        pictures = [path for path in find_pictures(photos) if not path.is_relative_to(masks)]
-        pairs = _across(photos, pictures, masks)
+        images = [path for path in find_images(photos) if not path.is_relative_to(masks)]
+        pairs = _across(photos, images, masks)
     if not pairs:
         raise DataError(
             "no photographs", where=photos, remedy="expected .jpg, .png, .tif or .bmp files"
@@ -82,15 +82,15 @@ def damage(mask: Path, photo: Path, threshold: int | None) -> np.ndarray:
         width, height = upright_size(opened)
         turn = TURN.get(orientation_of(opened) or 1)
     with Image.open(source_of(mask)) as opened:
-        picture = upright(settled(opened))
-    is_palette = picture.mode in ("1", "P")
-    grey = picture if is_palette or is_deep(picture) else picture.convert("L")
+        image = upright(settled(opened))
+    is_palette = image.mode in ("1", "P")
+    grey = image if is_palette or is_deep(image) else image.convert("L")
     if grey.size == (height, width) != (width, height) and turn is not None:
         # Drawn on the photograph as the camera stored it: turn it as the photograph is turned.
         grey = grey.transpose(turn)
     values = _whole_numbers(np.asarray(grey))
     if values.shape != (height, width):
-        raise ValueError(f"its mask is {picture.width}x{picture.height} and not {width}x{height}")
+        raise ValueError(f"its mask is {image.width}x{image.height} and not {width}x{height}")
     if threshold is None:
         is_numbers = is_palette or (
             mask.suffix.lower() not in _LOSSY and values.max(initial=0) <= _MOST_CLASSES
@@ -126,7 +126,7 @@ def read_photo(photo: Path) -> Photo:
 def _within(folder: Path) -> list[Pair]:
     """Pairs of photographs and masks that lie side by side."""
     groups: dict[str, list[Path]] = defaultdict(list)
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         groups[_key(path, folder)].append(path)
     pairs, unclear = [], []
     for name, files in groups.items():
@@ -150,7 +150,7 @@ def _within(folder: Path) -> list[Pair]:
 def _across(folder: Path, photos: list[Path], masks: Path) -> list[Pair]:
     """Pairs of photographs and masks in two folders."""
     by_path: dict[str, Path] = {}
-    for path in find_pictures(masks):
+    for path in find_images(masks):
         by_path[_key(path, masks)] = path
     stems = Counter(Path(key).name for key in by_path)
     by_stem = {Path(key).name: path for key, path in by_path.items() if stems[Path(key).name] == 1}

@@ -1,6 +1,6 @@
-"""Where pictures lie: files, URLs, patterns of several shards, and pictures inside of a shard.
+"""Where images lie: files, URLs, patterns of several shards, and images inside of a shard.
 
-A picture inside of a shard has a path as if the shard were a folder,
+An image inside of a shard has a path as if the shard were a folder,
 `shards/train-000.tar/0017.jpg`, also behind a URL. `Path` drops one of the slashes in `s3://`;
 `written` puts it back.
 """
@@ -97,7 +97,7 @@ def expand(pattern: str) -> list[str]:
             raise DataError(
                 f"more than {MOST_SHARDS:,} shards",
                 where=pattern,
-                remedy="put more pictures into each shard",
+                remedy="put more images into each shard",
             )
         several.append(words)
     return [

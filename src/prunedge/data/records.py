@@ -1,4 +1,4 @@
-"""The list of all pictures: what each is called, shows and comes from, before any is opened."""
+"""The list of all images: what each is called, shows and comes from, before any is opened."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Row:
-    """One listed picture: its file, its name relative to the root (with slashes), and what the user
+    """One listed image: its file, its name relative to the root (with slashes), and what the user
     said of it.
     """
 
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """All pictures of a root, in an order that does not depend on the file system, and the names of
+    """All images of a root, in an order that does not depend on the file system, and the names of
     their classes, sorted.
     """
 
@@ -63,15 +63,15 @@ class Listing:
 def finish(
     root: Path, rows: Sequence[Row], where: Path | None = None, *, held: str = "folder names"
 ) -> Listing:
-    """Check what every layout must give: two classes, one to a picture, and a split for all
-    pictures or for none.
+    """Check what every layout must give: two classes, one to an image, and a split for all
+    images or for none.
 
     `held` says what holds the labels.
     """
     place = written(where or root)
     classes = _sorted_labels({row.label for row in rows})
     if not rows:
-        raise DataError("no pictures found", where=place, remedy=LAYOUT)
+        raise DataError("no images found", where=place, remedy=LAYOUT)
     if len(classes) < 2:
         raise DataError(
             f"only one class, '{classes[0][:100]}'",
@@ -87,13 +87,13 @@ def finish(
     if None in given and len(given) > 1:
         bare = [row.name for row in rows if row.split is None]
         raise DataError(
-            f"{len(bare)} of {len(rows)} pictures have no split, {bare[0]} first",
+            f"{len(bare)} of {len(rows)} images have no split, {bare[0]} first",
             where=place,
             remedy="fill in all or none",
         )
     if None not in given and "train" not in given:
         raise DataError(
-            "a split is given, but no picture is for training",
+            "a split is given, but no image is for training",
             where=place,
             remedy="mark some as train",
         )

@@ -1,4 +1,4 @@
-"""Which pictures train, validate and test: stratified by class, never a source on two sides. Pure:
+"""Which images train, validate and test: stratified by class, never a source on two sides. Pure:
 labels and sources in, sides out.
 """
 
@@ -16,11 +16,11 @@ _MOST_TRIES = 32
 def assign(
     labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: int
 ) -> np.ndarray:
-    """The side of each picture, (n,) int64 in 0 .. len(shares) - 1, for labels (n,) and group ids
+    """The side of each image, (n,) int64 in 0 .. len(shares) - 1, for labels (n,) and group ids
     (n,) of integers.
 
     A group lies wholly on one side. Each class is shared out as closely to `shares` (which sum to
-    1) as the groups allow: exactly, to the picture, where every group is a single picture. A class
+    1) as the groups allow: exactly, to the image, where every group is a single image. A class
     reaches every side if it has at least that many groups.
 
     It is the greedy rule of scikit-learn's StratifiedGroupKFold (largest group first, to the side
@@ -33,7 +33,7 @@ def assign(
     )  # (groups, classes)
     np.add.at(counts, (ids, labels), 1)
     counts = counts[:, counts.sum(0) > 0]
-    wanted = np.outer(shares, counts.sum(0))  # (sides, classes): pictures that each side should get
+    wanted = np.outer(shares, counts.sum(0))  # (sides, classes): images that each side should get
     large = int((counts.sum(1) > 1).sum())
     tries = int(np.clip(_GROUPS_IN_ALL_TRIES // max(large, 1), 1, _MOST_TRIES)) if large else 1
     found = [_share_out(counts, wanted, np.random.default_rng([seed, i])) for i in range(tries)]
@@ -63,15 +63,15 @@ def _share_out(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator)
     sides = np.full(len(counts), -1)
     weight = 1 / np.maximum(counts.sum(0), 1) ** 2  # a rare class counts as much as a common one
     have = np.zeros_like(wanted)
-    pictures = counts.sum(1)
-    order = rng.permutation(np.flatnonzero(pictures > 1))
-    for group in order[np.argsort(-pictures[order], kind="stable")]:
+    images = counts.sum(1)
+    order = rng.permutation(np.flatnonzero(images > 1))
+    for group in order[np.argsort(-images[order], kind="stable")]:
         gap = have - wanted
         cost = (((gap + counts[group]) ** 2 - gap**2) * weight).sum(1)
         sides[group] = np.argmin(cost)
         have[sides[group]] += counts[group]
     for label in range(counts.shape[1]):
-        single = rng.permutation(np.flatnonzero((pictures == 1) & (counts[:, label] == 1)))
+        single = rng.permutation(np.flatnonzero((images == 1) & (counts[:, label] == 1)))
         rest = np.maximum(wanted[:, label] - have[:, label], 0)
         rest *= len(single) / max(rest.sum(), 1e-12)
         parts = portions(rest, len(single), np.full(len(wanted), len(single)))
@@ -131,7 +131,7 @@ def _parted(sides: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.nda
 
 
 def _have(sides: np.ndarray, counts: np.ndarray, n_sides: int) -> np.ndarray:
-    """(sides, classes): pictures that each side has."""
+    """(sides, classes): images that each side has."""
     have = np.zeros((n_sides, counts.shape[1]), np.int64)
     np.add.at(have, sides, counts)
     return have

@@ -1,4 +1,4 @@
-"""Random changes that leave a picture's class as it is: flips, quarter turns, a little brightness
+"""Random changes that leave an image's class as it is: flips, quarter turns, a little brightness
 and contrast.
 """
 
@@ -22,7 +22,7 @@ GREY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)  # of red, green and b
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to each picture.
+    """What happens to each image.
 
     `flip` is (n,) bool, `turns` (n,) quarter turns, `brightness` and `contrast` (n,) factors around
     1.
@@ -37,7 +37,7 @@ class Changes:
     contrast: Tensor
 
     def at(self, start: int, stop: int) -> Changes:
-        """The changes of the pictures from `start` up to `stop`."""
+        """The changes of the images from `start` up to `stop`."""
         part = slice(start, stop)
         return Changes(
             self.flip[part], self.turns[part], self.brightness[part], self.contrast[part]
@@ -45,7 +45,7 @@ class Changes:
 
 
 def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
-    """Changes of this kind for `n` pictures, each of them by itself, from this generator alone."""
+    """Changes of this kind for `n` images, each of them by itself, from this generator alone."""
     flip = torch.rand(n, generator=generator) < 0.5
     turns = torch.randint(4, (n,), generator=generator)
     if kind == "none":
@@ -60,23 +60,23 @@ def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
 
 
 def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
-    """The changed pictures as planes, (N, 3, S, S) float32 from 0 to 255; `pixels`, (N, S, S, 3)
+    """The changed images as planes, (N, 3, S, S) float32 from 0 to 255; `pixels`, (N, S, S, 3)
     uint8, stay as they are.
 
-    A picture x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness
+    An image x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness
     * x, cut off at black and white.
     """
     n, size = pixels.shape[:2]
     made = np.empty((n, 3, size, size), dtype=np.float32)
     flip, turns = changes.flip.tolist(), changes.turns.tolist()
     brightness, contrast = changes.brightness.tolist(), changes.contrast.tolist()
-    # One picture after the other, in place: it stays in the processor's cache from the first change
+    # One image after the other, in place: it stays in the processor's cache from the first change
     # to the last.
     for i, planes in enumerate(made):
-        picture = pixels[i].transpose(2, 0, 1)
+        image = pixels[i].transpose(2, 0, 1)
         if flip[i]:
-            picture = picture[:, :, ::-1]
-        planes[:] = np.rot90(picture, turns[i], axes=(1, 2))
+            image = image[:, :, ::-1]
+        planes[:] = np.rot90(image, turns[i], axes=(1, 2))
         grey = brightness[i] * float(planes.reshape(3, -1).mean(axis=1) @ GREY)
         planes *= np.float32(contrast[i] * brightness[i])
         planes += np.float32((1 - contrast[i]) * grey)

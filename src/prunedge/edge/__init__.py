@@ -2,7 +2,7 @@
 out.
 """
 
-from prunedge.edge.bench.measure import BenchResult, Contestant, bench
+from prunedge.edge.bench.measure import BenchResult, Candidate, bench
 from prunedge.edge.bundle import Bundle, Form, Manifest, open_bundle
 
-__all__ = ["BenchResult", "Bundle", "Contestant", "Form", "Manifest", "bench", "open_bundle"]
+__all__ = ["BenchResult", "Bundle", "Candidate", "Form", "Manifest", "bench", "open_bundle"]

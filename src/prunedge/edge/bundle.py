@@ -1,4 +1,4 @@
-"""A folder that a device needs and no more: manifest, network, labels, preprocessing, self-test,
+"""A folder that a device needs and no more: manifest, model, labels, preprocessing, self-test,
 checksums.
 """
 
@@ -29,12 +29,12 @@ from prunedge.utils.systems import sync_open_file
 MANIFEST = "manifest.json"
 SELFTEST = "selftest.npz"
 FORMAT: Literal[2] = 2
-LARGEST = 4 * 2**30  # bytes; no network that we export comes near
+LARGEST = 4 * 2**30  # bytes; no model that we export comes near
 LARGEST_MANIFEST = 16 * 2**20
 MOST_PIXELS = 1_000_000  # of a side
 LONGEST_NAME, DEEPEST_NAME = 200, 8  # bytes and levels of a file's name in a manifest
-NEARLY_ALL = 0.95  # of the pictures
-ALIKE = 0.1  # of a side, by which pictures of one size may differ
+NEARLY_ALL = 0.95  # of the images
+ALIKE = 0.1  # of a side, by which images of one size may differ
 
 
 class FileEntry(BaseModel):
@@ -50,23 +50,23 @@ class FileEntry(BaseModel):
 
 
 class ExportCheck(BaseModel):
-    """How an exported network compares with torch on real pictures.
+    """How an exported model compares with torch on real images.
 
-    `agreement` is the share of pictures that get torch's label. `metrics`, where the target is not
-    exact, are shares on the validation split: the metric of the float network and of this one, and
+    `agreement` is the share of images that get torch's label. `metrics`, where the target is not
+    exact, are shares on the validation split: the metric of the float model and of this one, and
     their agreement there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pictures: int = Field(ge=1)
+    images: int = Field(ge=1)
     max_abs_difference: float = Field(ge=0)
     agreement: float = Field(ge=0, le=1)
     metrics: dict[str, float] = {}
 
 
 class Form(BaseModel):
-    """One form of the network, for one runtime: its files (the first is the one to load), and how
+    """One form of the model, for one runtime: its files (the first is the one to load), and how
     it was checked.
 
     `check` is None where the runtime is only on the device (TensorRT): the self-test judges it
@@ -80,12 +80,12 @@ class Form(BaseModel):
 
 
 class View(BaseModel):
-    """What a training picture showed, so that a device shows the network the same.
+    """What a training image showed, so that a device shows the model the same.
 
-    `whole`: photographs of many sizes, each stretched to the network's square as it is. `patch`:
-    pictures of one size, which were cut from larger photographs or may well have been; a larger
+    `whole`: photographs of many sizes, each stretched to the model's square as it is. `patch`:
+    images of one size, which were cut from larger photographs or may well have been; a larger
     photograph is looked at in patches of that size. `width` and `height` are the usual ones (of the
-    upright pictures, in pixels).
+    upright images, in pixels).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,7 +95,7 @@ class View(BaseModel):
     height: int = Field(ge=1, le=MOST_PIXELS)
 
     def is_like(self, width: int, height: int) -> bool:
-        """Whether a photograph is about as large as the training pictures: nothing would be gained
+        """Whether a photograph is about as large as the training images: nothing would be gained
         by cutting it.
         """
         return (
@@ -105,7 +105,7 @@ class View(BaseModel):
 
 
 def view_of(sizes: Sequence[tuple[int, int]]) -> View:
-    """The view of training pictures of these sizes (width, height): `patch` when nearly all are
+    """The view of training images of these sizes (width, height): `patch` when nearly all are
     about as large as the middle one.
     """
     width, height = (round(median(side)) for side in zip(*sizes, strict=True))
@@ -137,13 +137,13 @@ class GreyRange(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a device must know of a network. `metrics` are shares (0 to 1) by name; `macs` are for
-    one picture.
+    """What a device must know of a model. `metrics` are shares (0 to 1) by name; `macs` are for
+    one image.
 
-    `view` is what a training picture showed; None in bundles that don't tell. `greys` is the range
-    of greys of more than eight bits; None when the network was trained on eight-bit pictures.
+    `view` is what a training image showed; None in bundles that don't tell. `greys` is the range
+    of greys of more than eight bits; None when the model was trained on eight-bit images.
 
-    `forms` are the network for each target that was exported (`prunedge.edge.targets`), the first
+    `forms` are the model for each target that was exported (`prunedge.edge.targets`), the first
     runs when none is named. `sha256` is the checksum of all the rest (`prunedge.utils.checksums`).
     """
 
@@ -181,14 +181,14 @@ class Bundle:
 
     @property
     def greys(self) -> Greys | None:
-        """What greys of more than eight bits mean to its network; None when it was trained on
-        eight-bit pictures.
+        """What greys of more than eight bits mean to its model; None when it was trained on
+        eight-bit images.
         """
         told = self.manifest.greys
         return None if told is None else Greys(told.low, told.high, told.mixed)
 
     def form(self, target: str | None = None) -> Form:
-        """The network for a target; BundleError when it was not exported."""
+        """The model for a target; BundleError when it was not exported."""
         name = target or self.target
         if name not in self.manifest.forms:
             there = ", ".join(self.manifest.forms)
@@ -196,12 +196,12 @@ class Bundle:
             raise BundleError(f"the bundle holds no '{name}'", where=self.path, remedy=remedy)
         return self.manifest.forms[name]
 
-    def network(self, target: str | None = None) -> Path:
+    def model(self, target: str | None = None) -> Path:
         """The file that the target's runtime loads."""
         return self.path / self.form(target).files[0]
 
     def size_bytes(self, target: str | None = None) -> int:
-        """Bytes of the network that the target's runtime loads."""
+        """Bytes of the model that the target's runtime loads."""
         return sum(self.manifest.files[name].bytes for name in self.form(target).files)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-# levels below the folder that was named; nobody keeps pictures further down, and each level makes
+# levels below the folder that was named; nobody keeps images further down, and each level makes
 # every path longer
 DEEPEST = 100
 

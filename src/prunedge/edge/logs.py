@@ -12,7 +12,7 @@ from time import monotonic
 log = logging.getLogger("prunedge.agent")
 
 QUIET_S = 60.0
-MOST = 30  # warnings in so long; a disk that is full has one for every picture
+MOST = 30  # warnings in so long; a disk that is full has one for every image
 LONGEST = 400  # characters
 KEPT = 1000  # different lines that are remembered
 
@@ -30,7 +30,7 @@ class Repeats(logging.Filter):
     """Lets a warning through once a minute, then says how often it came in between, and no more
     than MOST warnings a minute.
 
-    Other lines always pass: there is one for each picture that was inspected.
+    Other lines always pass: there is one for each image that was inspected.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

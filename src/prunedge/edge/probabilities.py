@@ -1,4 +1,4 @@
-"""Whether a network's answers are probabilities already: prunedge applies a softmax of its own, and
+"""Whether a model's answers are probabilities already: prunedge applies a softmax of its own, and
 twice is once too often.
 """
 
@@ -15,7 +15,7 @@ Squash = Literal["softmax", "sigmoid"]
 
 
 def squash_of(outputs: np.ndarray) -> Squash | None:
-    """`softmax` when outputs (n, classes, ...) of several pictures are all from 0 to 1 and add up
+    """`softmax` when outputs (n, classes, ...) of several images are all from 0 to 1 and add up
     to 1 over two or more classes.
     """
     if outputs.ndim < 2 or outputs.shape[1] < 2 or not is_share(outputs):
@@ -25,7 +25,7 @@ def squash_of(outputs: np.ndarray) -> Squash | None:
 
 def is_sigmoid(outputs: np.ndarray, loud: np.ndarray) -> bool:
     """Whether outputs behave as a sigmoid's: on both sides of a half, and from 0 to 1 even where
-    pictures are `LOUD` times as strong.
+    images are `LOUD` times as strong.
     """
     both = np.concatenate([outputs, loud])
     return is_share(both) and bool(both.min(initial=1) < 0.5 < both.max(initial=0))
@@ -39,7 +39,7 @@ def is_share(values: np.ndarray) -> bool:
 def told(squash: Squash) -> str:
     """The fault in words."""
     return (
-        f"this network ends in a {squash}, and prunedge applies its own softmax: its "
+        f"this model ends in a {squash}, and prunedge applies its own softmax: its "
         "probabilities would be squeezed"
     )
 

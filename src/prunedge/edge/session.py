@@ -12,61 +12,61 @@ import numpy as np
 from prunedge.edge.bundle import SELFTEST, Bundle
 from prunedge.edge.image.read import normalise
 from prunedge.edge.probabilities import LOUD, is_share, is_sigmoid, squash_of, told
-from prunedge.edge.runtimes import Network, missing, runtime_of
+from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
 
 TOLERANCE = 1e-3  # of the largest output
-MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one network
+MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one model
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a network answers here to the bundle's own pictures, beside what torch answered where it
+    """What a model answers here to the bundle's own images, beside what torch answered where it
     was exported.
 
     `relative_difference` is the largest difference of an output, as a share of the largest output;
-    `agreement` the share of pictures with the same label, those that torch itself can't tell apart
+    `agreement` the share of images with the same label, those that torch itself can't tell apart
     within that difference counted as the same.
     """
 
-    pictures: int
+    images: int
     relative_difference: float
     agreement: float
 
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded network. `threads` is what one inference may use."""
+    """A loaded model. `threads` is what one inference may use."""
 
     bundle: Bundle
     target: Target
     threads: int
     runtime: str
-    _network: Network
+    _model: Model
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Outputs (n, classes) float32 for inputs (n, 3, size, size) float32."""
-        return self._network(inputs)
+        return self._model(inputs)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 for pictures (n, size, size, 3) uint8."""
+        """Probabilities (n, classes) float32 for images (n, size, size, 3) uint8."""
         manifest = self.bundle.manifest
         with span("preprocess"):
             inputs = normalise(pixels, manifest.mean, manifest.std)
-        with span("network"):
+        with span("model"):
             values = self.logits(inputs)
         with span("probabilities"):
             exponents = np.exp(values - values.max(1, keepdims=True))
             return exponents / exponents.sum(1, keepdims=True)
 
     def warning(self) -> str | None:
-        """What is wrong with its probabilities, if the network's answers to the bundle's own
-        pictures are probabilities already.
+        """What is wrong with its probabilities, if the model's answers to the bundle's own
+        images are probabilities already.
 
-        Export refuses such networks; bundles that others made may hold one.
+        Export refuses such models; bundles that others made may hold one.
         """
         pixels, outputs = _read_selftest(self.bundle)
         inputs = normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std)
@@ -77,12 +77,12 @@ class Session:
         return (
             None
             if squash is None
-            else f"{told(squash)}: export it again from a network that returns logits"
+            else f"{told(squash)}: export it again from a model that returns logits"
         )
 
     def self_test(self) -> SelfTest:
-        """Classify the bundle's own pictures; BundleError when the answers are not those of the
-        network that was exported.
+        """Classify the bundle's own images; BundleError when the answers are not those of the
+        model that was exported.
 
         An exact target must give torch's outputs to `TOLERANCE` and its labels; the others must
         give finite numbers, and what they differ by is told.
@@ -95,17 +95,17 @@ class Session:
         ):
             raise BundleError(
                 (
-                    "on this device the network's outputs differ by "
+                    "on this device the model's outputs differ by "
                     f"{result.relative_difference:.1%} from those of the one that was exported"
                 ),
-                where=self.bundle.network(self.target.name),
+                where=self.bundle.model(self.target.name),
                 remedy="try another --runtime, and report this device to prunedge",
             )
         return result
 
 
 def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
-    """Outputs (n, classes) of an exported network beside torch's; BundleError when they can't be
+    """Outputs (n, classes) of an exported model beside torch's; BundleError when they can't be
     compared.
     """
     if found.shape != wanted.shape or not np.isfinite(found).all():
@@ -114,7 +114,7 @@ def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
             if found.shape != wanted.shape
             else "outputs that are not numbers"
         )
-        raise BundleError(f"the network gives {what}", remedy="export the bundle again")
+        raise BundleError(f"the model gives {what}", remedy="export the bundle again")
     difference = float(np.abs(found - wanted).max())
     margin = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1) - np.take_along_axis(
         wanted, found.argmax(1)[:, None], 1
@@ -128,7 +128,7 @@ def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
 
 
 def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
-    """Load a bundle's network for a target (None: the bundle's first).
+    """Load a bundle's model for a target (None: the bundle's first).
 
     Raises BundleError when there can't be so many threads, when it was not exported, can't be
     loaded or doesn't fit the manifest, ExtraMissing when its runtime is missing.
@@ -136,25 +136,25 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     if not 1 <= threads <= MOST_THREADS:
         remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
         raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
-    file, size = bundle.network(target), bundle.manifest.input_size
+    file, size = bundle.model(target), bundle.manifest.input_size
     chosen = TARGETS[target or bundle.target]
     runtime = runtime_of(chosen)
     try:
-        network, shape = runtime.load(file, threads)
+        model, shape = runtime.load(file, threads)
         said = runtime.version()
     except ImportError as error:
         raise missing(chosen, error) from None
     if list(shape[1:]) != [3, size, size] or (chosen.batches and isinstance(shape[0], int)):
         raise BundleError(
-            f"the network wants {shape}, the manifest says {size} pixels",
+            f"the model wants {shape}, the manifest says {size} pixels",
             where=file,
             remedy="export the bundle again",
         )
-    session = Session(bundle, chosen, threads, said, network)
+    session = Session(bundle, chosen, threads, said, model)
     classes = session.logits(np.zeros((1, 3, size, size), np.float32)).shape
     if classes != (1, len(bundle.manifest.classes)):
         raise BundleError(
-            f"the network gives {classes}, the manifest has {len(bundle.manifest.classes)} classes",
+            f"the model gives {classes}, the manifest has {len(bundle.manifest.classes)} classes",
             where=file,
             remedy="export the bundle again",
         )
@@ -162,7 +162,7 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
 
 
 def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, size, size, 3) uint8 and torch's outputs (n, classes) float32."""
+    """Images (n, size, size, 3) uint8 and torch's outputs (n, classes) float32."""
     file, size = bundle.path / SELFTEST, bundle.manifest.input_size
     try:
         with zipfile.ZipFile(file) as opened:
@@ -176,10 +176,10 @@ def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
             or outputs.shape[1:] != (len(bundle.manifest.classes),)
         ):
             raise ValueError(
-                f"pictures of shape {pixels.shape} with outputs of shape {outputs.shape}"
+                f"images of shape {pixels.shape} with outputs of shape {outputs.shape}"
             )
         if not len(pixels):
-            raise ValueError("it holds no pictures")
+            raise ValueError("it holds no images")
     except MemoryError as error:
         pass_on_reading(error, file)
         what = "the self-test asks for more memory than there is"

@@ -1,4 +1,4 @@
-"""What a network can be exported as, and the runtime that each form needs: one row a target."""
+"""What a model can be exported as, and the runtime that each form needs: one row a target."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """One form of a network: `file` in the bundle, the module in `prunedge.edge.runtimes` that runs
+    """One form of a model: `file` in the bundle, the module in `prunedge.edge.runtimes` that runs
     it, the extra that brings that runtime.
 
     `is_exact`: its answers are torch's but for rounding; others (eight-bit integers) are judged by
-    the labels that they give. `batches`: it takes any number of pictures at a time; the others get
+    the labels that they give. `batches`: it takes any number of images at a time; the others get
     them one by one.
     """
 

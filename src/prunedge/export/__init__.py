@@ -1,4 +1,4 @@
-"""A network in, out comes a bundle whose answers were compared with torch's: `export_bundle(...) ->
+"""A model in, out comes a bundle whose answers were compared with torch's: `export_bundle(...) ->
 Bundle`.
 """
 

@@ -1,5 +1,5 @@
-"""A network as a bundle: in every form that was asked for, each compared with torch on real
-pictures before it is kept.
+"""A model as a bundle: in every form that was asked for, each compared with torch on real
+images before it is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from prunedge.edge.bundle import (
     write_manifest,
 )
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
-from prunedge.edge.runtimes import Network, missing, runtime_of
+from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, compare
 from prunedge.edge.targets import TARGETS, Target
 from prunedge.errors import BundleError, ExportError
@@ -37,16 +37,16 @@ from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
 from prunedge.graph import copied
 from prunedge.models.final_activation import refuse_probabilities
-from prunedge.surgery import save_network
+from prunedge.surgery import save_model
 from prunedge.utils.advice import option
 from prunedge.utils.files import behind_links, written_folder
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
-SELFTEST_PICTURES = 4
+SELFTEST_IMAGES = 4
 EXTRAS = {"openvino-int8": "int8"}  # what writing a form needs beyond running it
 PACKAGES = ("prunedge", "torch", "onnx", "onnxruntime", "openvino", "nncf", "executorch")
 
-Scorer = Callable[[Network], tuple[float, np.ndarray]]
+Scorer = Callable[[Model], tuple[float, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Judge:
 
 
 def export_bundle(
-    network: nn.Module,
+    model: nn.Module,
     out: Path | str,
     *,
-    model: str,
+    model_name: str,
     classes: Sequence[str],
     size: int,
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     macs: int,
     params: int,
     formats: Sequence[str] = ("onnx",),
@@ -81,17 +81,17 @@ def export_bundle(
     view: View | None = None,
     greys: Greys | None = None,
 ) -> Bundle:
-    """Write a bundle: the network in each of the `formats` (`prunedge.edge.targets`), torch's
+    """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
 
-    `pictures` (n, 3, size, size) float32 are real pictures, normalised: the outputs of every exact
+    `images` (n, 3, size, size) float32 are real images, normalised: the outputs of every exact
     form on them, run by its own runtime, must be torch's to 1e-3 of the largest, with the same
-    labels. A form in integers is calibrated on `calibration` (as `pictures`, but training
-    pictures), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
-    kept channels of each group, counted in the network of that name (None: the bundle doesn't say).
-    `view` is what a training picture showed (`prunedge.edge.bundle.view_of`), without which an
+    labels. A form in integers is calibrated on `calibration` (as `images`, but training
+    images), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
+    kept channels of each group, counted in the model of that name (None: the bundle doesn't say).
+    `view` is what a training image showed (`prunedge.edge.bundle.view_of`), without which an
     inspection has to guess; `greys` the range of greys of more than eight bits, if the training
-    pictures had any.
+    images had any.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed.
@@ -107,33 +107,32 @@ def export_bundle(
     refuse_full(target)
     with written_folder(behind_links(target), "bundle") as folder:
         refuse_full(target)  # another process may have been faster
-        if any(x.device.type != "cpu" for x in network.parameters()):
-            network = copied(network)  # the caller's stays where it is
-        network = network.cpu().eval()
-        refuse_probabilities(network, pictures[:SELFTEST_PICTURES], model)
+        if any(x.device.type != "cpu" for x in model.parameters()):
+            model = copied(model)  # the caller's stays where it is
+        model = model.cpu().eval()
+        refuse_probabilities(model, images[:SELFTEST_IMAGES], model_name)
         # Inside, and gone before the files are counted: whatever happens, the next command finds
         # and removes all of it at once.
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
             inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
             onnx = _once(
-                network, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size
+                model, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size
             )
-            source = Source(network, size, folder, onnx, calibration)
+            source = Source(model, size, folder, onnx, calibration)
             forms = {
-                name: _form(TARGETS[name], source, pictures, judge)
-                for name in dict.fromkeys(formats)
+                name: _form(TARGETS[name], source, images, judge) for name in dict.fromkeys(formats)
             }
-        save_network(network, folder / WEIGHTS)
+        save_model(model, folder / WEIGHTS)
         if plan is not None:
             (folder / PLAN).write_text(
                 json.dumps({name: list(kept) for name, kept in plan.items()}), encoding="utf-8"
             )
-        _write_selftest(network, pictures[:SELFTEST_PICTURES], folder / SELFTEST)
+        _write_selftest(model, images[:SELFTEST_IMAGES], folder / SELFTEST)
         write_manifest(
             folder,
             sorted(file.name for file in folder.iterdir()),
             (WEIGHTS, PLAN),
-            model=model,
+            model=model_name,
             classes=list(classes),
             input_size=size,
             mean=IMAGENET_MEAN,
@@ -165,16 +164,16 @@ def refuse_full(target: Path) -> None:
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 
 
-def _once(network: nn.Module, file: Path, size: int) -> Callable[[], Path]:
+def _once(model: nn.Module, file: Path, size: int) -> Callable[[], Path]:
     @cache
     def onnx() -> Path:
-        write_onnx(network, file, size)
+        write_onnx(model, file, size)
         return file
 
     return onnx
 
 
-def _form(target: Target, source: Source, pictures: torch.Tensor, judge: Judge | None) -> Form:
+def _form(target: Target, source: Source, images: torch.Tensor, judge: Judge | None) -> Form:
     """Write one form, run it as the device will, and compare."""
     try:
         files = import_module(f"prunedge.export.{target.name.replace('-', '_')}").write(source)
@@ -184,32 +183,32 @@ def _form(target: Target, source: Source, pictures: torch.Tensor, judge: Judge |
     except ImportError as error:
         raise missing(target, error, EXTRAS.get(target.name)) from None
     with torch.no_grad():
-        wanted = source.network(pictures).numpy()
+        wanted = source.model(images).numpy()
     # One by one and together: the batch must really be dynamic.
     outputs = np.concatenate(
-        [found(part.numpy()) for part in (pictures[:1], pictures[1:]) if len(part)]
+        [found(part.numpy()) for part in (images[:1], images[1:]) if len(part)]
     )
     try:
         result = compare(outputs, wanted)
     except BundleError as error:
         raise ExportError(
-            f"{target.name}: {error.what}", where=files[0], remedy="report this network to prunedge"
+            f"{target.name}: {error.what}", where=files[0], remedy="report this model to prunedge"
         ) from None
     difference = float(np.abs(outputs - wanted).max())
     check = ExportCheck(
-        pictures=len(pictures), max_abs_difference=difference, agreement=result.agreement
+        images=len(images), max_abs_difference=difference, agreement=result.agreement
     )
     if target.is_exact:
         if result.relative_difference > TOLERANCE:
             raise ExportError(
-                f"the exported network differs from torch by {difference:.2e}",
+                f"the exported model differs from torch by {difference:.2e}",
                 where=files[0],
-                remedy="report this network to prunedge",
+                remedy="report this model to prunedge",
             )
         if result.agreement < 1:
-            remedy = "report this network to prunedge"
+            remedy = "report this model to prunedge"
             raise ExportError(
-                "the exported network gives other labels than torch", where=files[0], remedy=remedy
+                "the exported model gives other labels than torch", where=files[0], remedy=remedy
             )
         return Form(files=files, check=check)
     return Form(
@@ -218,13 +217,11 @@ def _form(target: Target, source: Source, pictures: torch.Tensor, judge: Judge |
     )
 
 
-def _judged(
-    target: Target, found: Network, source: Source, judge: Judge | None
-) -> dict[str, float]:
+def _judged(target: Target, found: Model, source: Source, judge: Judge | None) -> dict[str, float]:
     """The metrics of a form that is not exact; ExportError when it has lost too much."""
     if judge is None:
         raise ExportError(
-            f"'{target.name}' is not exact: validation pictures must judge it", remedy="give judge="
+            f"'{target.name}' is not exact: validation images must judge it", remedy="give judge="
         )
     # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
     before, labels = judge.score(
@@ -244,16 +241,16 @@ def _judged(
         f"{judge.metric}_float": before,
         judge.metric: after,
         "agreement": float((labels == answers).mean()),
-        "pictures": len(labels),
+        "images": len(labels),
     }
 
 
-def _write_selftest(network: nn.Module, pictures: torch.Tensor, file: Path) -> None:
-    """Pictures as a device reads them, uint8, and what torch answers to just these."""
+def _write_selftest(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+    """Images as a device reads them, uint8, and what torch answers to just these."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    pixels = ((pictures * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     with torch.no_grad():
-        outputs = network((pixels.float() / 255 - mean) / std)
+        outputs = model((pixels.float() / 255 - mean) / std)
     np.savez_compressed(
         file, pixels=pixels.permute(0, 2, 3, 1).contiguous().numpy(), outputs=outputs.numpy()
     )

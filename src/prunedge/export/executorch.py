@@ -15,7 +15,7 @@ from prunedge.utils.machine import pass_on
 
 
 def write(source: Source) -> list[str]:
-    """Write model.pte, which takes one picture at a time; gives the names of the files."""
+    """Write model.pte, which takes one image at a time; gives the names of the files."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
@@ -24,7 +24,7 @@ def write(source: Source) -> list[str]:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exported = torch.export.export(
-                source.network, (torch.zeros(1, 3, source.size, source.size),)
+                source.model, (torch.zeros(1, 3, source.size, source.size),)
             )
             program = to_edge_transform_and_lower(
                 exported, partitioner=[XnnpackPartitioner()]
@@ -34,6 +34,6 @@ def write(source: Source) -> list[str]:
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"ExecuTorch can't lower the network: {why}", remedy="leave executorch out"
+            f"ExecuTorch can't lower the model: {why}", remedy="leave executorch out"
         ) from error
     return [name]

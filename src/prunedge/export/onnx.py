@@ -25,8 +25,8 @@ def write(source: Source) -> list[str]:
     return [TARGETS["onnx"].file]
 
 
-def write_onnx(network: nn.Module, file: Path, size: int) -> None:
-    """Write a network as ONNX; ExportError when torch can't."""
+def write_onnx(model: nn.Module, file: Path, size: int) -> None:
+    """Write a model as ONNX; ExportError when torch can't."""
     import onnx
 
     example = torch.zeros(2, 3, size, size)
@@ -39,11 +39,11 @@ def write_onnx(network: nn.Module, file: Path, size: int) -> None:
         with contextlib.redirect_stdout(talk), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network,
+                model,
                 (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65535)},),
-                input_names=["pictures"],
+                input_names=["images"],
                 output_names=["logits"],
                 opset_version=OPSET,
                 verbose=False,
@@ -55,8 +55,8 @@ def write_onnx(network: nn.Module, file: Path, size: int) -> None:
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"torch can't export the network to ONNX: {why}",
-            where=type(network).__name__,
+            f"torch can't export the model to ONNX: {why}",
+            where=type(model).__name__,
             remedy="does its forward depend on values?",
         ) from error
     finally:

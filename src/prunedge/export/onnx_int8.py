@@ -1,5 +1,5 @@
 """ONNX in eight-bit integers: ONNX Runtime's own static quantisation, calibrated on training
-pictures.
+images.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def write(source: Source) -> list[str]:
 
     if source.calibration is None:
         raise ExportError(
-            "eight-bit integers need pictures to calibrate on", remedy="give calibration="
+            "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
-    pictures = source.calibration
+    images = source.calibration
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
-            self._rest = _one_by_one(pictures)
+            self._rest = _one_by_one(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._rest, None)
@@ -69,13 +69,13 @@ def write(source: Source) -> list[str]:
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"ONNX Runtime can't quantise the network: {why}", remedy="leave onnx-int8 out"
+            f"ONNX Runtime can't quantise the model: {why}", remedy="leave onnx-int8 out"
         ) from error
     finally:
         root.setLevel(level)
     return [name]
 
 
-def _one_by_one(pictures: torch.Tensor) -> Iterator[dict[str, np.ndarray]]:
-    for picture in pictures:
-        yield {"pictures": picture[None].numpy()}
+def _one_by_one(images: torch.Tensor) -> Iterator[dict[str, np.ndarray]]:
+    for image in images:
+        yield {"images": image[None].numpy()}

@@ -16,7 +16,7 @@ def write(source: Source) -> list[str]:
 
 
 def model(source: Source) -> Any:
-    """The network as an OpenVINO model."""
+    """The model as an OpenVINO model."""
     import openvino
 
     try:
@@ -25,7 +25,7 @@ def model(source: Source) -> Any:
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"OpenVINO can't convert the network: {why}", remedy="leave openvino out"
+            f"OpenVINO can't convert the model: {why}", remedy="leave openvino out"
         ) from error
 
 

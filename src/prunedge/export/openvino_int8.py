@@ -1,5 +1,5 @@
 """OpenVINO's IR in eight-bit integers: NNCF's post-training quantisation, calibrated on training
-pictures.
+images.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def write(source: Source) -> list[str]:
 
     if source.calibration is None:
         raise ExportError(
-            "eight-bit integers need pictures to calibrate on", remedy="give calibration="
+            "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
-    pictures = source.calibration
+    images = source.calibration
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
-        calibration = nncf.Dataset(list(range(len(pictures))), lambda i: pictures[i][None].numpy())
+        calibration = nncf.Dataset(list(range(len(images))), lambda i: images[i][None].numpy())
         # Its bars would stand among the JSON of `prunedge export --json`.
         with contextlib.redirect_stdout(io.StringIO()):
-            quantised = nncf.quantize(model(source), calibration, subset_size=len(pictures))
+            quantised = nncf.quantize(model(source), calibration, subset_size=len(images))
     except Exception as error:  # nncf raises kinds of its own
         pass_on(error)
         why = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"NNCF can't quantise the network: {why}", remedy="leave openvino-int8 out"
+            f"NNCF can't quantise the model: {why}", remedy="leave openvino-int8 out"
         ) from error
     return save(quantised, source, TARGETS["openvino-int8"].file)

@@ -12,14 +12,14 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Source:
-    """A trained network in evaluation mode on the CPU, side `size` of its pictures, and the folder
+    """A trained model in evaluation mode on the CPU, side `size` of its images, and the folder
     that files go to.
 
     `onnx` gives the path of its float32 ONNX file, written when first asked for. `calibration`
-    holds training pictures (n, 3, size, size) float32, normalised, for those who count in integers.
+    holds training images (n, 3, size, size) float32, normalised, for those who count in integers.
     """
 
-    network: nn.Module
+    model: nn.Module
     size: int
     folder: Path
     onnx: Callable[[], Path]

@@ -1,7 +1,7 @@
 """Whose code is running, and the ways through it that evaluation at one size does not take.
 
-Training, another size of the picture (anchors are made anew) and a method beside forward
-(`forward_split`, which exporters take) come to reshapes of their own, which a smaller network must
+Training, another size of the image (anchors are made anew) and a method beside forward
+(`forward_split`, which exporters take) come to reshapes of their own, which a smaller model must
 know the sizes of, too.
 """
 
@@ -26,7 +26,7 @@ from prunedge.utils.machine import pass_on
 
 Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
 Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
-OUTPUT = "is the network's output"
+OUTPUT = "is the model's output"
 # Relative to the largest value: two ways through a module are the same but for rounding.
 NEAR = 1e-4
 
@@ -46,10 +46,10 @@ class Aside:
     lost: list[np.ndarray] = field(default_factory=list)
 
 
-def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
+def methods_beside(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Each module's methods that take what its forward takes and are no part of it, by path."""
     methods = {}
-    for path, module in network.named_modules():
+    for path, module in model.named_modules():
         kind = type(module)
         main = getattr(module.forward, "__func__", kind.forward)
         others = [name for name in ways(kind) if name != "forward"]
@@ -66,19 +66,19 @@ def methods_beside(network: nn.Module) -> dict[str, tuple[str, ...]]:
     return methods
 
 
-def goes_by_mode(network: nn.Module) -> bool:
+def goes_by_mode(model: nn.Module) -> bool:
     """Whether code that is not torch's own asks whether it is training.
 
     Then training may come to reshapes of its own.
     """
     kinds: set[type] = set()
-    for module in network.modules():
+    for module in model.modules():
         kinds.update(type(module).__mro__)
     for kind in kinds:
         is_torchs = kind.__module__.startswith("torch.")
         if issubclass(kind, nn.Module) and not is_torchs and _asks(vars(kind).values()):
             return True
-    return any(_asks(vars(module).values()) for module in network.modules())
+    return any(_asks(vars(module).values()) for module in model.modules())
 
 
 def _asks(members: Iterable[Any]) -> bool:
@@ -102,7 +102,7 @@ def look_aside(
 ) -> Aside:
     """Take the other ways, and note what they come to that `seen` did not.
 
-    `run(training, example, ledger, methods)` runs the network, with labels where a ledger is given,
+    `run(training, example, ledger, methods)` runs the model, with labels where a ledger is given,
     and gives nothing where it does not run. Training is left out where it was `trained` already,
     with labels.
     """
@@ -148,7 +148,7 @@ def _note_aside(
 
 
 def _add(ledger: Ledger, other: Ledger) -> None:
-    """What another way through the code ties, keeps or picks holds for the network.
+    """What another way through the code ties, keeps or picks holds for the model.
 
     It must go that way when it is smaller, too.
     """
@@ -160,7 +160,7 @@ def _add(ledger: Ledger, other: Ledger) -> None:
 
 
 def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:
-    """How to run a network for its other ways.
+    """How to run a model for its other ways.
 
     In which mode (true: training), on which example, and with which methods beside forward.
     """
@@ -200,20 +200,20 @@ def batched(example: Any) -> Any:
 
 
 def taller(example: Any) -> Any:
-    """Pictures of twice the height; None where the example has none."""
+    """Images of twice the height; None where the example has none."""
     if not any(x.dim() == 4 for x in tensors_of(example)):
         return None
 
     def twice_as_tall(x: Any) -> Any:
-        is_picture = isinstance(x, torch.Tensor) and x.dim() == 4
-        return torch.cat((x, x), -2) if is_picture else x
+        is_image = isinstance(x, torch.Tensor) and x.dim() == 4
+        return torch.cat((x, x), -2) if is_image else x
 
     return tree_map(twice_as_tall, example)
 
 
 @contextmanager
 def watching(
-    network: nn.Module, sized: SizedCalls | None, beside: Beside | None = None, compare: bool = True
+    model: nn.Module, sized: SizedCalls | None, beside: Beside | None = None, compare: bool = True
 ) -> Iterator[dict[str, dict[str, str]]]:
     """Tell `sized` whose forward is running; call methods beside it, too.
 
@@ -245,7 +245,7 @@ def watching(
         return hook
 
     handles = []
-    for name, module in network.named_modules():
+    for name, module in model.named_modules():
         if name or name in beside:
             handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
             handles.append(module.register_forward_hook(leave(name), always_call=True))

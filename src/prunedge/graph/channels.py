@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from prunedge.graph.sizes import CodeCall, Shape
 
+if TYPE_CHECKING:
+    from prunedge.graph.plan import Plan
+
 Role = Literal["out", "in", "channel"]
 ROLES: tuple[Role, ...] = get_args(Role)
 KeptIndices = dict[str, dict[int, np.ndarray]]
-
-
-class Keeps(Protocol):
-    """Anything that says which channels of each group stay: a `Plan`."""
-
-    @property
-    def keep(self) -> Mapping[str, Sequence[int]]:
-        """Group name -> sorted indices of the channels that stay."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ class Layout:
     number: np.ndarray
     channel: np.ndarray
 
-    def mask(self, plan: Keeps | None) -> np.ndarray:
+    def mask(self, plan: Plan | None) -> np.ndarray:
         """True where the channel stays after the plan."""
         stays = np.ones(self.number.shape, dtype=bool)
         for number, name in enumerate(self.names):
@@ -89,7 +83,7 @@ class Layout:
                 stays[here] = np.isin(self.channel[here], np.asarray(plan.keep[name]))
         return stays
 
-    def kept(self, plan: Keeps | None) -> list[np.ndarray]:
+    def kept(self, plan: Plan | None) -> list[np.ndarray]:
         """For each dimension the positions at which anything stays."""
         mask = self.mask(plan)
         axes = range(mask.ndim)
@@ -103,9 +97,9 @@ class Layout:
 class Statistic:
     """A call that mixes channels without weights: layer norm, a mean over the channels, softmax.
 
-    It is the `call`-th (from 0) of the ATen operation `op` in a run of the network. `layouts` says
+    It is the `call`-th (from 0) of the ATen operation `op` in a run of the model. `layouts` says
     for each dimension of its first argument over which it mixes (`dims`) who lives there. The
-    smaller network takes it over the channels that stay, and so does the masked network that it is
+    smaller model takes it over the channels that stay, and so does the masked model that it is
     compared with.
     """
 
@@ -163,7 +157,7 @@ class Read:
 class Operation:
     """One contraction.
 
-    Its MACs for one picture are `positions` (a fraction where a part of the weight is used) * the
+    Its MACs for one image are `positions` (a fraction where a part of the weight is used) * the
     weight's elements. A product of two activations (attention) has no weight but a `layout`, whose
     kept positions count instead; with neither, `positions` is the whole, fixed number.
     """
@@ -175,10 +169,10 @@ class Operation:
 
 @dataclass(frozen=True)
 class ChannelGraph:
-    """Which channels of a network leave together, which stay and why, and what each costs.
+    """Which channels of a model leave together, which stay and why, and what each costs.
 
     `shapes` holds the shape of every parameter and floating buffer; `trainable` names the
-    parameters among them; `example` is the batch of inputs that the network was traced with: a
+    parameters among them; `example` is the batch of inputs that the model was traced with: a
     tensor, or the tuple or dict of its arguments. `sized_calls` says for each module which places
     in its code name sizes or factors, and how often its forwards pass there; `factors` holds the
     factors among them, `reshaped` the shapes that reshapes come to (None along dimensions where
@@ -218,14 +212,14 @@ class ChannelGraph:
                 return candidate
         raise KeyError(name)
 
-    def removed(self, plan: Keeps, roles: Iterable[Role] = ROLES) -> KeptIndices:
+    def removed(self, plan: Plan, roles: Iterable[Role] = ROLES) -> KeptIndices:
         """What leaves of each tensor that the plan touches: {name: {dim: sorted int64}}."""
         return {
             name: {dim: np.flatnonzero(~stays) for dim, stays in dims.items()}
             for name, dims in self._staying(plan, roles).items()
         }
 
-    def kept(self, plan: Keeps) -> KeptIndices:
+    def kept(self, plan: Plan) -> KeptIndices:
         """What stays of each tensor that the plan touches: {name: {dim: indices}}, sorted int64.
 
         This is all that the surgery does to the numbers: whoever slices the original tensors by it
@@ -237,12 +231,12 @@ class ChannelGraph:
         }
 
     def _staying(
-        self, plan: Keeps, roles: Iterable[Role] = ROLES
+        self, plan: Plan, roles: Iterable[Role] = ROLES
     ) -> dict[str, dict[int, np.ndarray]]:
         """What stays of each tensor that the plan touches: {name: {dim: (size,) bool}}."""
         if unknown := plan.keep.keys() - {group.name for group in self.groups}:
             names = ", ".join(sorted(unknown))
-            raise ValueError(f"the plan names groups that this network doesn't have: {names}")
+            raise ValueError(f"the plan names groups that this model doesn't have: {names}")
         staying: dict[str, dict[int, np.ndarray]] = {}
         for group in self.groups:
             if group.name not in plan.keep:
@@ -265,7 +259,7 @@ class ChannelGraph:
                     dims[part.dim][part.indices[leaves]] = False
         return staying
 
-    def sizes(self, plan: Keeps | None = None) -> dict[str, tuple[int, ...]]:
+    def sizes(self, plan: Plan | None = None) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor after the plan, without doing it."""
         shapes = dict(self.shapes)
         for name, dims in (self._staying(plan) if plan is not None else {}).items():
@@ -275,8 +269,8 @@ class ChannelGraph:
             shapes[name] = tuple(shape)
         return shapes
 
-    def macs(self, plan: Keeps | None = None) -> int:
-        """Multiply-accumulates for one picture after the plan.
+    def macs(self, plan: Plan | None = None) -> int:
+        """Multiply-accumulates for one image after the plan.
 
         Equals what torch's FLOP counter measures, halved.
         """
@@ -294,7 +288,7 @@ class ChannelGraph:
         return round(count)
 
     def macs_of(self, group: Group) -> int:
-        """Multiply-accumulates for one picture in which the group's channels take part.
+        """Multiply-accumulates for one image in which the group's channels take part.
 
         What removing all of them would free.
         """
@@ -316,7 +310,7 @@ class ChannelGraph:
                 )
         return round(total)
 
-    def params(self, plan: Keeps | None = None) -> int:
+    def params(self, plan: Plan | None = None) -> int:
         """Number of parameters after the plan."""
         shapes = self.sizes(plan)
         return sum(prod(shapes[name]) for name in self.trainable)
@@ -341,8 +335,8 @@ class ChannelGraph:
         )
         return 1 - stays / max(1, self.params())
 
-    def widths(self, plan: Keeps | None = None) -> dict[str, int]:
-        """How many channels each prunable layer makes after the plan, in the network's order."""
+    def widths(self, plan: Plan | None = None) -> dict[str, int]:
+        """How many channels each prunable layer makes after the plan, in the model's order."""
         shapes = self.sizes(plan)
         dims = {
             part.tensor: part.dim

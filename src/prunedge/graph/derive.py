@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from prunedge.graph.channels import ChannelGraph, Group, Keeps, KeptIndices, Layout, Read, Slice
+from prunedge.graph.channels import ChannelGraph, Group, KeptIndices, Layout, Read, Slice
+from prunedge.graph.plan import Plan
 from prunedge.graph.trace import floating, trace
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 
-@timed("derive")
-def derive(graph: ChannelGraph, plan: Keeps, small: nn.Module) -> ChannelGraph:
-    """The graph of `small`, which is what the plan leaves of the graph's network.
+@traced("derive")
+def derive(graph: ChannelGraph, plan: Plan, small: nn.Module) -> ChannelGraph:
+    """The graph of `small`, which is what the plan leaves of the graph's model.
 
     A `regular` graph is derived through the surgery: none of its operations treats one number of
-    channels otherwise than another, so that the run of the smaller network gives the same labels,
-    those of the removed channels left out. What that comes to must agree with the smaller network's
+    channels otherwise than another, so that the run of the smaller model gives the same labels,
+    those of the removed channels left out. What that comes to must agree with the smaller model's
     own shapes. Any other graph is traced anew.
     """
     derived = _derived(graph, plan) if graph.regular else None
@@ -28,7 +29,7 @@ def derive(graph: ChannelGraph, plan: Keeps, small: nn.Module) -> ChannelGraph:
     return trace(small, graph.example)
 
 
-def _derived(graph: ChannelGraph, plan: Keeps) -> ChannelGraph | None:
+def _derived(graph: ChannelGraph, plan: Plan) -> ChannelGraph | None:
     """The graph after the plan.
 
     None where a group of one channel is left, which would be no group, or not even that.
@@ -44,7 +45,7 @@ def _derived(graph: ChannelGraph, plan: Keeps) -> ChannelGraph | None:
     )
 
 
-def _group_after(group: Group, plan: Keeps, kept: KeptIndices) -> Group:
+def _group_after(group: Group, plan: Plan, kept: KeptIndices) -> Group:
     rows = np.asarray(plan.keep.get(group.name, np.arange(group.size)), dtype=np.int64)
     slices = []
     for part in group.slices:
@@ -56,12 +57,12 @@ def _group_after(group: Group, plan: Keeps, kept: KeptIndices) -> Group:
     return replace(group, size=len(rows), slices=tuple(slices))
 
 
-def _read_after(read: Read, plan: Keeps) -> Read:
+def _read_after(read: Read, plan: Plan) -> Read:
     sizes = [(place, _layout_after(layout, plan), axis) for place, layout, axis in read.sizes]
     return replace(read, sizes=tuple(sizes))
 
 
-def _layout_after(layout: Layout, plan: Keeps) -> Layout:
+def _layout_after(layout: Layout, plan: Plan) -> Layout:
     """Who lives where once the plan is carried out."""
     stays = np.ix_(*layout.kept(plan))
     number = layout.number[stays]

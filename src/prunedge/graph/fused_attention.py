@@ -4,7 +4,7 @@
 kernel; what no kernel accepts (three dimensions, a last dimension that is not contiguous, dropout,
 values of another width) falls apart into products and a factor: the root of the width at that
 moment, which nothing names. Which of them is taken depends on the device, the dtype and the layout
-in memory, so that two runs of one network would call different operations.
+in memory, so that two runs of one model would call different operations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Other inputs for a network than the one that was given: values, batches, sizes of the picture."""
+"""Other inputs for a model than the one that was given: values, batches, sizes of the image."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LARGE = (
 
 
 def others(example: Any) -> Iterator[Any]:
-    """Inputs that a network of this example may take as well, the most telling first.
+    """Inputs that a model of this example may take as well, the most telling first.
 
     Whether it does has to be tried.
 
     Their values are drawn from those of the example, so that they keep its range, and numbers that
     stand for something (words, classes) stay valid; where a tensor of real numbers is the same
-    everywhere they are drawn anew around it. First come other sizes (pictures: height and width by
+    everywhere they are drawn anew around it. First come other sizes (images: height and width by
     half larger or a third smaller, in the same steps of 32, 16 ... as before; sequences: their
     length) with another batch, then another batch alone, then other values alone.
     """
     batch = batch_of(example) or 1
     other = 1 if batch == 2 and _rows_differ(example) else 2
-    sizes = (_pictures, _sequences, _middle)
+    sizes = (_images, _sequences, _middle)
     shapes = [*((other, resized) for resized in sizes), (other, _kept), (batch, _kept)]
     seen: set[tuple[torch.Size, ...]] = set()
     for number, (rows, resized) in enumerate(shapes):
@@ -52,12 +52,12 @@ def others(example: Any) -> Iterator[Any]:
             yield found
 
 
-def brought_to(example: Any, network: nn.Module) -> Any:
-    """The example on the device that all of the network lies on.
+def brought_to(example: Any, model: nn.Module) -> Any:
+    """The example on the device that all of the model lies on.
 
     As it is where that is several, or none that computes.
     """
-    homes = {x.device for x in (*network.parameters(), *network.buffers())}
+    homes = {x.device for x in (*model.parameters(), *model.buffers())}
     if (
         len(homes) != 1
         or torch.device("meta") in homes
@@ -69,7 +69,7 @@ def brought_to(example: Any, network: nn.Module) -> Any:
 
 
 def tensors_of(example: Any) -> list[torch.Tensor]:
-    """The tensors among a network's inputs, or among an operation's arguments or results."""
+    """The tensors among a model's inputs, or among an operation's arguments or results."""
     return [x for x in tree_flatten(example)[0] if isinstance(x, torch.Tensor)]
 
 
@@ -99,8 +99,8 @@ def _kept(x: torch.Tensor) -> list[int]:
     return list(x.shape)
 
 
-def _pictures(x: torch.Tensor) -> list[int]:
-    """(n, c, ..., h, w) pictures and videos, (n, c, length) signals, (n, length) words."""
+def _images(x: torch.Tensor) -> list[int]:
+    """(n, c, ..., h, w) images and videos, (n, c, length) signals, (n, length) words."""
     if x.dim() > 3:
         return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))]
     if x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point()):
@@ -109,14 +109,14 @@ def _pictures(x: torch.Tensor) -> list[int]:
 
 
 def _sequences(x: torch.Tensor) -> list[int]:
-    """(n, length, width) vectors beside (n, length) words and masks; pictures as they are."""
+    """(n, length, width) vectors beside (n, length) words and masks; images as they are."""
     if x.dim() == 3 or (x.dim() == 2 and not x.is_floating_point()):
         return [x.shape[0], *_other_sizes([x.shape[1]]), *x.shape[2:]]
     return list(x.shape)
 
 
 def _middle(x: torch.Tensor) -> list[int]:
-    """Words and masks as they are, pictures beside them of another size."""
+    """Words and masks as they are, images beside them of another size."""
     return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))] if x.dim() > 3 else list(x.shape)
 
 
@@ -128,7 +128,7 @@ def _other_sizes(sizes: list[int]) -> list[int]:
 def _other(size: int, ratio: float) -> int:
     """The size by a ratio, in steps of the largest power of two (to 32) that divides it."""
     if size < 2:
-        return size  # a flat picture stays flat
+        return size  # a flat image stays flat
     step = min(32, size & -size)
     steps = round(size * ratio / step)
     if steps * step == size:

@@ -1,7 +1,7 @@
-"""Integer labels, pushed through the running network, find the channels that leave together.
+"""Integer labels, pushed through the running model, find the channels that leave together.
 
 The idea. Give every position along every dimension of every parameter a number of its own, an
-*atom*. Run the network once. Beside each tensor travels a tensor of labels of the same shape that
+*atom*. Run the model once. Beside each tensor travels a tensor of labels of the same shape that
 says, element by element, which atom made it:
 
     weight (4 filters)     conv        relu    view(1, 2, 2, ...)  transpose       view
@@ -16,7 +16,7 @@ convolution ties its input's labels to the slices of its weight that meet them. 
 leave together; the connected components of all ties are the channels.
 
 Label 0 means 'not a channel' (batch, space, constants). Whatever an operation does that no rule
-describes *freezes* the labels that it touches: the network keeps those channels, with the reason.
+describes *freezes* the labels that it touches: the model keeps those channels, with the reason.
 So a missing rule costs compression, never correctness.
 
 Labels are constant over batch and space, and kept *compact*: a dimension along which they don't

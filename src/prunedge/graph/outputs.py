@@ -1,4 +1,4 @@
-"""What a network hands back: every tensor in it, wherever its author put it."""
+"""What a model hands back: every tensor in it, wherever its author put it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from prunedge.errors import GraphError
 
-# Nothing that a network says is in these, and some lead to half of the program.
+# Nothing that a model says is in these, and some lead to half of the program.
 _CLOSED: tuple[type, ...] = (
     str,
     bytes,
@@ -30,12 +30,12 @@ _CLOSED += (type, ModuleType, FunctionType, MethodType, nn.Module)
 
 
 def tensors_in(value: Any) -> dict[str, torch.Tensor]:
-    """Every tensor in a network's answer by the way to it (`.logits`, `[0]['boxes']`).
+    """Every tensor in a model's answer by the way to it (`.logits`, `[0]['boxes']`).
 
     In a fixed order. A numpy array counts as a tensor. Looks into tuples and lists, mappings,
     dataclasses, the attributes of any other object (`__slots__` as well) and whatever can be
     iterated over (a generator is used up). Each object is entered once, so that objects that refer
-    to each other end. Networks, functions and classes are not entered.
+    to each other end. Models, functions and classes are not entered.
     """
     tensors: dict[str, torch.Tensor] = {}
     # Holds on to what was entered: Python uses the ids of the dead again.
@@ -54,17 +54,17 @@ def tensors_in(value: Any) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def seen_in(output: Any, network: nn.Module) -> dict[str, torch.Tensor]:
-    """`tensors_in` the network's answer.
+def seen_in(output: Any, model: nn.Module) -> dict[str, torch.Tensor]:
+    """`tensors_in` the model's answer.
 
     GraphError where there is none, since nothing could be compared.
     """
     tensors = tensors_in(output)
     if not tensors:
         raise GraphError(
-            f"the network's answer ({type(output).__name__}) shows no tensor, so that nothing "
+            f"the model's answer ({type(output).__name__}) shows no tensor, so that nothing "
             "could be compared",
-            where=type(network).__name__,
+            where=type(model).__name__,
             remedy="wrap it in a module whose forward returns the tensors: alone, in a tuple, a "
             "dict, a dataclass or as attributes",
         )

@@ -1,6 +1,6 @@
-"""A network that is run and afterwards is as it was: its modes, its buffers, what its modules keep.
+"""A model that is run and afterwards is as it was: its modes, its buffers, what its modules keep.
 
-Modules remember things at their first forward (anchors, tables of positions, the last picture's
+Modules remember things at their first forward (anchors, tables of positions, the last image's
 size), count calls, or replace a buffer by another tensor.
 """
 
@@ -22,7 +22,7 @@ from torch import nn
 from prunedge.errors import SurgeryError
 from prunedge.utils.machine import pass_on
 
-# What holds no state of a network's own.
+# What holds no state of a model's own.
 _LEAVES = (
     str,
     bytes,
@@ -43,19 +43,19 @@ _STRANGERS = (sys.stdlib_module_names | {"prunedge"}) - {"types", "collections"}
 
 
 @contextmanager
-def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Inside, the network may be run and change itself.
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Inside, the model may be run and change itself.
 
     Afterwards all is as before, and so are the random generators.
 
     Attributes of its modules, buffers and tensors, dicts, lists and plain objects that they hold
     are put back; its parameters' values are not looked after.
     """
-    state = _State(network)
+    state = _State(model)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     python, numpy = random.getstate(), np.random.get_state()
-    devices = {x.device.index for x in network.parameters() if x.device.type == "cuda"}
+    devices = {x.device.index for x in model.parameters() if x.device.type == "cuda"}
     try:
         with torch.random.fork_rng(devices=sorted(devices)):
             yield
@@ -66,61 +66,61 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
         state.restore()
 
 
-def refresh(network: nn.Module) -> None:
+def refresh(model: nn.Module) -> None:
     """Let modules make anew what they keep of their weights in evaluation mode (tables of biases).
 
     Their modes stay what they are. Such modules forget it when they are put into training mode, and
     make it when they are put back or at the next forward.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    training = network.training
-    network.train(True)
-    network.train(training)
+    modes = [(module, module.training) for module in model.modules()]
+    training = model.training
+    model.train(True)
+    model.train(training)
     for module, mode in modes:
         module.training = mode
 
 
-def copied(network: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+def copied(model: nn.Module, swapped: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy in which some tensors (by id) are replaced by others.
 
     Sharing between modules is kept. Results that modules keep from a forward with gradients, which
-    torch refuses to copy, are copied without these. SurgeryError where something in the network
+    torch refuses to copy, are copied without these. SurgeryError where something in the model
     can't be copied.
     """
     memo: dict[int, Any] = dict(swapped or {})
-    for held in held_tensors(network):
+    for held in held_tensors(model):
         if not held.is_leaf:
             memo.setdefault(id(held), held.detach().clone())
     try:
-        return copy.deepcopy(network, memo)
+        return copy.deepcopy(model, memo)
     except Exception as error:  # whatever is in the user's modules
         pass_on(error)
         raise SurgeryError(
-            f"the network can't be copied ({type(error).__name__}: {str(error)[:160]})",
-            where=type(network).__name__,
-            remedy="does copy.deepcopy(network) work? Take out of it what holds files, locks, "
+            f"the model can't be copied ({type(error).__name__}: {str(error)[:160]})",
+            where=type(model).__name__,
+            remedy="does copy.deepcopy(model) work? Take out of it what holds files, locks, "
             "sparse weights or results of computations",
         ) from error
 
 
-def held_tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+def held_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors that its modules hold beside parameters and buffers.
 
     As plain attributes, or in dicts, lists and objects.
     """
-    known = {id(x) for x in (*network.parameters(), *network.buffers())}
-    return (x for x in _State(network, values=False).tensors if id(x) not in known)
+    known = {id(x) for x in (*model.parameters(), *model.buffers())}
+    return (x for x in _State(model, values=False).tensors if id(x) not in known)
 
 
 class _State:
-    """What can change in a network: containers and their contents, tensors and their values."""
+    """What can change in a model: containers and their contents, tensors and their values."""
 
-    def __init__(self, network: nn.Module, values: bool = True) -> None:
+    def __init__(self, model: nn.Module, values: bool = True) -> None:
         self._restore: list[Callable[[], None]] = []
         self.tensors: list[torch.Tensor] = []
         self._values = values
         seen: dict[int, Any] = {}
-        waiting: list[Any] = [network]
+        waiting: list[Any] = [model]
         while waiting:
             held = waiting.pop()
             if id(held) in seen or held is None or isinstance(held, _LEAVES):

@@ -37,32 +37,32 @@ from prunedge.graph.rules import rule_for
 from prunedge.graph.sizes import SizedCalls
 from prunedge.graph.unsupported import check_plain
 from prunedge.utils.machine import pass_on
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 Attention = Literal["heads", "width"]
 
 
-@timed("trace")
-def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
-    """Find the channels of a network that can be removed, and what each removal takes along.
+@traced("trace")
+def trace(model: nn.Module, example: Any, *, attention: Attention = "heads") -> ChannelGraph:
+    """Find the channels of a model that can be removed, and what each removal takes along.
 
-    `example` is a batch of inputs, (n, 3, height, width) float32, which is brought to the network's
-    device; a tuple or a dict holds the positional or named arguments of a network with several
+    `example` is a batch of inputs, (n, 3, height, width) float32, which is brought to the model's
+    device; a tuple or a dict holds the positional or named arguments of a model with several
     inputs. `attention` says what leaves of it: whole heads, or the same `width` of every head. The
-    network runs once in evaluation mode without gradients (so frozen backbones are seen like all
+    model runs once in evaluation mode without gradients (so frozen backbones are seen like all
     others), and once more in training mode when evaluation leaves parameters unused (auxiliary
     heads); its mode, buffers and the random state stay as they were. Raises GraphError when the
-    network does not run on the example, shows no tensor in its answer, or is no plain module
+    model does not run on the example, shows no tensor in its answer, or is no plain module
     (scripted, exported, quantized or prepared for it, wrapped, lazy).
     """
-    check_plain(network)
+    check_plain(model)
     if any(tensor.is_meta for tensor in tensors_of(example)):
         raise GraphError(
             "the example holds a meta tensor, which has no values",
             remedy="give one with values: torch.zeros(2, 3, 224, 224)",
         )
-    tracer = _Tracer(network, brought_to(example, network), attention)
-    with undisturbed(network):
+    tracer = _Tracer(model, brought_to(example, model), attention)
+    with undisturbed(model):
         seen = tracer.evaluate()
         evaluated = _Evaluated.of(seen)
         unused = tracer.unused()
@@ -75,17 +75,17 @@ def trace(network: nn.Module, example: Any, *, attention: Attention = "heads") -
     return _graph(tracer, seen, evaluated, aside)
 
 
-def call(network: nn.Module, example: Any) -> Any:
-    """The network's answer to an example: a tensor, a tuple of arguments, or named ones."""
+def call(model: nn.Module, example: Any) -> Any:
+    """The model's answer to an example: a tensor, a tuple of arguments, or named ones."""
     if isinstance(example, Mapping):
-        return network(**example)
-    return network(*example) if isinstance(example, tuple) else network(example)
+        return model(**example)
+    return model(*example) if isinstance(example, tuple) else model(example)
 
 
-def floating(network: nn.Module) -> dict[str, torch.Tensor]:
+def floating(model: nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter, of whatever kind of number, and floating buffer once, by its first name."""
-    tensors: dict[str, torch.Tensor] = dict(network.named_parameters())
-    for name, buffer in network.named_buffers():
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
+    for name, buffer in model.named_buffers():
         if buffer.is_floating_point():
             tensors[name] = buffer
     return tensors
@@ -106,17 +106,17 @@ class _Evaluated:
 
 
 class _Tracer:
-    """Runs of one network, whose labels go into the same ledger."""
+    """Runs of one model, whose labels go into the same ledger."""
 
-    def __init__(self, network: nn.Module, example: Any, attention: Attention) -> None:
+    def __init__(self, model: nn.Module, example: Any, attention: Attention) -> None:
         if not batch_of(example):
             remedy = "give a batch of inputs, or a tuple or dict of them"
             raise GraphError("the example holds no tensor", remedy=remedy)
-        self.network = network
+        self.model = model
         self.example = example
         self.attention = attention
-        self.tensors = floating(network)
-        self.trainable = frozenset(name for name, _ in network.named_parameters())
+        self.tensors = floating(model)
+        self.trainable = frozenset(name for name, _ in model.named_parameters())
         self.ledger = Ledger({name: tuple(x.shape) for name, x in self.tensors.items()})
         self.ways: dict[str, tuple[str, ...]] = {}  # module -> methods that answer as forward does
 
@@ -127,21 +127,21 @@ class _Tracer:
 
     def evaluate(self) -> SizedCalls:
         """The run that counts: in evaluation mode, on the example."""
-        self.network.eval()
+        self.model.eval()
         try:
             return self._run(self.example, self.ledger)
         except Exception as error:  # whatever the user's forward raises
             pass_on(error)
             remedy = str(error)
             if any(tensor.is_meta for tensor in self.tensors.values()):
-                load = "(network.to_empty(device=...), then load_state_dict)"
+                load = "(model.to_empty(device=...), then load_state_dict)"
                 remedy = f"its weights are on the meta device: load them first {load}"
-            what, where = "the network does not run on the example", type(self.network).__name__
+            what, where = "the model does not run on the example", type(self.model).__name__
             raise GraphError(what, where=where, remedy=remedy) from error
 
     def train(self, seen: SizedCalls, unused: set[str]) -> None:
         """A run in training mode, for parameters that evaluation has not used."""
-        self.network.train()
+        self.model.train()
         with self._costs_kept():
             try:
                 trained = self._run(batched(self.example), self.ledger)
@@ -160,7 +160,7 @@ class _Tracer:
         if other is None:
             return
         unused = self.unused()
-        self.network.eval()
+        self.model.eval()
         with self._costs_kept():
             elsewhere = self._try(other, self.ledger)
         if elsewhere is not None and unused & self.ledger.used:
@@ -168,10 +168,10 @@ class _Tracer:
 
     def look_aside(self, seen: SizedCalls, is_trained: bool) -> Aside:
         """What other ways through the code come to; `is_trained`: training is seen already."""
-        network, ledger = self.network, self.ledger
-        beside = methods_beside(network)
+        model, ledger = self.model, self.ledger
+        beside = methods_beside(model)
         names_sizes = ledger.resizes or ledger.reads or any(seen.factors.values())
-        if not (beside or names_sizes or goes_by_mode(network)):
+        if not (beside or names_sizes or goes_by_mode(model)):
             return Aside()
 
         def run(
@@ -179,8 +179,8 @@ class _Tracer:
         ) -> SizedCalls | None:
             # What one run leaves behind (anchors of a size) would keep the next from coming that
             # way.
-            with undisturbed(network):
-                network.train(training)
+            with undisturbed(model):
+                model.train(training)
                 if scratch is None:
                     return self._run_plainly(batch, ways)
                 return self._try(batch, scratch, ways)
@@ -189,7 +189,7 @@ class _Tracer:
 
     @contextmanager
     def _costs_kept(self) -> Iterator[None]:
-        """Runs inside add nothing to what a picture costs, nor to what mixes channels."""
+        """Runs inside add nothing to what an image costs, nor to what mixes channels."""
         ledger = self.ledger
         operations, mixings = list(ledger.operations), list(ledger.mixings)
         yield
@@ -197,7 +197,7 @@ class _Tracer:
         ledger.mixings = mixings
 
     def _try(self, example: Any, ledger: Ledger, beside: Beside | None = None) -> SizedCalls | None:
-        """A run, or None where the network does not run in this way."""
+        """A run, or None where the model does not run in this way."""
         try:
             return self._run(example, ledger, beside)
         except Exception as error:
@@ -205,20 +205,20 @@ class _Tracer:
             return None
 
     def _run(self, example: Any, ledger: Ledger, beside: Beside | None = None) -> SizedCalls:
-        """Push labels through the network into the ledger; gives what was seen of its calls."""
+        """Push labels through the model into the ledger; gives what was seen of its calls."""
         by_width = self.attention == "width"
         labeller = Labeller(ledger, rule_for, batch=batch_of(example), by_width=by_width)
         labeller.vary(tensors_of(example))
         for name, tensor in self.tensors.items():
             labeller.name(tensor, ParamView.whole(name, tensor) if tensor.dim() else None)
 
-        network, code = self.network, labeller.code
+        model, code = self.model, labeller.code
         fused = FusedAttention()  # outside of `code`, which reads off the stack where a call stands
-        with torch.no_grad(), watching(network, code, beside, compare=False), fused, code, labeller:
+        with torch.no_grad(), watching(model, code, beside, compare=False), fused, code, labeller:
             # Inside: what modules keep of their weights is to be followed from these.
-            refresh(network)
+            refresh(model)
             # A generator goes on running while its tensors are taken out.
-            outputs = seen_in(call(network, example), network)
+            outputs = seen_in(call(model, example), model)
 
         for tensor in outputs.values():
             ledger.freeze(labeller.labels(tensor), OUTPUT)
@@ -230,14 +230,14 @@ class _Tracer:
         return code
 
     def _run_plainly(self, example: Any, beside: Beside) -> SizedCalls | None:
-        """A run without labels; None where the network does not run in this way.
+        """A run without labels; None where the model does not run in this way.
 
         The methods beside forward that answer as it does are noted.
         """
-        network, code = self.network, SizedCalls()
+        model, code = self.model, SizedCalls()
         try:
-            with torch.no_grad(), watching(network, code, beside) as verdicts, code:
-                seen_in(call(network, example), network)
+            with torch.no_grad(), watching(model, code, beside) as verdicts, code:
+                seen_in(call(model, example), model)
         except Exception as error:
             pass_on(error)
             return None
@@ -251,7 +251,7 @@ class _Tracer:
 
 def _graph(tracer: _Tracer, seen: SizedCalls, evaluated: _Evaluated, aside: Aside) -> ChannelGraph:
     """The graph, when all runs are over."""
-    ledger, network = tracer.ledger, tracer.network
+    ledger, model = tracer.ledger, tracer.model
     component = settle(ledger)
     groups, frozen, homes = collect(ledger, component)
     layouts = Layouts(component, homes)
@@ -268,7 +268,7 @@ def _graph(tracer: _Tracer, seen: SizedCalls, evaluated: _Evaluated, aside: Asid
         sized_reads += aside.reads
     reads = [layouts.read(sized, evaluated.reads) for sized in sized_reads]
 
-    parts = _parts_of_code(network, ledger)
+    parts = _parts_of_code(model, ledger)
     divided = [*ledger.divisions, *_each_once(parts)]
     is_irregular = ledger.irregular or divided or resizes or ledger.conditions
     operations = [layouts.operation(operation) for operation in ledger.operations]
@@ -311,7 +311,7 @@ def _known_aside(aside: Aside, seen: SizedCalls, layouts: Layouts) -> list[Sized
     return aside.resizes
 
 
-def _parts_of_code(network: nn.Module, ledger: Ledger) -> list[tuple[str, Labels]]:
+def _parts_of_code(model: nn.Module, ledger: Ledger) -> list[tuple[str, Labels]]:
     """The parts that code takes of channels.
 
     torch's own convolutions know their groups from their weights.
@@ -320,7 +320,7 @@ def _parts_of_code(network: nn.Module, ledger: Ledger) -> list[tuple[str, Labels
     return [
         (module, labels)
         for module, labels in ledger.parts
-        if not isinstance(network.get_submodule(module), own)
+        if not isinstance(model.get_submodule(module), own)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Networks that are no plain module any more, or not yet, are refused with a remedy."""
+"""Models that are no plain module any more, or not yet, are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from prunedge.errors import GraphError
 _WRAPPERS = (DataParallel, DistributedDataParallel)
 
 
-def check_plain(network: Any) -> None:
+def check_plain(model: Any) -> None:
     """GraphError with the remedy unless this is an `nn.Module` that is plain.
 
     Its own Python code runs on weights of its own.
     """
-    if type(network).__name__ == "ExportedProgram":
+    if type(model).__name__ == "ExportedProgram":
         raise GraphError(
             "this is an exported program",
             remedy="prune the original nn.Module, and export what comes out",
         )
-    if not isinstance(network, nn.Module):
+    if not isinstance(model, nn.Module):
         raise GraphError(
-            f"this is no nn.Module but a {type(network).__name__}",
+            f"this is no nn.Module but a {type(model).__name__}",
             remedy="give the nn.Module itself",
         )
-    for name, module in network.named_modules():
+    for name, module in model.named_modules():
         for applies, what, remedy in _KINDS:
             if applies(module):
                 where = f"{name}: {type(module).__name__}".removeprefix(": ")
                 raise GraphError(what, where=where, remedy=remedy)
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise GraphError(
                 "a lazy layer does not know its size yet",
                 where=name,
-                remedy="run the network once on a batch, then trace it",
+                remedy="run the model once on a batch, then trace it",
             )
         if tensor.is_inference():
             raise GraphError(
-                "the network was made in inference mode, where its weights can't be changed",
+                "the model was made in inference mode, where its weights can't be changed",
                 where=name,
-                remedy="hand over copy.deepcopy(network), made outside torch.inference_mode()",
+                remedy="hand over copy.deepcopy(model), made outside torch.inference_mode()",
             )
 
 
@@ -90,17 +90,17 @@ _KINDS: tuple[tuple[Callable[[nn.Module], bool], str, str], ...] = (
     ),
     (
         _observed,
-        "the network is prepared for quantization, whose observers know their sizes",
+        "the model is prepared for quantization, whose observers know their sizes",
         "prune before prepare or prepare_qat",
     ),
     (
         _quantized,
         "quantized layers hold no weights that could be cut",
-        "prune the float network before converting it",
+        "prune the float model before converting it",
     ),
     (
         lambda module: isinstance(module, _WRAPPERS),
-        "the network is wrapped",
+        "the model is wrapped",
         "give the module inside (.module), and wrap what comes out",
     ),
 )

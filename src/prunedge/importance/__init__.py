@@ -1,4 +1,4 @@
-"""A network, its channel graph and pictures in, out comes how much each channel matters: `rank(...)
+"""A model, its channel graph and images in, out comes how much each channel matters: `rank(...)
 -> Scores`.
 """
 

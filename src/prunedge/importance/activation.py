@@ -105,7 +105,7 @@ class ActivationCollector:
             )
         if not self._examples:
             raise GraphError(
-                f"the criterion '{self.criterion}' has seen no pictures",
+                f"the criterion '{self.criterion}' has seen no images",
                 remedy="rank on at least one batch",
             )
         by_group: dict[str, list[torch.Tensor]] = {}

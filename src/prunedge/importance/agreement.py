@@ -127,7 +127,7 @@ def recommendation(found: list[Agreement], model: str) -> str:
         )
     )
     text = (
-        f"For {model} on these pictures use --criterion {winner.criterion} --normalise {how}: "
+        f"For {model} on these images use --criterion {winner.criterion} --normalise {how}: "
         f"rho {best} over {winner.channels} channels."
     )
     if near:

@@ -1,4 +1,4 @@
-"""The audit: every criterion beside the oracle on one network and its pictures, in a folder of its
+"""The audit: every criterion beside the oracle on one model and its images, in a folder of its
 own.
 """
 
@@ -64,13 +64,13 @@ AGAIN = "make it again in a new folder"
 
 @dataclass(frozen=True)
 class Asked:
-    """What an audit compares: criteria by name, channels of each group (all when None), pictures of
+    """What an audit compares: criteria by name, channels of each group (all when None), images of
     each split, the seed of both draws.
     """
 
     criteria: tuple[str, ...] = ()
     channels: int | None = 64
-    pictures: int = 512
+    images: int = 512
     seed: int = 0
 
 
@@ -79,7 +79,7 @@ class Audit:
     """What an audit found: the oracle, and each criterion's agreement with its absolute and its
     signed changes.
 
-    `unjudged` names the criteria that can't judge this network, with the reason.
+    `unjudged` names the criteria that can't judge this model, with the reason.
     """
 
     model: str
@@ -104,7 +104,7 @@ class Audit:
             "criteria": list(self.asked.criteria),
             "seed": self.asked.seed,
             "channels": truth.channels,
-            "pictures": truth.examples,
+            "images": truth.examples,
             "loss": truth.loss,
             "seconds": truth.seconds,
             "seconds_whole": truth.seconds_whole,
@@ -117,48 +117,48 @@ class Audit:
 
 
 def audit(
-    network: nn.Module,
+    model: nn.Module,
     data: Dataset,
     out: Path,
     asked: Asked,
     *,
-    model: str,
+    model_name: str,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Audit:
-    """Measure the oracle on validation pictures and every criterion on training pictures, compare,
+    """Measure the oracle on validation images and every criterion on training images, compare,
     and write audit.json and two CSV files.
 
     What is measured is kept in `out` as it goes: the same call again goes on from there. Raises
     RunError when `out` holds another audit.
     """
     asked = Asked(
-        asked.criteria or tuple(sorted(CRITERIA)), asked.channels, asked.pictures, asked.seed
+        asked.criteria or tuple(sorted(CRITERIA)), asked.channels, asked.images, asked.seed
     )
     for name in asked.criteria:
         find(name)
-    network = network.to(device).eval()
-    refuse_probabilities(network, data.example(4), model)
-    graph = trace(network, data.example().to(device))
+    model = model.to(device).eval()
+    refuse_probabilities(model, data.example(4), model_name)
+    graph = trace(model, data.example().to(device))
     if not graph.groups:
         raise PrunedgeError(
-            "this network has no channels that could be pruned",
-            where=model,
-            remedy=command("groups", "--model", model),
+            "this model has no channels that could be pruned",
+            where=model_name,
+            remedy=command("groups", "--model", model_name),
         )
     chosen = sample(graph, asked.channels, asked.seed)
-    print_ = _fingerprint(network, data, asked)
+    print_ = _fingerprint(model, data, asked)
     folder = _folder(out)
     with held(folder, "audit"):
         return _measured(
-            network,
+            model,
             graph,
             data,
             folder,
             asked,
             chosen,
             print_,
-            model=model,
+            model_name=model_name,
             progress=progress,
             device=device,
         )
@@ -195,7 +195,7 @@ class AuditRecord(Record):
 
     recommendation: str
     channels: int
-    pictures: int
+    images: int
     absolute: list[AgreementRecord]
     signed: list[AgreementRecord]
 
@@ -238,7 +238,7 @@ def kept_audit(folder: Path) -> dict[str, Any] | None:
 
 
 def _measured(
-    network: nn.Module,
+    model: nn.Module,
     graph: ChannelGraph,
     data: Dataset,
     folder: Path,
@@ -246,17 +246,17 @@ def _measured(
     chosen: dict[str, Any],
     print_: str,
     *,
-    model: str,
+    model_name: str,
     progress: Progress | None,
     device: str,
 ) -> Audit:
     val, train = (
-        data.val.take(asked.pictures, asked.seed),
-        data.train.take(asked.pictures, asked.seed),
+        data.val.take(asked.images, asked.seed),
+        data.train.take(asked.images, asked.seed),
     )
-    batches = _batches(network, val, device)
+    batches = _batches(model, val, device)
     truth = oracle(
-        network,
+        model,
         graph,
         batches,
         chosen,
@@ -264,20 +264,20 @@ def _measured(
         keep=lambda partial: _write(folder, print_, partial),
         progress=progress,
     )
-    scores, unjudged = _scores(network, graph, _Moved(train, device), asked)
+    scores, unjudged = _scores(model, graph, _Moved(train, device), asked)
     absolute, signed = (
         tuple(agreement(truth, one, absolute=way, seed=asked.seed) for one in scores)
         for way in (True, False)
     )
     found = Audit(
-        model,
+        model_name,
         asked,
         truth,
         absolute,
         signed,
         unjudged,
         {
-            "pictures_criteria": len(train),
+            "images_criteria": len(train),
             "device": device,
             "threads": torch.get_num_threads(),
             "size": data.size,
@@ -300,24 +300,24 @@ class _Moved:
 
     def __iter__(self) -> Any:
         return (
-            (pictures.to(self._device), labels.to(self._device))
-            for pictures, labels in self._split.batches(32)
+            (images.to(self._device), labels.to(self._device))
+            for images, labels in self._split.batches(32)
         )
 
 
 def _batches(
-    network: nn.Module, split: Split, device: str
+    model: nn.Module, split: Split, device: str
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Batches as large as the activations of all layers allow."""
-    pictures, _ = next(iter(split.batches(1)))
-    with torch.no_grad(), Replay(network).attached() as replay:
-        replay.record(lambda: network(pictures.to(device)))
+    images, _ = next(iter(split.batches(1)))
+    with torch.no_grad(), Replay(model).attached() as replay:
+        replay.record(lambda: model(images.to(device)))
         size = max(1, min(_LARGEST, int(_MEMORY / max(1, replay.bytes))))
-    return [(pictures.to(device), labels.to(device)) for pictures, labels in split.batches(size)]
+    return [(images.to(device), labels.to(device)) for images, labels in split.batches(size)]
 
 
 def _scores(
-    network: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Asked
+    model: nn.Module, graph: ChannelGraph, batches: _Moved, asked: Asked
 ) -> tuple[list[Scores], dict[str, str]]:
     """The scores of each criterion, in one pass for all that read activations and one for all that
     read gradients.
@@ -328,16 +328,16 @@ def _scores(
     for name in asked.criteria:
         criterion = find(name)
         try:
-            refuse_unjudged(network, graph, name)
+            refuse_unjudged(model, graph, name)
             if criterion.collect is None:
-                found[name] = rank(network, graph, [], name, seed=asked.seed)
+                found[name] = rank(model, graph, [], name, seed=asked.seed)
             else:
                 collectors[criterion.reads][name] = criterion.collect(graph)
         except PrunedgeError as error:
             unjudged[name] = str(error)
     for several in collectors.values():
         if several:
-            gather(network, batches, list(several.values()))
+            gather(model, batches, list(several.values()))
         for name, collector in several.items():
             try:
                 found[name] = collector.result()
@@ -346,11 +346,11 @@ def _scores(
     return [found[name] for name in asked.criteria if name in found], unjudged
 
 
-def _fingerprint(network: nn.Module, data: Dataset, asked: Asked) -> str:
+def _fingerprint(model: nn.Module, data: Dataset, asked: Asked) -> str:
     digest = hashlib.sha256(
-        f"{data.fingerprint} {asked.channels} {asked.pictures} {asked.seed}".encode()
+        f"{data.fingerprint} {asked.channels} {asked.images} {asked.seed}".encode()
     )
-    for name, tensor in network.state_dict().items():
+    for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(
             tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
@@ -417,7 +417,7 @@ def _read(folder: Path, fingerprint: str) -> Partial | None:
     if about["fingerprint"] != fingerprint:
         remedy = "choose another --out, or delete the folder"
         raise RunError(
-            "this is the audit of another network, other pictures or other settings",
+            "this is the audit of another model, other images or other settings",
             where=folder,
             remedy=remedy,
         )

@@ -87,7 +87,7 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 
 def described(value: Any) -> tuple[Any, ...]:
-    """What of a call's arguments may decide which way a network takes: words, whole numbers, and
+    """What of a call's arguments may decide which way a model takes: words, whole numbers, and
     which arguments there are.
     """
     if isinstance(value, torch.Tensor):
@@ -100,10 +100,10 @@ def described(value: Any) -> tuple[Any, ...]:
 
 
 def as_pair(batch: Any) -> tuple[Any, Any]:
-    """The network's inputs and the labels of a batch; None for labels where there are none.
+    """The model's inputs and the labels of a batch; None for labels where there are none.
 
     Two things in a tuple or list are (inputs, labels), one is (inputs,); a tensor or a dict alone
-    is inputs. Inputs are a tensor, or a tuple or dict of the network's arguments. PrunedgeError for
+    is inputs. Inputs are a tensor, or a tuple or dict of the model's arguments. PrunedgeError for
     more than two.
     """
     if not isinstance(batch, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Where a network reads the channels of each group: the inputs of the linear layers and
+"""Where a model reads the channels of each group: the inputs of the linear layers and
 convolutions that consume them.
 """
 
@@ -59,14 +59,14 @@ class Tap:
         return by_feature[:, columns.reshape(-1)].reshape(len(z), len(columns), -1)
 
 
-def taps(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
+def taps(model: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
     """For each layer that consumes channels, the taps at its input. Weights that other code uses by
     themselves have none.
     """
     found: dict[nn.Module, list[Tap]] = {}
     for group in graph.groups:
         for place, part in enumerate(group.having("in")):
-            module = consumer(network, part)
+            module = consumer(model, part)
             if module is not None:
                 found.setdefault(module, []).append(
                     Tap(group.name, place, _columns(module, part, group))
@@ -74,20 +74,20 @@ def taps(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
     return found
 
 
-def readings(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
+def readings(model: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
     """As `taps`, for all layers that read channels: also those with a parametrised weight, and
     those that share another's weight.
     """
     sharing: dict[int, list[nn.Module]] = {}
-    for module in network.modules():
+    for module in model.modules():
         weight = module._parameters.get("weight")
         if weight is not None and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
             sharing.setdefault(id(weight), []).append(module)
-    parameters = dict(network.named_parameters())
+    parameters = dict(model.named_parameters())
     found: dict[nn.Module, list[Tap]] = {}
     for group in graph.groups:
         for place, part in enumerate(group.having("in")):
-            first = consumer(network, part) or _parametrised(network, part)
+            first = consumer(model, part) or _parametrised(model, part)
             layers = sharing.get(
                 id(parameters.get(part.tensor)), [first] if first is not None else []
             )
@@ -98,30 +98,30 @@ def readings(network: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Ta
     return found
 
 
-def consumer(network: nn.Module, part: Slice) -> nn.Module | None:
+def consumer(model: nn.Module, part: Slice) -> nn.Module | None:
     """The linear layer or convolution whose input is what this weight consumes; None where the
     weight is used by other code.
     """
     path, _, leaf = part.tensor.rpartition(".")
-    module = network.get_submodule(path)
+    module = model.get_submodule(path)
     return module if leaf == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS)) else None
 
 
-def _parametrised(network: nn.Module, part: Slice) -> nn.Module | None:
+def _parametrised(model: nn.Module, part: Slice) -> nn.Module | None:
     """The layer whose weight is worked out from this one, of the same shape (weight and spectral
     norm, torch's parametrisations).
     """
     path, _, leaf = part.tensor.rpartition(".")
     if leaf in ("weight_v", "weight_orig"):
-        layer = network.get_submodule(path)
+        layer = model.get_submodule(path)
     elif leaf.startswith("original") and path.endswith("parametrizations.weight"):
-        layer = network.get_submodule(path.removesuffix("parametrizations.weight").rstrip("."))
+        layer = model.get_submodule(path.removesuffix("parametrizations.weight").rstrip("."))
     else:
         return None
     if not isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
         return None
     with torch.no_grad():
-        return layer if layer.weight.shape == network.get_parameter(part.tensor).shape else None
+        return layer if layer.weight.shape == model.get_parameter(part.tensor).shape else None
 
 
 def feature_dim(module: nn.Module, z: torch.Tensor) -> int:
@@ -133,7 +133,7 @@ def feature_dim(module: nn.Module, z: torch.Tensor) -> int:
     )
 
 
-def scales_of(network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
+def scales_of(model: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
     """The scales of the norms that a group's channels pass: names, and the (channels, k) int64
     places that belong to each channel.
     """
@@ -141,12 +141,12 @@ def scales_of(network: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]
     return [
         (part.tensor, torch.as_tensor(part.indices))
         for part in parts
-        if isinstance(network.get_submodule(part.tensor.rpartition(".")[0]), _NORMS)
+        if isinstance(model.get_submodule(part.tensor.rpartition(".")[0]), _NORMS)
     ]
 
 
 def refuse_without_norms(
-    network: nn.Module,
+    model: nn.Module,
     graph: ChannelGraph,
     reader: str,
     remedy: str = "use another, such as taylor",
@@ -154,12 +154,12 @@ def refuse_without_norms(
     """PrunedgeError when no channel of the graph passes a norm that scales it: `reader`, which
     reads these scales, has nothing to read.
     """
-    if any(scales_of(network, group) for group in graph.groups):
+    if any(scales_of(model, group) for group in graph.groups):
         return
-    if any(isinstance(module, _NORMS) for module in network.modules()):
-        why = "none of this network's scales a channel that could be pruned"
+    if any(isinstance(module, _NORMS) for module in model.modules()):
+        why = "none of this model's scales a channel that could be pruned"
     else:
-        why = "this network has none"
+        why = "this model has none"
     raise PrunedgeError(f"{reader} reads batch norms, and {why}", remedy=remedy)
 
 

@@ -1,4 +1,4 @@
-"""Whether two functions, or two networks, are the same: digests that can be kept on disk and
+"""Whether two functions, or two models, are the same: digests that can be kept on disk and
 compared later.
 """
 
@@ -18,12 +18,12 @@ from torch import nn
 PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes, torch.dtype)
 
 
-def weights_digest(network: nn.Module) -> str:
-    """Stands for all parameters and buffers of a network: their names, shapes, dtypes and
+def weights_digest(model: nn.Module) -> str:
+    """Stands for all parameters and buffers of a model: their names, shapes, dtypes and
     values.
     """
     digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()[:32]

@@ -232,7 +232,7 @@ class Watch:
         tensors = [x for x in batch.tensors(given) if x.dim()]
         if not any(x.shape[0] == self.rows for x in tensors):
             self.give_up(
-                f"the network is called with other numbers of examples than the batch's {self.rows}"
+                f"the model is called with other numbers of examples than the batch's {self.rows}"
             )
             return {}
         sizes = tuple((x.shape[0] == self.rows, x.shape[1:]) for x in tensors)
@@ -244,7 +244,7 @@ class Watch:
                 pass_on(error)
                 # Whatever keeps a few examples from passing alone: with one at a time it either
                 # matters not or is raised.
-                self.give_up(f"the network does not run on a part of the batch: {error}")
+                self.give_up(f"the model does not run on a part of the batch: {error}")
                 return {}
         return self._known_folds[key]
 

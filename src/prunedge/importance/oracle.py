@@ -33,8 +33,8 @@ class Truth:
     where it was not measured.
 
     The mean is over the examples. Positive where the loss rises. `loss` is that of the whole
-    network over the same `examples`. `seconds` were spent on `channels` measurements,
-    `seconds_whole` would be one evaluation of the whole network.
+    model over the same `examples`. `seconds` were spent on `channels` measurements,
+    `seconds_whole` would be one evaluation of the whole model.
     """
 
     changes: Mapping[str, torch.Tensor]
@@ -46,7 +46,7 @@ class Truth:
 
     @property
     def fraction(self) -> float:
-        """What a channel has cost, as a fraction of an evaluation of the whole network."""
+        """What a channel has cost, as a fraction of an evaluation of the whole model."""
         return self.seconds / max(1, self.channels) / self.seconds_whole
 
 
@@ -80,7 +80,7 @@ def sample(graph: ChannelGraph, channels: int | None, seed: int = 0) -> dict[str
 
 @full_float32()
 def oracle(
-    network: nn.Module,
+    model: nn.Module,
     graph: ChannelGraph,
     batches: Iterable[Any],
     chosen: Mapping[str, tuple[int, ...]],
@@ -94,13 +94,13 @@ def oracle(
     loss, in evaluation mode, in float32.
 
     The oracle of Molchanov et al. 2017, section 2.2. `batches` and `loss` are as for `rank`:
-    (inputs, labels) and their cross-entropy, or whatever `loss(network, batch)` takes for the mean
+    (inputs, labels) and their cross-entropy, or whatever `loss(model, batch)` takes for the mean
     over the batch's examples. The batches must come in the same order each time and fit into memory
     with the activations of all layers: those before a channel's first consumer are computed once
     for each batch. `keep` is told after each group what is known so far; with such a `partial` a
-    later call goes on from there. The network's weights are as before in the end.
+    later call goes on from there. The model's weights are as before in the end.
     """
-    batches = [brought_to(batch, network) for batch in batches]
+    batches = [brought_to(batch, model) for batch in batches]
     done = partial or Partial(
         {
             group.name: torch.zeros(len(chosen[group.name]), dtype=torch.float64)
@@ -108,13 +108,13 @@ def oracle(
         }
     )
     count = sum(map(len, chosen.values()))
-    tensors = dict(network.named_parameters())
-    with evaluating(network), torch.no_grad(), Replay(network).attached() as replay:
+    tensors = dict(model.named_parameters())
+    with evaluating(model), torch.no_grad(), Replay(model).attached() as replay:
         for number, batch in enumerate(batches):
             if number < done.batch:
                 continue
             held = examples.count(batch)
-            run = partial_of(_loss, network, batch, loss, held)
+            run = partial_of(_loss, model, batch, loss, held)
             before = replay.record(run)
             if done.next == 0:
                 begun = perf_counter()
@@ -134,7 +134,7 @@ def oracle(
                 group = graph.groups[place]
                 begun = perf_counter()
                 start = min((starts[part.tensor] for part in group.having("in")), default=0)
-                first = _first(network, group, replay.module(start))
+                first = _first(model, group, replay.module(start))
                 changes = torch.zeros(len(chosen[group.name]), dtype=torch.float64)
                 for index, channel in enumerate(chosen[group.name]):
                     instead = None if first is None else first.without(channel)
@@ -164,12 +164,12 @@ def oracle(
     )
 
 
-def _loss(network: nn.Module, batch: Any, loss: Loss | None, held: int) -> float:
+def _loss(model: nn.Module, batch: Any, loss: Loss | None, held: int) -> float:
     """The sum of the loss over a batch of `held` examples; cross-entropy is added up in float64."""
     if loss is not None:
-        return float(loss(network, batch)) * held
+        return float(loss(model, batch)) * held
     inputs, labels = examples.as_pair(batch)
-    return float(cross_entropy(call(network, inputs), labels, double=True)) * held
+    return float(cross_entropy(call(model, inputs), labels, double=True)) * held
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class _First:
         return instead
 
 
-def _first(network: nn.Module, group: Group, module: nn.Module | None) -> _First | None:
+def _first(model: nn.Module, group: Group, module: nn.Module | None) -> _First | None:
     """None where the module that runs first is no plain layer: then it has to run with its weights
     zeroed.
     """
@@ -208,6 +208,6 @@ def _first(network: nn.Module, group: Group, module: nn.Module | None) -> _First
         plain = type(module) is nn.Linear or (
             type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros"
         )
-        if plain and part.dim == 1 and consumer(network, part) is module:
+        if plain and part.dim == 1 and consumer(model, part) is module:
             return _First(module, torch.as_tensor(part.indices))  # type: ignore[arg-type]
     return None

@@ -1,4 +1,4 @@
-"""Score every channel of a network in a pass of its own."""
+"""Score every channel of a model in a pass of its own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.tf32 import full_float32
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
 
 
 class Computes(Protocol):
-    """How a pass over the pictures computes: `prunedge.train.Engine`, which training uses as
+    """How a pass over the images computes: `prunedge.train.Engine`, which training uses as
     well.
     """
 
@@ -37,21 +37,21 @@ class Computes(Protocol):
         """Where."""
 
     def suited(self, model: nn.Module) -> Computes:
-        """One that is safe for this network."""
+        """One that is safe for this model."""
 
     def holding(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The network is on the device, and in the memory format, while inside."""
+        """The model is on the device, and in the memory format, while inside."""
 
     def to_device(self, batch: torch.Tensor) -> torch.Tensor:
-        """A tensor of a batch, as the network is."""
+        """A tensor of a batch, as the model is."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Operations run in the engine's precision while inside."""
 
 
-@timed("rank")
+@traced("rank")
 def rank(
-    network: nn.Module,
+    model: nn.Module,
     graph: ChannelGraph,
     batches: Iterable[Any],
     criterion: str = "taylor",
@@ -63,18 +63,18 @@ def rank(
     """Score every channel in each group of the graph; higher matters more.
 
     `batches` yields (inputs, labels): inputs (n, 3, h, w) float32, or a tuple or dict of the
-    network's arguments; labels (n,) int64, or (n, h, w) for logits of each place. What the network
+    model's arguments; labels (n,) int64, or (n, h, w) for logits of each place. What the model
     gives is read by `prunedge.models.classification.logits_of`, its loss is the cross-entropy. With
-    `loss`, called as `loss(network, batch)` for the mean over the batch's examples, a batch is
-    whatever `batches` yields, and so are the network's answers. How many examples it holds is told
+    `loss`, called as `loss(model, batch)` for the mean over the batch's examples, a batch is
+    whatever `batches` yields, and so are the model's answers. How many examples it holds is told
     by the first dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that
     read activations need neither loss nor labels (but `mutual-information`): inputs alone will do.
     Those that read the weights don't touch the batches.
 
-    Scores do not depend on how the examples are divided into batches, wherever the network has
+    Scores do not depend on how the examples are divided into batches, wherever the model has
     them. Where it does not show which example is where, they go through it one by one, which takes
-    longer. An `engine` lets the pictures pass in its precision and on its device; without one they
-    do in float32, where the network is. The network runs in evaluation mode with its own weights
+    longer. An `engine` lets the images pass in its precision and on its device; without one they
+    do in float32, where the model is. The model runs in evaluation mode with its own weights
     unchanged; parameters' gradients are not touched. Groups that the criterion can't judge (no
     batch norm for `bn-scale`) have no score; those whose scores are all 0 are `Scores.zero`, and
     told in the log. Raises PrunedgeError for an unknown criterion, for one that can't judge any
@@ -86,26 +86,26 @@ def rank(
         return Scores({}, criterion)
     if chosen.compute is not None:
         with of_criterion(criterion):
-            computed = chosen.compute(network, graph, torch.Generator().manual_seed(seed))
+            computed = chosen.compute(model, graph, torch.Generator().manual_seed(seed))
         values = _fitting(computed, graph, criterion)
         if not values:
             raise PrunedgeError(
-                f"the criterion '{criterion}' can't judge any channel of this network",
+                f"the criterion '{criterion}' can't judge any channel of this model",
                 remedy="use another, such as taylor",
             )
         return finished(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
-    gather(network, batches, [collector], engine, loss=loss)
+    gather(model, batches, [collector], engine, loss=loss)
     return collector.result()
 
 
-def refuse_unjudged(network: nn.Module, graph: ChannelGraph, criterion: str) -> None:
-    """PrunedgeError when it is plain before any picture is looked at that the criterion can't judge
-    a channel of this network.
+def refuse_unjudged(model: nn.Module, graph: ChannelGraph, criterion: str) -> None:
+    """PrunedgeError when it is plain before any image is looked at that the criterion can't judge
+    a channel of this model.
     """
     if graph.groups and criterion in OF_NORMS:
-        refuse_without_norms(network, graph, f"the criterion '{criterion}'")
+        refuse_without_norms(model, graph, f"the criterion '{criterion}'")
 
 
 def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
@@ -139,14 +139,14 @@ def _fitting(values: Values, graph: ChannelGraph, criterion: str) -> Values:
 
 
 def gather(
-    network: nn.Module,
+    model: nn.Module,
     batches: Iterable[Any],
     collectors: list[Any],
     engine: Computes | None = None,
     *,
     loss: Loss | None = None,
 ) -> None:
-    """Let the batches go through the network once, in evaluation mode, in front of all these
+    """Let the batches go through the model once, in evaluation mode, in front of all these
     collectors.
 
     Batches and `loss` are as for `rank`. Several processes take whole batches in turn; in the end
@@ -154,36 +154,36 @@ def gather(
     """
     backward = [collector for collector in collectors if hasattr(collector, "needs")]
     forward = [collector for collector in collectors if not hasattr(collector, "needs")]
-    modes = {module: module.training for module in network.modules()}
+    modes = {module: module.training for module in model.modules()}
     wanted = [
-        (parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()
+        (parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()
     ]
-    network.eval()
+    model.eval()
     try:
         with ExitStack() as attached:
             if engine is None:
                 attached.enter_context(full_float32())
-            needed = {name for collector in backward for name in collector.needs(network)}
+            needed = {name for collector in backward for name in collector.needs(model)}
             # Only gradients at the activations are needed, where they can be seen: those of the
             # weights cost a third of the backward pass.
-            for name, parameter in network.named_parameters():
+            for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in needed)
                 parameter.grad = None
             if engine is not None:
-                engine = engine.suited(network)
-                attached.enter_context(engine.holding(network))
+                engine = engine.suited(model)
+                attached.enter_context(engine.holding(model))
                 attached.enter_context(engine.autocast())
             for collector in collectors:
-                attached.enter_context(collector.attach(network))
-            passing = _Passing(network, backward, forward, loss)
-            for batch in distributed.dealt(batches):
+                attached.enter_context(collector.attach(model))
+            passing = _Passing(model, backward, forward, loss)
+            for batch in distributed.shard_batches(batches):
                 passing.take(
-                    brought_to(batch, network)
+                    brought_to(batch, model)
                     if engine is None
                     else examples.moved(batch, engine.to_device)
                 )
         for collector in collectors:
-            distributed.join(collector)
+            distributed.merge_collectors(collector)
     finally:
         for parameter, before, gradient in wanted:
             parameter.requires_grad_(before)
@@ -193,14 +193,14 @@ def gather(
 
 
 class _Passing:
-    """Batches pass a network in front of collectors: as they come, or one example at a time from
+    """Batches pass a model in front of collectors: as they come, or one example at a time from
     where those can't be told apart.
     """
 
     def __init__(
-        self, network: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None
+        self, model: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None
     ) -> None:
-        self._network, self._loss = network, loss
+        self._model, self._loss = model, loss
         self._backward, self._forward = backward, forward
         self._one_by_one = False
 
@@ -236,12 +236,12 @@ class _Passing:
 
     def _run(self, batch: Any) -> tuple[Any, Any]:
         """Forward, and backward where it is asked for; gives the labels, if there are any, and what
-        the network gave.
+        the model gave.
         """
         if self._loss is not None:
             return self._run_with(self._loss, batch)
         inputs, labels = examples.as_pair(batch)
-        outputs = call(self._network, inputs)
+        outputs = call(self._model, inputs)
         if self._backward:
             if labels is None:
                 raise PrunedgeError(
@@ -252,11 +252,11 @@ class _Passing:
 
     def _run_with(self, loss: Loss, batch: Any) -> tuple[Any, Any]:
         given: list[Any] = []
-        watching = self._network.register_forward_hook(
+        watching = self._model.register_forward_hook(
             lambda module, args, output: given.append(output)
         )
         try:
-            value = loss(self._network, batch)
+            value = loss(self._model, batch)
         finally:
             watching.remove()
         if self._backward:
@@ -282,10 +282,8 @@ class _Passing:
         if not value.requires_grad and any(collector.undecided for collector in self._backward):
             return  # the layers whose gradients are asked for were not known
         if not value.requires_grad:
-            remedy = "let it use what the network gives, without detach() or no_grad()"
-            raise PrunedgeError(
-                "the loss does not hang on any channel of the network", remedy=remedy
-            )
+            remedy = "let it use what the model gives, without detach() or no_grad()"
+            raise PrunedgeError("the loss does not hang on any channel of the model", remedy=remedy)
         value.backward()
 
 

@@ -40,16 +40,16 @@ OF_NORMS = (
 
 
 class Collector(Protocol):
-    """Gathers a criterion from the batches that go through a network."""
+    """Gathers a criterion from the batches that go through a model."""
 
     def reset(self) -> None:
         """Forget what was gathered."""
 
-    def attach(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Watch the network while the context lasts."""
+    def attach(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Watch the model while the context lasts."""
 
     def absorb(self, other: Self) -> None:
-        """Take over what another collector has gathered, on other pictures or in another process:
+        """Take over what another collector has gathered, on other images or in another process:
         the same as one that saw all.
         """
 
@@ -115,7 +115,7 @@ def criterion(
 def criterion(name: str, reads: Reads = "weights") -> Callable[[Any], Any]:
     """Register a function as the criterion of that name. Higher scores matter more.
 
-    A function that reads the weights takes (network, graph, generator) and gives {group:
+    A function that reads the weights takes (model, graph, generator) and gives {group:
     (channels,) float64}; groups that it leaves out keep all their channels. One that reads
     `activations` takes a group's values in a batch at the input of one of its consumers, (examples,
     channels, places) float64, and gives a number for each example and channel, (examples,
@@ -194,7 +194,7 @@ def _own(name: str) -> None:
 
 
 def gathered_while_training(name: str, graph: ChannelGraph) -> GradientCollector | None:
-    """The collector that ranks while a network fine-tunes; None for criteria that need a pass of
+    """The collector that ranks while a model fine-tunes; None for criteria that need a pass of
     their own.
     """
     chosen = find(name)

@@ -1,4 +1,4 @@
-"""Run a network again from some layer on: what comes before is played back from memory."""
+"""Run a model again from some layer on: what comes before is played back from memory."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class _Call:
 
 
 class Replay:
-    """Records what each module of a network gives for a batch, and plays it back up to a chosen
+    """Records what each module of a model gives for a batch, and plays it back up to a chosen
     call.
 
-    Between the calls the code runs as ever, so any network works whose way does not depend on its
+    Between the calls the code runs as ever, so any model works whose way does not depend on its
     values. Results that code changes in place are handed out as copies wherever that code will run
     again.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self._forget()
 
     def _forget(self) -> None:
-        self._root = _Call(self._network, -1)
+        self._root = _Call(self._model, -1)
         self._calls: dict[int, _Call] = {}
         self._stack = [self._root]
         self._clock = 0
@@ -61,8 +61,8 @@ class Replay:
 
     @contextmanager
     def attached(self) -> Iterator[Replay]:
-        """Watch the network while the context lasts."""
-        watched = [module for module in self._network.modules() if module is not self._network]
+        """Watch the model while the context lasts."""
+        watched = [module for module in self._model.modules() if module is not self._model]
         before = {module: module.__dict__.get("forward") for module in watched}
         for module in watched:
             module.__dict__["forward"] = self._wrapped(module, module.forward)
@@ -76,7 +76,7 @@ class Replay:
             self._forget()
 
     def record(self, run: Callable[[], T]) -> T:
-        """Remember all that the network's modules give while this runs it (once or several times);
+        """Remember all that the model's modules give while this runs it (once or several times);
         gives what that gave.
         """
         self._forget()
@@ -87,7 +87,7 @@ class Replay:
         return output
 
     def run(self, run: Callable[[], T], start: int, instead: Instead | None = None) -> T:
-        """Run the network from the event `start` (of `starts`) on; calls that ended before it are
+        """Run the model from the event `start` (of `starts`) on; calls that ended before it are
         played back. `run` is that of `record`.
 
         Where `start` is the call of `module(start)` itself, `instead` may give its result, from its
@@ -105,19 +105,19 @@ class Replay:
         """For each parameter the event at which it is first used: the first call of a module that
         holds it, or of one around it.
 
-        A parameter that only the network's own code uses has 0: nothing comes before it.
+        A parameter that only the model's own code uses has 0: nothing comes before it.
         """
         first: dict[nn.Module, int] = {}
         for call in self._calls.values():
             first[call.module] = min(first.get(call.module, call.begin), call.begin)
-        modules = dict(self._network.named_modules(remove_duplicate=False))
+        modules = dict(self._model.named_modules(remove_duplicate=False))
         holders: dict[int, list[str]] = {}
         for path, module in modules.items():
             for parameter in module.parameters(recurse=False):
                 holders.setdefault(id(parameter), []).append(path)
         return {
             name: min(_nearest(path, modules, first) for path in holders[id(parameter)])
-            for name, parameter in self._network.named_parameters()
+            for name, parameter in self._model.named_parameters()
         }
 
     @property

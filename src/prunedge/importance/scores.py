@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 class Provenance:
     """What kept scores are scores of: those of equal provenance may stand for each other.
 
-    `criterion` is what `registry.identity` says of it, `model` the digest of the network's weights,
-    `pictures` that of the training pictures; `settings` tells, as JSON, what else decided the
-    gradients (how pictures were changed, the loss).
+    `criterion` is what `registry.identity` says of it, `model` the digest of the model's weights,
+    `images` that of the training images; `settings` tells, as JSON, what else decided the
+    gradients (how images were changed, the loss).
     """
 
     criterion: str
     model: str
-    pictures: str
+    images: str
     settings: str
 
     def to_json(self) -> str:
@@ -48,7 +48,7 @@ class Scores:
     """How much each channel of each group matters: group name -> (channels,) float64, higher
     matters more.
 
-    `examples` is the number of pictures that they were measured on (0 for criteria that read the
+    `examples` is the number of images that they were measured on (0 for criteria that read the
     weights alone). `provenance` is what they have to be kept with: without it nobody can tell later
     what they are scores of.
     """

@@ -17,7 +17,7 @@ from prunedge.importance.observe import Reading, Watch
 from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
 from prunedge.utils import distributed
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 CHUNK = 2**18  # numbers that are multiplied at once on a processor: 1 MB
 KINDS = ("taylor", "taylor-fo", "fisher", "signed")
@@ -115,7 +115,7 @@ class TaylorCollector:
             return self._watch.undecided
         for group in self._by_weight:
             return (
-                f"{group}: code of the network's own reads it, with a weight that no layer is "
+                f"{group}: code of the model's own reads it, with a weight that no layer is "
                 "called for"
             )
         return ""
@@ -160,7 +160,7 @@ class TaylorCollector:
             )
         if not self._examples:
             raise GraphError(
-                "the Taylor criterion has seen no pictures", remedy="rank on at least one batch"
+                "the Taylor criterion has seen no images", remedy="rank on at least one batch"
             )
         values = {name: total.cpu() / self._examples for name, total in self._sums.items()}
         if self._kind == "taylor-fo":
@@ -241,14 +241,14 @@ class TaylorCollector:
     ) -> Callable[[torch.Tensor], None]:
         indices = torch.as_tensor(part.indices)
 
-        @timed("rank")
+        @traced("rank")
         def hook(gradient: torch.Tensor) -> None:
             if self._watch.sees((group.name, place)) or part.tensor in self._unused:
                 return
             lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
             change = lines[indices.to(lines.device)].sum(1)  # (channels,)
             if self._is_divided:
-                change = distributed.total(change)
+                change = distributed.all_reduce_sum(change)
             before = self._by_weight.get(group.name)
             self._by_weight[group.name] = change if before is None else before + change
 
@@ -266,7 +266,7 @@ class TaylorCollector:
         z.register_hook(lambda gradient: self._gather(reading, value, gradient.detach()))
         return z
 
-    @timed("rank")
+    @traced("rank")
     def _gather(self, reading: Reading, z: torch.Tensor, gradient: torch.Tensor) -> None:
         z = reading.arranged(z)
         gradient = reading.arranged(gradient)
@@ -281,7 +281,7 @@ class TaylorCollector:
             before = self._pending.get(tap.group)
             self._pending[tap.group] = by_channel if before is None else before + by_channel
 
-    @timed("rank")
+    @traced("rank")
     def _settle(self) -> None:
         if not self._here:
             return

@@ -14,7 +14,7 @@ from prunedge.graph import ChannelGraph, Group
 from prunedge.importance.consumers import refuse_without_norms, scales_of
 from prunedge.importance.pending import settle
 from prunedge.importance.scores import Scores, finished
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 
 class ScaleCollector:
@@ -104,12 +104,12 @@ class ScaleCollector:
         settle(self)
         if not self._examples:
             raise GraphError(
-                "the criterion 'taylor-bn' has seen no pictures",
+                "the criterion 'taylor-bn' has seen no images",
                 remedy="rank on at least one batch",
             )
         if not self._sums:
             raise GraphError(
-                "the criterion 'taylor-bn' reads batch norms, and this network has none",
+                "the criterion 'taylor-bn' reads batch norms, and this model has none",
                 remedy="use taylor",
             )
         values = {name: (total / self._examples).square() for name, total in self._sums.items()}
@@ -129,7 +129,7 @@ class ScaleCollector:
     def _watch(
         self, group: Group, parameter: torch.Tensor, indices: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
-        @timed("rank")
+        @traced("rank")
         def hook(gradient: torch.Tensor) -> None:
             change = (parameter.detach().double() * gradient.double()).cpu()
             _add(self._pending, group.name, change[indices].sum(1) * self._batch)

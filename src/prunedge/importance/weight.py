@@ -1,4 +1,4 @@
-"""Criteria that read the network's weights alone."""
+"""Criteria that read the model's weights alone."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from prunedge.importance.registry import Values, criterion
 
 
 @criterion("weight-l1")
-def weight_l1(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+def weight_l1(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it (Li et al.
     2017, section 3.1).
     """
-    return {group.name: filters.abs().mean(1) for group, filters in _filters(network, graph)}
+    return {group.name: filters.abs().mean(1) for group, filters in _filters(model, graph)}
 
 
 @criterion("weight-l2")
-def weight_l2(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+def weight_l2(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """theta = 1 / |w| sum_i w_i^2 over a channel's filters in all layers that make it.
 
     Molchanov et al. 2017, section 2.2, 'minimum weight': in each layer the order of the filters'
     Euclidean norms.
     """
-    return {group.name: filters.square().mean(1) for group, filters in _filters(network, graph)}
+    return {group.name: filters.square().mean(1) for group, filters in _filters(model, graph)}
 
 
 @criterion("fpgm")
-def fpgm(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+def fpgm(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """theta = sum_j ||F_c - F_j||_2, F a channel's filters in all layers that make it.
 
     Low next to the geometric median, where others can stand in for it (He et al. 2019, equation 4).
     """
     return {
         group.name: torch.cdist(filters, filters).sum(1)
-        for group, filters in _filters(network, graph)
+        for group, filters in _filters(model, graph)
     }
 
 
 @criterion("bn-scale")
-def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+def bn_scale(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
     """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017,
     network slimming, section 3).
 
     Group and instance norm count as well. Groups without a norm have no score, and stay whole.
     PrunedgeError where no channel passes one.
     """
-    refuse_without_norms(network, graph, "the criterion 'bn-scale'")
-    tensors = dict(network.named_parameters())
+    refuse_without_norms(model, graph, "the criterion 'bn-scale'")
+    tensors = dict(model.named_parameters())
     values: Values = {}
     for group in graph.groups:
         scales = [
             tensors[name].detach().double().cpu()[indices]
-            for name, indices in scales_of(network, group)
+            for name, indices in scales_of(model, group)
         ]
         if scales:
             values[group.name] = torch.cat(scales, 1).abs().mean(1)
@@ -62,8 +62,8 @@ def bn_scale(network: nn.Module, graph: ChannelGraph, generator: torch.Generator
 
 
 @criterion("random")
-def random(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """A number drawn uniformly from [0, 1) for each channel: the control that every criterion must
+def random(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
+    """A number drawn uniformly from [0, 1) for each channel: the baseline that every criterion must
     beat.
     """
     return {
@@ -72,9 +72,9 @@ def random(network: nn.Module, graph: ChannelGraph, generator: torch.Generator) 
     }
 
 
-def _filters(network: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch.Tensor]]:
+def _filters(model: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch.Tensor]]:
     """Each group with the weights that make its channels, (channels, weights) float64."""
-    tensors = dict(network.named_parameters())
+    tensors = dict(model.named_parameters())
     found = []
     for group in graph.groups:
         rows = []

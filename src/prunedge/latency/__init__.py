@@ -1,4 +1,4 @@
-"""How long a network takes on a device, predicted layer by layer from what was measured there, to
+"""How long a model takes on a device, predicted layer by layer from what was measured there, to
 steer the pruning.
 """
 

@@ -14,7 +14,7 @@ OPSET = 17
 
 
 def write_probe(shape: Shape, file: Path) -> None:
-    """Write a layer with its bias and a ReLU, as runtimes fuse them; for one picture."""
+    """Write a layer with its bias and a ReLU, as runtimes fuse them; for one image."""
     from onnx import TensorProto, helper, numpy_helper, save_model
 
     value = numpy_helper.from_array(np.array([0.01], np.float32))
@@ -24,7 +24,7 @@ def write_probe(shape: Shape, file: Path) -> None:
         if is_linear
         else [shape.outputs, shape.inputs // shape.groups, *shape.kernel]
     )
-    picture = [shape.size[0], shape.inputs] if is_linear else [1, shape.inputs, *shape.size]
+    image = [shape.size[0], shape.inputs] if is_linear else [1, shape.inputs, *shape.size]
     nodes = [
         helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value)
         for name in ("weight", "bias")
@@ -49,7 +49,7 @@ def write_probe(shape: Shape, file: Path) -> None:
     graph = helper.make_graph(
         nodes,
         "layer",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, picture)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [
             numpy_helper.from_array(np.array(weight, np.int64), "weight_shape"),

@@ -1,4 +1,4 @@
-"""The layers that a network's time goes into, and how wide each is after a plan."""
+"""The layers that a model's time goes into, and how wide each is after a plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunedge.models.cost import evaluating
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution or a linear layer as a runtime sees it, for one picture.
+    """A convolution or a linear layer as a runtime sees it, for one image.
 
     `size` is the height and width of its input; a linear layer has (rows, 0), and no kernel. A
     depthwise convolution has as many groups as input channels.
@@ -59,9 +59,9 @@ class Shape:
         return replace(self, inputs=inputs, outputs=outputs)
 
 
-def layers_of(network: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]]:
+def layers_of(model: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]]:
     """(name of the weight, shape) of every convolution and linear layer, once for each time that it
-    runs on one picture of `example`.
+    runs on one image of `example`.
     """
     found: list[tuple[str, Shape]] = []
     handles = []
@@ -72,12 +72,12 @@ def layers_of(network: nn.Module, example: torch.Tensor) -> list[tuple[str, Shap
 
         return hook
 
-    for name, module in network.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             handles.append(module.register_forward_pre_hook(watching(name)))
     try:
-        with evaluating(network), torch.no_grad():
-            network(example[:1].to(next(network.parameters()).device))
+        with evaluating(model), torch.no_grad():
+            model(example[:1].to(next(model.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

@@ -1,5 +1,5 @@
 """Latency on a device as what a plan costs: predicted from the table for every plan, measured for
-every network that is kept.
+every model that is kept.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from prunedge.data.records_cache import cached, keep_cached
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
-from prunedge.graph.channels import Keeps
 from prunedge.graph.plan import Plan
 from prunedge.latency.layers import Shape, layers_of, shapes_after
 from prunedge.latency.table import Table, measure_table
 from prunedge.latency.timer import Timed, Timer
 from prunedge.surgery import remove
 from prunedge.utils.files import make_folder
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
-# Shares of their channels that the first and the second half of the groups lose in the networks
+# Shares of their channels that the first and the second half of the groups lose in the models
 # which calibrate the prediction. Unequal ones tell the time of computing, which lies in the first
 # layers, from that of fetching weights, which lie in the last.
 CALIBRATED = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.75, 0.0), (0.0, 0.5), (0.25, 0.75))
@@ -44,18 +43,18 @@ CACHES = (
     8.0,
     16.0,
     32.0,
-)  # MB of weights that may stay in the processor from one picture to the next
+)  # MB of weights that may stay in the processor from one image to the next
 SECANT = 0.25  # share of a group over which the time that a channel costs is taken
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Whole networks from their layers: ms = `layers` * (sum of the layers' ms) + `megabyte` * (MB
+    """Whole models from their layers: ms = `layers` * (sum of the layers' ms) + `megabyte` * (MB
     of weights over `cache`) + `rest`.
 
-    A layer that is timed alone has its weights in the cache, and its pictures in an order that
-    suits it alone; a whole network fetches its weights anew for every picture where they exceed the
-    cache. `points` are (predicted, measured) ms of the networks that it was fitted to.
+    A layer that is timed alone has its weights in the cache, and its images in an order that
+    suits it alone; a whole model fetches its weights anew for every image where they exceed the
+    cache. `points` are (predicted, measured) ms of the models that it was fitted to.
     """
 
     layers: float
@@ -73,7 +72,7 @@ class Fit:
         )
 
     def ms(self, layers_ms: float, megabytes: float) -> float:
-        """Milliseconds of a whole network."""
+        """Milliseconds of a whole model."""
         return (
             self.layers * layers_ms + self.megabyte * max(0.0, megabytes - self.cache) + self.rest
         )
@@ -108,7 +107,7 @@ class Fit:
 @dataclass(frozen=True)
 class Steering:
     """What the loop asks about a device: what each channel costs there, what a plan would give,
-    what a network takes.
+    what a model takes.
     """
 
     timer: Timer
@@ -120,15 +119,15 @@ class Steering:
         """The step in the numbers of channels that the runtime likes."""
         return self.table.step
 
-    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
-        """Milliseconds of one picture after the plan."""
-        return self._whole(layers_of(network, _tensor(graph)), graph, plan)
+    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
+        """Milliseconds of one image after the plan."""
+        return self._whole(layers_of(model, _tensor(graph)), graph, plan)
 
-    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
         """Milliseconds that one channel of each group costs: those that the group's next steps down
         would save, shared among them.
         """
-        layers = layers_of(network, _tensor(graph))
+        layers = layers_of(model, _tensor(graph))
         now, found = self._whole(layers, graph, None), {}
         for group in graph.groups:
             gone = min(
@@ -139,10 +138,10 @@ class Steering:
             found[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
         return found
 
-    @timed("device")
-    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
-        """Milliseconds that a network takes for one picture, on the device."""
-        return time_networks([network], example, self.timer).ms["network-0.onnx"]
+    @traced("device")
+    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
+        """Milliseconds that a model takes for one image, on the device."""
+        return time_models([model], example, self.timer).ms["model-0.onnx"]
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
@@ -162,34 +161,34 @@ class Steering:
         return cls(Timer(found["address"], found["target"], table.threads), table, Fit(**fit))
 
     def _whole(
-        self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Keeps | None
+        self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Plan | None
     ) -> float:
         return self.fit.ms(*_sums(self.table, shapes_after(layers, graph.sizes(plan))))
 
 
 def steer(
-    network: nn.Module, example: torch.Tensor, timer: Timer, cache: Path | None = None
+    model: nn.Module, example: torch.Tensor, timer: Timer, cache: Path | None = None
 ) -> Steering:
     """Get to know a device: measure the layers' table (or take it from the cache) and fit the
-    prediction to a few whole networks.
+    prediction to a few whole models.
 
     The table of a device, a runtime and a set of layers is measured once and kept in the cache
     folder (`PRUNEDGE_CACHE`).
     """
-    shapes = [shape for _, shape in layers_of(network, example)]
-    whole = time_networks([network], example, timer)
+    shapes = [shape for _, shape in layers_of(model, example)]
+    whole = time_models([model], example, timer)
     file = _cached(shapes, timer, whole, cache)
     table = _read(file, shapes)
     if table is None:
         table = measure_table(shapes, timer)
         make_folder(file.parent)
         keep_cached(file, table.to_json())
-    graph = trace(network, example)
-    smaller = [remove(network, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
-    timed = time_networks(smaller, example, timer)
+    graph = trace(model, example)
+    smaller = [remove(model, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
+    timed = time_models(smaller, example, timer)
     measured = [*whole.ms.values(), *(timed.ms[name] for name in sorted(timed.ms))]
     sums = [
-        _sums(table, [shape for _, shape in layers_of(one, example)]) for one in (network, *smaller)
+        _sums(table, [shape for _, shape in layers_of(one, example)]) for one in (model, *smaller)
     ]
     return Steering(timer, table, Fit.to([a for a, _ in sums], [b for _, b in sums], measured))
 
@@ -219,16 +218,16 @@ def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
     return sum(map(table.ms, layers)), sum(one.weights for one in layers) * 4 / 1e6
 
 
-def time_networks(networks: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
-    """Milliseconds of whole networks on the device, as network-0.onnx and so on."""
+def time_models(models: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
+    """Milliseconds of whole models on the device, as model-0.onnx and so on."""
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            f"network-{place}.onnx": Path(folder) / f"network-{place}.onnx"
-            for place in range(len(networks))
+            f"model-{place}.onnx": Path(folder) / f"model-{place}.onnx"
+            for place in range(len(models))
         }
-        for file, network in zip(files.values(), networks, strict=True):
-            # The loop's own network stays where it is, and in its mode.
-            write_onnx(copied(network).cpu().eval(), file, example.shape[-1])
+        for file, model in zip(files.values(), models, strict=True):
+            # The loop's own model stays where it is, and in its mode.
+            write_onnx(copied(model).cpu().eval(), file, example.shape[-1])
         return timer.time(files)
 
 

@@ -23,7 +23,7 @@ from prunedge.latency.timer import Timer
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125, 0.0625)
 COSTLIEST = 3  # kinds of layers whose staircase is measured
 WINDOW = 16  # channels on each side of the middle
-FEW = 4  # inputs that no plan changes: the colours of a picture
+FEW = 4  # inputs that no plan changes: the colours of an image
 
 Axis = Literal["outputs", "inputs"]
 
@@ -61,7 +61,7 @@ class Staircase:
 
 @dataclass(frozen=True)
 class Table:
-    """The layers of a network on one device: `grids` by kind of layer, the `staircases` of the
+    """The layers of a model on one device: `grids` by kind of layer, the `staircases` of the
     costliest, and what was measured with.
     """
 

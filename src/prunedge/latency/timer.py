@@ -44,7 +44,7 @@ class Timer:
             Host.parse(self.address)
 
     def time(self, files: Mapping[str, Path]) -> Timed:
-        """Milliseconds of one run of each ONNX file, on one picture. PrunedgeError when the device
+        """Milliseconds of one run of each ONNX file, on one image. PrunedgeError when the device
         can't.
         """
         arguments = ["probe", "files", "--runtime", self.target, "--threads", str(self.threads)]
@@ -85,6 +85,6 @@ def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
         raise PrunedgeError(
             said[-1].removeprefix("error: "),
             where=LOCAL,
-            remedy="can its runtime run the network at all? try --runtime onnx",
+            remedy="can its runtime run the model at all? try --runtime onnx",
         )
     return json.loads(done.stdout)

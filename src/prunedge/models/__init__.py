@@ -1,4 +1,4 @@
-"""A name and weights in, a network and its cost out: `build(name, classes, weights)`, `cost(net,
+"""A name and weights in, a model and its cost out: `build(name, classes, weights)`, `cost(model,
 example)`.
 """
 

@@ -1,4 +1,4 @@
-"""From a name to a network with a head for the user's classes."""
+"""From a name to a model with a head for the user's classes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from prunedge.models.weights import Loaded, load_file, load_weights
 from prunedge.utils import trust
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
 
 # Auxiliary heads only help training and their channels would have to be pruned too. The input
-# transform belongs to the network's own ImageNet weights; it's always on, so that a network rebuilt
+# transform belongs to the model's own ImageNet weights; it's always on, so that a model rebuilt
 # without weights is the same function.
 TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
@@ -42,7 +42,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 @dataclass(frozen=True)
 class Maker:
-    """How to make one network: `make(classes)` gives it with random weights, `imagenet(net,
+    """How to make one model: `make(classes)` gives it with random weights, `imagenet(model,
     classes)` fills it.
     """
 
@@ -55,7 +55,7 @@ class Maker:
 def build(
     name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
 ) -> nn.Module:
-    """Build the network `name` with one output per class, in training mode, on the CPU, in float32.
+    """Build the model `name` with one output per class, in training mode, on the CPU, in float32.
 
     `name` is a torchvision name, a timm name (`timm/NAME` when both have it), or
     `package.module:function`, called as `function(num_classes=n)` with the working directory
@@ -67,7 +67,7 @@ def build(
     Raises ModelError for a name that nobody knows (with the nearest ones), WeightsError for weights
     that can't be had or don't fit.
 
-        net = build("resnet18", ["crack", "sound"], weights="none")
+        model = build("resnet18", ["crack", "sound"], weights="none")
     """
     if isinstance(classes, str):
         raise ModelError(
@@ -86,7 +86,7 @@ def rebuild(name: str, classes: Sequence[str] | int, *, seed: int = 0) -> nn.Mod
     return build_told(name, classes, "none", seed=seed)[0]
 
 
-@timed("build")
+@traced("build")
 def build_told(
     name: str, classes: Sequence[str] | int, weights: str | Path = "imagenet", *, seed: int = 0
 ) -> tuple[nn.Module, Loaded | None]:
@@ -94,31 +94,33 @@ def build_told(
     count = classes if isinstance(classes, int) else len(classes)
     if count < 1:
         raise ModelError(
-            "a network needs at least one class", where=name, remedy="give its classes, or how many"
+            "a model needs at least one class", where=name, remedy="give its classes, or how many"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         maker = _maker(name)
-        net = _made(maker, count)
+        model = _made(maker, count)
         if str(weights) == "none":
             if not maker.own:
-                initialise(net)
-                calm_head(net, _head(maker, net, count))
-            return net.train(), None
+                initialise(model)
+                calm_head(model, _head(maker, model, count))
+            return model.train(), None
 
         def head() -> frozenset[str]:
-            return _head(maker, net, count)
+            return _head(maker, model, count)
 
         if str(weights) == "imagenet":
-            loaded = load_weights(net, maker.imagenet(net), where=f"{name}, imagenet", head=head)
+            loaded = load_weights(
+                model, maker.imagenet(model), where=f"{name}, imagenet", head=head
+            )
         else:
-            loaded = load_file(net, weights, head=head, model=name)
-        _start_afresh(net, loaded.fresh, head, own=maker.own)
-    return net.train(), loaded
+            loaded = load_file(model, weights, head=head, model_name=name)
+        _start_afresh(model, loaded.fresh, head, own=maker.own)
+    return model.train(), loaded
 
 
 def _start_afresh(
-    net: nn.Module, fresh: Sequence[str], head: Callable[[], frozenset[str]], *, own: bool
+    model: nn.Module, fresh: Sequence[str], head: Callable[[], frozenset[str]], *, own: bool
 ) -> None:
     """Give what the weights lack a start: calm where classes come out, and so that the signal keeps
     its size before that.
@@ -127,12 +129,12 @@ def _start_afresh(
         return
     final = head()
     if not own:
-        initialise(net, [name for name in fresh if name not in final])
-    calm_head(net, [name for name in fresh if name in final])
+        initialise(model, [name for name in fresh if name not in final])
+    calm_head(model, [name for name in fresh if name in final])
 
 
 def refuse_unknown(name: str, weights: str) -> None:
-    """Raise ModelError for a network's name that nobody knows, WeightsError for weights that it
+    """Raise ModelError for a model's name that nobody knows, WeightsError for weights that it
     can't have; nothing is built or read.
     """
     maker = _maker(name)
@@ -168,7 +170,7 @@ def _maker(name: str) -> Maker:
     near = difflib.get_close_matches(bare.lower(), known_names(), n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise ModelError(
-        f"no network is called {name!r}",
+        f"no model is called {name!r}",
         remedy=f"{hint}any torchvision or timm name works, or package.module:function of your own",
     )
 
@@ -178,7 +180,7 @@ def _torchvisions(name: str) -> Maker:
 
     options = _torchvision_options(name)
 
-    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
         best = torchvision.models.get_model_weights(name).DEFAULT
         with _one_clear_line(name):
             return dict(best.get_state_dict(progress=False, check_hash=True))
@@ -201,7 +203,7 @@ def _torchvision_options(name: str) -> dict[str, bool]:
 def _timms(name: str) -> Maker:
     import timm
 
-    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
         if not timm.models.is_model_pretrained(name):
             raise WeightsError(f"timm has no ImageNet weights for {name}", remedy=_others())
         with _one_clear_line(name), _offline_unless_hub_answers():
@@ -233,14 +235,15 @@ def _users(name: str) -> Maker:
 
     def make(count: int) -> nn.Module:
         with working_directory_importable():
-            net = function(num_classes=count)
-        if not isinstance(net, nn.Module):
+            model = function(num_classes=count)
+        if not isinstance(model, nn.Module):
             raise ModelError(
-                f"{name} returned {type(net).__name__}", remedy="it has to return a torch.nn.Module"
+                f"{name} returned {type(model).__name__}",
+                remedy="it has to return a torch.nn.Module",
             )
-        return net
+        return model
 
-    def download(net: nn.Module) -> dict[str, torch.Tensor]:
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{name} has no ImageNet weights of its own", remedy=_others())
 
     return Maker(name, make, download, own=True)
@@ -262,19 +265,19 @@ def _made(maker: Maker, count: int) -> nn.Module:
         ) from error
 
 
-def _head(maker: Maker, net: nn.Module, count: int) -> frozenset[str]:
+def _head(maker: Maker, model: nn.Module, count: int) -> frozenset[str]:
     """The names of the tensors whose shape follows the number of classes: found by building for one
     class more.
     """
     other = _on_meta(maker, count + 1)  # a large VGG takes seconds to draw
     shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
     return frozenset(
-        name for name, tensor in net.state_dict().items() if tensor.shape != shapes.get(name)
+        name for name, tensor in model.state_dict().items() if tensor.shape != shapes.get(name)
     )
 
 
-def fits_classes(name: str, net: nn.Module, count: int) -> bool:
-    """Whether `net`, a network of that name, pruned or not, gives as many outputs: no removal takes
+def fits_classes(name: str, model: nn.Module, count: int) -> bool:
+    """Whether `model`, a model of that name, pruned or not, gives as many outputs: no removal takes
     any of those.
     """
     maker = _maker(name)
@@ -284,7 +287,7 @@ def fits_classes(name: str, net: nn.Module, count: int) -> bool:
     except ModelError:  # a function of somebody's own that makes one number of classes alone
         return True
 
-    own = net.state_dict()
+    own = model.state_dict()
     for key in named.keys() & more.keys() & own.keys():
         for size, other, real in zip(
             named[key].shape, more[key].shape, own[key].shape, strict=False
@@ -295,7 +298,7 @@ def fits_classes(name: str, net: nn.Module, count: int) -> bool:
 
 
 def _on_meta(maker: Maker, count: int) -> nn.Module:
-    """A network that has shapes and no memory, where its constructor lets it."""
+    """A model that has shapes and no memory, where its constructor lets it."""
     try:
         with torch.device("meta"):
             return _made(maker, count)
@@ -322,7 +325,7 @@ def _one_clear_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def _offline_unless_hub_answers() -> Iterator[None]:
-    # The hub's client retries for most of a minute without a network; offline it looks into its
+    # The hub's client retries for most of a minute without a model; offline it looks into its
     # cache at once.
     from huggingface_hub import constants
 
@@ -357,5 +360,5 @@ def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _others() -> str:
-    """Where a network's weights come from, if not from its library."""
+    """Where a model's weights come from, if not from its library."""
     return f"use {option('weights', 'FILE')} or {option('weights', 'none')}"

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from prunedge.errors import ModelError
 
-# A user's own loss: the network and a batch, as the batches yield it, give the mean over the
+# A user's own loss: the model and a batch, as the batches yield it, give the mean over the
 # batch's examples, a scalar.
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -23,7 +23,7 @@ REMEDY = (
 
 
 def logits_of(output: Any) -> torch.Tensor:
-    """The logits in what a network gives.
+    """The logits in what a model gives.
 
     A tensor is taken as it is. Of anything else what is called `logits` is taken, by key or
     attribute (transformers' outputs, torchvision's GoogLeNet and Inception), or what is called
@@ -42,7 +42,7 @@ def logits_of(output: Any) -> torch.Tensor:
     if len(tensors) == 1:
         return tensors[0]
     raise ModelError(
-        f"the network gives a {type(output).__name__} in which nothing says which are the logits",
+        f"the model gives a {type(output).__name__} in which nothing says which are the logits",
         remedy=REMEDY,
     )
 
@@ -60,7 +60,7 @@ def cross_entropy(
     logits = logits_of(output)
     wrong = _mismatch(logits, labels)
     if wrong:
-        raise ModelError(f"cross-entropy can't judge this network: {wrong}", remedy=REMEDY)
+        raise ModelError(f"cross-entropy can't judge this model: {wrong}", remedy=REMEDY)
     logits = logits.double() if double else logits.float()
     return functional.cross_entropy(logits, labels.long(), label_smoothing=label_smoothing)
 
@@ -72,7 +72,7 @@ def class_logits(output: Any) -> torch.Tensor:
     logits = logits_of(output)
     if not logits.is_floating_point() or logits.dim() != 2 or logits.shape[1] < 2:
         raise ModelError(
-            f"the network gives {_shape(logits)}, and not (n, classes >= 2) logits of whole images",
+            f"the model gives {_shape(logits)}, and not (n, classes >= 2) logits of whole images",
             remedy=REMEDY,
         )
     return logits

@@ -1,4 +1,4 @@
-"""What a network costs to run and to carry: multiply-accumulates, parameters, bytes."""
+"""What a model costs to run and to carry: multiply-accumulates, parameters, bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """What one picture costs: `macs` multiply-accumulates, `params` parameters, `bytes` of float32
+    """What one image costs: `macs` multiply-accumulates, `params` parameters, `bytes` of float32
     state.
     """
 
@@ -33,39 +33,39 @@ class Cost:
         return self.bytes / 1e6
 
 
-def cost(net: nn.Module, example: torch.Tensor) -> Cost:
-    """Measure the cost of one picture of `example` (N, 3, S, S) through `net`, which stays as it
+def cost(model: nn.Module, example: torch.Tensor) -> Cost:
+    """Measure the cost of one image of `example` (N, 3, S, S) through `model`, which stays as it
     was.
 
     `macs` is half of what torch's own `FlopCounterMode` counts in evaluation mode (one
     multiply-accumulate is two operations; normalisation, activation and pooling count nothing).
     `params` counts every parameter once, however often it is shared. `bytes` is the state as
-    float32: parameters and floating-point buffers, 4 bytes each. Raises ModelError when the network
-    doesn't take a picture of this size.
+    float32: parameters and floating-point buffers, 4 bytes each. Raises ModelError when the model
+    doesn't take an image of this size.
     """
-    params = sum(parameter.numel() for parameter in net.parameters())
-    buffers = sum(buffer.numel() for buffer in net.buffers() if buffer.is_floating_point())
+    params = sum(parameter.numel() for parameter in model.parameters())
+    buffers = sum(buffer.numel() for buffer in model.buffers() if buffer.is_floating_point())
     return Cost(
-        macs=_macs(net, example[:1]), params=params, bytes=FLOAT32_BYTES * (params + buffers)
+        macs=_macs(model, example[:1]), params=params, bytes=FLOAT32_BYTES * (params + buffers)
     )
 
 
-def _macs(net: nn.Module, picture: torch.Tensor) -> int:
+def _macs(model: nn.Module, image: torch.Tensor) -> int:
     first = next(
-        (parameter for parameter in net.parameters() if parameter.is_floating_point()), None
+        (parameter for parameter in model.parameters() if parameter.is_floating_point()), None
     )
-    picture = picture.detach().to(first) if first is not None else picture.detach()
+    image = image.detach().to(first) if first is not None else image.detach()
     counter = FlopCounterMode(display=False)
-    with evaluating(net), torch.random.fork_rng(), torch.no_grad(), _slow_attention(), counter:
+    with evaluating(model), torch.random.fork_rng(), torch.no_grad(), _slow_attention(), counter:
         try:
-            net(picture)
+            model(image)
         except (RuntimeError, ValueError, AssertionError) as error:
             pass_on(error)
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise ModelError(
-                f"{type(net).__name__} doesn't take a picture of {_shape(picture)}: {reason}",
+                f"{type(model).__name__} doesn't take an image of {_shape(image)}: {reason}",
                 remedy=(
-                    f"choose another {option('size')} (many networks need at least 32, "
+                    f"choose another {option('size')} (many models need at least 32, "
                     "Inception 75, transformers their own)"
                 ),
             ) from error
@@ -73,10 +73,10 @@ def _macs(net: nn.Module, picture: torch.Tensor) -> int:
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put `net` into evaluation mode, and every module back into its own mode afterwards."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode, and every module back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         yield
     finally:
@@ -96,5 +96,5 @@ def _slow_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(was)
 
 
-def _shape(picture: torch.Tensor) -> str:
-    return "x".join(str(size) for size in picture.shape[1:])
+def _shape(image: torch.Tensor) -> str:
+    return "x".join(str(size) for size in image.shape[1:])

@@ -1,4 +1,4 @@
-"""Networks that end in a softmax or sigmoid are noticed before they are trained, ranked or
+"""Models that end in a softmax or sigmoid are noticed before they are trained, ranked or
 exported.
 """
 
@@ -42,38 +42,38 @@ _SQUASHED: dict[str, Squash] = {
 }
 
 
-def refuse_probabilities(net: nn.Module, pictures: torch.Tensor, where: object = None) -> None:
-    """ModelError when `net` answers real pictures (n, 3, S, S) float32 with probabilities instead
+def refuse_probabilities(model: nn.Module, images: torch.Tensor, where: object = None) -> None:
+    """ModelError when `model` answers real images (n, 3, S, S) float32 with probabilities instead
     of logits.
 
-    Seen in the numbers, which add up to 1, and in the operation that made them. The network stays
+    Seen in the numbers, which add up to 1, and in the operation that made them. The model stays
     as it was, on its device.
     """
     try:
-        squash = ending(net, pictures)
+        squash = ending(model, images)
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
         pass_on(error)
-        return  # it doesn't take such pictures: what comes next says so, and why
+        return  # it doesn't take such images: what comes next says so, and why
     if squash is not None:
         raise ModelError(told(squash), where=where, remedy=REMEDY)
 
 
-def ending(net: nn.Module, pictures: torch.Tensor) -> Squash | None:
-    """Which squashing function a network's answers to these pictures end in, if any. Outputs that
+def ending(model: nn.Module, images: torch.Tensor) -> Squash | None:
+    """Which squashing function a model's answers to these images end in, if any. Outputs that
     are no tensor are not judged.
     """
-    first = next(net.parameters(), None)
-    pictures = pictures.detach() if first is None else pictures.detach().to(first)
-    with evaluating(net), torch.random.fork_rng(), torch.enable_grad():
-        # Of a picture, so that frozen networks tell their last operation, too.
-        outputs = net(pictures.clone().requires_grad_(True))
+    first = next(model.parameters(), None)
+    images = images.detach() if first is None else images.detach().to(first)
+    with evaluating(model), torch.random.fork_rng(), torch.enable_grad():
+        # Of an image, so that frozen models tell their last operation, too.
+        outputs = model(images.clone().requires_grad_(True))
     if not isinstance(outputs, torch.Tensor):
         return None
     values = outputs.detach().float().cpu().numpy()
     if outputs.grad_fn is not None:
         return squash_of(values) or _last(outputs)
-    with evaluating(net), torch.random.fork_rng(), torch.no_grad():
-        loud = net(LOUD * pictures).float().cpu().numpy()
+    with evaluating(model), torch.random.fork_rng(), torch.no_grad():
+        loud = model(LOUD * images).float().cpu().numpy()
     return squash_of(values) or ("sigmoid" if is_sigmoid(values, loud) else None)
 
 

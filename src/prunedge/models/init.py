@@ -1,4 +1,4 @@
-"""The random start of a network that has no weights yet."""
+"""The random start of a model that has no weights yet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, n
 HEAD_STD = 0.01
 
 
-def has_normalisation(net: nn.Module) -> bool:
-    """Say whether `net` normalises its activations anywhere; a network that doesn't needs gentler
+def has_normalisation(model: nn.Module) -> bool:
+    """Say whether `model` normalises its activations anywhere; a model that doesn't needs gentler
     training.
     """
-    return any(isinstance(module, NORMALISATIONS) for module in net.modules())
+    return any(isinstance(module, NORMALISATIONS) for module in model.modules())
 
 
-def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
-    """Give a network without normalisation layers random weights it can learn from, in place; leave
+def initialise(model: nn.Module, names: Iterable[str] | None = None) -> None:
+    """Give a model without normalisation layers random weights it can learn from, in place; leave
     others alone.
 
     `names` says which of its tensors (all of them).
@@ -30,10 +30,10 @@ def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
     torchvision's own start for VGG's linear layers (standard deviation 0.01) shrinks it. Draws from
     torch's global generator.
     """
-    if has_normalisation(net):
+    if has_normalisation(model):
         return
     chosen = None if names is None else set(names)
-    for name, layer in net.named_modules():
+    for name, layer in model.named_modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         if chosen is None or f"{name}.weight" in chosen:
@@ -42,14 +42,14 @@ def initialise(net: nn.Module, names: Iterable[str] | None = None) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def calm_head(net: nn.Module, names: Iterable[str]) -> None:
+def calm_head(model: nn.Module, names: Iterable[str]) -> None:
     """Make the random tensors of the head small, in place: even first predictions, gentle first
     gradients.
 
     timm starts the head of a two-class EfficientNet with weights up to 0.7, for a first loss of 5
     that spoils what the other layers know. Draws from torch's global generator.
     """
-    state = net.state_dict()
+    state = model.state_dict()
     with torch.no_grad():
         for name in sorted(names):
             if state[name].ndim > 1:

@@ -1,11 +1,11 @@
-"""How torchvision and timm name the tensors of networks that both have: a file of either fills the
-network of the other. Pure.
+"""How torchvision and timm name the tensors of models that both have: a file of either fills the
+model of the other. Pure.
 
-Only networks that are one function in both libraries are here (`TWINS`): each pair is built and
-compared by the tests. MobileNetV3, EfficientNetV2 and EfficientNet-B5 and up, which divide by other
-small numbers in their norms, are not. Nor is EfficientNet from timm to torchvision: timm's `tf_`
-networks, which pad otherwise, have the same names and shapes. ResNets, DenseNets and Inception need
-no table: both libraries name them alike.
+Only models that are one function in both libraries are here (`COUNTERPARTS`): each pair is built
+and compared by the tests. MobileNetV3, EfficientNetV2 and EfficientNet-B5 and up, which divide by
+other small numbers in their norms, are not. Nor is EfficientNet from timm to torchvision: timm's
+`tf_` models, which pad otherwise, have the same names and shapes. ResNets, DenseNets and Inception
+need no table: both libraries name them alike.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from math import prod
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
-Namer = Callable[[Collection[str]], dict[str, str]]  # timm's names of a network -> torchvision's
+Namer = Callable[[Collection[str]], dict[str, str]]  # timm's names of a model -> torchvision's
 
 TORCHVISION, TIMM = "torchvision", "timm"
 
 # torchvision's name -> timm's, by what both begin with.
-TWINS = {
+COUNTERPARTS = {
     **{f"vgg{depth}{bn}": f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn")},
     "mobilenet_v2": "mobilenetv2_100",
     "mnasnet0_5": "mnasnet_050",
@@ -59,10 +59,10 @@ ONE_WAY = ("efficientnet",)
 
 def translated(model: str, theirs: Shapes, own: Shapes) -> tuple[str, dict[str, str]] | None:
     """Which library's names a file has that are not those of `model`'s, and the file's names in the
-    network's own.
+    model's own.
 
-    None where `model` has no twin, or the file has few of the twin's names. Names that have no
-    counterpart stay as they are.
+    None where `model` has no counterpart, or the file has few of the counterpart's names. Names
+    that have no counterpart stay as they are.
     """
     found = _pair(model)
     if found is None:
@@ -93,7 +93,7 @@ def translated(model: str, theirs: Shapes, own: Shapes) -> tuple[str, dict[str, 
 
 
 def reshaped(given: Shape, own: Shape | None) -> Shape:
-    """The network's shape, where the file has the same numbers in the same order and only lays them
+    """The model's shape, where the file has the same numbers in the same order and only lays them
     out in other dimensions.
     """
     if own is not None and prod(given) == prod(own) and given[:1] == own[:1]:
@@ -112,14 +112,19 @@ _SIGNS = (
 
 
 def _pair(model: str) -> tuple[str, Namer, bool] | None:
-    """Whose network this is, how its twin's names come from timm's, and whether a file of timm's
-    tells which network it is.
+    """Whose model this is, how its counterpart's names come from timm's, and whether a file of
+    timm's tells which model it is.
     """
-    if model in TWINS:  # of a name that both have, torchvision's is meant, as `build` takes it
+    if (
+        model in COUNTERPARTS
+    ):  # of a name that both have, torchvision's is meant, as `build` takes it
         library, name = TORCHVISION, model
     else:
         bare = model.removeprefix("timm/").split(".")[0]
-        library, name = TIMM, next((ours for ours, twin in TWINS.items() if twin == bare), "")
+        library, name = (
+            TIMM,
+            next((ours for ours, counterpart in COUNTERPARTS.items() if counterpart == bare), ""),
+        )
     if not name:
         return None
     namer = next(namer for start, namer in _NAMERS.items() if name.startswith(start))
@@ -129,7 +134,7 @@ def _pair(model: str) -> tuple[str, Namer, bool] | None:
 def _stripped(
     library: str, names: Mapping[str, str], named: Mapping[str, str]
 ) -> tuple[str, dict[str, str]] | None:
-    """The file's names in the network's own, where `named` has most of them under one prefix."""
+    """The file's names in the model's own, where `named` has most of them under one prefix."""
     first = next(iter(named))
     prefix = next(
         (name.removesuffix(first) for name in names.values() if name.endswith(first)), None
@@ -148,7 +153,7 @@ def _fills(found: Collection[str], wanted: Collection[str]) -> bool:
 
 
 def _modern(name: str) -> str:
-    """torchvision's files of vision transformers are older than its networks' names."""
+    """torchvision's files of vision transformers are older than its models' names."""
     return name.replace("mlp.linear_1.", "mlp.0.").replace("mlp.linear_2.", "mlp.3.")
 
 
@@ -200,7 +205,7 @@ def _inverted(
     first: Sequence[str],
     ends: Callable[[Sequence[tuple[int, int]]], dict[str, str]],
 ) -> Namer:
-    """Networks of inverted residuals: `place` names a block from its stage, its number and all
+    """Models of inverted residuals: `place` names a block from its stage, its number and all
     blocks; `ends` what is around them.
     """
 

@@ -15,7 +15,7 @@ Shapes = Mapping[str, Shape]
 Key = tuple[str, ...]
 
 COUNTER = "num_batches_tracked"
-# Made anew from the images' size, or counted by a wrapper: some versions of a network keep these,
+# Made anew from the images' size, or counted by a wrapper: some versions of a model keep these,
 # others don't.
 DERIVED = ("relative_position_index", "attn_mask", "position_ids", "n_averaged")
 SHOWN = 8
@@ -121,12 +121,12 @@ def nothing_shared(given: Shapes, own: Shapes) -> str:
     """What to say where the file's names and the model's share nothing."""
     if len(given) == 1:
         return (
-            f"the file's only tensor is {next(iter(given))}, and the network has {len(own)}, "
+            f"the file's only tensor is {next(iter(given))}, and the model has {len(own)}, "
             f"{next(iter(own), 'nothing')} first"
         )
     return (
-        f"the file's {len(given)} tensors are not the network's: the file begins with "
-        f"{next(iter(given))}, the network with {next(iter(own), 'nothing')}"
+        f"the file's {len(given)} tensors are not the model's: the file begins with "
+        f"{next(iter(given))}, the model with {next(iter(own), 'nothing')}"
     )
 
 

@@ -1,6 +1,6 @@
 """Assign a file's tensors to a model's by name.
 
-Names are compared without what wraps the network (`module.`, `encoder_q.`), then by their words and
+Names are compared without what wraps the model (`module.`, `encoder_q.`), then by their words and
 numbers (`norm.1` is `norm1`), then with numbers that begin at 0 instead of 1.
 """
 
@@ -26,13 +26,13 @@ from prunedge.models.key_modules import (
     without_counters,
 )
 
-# Of two copies of a network in one file, the one that its authors use.
+# Of two copies of a model in one file, the one that its authors use.
 MEANT = frozenset({"teacher", "ema", "q", "query", "online"})
 COPIES = frozenset({"student", "k", "key", "target", "momentum"})
-DEEPEST = 4  # names of wrappers before a network's own
+DEEPEST = 4  # names of wrappers before a model's own
 PRUNED = (
     "start from the weights before the pruning; or write a function(num_classes) that builds the "
-    "pruned network, and give yourmodule:function as the network; networks that prunedge pruned "
+    "pruned model, and give yourmodule:function as the model; models that prunedge pruned "
     "go on with --from RUN"
 )
 
@@ -77,7 +77,7 @@ def _shifted(by: int) -> MakeKey:
 
 @dataclass(frozen=True)
 class _Try:
-    """A way to strip both sides of what wraps the network: own names to the file's.
+    """A way to strip both sides of what wraps the model: own names to the file's.
 
     `fitting` are those of the file's that have the right shape.
     """
@@ -125,7 +125,7 @@ def _best_try(given: Shapes, own: Shapes, needed: Sequence[str], make_key: MakeK
         prefixes = dict.fromkeys(attempt.prefix for attempt in tries)
         names = " and ".join(f"'{prefix}'" for prefix in prefixes)
         raise Misfit(
-            f"the file holds the network more than once, under {names}",
+            f"the file holds the model more than once, under {names}",
             1.0,
             "save the one that is meant alone",
         )
@@ -133,7 +133,7 @@ def _best_try(given: Shapes, own: Shapes, needed: Sequence[str], make_key: MakeK
 
 
 def _own_prefixes(names: Sequence[str]) -> list[str]:
-    """What wraps most of the network itself, '' first."""
+    """What wraps most of the model itself, '' first."""
     counts = Counter(prefix for name in names for prefix in _prefixes(name, 2))
     return [prefix for prefix, count in counts.items() if 2 * count > len(names)]
 
@@ -226,7 +226,7 @@ def _judge(
     faults = (
         ("other shapes", [f"{name} {given[pairs[name]]} for {own[name]}" for name in wrong]),
         ("missing", missing),
-        ("not in the network", foreign),
+        ("not in the model", foreign),
     )
     said = [f"{title}: {listed(names)}" for title, names in faults if names]
     if said:
@@ -265,8 +265,8 @@ def _renaming(missing: Sequence[str], attempt: _Try, given: Shapes, own: Shapes)
     renamed = [wrappers, *counterparts.items()]
     said = listed([f"{theirs} to {ours}" for theirs, ours in renamed if theirs != ours])
     return (
-        f"if it is this network under other names, rename its tensors: {said}; otherwise "
-        "choose the network that they were saved from"
+        f"if it is this model under other names, rename its tensors: {said}; otherwise "
+        "choose the model that they were saved from"
     )
 
 
@@ -300,7 +300,7 @@ def _may_be_missing(
 def _may_be_left_out(top: str, filled: set[str]) -> bool:
     """Whether a module of the file is one that the model doesn't have.
 
-    And not one more of a kind that it has: `layer1.2` beside `layer1.1` is a deeper network's, and
+    And not one more of a kind that it has: `layer1.2` beside `layer1.1` is a deeper model's, and
     so is `layer5` beside `layer4`.
     """
     return top not in filled and _stem(top) not in {_stem(other) for other in filled}
@@ -329,6 +329,6 @@ def _are_narrower(wrong: Sequence[str], attempt: _Try, given: Shapes, own: Shape
 def _narrower(wrong: Sequence[str], attempt: _Try, given: Shapes, own: Shapes) -> str:
     shapes = [f"{name} {given[attempt.pairs[name]]} for {own[name]}" for name in wrong]
     return (
-        f"{len(wrong)} of {len(own)} tensors are smaller than the network's, as if it had been "
+        f"{len(wrong)} of {len(own)} tensors are smaller than the model's, as if it had been "
         f"pruned ({listed(shapes, most=3)})"
     )

@@ -2,7 +2,7 @@
 
 Only where no other assignment of equal shapes is as good:
 
-    file          network        both are numbered, so the k-th is the k-th of the other:
+    file          model        both are numbered, so the k-th is the k-th of the other:
     unit.1   ---  layers.0       unit.1, unit.2, ..., unit.10, and never unit.1, unit.10, unit.2,
     unit.2   ---  layers.1       which is how safetensors lists them
     unit.10  ---  layers.9
@@ -210,11 +210,11 @@ def _in_class(theirs: Sequence[Module], ours: Sequence[Module]) -> Pairs:
     in_model = listed([module.name for module in ours])
     raise Misfit(
         f"{len(theirs)} modules have the same shapes ({shape}), and names don't tell which is "
-        f"which: {in_file} in the file, {in_model} in the network",
+        f"which: {in_file} in the file, {in_model} in the model",
         1.0,
         (
             "save it again as a state dict of torch (.pth), which keeps the order, or under "
-            "the network's own names"
+            "the model's own names"
         ),
     )
 

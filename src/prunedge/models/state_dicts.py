@@ -31,8 +31,8 @@ USUAL = (
     "model_state",
     "model",
     "net_state_dict",
-    "net",
-    "network",
+    "model",
+    "model",
     "module",
     "weights",
     "params",
@@ -41,8 +41,8 @@ USUAL = (
     "backbone",
     "encoder",
 )
-# Entries whose tensors are no network's: what an optimiser remembers, class weights, random states.
-NO_NETWORK = (
+# Entries whose tensors are no model's: what an optimiser remembers, class weights, random states.
+NO_MODEL = (
     "optim",
     "sched",
     "scaler",
@@ -74,7 +74,7 @@ def find_entry(content: object, file: Path) -> tuple[Place, list[Place]]:
     if others and rank[first] == rank[others[0]]:
         names = ", ".join(".".join(place) for place in (first, *others))
         raise WeightsError(
-            f"the file holds several networks: {names}",
+            f"the file holds several models: {names}",
             where=file,
             remedy="save the one that is meant alone",
         )
@@ -90,7 +90,7 @@ def _states(value: object, place: Place) -> Iterator[tuple[Place, Mapping[str, A
         return
     inner: list[tuple[Place, Mapping[str, Any]]] = []
     for key, held in value.items():
-        if _is_networks(key):
+        if _is_models(key):
             inner += _states(held, (*place, key))
     if inner:
         yield from inner
@@ -100,8 +100,8 @@ def _states(value: object, place: Place) -> Iterator[tuple[Place, Mapping[str, A
         yield place, value
 
 
-def _is_networks(key: object) -> bool:
-    return isinstance(key, str) and not any(part in key.lower() for part in NO_NETWORK)
+def _is_models(key: object) -> bool:
+    return isinstance(key, str) and not any(part in key.lower() for part in NO_MODEL)
 
 
 def _rank(place: Place, size: int, complete: int) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def command(file: Path, access: str) -> str:
 
 
 def _no_state(content: object, file: Path) -> WeightsError:
-    remedy = "save net.state_dict()"
+    remedy = "save model.state_dict()"
     if not isinstance(content, Mapping) or not content:
         kind = type(content).__name__
         return WeightsError(f"the file holds {kind}, not named tensors", where=file, remedy=remedy)
@@ -164,7 +164,9 @@ def checked(state: object, file: Path, entry: str) -> State:
     place = f"{file}, {entry}" if entry else file
     assert isinstance(state, Mapping)
     if not state:
-        raise WeightsError("the file holds no tensors", where=place, remedy="save net.state_dict()")
+        raise WeightsError(
+            "the file holds no tensors", where=place, remedy="save model.state_dict()"
+        )
     given = {}
     for key, held in state.items():
         if held is not None and not _is_extra(key):
@@ -174,14 +176,14 @@ def checked(state: object, file: Path, entry: str) -> State:
     if strange:
         kinds = ", ".join(f"{key} ({_kind(given[key])})" for key in strange)
         raise WeightsError(
-            f"entries that are not tensors: {kinds}", where=place, remedy="save net.state_dict()"
+            f"entries that are not tensors: {kinds}", where=place, remedy="save model.state_dict()"
         )
     empty = [key for key, tensor in given.items() if tensor.is_meta]
     if empty:
         raise WeightsError(
             f"tensors that are shapes alone (of the device meta): {_first(empty)}",
             where=place,
-            remedy="save the network when its weights are there",
+            remedy="save the model when its weights are there",
         )
     packed = [key for key, x in given.items() if x.is_quantized or x.layout != torch.strided]
     if packed:
@@ -227,7 +229,7 @@ def _arrays(content: Mapping[Any, Any], access: str, depth: int = 0) -> str | No
     if depth == DEEPEST:
         return None
     for key, held in content.items():
-        if isinstance(held, Mapping) and held and _is_networks(key):
+        if isinstance(held, Mapping) and held and _is_models(key):
             place = _arrays(held, f"{access}[{key!r}]", depth + 1)
             if place is not None:
                 return place

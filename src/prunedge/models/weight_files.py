@@ -145,7 +145,7 @@ def _torchs(file: Path) -> object:
             "the file holds more than tensors and isn't opened, since that could run its code",
             where=file,
             remedy=(
-                "save net.state_dict() alone, or a .safetensors file; if you trust it: "
+                "save model.state_dict() alone, or a .safetensors file; if you trust it: "
                 f"{command(file, '')}"
             ),
         ) from error

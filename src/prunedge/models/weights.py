@@ -1,4 +1,4 @@
-"""Weights from a file into a network, with nothing unpickled and nothing left out silently."""
+"""Weights from a file into a model, with nothing unpickled and nothing left out silently."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from prunedge.models.weight_files import open_weights
 
 log = logging.getLogger(__name__)
 
-# How libraries call a tensor that all their networks of a kind have, and what network to ask for
+# How libraries call a tensor that all their models of a kind have, and what model to ask for
 # instead.
 LAYOUTS = (
     ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (vit_b_16)"),
     (
         "encoder.layer.0.attention.",
         (
-            "transformers' networks (load them there, save what timm/NAME or a function of "
+            "transformers' models (load them there, save what timm/NAME or a function of "
             "yours expects)"
         ),
     ),
     ("blocks.0.attn.qkv.", "timm's vision transformers (timm/NAME)"),
-    ("stages.0.blocks.0.", "timm's networks (timm/NAME)"),
+    ("stages.0.blocks.0.", "timm's models (timm/NAME)"),
     ("layers.0.blocks.0.attn.", "timm's Swin transformers (timm/NAME)"),
-    ("features.0.0.", "torchvision's networks (without timm/)"),
-    ("conv_stem.", "timm's networks (timm/NAME)"),
+    ("features.0.0.", "torchvision's models (without timm/)"),
+    ("conv_stem.", "timm's models (timm/NAME)"),
 )
 HALF = (torch.float16, torch.bfloat16, torch.float64)
 
@@ -45,8 +45,8 @@ HALF = (torch.float16, torch.bfloat16, torch.float64)
 class Loaded:
     """What became of a file's tensors.
 
-    `pairs` leads from the network's names to the file's, and `how` says by what they were matched.
-    `fresh` names the network's tensors that start from random weights, `left_out` the file's that
+    `pairs` leads from the model's names to the file's, and `how` says by what they were matched.
+    `fresh` names the model's tensors that start from random weights, `left_out` the file's that
     have no place in it. `converted` says from which type numbers were converted to float32 ('' for
     none), `source` where the tensors come from, and `note` what is to be known of that.
     """
@@ -89,9 +89,9 @@ def read_weights(path: str | Path) -> State:
     bundle folder, on the CPU.
 
     A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`,
-    `model`, `net`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
+    `model`, `model`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
     with `weights_only=True`: of objects beside the tensors, such as Lightning's hyperparameters,
-    nothing is imported or run. A run folder gives its first, unpruned network, a bundle folder its
+    nothing is imported or run. A run folder gives its first, unpruned model, a bundle folder its
     own. Raises WeightsError when there is no such file, or it holds anything but finite tensors,
     with the command that converts it.
     """
@@ -99,18 +99,22 @@ def read_weights(path: str | Path) -> State:
 
 
 def load_file(
-    net: nn.Module,
+    model: nn.Module,
     path: str | Path,
     *,
     head: Callable[[], frozenset[str]] = frozenset,
-    model: str = "",
+    model_name: str = "",
 ) -> Loaded:
-    """Read the weights in `path` and load them into `net` in place: `read_weights` and
+    """Read the weights in `path` and load them into `model` in place: `read_weights` and
     `load_weights` in one.
     """
     found = open_weights(path)
     loaded = load_weights(
-        net, found.state, where=f"{model}, {path}" if model else path, head=head, model=model
+        model,
+        found.state,
+        where=f"{model_name}, {path}" if model_name else path,
+        head=head,
+        model_name=model_name,
     )
     notes = [f"from its entry {found.entry}"] if found.entry else []
     if found.others:
@@ -119,33 +123,33 @@ def load_file(
 
 
 def load_weights(
-    net: nn.Module,
+    model: nn.Module,
     state: Mapping[str, torch.Tensor],
     *,
     where: object,
     head: Callable[[], frozenset[str]] = frozenset,
-    model: str = "",
+    model_name: str = "",
 ) -> Loaded:
-    """Copy `state` into `net` in place and tell what was taken from where.
+    """Copy `state` into `model` in place and tell what was taken from where.
 
-    Names may differ by what wraps the network, in their separators, or wholly, where both sides
-    agree in order, kind and shape and no other assignment would be as good
-    (`prunedge.models.key_matching`). Of a `model` that torchvision and timm both have, the file may
-    be the other library's (`prunedge.models.key_layouts`). `head()` names the tensors whose shape
-    follows the number of classes: these may be missing or of another shape, and so may whole
-    modules behind all that is in the file; they stay random. Batch counters may be missing; heads,
-    projectors and loss weights that the network doesn't have are left out.
+    Names may differ by what wraps the model, in their separators, or wholly, where both sides agree
+    in order, kind and shape and no other assignment would be as good
+    (`prunedge.models.key_matching`). Of a `model_name` that torchvision and timm both have, the
+    file may be the other library's (`prunedge.models.key_layouts`). `head()` names the tensors
+    whose shape follows the number of classes: these may be missing or of another shape, and so may
+    whole modules behind all that is in the file; they stay random. Batch counters may be missing;
+    heads, projectors and loss weights that the model doesn't have are left out.
 
     Raises WeightsError, which names each tensor, for whatever else doesn't fit, and for integers
     and complex numbers.
     """
-    own = net.state_dict()
+    own = model.state_dict()
     theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     try:
-        found = _translated(model, theirs, shapes, head) or match(theirs, shapes, head)
+        found = _translated(model_name, theirs, shapes, head) or match(theirs, shapes, head)
     except Misfit as fault:
-        said = f"the weights don't fit the network; {fault}" if fault.share else str(fault)
+        said = f"the weights don't fit the model; {fault}" if fault.share else str(fault)
         raise WeightsError(said, where=where, remedy=_remedy(state, own, fault.remedy)) from None
     converted = _converted(found, state, own, where)
     with torch.no_grad():
@@ -162,7 +166,7 @@ def _translated(
     own: Mapping[str, Shape],
     head: Callable[[], frozenset[str]],
 ) -> Match | None:
-    """The match of a file with another library's names for this network; None where it is no such
+    """The match of a file with another library's names for this model; None where it is no such
     file. Misfit where it doesn't fit.
     """
     found = translated(model, theirs, own)
@@ -183,13 +187,13 @@ def _translated(
 
 
 def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], known: str) -> str:
-    """Which network to choose instead, as far as the names tell; or else what is `known` to
+    """Which model to choose instead, as far as the names tell; or else what is `known` to
     help.
     """
     for sign, library in LAYOUTS:
         if any(sign in name for name in state) and not any(sign in name for name in own):
-            return f"the names are those of {library}; choose the network that they were saved from"
-    return known or "choose the network that they were saved from"
+            return f"the names are those of {library}; choose the model that they were saved from"
+    return known or "choose the model that they were saved from"
 
 
 def _converted(

@@ -1,3 +1,3 @@
-"""The loop: rank, remove, fine-tune, judge, again. Which channels go, and the controls beside
+"""The loop: rank, remove, fine-tune, judge, again. Which channels go, and the baselines beside
 it.
 """

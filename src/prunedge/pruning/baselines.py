@@ -1,4 +1,4 @@
-"""The controls that honest work needs: would the same shape, or other channels, have done as
+"""The baselines that honest work needs: would the same shape, or other channels, have done as
 well?
 """
 
@@ -17,17 +17,17 @@ from prunedge.pruning.steps import Step
 from prunedge.surgery import operate
 from prunedge.train import Engine, FitResult, TrainConfig, TrainExtras, fit
 
-Control = Literal["scratch", "random"]
+Baseline = Literal["scratch", "random"]
 Progress = Callable[[int, int, str], None]
 
 
 def epochs_of(steps: Sequence[Step], best: int, train_epochs: int, epochs: int) -> int:
-    """How many epochs the network of step `best` has seen in all."""
+    """How many epochs the model of step `best` has seen in all."""
     return train_epochs + sum(step.rounds * epochs for step in steps[: best + 1] if step.accepted)
 
 
 def scratch(
-    network: nn.Module,
+    model: nn.Module,
     plan: Plan,
     data: Dataset,
     *,
@@ -40,11 +40,11 @@ def scratch(
     """Train the pruned shape from random weights (Liu et al. 2019, 'Rethinking the value of network
     pruning', scratch-E with equal epochs).
 
-    `network` is the unpruned one with its own random weights. They are cut down to the plan's
+    `model` is the unpruned one with its own random weights. They are cut down to the plan's
     shape, and scaled so that layers with fewer inputs still give values of the same size.
     """
-    graph = trace(network, data.example())
-    surgery = operate(network, graph, plan)
+    graph = trace(model, data.example())
+    surgery = operate(model, graph, plan)
     small = _rescaled(surgery.model, graph, surgery.plan)
     return fit(
         small,
@@ -59,7 +59,7 @@ def scratch(
 
 
 def random(
-    network: nn.Module,
+    model: nn.Module,
     plans: Sequence[tuple[Plan, int]],
     data: Dataset,
     *,
@@ -68,14 +68,14 @@ def random(
     seed: int,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Prune the trained `network` step by step to as many channels of each group as `plans` leave,
+    """Prune the trained `model` step by step to as many channels of each group as `plans` leave,
     drawn at random, with the same epochs.
 
-    `plans` holds each accepted step's plan, counted in the unpruned network, and its epochs of
+    `plans` holds each accepted step's plan, counted in the unpruned model, and its epochs of
     fine-tuning.
     """
     generator = torch.Generator().manual_seed(seed)
-    small, found = copied(network), None
+    small, found = copied(model), None
     for number, (plan, epochs) in enumerate(plans):
         graph = trace(small, data.example())
         surgery = operate(small, graph, _as_many(graph, plan, generator))

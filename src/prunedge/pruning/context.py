@@ -12,7 +12,7 @@ from torch import nn
 
 from prunedge.data import Dataset
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import Keeps
+from prunedge.graph.plan import Plan
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
 from prunedge.surgery.compensate import How
@@ -57,13 +57,13 @@ class Device(Protocol):
     def multiple(self) -> int:
         """The numbers of channels that it likes are multiples of this."""
 
-    def costs(self, network: nn.Module, graph: ChannelGraph) -> dict[str, float]:
+    def costs(self, model: nn.Module, graph: ChannelGraph) -> dict[str, float]:
         """What one channel of each group costs."""
 
-    def predict(self, network: nn.Module, graph: ChannelGraph, plan: Keeps | None = None) -> float:
+    def predict(self, model: nn.Module, graph: ChannelGraph, plan: Plan | None = None) -> float:
         """What the model would take after the plan."""
 
-    def measure(self, network: nn.Module, example: torch.Tensor) -> float:
+    def measure(self, model: nn.Module, example: torch.Tensor) -> float:
         """What the model takes."""
 
 

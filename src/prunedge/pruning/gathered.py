@@ -50,7 +50,7 @@ def gathered(
     settings = gathering(context, distill)
     provenance = None if settings is None else replace(settings, model=weights_digest(model))
     # Models of several processes may differ in the last bit.
-    provenance = distributed.from_first(provenance)
+    provenance = distributed.broadcast_object(provenance)
     return None if provenance is None else replace(scores, provenance=provenance)
 
 
@@ -69,11 +69,11 @@ def kept_scores(context: PruneContext, history: Sequence[Step], state: State) ->
     if wanted is not None and kept is not None:
         is_of_these_settings = wanted == replace(kept, model="")
         fits = is_of_these_settings and kept.model == weights_digest(state.model)
-    if distributed.from_first(fits):
+    if distributed.broadcast_object(fits):
         return state.scores
     log.info(
         (
-            "the scores that are kept of this network are not those of %s with these settings: "
+            "the scores that are kept of this model are not those of %s with these settings: "
             "it is ranked anew"
         ),
         context.criterion,

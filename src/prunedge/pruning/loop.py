@@ -30,10 +30,10 @@ from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Clock, Iteration, State, Step, last_good
 from prunedge.surgery import OptimState, operate, slice_state
 from prunedge.train import Engine, Metrics, TrainConfig, evaluate
-from prunedge.train.collapse import largest_class, majority, only_answer, told_of_one_class
+from prunedge.train.collapse import largest_class, majority, one_class_warning, only_answer
 from prunedge.utils import distributed
 from prunedge.utils.advice import command
-from prunedge.utils.tracing import chapter
+from prunedge.utils.tracing import phase
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def iterate(
     action = policy.next_action(history, context.first)
 
     while isinstance(action, Continue):
-        with chapter(f"step {len(history)}"):
+        with phase(f"step {len(history)}"):
             iteration = one_step(context, policy, history, state, action.ratio)
         if iteration is None:
             action = _nothing_left(context, history)
@@ -107,7 +107,7 @@ def one_step(
         clock.lap("surgery")
         surgery, latency, removed_ratio = planner.faster(state.model, surgery, ratio)
         clock.lap("evaluate")
-    distributed.agree("which channels go", surgery.plan.to_json())
+    distributed.require_same("which channels go", surgery.plan.to_json())
     if not surgery.plan.keep:
         return None
 
@@ -173,7 +173,7 @@ def baseline(
     metrics = evaluate(model, context.data.val, context.engine, context.data.classes)
     clock.lap("evaluate")
 
-    reason = "the unpruned network"
+    reason = "the unpruned model"
     if context.first is not None:
         outcome = Outcome.of_metrics(metrics, policy.metric)
         _, judged = policy.accepts(context.first, outcome, context.sources())
@@ -191,13 +191,15 @@ def baseline(
         reason=reason,
     )
     if context.device is not None:
-        latency = distributed.from_first(context.device.measure(model, context.data.example()))
+        latency = distributed.broadcast_object(
+            context.device.measure(model, context.data.example())
+        )
         step = replace(step, latency_ms=latency, predicted_ms=context.device.predict(model, graph))
     return Iteration(step, State(model, plan or Plan({}), scores, momentum, graph))
 
 
 def prune(
-    network: nn.Module,
+    model: nn.Module,
     data: Dataset,
     *,
     criterion: str = "taylor",
@@ -222,7 +224,7 @@ def prune(
     """The whole loop on a trained model: yields (Step, model) for the unpruned model and after each
     step.
 
-    `network` is not changed; one that answers a single class is pruned with a warning. With a
+    `model` is not changed; one that answers a single class is pruned with a warning. With a
     `device` (`prunedge.latency.steer`) channels cost milliseconds instead of nothing, and the loop
     ends at `target_latency` of them. With `confidence` (0.5 to 1, of accuracy) only a sure drop
     breaks the rule. The best model is that of the last step whose `accepted` is true. ValueError
@@ -251,19 +253,19 @@ def prune(
     from prunedge.train import measure_engine
 
     recovery = recovery or RecoveryConfig()
-    refuse_probabilities(network, data.example(4), type(network).__name__)
-    graph = trace(network, data.example())
-    refuse_unprunable(graph, type(network).__name__)
+    refuse_probabilities(model, data.example(4), type(model).__name__)
+    graph = trace(model, data.example())
+    refuse_unprunable(graph, type(model).__name__)
     if recovery.sparsity == "bn-l1":
         refuse_without_norms(
-            network,
+            model,
             graph,
             "sparsity='bn-l1'",
             remedy="use another, such as group-lasso",
         )
     context = PruneContext(
         data,
-        engine or measure_engine(network, data.example()),
+        engine or measure_engine(model, data.example()),
         replace(finetune or TrainConfig(metric=metric), called="finetune_lr"),
         criterion,
         epochs,
@@ -274,20 +276,20 @@ def prune(
         recovery=recovery,
         device=device,
     )
-    start = baseline(context, network, policy)
+    start = baseline(context, model, policy)
     if start.step.only is not None:
-        log.warning("%s", told_of_one_class(data.classes[start.step.only]))
+        log.warning("%s", one_class_warning(data.classes[start.step.only]))
     yield start.step, start.state.model
     for iteration in iterate(context, policy, (start.step,), start.state):
         yield iteration.step, iteration.state.model
 
 
 def refuse_unprunable(graph: ChannelGraph, name: str) -> None:
-    """PrunedgeError where no channel of a network can be pruned; `name` is the network's."""
+    """PrunedgeError where no channel of a model can be pruned; `name` is the model's."""
     if not graph.groups:
         remedy = f"`{command('groups', '--model', name)}` says why"
         raise PrunedgeError(
-            "this network has no channels that could be pruned", where=name, remedy=remedy
+            "this model has no channels that could be pruned", where=name, remedy=remedy
         )
 
 

@@ -41,7 +41,7 @@ class StepPlanner:
         device = self.context.device
         costs = None
         if device is not None:
-            costs = distributed.from_first(device.costs(self.model, self.graph))
+            costs = distributed.broadcast_object(device.costs(self.model, self.graph))
         return choose(
             self.graph,
             self.scores,
@@ -79,7 +79,7 @@ class StepPlanner:
 
         while surgery.plan.keep:
             latency = device.measure(surgery.model, self.context.data.example())
-            latency = distributed.from_first(latency)
+            latency = distributed.broadcast_object(latency)
             if latency < limit:
                 return surgery, latency, ratio
             ratio *= GROWTH

@@ -17,7 +17,7 @@ from prunedge.train.collapse import only_answer
 from prunedge.utils.advice import option
 
 HALVINGS = 3
-COLLAPSED = "every validation picture gets the same answer"
+COLLAPSED = "every validation image gets the same answer"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class StopPolicy:
         """
         drop = 100 * (first.metric_after - outcome.value)
         # 0.0 - drop: nobody wants to read -0.00
-        reason = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned network's"
+        reason = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned model's"
         if start is not None:
             reason += f", {100 * (outcome.value - start.metric_after):+.2f} against the start's"
 
@@ -178,7 +178,7 @@ class StopPolicy:
         smallest = self.step_ratio / 2**HALVINGS
         drops = f"drops {self.metric} by more than {self.max_drop:g} points"
         if taken_back[-1].reason.endswith(COLLAPSED):
-            drops = f"leaves a network of which {COLLAPSED}"
+            drops = f"leaves a model of which {COLLAPSED}"
         return Finished(f"even a step of {smallest:.2%} of the channels {drops}", good.index)
 
     def reaches_target(self, first: Step, graph: ChannelGraph) -> Callable[[Plan], bool] | None:

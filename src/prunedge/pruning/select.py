@@ -13,7 +13,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, Group
 from prunedge.graph.plan import Plan
 from prunedge.importance import NORMALISERS, Scores, normalised
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ScoreScaling:
     """How the scores of different groups compare.
 
     They are put on one scale by `normalise` (`importance.NORMALISERS`), then made to count what the
-    channels cost: `macs_penalty` (lambda) takes lambda times a channel's share of the network's
+    channels cost: `macs_penalty` (lambda) takes lambda times a channel's share of the model's
     MACs off its score (Molchanov et al. 2017, section 2.3, FLOPs regularisation), `per_mac` divides
     the score by that share. With `per_layer` groups are not compared at all: each loses the same
     share of its own, its least important, and one at the least.
@@ -127,7 +127,7 @@ class ScoreScaling:
 _Portion = tuple[float, Group, list[int]]  # the mean score of these channels of the group
 
 
-@timed("choose")
+@traced("choose")
 def choose(
     graph: ChannelGraph,
     scores: Scores,
@@ -149,7 +149,7 @@ def choose(
     the graph's order, so that the same scores always make the same plan. Where a smaller share is
     `enough` already (a plan with more removed must then be enough as well), no more than the least
     that is goes. ValueError when `remove` lies outside (0, 1), PrunedgeError when the scores are
-    those of a network of other widths.
+    those of a model of other widths.
     """
     if not 0 < remove < 1:
         raise ValueError(f"remove must lie between 0 and 1, not {remove}")
@@ -228,7 +228,7 @@ def _fitting(graph: ChannelGraph, scores: Scores) -> None:
                 f"the group '{group.name}' has {group.size} channels, and there are "
                 f"{len(scores.values[group.name])} scores for it"
             )
-            raise PrunedgeError(what, remedy="rank the network that the graph was traced from")
+            raise PrunedgeError(what, remedy="rank the model that the graph was traced from")
 
 
 def _same_share(portions: Sequence[_Portion], share: float) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""The channel graph as a picture: one row a group, bars for its width, arcs from the groups that
+"""The channel graph as an image: one row a group, bars for its width, arcs from the groups that
 feed it.
 """
 

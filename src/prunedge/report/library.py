@@ -45,7 +45,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def fit(
-    net: nn.Module,
+    model: nn.Module,
     data: Dataset,
     *,
     epochs: int = 10,
@@ -58,13 +58,13 @@ def fit(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Train all of `net` on `data.train`, in place, and leave it in the state of the epoch that was
-    best on `data.val`.
+    """Train all of `model` on `data.train`, in place, and leave it in the state of the epoch that
+    was best on `data.val`.
 
-    `net` takes pictures (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how
-    often every training picture is seen, `lr` is the peak learning rate instead of the usual one,
+    `model` takes images (N, 3, S, S) float32 and gives logits (N, classes). `epochs` counts how
+    often every training image is seen, `lr` is the peak learning rate instead of the usual one,
     `metric` (`accuracy`, `f1`, `auroc`) says what makes an epoch the best. `pretrained` says that
-    the weights come from other pictures (`weights="imagenet"`), or that `net` was trained before,
+    the weights come from other images (`weights="imagenet"`), or that `model` was trained before,
     so that gentle steps suffice; give False for random weights. The same `seed`, engine and number
     of threads give the same weights. `engine` (`pe.make_engine("32")`) computes; without it the
     fastest here is measured. `progress(done, total, what)` hears of batches.
@@ -72,27 +72,27 @@ def fit(
     Gives the result of the training: `val` holds the `Metrics` of that epoch, `history` each epoch.
     Raises TrainError when the training goes astray or the labels don't fit the outputs.
 
-    Example: `pe.fit(net, data, epochs=10).val.accuracy`
+    Example: `pe.fit(model, data, epochs=10).val.accuracy`
     """
     require_dataset(data)
-    _refuse_other_outputs(net, data)
+    _refuse_other_outputs(model, data)
     settings = TransferSettings(pretrained, epochs, lr, batch_size, metric, augment)
-    engine = engine or measure_engine(net, data.example(8))
+    engine = engine or measure_engine(model, data.example(8))
     return transfer(
-        net, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress)
+        model, data, settings, engine=engine, seed=seed, extras=TrainExtras(progress=progress)
     )
 
 
-def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) -> Metrics:
-    """How good `net` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S)
+def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None) -> Metrics:
+    """How good `model` is on a split (`data.val`, `data.test`), or on any batches ((N, 3, S, S)
     float32, (N,) int64 labels).
 
-    In evaluation mode and float32, whatever it was trained in; `net` stays as it was. Gives
+    In evaluation mode and float32, whatever it was trained in; `model` stays as it was. Gives
     `Metrics`: `accuracy`, `f1` and `auroc` are shares from 0 to 1, `loss` is the mean
-    cross-entropy, `confusion[true][predicted]` counts pictures. Raises TrainError when there is no
-    picture, the outputs aren't finite, or a label is beyond the outputs.
+    cross-entropy, `confusion[true][predicted]` counts images. Raises TrainError when there is no
+    image, the outputs aren't finite, or a label is beyond the outputs.
 
-    Example: `pe.evaluate(net, data.test).accuracy`
+    Example: `pe.evaluate(model, data.test).accuracy`
     """
     if isinstance(batches, (str, Path)):
         raise TypeError(
@@ -100,47 +100,47 @@ def evaluate(net: nn.Module, batches: Batches, *, engine: Engine | None = None) 
             f"{type(batches).__name__}"
         )
     engine = engine or make_engine("32")
-    with engine.holding(net):
-        logits, labels = outputs(net, batches, engine)
-    return distributed.from_first(measure(logits, labels))
+    with engine.holding(model):
+        logits, labels = outputs(model, batches, engine)
+    return distributed.broadcast_object(measure(logits, labels))
 
 
 def export_bundle(
-    net: nn.Module,
+    model: nn.Module,
     data: Dataset,
     out: Path | str,
     *,
-    model: str,
+    model_name: str,
     formats: Sequence[str] = ("onnx",),
     plan: Plan | None = None,
     metric: str = "accuracy",
     max_int8_drop: float = 1.0,
 ) -> Bundle:
-    """Write the bundle that a device needs into the new folder `out`: the network, labels,
+    """Write the bundle that a device needs into the new folder `out`: the model, labels,
     preprocessing, a self-test, checksums.
 
-    `model` is the name that `pe.build` made the network by, pruned since or not: `pe.load(out)`
+    `model_name` is the name that `pe.build` made the model by, pruned since or not: `pe.load(out)`
     builds it again by that name. Every form in `formats` (`onnx`, `onnx-int8`, `openvino`,
     `openvino-int8`, `executorch`, `tensorrt`) is run by its own runtime and compared with torch on
-    pictures of `data.val`; one in integers is calibrated on `data.train` and may lose
+    images of `data.val`; one in integers is calibrated on `data.train` and may lose
     `max_int8_drop` points of `metric` on `data.val`. `plan` says which channels stayed, counted in
-    the unpruned network; without it the bundle doesn't say.
+    the unpruned model; without it the bundle doesn't say.
 
-    Raises ExportError when `out` holds something, a form differs or loses too much, or `model` is
-    not this network's; ExtraMissing when a runtime is not installed.
+    Raises ExportError when `out` holds something, a form differs or loses too much, or `model_name`
+    is not this model's; ExtraMissing when a runtime is not installed.
 
-    Example: `pe.export_bundle(net, data, "bundles/cracks", model="resnet18", formats=("onnx",
-    "onnx-int8"))`
+    Example: `pe.export_bundle(model, data, "bundles/cracks", model_name="resnet18",
+    formats=("onnx", "onnx-int8"))`
     """
     require_dataset(data)
-    _is_of_this_name(net, model, data)
-    graph = trace(net, data.example())
-    metrics = {"validation": {metric: evaluate(net, data.val).value(metric)}}
+    _is_of_this_name(model, model_name, data)
+    graph = trace(model, data.example())
+    metrics = {"validation": {metric: evaluate(model, data.val).value(metric)}}
     return bundle_of(
-        net,
+        model,
         data,
         Path(out),
-        model=model,
+        model_name=model_name,
         classes=data.classes,
         metric=metric,
         metrics=metrics,
@@ -159,35 +159,36 @@ def write_report(
     steps: Sequence[Step],
     data: Dataset,
     *,
-    networks: tuple[nn.Module, nn.Module] | None = None,
-    model: str = "network",
+    models: tuple[nn.Module, nn.Module] | None = None,
+    model_name: str = "model",
     metric: str = "accuracy",
     max_drop: float = 3.0,
 ) -> Path:
     """Write the page of a loop (`pe.prune`) as one HTML file, and give its path.
 
-    `steps` are those that the loop gave, the unpruned network's first. `networks` are the unpruned
-    and the best network: they are measured on `data.test`, which nothing should have looked at
+    `steps` are those that the loop gave, the unpruned model's first. `models` are the unpruned
+    and the best model: they are measured on `data.test`, which nothing should have looked at
     before, and the page shows what pruning got wrong. `metric` and `max_drop` are those that the
     loop was called with. Raises PrunedgeError without steps, RunError when the page can't be
     written.
 
-    Example: `pe.write_report("report.html", steps, data, networks=(net, best), model="resnet18")`
+    Example: `pe.write_report("report.html", steps, data, models=(model, best),
+    model_name="resnet18")`
     """
     require_dataset(data)
     if not steps:
         raise PrunedgeError(
             "there is no step to report",
-            remedy="collect them: steps = [step for step, _ in pe.prune(net, data)]",
+            remedy="collect them: steps = [step for step, _ in pe.prune(model, data)]",
         )
     test = None
-    if networks is not None:
-        first, best = networks
+    if models is not None:
+        first, best = models
         test = on_test({"baseline": first, "best": best}, data, make_engine("32"))
     config = RunConfig.make(
         "write_report",
         data=str(data.root),
-        model=model,
+        model=model_name,
         classes=list(data.classes),
         metric=metric,
         max_drop=max_drop,
@@ -196,24 +197,26 @@ def write_report(
     return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
 
 
-def _refuse_other_outputs(net: nn.Module, data: Dataset) -> None:
-    """ModelError where a network gives another number of outputs than there are classes."""
-    example = brought_to(data.example(2), net)
-    with evaluating(net), torch.no_grad():
-        outputs = class_logits(net(example)).shape[1]
+def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
+    """ModelError where a model gives another number of outputs than there are classes."""
+    example = brought_to(data.example(2), model)
+    with evaluating(model), torch.no_grad():
+        outputs = class_logits(model(example)).shape[1]
     if outputs != len(data.classes):
-        what = f"the network has {outputs} outputs for {len(data.classes)} classes"
+        what = f"the model has {outputs} outputs for {len(data.classes)} classes"
         raise ModelError(
-            what, where=type(net).__name__, remedy="build it with one output for each class"
+            what, where=type(model).__name__, remedy="build it with one output for each class"
         )
 
 
-def _is_of_this_name(net: nn.Module, model: str, data: Dataset) -> None:
-    """ExportError when the network of that name has other tensors: `pe.load` could not build it
+def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:
+    """ExportError when the model of that name has other tensors: `pe.load` could not build it
     again.
     """
-    named = build(model, data.classes, "none").state_dict()
-    mine = net.state_dict()
+    named = build(model_name, data.classes, "none").state_dict()
+    mine = model.state_dict()
     if named.keys() != mine.keys() or any(named[key].ndim != mine[key].ndim for key in named):
-        what = f"'{model}' is another network than the one that is exported"
-        raise ExportError(what, where="model=", remedy="give the name that pe.build made it by")
+        what = f"'{model_name}' is another model than the one that is exported"
+        raise ExportError(
+            what, where="model_name=", remedy="give the name that pe.build made it by"
+        )

@@ -7,7 +7,7 @@ from prunedge.pruning.steps import Step
 from prunedge.runs.chain import Reference
 from prunedge.runs.run import SEEN, Run
 from prunedge.runs.training import taught
-from prunedge.train.collapse import told_of_one_class
+from prunedge.train.collapse import one_class_warning
 from prunedge.utils.advice import command
 
 
@@ -83,7 +83,7 @@ def one_class(run: Run, step: Step) -> str | None:
     """The warning about a model that answers one class alone; None for others."""
     if step.only is None:
         return None
-    return f"mind: {told_of_one_class(run.config.data.classes[step.only], taught(run))}"
+    return f"mind: {one_class_warning(run.config.data.classes[step.only], taught(run))}"
 
 
 def _against(run: Run, reference: Reference, title: str) -> list[str]:
@@ -118,7 +118,7 @@ def _latency(first: Step, best: Step) -> list[str]:
     if not before or not after or first == best:
         return []
     ratio = in_words(before / after)
-    return [f"on the device {before:.3g} -> {after:.3g} ms for a picture ({ratio})"]
+    return [f"on the device {before:.3g} -> {after:.3g} ms for an image ({ratio})"]
 
 
 def _origin(run: Run) -> list[str]:
@@ -129,8 +129,8 @@ def _origin(run: Run) -> list[str]:
     if best.index or lost <= allowed or run.config.stop.confidence:
         return []
     return [
-        f"mind: no network kept the rule; the start itself lies {lost:.1f} points below the first "
-        "network, "
+        f"mind: no model kept the rule; the start itself lies {lost:.1f} points below the first "
+        "model, "
         f"more than the {allowed:g} that the rule allows"
     ]
 
@@ -142,11 +142,11 @@ def _baselines(run: Run) -> list[str]:
         "random": "as many channels at random",
     }
     metric = run.config.task.metric
-    baselines = (run.test() or {}).get("controls") or {}
+    baselines = (run.test() or {}).get("baselines") or {}
     if not baselines:
         return []
     figures = [f"{titles[name]} {metrics[metric]:.1%}" for name, metrics in baselines.items()]
-    return [f"controls on test data: {', '.join(figures)}"]
+    return [f"baselines on test data: {', '.join(figures)}"]
 
 
 def _lost_on_test_data(run: Run) -> list[str]:
@@ -162,7 +162,7 @@ def _lost_on_test_data(run: Run) -> list[str]:
     return [
         f"mind: on test data it lost {lost:.1f} points, more than the {allowed:g} that the rule "
         "allows on "
-        "validation data. Few validation pictures let the loop go too far: give it more, or stop "
+        "validation data. Few validation images let the loop go too far: give it more, or stop "
         "it earlier "
         "(--target-macs, --max-steps)"
     ]

@@ -1,4 +1,4 @@
-"""Where a run that goes on from another comes from, back to the first, unpruned network of its
+"""Where a run that goes on from another comes from, back to the first, unpruned model of its
 chain.
 """
 
@@ -13,12 +13,12 @@ from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
 
 RECORD = "chain.json"
-FIRST = "first"  # the folder of the run that holds the first network
+FIRST = "first"  # the folder of the run that holds the first model
 
 
 @dataclass(frozen=True)
 class Link:
-    """A network of another run: the run's folder as it was then, and the step."""
+    """A model of another run: the run's folder as it was then, and the step."""
 
     run: str
     step: int
@@ -31,7 +31,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Cut:
-    """A removal that came before: its plan, counted in the first network, and the epochs of
+    """A removal that came before: its plan, counted in the first model, and the epochs of
     fine-tuning after it.
     """
 
@@ -41,12 +41,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Chain:
-    """How the network that a run starts from came to be.
+    """How the model that a run starts from came to be.
 
-    `links` begin with the first network and end with the start. `epochs` counts what the start has
-    seen in all, `cuts` are the removals on the way to it. `first` is the first network as this run
-    measured it on its own validation pictures (networks are never compared across splits); None
-    where the start is that network. `weights` is the SHA-256 of that network's file in this run;
+    `links` begin with the first model and end with the start. `epochs` counts what the start has
+    seen in all, `cuts` are the removals on the way to it. `first` is the first model as this run
+    measured it on its own validation images (models are never compared across splits); None
+    where the start is that model. `weights` is the SHA-256 of that model's file in this run;
     None where it keeps none.
     """
 
@@ -57,7 +57,7 @@ class Chain:
     weights: str | None = None
 
     def then(self, link: Link, cuts: tuple[Cut, ...]) -> Chain:
-        """The chain that goes on to this network by these removals; it has to be measured anew."""
+        """The chain that goes on to this model by these removals; it has to be measured anew."""
         epochs = self.epochs + sum(cut.epochs for cut in cuts)
         return replace(
             self,

@@ -20,12 +20,12 @@ from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
 from prunedge.runs.records import Loss, MetricsRecord
 from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
-from prunedge.utils.distributed import by_first, from_first
+from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.files import require_regular, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
 from prunedge.utils.records import Record, require
 from prunedge.utils.tensor_files import save_tensors, texts_of
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TrainingRecord(Record):
 
 
 @dataclass
-class RunKeeper:
+class RunCheckpointer:
     """Keeps the training of the run in `folder`; `gathers` says what scores are gathered on the
     way, `sign` which run it is.
     """
@@ -123,25 +123,25 @@ class RunKeeper:
             about["epochs"], parts["now"], unflattened(parts.get("momentum", {})), snapshot, history
         )
 
-    @timed("keep")
-    def keep(self, halfway: TrainingCheckpoint) -> None:
+    @traced("keep")
+    def keep(self, checkpoint: TrainingCheckpoint) -> None:
         """Keep it, unless the last time is short ago."""
-        if from_first(time.monotonic() - self._last) < EVERY_S:
+        if broadcast_object(time.monotonic() - self._last) < EVERY_S:
             return
         self._last = time.monotonic()
-        _write(self.folder / NAME, halfway, self.gathers, self.sign)
+        _write(self.folder / NAME, checkpoint, self.gathers, self.sign)
 
     def forget(self) -> None:
         """The training has ended."""
         (self.folder / NAME).unlink(missing_ok=True)
 
 
-@by_first
-def _write(file: Path, halfway: TrainingCheckpoint, gathers: str, sign: str) -> None:
-    best, scores = halfway.best, halfway.best.collected
+@rank_zero_only
+def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) -> None:
+    best, scores = checkpoint.best, checkpoint.best.collected
     parts: dict[str, dict[str, torch.Tensor]] = {
-        "now": halfway.weights,
-        "momentum": flattened(halfway.state),
+        "now": checkpoint.weights,
+        "momentum": flattened(checkpoint.state),
         "best": best.weights,
         "best momentum": flattened(best.state),
         "scores": dict(scores.values) if scores else {},
@@ -154,11 +154,11 @@ def _write(file: Path, halfway: TrainingCheckpoint, gathers: str, sign: str) -> 
     }
     told = {
         KEY: FORMAT,
-        "epochs": halfway.epochs,
+        "epochs": checkpoint.epochs,
         "gathers": gathers,
         "history": [
             {**asdict(one), "val": one.val.to_json() if one.val else None}
-            for one in halfway.history
+            for one in checkpoint.history
         ],
         "best": {
             "epoch": best.epoch,

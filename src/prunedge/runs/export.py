@@ -1,4 +1,4 @@
-"""From a run to the device: its networks as bundles, and their time here beside each other."""
+"""From a run to the device: its models as bundles, and their time here beside each other."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from prunedge.data.stored import looks_of
-from prunedge.edge import Bundle, Contestant, bench, open_bundle
+from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
 from prunedge.edge.bundle import View, view_of
-from prunedge.edge.runtimes import Network
+from prunedge.edge.runtimes import Model
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from prunedge.data import Dataset
 
-CHECKED = 32  # validation pictures on which a bundle is compared with torch
-CALIBRATED = 128  # training pictures that show which numbers eight-bit integers must hold
+CHECKED = 32  # validation images on which a bundle is compared with torch
+CALIBRATED = 128  # training images that show which numbers eight-bit integers must hold
 
 
 def write_bundle(
@@ -43,7 +43,7 @@ def write_bundle(
     *,
     baseline: bool = False,
 ) -> Bundle:
-    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned network of
+    """Export a step (None: the best) of a run, or with `baseline` the first, unpruned model of
     its chain.
 
     A form in integers may lose `max_int8_drop` points of the run's metric on the validation split.
@@ -59,14 +59,14 @@ def write_bundle(
         metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
     about = {
         "run_step": chosen.number,
-        "network": chosen.name,
+        "model": chosen.name,
         "data_fingerprint": config.data.fingerprint,
     }
     return bundle_of(
-        chosen.network,
+        chosen.model,
         data,
         out,
-        model=config.model.name,
+        model_name=config.model.name,
         classes=config.data.classes,
         metric=config.task.metric,
         metrics=metrics,
@@ -81,11 +81,11 @@ def write_bundle(
 
 
 def bundle_of(
-    network: nn.Module,
+    model: nn.Module,
     data: Dataset,
     out: Path,
     *,
-    model: str,
+    model_name: str,
     classes: Sequence[str],
     metric: str,
     metrics: Mapping[str, Any],
@@ -97,16 +97,16 @@ def bundle_of(
     about: Mapping[str, Any],
     seed: int,
 ) -> Bundle:
-    """Export a network, compared on validation pictures, calibrated on training pictures (drawn by
+    """Export a model, compared on validation images, calibrated on training images (drawn by
     `seed`), judged on validation data.
     """
     return export_bundle(
-        network,
+        model,
         out,
-        model=model,
+        model_name=model_name,
         classes=classes,
         size=data.size,
-        pictures=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
+        images=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
         macs=macs,
         params=params,
         formats=formats,
@@ -122,12 +122,12 @@ def bundle_of(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A network of a run, with what the run knows about it. `number` is the step in this run, None
+    """A model of a run, with what the run knows about it. `number` is the step in this run, None
     where it is none of its own.
     """
 
     name: str
-    network: nn.Module
+    model: nn.Module
     plan: Plan
     step: Step
     number: int | None
@@ -158,18 +158,17 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
     return _Chosen(name, state.model, state.plan, chosen, wanted, test)
 
 
-def _score(data: Dataset, metric: str, network: Network) -> tuple[float, np.ndarray]:
-    """The metric of an exported network on the validation split, and its labels."""
+def _score(data: Dataset, metric: str, model: Model) -> tuple[float, np.ndarray]:
+    """The metric of an exported model on the validation split, and its labels."""
     batches = [
-        (torch.from_numpy(network(inputs.numpy())), labels)
-        for inputs, labels in data.val.batches(32)
+        (torch.from_numpy(model(inputs.numpy())), labels) for inputs, labels in data.val.batches(32)
     ]
     outputs, labels = torch.cat([one for one, _ in batches]), torch.cat([one for _, one in batches])
     return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
 
 
 def _view(data: Dataset) -> View:
-    """What the training pictures showed."""
+    """What the training images showed."""
     looks = looks_of(data.train)
     return view_of([(look.width, look.height) for look in looks])
 
@@ -177,7 +176,7 @@ def _view(data: Dataset) -> View:
 def time_bundles(
     run: Run, patches: int, progress: Callable[[int, int, str], None] | None = None
 ) -> BenchResult:
-    """Export the unpruned and the best network into the run (what is there is kept), time both
+    """Export the unpruned and the best model into the run (what is there is kept), time both
     interleaved, and note it as its bench.
     """
     with writing(run.path):
@@ -189,7 +188,7 @@ def _timed(run: Run, patches: int, progress: Callable[[int, int, str], None] | N
     for name, is_baseline in (("bundle-unpruned", True), ("bundle", False)):
         if not (run.path / name / "manifest.json").exists():
             write_bundle(run, run.path / name, baseline=is_baseline)
-        bundles.append(Contestant(open_bundle(run.path / name)))
+        bundles.append(Candidate(open_bundle(run.path / name)))
     measured = bench(bundles, patches=patches, progress=progress)
     run.write("bench.json", measured.to_json())
     return measured

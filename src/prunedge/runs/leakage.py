@@ -1,4 +1,4 @@
-"""Whether a run would judge by pictures that the network it starts from was taught with: its
+"""Whether a run would judge by images that the model it starts from was taught with: its
 figures would be too good, silently.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.data import Dataset, Split
 from prunedge.data.stored import digests_of
@@ -16,28 +16,28 @@ from prunedge.errors import PrunedgeError
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import option
 
-# What decides on which side a picture lies.
+# What decides on which side an image lies.
 SIDES = ("data", "seed", "folds", "fold", "group_by")
 
 
 def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
-    """PrunedgeError where test or validation pictures of this run taught the network that it starts
+    """PrunedgeError where test or validation images of this run taught the model that it starts
     from, by `start` or `weights`.
 
-    A picture teaches as a training picture, and, to the test split, as a validation picture that
-    chose the network. Pictures are the same by their pixels, wherever they lie. All runs are looked
+    An image teaches as a training image, and, to the test split, as a validation image that
+    chose the model. Images are the same by their pixels, wherever they lie. All runs are looked
     at that the start goes back to, as far as they are still there. Gives a line for each of which
     nobody can tell any more what it was taught with.
     """
     unknown = []
     for run in _taught_by(config):
         if run.config.data.fingerprint == data.fingerprint:
-            continue  # the same pictures on the same sides
+            continue  # the same images on the same sides
         theirs, why = _data_of(run.config)
         if theirs is None or theirs.fingerprint != run.config.data.fingerprint:
-            why = why or "its pictures are no longer what they were"
+            why = why or "its images are no longer what they were"
             unknown.append(
-                f"what {run.path} was taught with can't be told ({why}): test pictures may "
+                f"what {run.path} was taught with can't be told ({why}): test images may "
                 "be among it"
             )
             continue
@@ -46,7 +46,7 @@ def refuse_seen(config: RunConfig, data: Dataset) -> list[str]:
 
 
 def _taught_by(config: RunConfig) -> Iterator[Run]:
-    """The runs whose training made the network that this one starts from, the last first, as far as
+    """The runs whose training made the model that this one starts from, the last first, as far as
     they are there.
     """
     before = config
@@ -62,21 +62,21 @@ def _taught_by(config: RunConfig) -> Iterator[Run]:
 
 
 def _data_of(config: RunConfig) -> tuple[Dataset | None, str]:
-    """The pictures of a run as they are now; or None, and why they can't be had."""
+    """The images of a run as they are now; or None, and why they can't be had."""
     try:
-        return pictures.load(config.data.path, **config.image_settings()), ""
+        return images.load(config.data.path, **config.image_settings()), ""
     except PrunedgeError as error:
         return None, error.what
 
 
 def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
-    """This run's pictures, on their own sides, in the size and range of another's: equal pictures
+    """This run's images, on their own sides, in the size and range of another's: equal images
     have equal pixels then.
     """
     if data.size == theirs.size and data.greys == theirs.greys:
         return data
     span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
-    resized = pictures.load(
+    resized = images.load(
         config.data.path, **{**config.image_settings(), "size": theirs.size, "range": span}
     )
     where: dict[Path, tuple[Split, int]] = {}
@@ -105,8 +105,8 @@ def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) 
     if not tested and not validated:
         return
     what = (
-        f"{tested} of {len(ours.test)} test pictures and {validated} of {len(ours.val)} validation "
-        "pictures taught the network that this "
+        f"{tested} of {len(ours.test)} test images and {validated} of {len(ours.val)} validation "
+        "images taught the model that this "
         f"run starts from, so that its figures would be too good"
     )
     mine = config.flat()
@@ -115,7 +115,7 @@ def _refuse_common(config: RunConfig, run: Run, theirs: Dataset, ours: Dataset) 
     keep = (
         f"keep the split of that run, without {', '.join(others)}; or"
         if others
-        else "put its pictures back as they were; or"
+        else "put its images back as they were; or"
     )
     taken = option("start" if config.model.start else "weights")
     raise PrunedgeError(

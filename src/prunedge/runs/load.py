@@ -1,4 +1,4 @@
-"""A run or a bundle in, the pruned network out, with nothing unpickled."""
+"""A run or a bundle in, the pruned model out, with nothing unpickled."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from prunedge.errors import BundleError
 from prunedge.export.bundle import WEIGHTS
 from prunedge.models import rebuild
 from prunedge.runs.run import open_run
-from prunedge.surgery import restore_network
+from prunedge.surgery import restore_model
 from prunedge.utils import trust
 
 
 def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> nn.Module:
-    """The best network of a run folder, or the network of a bundle, as an nn.Module in evaluation
+    """The best model of a run folder, or the model of a bundle, as an nn.Module in evaluation
     mode.
 
     It is built by its name and given the saved weights, whose shapes say how wide each layer is.
     Raises RunError or BundleError when the folder is neither, WeightsError when the weights don't
-    fit the network of that name.
+    fit the model of that name.
 
-    A network of somebody's own (`package.module:function`) is imported from the working directory:
-    PrunedgeError unless you built a network of that name there before, or `trust_code` says that
+    A model of somebody's own (`package.module:function`) is imported from the working directory:
+    PrunedgeError unless you built a model of that name there before, or `trust_code` says that
     you trust who made the folder.
     """
     trust.trust_everything(trust_code)
@@ -39,5 +39,5 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
             remedy="load the one that was exported",
         )
     trust.check(bundle.manifest.model, folder)
-    network = rebuild(bundle.manifest.model, bundle.manifest.classes)
-    return restore_network(network, bundle.path / WEIGHTS).to(device).eval()
+    model = rebuild(bundle.manifest.model, bundle.manifest.classes)
+    return restore_model(model, bundle.path / WEIGHTS).to(device).eval()

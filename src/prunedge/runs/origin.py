@@ -12,7 +12,7 @@ from prunedge.errors import RunError
 from prunedge.runs.chain import Chain, Cut, Link
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.advice import command
-from prunedge.utils.distributed import by_first
+from prunedge.utils.distributed import rank_zero_only
 from prunedge.utils.files import real_path, written
 
 
@@ -46,9 +46,9 @@ def chain_to(source: Run, step: int) -> Chain:
     return before.then(Link(str(real_path(source.path)), step), cuts)
 
 
-@by_first
+@rank_zero_only
 def keep_first(run: Run, source: Run) -> None:
-    """Keep the first network of the chain in the run: the same file on disk as `source` has, or a
+    """Keep the first model of the chain in the run: the same file on disk as `source` has, or a
     copy where the disk can't.
     """
     final = run.first_file()
@@ -63,5 +63,5 @@ def keep_first(run: Run, source: Run) -> None:
 
 
 def first_file_of(source: Run) -> Path:
-    """The weights of the first network of the chain that `source` belongs to."""
-    return source.checked_first_file() if source.first_file().is_file() else source.network_file(0)
+    """The weights of the first model of the chain that `source` belongs to."""
+    return source.checked_first_file() if source.first_file().is_file() else source.model_file(0)

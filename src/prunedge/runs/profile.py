@@ -15,7 +15,7 @@ from typing import Any
 from prunedge.errors import RunError
 from prunedge.runs.records import BundleProfile, ProfileRecord
 from prunedge.utils import checksums
-from prunedge.utils.distributed import rank
+from prunedge.utils.distributed import get_rank
 from prunedge.utils.files import read_text, write_text
 from prunedge.utils.machine import unwritable
 from prunedge.utils.records import require
@@ -44,8 +44,8 @@ def profiled(run: Path | str) -> Iterator[Recorder]:
             yield recorder
     finally:
         wall_ns = perf_counter_ns() - started
-        # Not `by_first`: after an interruption the processes no longer wait for each other.
-        if recorder.spans and rank() == 0 and (folder / "config.toml").exists():
+        # Not `rank_zero_only`: after an interruption the processes no longer wait for each other.
+        if recorder.spans and get_rank() == 0 and (folder / "config.toml").exists():
             _write(folder, recorder, started, wall_ns)
 
 
@@ -68,7 +68,7 @@ def profile_of(run: Path) -> dict[str, Any] | None:
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in (row for one in found for row in one["rows"]):
         mine = rows.setdefault(
-            (row["thread"], row["chapter"], row["path"]),
+            (row["thread"], row["phase"], row["path"]),
             {**row, "count": 0, "self_s": 0.0, "total_s": 0.0},
         )
         for key in ("count", "self_s", "total_s"):
@@ -105,7 +105,7 @@ def rows_of(recorder: Recorder) -> list[dict[str, Any]]:
     return [
         {
             "thread": place.thread,
-            "chapter": place.chapter,
+            "phase": place.phase,
             "path": "/".join(place.path),
             "count": total.count,
             "self_s": total.self_ns / 1e9,
@@ -116,7 +116,7 @@ def rows_of(recorder: Recorder) -> list[dict[str, Any]]:
 
 
 def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
-    """The rows with what follows from them: seconds by part and by chapter, and what no span
+    """The rows with what follows from them: seconds by part and by phase, and what no span
     accounts for.
 
     The parts are of the main thread and exclude each other: with `unaccounted_s` they are the
@@ -125,13 +125,13 @@ def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
     main = [row for row in rows if row["thread"] == MAIN]
     known = [row for row in main if row["path"]]
     unaccounted = wall_s - sum(row["self_s"] for row in known)
-    chapters = []
-    for name in dict.fromkeys(row["chapter"] for row in main if row["chapter"]):
-        seconds = sum(row["total_s"] for row in main if row["chapter"] == name and not row["path"])
-        parts = _by_part(row for row in known if row["chapter"] == name)
-        chapters.append(
+    phases = []
+    for name in dict.fromkeys(row["phase"] for row in main if row["phase"]):
+        seconds = sum(row["total_s"] for row in main if row["phase"] == name and not row["path"])
+        parts = _by_part(row for row in known if row["phase"] == name)
+        phases.append(
             {
-                "chapter": name,
+                "phase": name,
                 "seconds": seconds,
                 "parts": {**parts, OTHER: max(0.0, seconds - sum(parts.values()))},
             }
@@ -150,7 +150,7 @@ def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
             }
             for part, seconds in sorted(parts.items(), key=lambda one: -one[1])
         ],
-        "chapters": sorted(chapters, key=lambda one: _order(one["chapter"])),
+        "phases": sorted(phases, key=lambda one: _order(one["phase"])),
         "background": [
             {
                 "thread": row["thread"],
@@ -165,7 +165,7 @@ def summed(rows: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
 
 
 def part_of(path: str) -> str:
-    """What a span's own time counts to: the outermost span around it, but that waiting for pictures
+    """What a span's own time counts to: the outermost span around it, but that waiting for images
     and ranking are counted wherever.
     """
     names = path.split("/")
@@ -189,7 +189,7 @@ def _within(rows: Iterable[Mapping[str, Any]], part: str) -> list[dict[str, Any]
 
 
 def _merged(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of all chapters together, the largest first."""
+    """The rows of all phases together, the largest first."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         mine = found.setdefault((row["thread"], row["path"]), {**row, "count": 0, "self_s": 0.0})
@@ -198,10 +198,10 @@ def _merged(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: -row["self_s"])
 
 
-def _order(chapter: str) -> tuple[int, int]:
+def _order(phase: str) -> tuple[int, int]:
     """Chapters in the order of a run, whichever recording saw them first."""
-    name, _, number = chapter.partition(" ")
-    places = ("start", "train", "step", "controls", "test")
+    name, _, number = phase.partition(" ")
+    places = ("start", "train", "step", "baselines", "test")
     return places.index(name) if name in places else len(places), int(
         number
     ) if number.isdigit() else 0
@@ -238,7 +238,7 @@ def _about(folder: Path) -> dict[str, Any]:
     """What the run says of the machine; it may have been cut off before it knew."""
     found: dict[str, Any] = {}
     for name in ("environment.json", "engine.json"):
-        # Which network the run is of is told elsewhere; a damaged file only makes the profile say
+        # Which model the run is of is told elsewhere; a damaged file only makes the profile say
         # less.
         with suppress(OSError, ValueError):
             found |= json.loads(read_text(folder / name, RunError))

@@ -88,7 +88,7 @@ class TestRecord(Record):
     best: MetricsRecord
     start: MetricsRecord | None = None
     mistakes: list[MistakeRecord] = Field(default_factory=list)
-    controls: dict[Literal["scratch", "random"], MetricsRecord] = Field(default_factory=dict)
+    baselines: dict[Literal["scratch", "random"], MetricsRecord] = Field(default_factory=dict)
     looks_before: NonNegativeInt = 0
 
 
@@ -303,7 +303,7 @@ class SpanRecord(Record):
     """The sums of one place in the code (profile/profile.json)."""
 
     thread: str
-    chapter: str
+    phase: str
     path: str
     count: NonNegativeInt
     self_s: float
@@ -341,7 +341,7 @@ class BundleProfile(Record):
     target: str
     runtime: str
     passes: NonNegativeInt
-    picture_ms: dict[str, float]
+    image_ms: dict[str, float]
     layers: list[LayerTime]
 
 
@@ -351,7 +351,7 @@ KINDS: dict[str, Any] = {
     "engine.json": EngineRecord,
     "test.json": TestRecord,
     "stop.json": StopRecord,
-    "controls.json": dict[Literal["scratch", "random"], BaselineRecord],
+    "baselines.json": dict[Literal["scratch", "random"], BaselineRecord],
     "resumed.json": list[ResumptionRecord],
     "chain.json": ChainRecord,
     "lr.json": RateRecord,

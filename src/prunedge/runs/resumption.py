@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunedge import data as pictures
+from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_config
 from prunedge.utils.advice import command, option
-from prunedge.utils.distributed import by_first, from_first
+from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.systems import replace
 
-# What decides when a run ends, and where its pictures lie. Everything else has shaped its networks
+# What decides when a run ends, and where its images lie. Everything else has shaped its models
 # already.
 RULE_KEYS = (
     "max_drop",
@@ -30,8 +30,8 @@ RULE_KEYS = (
     "target_latency",
 )
 CHANGEABLE = {"prune": ("data", *RULE_KEYS), "train": ("data",)}
-# What was measured of the network that was the result until then.
-RESULTS = ("test.json", "stop.json", "controls.json", "controls", "bench.json", "bundle")
+# What was measured of the model that was the result until then.
+RESULTS = ("test.json", "stop.json", "baselines.json", "baselines", "bench.json", "bundle")
 
 Told = Callable[[str], None]
 
@@ -76,7 +76,7 @@ def change(run: Run, changes: Mapping[str, Any], told: Told) -> Run:
     """Give a run these other values of its config, and say so.
 
     A run that has ended and that these let go on is made ready for it: what was measured of its
-    result is put aside. RunError where other pictures lie in the new place, or where the changed
+    result is put aside. RunError where other images lie in the new place, or where the changed
     rule speaks against what the run has done.
     """
     begun = run.config.flat()
@@ -117,7 +117,7 @@ def note_computing(
     began = run.engine()
     assert began is not None  # it is written before anything is computed
     # As the first process finds them: it may have noted the change before another looks.
-    noted = from_first([entry["changes"] for entry in run.resumptions()])
+    noted = broadcast_object([entry["changes"] for entry in run.resumptions()])
     said, record = [], {}
     for name, now in (("threads", threads), ("processes", processes)):
         first = began[name]
@@ -140,11 +140,11 @@ def note_computing(
     return said
 
 
-def _loaded(run: Run, config: RunConfig) -> pictures.Dataset:
-    data = pictures.load(config.data.path, **config.image_settings())
+def _loaded(run: Run, config: RunConfig) -> images.Dataset:
+    data = images.load(config.data.path, **config.image_settings())
     began = run.engine()
     if began is not None and began["fingerprint"] != data.fingerprint:
-        what = f"the pictures in {config.data.path} are not those that this run began with"
+        what = f"the images in {config.data.path} are not those that this run began with"
         raise RunError(
             what, where=run.path, remedy="name the place where those lie now, or start a new run"
         )
@@ -195,7 +195,7 @@ def _is_exhausted(run: Run) -> bool:
     return (run.stopped() or "").startswith(NOTHING_LEFT)
 
 
-@by_first
+@rank_zero_only
 def _apply(
     run: Run, config: RunConfig, record: Mapping[str, Any], *, puts_aside: bool, after: int
 ) -> None:
@@ -217,13 +217,13 @@ def _apply(
     write_config(run, config)
 
 
-@by_first
+@rank_zero_only
 def _note(run: Run, record: Mapping[str, Any], *, after: int) -> None:
     run.write(RESUMED, [*run.resumptions(), {"after_step": after, "changes": dict(record)}])
 
 
 def _moved(mistake: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The same mistake with its picture in the new place, where the old one says where that is."""
+    """The same mistake with its image in the new place, where the old one says where that is."""
     was, now = (
         Path(place).parent if place.endswith(".csv") else Path(place) for place in (old, new)
     )

@@ -33,11 +33,11 @@ from prunedge.pruning.steps import Iteration, State, Step, last_good
 from prunedge.runs.chain import FIRST, RECORD, Chain, Reference
 from prunedge.runs.profile import profile_of
 from prunedge.runs.records import KINDS, require_step
-from prunedge.surgery import restore_network, save_network
+from prunedge.surgery import restore_model, save_model
 from prunedge.train import flattened, unflattened
 from prunedge.utils import checksums, trust
 from prunedge.utils.advice import command
-from prunedge.utils.distributed import by_first
+from prunedge.utils.distributed import rank_zero_only
 from prunedge.utils.files import (
     clear_below,
     held,
@@ -57,13 +57,13 @@ from prunedge.utils.machine import pass_on_reading, unwritable
 from prunedge.utils.records import require
 from prunedge.utils.signs import CONFIG, sign_of, signed
 from prunedge.utils.tensor_files import save_tensors, texts_of
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 RESUMED, EARLIER = (
     "resumed.json",
     "earlier",
 )  # what changed on the way, and what was measured before that
-# lines about what can't be known of the pictures that taught the network which the run starts from
+# lines about what can't be known of the images that taught the model which the run starts from
 SEEN = "seen.json"
 # What can be had again once it is deleted, and how; all else is known to the run's files alone.
 REPEATED = {
@@ -92,22 +92,22 @@ class Run:
     sign: str
 
     def steps(self) -> list[Step]:
-        """The history: step 0 is the network that pruning starts from; empty before that is
+        """The history: step 0 is the model that pruning starts from; empty before that is
         trained.
         """
         return [step for step, _ in self._history()]
 
     def best(self) -> Step:
-        """The last step that kept the rule; RunError before the unpruned network is trained."""
+        """The last step that kept the rule; RunError before the unpruned model is trained."""
         if not (steps := self.steps()):
-            raise RunError("no network yet", where=self.path, remedy=self.how_to_go_on())
+            raise RunError("no model yet", where=self.path, remedy=self.how_to_go_on())
         return last_good(steps)
 
     def test(self) -> dict[str, Any] | None:
-        """The test split's metrics of the first, unpruned network (`baseline`) and the best; None
+        """The test split's metrics of the first, unpruned model (`baseline`) and the best; None
         before the run's end.
 
-        Where the run starts from a network that was pruned before, `start` has that one's.
+        Where the run starts from a model that was pruned before, `start` has that one's.
         """
         found = self.read("test.json")
         chain = self.chain()
@@ -144,7 +144,7 @@ class Run:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise self._damaged(name, error) from None
 
-    @by_first
+    @rank_zero_only
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the run, atomically, with its checksum."""
         write_text(
@@ -168,24 +168,24 @@ class Run:
         return replace(self, config=config)
 
     def load(self, step: int | None = None, device: str = "cpu") -> nn.Module:
-        """The network after a step (None: the best; 0: unpruned), in evaluation mode."""
+        """The model after a step (None: the best; 0: unpruned), in evaluation mode."""
         return self.state(self.best().index if step is None else step).model.to(device).eval()
 
-    @timed("load network")
+    @traced("load model")
     def state(self, step: int) -> State:
         """Everything that was kept of an accepted step."""
         plan = self.plan(step)
-        network = self._restored(self.network_file(step))
+        model = self._restored(self.model_file(step))
         momentum = self._checked(step, "momentum.safetensors")
         return State(
-            network,
+            model,
             plan,
             self._scores(step),
             None if momentum is None else unflattened(_tensors(momentum)),
         )
 
     def plan(self, step: int) -> Plan:
-        """What led from the first, unpruned network to that of an accepted step."""
+        """What led from the first, unpruned model to that of an accepted step."""
         file = self._needed(step, "plan.json")
         try:
             text = read_text(file, RunError)
@@ -206,34 +206,34 @@ class Run:
                 raise ValueError(f"it keeps channel {kept[-1]} of {name}, which has {widths[name]}")
 
     def require_plan(self, step: int, graph: ChannelGraph) -> None:
-        """RunError where the plan of a step is none for the first, unpruned network, whose graph
+        """RunError where the plan of a step is none for the first, unpruned model, whose graph
         this is.
         """
         plan = self.plan(step)
         sizes = {group.name: group.size for group in graph.groups}
         for name, kept in plan.keep.items():
             why = (
-                f"the network has no group {name}"
+                f"the model has no group {name}"
                 if name not in sizes
                 else f"it keeps channel {kept[-1]} of {name}"
             )
             if name not in sizes or kept[-1] >= sizes[name]:
                 raise self._damaged_step(self._folder(step) / "plan.json", why)
 
-    def network_file(self, step: int) -> Path:
+    def model_file(self, step: int) -> Path:
         """The weights of an accepted step, which are those that were written; RunError where they
         are not.
         """
         return self._needed(step, "model.safetensors")
 
     def first_file(self) -> Path:
-        """The weights of the first network of the chain, where the run starts from one that was
+        """The weights of the first model of the chain, where the run starts from one that was
         pruned before.
         """
         return self.path / FIRST / "model.safetensors"
 
     def chain(self) -> Chain | None:
-        """Where the run comes from; None where it trained its network itself, or has not begun
+        """Where the run comes from; None where it trained its model itself, or has not begun
         yet.
         """
         chain = self.read_as(RECORD, Chain.from_json)
@@ -317,7 +317,7 @@ class Run:
         )
 
     def engine(self) -> dict[str, Any] | None:
-        """What computes the run, and the pictures that it began with; None before it has begun."""
+        """What computes the run, and the images that it began with; None before it has begun."""
         return self.read("engine.json")
 
     def stopped(self) -> str | None:
@@ -332,14 +332,14 @@ class Run:
         return len(list((self.path / EARLIER).glob("*/test.json")))
 
     def first(self) -> Step:
-        """The first, unpruned network of the chain on this run's validation split: what the rule
+        """The first, unpruned model of the chain on this run's validation split: what the rule
         and every ratio refer to.
         """
         chain = self.chain()
         return self.steps()[0] if chain is None or chain.first is None else chain.first
 
     def load_first(self, device: str = "cpu") -> nn.Module:
-        """The first, unpruned network of the chain, in evaluation mode."""
+        """The first, unpruned model of the chain, in evaluation mode."""
         if not self.first_file().is_file():
             return self.load(0, device)
         return self._restored(self.checked_first_file()).to(device).eval()
@@ -355,34 +355,34 @@ class Run:
         return file
 
     def references(self) -> list[Reference]:
-        """What the result is compared with: the first network, and the one that the run starts from
+        """What the result is compared with: the first model, and the one that the run starts from
         where that is another.
         """
         chain, start = self.chain(), self.steps()[0]
         if chain is None:
-            return [Reference("the unpruned network", start, "baseline")]
+            return [Reference("the unpruned model", start, "baseline")]
         if chain.first is None:
-            return [Reference(f"the unpruned network ({chain.links[0]})", start, "baseline")]
+            return [Reference(f"the unpruned model ({chain.links[0]})", start, "baseline")]
         return [
-            Reference(f"the first network ({chain.links[0]})", chain.first, "baseline"),
+            Reference(f"the first model ({chain.links[0]})", chain.first, "baseline"),
             Reference(f"the start ({chain.links[-1]})", start, "start"),
         ]
 
     def _restored(self, file: Path) -> nn.Module:
-        """The network that a file holds the weights of."""
+        """The model that a file holds the weights of."""
         name = self.config.model.name
         classes = self.config.data.classes
         trust.check(name, self.path)
-        network = restore_network(rebuild(name, classes, seed=self.config.data.seed), file)
-        if not fits_classes(name, network, len(classes)):
+        model = restore_model(rebuild(name, classes, seed=self.config.data.seed), file)
+        if not fits_classes(name, model, len(classes)):
             raise self._damaged(
                 "engine.json",
-                ValueError(f"it names {len(classes)} classes, and the network has another number"),
+                ValueError(f"it names {len(classes)} classes, and the model has another number"),
             )
-        return network
+        return model
 
-    @timed("keep")
-    @by_first
+    @traced("keep")
+    @rank_zero_only
     def commit(self, iteration: Iteration) -> None:
         """Keep an iteration: its state first (if the step was accepted), then its line in the
         history.
@@ -393,13 +393,13 @@ class Run:
         lines = [self._line(step, its) for step, its in (*before, (iteration.step, files))]
         write_text(self.path / "history.jsonl", "\n".join(lines) + "\n")
         if iteration.step.accepted and iteration.step.index:
-            # Only the last good step is ever resumed from; the others keep their network alone.
+            # Only the last good step is ever resumed from; the others keep their model alone.
             for name in ("momentum.safetensors", "scores.safetensors"):
                 (self._folder(last_good(steps).index) / name).unlink(missing_ok=True)
 
-    @by_first
-    def share_network(self, source: Run) -> None:
-        """Let the unpruned network be the same file on disk as the best one of `source`, where it
+    @rank_zero_only
+    def share_model(self, source: Run) -> None:
+        """Let the unpruned model be the same file on disk as the best one of `source`, where it
         is the same and the disk can.
         """
         mine, theirs = (
@@ -481,7 +481,7 @@ class Run:
         # A checkpoint that is there already was cut off before its line in the history: it was
         # never used.
         with written_folder(final, "checkpoint") as folder:
-            save_network(kept.model, folder / "model.safetensors")
+            save_model(kept.model, folder / "model.safetensors")
             (folder / "plan.json").write_text(kept.plan.to_json(), encoding="utf-8")
             if kept.scores is not None and kept.scores.provenance is not None:
                 about = {
@@ -549,7 +549,7 @@ class Run:
         return json.dumps(checksums.sealed(record, self.about("history.jsonl")))
 
     def _known(self, but: int | None = None) -> str:
-        """The steps whose networks are kept, in words."""
+        """The steps whose models are kept, in words."""
         return (
             ", ".join(
                 str(step.index) for step in self.steps() if step.accepted and step.index != but
@@ -565,9 +565,9 @@ class Run:
         files = history[step][1] if 0 <= step < len(history) else {}
         if not files:
             raise RunError(
-                f"no network is kept of step {step}",
+                f"no model is kept of step {step}",
                 where=self.path,
-                remedy=f"steps with a network: {self._known()}",
+                remedy=f"steps with a model: {self._known()}",
             )
         if not file.exists():
             # Scores and momentum are kept of the last good step alone: only that is gone on from.
@@ -590,7 +590,7 @@ class Run:
             raise RunError(
                 "a file of the checkpoint is missing",
                 where=self._folder(step) / name,
-                remedy=f"bring it back from a copy, or take another step's network: {others}",
+                remedy=f"bring it back from a copy, or take another step's model: {others}",
             )
         return file
 
@@ -605,10 +605,8 @@ class Run:
         step = next(
             (step.index for step in self.steps() if self._folder(step.index) == file.parent), None
         )
-        remedy = (
-            f"bring it back from a copy, or take another step's network: {self._known(but=step)}"
-        )
-        return RunError(f"damaged, or of another network: {why}", where=file, remedy=remedy)
+        remedy = f"bring it back from a copy, or take another step's model: {self._known(but=step)}"
+        return RunError(f"damaged, or of another model: {why}", where=file, remedy=remedy)
 
     def _damaged(self, name: str, error: Exception) -> RunError:
         why = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
@@ -646,7 +644,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
 
 
-@by_first
+@rank_zero_only
 def create(path: Path | str, config: RunConfig, verb: str = "prune") -> Run:
     """Start a run folder of `train` or `prune` (`verb`); RunError when the folder already holds
     something.
@@ -680,7 +678,7 @@ def open_run(path: Path | str) -> Run:
         raise RunError(f"not a run folder ({why})", where=folder, remedy=remedy)
     sign = sign_of(folder)
     run = Run(folder, RunConfig.from_toml(folder / CONFIG), sign)
-    # What only the pictures could tell: their classes and fingerprint, and the range of deep greys.
+    # What only the images could tell: their classes and fingerprint, and the range of deep greys.
     engine = run.engine()
     if engine is not None:
         run = run.of_images(engine)

@@ -32,7 +32,7 @@ from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Iteration, Step
 from prunedge.runs import origin
 from prunedge.runs.chain import Reference
-from prunedge.runs.checkpoint import RunKeeper
+from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.images import images_of
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.resumption import change, note_computing, policy_of
@@ -40,7 +40,7 @@ from prunedge.runs.run import SEEN, Run, create, open_run, writing
 from prunedge.runs.testing import metrics_of, on_test
 from prunedge.runs.training import NAME as RATE
 from prunedge.runs.training import inherit_rate, rate_of, refuse_one_class, taught, with_rate
-from prunedge.surgery import restore_network, save_network
+from prunedge.surgery import restore_model, save_model
 from prunedge.train import (
     Engine,
     Rate,
@@ -56,76 +56,78 @@ from prunedge.utils import distributed, trust
 from prunedge.utils.advice import command, option
 from prunedge.utils.checksums import Broken, check, file_digest
 from prunedge.utils.files import written
-from prunedge.utils.tracing import chapter, span, timed
+from prunedge.utils.tracing import phase, span, traced
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """Who is told how the job goes: batches done of all with what is going on, each step when it is
     kept, and lines about the run.
     """
 
     progress: Callable[[int, int, str], None] | None = None
     on_step: Callable[[Step], None] | None = None
-    told: Callable[[str], None] | None = None
+    on_line: Callable[[str], None] | None = None
 
     def tell(self, line: str) -> None:
         """Say a line about the run."""
-        if self.told is not None:
-            self.told(line)
+        if self.on_line is not None:
+            self.on_line(line)
 
 
-def train(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
-    """Transfer learning alone: a run whose history is the unpruned network."""
-    watch = watch or Watch()
-    return resume_training(_start(config, out, watch, "train").path, watch)
+def train(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
+    """Transfer learning alone: a run whose history is the unpruned model."""
+    callbacks = callbacks or Callbacks()
+    return resume_training(_start(config, out, callbacks, "train").path, callbacks)
 
 
 def resume_training(
-    path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None
+    path: Path, callbacks: Callbacks | None = None, changes: Mapping[str, Any] | None = None
 ) -> Run:
     """Go on with a training from its last kept epoch, to the same result as if it had never been
     cut off.
 
     `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `train`.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     with _writing(path):
-        run = _opened(path, changes, watch)
+        run = _opened(path, changes, callbacks)
         if not run.steps():
-            run, data, engine = _setting(run, watch)
-            _begin(run, data, engine, watch)
+            run, data, engine = _setting(run, callbacks)
+            _begin(run, data, engine, callbacks)
         return run
 
 
-def prune(config: RunConfig, out: Path, watch: Watch | None = None) -> Run:
+def prune(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
     """The whole job in a new run folder: train (or take over `config.model.start`), prune until the
     rule speaks, test once.
     """
-    _start(config, out, watch or Watch(), "prune")
-    return resume(out, watch)
+    _start(config, out, callbacks or Callbacks(), "prune")
+    return resume(out, callbacks)
 
 
-def resume(path: Path, watch: Watch | None = None, changes: Mapping[str, Any] | None = None) -> Run:
+def resume(
+    path: Path, callbacks: Callbacks | None = None, changes: Mapping[str, Any] | None = None
+) -> Run:
     """Go on with a run from its last kept step, to the same result as if it had never been cut off.
 
     `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a
     run that has ended goes on if they let it.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     with _writing(path):
-        return _resumed(path, watch, changes)
+        return _resumed(path, callbacks, changes)
 
 
-def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run:
-    run = _opened(path, changes, watch)
+def _resumed(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> Run:
+    run = _opened(path, changes, callbacks)
     if run.test() is not None:
         return run
-    run, data, engine = _setting(run, watch)
+    run, data, engine = _setting(run, callbacks)
     if not run.steps():
-        _begin(run, data, engine, watch)
+        _begin(run, data, engine, callbacks)
     config = run.config
     steps = run.steps()
     refuse_one_class(steps[0], data.classes, taught(run))
@@ -135,10 +137,10 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
             with_rate(config, run),
             data,
             engine,
-            watch,
+            callbacks,
             teacher=run.load_first() if config.recover.distill else None,
         ),
-        device=_device(run, data, watch),
+        device=_device(run, data, callbacks),
         first=_first(run),
     )
     if run.plan(run.best().index).keep:
@@ -146,10 +148,10 @@ def _resumed(path: Path, watch: Watch, changes: Mapping[str, Any] | None) -> Run
     for iteration in iterate(
         context, policy, steps, run.state(run.best().index), finished=run.finish
     ):
-        with chapter(f"step {iteration.step.index}"):
-            _keep(run, iteration, watch)
-    controls = _controls(run, data, engine, context, watch) if config.prune.baseline else {}
-    run.write("test.json", _test(run, data, engine, controls))
+        with phase(f"step {iteration.step.index}"):
+            _keep(run, iteration, callbacks)
+    baselines = _baselines(run, data, engine, context, callbacks) if config.prune.baseline else {}
+    run.write("test.json", _test(run, data, engine, baselines))
     return run
 
 
@@ -160,22 +162,22 @@ def _writing(path: Path) -> Iterator[None]:
     """
     open_run(path)
     with ExitStack() as stack:
-        distributed.by_first(lambda: stack.enter_context(writing(path)))()
+        distributed.rank_zero_only(lambda: stack.enter_context(writing(path)))()
         yield
 
 
-def _opened(path: Path, changes: Mapping[str, Any] | None, watch: Watch) -> Run:
+def _opened(path: Path, changes: Mapping[str, Any] | None, callbacks: Callbacks) -> Run:
     run = open_run(path)
     for name in (run.config.model.name, run.config.prune.criterion):
         trust.check(name, path)
     # As the first process finds them: it may have made them before another looks.
-    changes = distributed.from_first(changes)
-    return change(run, changes, watch.tell) if changes else run
+    changes = distributed.broadcast_object(changes)
+    return change(run, changes, callbacks.tell) if changes else run
 
 
-@timed("start", chapter)
-def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
-    """A new run folder, made only when the pictures load and the network can be built: a typing
+@traced("start", phase)
+def _start(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> Run:
+    """A new run folder, made only when the images load and the model can be built: a typing
     error leaves nothing behind.
     """
     trust.give(config.prune.criterion)
@@ -184,9 +186,9 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     find(config.prune.criterion)
     if config.device.address is not None:
         _timer(config)
-    data = _pictures(
+    data = _images(
         config,
-        watch,
+        callbacks,
         *(
             ("prune", "DATA", "--from", config.model.start, "--out", out)
             if config.model.start
@@ -200,13 +202,13 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
     if start:
         source = open_run(start)
         refuse_one_class(source.best(), data.classes, taught(source, start))
-        network = source.load()
+        model = source.load()
     else:
-        network, loaded = build_told(
+        model, loaded = build_told(
             config.model.name, data.classes, config.model.weights, seed=config.data.seed
         )
-    refuse_probabilities(network, data.example(4), config.model.name)
-    _suited(config, network, data, verb)
+    refuse_probabilities(model, data.example(4), config.model.name)
+    _suited(config, model, data, verb)
     run = create(out, config, verb)
     if unknown:
         run.write(SEEN, unknown)
@@ -214,12 +216,12 @@ def _start(config: RunConfig, out: Path, watch: Watch, verb: str) -> Run:
             log.warning("%s", line)
     if loaded is not None:
         run.write("weights.json", loaded.to_json())
-        watch.tell(loaded.sentence())
+        callbacks.tell(loaded.sentence())
     return run
 
 
 def _every_class(config: RunConfig, data: Dataset) -> None:
-    """AUROC is not defined where a class has no picture: better said before hours of training than
+    """AUROC is not defined where a class has no image: better said before hours of training than
     after.
     """
     for name, split in (("validation", data.val), ("test", data.test)):
@@ -229,27 +231,27 @@ def _every_class(config: RunConfig, data: Dataset) -> None:
             if all(sample.label != place for sample in split.samples)
         ]
         if config.task.metric == "auroc" and absent:
-            remedy = f"use {option('metric', 'accuracy')}, or give it pictures of that class"
+            remedy = f"use {option('metric', 'accuracy')}, or give it images of that class"
             raise PrunedgeError(
-                f"the {name} split has no picture of '{absent[0]}', so auroc is not defined",
+                f"the {name} split has no image of '{absent[0]}', so auroc is not defined",
                 where=config.data.path,
                 remedy=remedy,
             )
 
 
-def _suited(config: RunConfig, network: nn.Module, data: Dataset, verb: str) -> None:
-    """What the config asks of the network's channels is there."""
+def _suited(config: RunConfig, model: nn.Module, data: Dataset, verb: str) -> None:
+    """What the config asks of the model's channels is there."""
     if verb != "prune" and config.train.sparsity == "none":
         return
-    graph = trace(network, data.example())
+    graph = trace(model, data.example())
     if verb == "prune":
         refuse_unprunable(graph, config.model.name)
     if config.prune.ignore:
         _matching(config, graph)
-    refuse_unjudged(network, graph, config.prune.criterion)
+    refuse_unjudged(model, graph, config.prune.criterion)
     if config.train.sparsity == "bn-l1":
         refuse_without_norms(
-            network, graph, option("sparsity", "bn-l1"), remedy="use another, such as group-lasso"
+            model, graph, option("sparsity", "bn-l1"), remedy="use another, such as group-lasso"
         )
 
 
@@ -265,55 +267,55 @@ def _matching(config: RunConfig, graph: ChannelGraph) -> None:
             )
 
 
-@timed("load")
-def _pictures(config: RunConfig, watch: Watch, *moved: object) -> Dataset:
-    return images_of(config, *moved, progress=watch.progress)
+@traced("load")
+def _images(config: RunConfig, callbacks: Callbacks, *moved: object) -> Dataset:
+    return images_of(config, *moved, progress=callbacks.progress)
 
 
-@timed("start", chapter)
-def _setting(run: Run, watch: Watch) -> tuple[Run, Dataset, Engine]:
-    """The pictures and the engine of a run: the same on every resumption."""
+@traced("start", phase)
+def _setting(run: Run, callbacks: Callbacks) -> tuple[Run, Dataset, Engine]:
+    """The images and the engine of a run: the same on every resumption."""
     config = run.config
-    data = _pictures(config, watch, run.verb(), "DATA", "--resume", run.path)
+    data = _images(config, callbacks, run.verb(), "DATA", "--resume", run.path)
     kept = run.engine()
     if kept is None:
-        network = rebuild(config.model.name, data.classes, seed=config.data.seed)
-        engine = measure_engine(network, data.example(8), precision=config.train.precision)
+        model = rebuild(config.model.name, data.classes, seed=config.data.seed)
+        engine = measure_engine(model, data.example(8), precision=config.train.precision)
         kept = {
             "precision": engine.name,
             "threads": torch.get_num_threads(),
-            "processes": distributed.size(),
+            "processes": distributed.world_size(),
             "processor": processor(),
             "accelerator": engine.accelerator,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
             "range": None if data.greys is None else str(data.greys),
         }
-        run.write("engine.json", kept := distributed.from_first(kept))
+        run.write("engine.json", kept := distributed.broadcast_object(kept))
     else:
         engine = make_engine(kept["precision"])
     if kept["fingerprint"] != data.fingerprint or kept["classes"] != list(data.classes):
-        remedy = "put the pictures back as they were, or start a new run"
+        remedy = "put the images back as they were, or start a new run"
         raise RunError(
-            f"the pictures in {config.data.path} have changed since this run began",
+            f"the images in {config.data.path} have changed since this run began",
             where=run.path,
             remedy=remedy,
         )
     for line in note_computing(
-        run, torch.get_num_threads(), distributed.size(), engine.accelerator
+        run, torch.get_num_threads(), distributed.world_size(), engine.accelerator
     ):
         log.warning("%s", line)
     return run.of_images(kept), data, engine
 
 
-@timed("train", chapter)
-def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
+@traced("train", phase)
+def _begin(run: Run, data: Dataset, engine: Engine, callbacks: Callbacks) -> None:
     config = run.config
     context, policy = (
-        replace(_context(config, data, engine, watch), device=_device(run, data, watch)),
+        replace(_context(config, data, engine, callbacks), device=_device(run, data, callbacks)),
         StopPolicy(metric=config.task.metric),
     )
-    keeper = RunKeeper(run.path, str(gathering(context)), run.sign)
+    keeper = RunCheckpointer(run.path, str(gathering(context)), run.sign)
     source: Run | None = None
     if config.model.start is not None:
         source = origin.open_start(run)
@@ -327,31 +329,31 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
             ),
         )
     else:
-        network = build_told(
+        model = build_told(
             config.model.name, data.classes, config.model.weights, seed=config.data.seed
         )[0]
-        graph = trace(network, data.example())
+        graph = trace(model, data.example())
         collector = gathered_while_training(config.prune.criterion, graph)
         settings = _transfer_settings(config)
         rate = rate_of(
             run,
-            network,
+            model,
             data,
-            settings.config(network),
+            settings.config(model),
             engine,
-            progress=watch.progress,
-            tell=watch.tell,
+            progress=callbacks.progress,
+            tell=callbacks.tell,
         )
         fitted = transfer(
-            network,
+            model,
             data,
             settings,
             engine=engine,
             seed=config.data.seed,
             rate=rate,
-            lowered=lambda lower: _lowered(run, lower, keeper, watch),
+            lowered=lambda lower: _lowered(run, lower, keeper, callbacks),
             extras=TrainExtras(
-                progress=watch.progress,
+                progress=callbacks.progress,
                 collector=collector,
                 penalty=penalty(config.train.sparsity, graph, config.train.sparsity_strength),
                 checkpointer=keeper,
@@ -364,24 +366,24 @@ def _begin(run: Run, data: Dataset, engine: Engine, watch: Watch) -> None:
             gathered(context, fitted.model, fitted.collected),
             fitted.state,
         )
-    _keep(run, iteration, watch)
+    _keep(run, iteration, callbacks)
     keeper.forget()
     if source is not None:
-        run.share_network(source)
+        run.share_model(source)
 
 
-def _lowered(run: Run, rate: Rate, keeper: RunKeeper, watch: Watch) -> None:
+def _lowered(run: Run, rate: Rate, keeper: RunCheckpointer, callbacks: Callbacks) -> None:
     """Note that the training begins anew at a lower rate. Cut off in between, it begins anew at the
     one before, to the same result.
     """
     keeper.forget()
     run.write(RATE, rate.to_json())
-    watch.tell(rate.sentence())
+    callbacks.tell(rate.sentence())
 
 
 def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy) -> Iteration:
-    """Step 0 of a run that goes on from another, whose first network it keeps and measures on its
-    own pictures.
+    """Step 0 of a run that goes on from another, whose first model it keeps and measures on its
+    own images.
     """
     best = source.best().index
     chain = origin.chain_to(source, best)
@@ -390,7 +392,7 @@ def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy
         origin.keep_first(run, source)
         first = _measured_first(run, replace(context, first=None), policy)
         chain = replace(
-            chain, first=first, weights=distributed.by_first(file_digest)(run.first_file())
+            chain, first=first, weights=distributed.rank_zero_only(file_digest)(run.first_file())
         )
     run.write("chain.json", chain.to_json())
     iteration = baseline(
@@ -405,21 +407,23 @@ def _from_start(run: Run, source: Run, context: PruneContext, policy: StopPolicy
 
 
 def _measured_first(run: Run, context: PruneContext, policy: StopPolicy) -> Step:
-    """The first network of the chain on this run's validation pictures (and on the device that
+    """The first model of the chain on this run's validation images (and on the device that
     steers).
     """
-    network = run.load_first()
-    step = baseline(replace(context, device=None), network, policy).step
+    model = run.load_first()
+    step = baseline(replace(context, device=None), model, policy).step
     if context.device is None:
         return step
     return replace(
         step,
-        latency_ms=distributed.from_first(context.device.measure(network, context.data.example())),
+        latency_ms=distributed.broadcast_object(
+            context.device.measure(model, context.data.example())
+        ),
     )
 
 
 def _first(run: Run) -> Step | None:
-    """The first network of the run's chain, where that is not its step 0."""
+    """The first model of the run's chain, where that is not its step 0."""
     chain = run.chain()
     return None if chain is None else chain.first
 
@@ -436,7 +440,11 @@ def _transfer_settings(config: RunConfig) -> TransferSettings:
 
 
 def _context(
-    config: RunConfig, data: Dataset, engine: Engine, watch: Watch, teacher: nn.Module | None = None
+    config: RunConfig,
+    data: Dataset,
+    engine: Engine,
+    callbacks: Callbacks,
+    teacher: nn.Module | None = None,
 ) -> PruneContext:
     settings = replace(_transfer_settings(config), lr=config.recover.lr)
     finetune = settings.config(rebuild(config.model.name, data.classes))
@@ -455,7 +463,7 @@ def _context(
         config.prune.criterion,
         config.recover.epochs,
         config.data.seed,
-        watch.progress,
+        callbacks.progress,
         constraints=PlanConstraints(
             tuple(config.prune.ignore),
             config.prune.min_channels,
@@ -478,7 +486,7 @@ def _context(
     )
 
 
-def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
+def _device(run: Run, data: Dataset, callbacks: Callbacks) -> Steering | None:
     """The device that steers, if one does: what was measured of it when the run began is kept in
     the run.
     """
@@ -487,16 +495,16 @@ def _device(run: Run, data: Dataset, watch: Watch) -> Steering | None:
         return None
     steering = run.read_as("latency.json", Steering.from_json)
     if steering is None:
-        if watch.progress is not None:
-            watch.progress(0, 1, f"timing layers on {config.device.address}")
-        network = (
+        if callbacks.progress is not None:
+            callbacks.progress(0, 1, f"timing layers on {config.device.address}")
+        model = (
             origin.open_start(run).load()
             if config.model.start
             else rebuild(config.model.name, data.classes, seed=config.data.seed)
         )
         with span("device"):
-            found = steer(network.eval(), data.example(), _timer(config)).to_json()
-        run.write("latency.json", found := distributed.from_first(found))
+            found = steer(model.eval(), data.example(), _timer(config)).to_json()
+        run.write("latency.json", found := distributed.broadcast_object(found))
         steering = Steering.from_json(found)
     return steering
 
@@ -506,40 +514,40 @@ def _timer(config: RunConfig) -> Timer:
     return Timer(config.device.address, config.device.runtime, config.device.threads)
 
 
-@timed("controls", chapter)
-def _controls(
-    run: Run, data: Dataset, engine: Engine, context: PruneContext, watch: Watch
+@traced("baselines", phase)
+def _baselines(
+    run: Run, data: Dataset, engine: Engine, context: PruneContext, callbacks: Callbacks
 ) -> dict[str, nn.Module]:
-    """The networks of the controls that the config asks for: trained, or as they were kept when the
+    """The models of the baselines that the config asks for: trained, or as they were kept when the
     run was cut off.
     """
     config, best, chain = run.config, run.best().index, run.chain()
     found: dict[str, nn.Module] = {}
     for name in config.prune.baseline:
-        network = rebuild(config.model.name, data.classes, seed=config.data.seed + 1)
-        file, records = _control_file(run, name), run.read("controls.json") or {}
+        model = rebuild(config.model.name, data.classes, seed=config.data.seed + 1)
+        file, records = _baseline_file(run, name), run.read("baselines.json") or {}
         if name in records:
-            found[name] = restore_network(network, control_file(run, name))
+            found[name] = restore_model(model, baseline_file(run, name))
             continue
         steps = [step for step in run.steps()[: best + 1] if step.accepted and step.index]
         seed = 20_000 * (config.data.seed + 1) + len(found)
         if name == "scratch":
             epochs = _epochs(run)
             settings = replace(_transfer_settings(config), pretrained=False)
-            bold = settings.config(network)
+            bold = settings.config(model)
             plan = run.plan(best)
             fitted = scratch(
-                network,
+                model,
                 plan,
                 data,
                 epochs=epochs,
                 config=bold,
                 engine=engine,
                 seed=seed,
-                progress=watch.progress,
+                progress=callbacks.progress,
             )
         elif steps:
-            # From the first network on, over the removals of the runs before this one as well.
+            # From the first model on, over the removals of the runs before this one as well.
             plans = [(cut.plan, cut.epochs) for cut in (chain.cuts if chain else ())]
             plans += [(run.plan(step.index), step.rounds * config.recover.epochs) for step in steps]
             epochs = sum(count for _, count in plans)
@@ -550,53 +558,53 @@ def _controls(
                 config=replace(context.finetune, distill=0.0),
                 engine=engine,
                 seed=seed,
-                progress=watch.progress,
+                progress=callbacks.progress,
             )
         else:
             continue  # nothing was pruned
         assert fitted.val is not None
         file.parent.mkdir(exist_ok=True)
-        digest = _keep_control(fitted.model, file)
+        digest = _keep_baseline(fitted.model, file)
         about = {
             "epochs": epochs,
             "seconds": fitted.seconds,
             "val": fitted.val.to_json(),
             "sha256": digest,
         }
-        run.write("controls.json", {**records, name: about})
+        run.write("baselines.json", {**records, name: about})
         found[name] = fitted.model
     return found
 
 
-@distributed.by_first
-def _keep_control(network: nn.Module, file: Path) -> str:
-    """Write a control's network; gives the file's SHA-256."""
+@distributed.rank_zero_only
+def _keep_baseline(model: nn.Module, file: Path) -> str:
+    """Write a baseline's model; gives the file's SHA-256."""
     with written(file) as temporary:
-        save_network(network, temporary)
+        save_model(model, temporary)
         return file_digest(temporary)
 
 
-def control_file(run: Run, name: str) -> Path:
-    """The weights of a control, which are what was written; RunError where they are not."""
-    file, about = _control_file(run, name), run.read("controls.json")[name]
+def baseline_file(run: Run, name: str) -> Path:
+    """The weights of a baseline, which are what was written; RunError where they are not."""
+    file, about = _baseline_file(run, name), run.read("baselines.json")[name]
     try:
         if file.exists():
             check(file, {file.name: about["sha256"]})
     except Broken as error:
         remedy = (
             f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume "
-            "makes the controls again"
+            "makes the baselines again"
         )
         raise RunError(f"damaged, or of another run: {error}", where=file, remedy=remedy) from None
     return file
 
 
-def _control_file(run: Run, name: str) -> Path:
-    return run.path / "controls" / f"{name}.safetensors"
+def _baseline_file(run: Run, name: str) -> Path:
+    return run.path / "baselines" / f"{name}.safetensors"
 
 
 def _epochs(run: Run) -> int:
-    """How many epochs the best network of a run has seen, in the runs that it began from as
+    """How many epochs the best model of a run has seen, in the runs that it began from as
     well.
     """
     config, chain = run.config, run.chain()
@@ -604,27 +612,27 @@ def _epochs(run: Run) -> int:
     return epochs_of(run.steps(), run.best().index, before, config.recover.epochs)
 
 
-def _keep(run: Run, iteration: Iteration, watch: Watch) -> None:
+def _keep(run: Run, iteration: Iteration, callbacks: Callbacks) -> None:
     run.commit(iteration)
-    if watch.on_step is not None:
-        watch.on_step(iteration.step)
+    if callbacks.on_step is not None:
+        callbacks.on_step(iteration.step)
 
 
 def _referred(run: Run, reference: Reference) -> nn.Module:
     return run.load(0) if reference.tested == "start" else run.load_first()
 
 
-@timed("test", chapter)
+@traced("test", phase)
 def _test(
-    run: Run, data: Dataset, engine: Engine, controls: Mapping[str, nn.Module]
+    run: Run, data: Dataset, engine: Engine, baselines: Mapping[str, nn.Module]
 ) -> dict[str, Any]:
-    """The networks, and the controls, on the test split: the one time that it is looked at, unless
+    """The models, and the baselines, on the test split: the one time that it is looked at, unless
     an ended run went on.
     """
-    networks = {reference.tested: _referred(run, reference) for reference in run.references()}
-    found = on_test({**networks, "best": run.load()}, data, engine)
+    models = {reference.tested: _referred(run, reference) for reference in run.references()}
+    found = on_test({**models, "best": run.load()}, data, engine)
     tested = {
-        name: metrics_of(*predict(network.eval(), data.test, engine))
-        for name, network in controls.items()
+        name: metrics_of(*predict(model.eval(), data.test, engine))
+        for name, model in baselines.items()
     }
-    return {**found, "controls": tested, "looks_before": run.looks_before()}
+    return {**found, "baselines": tested, "looks_before": run.looks_before()}

@@ -1,4 +1,4 @@
-"""Networks on the test split: the metrics of each, and what the best one gets wrong that the
+"""Models on the test split: the metrics of each, and what the best one gets wrong that the
 unpruned one got right.
 """
 
@@ -14,11 +14,11 @@ from prunedge.data.paths import written
 from prunedge.train import Engine, measure, predict
 
 
-def on_test(networks: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any]:
-    """The metrics of each network on `data.test` by its name, and under `mistakes` what `best` gets
+def on_test(models: Mapping[str, nn.Module], data: Dataset, engine: Engine) -> dict[str, Any]:
+    """The metrics of each model on `data.test` by its name, and under `mistakes` what `best` gets
     wrong and `baseline` got right.
     """
-    answers = {name: predict(network, data.test, engine) for name, network in networks.items()}
+    answers = {name: predict(model, data.test, engine) for name, model in models.items()}
     found: dict[str, Any] = {name: metrics_of(*answer) for name, answer in answers.items()}
     probabilities, labels = answers["best"]
     found["mistakes"] = _mistakes(data, answers["baseline"][0], probabilities, labels)

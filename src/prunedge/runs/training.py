@@ -14,7 +14,7 @@ from prunedge.errors import TrainError
 from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run
 from prunedge.train import Engine, Progress, Rate, TrainConfig, transfer_rate
-from prunedge.train.collapse import Taught, told_of_one_class
+from prunedge.train.collapse import Taught, one_class_warning
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 
@@ -22,13 +22,13 @@ NAME = "lr.json"
 
 
 def kept_rate(run: Run) -> Rate | None:
-    """The rate that the run's network was trained with; None before it is known."""
+    """The rate that the run's model was trained with; None before it is known."""
     return run.read_as(NAME, Rate.from_json)
 
 
 def rate_of(
     run: Run,
-    network: nn.Module,
+    model: nn.Module,
     data: Dataset,
     how: TrainConfig,
     engine: Engine,
@@ -36,7 +36,7 @@ def rate_of(
     progress: Progress | None,
     tell: Callable[[str], None],
 ) -> Rate:
-    """The rate for training `network`: the user's, the one that was found before the run was cut
+    """The rate for training `model`: the user's, the one that was found before the run was cut
     off, or one that is found now.
     """
     if (kept := kept_rate(run)) is not None:
@@ -49,7 +49,7 @@ def rate_of(
     else:
         pretrained = config.model.weights != "none"
         found = transfer_rate(
-            network,
+            model,
             data,
             how,
             pretrained=pretrained,
@@ -57,7 +57,7 @@ def rate_of(
             seed=config.data.seed,
             progress=progress,
         )
-        rate = distributed.from_first(found)
+        rate = distributed.broadcast_object(found)
     run.write(NAME, rate.to_json())
     tell(f"{rate.sentence()}; {option('lr')} overrides it" if rate.curve else rate.sentence())
     return rate
@@ -70,11 +70,11 @@ def inherit_rate(run: Run, source: Run) -> None:
 
 
 def with_rate(config: RunConfig, run: Run) -> RunConfig:
-    """The config whose fine-tuning goes by the rate that the network was trained with, unless it
+    """The config whose fine-tuning goes by the rate that the model was trained with, unless it
     names one itself.
 
-    What a pretrained network bears in the first training it bears afterwards; a network that
-    learned from these pictures alone has no older knowledge that bold steps could spoil.
+    What a pretrained model bears in the first training it bears afterwards; a model that
+    learned from these images alone has no older knowledge that bold steps could spoil.
     """
     rate = kept_rate(run)
     if config.recover.lr is not None or rate is None:
@@ -83,7 +83,7 @@ def with_rate(config: RunConfig, run: Run) -> RunConfig:
 
 
 def taught(run: Run, elsewhere: str | None = None) -> Taught:
-    """How a run's network was taught; `elsewhere` names the run where it is another that goes on
+    """How a run's model was taught; `elsewhere` names the run where it is another that goes on
     from it.
     """
     rate, config = kept_rate(run), run.config
@@ -99,9 +99,9 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
 
 
 def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:
-    """Raise TrainError where the network of a step answers one class whatever it sees: its channels
+    """Raise TrainError where the model of a step answers one class whatever it sees: its channels
     tell nothing of the task.
     """
     if step.only is not None:
-        told, _, remedy = told_of_one_class(classes[step.only], how).partition(": ")
+        told, _, remedy = one_class_warning(classes[step.only], how).partition(": ")
         raise TrainError(told, remedy=remedy)

@@ -6,21 +6,21 @@ from prunedge.study import execute, presets
 from prunedge.study.grid import Grid, Trial, trials
 from prunedge.study.results import collect, write_table
 from prunedge.study.statistics import Comparison, Spread, at_fractions, compared, spread
-from prunedge.study.store import Book, Counts, create, open_book
+from prunedge.study.store import StudyProgress, StudyStore, create, open_study
 
 __all__ = [
-    "Book",
     "Comparison",
-    "Counts",
     "Grid",
     "Spread",
+    "StudyProgress",
+    "StudyStore",
     "Trial",
     "at_fractions",
     "collect",
     "compared",
     "create",
     "execute",
-    "open_book",
+    "open_study",
     "presets",
     "spread",
     "trials",

@@ -9,8 +9,8 @@ import os
 import sys
 
 from prunedge.errors import PrunedgeError
-from prunedge.runs.session import Watch
-from prunedge.study.store import Busy, open_book
+from prunedge.runs.session import Callbacks
+from prunedge.study.store import Busy, open_study
 from prunedge.utils.sanitize import Lines, shown
 
 FAILED, BUSY = 2, 75
@@ -24,14 +24,14 @@ def main() -> int:
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     folder, name = sys.argv[1:]
-    book, parent = open_book(folder), os.getppid()
+    study, parent = open_study(folder), os.getppid()
 
     def look(done: int, total: int, what: str) -> None:
         if os.getppid() != parent:
             os._exit(1)  # the study was killed: what it began must not go on unseen
 
     try:
-        book.perform(book.find(name), Watch(progress=look))
+        study.perform(study.find(name), Callbacks(progress=look))
     except Busy:
         return BUSY
     except PrunedgeError as error:

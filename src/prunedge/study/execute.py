@@ -11,7 +11,7 @@ from typing import Literal
 from prunedge.errors import PrunedgeError
 from prunedge.study.engines.local import divided, run_local
 from prunedge.study.results import Row, collect, write_table
-from prunedge.study.store import Book, Counts
+from prunedge.study.store import StudyProgress, StudyStore
 from prunedge.utils.files import clear_below, held
 from prunedge.utils.machine import require_memory
 
@@ -43,25 +43,27 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told how a study goes: `told` of each end, `looked` of the counts every few
+class Callbacks:
+    """Who is told how a study goes: `on_line` of each end, `looked` of the counts every few
     seconds.
     """
 
-    told: Callable[[str], None]
-    looked: Callable[[Counts], None] | None = None
+    on_line: Callable[[str], None]
+    looked: Callable[[StudyProgress], None] | None = None
 
 
-def run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
+def run(study: StudyStore, engine: Engine, callbacks: Callbacks) -> tuple[StudyProgress, list[Row]]:
     """Do what is left; gives how it stands in the end, and the table, which is written also when it
     is cut off.
     """
-    with held(book.path, "study"):
-        clear_below(book.path)
-        return _run(book, engine, watch)
+    with held(study.path, "study"):
+        clear_below(study.path)
+        return _run(study, engine, callbacks)
 
 
-def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
+def _run(
+    study: StudyStore, engine: Engine, callbacks: Callbacks
+) -> tuple[StudyProgress, list[Row]]:
     stop = threading.Event()
     workers, threads = divided(engine.workers, engine.threads)
     at_a_time = (
@@ -69,11 +71,11 @@ def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
     )  # a cluster's workers are counted as they run
 
     def look() -> None:
-        while not stop.wait(LOOK if book.remote is None else LOOK_FAR):
+        while not stop.wait(LOOK if study.remote is None else LOOK_FAR):
             # What can't be read now is looked at again, and told in the end.
             with suppress(PrunedgeError, OSError):
-                if watch.looked is not None:
-                    watch.looked(book.counts(at_a_time))
+                if callbacks.looked is not None:
+                    callbacks.looked(study.counts(at_a_time))
 
     require_memory(1)
     thread = threading.Thread(target=look, daemon=True, name="prunedge-study")
@@ -85,22 +87,22 @@ def _run(book: Book, engine: Engine, watch: Watch) -> tuple[Counts, list[Row]]:
             # A running cluster has its own number of workers.
             asked = engine.workers if engine.address else workers
             run_ray(
-                book,
+                study,
                 address=engine.address,
                 workers=asked,
                 threads=threads,
                 gpus=engine.gpus,
-                told=watch.told,
+                told=callbacks.on_line,
             )
         else:
-            run_local(book, workers=workers, threads=threads, told=watch.told)
+            run_local(study, workers=workers, threads=threads, told=callbacks.on_line)
     finally:
         stop.set()
         thread.join()
-        if book.remote:
-            book.remote.pull_records()
-        rows = collect(book)
-        for file in write_table(book, rows):
-            if book.remote:
-                book.remote.push(file.name)
-    return book.counts(at_a_time), rows
+        if study.remote:
+            study.remote.pull_records()
+        rows = collect(study)
+        for file in write_table(study, rows):
+            if study.remote:
+                study.remote.push(file.name)
+    return study.counts(at_a_time), rows

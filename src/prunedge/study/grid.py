@@ -20,7 +20,7 @@ from prunedge.errors import PrunedgeError
 from prunedge.utils.advice import speaking
 from prunedge.utils.formats import FORMAT, KEY, refuse_other
 
-KINDS = ("grid", "crossval", "epochs", "criteria", "networks", "talk")
+KINDS = ("grid", "crossval", "epochs", "criteria", "models", "talk")
 
 MOST_TRIALS = 10_000  # of a study: a slip of the pen asks for millions
 
@@ -30,7 +30,7 @@ OURS = tuple(key for key, setting in settings().items() if setting.notes.is_foun
 
 @dataclass(frozen=True)
 class Start:
-    """A starting network: the run folder's name, and the config that trains it."""
+    """A starting model: the run folder's name, and the config that trains it."""
 
     name: str
     config: RunConfig
@@ -39,7 +39,7 @@ class Start:
 @dataclass(frozen=True)
 class Trial:
     """One run of a study: the run folder's name, the config (`start` is filled in where it runs),
-    and the network that it starts from.
+    and the model that it starts from.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Trial:
 class Grid:
     """What a study's file says: keys of a config, each with a value or a list of values.
 
-    `kind` says which question leads the report. With `bench`, the unpruned and the pruned network
+    `kind` says which question leads the report. With `bench`, the unpruned and the pruned model
     of one trial of each combination (the first fold and seed) are timed on so many patches.
     """
 
@@ -71,7 +71,7 @@ class Grid:
 
     @classmethod
     def from_toml(cls, file: Path) -> Grid:
-        """Read a study's file; PrunedgeError when it is none. Paths of pictures are relative to it.
+        """Read a study's file; PrunedgeError when it is none. Paths of images are relative to it.
 
         A file that somebody wrote may name no format; one that names another is refused.
         """
@@ -95,7 +95,7 @@ class Grid:
         return grid
 
     def is_timed(self, trial: Trial) -> bool:
-        """Whether a trial is one whose networks are timed."""
+        """Whether a trial is one whose models are timed."""
         first = _listed(self.values).get("seed", [0])[0]
         return self.bench > 0 and trial.config.data.fold == 0 and trial.config.data.seed == first
 
@@ -129,7 +129,7 @@ def trials(grid: Grid, where: str = "study") -> tuple[Trial, ...]:
 
 
 def data_name(path: str) -> str:
-    """What a set of pictures is called: its folder, the manifest's or the shard's name (its
+    """What a set of images is called: its folder, the manifest's or the shard's name (its
     folder's for a manifest.csv or a pattern).
     """
     file = Path(path.partition("{")[0] + "_") if has_braces(path) else Path(path)

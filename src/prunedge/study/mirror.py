@@ -35,7 +35,7 @@ RECORDS = (
 )
 # In the order in which a reader may rely on them: a history never names a checkpoint that is not
 # there yet.
-_LAST = ("history.jsonl", "controls.json", "stop.json", "test.json", "bench.json", "study.json")
+_LAST = ("history.jsonl", "baselines.json", "stop.json", "test.json", "bench.json", "study.json")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ BENCH = 200  # patches
 def crossval(
     data: Sequence[str], models: Sequence[str], folds: int, values: Mapping[str, Any]
 ) -> Grid:
-    """How stable is it? Every picture is tested once."""
+    """How stable is it? Every image is tested once."""
     return Grid({**values, "data": list(data), "model": list(models), "folds": folds}, "crossval")
 
 
@@ -33,7 +33,7 @@ def epochs(
 def criteria(
     data: Sequence[str], models: Sequence[str], names: Sequence[str], values: Mapping[str, Any]
 ) -> Grid:
-    """Which criterion? All from the same starting network; `random` is always among them, and the
+    """Which criterion? All from the same starting model; `random` is always among them, and the
     shape from random weights beside them.
     """
     chosen = list(dict.fromkeys([*(names or sorted(CRITERIA)), "random"]))
@@ -49,16 +49,16 @@ def criteria(
     )
 
 
-def networks(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:
-    """Which network? Where its filters go, time, size, MACs and accuracy side by side."""
-    return Grid({**values, "data": list(data), "model": list(models)}, "networks", bench=BENCH)
+def models(data: Sequence[str], models: Sequence[str], values: Mapping[str, Any]) -> Grid:
+    """Which model? Where its filters go, time, size, MACs and accuracy side by side."""
+    return Grid({**values, "data": list(data), "model": list(models)}, "models", bench=BENCH)
 
 
 def talk(
     cracks: str, corrosion: str, models: Sequence[str], folds: int, values: Mapping[str, Any]
 ) -> Grid:
-    """All results of the talk for two sets of pictures: folds, the numbers of epochs
-    (`values["epochs"]`), both networks, times.
+    """All results of the talk for two sets of images: folds, the numbers of epochs
+    (`values["epochs"]`), both models, times.
     """
     values = {**values, "data": [cracks, corrosion], "model": list(models), "folds": folds}
     return Grid(values, "talk", bench=TALK_PATCHES)

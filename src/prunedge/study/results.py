@@ -14,29 +14,29 @@ from typing import Any
 from prunedge.errors import PrunedgeError
 from prunedge.runs.run import Run, open_run
 from prunedge.study.grid import OURS, Trial, data_name
-from prunedge.study.store import Book
+from prunedge.study.store import StudyStore
 from prunedge.utils.files import write_text, written
 from prunedge.utils.machine import pass_on
 
 Row = dict[str, Any]
 
 
-def collect(book: Book) -> list[Row]:
+def collect(study: StudyStore) -> list[Row]:
     """One row for each step of each trial that has any, in the grid's order; trials that are not
     done have `is_done` false.
 
     Each row has the trial's config, the step's figures (as in the run's history), and those of the
     trial's end: the step that was handed over (`best`), why it stopped, the test split's metrics of
-    the unpruned and the best network and of the controls (None before the end), and of a bench if
+    the unpruned and the best model and of the baselines (None before the end), and of a bench if
     there was one.
     """
-    return [row for trial in book.trials for row in _rows(book, trial)]
+    return [row for trial in study.trials for row in _rows(study, trial)]
 
 
-def write_table(book: Book, rows: list[Row]) -> tuple[Path, ...]:
+def write_table(study: StudyStore, rows: list[Row]) -> tuple[Path, ...]:
     """Write study.csv, and study.parquet where pyarrow is installed; gives what was written."""
-    write_text(book.path / "study.csv", to_csv(rows))
-    return (book.path / "study.csv", _parquet(book.path / "study.parquet", _flat(rows)))
+    write_text(study.path / "study.csv", to_csv(rows))
+    return (study.path / "study.csv", _parquet(study.path / "study.parquet", _flat(rows)))
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -75,8 +75,8 @@ def _parquet(file: Path, rows: list[Row]) -> Path:
     return file
 
 
-def _rows(book: Book, trial: Trial) -> list[Row]:
-    folder = book.folder(trial)
+def _rows(study: StudyStore, trial: Trial) -> list[Row]:
+    folder = study.folder(trial)
     if not (folder / "history.jsonl").exists():
         return []
     run = open_run(folder)
@@ -102,14 +102,14 @@ def _end(run: Run) -> Row:
         run.read("bench.json") or {},
         run.config.task.metric,
     )
-    controls = test.get("controls") or {}
+    baselines = test.get("baselines") or {}
     found: Row = {"is_done": bool(test), "best": run.best().index, "stop": stop}
     for name in ("baseline", "best"):
         found[f"test_{name}"] = test[name][metric] if test else None
         found[f"test_accuracy_{name}"] = test[name]["accuracy"] if test else None
-    found["test_pictures"] = test["best"]["n"] if test else None
+    found["test_images"] = test["best"]["n"] if test else None
     for name in ("scratch", "random"):
-        found[f"test_control_{name}"] = controls.get(name, {}).get(metric)
+        found[f"test_baseline_{name}"] = baselines.get(name, {}).get(metric)
     times = [one["latency_ms"]["median"] for one in bench.get("bundles", [])]
     found["latency_ms_baseline"], found["latency_ms_best"] = (
         (times[0], times[1]) if len(times) > 1 else (None, None)

@@ -78,7 +78,7 @@ def at_fractions(
 ) -> dict[float, float]:
     """A trial's `key` at each fraction that it reached with accepted steps, linear between them.
 
-    `rows` are the trial's steps, the unpruned network first. Fractions beyond its last accepted
+    `rows` are the trial's steps, the unpruned model first. Fractions beyond its last accepted
     step are left out: nothing is extrapolated.
     """
     good = sorted((row for row in rows if row["accepted"]), key=lambda row: row[by])

@@ -46,8 +46,8 @@ class TimeRecord(Record):
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How far a study is: names of the trials (and of the starting networks that they wait for) in
+class StudyProgress:
+    """How far a study is: names of the trials (and of the starting models that they wait for) in
     each state.
     """
 
@@ -59,7 +59,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Book:
+class StudyStore:
     """A study's folder; where it lies elsewhere (`remote`), `path` is this machine's mirror of
     it.
     """
@@ -70,7 +70,7 @@ class Book:
 
     @property
     def address(self) -> str:
-        """What `open_book` finds it by."""
+        """What `open_study` finds it by."""
         return self.remote.url if self.remote else str(real_path(self.path))
 
     @cached_property
@@ -80,7 +80,7 @@ class Book:
 
     @cached_property
     def starts(self) -> tuple[Start, ...]:
-        """The starting networks that the trials share."""
+        """The starting models that the trials share."""
         return tuple({trial.start.name: trial.start for trial in self.trials}.values())
 
     @cached_property
@@ -142,7 +142,7 @@ class Book:
         return None if found is None else float(found)
 
     @speaking("study")  # what is kept says the same wherever the work was done
-    def perform(self, one: Start | Trial, watch: session.Watch | None = None) -> None:
+    def perform(self, one: Start | Trial, callbacks: session.Callbacks | None = None) -> None:
         """Do it, or what is left of it. Nothing when it is done already.
 
         A start is trained; a trial is pruned from its start, and goes on from its last step when it
@@ -162,7 +162,7 @@ class Book:
                 if not self.is_done(one):
                     self._failure(one).unlink(missing_ok=True)
                     begun = perf_counter()
-                    told = self._pushing(one, watch)
+                    told = self._pushing(one, callbacks)
                     self._start(one, told) if isinstance(one, Start) else self._trial(one, told)
                     self._write(
                         self.folder(one) / "study.json", {"seconds": perf_counter() - begun}
@@ -204,7 +204,7 @@ class Book:
     def _write(self, file: Path, value: dict[str, Any]) -> None:
         write_text(file, json.dumps(checksums.sealed(value, file.name)))
 
-    def counts(self, workers: int | None = 1) -> Counts:
+    def counts(self, workers: int | None = 1) -> StudyProgress:
         """How far the study is, and the seconds that `workers` at a time (None: as many as run now)
         would still need, from those done.
         """
@@ -224,7 +224,7 @@ class Book:
             else:
                 left.append(one)
         names = [tuple(one.name for one in several) for several in (done, running, left)]
-        return Counts(
+        return StudyProgress(
             names[0],
             names[1],
             failed,
@@ -248,15 +248,15 @@ class Book:
             total += waiting * (sum(known) / len(known) if known else 0.0)
         return total / max(1, workers)
 
-    def _start(self, start: Start, watch: session.Watch | None) -> None:
+    def _start(self, start: Start, callbacks: session.Callbacks | None) -> None:
         folder = self.folder(start)
         if (folder / "config.toml").exists():
-            session.resume_training(folder, watch)
+            session.resume_training(folder, callbacks)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            session.train(start.config, folder, watch)
+            session.train(start.config, folder, callbacks)
 
-    def _trial(self, trial: Trial, watch: session.Watch | None) -> None:
+    def _trial(self, trial: Trial, callbacks: session.Callbacks | None) -> None:
         folder, source = self.folder(trial), self.folder(trial.start)
         if (folder / "config.toml").exists():
             begun = RunConfig.from_toml(folder / "config.toml")
@@ -264,7 +264,7 @@ class Book:
                 real_path(source)
             ):  # the study was moved, or began on another machine
                 write_config(open_run(folder), begun.with_values(start=str(real_path(source))))
-            run = session.resume(folder, watch)
+            run = session.resume(folder, callbacks)
         else:
             shutil.rmtree(folder, ignore_errors=True)
             ours = {
@@ -273,23 +273,25 @@ class Book:
                 "schedule_epochs": trial.config.train.epochs,
             }
             run = session.prune(
-                RunConfig.make(trial.name, **{**trial.values, **ours}), folder, watch
+                RunConfig.make(trial.name, **{**trial.values, **ours}), folder, callbacks
             )
         if self.grid.is_timed(trial):
-            time_bundles(run, self.grid.bench, None if watch is None else watch.progress)
+            time_bundles(run, self.grid.bench, None if callbacks is None else callbacks.progress)
 
-    def _pushing(self, one: Start | Trial, watch: session.Watch | None) -> session.Watch | None:
-        """The same watch, which also sends each step away as it is kept."""
+    def _pushing(
+        self, one: Start | Trial, callbacks: session.Callbacks | None
+    ) -> session.Callbacks | None:
+        """The same callbacks, which also send each step away as it is kept."""
         if self.remote is None:
-            return watch
-        watch = watch or session.Watch()
+            return callbacks
+        callbacks = callbacks or session.Callbacks()
 
         def on_step(step: Step) -> None:
             self._push(self._part(one))
-            if watch.on_step is not None:
-                watch.on_step(step)
+            if callbacks.on_step is not None:
+                callbacks.on_step(step)
 
-        return replace(watch, on_step=on_step)
+        return replace(callbacks, on_step=on_step)
 
     def _push(self, part: str) -> None:
         if self.remote:
@@ -309,7 +311,7 @@ class Busy(RunError):
     """Another process is at work on this trial."""
 
 
-def create(path: Path | str, grid: Grid) -> Book:
+def create(path: Path | str, grid: Grid) -> StudyStore:
     """A study's folder, new or with a changed grid: trials that are done stay done.
 
     RunError when it holds anything else, or a study of another format.
@@ -332,17 +334,17 @@ def create(path: Path | str, grid: Grid) -> Book:
         raise unwritable(error, folder) from None
     if remote:
         remote.push("study.toml")
-    return Book(folder, grid, remote)
+    return StudyStore(folder, grid, remote)
 
 
-def open_book(path: Path | str) -> Book:
+def open_study(path: Path | str) -> StudyStore:
     """The study in a folder; RunError when there is none, or one of another format."""
     remote, folder = _place(path)
     if not (folder / "study.toml").is_file():
         why, remedy = instead(folder, "study.toml", "name the folder that --out made")
         raise RunError(f"not a study's folder ({why})", where=path, remedy=remedy)
     _refuse_other_format(folder, path)
-    return Book(folder, Grid.from_toml(folder / "study.toml"), remote)
+    return StudyStore(folder, Grid.from_toml(folder / "study.toml"), remote)
 
 
 def _refuse_other_format(folder: Path, where: Path | str) -> None:

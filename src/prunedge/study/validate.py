@@ -22,7 +22,7 @@ from prunedge.utils.advice import option
 def check(grid: Grid, *, here: bool = True) -> None:
     """Raise PrunedgeError that names every value of the grid that no trial could be run with.
 
-    Pictures that can't be listed, networks, weights and criteria that nobody knows, precisions and
+    Images that can't be listed, models, weights and criteria that nobody knows, precisions and
     devices. Where trials run on other machines (`here` is false), files and the user's own modules
     are theirs to find.
     """
@@ -36,7 +36,7 @@ def check(grid: Grid, *, here: bool = True) -> None:
         *_of(
             "model",
             {config.model.name for config in configs if here or ":" not in config.model.name},
-            _network,
+            _model,
         ),
         *_weights(configs, here),
         *_of(
@@ -79,7 +79,7 @@ def _of(key: str, values: Iterable[str], use: Callable[[str], object]) -> list[P
 
 
 def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
-    """Weights are those of a network; what is wrong with a file is said once for all networks."""
+    """Weights are those of a model; what is wrong with a file is said once for all models."""
     found: dict[str, PrunedgeError] = {}
     for model, weights in sorted({(config.model.name, config.model.weights) for config in configs}):
         if not here and weights != "imagenet":
@@ -89,13 +89,13 @@ def _weights(configs: Iterable[RunConfig], here: bool) -> list[PrunedgeError]:
         except MachineError:
             raise
         except PrunedgeError as error:
-            # An unknown network was told already.
-            if not _of("model", [model], _network):
+            # An unknown model was told already.
+            if not _of("model", [model], _model):
                 found.setdefault(error.what, error)
     return list(found.values())
 
 
-def _network(name: str) -> None:
+def _model(name: str) -> None:
     trust.give(name)  # the grid names it, which the user gave
     refuse_unknown(name, "none")
 

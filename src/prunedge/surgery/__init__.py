@@ -1,7 +1,7 @@
 """Channels removed from a model, with the proof that nothing else changed: `remove`, `operate`."""
 
 from prunedge.surgery.resize import register_size_attribute
-from prunedge.surgery.serialize import adopt, restore_network, save_network, sizes_of
+from prunedge.surgery.serialize import adopt, restore_model, save_model, sizes_of
 from prunedge.surgery.slicing import OptimState, slice_state
 from prunedge.surgery.surgery import Surgery, operate, remove
 from prunedge.surgery.verify import TOLERANCE, masked_outputs
@@ -15,8 +15,8 @@ __all__ = [
     "operate",
     "register_size_attribute",
     "remove",
-    "restore_network",
-    "save_network",
+    "restore_model",
+    "save_model",
     "sizes_of",
     "slice_state",
 ]

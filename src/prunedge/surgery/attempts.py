@@ -238,7 +238,7 @@ def _contains(module: str, place: str | None) -> bool:
 
 def _misfit(reasons: dict[str, str]) -> Verdict:
     name, reason = next(iter(reasons.items()))
-    where = name or "the network"
+    where = name or "the model"
     why = f"another way through the code of {where} does not fit any more ({reason})"
     return Verdict(float("inf"), why, name)
 

@@ -21,7 +21,7 @@ from prunedge.importance.consumers import CONVOLUTIONS, feature_dim, taps
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
 from prunedge.surgery.least_squares import is_solvable, layer_outputs, solve_weights
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 How = Literal["none", "mean", "lstsq"]
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -56,7 +56,7 @@ class _Consumer:
     shift_into: str | None
 
 
-@timed("compensate")
+@traced("compensate")
 @full_float32()
 def compensate(
     model: nn.Module,

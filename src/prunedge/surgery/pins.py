@@ -209,7 +209,7 @@ def _widths_read(
                 raise GraphError(
                     "one place in its code reads several widths that have become the same "
                     f"({read.site})",
-                    where=read.module or "the network",
+                    where=read.module or "the model",
                     remedy="keep these groups out of the plan",
                 )
     for (name, site), widths in fresh.items():
@@ -220,7 +220,7 @@ def _widths_read(
 def _inconsistent(resize: Resize) -> GraphError:
     return GraphError(
         f"one call in its code names different sizes from time to time ({resize.call.site})",
-        where=resize.module or "the network",
+        where=resize.module or "the model",
         remedy="keep these groups out of the plan",
     )
 

@@ -25,19 +25,19 @@ from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tensor_files import save_tensors
 
-_WRONG_MODEL = "is it the network of that name, and has its code changed since?"
+_WRONG_MODEL = "is it the model of that name, and has its code changed since?"
 
 
-def save_network(model: nn.Module, file: Path) -> None:
-    """Write a model's tensors, and what else `restore_network` needs, as safetensors."""
+def save_model(model: nn.Module, file: Path) -> None:
+    """Write a model's tensors, and what else `restore_model` needs, as safetensors."""
     tensors = {}
     for name, value in model.state_dict().items():
         tensors[name] = value.detach().cpu().contiguous().clone()
     save_tensors(tensors, file, {"sizes": json.dumps(dict(sizes_of(model)))})
 
 
-def restore_network(model: nn.Module, file: Path) -> nn.Module:
-    """A model of that name at its full width becomes the pruned one that `save_network` wrote.
+def restore_model(model: nn.Module, file: Path) -> nn.Module:
+    """A model of that name at its full width becomes the pruned one that `save_model` wrote.
 
     Raises WeightsError when the file can't be read or doesn't fit.
     """
@@ -117,7 +117,7 @@ def _check_shapes(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.T
             wrong.append(f"{name}: {tensors[name].dtype} does not fit {own[name].dtype}")
     if wrong:
         raise WeightsError(
-            "the saved weights do not fit the network",
+            "the saved weights do not fit the model",
             where="; ".join(sorted(wrong)[:8]),
             remedy=_WRONG_MODEL,
         )
@@ -145,7 +145,7 @@ def _pin(small: nn.Module, pinnings: Mapping[str, Any]) -> None:
     for name, record in pinnings.items():
         if name not in modules:
             raise WeightsError(
-                "the saved sizes do not fit the network",
+                "the saved sizes do not fit the model",
                 where=f"{name}: no such module",
                 remedy=_WRONG_MODEL,
             )
@@ -153,7 +153,7 @@ def _pin(small: nn.Module, pinnings: Mapping[str, Any]) -> None:
             pinning = pinning_from_json(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
-                f"the saved sizes do not fit the network: {type(error).__name__} {error}",
+                f"the saved sizes do not fit the model: {type(error).__name__} {error}",
                 where=name,
                 remedy=_WRONG_MODEL,
             ) from None

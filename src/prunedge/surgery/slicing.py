@@ -18,12 +18,12 @@ from prunedge.surgery.attention import slim_attention
 from prunedge.surgery.attributes import resize_attributes, resize_inputs
 from prunedge.surgery.pins import pin_sizes
 from prunedge.surgery.resize import note_groups, resize_layers
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 OptimState = dict[str, dict[str, torch.Tensor]]  # parameter name -> {buffer name: tensor}
 
 
-@timed("cut")
+@traced("cut")
 def cut(
     model: nn.Module,
     graph: ChannelGraph,
@@ -63,7 +63,7 @@ def cut(
     return small
 
 
-@timed("slice state")
+@traced("slice state")
 def slice_state(state: OptimState, graph: ChannelGraph, plan: Plan) -> OptimState:
     """The optimizer's state with the same channels removed as the weights."""
     kept = graph.kept(plan)

@@ -32,7 +32,7 @@ from prunedge.graph.preserve import copied
 from prunedge.surgery.attempts import Attempts
 from prunedge.surgery.search import Search
 from prunedge.utils.sanitize import by_kind
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def remove(
     return surgery.model
 
 
-@timed("surgery")
+@traced("surgery")
 def operate(model: nn.Module, graph: ChannelGraph, plan: Plan) -> Surgery:
     """Carry out as much of the plan as can be proven right.
 
@@ -108,15 +108,15 @@ def _refuse_other_model(model: nn.Module, graph: ChannelGraph) -> None:
     Of another one, or of this one before channels were removed.
     """
     tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    remedy = "trace the network as it is now"
+    remedy = "trace the model as it is now"
     for name, wanted in graph.shapes.items():
         if name not in tensors:
-            what = f"the graph is not of this network: it has no {name}"
+            what = f"the graph is not of this model: it has no {name}"
             raise GraphError(what, remedy=remedy)
         shape = tuple(tensors[name].shape)
         if shape != tuple(wanted):
             what = (
-                f"the graph is not of this network: {name} has shape {shape}, "
+                f"the graph is not of this model: {name} has shape {shape}, "
                 f"and {tuple(wanted)} there"
             )
             raise GraphError(what, remedy=remedy)

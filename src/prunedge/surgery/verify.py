@@ -40,7 +40,7 @@ from prunedge.surgery.locate import first_difference, raised_in, recorded_layers
 from prunedge.surgery.masking import OverWhatStays, without
 from prunedge.surgery.slicing import leaving_slices, taken
 from prunedge.utils.machine import pass_on
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 # Relative to the largest output, in float32: what the order of summation can change, with room to
 # spare.
@@ -126,7 +126,7 @@ class Proof:
         self._references: dict[torch.dtype, nn.Module] = {}
         self._known: tuple[Any, _Answers | None] = (None, None)
 
-    @timed("prove")
+    @traced("prove")
     def compare(
         self,
         small: nn.Module,
@@ -153,7 +153,7 @@ class Proof:
         except Unprovable as error:
             return Verdict(float("inf"), error.what)
         if not shows and not verdict.why:
-            why = "the masked network answers the same number all over, which shows nothing"
+            why = "the masked model answers the same number all over, which shows nothing"
             return Verdict(float("inf"), why)
         return verdict
 
@@ -208,7 +208,7 @@ class Proof:
         except Exception as error:  # whatever the user's forward raises
             pass_on(error)
             reason = f"{type(error).__name__}: {str(error)[:120]}"
-            why = f"the smaller network does not run{where} ({reason})"
+            why = f"the smaller model does not run{where} ({reason})"
             return Verdict(float("inf"), why, raised_in(error, small))
         if not elsewhere:
             _settle_pins(small)
@@ -216,9 +216,9 @@ class Proof:
         gap, is_rounding = difference(found, question.wanted)
         if gap <= precision.tolerance:
             return Verdict(gap)
-        why = f"differs from the masked network by {gap:.1e} of its largest output{where}"
+        why = f"differs from the masked model by {gap:.1e} of its largest output{where}"
         if not same_shapes(found, question.wanted):
-            why = f"its answer has other parts or shapes than the masked network's{where}"
+            why = f"its answer has other parts or shapes than the masked model's{where}"
         place = self._first_difference(small, plan, precision, question, loud)
         return Verdict(gap, why, place, is_rounding)
 
@@ -268,7 +268,7 @@ class Proof:
             wanted, calls = self._masked_answer(self._graph.example, plan, dtype, {})
             if not is_finite(wanted):
                 raise Unprovable(
-                    "the masked network's answer is not finite, so that nothing can be compared"
+                    "the masked model's answer is not finite, so that nothing can be compared"
                 )
             answers = _Answers(_Question(self._graph.example, {}, wanted), calls)
             answers.second = self._next_question(plan, dtype, answers)
@@ -315,8 +315,8 @@ class Proof:
                 return _Question(example, loud, wanted)
             if self._answers_finitely(example, dtype, loud):
                 raise Unprovable(
-                    f"the masked network's answer is not finite at inputs of {_shapes(example)}, "
-                    "the whole network's is"
+                    f"the masked model's answer is not finite at inputs of {_shapes(example)}, "
+                    "the whole model's is"
                 )
         return None
 

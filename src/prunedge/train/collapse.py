@@ -53,11 +53,10 @@ class Taught:
     tried_lower: bool = False
 
 
-def told_of_one_class(name: str, taught: Taught | None = None) -> str:
+def one_class_warning(name: str, taught: Taught | None = None) -> str:
     """What to say of a model that answers `name` alone, and what can be done there."""
     what = (
-        f"the network answers '{name}' for every validation picture, "
-        "so there is nothing in it to prune"
+        f"the model answers '{name}' for every validation image, so there is nothing in it to prune"
     )
     return f"{what}: {_remedy(taught)}"
 
@@ -66,18 +65,18 @@ def _remedy(taught: Taught | None) -> str:
     if taught is None:
         return (
             "train it first, or longer, or at a lower learning rate: "
-            "pe.fit(net, data, epochs=..., lr=...)"
+            "pe.fit(model, data, epochs=..., lr=...)"
         )
     if taught.elsewhere is not None:
         return f"begin from a run that was trained {_better(taught)}, not from {taught.elsewhere}"
     if not taught.epochs:
         epochs = option("train_epochs", 10)
-        return f"it was not trained on these pictures: give it epochs ({epochs})"
+        return f"it was not trained on these images: give it epochs ({epochs})"
     if taught.tried_lower:
         weights = "" if taught.pretrained else ", or pretrained weights"
         return (
             "lower learning rates did no better: train it anew with more epochs, "
-            f"or on more pictures{weights}"
+            f"or on more images{weights}"
         )
     lower = f"with a lower {option('lr')}{_lower_rate(taught)}"
     weights = "" if taught.pretrained else f", or with pretrained {option('weights')}"
@@ -87,7 +86,7 @@ def _remedy(taught: Taught | None) -> str:
 def _better(taught: Taught) -> str:
     """How the run that this one began from should have been trained."""
     if not taught.epochs:
-        return "on these pictures"
+        return "on these images"
     weights = "" if taught.pretrained else ", or pretrained weights"
     return f"at a lower learning rate{_lower_rate(taught)}, with more epochs{weights}"
 

@@ -12,7 +12,7 @@ from torch import nn
 from prunedge.models.classification import class_logits
 from prunedge.models.cost import evaluating
 from prunedge.train.engine import Engine
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def teaching(teacher: nn.Module | None, engine: Engine) -> Iterator[None]:
         yield
 
 
-@timed("teacher")
+@traced("teacher")
 def teacher_distance(
     teacher: nn.Module,
     engine: Engine,

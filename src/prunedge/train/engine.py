@@ -20,7 +20,7 @@ from prunedge.train.deterministic import same_bits
 from prunedge.train.malloc import keep_freed_pages
 from prunedge.utils import distributed
 from prunedge.utils.machine import pass_on
-from prunedge.utils.tracing import is_recording, span, timed
+from prunedge.utils.tracing import is_recording, span, traced
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # takes seconds to import, and `show` makes no engine
@@ -175,7 +175,7 @@ def make_engine(name: str = "32", *, threads: int | None = None) -> Engine:
 _measured: dict[tuple[object, ...], Engine] = {}
 
 
-@timed("precision")
+@traced("precision")
 def measure_engine(
     model: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto"
 ) -> Engine:
@@ -196,11 +196,11 @@ def measure_engine(
     if key not in _measured:
         # Every process races, under the load that training is; the first one's clock decides for
         # all.
-        timings = distributed.from_first(_race(model, example))
+        timings = distributed.broadcast_object(_race(model, example))
         rival = min(timings, key=lambda name: timings[name])
         name = rival if timings[rival] < WORTH * timings["32"] else "32"
         shown = {engine: round(ms, 2) for engine, ms in timings.items()}
-        log.info("precision %s; ms a picture: %s", name, shown)
+        log.info("precision %s; ms an image: %s", name, shown)
         _measured[key] = Engine(name, make_engine(name).fabric, timings)
     return _measured[key]
 
@@ -269,9 +269,9 @@ def _step_ms(model: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
                 cross_entropy(class_logits(model(images)), labels).backward()
         except (RuntimeError, ValueError) as error:
             pass_on(error)
-            what = f"{type(model).__name__} can't be trained on pictures like these: {error}"
+            what = f"{type(model).__name__} can't be trained on images like these: {error}"
             raise ModelError(
-                what, remedy="is it made for pictures of this size, and for batches of any number?"
+                what, remedy="is it made for images of this size, and for batches of any number?"
             ) from error
         milliseconds = (_now(engine.device) - start) * 1e3 / len(batch)
         model.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ from prunedge.train.bootstrap import packed
 from prunedge.train.engine import Engine
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 METRICS = ("accuracy", "f1", "auroc")
 
@@ -54,7 +54,7 @@ class Metrics:
         value = getattr(self, metric)
         if value is None:
             raise TrainError(
-                f"{metric} isn't defined: a class has no picture in this split",
+                f"{metric} isn't defined: a class has no image in this split",
                 remedy=f"use {option('metric', 'accuracy')}",
             )
         return float(value)
@@ -82,7 +82,7 @@ def _in_integers(table: Iterable[Iterable[Any]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(map(int, row)) for row in table)
 
 
-@timed("evaluate")
+@traced("evaluate")
 def evaluate(
     model: nn.Module, batches: Batches, engine: Engine, classes: Sequence[str] | int
 ) -> Metrics:
@@ -97,12 +97,12 @@ def evaluate(
     with engine.holding(model):
         logits, labels = outputs(model, batches, engine)
     if logits.shape[1] != count:
-        what = f"the network has {logits.shape[1]} outputs for {count} classes"
+        what = f"the model has {logits.shape[1]} outputs for {count} classes"
         raise TrainError(what, remedy="build it with one output for each class")
-    return distributed.from_first(measure(logits, labels))
+    return distributed.broadcast_object(measure(logits, labels))
 
 
-@timed("evaluate")
+@traced("evaluate")
 def predict(
     model: nn.Module, batches: Batches, engine: Engine
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +115,7 @@ def predict(
     return logits.softmax(dim=1), labels
 
 
-@timed("metrics")
+@traced("metrics")
 def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
     """Turn outputs (n, classes) and true labels (n,) into metrics.
 
@@ -127,9 +127,9 @@ def measure(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
     if labels.is_floating_point() or labels.shape != (len(logits),):
         what = (
             f"labels of {tuple(labels.shape)} {labels.dtype}, "
-            f"and not one integer for each of {len(logits)} pictures"
+            f"and not one integer for each of {len(logits)} images"
         )
-        raise TrainError(what, remedy="give the number of each picture's class, as int64")
+        raise TrainError(what, remedy="give the number of each image's class, as int64")
     if int(labels.max()) >= count or int(labels.min()) < 0:
         what = f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes"
         raise TrainError(what, remedy="count them from 0")
@@ -167,20 +167,18 @@ def outputs(
     logits: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     with evaluating(model), torch.no_grad(), full_float32():
-        for images, truth in distributed.dealt(batches):
+        for images, truth in distributed.shard_batches(batches):
             with engine.span("forward"):
                 logits.append(class_logits(model(engine.to_device(images))).float())
             labels.append(truth.cpu())
     # In the end, since a GPU that is asked for an answer can't work ahead meanwhile.
-    logits = distributed.collected([part.cpu() for part in logits])
-    labels = distributed.collected(labels)
+    logits = distributed.gather_batches([part.cpu() for part in logits])
+    labels = distributed.gather_batches(labels)
     if not labels:
-        raise TrainError(
-            "there is no picture to evaluate on", remedy="give this split some pictures"
-        )
+        raise TrainError("there is no image to evaluate on", remedy="give this split some images")
     everything = torch.cat(logits)
     if not bool(everything.isfinite().all()):
         raise TrainError(
-            "the network's outputs aren't finite", remedy="train it at a lower learning rate"
+            "the model's outputs aren't finite", remedy="train it at a lower learning rate"
         )
     return everything, torch.cat(labels)

@@ -27,7 +27,7 @@ from prunedge.train.step import Stepper, make_stepper, train_batch
 from prunedge.train.sync import start_alike
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def fit(
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
     if config.distill and extras.teacher is None:
         raise TrainError(
-            "distillation needs a teacher", remedy="give the unpruned network as teacher="
+            "distillation needs a teacher", remedy="give the unpruned model as teacher="
         )
     engine = engine.suited(model)
     train = _repeatable(train)
@@ -92,7 +92,7 @@ def fit(
         val = _repeatable(val)
     checkpoint = None
     if extras.checkpointer is not None:
-        checkpoint = distributed.from_first(extras.checkpointer.kept())
+        checkpoint = distributed.broadcast_object(extras.checkpointer.kept())
 
     with (
         engine.holding(model),
@@ -187,19 +187,19 @@ def _train_epoch(training: _Training, epoch: int) -> tuple[float, Any]:
     if collector is not None:
         collector.reset()
     with collector.attach(stepper.model) if collector else contextlib.nullcontext():
-        for index, share in enumerate(distributed.shares(batches)):
+        for index, shard in enumerate(distributed.split_batches(batches)):
             done = epoch * count + index
             rate = learning_rate(done, total, stepper.config)
-            loss = train_batch(stepper, share, rate, (done + 1) / total)
+            loss = train_batch(stepper, shard, rate, (done + 1) / total)
             if not math.isfinite(loss):
                 raise _diverged(loss, epoch, index, stepper.config)
-            loss_sum += loss * share.whole
-            images_seen += share.whole
+            loss_sum += loss * shard.whole
+            images_seen += shard.whole
             mean = loss_sum / images_seen
             progress(done + 1, total, f"epoch {epoch + 1}/{training.epochs}, loss {mean:.3f}")
     if images_seen == 0:
         raise TrainError(
-            "there is no picture to train on", remedy="give the training split some pictures"
+            "there is no image to train on", remedy="give the training split some images"
         )
     return loss_sum / images_seen, _collected(collector)
 
@@ -208,7 +208,7 @@ def _collected(collector: Collector | None) -> Any:
     """What a collector has gathered; None where its batches did not show what it needs."""
     if collector is None:
         return None
-    distributed.join(collector)
+    distributed.merge_collectors(collector)
     try:
         return collector.result()
     except Undecided as error:
@@ -232,13 +232,13 @@ def train_unfrozen(model: nn.Module) -> None:
             module.eval()
 
 
-@timed("evaluate")
+@traced("evaluate")
 def _evaluate(training: _Training) -> Metrics | None:
     if training.val is None:
         return None
     stepper = training.stepper
     logits, labels = outputs(stepper.model, training.val, stepper.engine)
-    return distributed.from_first(measure(logits, labels))
+    return distributed.broadcast_object(measure(logits, labels))
 
 
 def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collected: Any) -> Snapshot:

@@ -22,7 +22,7 @@ from prunedge.train.evaluate import Metrics
 from prunedge.train.extras import Progress, TrainExtras, silent
 from prunedge.train.fit import fit
 from prunedge.utils.advice import option
-from prunedge.utils.tracing import timed
+from prunedge.utils.tracing import traced
 
 if TYPE_CHECKING:
     from prunedge.data.dataset import Split
@@ -84,7 +84,7 @@ class Rate:
             before = " and then ".join(f"{rate:g}" for rate in self.silenced)
             return (
                 f"learning rate {self.lr:g}: after the training at {before} every validation "
-                "picture got the same answer"
+                "image got the same answer"
             )
         tried = ", ".join(f"{rate:g} {_shown(loss)}" for rate, loss in self.curve)
         return (
@@ -125,7 +125,7 @@ def _shown(loss: float | None) -> str:
     return "broke" if loss is None else f"{loss:.3f}"
 
 
-@timed("rate")
+@traced("rate")
 def find_rate(
     model: nn.Module,
     train: Split,
@@ -217,7 +217,7 @@ def choose_rate(
     gains = _gains(start, alike, losses)
     safe = {rate: gain for rate, gain in gains.items() if rate <= min(ceiling, HIGHEST)}
     if not safe:
-        return min(losses), "the others broke the network in a few steps"
+        return min(losses), "the others broke the model in a few steps"
     good = _good(safe)
     if not good:
         usual = [rate for rate in safe if rate <= USUAL] or [min(safe)]
@@ -225,7 +225,7 @@ def choose_rate(
     nearest = min(good, key=lambda rate: abs(math.log(rate / USUAL)))
     why = f"of those with nine tenths of the best gain in a few steps the nearest to {USUAL:g}"
     if math.isfinite(ceiling):
-        why += ", far enough below one that silenced the network"
+        why += ", far enough below one that silenced the model"
     return nearest, why
 
 
@@ -281,7 +281,7 @@ def _divided(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, in
     held = min(HELD, count // 4)
     if held < 1:
         raise TrainError(
-            f"{count} training pictures are too few to find a learning rate with",
+            f"{count} training images are too few to find a learning rate with",
             remedy=f"give one with {option('lr')}",
         )
     steps = max(LEAST_STEPS, min(MOST_STEPS, math.ceil(count / batch_size) // SHARE))

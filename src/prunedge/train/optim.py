@@ -79,7 +79,7 @@ def unflattened(tensors: Mapping[str, torch.Tensor]) -> OptimState:
 def _fill(model: nn.Module, optimizer: torch.optim.Optimizer, state: OptimState) -> None:
     """Give the optimizer the momentum of `state`, or none."""
     parameters = dict(model.named_parameters())
-    faults = [f"{name} isn't in the network" for name in state if name not in parameters]
+    faults = [f"{name} isn't in the model" for name in state if name not in parameters]
     for name, entry in state.items():
         have = tuple(entry[MOMENTUM].shape)
         want = tuple(parameters[name].shape) if name in parameters else have
@@ -87,8 +87,8 @@ def _fill(model: nn.Module, optimizer: torch.optim.Optimizer, state: OptimState)
             faults.append(f"{name} has momentum {have} for {want}")
     if faults:
         raise TrainError(
-            f"the momentum doesn't fit the network: {'; '.join(faults)}",
-            remedy="give that of the same network, or none",
+            f"the momentum doesn't fit the model: {'; '.join(faults)}",
+            remedy="give that of the same model, or none",
         )
     if not state:
         return

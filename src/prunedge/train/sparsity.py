@@ -35,7 +35,7 @@ def penalty(
 
     Or over the `chosen` channels of each group.
 
-    `bn-l1`: strength * sum |gamma| over the scales of the norms that channels pass (network
+    `bn-l1`: strength * sum |gamma| over the scales of the norms that channels pass (model
     slimming, Liu et al. 2017, equation 1). `group-lasso`: strength * sum_c sqrt(n_c) * ||w_c||_2,
     w_c all n_c weights that leave with channel c, in every layer that makes or consumes it (Wen et
     al. 2016, equation 4, over the groups of the channel graph). `growing`: strength / 2 * t * sum_c

@@ -16,7 +16,7 @@ from prunedge.train.engine import Engine
 from prunedge.train.extras import TrainExtras
 from prunedge.train.sync import add_gradients, synchronized_batch
 from prunedge.utils import distributed
-from prunedge.utils.distributed import Share
+from prunedge.utils.distributed import BatchShard
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def make_stepper(
     extras: TrainExtras,
 ) -> Stepper:
     """Wrap the model and its optimizer as Fabric wants them."""
-    if distributed.size() > 1:
+    if distributed.world_size() > 1:
         # Fabric would wrap a model of several processes in DistributedDataParallel, which
         # `add_gradients` says why not.
         return Stepper(model, optimizer, model, optimizer, config, engine, extras)
@@ -51,27 +51,27 @@ def make_stepper(
     return Stepper(model, optimizer, wrapped, driver, config, engine, extras)
 
 
-def train_batch(stepper: Stepper, share: Share, lr: float, along: float) -> float:
+def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) -> float:
     """Take one step, `along` (0 to 1) of all; gives the batch's mean loss.
 
     NaN, and no step, where the loss or the gradients aren't finite.
     """
     engine = stepper.engine
-    is_divided = distributed.size() > 1
+    is_divided = distributed.world_size() > 1
     for group in stepper.driver.param_groups:
         group["lr"] = lr
     if stepper.extras.collector is not None:
-        here = (share.here,) if is_divided else ()
-        stepper.extras.collector.start_batch(share.whole, *here)
+        here = (shard.here,) if is_divided else ()
+        stepper.extras.collector.start_batch(shard.whole, *here)
 
-    with engine.span("forward"), synchronized_batch(share, engine):
-        inputs = engine.to_device(share.pictures)
-        labels = share.labels.to(engine.device, non_blocking=True)
+    with engine.span("forward"), synchronized_batch(shard, engine):
+        inputs = engine.to_device(shard.images)
+        labels = shard.labels.to(engine.device, non_blocking=True)
         logits = class_logits(stepper.wrapped(inputs))
     loss = _loss(stepper, inputs, logits, labels)
     if is_divided:
-        loss = loss * (share.here / share.whole)  # its part of the mean over the whole batch
-    whole_loss = distributed.total(loss.detach().clone())
+        loss = loss * (shard.here / shard.whole)  # its part of the mean over the whole batch
+    whole_loss = distributed.all_reduce_sum(loss.detach().clone())
 
     with engine.span("backward"):
         engine.fabric.backward(loss)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from prunedge.train.engine import Engine
 from prunedge.train.optim import MOMENTUM
 from prunedge.utils import distributed
-from prunedge.utils.distributed import Share
+from prunedge.utils.distributed import BatchShard
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 BUCKET = 2**23  # numbers that are sent at once: a copy of all gradients would double their memory
@@ -26,20 +26,20 @@ ALONE = 2**18  # from here on a gradient is sent as it lies, which saves copying
 
 
 @contextmanager
-def synchronized_batch(share: Share, engine: Engine) -> Iterator[None]:
-    """Run a model forward on a share, in the engine's precision and with the whole batch in view.
+def synchronized_batch(shard: BatchShard, engine: Engine) -> Iterator[None]:
+    """Run a model forward on a shard, in the engine's precision and with the whole batch in view.
 
-    Nothing where a share is all.
+    Nothing where a shard is all.
     """
-    if distributed.size() == 1:
+    if distributed.world_size() == 1:
         yield
         return
-    with engine.autocast(), SynchronizedBatch(share):
+    with engine.autocast(), SynchronizedBatch(shard):
         yield
 
 
 class SynchronizedBatch(TorchFunctionMode):
-    """While inside, a share's forward pass computes what depends on the whole batch from all of it.
+    """While inside, a shard's forward pass computes what depends on the whole batch from all of it.
 
     Batch norms in training take their statistics over all processes, and differentiate through
     them. (torch's SyncBatchNorm does so on GPUs alone, and replaces modules that the channel graph
@@ -48,9 +48,9 @@ class SynchronizedBatch(TorchFunctionMode):
     call them.
     """
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, shard: BatchShard) -> None:
         super().__init__()
-        self._share = share
+        self._shard = shard
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -75,12 +75,12 @@ class SynchronizedBatch(TorchFunctionMode):
     ) -> torch.Tensor:
         if not training:
             return F.batch_norm(x, mean, variance, weight, bias, False, momentum, eps)
-        if x.numel() // x.shape[1] * self._share.whole < 2 * len(self._share.labels):
+        if x.numel() // x.shape[1] * self._shard.whole < 2 * len(self._shard.labels):
             raise ValueError(
                 "batch normalisation can't learn from one value per channel: "
-                "give larger batches or pictures"
+                "give larger batches or images"
             )
-        counts = self._share.here > 0
+        counts = self._shard.here > 0
         normed, batch_mean, batch_variance = _Normalise.apply(x, weight, bias, eps, counts)
         with torch.no_grad():
             if mean is not None and variance is not None:
@@ -104,19 +104,19 @@ class SynchronizedBatch(TorchFunctionMode):
 
     def _of_whole_size(self, x: torch.Tensor) -> torch.Tensor | None:
         """Room for the whole batch's `x`; None when its rows aren't the examples."""
-        rows = len(self._share.labels)
+        rows = len(self._shard.labels)
         if not x.dim() or x.shape[0] % rows:
             return None
         # Random numbers fill memory in its own order, which one process's tensor would have too.
         order = torch.channels_last if _lies_last(x) else torch.contiguous_format
-        size = (x.shape[0] // rows * self._share.whole, *x.shape[1:])
+        size = (x.shape[0] // rows * self._shard.whole, *x.shape[1:])
         return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
 
     def _own(self, drawn: torch.Tensor) -> torch.Tensor:
         """This process's rows of what was drawn for the whole batch."""
-        rows = len(drawn) // self._share.whole  # an example may have several
-        start = self._share.start
-        stop = start + len(self._share.labels)
+        rows = len(drawn) // self._shard.whole  # an example may have several
+        start = self._shard.start
+        stop = start + len(self._shard.labels)
         return drawn[rows * start : rows * stop]
 
 
@@ -145,7 +145,7 @@ class _Normalise(torch.autograd.Function):
         variance = variance.double()
         number = mean.new_full((1,), x.numel() // channels)
         own_sums = torch.cat([mean * number, (variance + mean.square()) * number, number])
-        sums = distributed.total(own_sums * counts)
+        sums = distributed.all_reduce_sum(own_sums * counts)
 
         number = sums[-1]
         mean = sums[:channels] / number
@@ -180,7 +180,7 @@ class _Normalise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # An example moves the statistics that all examples are normalised by, in whichever
             # process.
-            sums = distributed.total(torch.cat([shift, tilt]).double())
+            sums = distributed.all_reduce_sum(torch.cat([shift, tilt]).double())
             moved = (sums / number * -ctx.counts).to(shift)
             moved_shift, moved_tilt = moved.chunk(2)
             scale = (variance + ctx.eps).rsqrt()
@@ -214,12 +214,12 @@ def add_gradients(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.grad is None:
             continue
-        # In the parameter's own order in memory, which all processes share.
+        # In the parameter's own order in memory, which all processes shard.
         gradient = parameter.grad
         if _lies_last(parameter):
             gradient = gradient.permute(0, 2, 3, 1)
         if gradient.numel() >= ALONE:
-            dense = distributed.total(gradient.contiguous())
+            dense = distributed.all_reduce_sum(gradient.contiguous())
             if dense.data_ptr() != gradient.data_ptr():
                 gradient.copy_(dense)
             continue
@@ -235,7 +235,7 @@ def add_gradients(model: nn.Module) -> None:
 
 
 def _add_together(bucket: list[torch.Tensor]) -> None:
-    flat = distributed.total(torch.cat([gradient.flatten() for gradient in bucket]))
+    flat = distributed.all_reduce_sum(torch.cat([gradient.flatten() for gradient in bucket]))
     parts = flat.split([gradient.numel() for gradient in bucket])
     for gradient, values in zip(bucket, parts, strict=True):
         gradient.copy_(values.view(gradient.shape))
@@ -250,4 +250,4 @@ def start_alike(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         entry[MOMENTUM] for entry in optimizer.state.values() if entry.get(MOMENTUM) is not None
     )
     for tensor in (*model.parameters(), *model.buffers(), *held):
-        distributed.level(tensor)
+        distributed.broadcast_(tensor)

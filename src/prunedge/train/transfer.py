@@ -142,7 +142,7 @@ def transfer_rate(
         return Rate(config.lr, "the usual one from random weights")
     count = len(data.train)
     if count < FEWEST:
-        why = f"the usual one, since {count} training pictures are too few to find one with"
+        why = f"the usual one, since {count} training images are too few to find one with"
         return Rate(config.lr, why)
     rate = find_rate(model, data.train, config, engine=engine, seed=seed, progress=progress)
     log.info("%s; %s overrides it", rate.sentence(), option("lr"))

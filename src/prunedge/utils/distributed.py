@@ -32,7 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# Decoding the pictures may take one machine hours longer than another. A process that dies is
+# Decoding the images may take one machine hours longer than another. A process that dies is
 # noticed by torchrun, not by waiting.
 PATIENCE = timedelta(hours=4)
 
@@ -42,31 +42,31 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 @dataclass(frozen=True)
-class Share:
-    """This process's part of a batch of `whole` pictures: `here` of them, from the place `start`
+class BatchShard:
+    """This process's part of a batch of `whole` images: `here` of them, from the place `start`
     on.
 
-    `pictures` (n, 3, S, S) and `labels` (n,) hold them. Where there are fewer pictures than
-    processes, `here` may be 0, and both hold one picture that doesn't count: the network has to
+    `images` (n, 3, S, S) and `labels` (n,) hold them. Where there are fewer images than
+    processes, `here` may be 0, and both hold one image that doesn't count: the model has to
     run, since the others wait for what it says on the way.
     """
 
-    pictures: torch.Tensor
+    images: torch.Tensor
     labels: torch.Tensor
     start: int
     here: int
     whole: int
 
 
-def size() -> int:
+def world_size() -> int:
     """How many processes work on this run."""
     launched = all(name in os.environ for name in LAUNCH)
     return int(os.environ["WORLD_SIZE"]) if launched and not _alone.get() else 1
 
 
-def rank() -> int:
+def get_rank() -> int:
     """Which of them this is, from 0 on. The first one alone writes and prints."""
-    return int(os.environ["RANK"]) if size() > 1 else 0
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
@@ -76,7 +76,7 @@ def fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     from lightning_fabric import Fabric
 
     with _quiet_fabric():
-        if size() == 1:
+        if world_size() == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)
         return _joined_fabric(precision)
 
@@ -87,10 +87,10 @@ def _joined_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     from lightning_fabric.plugins.environments import TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
-    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", size())), torch.cuda.device_count()
-    if size() % here:
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", world_size())), torch.cuda.device_count()
+    if world_size() % here:
         raise PrunedgeError(
-            f"{size()} processes, {here} of them on this machine",
+            f"{world_size()} processes, {here} of them on this machine",
             remedy="start as many on each (--nproc-per-node)",
         )
     if 0 < gpus < here:
@@ -101,7 +101,7 @@ def _joined_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     made = Fabric(
         accelerator="cuda" if gpus else "cpu",
         devices=here,
-        num_nodes=size() // here,
+        num_nodes=world_size() // here,
         precision=precision,
         strategy=DDPStrategy(cluster_environment=TorchElasticEnvironment(), timeout=PATIENCE),
     )
@@ -115,38 +115,38 @@ def _joined_fabric(precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     return made
 
 
-def total(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of the processes' tensors (contiguous, of one shape, on the engine's device), in
     place; the same bits everywhere.
     """
-    if size() > 1:
+    if world_size() > 1:
         with _talking() as group:
             group.all_reduce(tensor)
     return tensor
 
 
-def level(tensor: torch.Tensor) -> None:
+def broadcast_(tensor: torch.Tensor) -> None:
     """Overwrite a tensor on the engine's device with what the first process holds."""
-    if size() > 1:
+    if world_size() > 1:
         held = tensor.detach().contiguous()
         with _talking() as group:
             group.broadcast(held, 0)
         tensor.detach().copy_(held)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every process's value, in their order; small, since it is sent as a whole."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    found: list[Any] = [None] * size()
+    found: list[Any] = [None] * world_size()
     with _talking() as group:
         group.all_gather_object(found, value)
     return found
 
 
-def from_first(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The first process's value."""
-    if size() == 1:
+    if world_size() == 1:
         return value
     held = [value]
     with _talking() as group:
@@ -154,7 +154,7 @@ def from_first(value: T) -> T:
     return held[0]
 
 
-def by_first(function: Callable[P, T]) -> Callable[P, T]:
+def rank_zero_only(function: Callable[P, T]) -> Callable[P, T]:
     """Let the first process alone run the function; all give its result or raise its error.
 
     It begins when all have come here, so that nobody still reads what it writes anew.
@@ -162,18 +162,18 @@ def by_first(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if size() == 1:
+        if world_size() == 1:
             return function(*args, **kwargs)
-        gathered(None)
+        all_gather(None)
         value: Any = None
         error: Exception | None = None
-        if rank() == 0:
+        if get_rank() == 0:
             try:
                 with alone():
                     value = function(*args, **kwargs)
             except Exception as failure:  # raised below, on every process
                 error = failure
-        value, error = from_first((value, error))
+        value, error = broadcast_object((value, error))
         if error is not None:
             raise error
         return value
@@ -193,52 +193,56 @@ def alone() -> Iterator[None]:
         _alone.reset(told)
 
 
-def agree(what: str, value: str) -> None:
+def require_same(what: str, value: str) -> None:
     """Raise PrunedgeError, on every process, when they don't hold the same value."""
-    if len(set(gathered(hashlib.sha256(value.encode()).hexdigest()))) > 1:
+    if len(set(all_gather(hashlib.sha256(value.encode()).hexdigest()))) > 1:
         remedy = "use machines of one kind, with the same versions of torch and prunedge"
         raise PrunedgeError(
             f"the processes of this run came to different results: {what}", remedy=remedy
         )
 
 
-def join(collector: Any) -> None:
+def merge_collectors(collector: Any) -> None:
     """Let a collector hold what those of all processes have gathered, the same bits everywhere."""
-    if size() > 1:
-        parts = gathered(collector.gathered())
+    if world_size() > 1:
+        parts = all_gather(collector.gathered())
         collector.reset()
         for part in parts:
             collector.take_over(part)
 
 
-def dealt(batches: Iterable[T]) -> Iterable[T]:
-    """Whole batches in turn: every process gets each `size()`-th, as one process would make it."""
-    if size() == 1:
+def shard_batches(batches: Iterable[T]) -> Iterable[T]:
+    """Whole batches in turn: every process gets each `world_size()`-th, as one process would make
+    it.
+    """
+    if world_size() == 1:
         return batches
     made: Any = batches.batches() if hasattr(batches, "batches") else batches
     return (
-        made.dealt(rank(), size()) if hasattr(made, "dealt") else islice(made, rank(), None, size())
+        made.shard(get_rank(), world_size())
+        if hasattr(made, "shard")
+        else islice(made, get_rank(), None, world_size())
     )
 
 
-def collected(items: list[T]) -> list[T]:
+def gather_batches(items: list[T]) -> list[T]:
     """What every process made of the batches that were dealt to it, in the batches' order."""
-    hands = gathered(items)
+    hands = all_gather(items)
     return [hands[i % len(hands)][i // len(hands)] for i in range(sum(map(len, hands)))]
 
 
-def shares(batches: Any) -> Iterator[Share]:
+def split_batches(batches: Any) -> Iterator[BatchShard]:
     """This process's part of each batch, one after the other."""
-    if hasattr(batches, "shares"):
-        yield from batches.shares(rank(), size())
+    if hasattr(batches, "shards"):
+        yield from batches.shards(get_rank(), world_size())
         return
-    for pictures, labels in batches:
-        start, here = part(len(labels), rank(), size())
+    for images, labels in batches:
+        start, here = partition(len(labels), get_rank(), world_size())
         rows = slice(start, start + max(1, here))
-        yield Share(pictures[rows], labels[rows], start, here, len(labels))
+        yield BatchShard(images[rows], labels[rows], start, here, len(labels))
 
 
-def part(count: int, rank: int, size: int) -> tuple[int, int]:
+def partition(count: int, rank: int, size: int) -> tuple[int, int]:
     """Where the part of a process begins among `count` examples, and how long it is; all parts are
     the whole, in order.
 

@@ -11,7 +11,7 @@ from prunedge.utils.advice import command
 from prunedge.utils.files import require_regular
 
 TEXT = "a text file"
-MISNAMED = "a file with a picture's name"
+MISNAMED = "a file with an image's name"
 _SHORT = b"BM"  # a text may begin so as well
 # (place, bytes there), what begins so
 _MAGIC = (
@@ -32,13 +32,13 @@ PACKED = (
     "a gzip archive",
     "an HDF5 file",
 )  # what weights may lie in, though not as prunedge reads them
-_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+_IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 _BEGINNING = 512
 _LARGEST = 10**7  # bytes of a manifest; of strangers' files it is none
 
 
 def kind_of_file(file: Path) -> str | None:
-    """What a file is by its first bytes, else by a picture's suffix: `a PNG image`, `a text file`.
+    """What a file is by its first bytes, else by an image's suffix: `a PNG image`, `a text file`.
     None where these don't tell.
 
     Raises OSError when it can't be read, PrunedgeError when it is no regular file.
@@ -53,9 +53,9 @@ def kind_of_file(file: Path) -> str | None:
     page = start.lstrip().lower()
     if page.startswith((b"<!doctype html", b"<html")):
         return "a web page, not what it was to download"
-    is_called_so = file.suffix.lower() in _PICTURES
+    is_called_so = file.suffix.lower() in _IMAGES
     if is_text:
-        return TEXT + (" with a picture's name" if is_called_so else "")
+        return TEXT + (" with an image's name" if is_called_so else "")
     return MISNAMED if is_called_so else None
 
 

@@ -177,9 +177,9 @@ def pass_on(error: BaseException, *, where: object = None) -> None:
     """Raise MachineError where an error is the machine's trouble: that says nothing about what was
     just tried.
 
-    For whoever takes every error of a network, a library or a file for a fault of that: what fails
+    For whoever takes every error of a model, a library or a file for a fault of that: what fails
     for want of memory would be called impossible, and another result come of it. Paths, rights and
-    connections stay theirs to tell, and so does a network that asks for more memory than any such
+    connections stay theirs to tell, and so does a model that asks for more memory than any such
     machine has.
     """
     trouble = machine_error(error, where=where)

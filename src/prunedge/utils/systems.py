@@ -182,7 +182,7 @@ def limit_memory_to_machine() -> None:
     """Let this process have as much data as the machine has memory, and no more: what asks for more
     shall fail, and not the machine.
 
-    Nothing where the system doesn't tell or can't. A network of a few bytes may ask for hundreds of
+    Nothing where the system doesn't tell or can't. A model of a few bytes may ask for hundreds of
     gigabytes.
     """
     try:

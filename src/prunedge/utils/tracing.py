@@ -42,12 +42,12 @@ class Total:
 
 
 class Place(NamedTuple):
-    """Where spans were: the thread's name, the chapter of the run (empty: none), the names of the
+    """Where spans were: the thread's name, the phase of the run (empty: none), the names of the
     spans from outside in.
     """
 
     thread: str
-    chapter: str
+    phase: str
     path: tuple[str, ...]
 
 
@@ -83,7 +83,7 @@ class Recorder:
         self._lock, self._here = threading.Lock(), _Thread()
         self._own_track(MAIN)
 
-    def open(self, name: str, chapter: bool = False) -> None:
+    def open(self, name: str, phase: bool = False) -> None:
         """A span begins on this thread."""
         here = self._here
         if here.track is None:
@@ -92,8 +92,8 @@ class Recorder:
         outer = here.stack[-1].place if here.stack else Place(self.tracks[here.track], "", ())
         place = (
             Place(outer.thread, name, ())
-            if chapter
-            else Place(outer.thread, outer.chapter, (*outer.path, name))
+            if phase
+            else Place(outer.thread, outer.phase, (*outer.path, name))
         )
         here.stack.append(_Frame(place, self._clock()))
 
@@ -112,7 +112,7 @@ class Recorder:
             )
             self._keep(
                 Span(
-                    place.path[-1] if place.path else place.chapter,
+                    place.path[-1] if place.path else place.phase,
                     here.track,
                     frame.start_ns,
                     took,
@@ -155,13 +155,13 @@ _NOTHING = nullcontext()
 
 
 class _Open:
-    __slots__ = ("_chapter", "_name", "_recorder")
+    __slots__ = ("_name", "_phase", "_recorder")
 
-    def __init__(self, recorder: Recorder, name: str, chapter: bool) -> None:
-        self._recorder, self._name, self._chapter = recorder, name, chapter
+    def __init__(self, recorder: Recorder, name: str, phase: bool) -> None:
+        self._recorder, self._name, self._phase = recorder, name, phase
 
     def __enter__(self) -> None:
-        self._recorder.open(self._name, self._chapter)
+        self._recorder.open(self._name, self._phase)
 
     def __exit__(self, *_: object) -> None:
         self._recorder.close()
@@ -169,20 +169,20 @@ class _Open:
 
 def span(name: str) -> AbstractContextManager[None]:
     """Record what happens inside under this name, if somebody records."""
-    return _NOTHING if _recorder is None else _Open(_recorder, name, chapter=False)
+    return _NOTHING if _recorder is None else _Open(_recorder, name, phase=False)
 
 
-def chapter(name: str) -> AbstractContextManager[None]:
-    """Record what happens inside as a chapter of the run (`train`, `step 3`): its spans are added
+def phase(name: str) -> AbstractContextManager[None]:
+    """Record what happens inside as a phase of the run (`train`, `step 3`): its spans are added
     up by themselves.
     """
-    return _NOTHING if _recorder is None else _Open(_recorder, name, chapter=True)
+    return _NOTHING if _recorder is None else _Open(_recorder, name, phase=True)
 
 
-def timed(
+def traced(
     name: str, how: Callable[[str], AbstractContextManager[None]] = span
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Record every call of a function as a span (or a `chapter`) of this name."""
+    """Record every call of a function as a span (or a `phase`) of this name."""
 
     def wrap(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)

@@ -1,7 +1,7 @@
 """Whose code is run: names like `package.module:function` are imported from the working directory
 only where the user gave them.
 
-A run or a bundle that somebody sent names its network and its criterion, and may lie beside a
+A run or a bundle that somebody sent names its model and its criterion, and may lie beside a
 module of that name. What a user names (on the command line, or in Python) is theirs, and remembered
 for the folder that it was named in, so that their own runs go on as before. A name that comes from
 a file and that the user never gave there needs `--trust-code`.

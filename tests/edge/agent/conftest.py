@@ -1,4 +1,4 @@
-"""What the agent's tests share: small bundles, small pictures, a broker, a certificate authority."""
+"""What the agent's tests share: small bundles, small images, a broker, a certificate authority."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first, altered(first, root / "second", model="second")
 
 
-def write_pictures(folder: Path, count: int, first: int = 0) -> list[str]:
-    """Small pictures, each whole at once; returns their names."""
+def write_images(folder: Path, count: int, first: int = 0) -> list[str]:
+    """Small images, each whole at once; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number:03d}.png" for number in range(first, first + count)]
     for number, name in enumerate(names, first):
@@ -82,10 +82,10 @@ def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
 @pytest.fixture
 def settings(tmp_path: Path, bundles: tuple[Path, Path]) -> AgentSettings:
     """An agent's settings that wait for nothing; the broker is to be filled in."""
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     return AgentSettings(
         bundle=bundles[0],
-        watch=str(tmp_path / "pictures"),
+        watch=str(tmp_path / "images"),
         broker=parse_broker("mqtt://127.0.0.1:1"),
         topic=TOPIC,
         state=tmp_path / "state",

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from prunedge.edge.agent import AgentSettings, parse_broker
-from tests.edge.agent.conftest import Running, write_pictures
+from tests.edge.agent.conftest import Running, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, free_port, wait_for
 from tests.edge.agent.test_kill import command, seen
 
 KILLS = 30
-PICTURES = 200
+IMAGES = 200
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 def test_thirty_kills_and_nothing_is_lost_or_told_twice(
     bundles: tuple[Path, Path], broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
 ) -> None:
-    folder, state, chance = tmp_path / "pictures", tmp_path / "state", random.Random(19)
+    folder, state, chance = tmp_path / "images", tmp_path / "state", random.Random(19)
     folder.mkdir()
     written = 0
 
@@ -78,8 +78,8 @@ def test_thirty_kills_and_nothing_is_lost_or_told_twice(
     assert done.returncode == 0, done.stderr
     wait_for(lambda: len(subscriber.findings()) >= written, "all findings")
     time.sleep(0.5)
-    pictures = [found["picture"] for found in subscriber.findings().values()]
-    assert len(pictures) == len(set(pictures)) == written == KILLS * 8
+    images = [found["image"] for found in subscriber.findings().values()]
+    assert len(images) == len(set(images)) == written == KILLS * 8
     assert not subscriber.on("/errors")
     assert not [file for file in state.rglob("*") if file.name.startswith((".", "inspecting"))]
 
@@ -147,14 +147,14 @@ def test_a_broker_that_is_away_slow_and_dropping_loses_nothing(
             ("well", "away", "dropping", "slow", "away", "dropping", "well")
         ):
             line.mode = mode
-            names += write_pictures(Path(told.watch), PICTURES // 7, first=len(names))
+            names += write_images(Path(told.watch), IMAGES // 7, first=len(names))
             so_far = len(names)
-            wait_for(lambda so_far=so_far: seen(told.state) == so_far, f"all pictures, turn {turn}")
+            wait_for(lambda so_far=so_far: seen(told.state) == so_far, f"all images, turn {turn}")
             time.sleep(0.5)
         line.mode = "well"
         wait_for(lambda: len(subscriber.findings()) == len(names), "all findings")
-        assert running.agent.courier.is_alive()
-    assert sorted(found["picture"] for found in subscriber.findings().values()) == sorted(names)
+        assert running.agent.outbox.is_alive()
+    assert sorted(found["image"] for found in subscriber.findings().values()) == sorted(names)
     assert not subscriber.on("/errors")
 
 
@@ -171,9 +171,9 @@ def test_a_broker_that_takes_little_at_a_time_loses_nothing(
     try:
         subscriber = Subscriber(full)
         told = replace(settings, broker=parse_broker(full.url))
-        names = write_pictures(Path(told.watch), 60)
+        names = write_images(Path(told.watch), 60)
         with Running(told) as running:
-            wait_for(lambda: seen(told.state) == len(names), "all pictures")
+            wait_for(lambda: seen(told.state) == len(names), "all images")
             if limits[0].startswith("message_size_limit"):
                 time.sleep(2.0)
                 kept = running.agent._store.waiting()
@@ -185,18 +185,18 @@ def test_a_broker_that_takes_little_at_a_time_loses_nothing(
         full.kill()
 
 
-def test_a_full_queue_leaves_pictures_where_they_are_until_the_broker_is_back(
+def test_a_full_queue_leaves_images_where_they_are_until_the_broker_is_back(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, line: Line
 ) -> None:
     line.mode = "away"
     told: Any = replace(
         settings, broker=parse_broker(f"mqtt://127.0.0.1:{line.port}"), queue_limit=10
     )
-    names = write_pictures(Path(told.watch), 60)
+    names = write_images(Path(told.watch), 60)
     with Running(told) as running:
         wait_for(lambda: running.agent._store.waiting() == 10, "the full queue")
         time.sleep(0.5)
         assert seen(told.state) == 10
         line.mode = "well"
         wait_for(lambda: len(subscriber.findings()) == len(names), "all findings")
-    assert sorted(found["picture"] for found in subscriber.findings().values()) == sorted(names)
+    assert sorted(found["image"] for found in subscriber.findings().values()) == sorted(names)

@@ -22,7 +22,7 @@ def message(key: str) -> Message:
 
 
 def record(store: Store, name: str, content: str = "c", mtime: int = 1) -> None:
-    store.record(Stamp(name, 5, mtime), content, message(name + content), ["pictures"])
+    store.record(Stamp(name, 5, mtime), content, message(name + content), ["images"])
 
 
 class Queue(RuleBasedStateMachine):
@@ -40,7 +40,7 @@ class Queue(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     @rule(name=st.sampled_from("abcdefgh"))
-    def picture(self, name: str) -> None:
+    def image(self, name: str) -> None:
         stamp = Stamp(name, 5, 1)
         assert (
             self.store.knows(stamp) == self.store.knows_content(stamp, "c") == (name in self.seen)
@@ -86,7 +86,7 @@ class Queue(RuleBasedStateMachine):
                     Stamp(f"big{number}", 1, 1),
                     "c",
                     Message(f"big{number}", "t", "x" * 3000),
-                    ["pictures"],
+                    ["images"],
                 )
                 self.seen.add(f"big{number}")
                 self.waiting.append(f"big{number}")
@@ -96,7 +96,7 @@ class Queue(RuleBasedStateMachine):
     def is_what_the_list_says(self) -> None:
         assert [waiting.message.id for waiting in self.store.oldest(5000)] == self.waiting
         assert self.store.waiting() == len(self.waiting)
-        assert self.store.counts().get("pictures", 0) == len(self.seen)
+        assert self.store.counts().get("images", 0) == len(self.seen)
         assert not self.store.knows(Stamp("never", 5, 1))
 
 
@@ -115,18 +115,18 @@ def test_a_file_that_was_only_touched_is_known(store: Store) -> None:
     assert not store.knows(touched) and store.knows_content(touched, "c") and store.knows(touched)
 
 
-def test_another_name_or_another_content_is_another_picture(store: Store) -> None:
+def test_another_name_or_another_content_is_another_image(store: Store) -> None:
     record(store, "a", "c")
     assert not store.knows_content(Stamp("b", 5, 1), "c") and not store.knows_content(
         Stamp("a", 5, 1), "d"
     )
 
 
-def test_a_picture_is_never_recorded_twice(store: Store) -> None:
+def test_a_image_is_never_recorded_twice(store: Store) -> None:
     record(store, "a")
     with pytest.raises(AgentError):
         record(store, "a")
-    assert store.waiting() == 1 and store.counts() == {"pictures": 1}
+    assert store.waiting() == 1 and store.counts() == {"images": 1}
 
 
 def test_messages_on_their_way_are_left_out(store: Store) -> None:

@@ -51,8 +51,8 @@ def test_the_guide_s_finding_is_json_with_the_fields_of_one() -> None:
         "id",
         "device",
         "time",
-        "picture",
-        "picture_sha256",
+        "image",
+        "image_sha256",
         "bundle_sha256",
         "is_damaged",
         "regions",
@@ -70,9 +70,7 @@ def test_the_service_s_settings_are_taken(
     monkeypatch.setenv("PRUNEDGE_MQTT_PASSWORD", lines["PRUNEDGE_MQTT_PASSWORD"])
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     with pytest.raises(SystemExit) as ended:
-        main(
-            ["agent", *shlex.split(lines["PRUNEDGE_AGENT"].replace("/srv/pictures", str(tmp_path)))]
-        )
+        main(["agent", *shlex.split(lines["PRUNEDGE_AGENT"].replace("/srv/images", str(tmp_path)))])
     # All is well but that nothing is installed there.
     assert ended.value.code == 2 and "(/opt/prunedge/bundle)" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The command itself, killed at any moment: no picture is lost, none has two ids; and how it ends when it is asked to."""
+"""The command itself, killed at any moment: no image is lost, none has two ids; and how it ends when it is asked to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from prunedge.edge.agent.database import FILE
-from tests.edge.agent.conftest import TOPIC, digest, write_pictures
+from tests.edge.agent.conftest import TOPIC, digest, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 
-PICTURES = 40
+IMAGES = 40
 
 
 def command(bundle: Path, folder: Path, state: Path, broker: str, *more: object) -> list[str]:
@@ -76,15 +76,15 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
     tmp_path: Path,
     processes: list[subprocess.Popen[str]],
 ) -> None:
-    folder, state, chance = tmp_path / "pictures", tmp_path / "state", random.Random(7)
+    folder, state, chance = tmp_path / "images", tmp_path / "state", random.Random(7)
     folder.mkdir()
-    for number in range(PICTURES):  # large enough that a kill meets some in the middle
+    for number in range(IMAGES):  # large enough that a kill meets some in the middle
         Image.fromarray(
             np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)
         ).save(folder / f"{number:03d}.png")
     broker.save()
     kills = 0
-    while kills < 5 and seen(state) < PICTURES:
+    while kills < 5 and seen(state) < IMAGES:
         before = seen(state)
         processes.append(
             subprocess.Popen(
@@ -109,10 +109,10 @@ def test_killed_at_random_moments_and_nothing_is_lost_or_told_twice(
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    wait_for(lambda: len(subscriber.findings()) >= PICTURES, "all findings")
+    wait_for(lambda: len(subscriber.findings()) >= IMAGES, "all findings")
     time.sleep(0.2)
-    pictures = [found["picture"] for found in subscriber.findings().values()]
-    assert len(pictures) == len(set(pictures)) == PICTURES and not subscriber.on("/errors")
+    images = [found["image"] for found in subscriber.findings().values()]
+    assert len(images) == len(set(images)) == IMAGES and not subscriber.on("/errors")
 
 
 def test_the_last_will_speaks_for_a_killed_agent(
@@ -122,10 +122,10 @@ def test_the_last_will_speaks_for_a_killed_agent(
     tmp_path: Path,
     processes: list[subprocess.Popen[str]],
 ) -> None:
-    write_pictures(tmp_path / "pictures", 1)
+    write_images(tmp_path / "images", 1)
     processes.append(
         subprocess.Popen(
-            command(bundles[0], tmp_path / "pictures", tmp_path / "state", broker.url),
+            command(bundles[0], tmp_path / "images", tmp_path / "state", broker.url),
             stderr=subprocess.DEVNULL,
         )
     )
@@ -147,7 +147,7 @@ def test_asked_to_end_it_delivers_and_says_so(
     processes: list[subprocess.Popen[str]],
 ) -> None:
     """As systemd starts and stops it: it says when it is ready, that it lives, and that it stops."""
-    write_pictures(tmp_path / "pictures", 3)
+    write_images(tmp_path / "images", 3)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(tmp_path / "notify"))
         notices.settimeout(60)
@@ -157,7 +157,7 @@ def test_asked_to_end_it_delivers_and_says_so(
             "STATE_DIRECTORY": str(tmp_path / "own"),
             "JOURNAL_STREAM": "1",
         }
-        arguments = command(bundles[0], tmp_path / "pictures", tmp_path / "state", broker.url)
+        arguments = command(bundles[0], tmp_path / "images", tmp_path / "state", broker.url)
         del arguments[arguments.index("--state") : arguments.index("--state") + 2]
         processes.append(
             subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)

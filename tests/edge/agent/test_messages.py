@@ -29,7 +29,7 @@ def test_a_finding_holds_what_was_found_and_not_the_map() -> None:
     told = json.loads(message.payload)
     assert message.topic == "site/b/findings" and told["id"] == message.id
     assert (
-        told["picture"] == "a.png"
+        told["image"] == "a.png"
         and not told["is_damaged"]
         and "map" not in told
         and told["time"].endswith("Z")
@@ -64,8 +64,8 @@ def test_what_is_no_number_is_never_published() -> None:
 
 
 def test_a_failure_says_what_it_is_about_in_one_line() -> None:
-    told = json.loads(failure(TOPICS, "b7", "picture", "a\n\x1b[31m.png", "bad\nfile", "k").payload)
-    assert (told["kind"], told["about"], told["error"]) == ("picture", "a ?[31m.png", "bad file")
+    told = json.loads(failure(TOPICS, "b7", "image", "a\n\x1b[31m.png", "bad\nfile", "k").payload)
+    assert (told["kind"], told["about"], told["error"]) == ("image", "a ?[31m.png", "bad file")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from prunedge.edge.agent import AgentSettings, parse_broker
 from prunedge.errors import AgentError
-from tests.edge.agent.conftest import CLASSES, TOPIC, Authority, Running, digest, write_pictures
+from tests.edge.agent.conftest import CLASSES, TOPIC, Authority, Running, digest, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.needs import program
 
@@ -22,25 +22,25 @@ def at(settings: AgentSettings, broker: Mosquitto) -> AgentSettings:
     return replace(settings, broker=parse_broker(broker.url))
 
 
-def pictures_of(subscriber: Subscriber) -> list[str]:
-    return [found["picture"] for found in subscriber.on("/findings")]
+def images_of(subscriber: Subscriber) -> list[str]:
+    return [found["image"] for found in subscriber.on("/findings")]
 
 
 def test_findings_failures_and_status(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, bundles: tuple[Path, Path]
 ) -> None:
     folder = Path(settings.watch)
-    names = write_pictures(folder, 3)
+    names = write_images(folder, 3)
     (folder / "truncated.png").write_bytes((folder / "000.png").read_bytes()[:300])
     with Running(at(settings, broker)) as running:
         wait_for(
             lambda: len(subscriber.on("/findings")) == 3 and subscriber.on("/errors"), "findings"
         )
-        running.agent.courier.status_changed()
-        wait_for(lambda: subscriber.on("/status")[-1]["pictures"] == 4, "the status")
-        names += write_pictures(folder, 1, first=3)
-        wait_for(lambda: len(subscriber.on("/findings")) == 4, "the new picture")
-    assert pictures_of(subscriber) == sorted(
+        running.agent.outbox.status_changed()
+        wait_for(lambda: subscriber.on("/status")[-1]["images"] == 4, "the status")
+        names += write_images(folder, 1, first=3)
+        wait_for(lambda: len(subscriber.on("/findings")) == 4, "the new image")
+    assert images_of(subscriber) == sorted(
         names, key=lambda name: (folder / name).stat().st_mtime_ns
     )
     found = subscriber.on("/findings")[0]
@@ -54,7 +54,7 @@ def test_findings_failures_and_status(
     )
     (failed,) = subscriber.on("/errors")
     assert (
-        failed["kind"] == "picture"
+        failed["kind"] == "image"
         and failed["about"] == "truncated.png"
         and "decoded" in failed["error"]
     )
@@ -76,11 +76,11 @@ def test_findings_failures_and_status(
 def test_a_second_start_tells_nothing_twice(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
-    write_pictures(Path(settings.watch), 5)
+    write_images(Path(settings.watch), 5)
     for _ in range(2):
         with Running(at(settings, broker), once=True) as running:
             running._thread.join(60)
-    assert len(pictures_of(subscriber)) == len(set(pictures_of(subscriber))) == 5
+    assert len(images_of(subscriber)) == len(set(images_of(subscriber))) == 5
 
 
 def test_a_broker_that_is_killed_loses_nothing_and_hears_nothing_twice(
@@ -98,20 +98,20 @@ def test_a_broker_that_is_killed_loses_nothing_and_hears_nothing_twice(
                 ),
                 "the subscriber",
             )
-            written += len(write_pictures(Path(settings.watch), 12, first=12 * batch))
+            written += len(write_images(Path(settings.watch), 12, first=12 * batch))
             wait_for(lambda before=before: len(subscriber.findings()) > before, "some of them")
             broker.kill()
-            written += len(write_pictures(Path(settings.watch), 4, first=100 + 4 * batch))
+            written += len(write_images(Path(settings.watch), 4, first=100 + 4 * batch))
             wait_for(
-                lambda written=written: running.agent._store.counts().get("pictures") == written,
+                lambda written=written: running.agent._store.counts().get("images") == written,
                 "inspections without a broker",
             )
             assert running.agent._store.waiting() >= 4
             broker.start()
             wait_for(lambda: running.agent._store.waiting() == 0, "an empty queue")
     wait_for(lambda: len(subscriber.findings()) == written, "all findings")
-    by_picture = {(found["picture"], id) for id, found in subscriber.findings().items()}
-    assert len({picture for picture, _ in by_picture}) == len(by_picture) == written == 48
+    by_image = {(found["image"], id) for id, found in subscriber.findings().items()}
+    assert len({image for image, _ in by_image}) == len(by_image) == written == 48
 
 
 def test_messages_that_waited_come_in_order(
@@ -119,21 +119,21 @@ def test_messages_that_waited_come_in_order(
 ) -> None:
     broker.save()
     broker.kill()
-    names = write_pictures(Path(settings.watch), 45)
+    names = write_images(Path(settings.watch), 45)
     with Running(at(settings, broker)) as running:
         wait_for(lambda: running.agent._store.waiting() == 45, "the queue")
         broker.start()
         wait_for(lambda: len(subscriber.findings()) == 45, "the findings")
-    told = pictures_of(subscriber)
+    told = images_of(subscriber)
     assert sorted(set(told), key=told.index) == names
 
 
-def test_a_full_queue_leaves_pictures_where_they_are(
+def test_a_full_queue_leaves_images_where_they_are(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
     broker.save()
     broker.kill()
-    write_pictures(Path(settings.watch), 10)
+    write_images(Path(settings.watch), 10)
     with Running(replace(at(settings, broker), queue_limit=4)) as running:
         wait_for(lambda: running.agent._store.waiting() == 4, "a full queue")
         time.sleep(0.2)
@@ -142,41 +142,39 @@ def test_a_full_queue_leaves_pictures_where_they_are(
         wait_for(lambda: len(subscriber.findings()) == 10, "all findings")
 
 
-def test_a_full_disk_leaves_pictures_where_they_are(
+def test_a_full_disk_leaves_images_where_they_are(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
     with Running(at(settings, broker)) as running:
         wait_for(lambda: subscriber.on("/status"), "the agent")
         base = running.agent._store._base
         base.execute(f"PRAGMA max_page_count = {base.execute('PRAGMA page_count').fetchone()[0]}")
-        write_pictures(Path(settings.watch), 60)
+        write_images(Path(settings.watch), 60)
         told = wait_for(lambda: running.agent._reports.last, "a full disk")
         assert "full" in told["error"]
         base.execute("PRAGMA max_page_count = 1000000")
         wait_for(lambda: len(subscriber.findings()) == 60, "all findings")
-    assert len(pictures_of(subscriber)) == 60
+    assert len(images_of(subscriber)) == 60
 
 
-def test_a_picture_that_is_replaced_is_a_new_one_and_a_copy_too(
+def test_a_image_that_is_replaced_is_a_new_one_and_a_copy_too(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
     folder = Path(settings.watch)
-    write_pictures(folder, 1)
+    write_images(folder, 1)
     with Running(at(settings, broker)):
         wait_for(lambda: len(subscriber.findings()) == 1, "the first")
         text = (folder / "000.png").read_bytes()
         (folder / "copy.png").write_bytes(text)
         wait_for(lambda: len(subscriber.findings()) == 2, "the copy")
-        write_pictures(folder, 1, first=1)
+        write_images(folder, 1, first=1)
         (folder / "001.png").rename(folder / "000.png")
         wait_for(lambda: len(subscriber.findings()) >= 3, "the other content")
         (folder / "000.png").write_bytes(text)  # the first content again: known
         (folder / "copy.png").touch()
-        write_pictures(folder, 1, first=9)
-        wait_for(lambda: "009.png" in pictures_of(subscriber), "the last")
-    known = {
-        (found["picture"], found["picture_sha256"]) for found in subscriber.findings().values()
-    }
+        write_images(folder, 1, first=9)
+        wait_for(lambda: "009.png" in images_of(subscriber), "the last")
+    known = {(found["image"], found["image_sha256"]) for found in subscriber.findings().values()}
     assert len(known) == len(subscriber.findings()) == len(subscriber.on("/findings"))
 
 
@@ -209,7 +207,7 @@ def test_tls_with_user_and_password(
         client.username_pw_set("watcher", "w")  # type: ignore[attr-defined]
 
     subscriber = Subscriber(secured, prepare)
-    write_pictures(Path(settings.watch), 2)
+    write_images(Path(settings.watch), 2)
     broker = parse_broker(
         f"mqtts://bridge7@127.0.0.1:{secured.port}", password="s3cret", ca=authority.file
     )
@@ -250,14 +248,14 @@ def test_a_broker_that_can_t_be_used_is_one_line_and_messages_stay(
         "nobody": lambda: parse_broker("mqtts://bridge7@127.0.0.1:1", **tls),
         "no such host": lambda: parse_broker("mqtt://no.such.host.invalid"),
     }[how]()
-    write_pictures(Path(settings.watch), 2)
+    write_images(Path(settings.watch), 2)
     running = Running(settings, broker=broker, once=True)
     running._thread.start()
     running._thread.join(60)
     assert isinstance(running.error, AgentError) and "2 messages could not be delivered" in str(
         running.error
     )
-    problem = " ".join(str(running.agent.courier.problem).split())
+    problem = " ".join(str(running.agent.outbox.problem).split())
     assert re.search(words, problem), problem
     assert "s3cret" not in problem and "guess" not in problem
 
@@ -270,7 +268,7 @@ def test_a_topic_that_the_broker_forbids_keeps_its_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With MQTT 3 a broker acknowledges what it throws away; with MQTT 5 it says so."""
-    write_pictures(Path(settings.watch), 2)
+    write_images(Path(settings.watch), 2)
     broker = parse_broker(
         f"mqtts://bridge7@127.0.0.1:{secured.port}", password="s3cret", ca=authority.file
     )
@@ -288,7 +286,7 @@ def test_failed_tries_leave_no_open_files(
         f"mqtts://bridge7@127.0.0.1:{secured.port}", password="guess", ca=authority.file
     )
     with Running(settings, broker=broker, backoff=(0.001, 0.001)) as running:
-        wait_for(lambda: running.agent.courier.problem, "the first refusal")
+        wait_for(lambda: running.agent.outbox.problem, "the first refusal")
         before = len(list(Path("/proc/self/fd").iterdir()))
-        wait_for(lambda: running.agent.courier._tries > 30, "thirty refusals")
+        wait_for(lambda: running.agent.outbox._tries > 30, "thirty refusals")
         assert len(list(Path("/proc/self/fd").iterdir())) < before + 10

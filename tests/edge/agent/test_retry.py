@@ -1,4 +1,4 @@
-"""Pictures that fail for other reasons than their own, pictures that the agent dies over, and frames of a video."""
+"""Images that fail for other reasons than their own, images that the agent dies over, and frames of a video."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from PIL import Image
 from prunedge.edge.agent import AgentSettings, parse_broker
 from prunedge.edge.agent import agent as module
 from prunedge.edge.agent.database import Stamp
-from prunedge.edge.agent.retry import DEATHS, Culprit, Postponed
+from prunedge.edge.agent.retry import DEATHS, CrashGuard, RetryQueue
 from prunedge.edge.agent.watch import Arrival
 from prunedge.errors import AgentError, DataError
-from tests.edge.agent.conftest import Running, write_pictures
+from tests.edge.agent.conftest import Running, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 
 ARRIVAL = Arrival(Path("a.png"), Stamp("a.png", 1, 1))
@@ -37,24 +37,24 @@ def finish(settings: AgentSettings) -> BaseException | None:
     return running.error
 
 
-def test_a_picture_is_given_up_after_three_deaths_in_a_row(tmp_path: Path) -> None:
+def test_a_image_is_given_up_after_three_deaths_in_a_row(tmp_path: Path) -> None:
     file = tmp_path / "inspecting.json"
     for _ in range(DEATHS):
-        Culprit(file).accuse("a.png", "1")  # and the process dies
+        CrashGuard(file).accuse("a.png", "1")  # and the process dies
     with pytest.raises(DataError, match="died 3 times"):
-        Culprit(file).accuse("a.png", "1")
-    Culprit(file).accuse("a.png", "2")  # another content is another picture
+        CrashGuard(file).accuse("a.png", "1")
+    CrashGuard(file).accuse("a.png", "2")  # another content is another image
 
 
-def test_deaths_over_different_pictures_condemn_none(tmp_path: Path) -> None:
+def test_deaths_over_different_images_condemn_none(tmp_path: Path) -> None:
     file = tmp_path / "inspecting.json"
     for i in range(20):
-        Culprit(file).accuse(f"{i % 2}.png", "1")
-    culprit = Culprit(file)
+        CrashGuard(file).accuse(f"{i % 2}.png", "1")
+    culprit = CrashGuard(file)
     culprit.accuse("0.png", "1")
     culprit.acquit()
     for _ in range(DEATHS):
-        Culprit(file).accuse("0.png", "1")
+        CrashGuard(file).accuse("0.png", "1")
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_deaths_over_different_pictures_condemn_none(tmp_path: Path) -> None:
 )
 def test_a_note_that_a_death_cut_short_says_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "note").write_text(text, encoding="latin-1")
-    Culprit(tmp_path / "note").accuse("a", "b")
+    CrashGuard(tmp_path / "note").accuse("a", "b")
 
 
-def test_pauses_grow_and_a_changed_picture_need_not_wait() -> None:
-    postponed = Postponed(60.0)
+def test_pauses_grow_and_a_changed_image_need_not_wait() -> None:
+    postponed = RetryQueue(60.0)
     assert postponed.is_due(ARRIVAL) and [postponed.add(ARRIVAL) for _ in range(3)] == [1, 2, 3]
     assert not postponed.is_due(ARRIVAL) and postponed.is_due(
         Arrival(ARRIVAL.path, Stamp("a.png", 2, 1))
@@ -75,12 +75,12 @@ def test_pauses_grow_and_a_changed_picture_need_not_wait() -> None:
     assert postponed.is_due(ARRIVAL) and not postponed
 
 
-def test_a_picture_that_killed_the_agent_is_reported_and_the_others_are_inspected(
+def test_a_image_that_killed_the_agent_is_reported_and_the_others_are_inspected(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
     from prunedge.edge.bundle import sha256
 
-    write_pictures(Path(settings.watch), 3)
+    write_images(Path(settings.watch), 3)
     settings.state.mkdir()
     note = {"name": "001.png", "sha256": sha256(Path(settings.watch) / "001.png"), "deaths": DEATHS}
     (settings.state / "inspecting.json").write_text(json.dumps(note))
@@ -98,24 +98,24 @@ def test_a_picture_that_killed_the_agent_is_reported_and_the_others_are_inspecte
         AgentError("no"),
     ],
 )
-def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
+def test_trouble_that_is_not_the_image_s_is_told_and_tried_again(
     error: Exception,
     settings: AgentSettings,
     broker: Mosquitto,
     subscriber: Subscriber,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, fails = module.inspect_picture, [True]
+    real, fails = module.inspect_image, [True]
 
     def sometimes(path: Path, *more: Any, **named: Any) -> Any:
         if path.name == "001.png" and fails:
             raise error
         return real(path, *more, **named)
 
-    monkeypatch.setattr(module, "inspect_picture", sometimes)
-    write_pictures(Path(settings.watch), 3)
+    monkeypatch.setattr(module, "inspect_image", sometimes)
+    write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
-    assert isinstance(ended, AgentError) and "1 pictures could not be inspected" in str(ended)
+    assert isinstance(ended, AgentError) and "1 images could not be inspected" in str(ended)
     wait_for(lambda: len(subscriber.findings()) == 2, "the others")
     fails.clear()
     assert finish(at(settings, broker)) is None
@@ -127,7 +127,7 @@ def test_trouble_that_is_not_the_picture_s_is_told_and_tried_again(
     [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")],
     ids=str,
 )
-def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
+def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_image(
     error: Exception,
     settings: AgentSettings,
     broker: Mosquitto,
@@ -142,33 +142,33 @@ def test_a_decoder_that_the_machine_fails_is_no_verdict_on_the_picture(
         return real(file, *more, **named)
 
     monkeypatch.setattr(Image, "open", opened)
-    write_pictures(Path(settings.watch), 3)
+    write_images(Path(settings.watch), 3)
     ended = finish(at(settings, broker))
-    assert isinstance(ended, AgentError) and "1 pictures could not be inspected" in str(ended)
+    assert isinstance(ended, AgentError) and "1 images could not be inspected" in str(ended)
     fails.clear()
     assert finish(at(settings, broker)) is None
     wait_for(lambda: len(subscriber.findings()) == 3, "all three")
     assert not subscriber.on("/errors")
 
 
-def test_a_picture_that_goes_while_it_is_looked_at_is_not_called_damaged(
+def test_a_image_that_goes_while_it_is_looked_at_is_not_called_damaged(
     settings: AgentSettings,
     broker: Mosquitto,
     subscriber: Subscriber,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = module.inspect_picture
-    write_pictures(Path(settings.watch), 2)
+    real = module.inspect_image
+    write_images(Path(settings.watch), 2)
 
     def gone(path: Path, *more: Any, **named: Any) -> Any:
         if path.name == "001.png":
             path.unlink()
         return real(path, *more, **named)
 
-    monkeypatch.setattr(module, "inspect_picture", gone)
+    monkeypatch.setattr(module, "inspect_image", gone)
     assert finish(at(settings, broker)) is None
     wait_for(subscriber.findings, "the other")
-    assert [found["picture"] for found in subscriber.findings().values()] == [
+    assert [found["image"] for found in subscriber.findings().values()] == [
         "000.png"
     ] and not subscriber.on("/errors")
 
@@ -179,7 +179,7 @@ def test_what_is_written_to_while_it_is_inspected_is_inspected_again(
     subscriber: Subscriber,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, names = module.inspect_picture, write_pictures(Path(settings.watch), 2)
+    real, names = module.inspect_image, write_images(Path(settings.watch), 2)
     first, second = (Path(settings.watch) / name for name in names)
 
     def meanwhile(path: Path, *more: Any, **named: Any) -> Any:
@@ -188,12 +188,12 @@ def test_what_is_written_to_while_it_is_inspected_is_inspected_again(
             second.rename(first)
         return found
 
-    monkeypatch.setattr(module, "inspect_picture", meanwhile)
+    monkeypatch.setattr(module, "inspect_image", meanwhile)
     with Running(at(settings, broker)):
         wait_for(subscriber.findings, "a finding")
     from prunedge.edge.bundle import sha256
 
-    assert [found["picture_sha256"] for found in subscriber.on("/findings")] == [sha256(first)]
+    assert [found["image_sha256"] for found in subscriber.on("/findings")] == [sha256(first)]
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_frames_are_reported_once_and_leave_the_disk(
     assert finish(watching) is None
     assert len(subscriber.on("/findings")) == 20
     assert (
-        sorted(found["picture"] for found in subscriber.on("/findings"))[0]
+        sorted(found["image"] for found in subscriber.on("/findings"))[0]
         == "video.avi@00-00-00.000.png"
     )
 
@@ -229,7 +229,7 @@ def test_frames_are_reported_once_and_leave_the_disk(
 def test_a_frame_that_was_taken_before_a_kill_is_reported_after_it(
     settings: AgentSettings, broker: Mosquitto, subscriber: Subscriber, video: Callable[[int], Path]
 ) -> None:
-    write_pictures(settings.state / "frames", 2)
+    write_images(settings.state / "frames", 2)
     half = settings.state / "frames" / ".prunedge-0a.new" / "000.png"
     half.parent.mkdir()
     half.write_bytes(b"half")
@@ -260,7 +260,7 @@ def test_a_password_that_goes_out_in_clear_is_told(
     assert "mqtts://" in line and "secret" not in line
 
 
-def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_picture(
+def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_image(
     settings: AgentSettings,
     broker: Mosquitto,
     caplog: pytest.LogCaptureFixture,
@@ -275,7 +275,7 @@ def test_on_a_full_disk_the_agent_waits_instead_of_trying_every_picture(
         )
 
     monkeypatch.setattr(module.Store, "record", full)
-    write_pictures(Path(settings.watch), 60)
+    write_images(Path(settings.watch), 60)
     with Running(at(settings, broker), every=0.3):
         wait_for(lambda: len(tried) >= 3, "some tries")
-        assert len(tried) <= 10  # one a look, not one a picture
+        assert len(tried) <= 10  # one a look, not one an image

@@ -23,14 +23,14 @@ def put(file: Path, text: bytes = b"x", age: float = 100.0) -> Path:
     return file
 
 
-def test_pictures_come_oldest_first_with_those_of_folders_below(tmp_path: Path) -> None:
+def test_images_come_oldest_first_with_those_of_folders_below(tmp_path: Path) -> None:
     put(tmp_path / "b.png", age=50)
     put(tmp_path / "below" / "deeper" / "a.JPG", age=70)
     put(tmp_path / "c.tif", age=60)
     assert names(Folder(tmp_path, 1)) == ["below/deeper/a.JPG", "c.tif", "b.png"]
 
 
-def test_what_is_no_picture_is_left_alone(tmp_path: Path) -> None:
+def test_what_is_no_image_is_left_alone(tmp_path: Path) -> None:
     for name in ("notes.txt", ".hidden.png", ".folder/a.png", "a.png.part"):
         put(tmp_path / name)
     (tmp_path / "folder.png").mkdir()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from prunedge.edge import Contestant, open_bundle, runtimes
+from prunedge.edge import Candidate, open_bundle, runtimes
 from prunedge.edge.bench import worker
 from prunedge.edge.bench.hardware import device, metered, processor, state
-from prunedge.edge.bench.measure import Limits, bench
+from prunedge.edge.bench.measure import ResourceLimits, bench
 from prunedge.edge.targets import TARGETS
 from prunedge.errors import BundleError
 
@@ -105,18 +105,23 @@ def test_a_jetsons_power_is_its_input_over_time(tmp_path: Path, kind: str) -> No
 def test_memory_is_the_workers_and_not_its_parents(bundle: Path) -> None:
     held = bytearray(900_000_000)
     held[::4096] = b"x" * len(held[::4096])
-    assert bench([Contestant(open_bundle(bundle))], patches=2).bundles[0]["peak_rss_mb"] < 500
+    assert bench([Candidate(open_bundle(bundle))], patches=2).bundles[0]["peak_rss_mb"] < 500
     assert len(held)
 
 
 def test_a_bench_can_be_kept_to_fewer_processors_and_less_memory(bundle: Path) -> None:
-    opened = Contestant(open_bundle(bundle))
-    assert bench([opened], patches=2, limits=Limits(cpus=1)).limits == {"cpus": 1}
+    opened = Candidate(open_bundle(bundle))
+    assert bench([opened], patches=2, limits=ResourceLimits(cpus=1)).limits == {"cpus": 1}
     with pytest.raises(BundleError, match="100000 processors of"):
-        bench([opened], patches=2, limits=Limits(cpus=100000))
-    assert bench([opened], patches=2, limits=Limits(memory_mb=2000)).bundles[0]["seconds_total"] > 0
+        bench([opened], patches=2, limits=ResourceLimits(cpus=100000))
+    assert (
+        bench([opened], patches=2, limits=ResourceLimits(memory_mb=2000)).bundles[0][
+            "seconds_total"
+        ]
+        > 0
+    )
     with pytest.raises(BundleError, match="memory"):
-        bench([opened], patches=2, batches=[4000], limits=Limits(memory_mb=90))
+        bench([opened], patches=2, batches=[4000], limits=ResourceLimits(memory_mb=90))
 
 
 def test_the_machine_s_trouble_while_layers_are_timed_is_a_line(

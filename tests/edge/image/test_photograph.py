@@ -16,21 +16,21 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from prunedge.edge.image.gps import position_of
 from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.image.png import bands, has_bands
-from prunedge.edge.image.read import Greys, read_picture, rgb
-from prunedge.edge.inspect import Settings, inspect_picture
+from prunedge.edge.image.read import Greys, read_image, rgb
+from prunedge.edge.inspect import Settings, inspect_image
 from prunedge.edge.session import Session
 from prunedge.errors import DataError
 from tests.edge.inspect.conftest import SIZE, wall
 
 
 def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """A picture with a gradient, in a mode."""
+    """An image with a gradient, in a mode."""
     grey = np.tile(np.linspace(0, 255, size[0]), (size[1], 1))
     if mode in ("I;16", "I", "F"):
         return Image.fromarray(
             (grey * 200).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
         )
-    picture = Image.merge(
+    image = Image.merge(
         "RGB",
         [
             Image.fromarray(grey.astype(np.uint8)),
@@ -39,13 +39,13 @@ def of_mode(mode: str, size: tuple[int, int] = (40, 30)) -> Image.Image:
         ],
     )
     if mode == "transparent P":
-        picture = picture.quantize(16)
-        picture.info["transparency"] = 3
-        return picture
+        image = image.quantize(16)
+        image.info["transparency"] = 3
+        return image
     if mode in ("RGBA", "LA"):
-        picture.putalpha(Image.fromarray(grey.astype(np.uint8)))
-        return picture.convert(mode)
-    return picture.convert(mode)
+        image.putalpha(Image.fromarray(grey.astype(np.uint8)))
+        return image.convert(mode)
+    return image.convert(mode)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_a_photograph_of_one_patch_is_read_as_in_training(
     file = tmp_path / ("p.tif" if mode in ("CMYK", "I", "F") else "p.png")
     of_mode(mode).save(file)
     greys = Greys(100, 50_000, mixed=True)
-    pixels = read_picture(file, SIZE, greys)
+    pixels = read_image(file, SIZE, greys)
     np.testing.assert_array_equal(open_photo(file, 1, greys).patch((0, 0, 40, 30), SIZE), pixels)
-    found = inspect_picture(file, session, Settings(patch=40, range=(100, 50_000)))
+    found = inspect_image(file, session, Settings(patch=40, range=(100, 50_000)))
     assert found.patches == 1 and found.probability == pytest.approx(
         float(session.predict(pixels[None])[0, 0]), abs=1e-6
     )
@@ -119,7 +119,7 @@ def test_a_deep_grey_has_the_range_of_the_training_and_never_one_of_its_own(tmp_
 
 
 @pytest.mark.parametrize("side", [30, 600])
-def test_eight_bits_are_refused_by_a_network_that_learned_from_deeper_ones(
+def test_eight_bits_are_refused_by_a_model_that_learned_from_deeper_ones(
     side: int, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(
@@ -127,7 +127,7 @@ def test_eight_bits_are_refused_by_a_network_that_learned_from_deeper_ones(
     )  # the larger one is kept in halves
     wall(side, side).save(tmp_path / "p.jpg")
     with pytest.raises(
-        DataError, match=r"eight bits; the network learned from greys of more, 7300 \(black\)"
+        DataError, match=r"eight bits; the model learned from greys of more, 7300 \(black\)"
     ):
         open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200))
     open_photo(tmp_path / "p.jpg", 1, Greys(7300, 8200, mixed=True))
@@ -162,7 +162,7 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(
     noise.save(tmp_path / "p.jpg", quality=92, keep_rgb=True)
     np.testing.assert_array_equal(
         open_photo(tmp_path / "p.jpg", 1).patch((0, 0, 305, 201), SIZE),
-        read_picture(tmp_path / "p.jpg", SIZE),
+        read_image(tmp_path / "p.jpg", SIZE),
     )
     noise.save(tmp_path / "p.jpg", "MPO", save_all=True, append_images=[wall(20, 20)])
     assert open_photo(tmp_path / "p.jpg", 1).crop((0, 0, 305, 201)).size == (305, 201)
@@ -175,18 +175,18 @@ def test_large_pngs_are_read_in_bands_and_look_the_same(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Pillow writes rows with every kind of filter; bands of 8 rows cut between them.
-    file, picture = tmp_path / "p.png", of_mode(mode, (305, 201))
-    picture.paste(wall(100, 90).convert(mode), (150, 60))
-    picture.save(file, exif=gps(turned=6))
+    file, image = tmp_path / "p.png", of_mode(mode, (305, 201))
+    image.paste(wall(100, 90).convert(mode), (150, 60))
+    image.save(file, exif=gps(turned=6))
     assert has_bands(file)
-    found = Image.new(mode, picture.size)
+    found = Image.new(mode, image.size)
     for top, band in bands(file, 8):
         found.paste(band, (0, top))
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(picture))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(image))
     monkeypatch.setattr("prunedge.edge.image.photograph.SPLIT_OTHERS", 1e4)
     photo = open_photo(file, 1)
     assert "half size" in photo.notes[0] and photo.position is not None
-    upright = rgb(picture).transpose(Image.Transpose.ROTATE_270)
+    upright = rgb(image).transpose(Image.Transpose.ROTATE_270)
     difference = np.abs(np.asarray(photo.crop((0, 0, 201, 305)), dtype=int) - np.asarray(upright))
     assert difference.mean() < 2
     data = file.read_bytes()
@@ -232,16 +232,16 @@ def hostile(folder: Path) -> dict[str, str]:
         (folder / name).write_bytes(data[: int(len(data) * keep)])
     (folder / "whole.jpg").unlink()
     (folder / "empty.png").write_bytes(b"")
-    (folder / "text.jpg").write_text("not a picture")
+    (folder / "text.jpg").write_text("not an image")
     (folder / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     (folder / "link.png").symlink_to(folder / "nowhere.png")
     return {
         "bomb.png": "more than 200 megapixels",
         "truncated.jpg": "truncated",
-        "headless.jpg": "not a picture",
-        "empty.png": "not a picture",
-        "text.jpg": "not a picture",
-        "script.png": "not a picture",
+        "headless.jpg": "not an image",
+        "empty.png": "not an image",
+        "text.jpg": "not an image",
+        "script.png": "not an image",
         "link.png": "not a file",
     }
 
@@ -268,7 +268,7 @@ def test_the_first_frame_of_an_animation(tmp_path: Path, session: Session) -> No
     still, cracked = wall(40, 40), wall(40, 40, ((5, 5, 30, 30),))
     for name in ("p.gif", "p.png", "p.tif", "p.webp"):
         still.save(tmp_path / name, save_all=True, append_images=[cracked, cracked])
-        found = inspect_picture(tmp_path / name, session, Settings(patch=40))
+        found = inspect_image(tmp_path / name, session, Settings(patch=40))
         assert found.probability < 0.1 and any("only the first" in note for note in found.notes), (
             name
         )
@@ -276,7 +276,7 @@ def test_the_first_frame_of_an_animation(tmp_path: Path, session: Session) -> No
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (5, 3)])
 def test_tiny_and_thin_photographs(size: tuple[int, int], session: Session) -> None:
-    found = inspect_picture(Image.new("RGB", size), session, Settings(patch=32))
+    found = inspect_image(Image.new("RGB", size), session, Settings(patch=32))
     assert (
         found.regions[0].area == size[0] * size[1] == found.width * found.height
         and found.damaged_share == 1
@@ -288,7 +288,7 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
     boxes = ((300, 40, 308, 200), (20, 300, 60, 310))
     wall(500, 330, boxes).save(tmp_path / "p.png")
     steps = []
-    found = inspect_picture(
+    found = inspect_image(
         tmp_path / "p.png",
         session,
         Settings(patch=40, mm_per_pixel=0.5, batch=7),
@@ -311,7 +311,7 @@ def test_damage_is_found_where_it_is(session: Session, tmp_path: Path) -> None:
         "columns": 100,
     }
     assert steps[-1] == (found.patches, found.patches) and len(steps) == -(-found.patches // 7)
-    by_default = inspect_picture(tmp_path / "p.png", session, Settings())
+    by_default = inspect_image(tmp_path / "p.png", session, Settings())
     assert by_default.patch == (SIZE, SIZE)
 
 

@@ -29,9 +29,9 @@ def wall(
     width: int, height: int, dark: tuple[tuple[int, int, int, int], ...] = (), seed: int = 0
 ) -> Image.Image:
     """A bright photograph with dark boxes."""
-    picture = Image.fromarray(
+    image = Image.fromarray(
         np.random.default_rng(seed).normal(170, 8, (height, width, 3)).clip(0, 255).astype(np.uint8)
     )
     for box in dark:
-        picture.paste((10, 10, 10), box)
-    return picture
+        image.paste((10, 10, 10), box)
+    return image

@@ -1,4 +1,4 @@
-"""What an earlier inspection left is taken over only where it holds what pages and tables read; else the picture is inspected anew."""
+"""What an earlier inspection left is taken over only where it holds what pages and tables read; else the image is inspected anew."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_cell_is_the_mean_of_the_patches_that_have_a_say(
 def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
     size, patch, overlap, place, side, sees
 ) -> None:  # type: ignore[no-untyped-def]
-    """A network that is sure exactly where it sees the damage (any pixel of it, or all): no overlap, place or border loses it."""
+    """A model that is sure exactly where it sees the damage (any pixel of it, or all): no overlap, place or border loses it."""
     grid = _grid(size, patch, overlap)
     wide, high = min(side[0], size[0]), min(side[1], size[1])
     left, top = round(place[0] * (size[0] - wide)), round(place[1] * (size[1] - high))
@@ -149,7 +149,7 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
 def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(
     size, patch, side, place, share
 ) -> None:  # type: ignore[no-untyped-def]
-    """Whatever part of it a patch must show for the network to be sure; a quarter of a patch at most, as `looked` has it."""
+    """Whatever part of it a patch must show for the model to be sure; a quarter of a patch at most, as `looked` has it."""
     wide, high = (min(one, patch // 4, all_) for one, all_ in zip(side, size, strict=True))
     grid = Grid(*size, (patch, patch), (patch - wide, patch - high))
     left, top = round(place[0] * (size[0] - wide)), round(place[1] * (size[1] - high))

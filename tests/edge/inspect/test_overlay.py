@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from prunedge.edge.image.photograph import open_photo
-from prunedge.edge.inspect import Settings, inspect_picture
+from prunedge.edge.inspect import Settings, inspect_image
 from prunedge.edge.inspect.overlay import COLOURS, LEGEND, _round_length, draw_overlay, grey_map
 from prunedge.edge.session import Session
 from tests.edge.inspect.conftest import wall
@@ -19,17 +19,17 @@ from tests.edge.inspect.conftest import wall
 def test_an_overlay_is_never_too_large_and_never_tiny(
     size: tuple[int, int], session: Session
 ) -> None:
-    picture = Image.new("RGB", size, (160, 160, 160))
-    found = inspect_picture(picture, session, Settings(patch=500))
-    overlay = draw_overlay(open_photo(picture, 100), found, 0.5)
+    image = Image.new("RGB", size, (160, 160, 160))
+    found = inspect_image(image, session, Settings(patch=500))
+    overlay = draw_overlay(open_photo(image, 100), found, 0.5)
     assert max(overlay.size) <= 2000 and max(overlay.size) >= 460 and overlay.height > LEGEND
 
 
 def test_colours_lie_where_the_damage_is_and_nowhere_else(session: Session) -> None:
-    picture = wall(1000, 800, ((300, 200, 340, 600),))
-    found = inspect_picture(picture, session, Settings(patch=100))
-    shown = np.asarray(draw_overlay(open_photo(picture, 1), found, 0.5), dtype=int)[:800, :1000]
-    changed = np.abs(shown - np.asarray(picture)).max(-1) > 12
+    image = wall(1000, 800, ((300, 200, 340, 600),))
+    found = inspect_image(image, session, Settings(patch=100))
+    shown = np.asarray(draw_overlay(open_photo(image, 1), found, 0.5), dtype=int)[:800, :1000]
+    changed = np.abs(shown - np.asarray(image)).max(-1) > 12
     region = found.regions[0]
     inside = np.zeros_like(changed)
     # The label stands above the box.

@@ -57,13 +57,13 @@ def done(
     return out, inspect(bundle, photos, "--patch", 32, "--out", out, "--mm-per-pixel", 2, "--json")
 
 
-def test_every_picture_has_its_files_and_every_broken_one_a_line(
+def test_every_image_has_its_files_and_every_broken_one_a_line(
     done: tuple[Path, subprocess.CompletedProcess[str]], photos: Path
 ) -> None:
     out, ended = done
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
-    names = [picture["name"] for picture in told["pictures"]]
+    names = [image["name"] for image in told["images"]]
     assert names[:3] == ["east/wall.jpg", "east/wall.png", EVIL] and {
         "wall.png",
         "caf\\udce9\\n.png",
@@ -71,7 +71,7 @@ def test_every_picture_has_its_files_and_every_broken_one_a_line(
     } < set(names)
     for name in names:
         kept = json.loads((out / f"{name}.json").read_text())
-        assert kept == next(picture for picture in told["pictures"] if picture["name"] == name)
+        assert kept == next(image for image in told["images"] if image["name"] == name)
         with (
             Image.open(out / f"{name}.overlay.jpg") as overlay,
             Image.open(out / f"{name}.map.png") as grey,
@@ -87,26 +87,26 @@ def test_every_picture_has_its_files_and_every_broken_one_a_line(
     for name, words in {
         "bomb.png": "more than 200 megapixels",
         "truncated.jpg": "can't be decoded",
-        "text.jpg": "not a picture",
+        "text.jpg": "not an image",
     }.items():
         lines = [line for line in ended.stderr.splitlines() if name in line]
         assert len(lines) == 1 and words in lines[0]
     assert (
         len(told["skipped"]) == 7
-        and told["pictures_per_second"] > 0
+        and told["images_per_second"] > 0
         and str(photos) not in json.dumps(told["skipped"])
     )
 
 
 def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, ended = done
-    pictures = json.loads(ended.stdout)["pictures"]
+    images = json.loads(ended.stdout)["images"]
     with (out / "findings.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
-    assert len(rows) == sum(len(picture["regions"]) for picture in pictures)
-    worst = pictures[0]["regions"][0]
+    assert len(rows) == sum(len(image["regions"]) for image in images)
+    worst = images[0]["regions"][0]
     assert (
-        rows[0]["picture"] == "east/wall.jpg"
+        rows[0]["image"] == "east/wall.jpg"
         and float(rows[0]["area_mm2"]) == worst["area"] * 4 == int(rows[0]["area"]) * 4
     )
     assert (
@@ -117,25 +117,25 @@ def test_tables(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     point = found["features"][0]
     assert point["geometry"]["coordinates"] == pytest.approx([4.475, 51.92014, 12.5], abs=1e-4)
     assert (
-        point["properties"]["picture"] == "east/wall.jpg"
-        and point["properties"]["findings"] == pictures[0]["regions"]
+        point["properties"]["image"] == "east/wall.jpg"
+        and point["properties"]["findings"] == images[0]["regions"]
     )
 
 
 def test_the_same_command_inspects_only_what_is_new(
     bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
-    pictures, out = tmp_path / "p", tmp_path / "p" / "out"
-    shutil.copytree(photos / "east", pictures)
-    command = (bundle, pictures, "--patch", 32, "--out", out)
+    images, out = tmp_path / "p", tmp_path / "p" / "out"
+    shutil.copytree(photos / "east", images)
+    command = (bundle, images, "--patch", 32, "--out", out)
     first = inspect(*command)
-    assert first.returncode == 0 and "2 picture(s) inspected" in first.stdout, first.stderr
+    assert first.returncode == 0 and "2 image(s) inspected" in first.stdout, first.stderr
     before = {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
-    wall(40, 40).save(pictures / "new.png")
-    wall(200, 160).save(pictures / "wall.png")
+    wall(40, 40).save(images / "new.png")
+    wall(200, 160).save(images / "wall.png")
     again = inspect(*command)
     assert (
-        "3 picture(s) inspected" in again.stdout and "1 of them by an earlier run" in again.stdout
+        "3 image(s) inspected" in again.stdout and "1 of them by an earlier run" in again.stdout
     ), again.stderr
     assert before and before == {file: file.stat().st_mtime_ns for file in out.glob("*.jpg.*")}
     assert "earlier run" not in inspect(*command, "--threshold", 0.6).stdout
@@ -144,11 +144,11 @@ def test_the_same_command_inspects_only_what_is_new(
 
 
 def test_a_killed_inspection_goes_on(bundle: Path, tmp_path: Path) -> None:
-    pictures, out = tmp_path / "p", tmp_path / "out"
-    pictures.mkdir()
+    images, out = tmp_path / "p", tmp_path / "out"
+    images.mkdir()
     for number in range(60):
-        wall(400, 300, ((number, 20, number + 30, 40),)).save(pictures / f"{number:02d}.jpg")
-    command = [*map(str, (*COMMAND, bundle, pictures, "--patch", 32, "--out", out, "--json"))]
+        wall(400, 300, ((number, 20, number + 30, 40),)).save(images / f"{number:02d}.jpg")
+    command = [*map(str, (*COMMAND, bundle, images, "--patch", 32, "--out", out, "--json"))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while len(list(out.glob("*.json"))) < 5 and time.monotonic() < end:
@@ -159,12 +159,12 @@ def test_a_killed_inspection_goes_on(bundle: Path, tmp_path: Path) -> None:
     assert 4 <= len(finished) < 60
     before = {name: (out / name).stat().st_mtime_ns for name in finished}
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert len(json.loads(again.stdout)["pictures"]) == 60
+    assert len(json.loads(again.stdout)["images"]) == 60
     assert before == {name: (out / name).stat().st_mtime_ns for name in finished}
     assert not [file for file in out.rglob("*") if is_ours(file.name)]
 
 
-def test_a_picture_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_done_by_the_next_run(
+def test_a_image_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_done_by_the_next_run(
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -189,11 +189,11 @@ def test_a_picture_that_the_machine_can_t_read_now_is_told_by_the_exit_code_and_
         with pytest.raises(SystemExit) as ended:
             main(command)
     said = capsys.readouterr()
-    assert ended.value.code == 2 and "2 picture(s) inspected" in said.out
+    assert ended.value.code == 2 and "2 image(s) inspected" in said.out
     assert "not enough memory" in said.err.splitlines()[-1] and "1.png" in said.err.splitlines()[-1]
     with pytest.raises(SystemExit) as ended:
         main(command)
-    assert ended.value.code == 0 and "3 picture(s) inspected" in capsys.readouterr().out
+    assert ended.value.code == 0 and "3 image(s) inspected" in capsys.readouterr().out
 
 
 def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:
@@ -202,7 +202,7 @@ def test_one_photograph_prints_its_regions(bundle: Path, photos: Path) -> None:
         ended.returncode == 0
         and "crack" in ended.stdout
         and "damage: crack; sound: noncrack" in ended.stdout
-        and "pictures a second" in ended.stdout
+        and "images a second" in ended.stdout
     )
 
 
@@ -239,13 +239,13 @@ def test_it_runs_without_torch_and_without_opencv(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("BUNDLE", "/nowhere"), "no such picture"),
+        (("BUNDLE", "/nowhere"), "no such image"),
         (("/nowhere", "PHOTO"), "not a bundle"),
-        (("BUNDLE", "BROKEN"), "not a picture of a known format"),
-        (("BUNDLE", "BROKEN", "--out", "NEW"), "not a picture of a known format"),
-        (("BUNDLE", "BROKENS"), "none of 7 pictures"),
-        (("BUNDLE", "BROKENS", "--out", "NEW"), "none of 7 pictures"),
-        (("BUNDLE", "EMPTY"), "no pictures to inspect"),
+        (("BUNDLE", "BROKEN"), "not an image of a known format"),
+        (("BUNDLE", "BROKEN", "--out", "NEW"), "not an image of a known format"),
+        (("BUNDLE", "BROKENS"), "none of 7 images"),
+        (("BUNDLE", "BROKENS", "--out", "NEW"), "none of 7 images"),
+        (("BUNDLE", "EMPTY"), "no images to inspect"),
         (("BUNDLE", "PHOTO", "--out", "OTHER"), "something else than an inspection"),
         (("BUNDLE", "PHOTO", "--damage", "rust"), "no class 'rust'"),
         (("BUNDLE", "PHOTO", "--overlap", "1"), "--overlap"),
@@ -333,7 +333,7 @@ def test_the_page_opens_offline(
     for words in (
         "bomb.png",
         "more than 200 megapixels",
-        "pictures per second",
+        "images per second",
         "darkest",
         "51.920139, 4.475000",
     ):

@@ -30,8 +30,8 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("video") / "drive.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
     for frame in range(50):
-        picture = wall(160, 120, ((40, 20, 60, 100),) if frame >= 30 else ())
-        writer.write(np.asarray(picture)[..., ::-1].copy())
+        image = wall(160, 120, ((40, 20, 60, 100),) if frame >= 30 else ())
+        writer.write(np.asarray(image)[..., ::-1].copy())
     writer.release()
     return file
 
@@ -40,10 +40,10 @@ def test_frames_of_a_video_have_their_time(bundle: Path, video: Path, tmp_path: 
     out = tmp_path / "out"
     ended = inspect(bundle, video, "--patch", 40, "--out", out, "--json")
     assert ended.returncode == 0, ended.stderr
-    pictures = {picture["name"]: picture for picture in json.loads(ended.stdout)["pictures"]}
-    assert sorted(pictures) == [f"drive.avi@00-00-0{second}.000" for second in range(5)]
-    assert [pictures[name]["time_s"] for name in sorted(pictures)] == [0, 1, 2, 3, 4]
-    assert [bool(pictures[name]["regions"]) for name in sorted(pictures)] == [
+    images = {image["name"]: image for image in json.loads(ended.stdout)["images"]}
+    assert sorted(images) == [f"drive.avi@00-00-0{second}.000" for second in range(5)]
+    assert [images[name]["time_s"] for name in sorted(images)] == [0, 1, 2, 3, 4]
+    assert [bool(images[name]["regions"]) for name in sorted(images)] == [
         False,
         False,
         False,
@@ -126,9 +126,9 @@ def test_a_camera_ends_after_its_frames_and_tells_no_password(
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
     assert (
-        len(told["pictures"]) == 3
+        len(told["images"]) == 3
         and not told["skipped"]
-        and all(picture["taken"].endswith("Z") for picture in told["pictures"])
+        and all(image["taken"].endswith("Z") for image in told["images"])
     )
     assert len(list(out.glob("*.overlay.jpg"))) == 3
     everything = (
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_a_camera_with_its_page(bundle: Path, stream: str, tmp_path:
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in errors, errors
-    assert "picture(s) inspected" in said and (out / "inspection.html").is_file()
+    assert "image(s) inspected" in said and (out / "inspection.html").is_file()
 
 
 def test_a_camera_that_is_not_there_is_one_line(bundle: Path) -> None:

@@ -20,7 +20,7 @@ from prunedge.edge.update import pace
 from prunedge.edge.update.announcement import Origins
 from prunedge.edge.update.fetch import Unreachable, fetch
 from prunedge.errors import AgentError
-from tests.edge.agent.conftest import Authority, altered, write_pictures
+from tests.edge.agent.conftest import Authority, altered, write_images
 
 
 class Files(BaseHTTPRequestHandler):
@@ -269,9 +269,9 @@ def test_too_large_or_too_many_bytes_are_refused_before_they_are_fetched(
 
 
 def test_a_folder_that_holds_no_bundle(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 1)
+    write_images(tmp_path / "images", 1)
     with pytest.raises(Unreachable, match=r"manifest\.json"):
-        get(tmp_path / "pictures", tmp_path / "b")
-    (tmp_path / "pictures" / "manifest.json").write_text("[]")
+        get(tmp_path / "images", tmp_path / "b")
+    (tmp_path / "images" / "manifest.json").write_text("[]")
     with pytest.raises(AgentError, match="damaged"):
-        get(tmp_path / "pictures", tmp_path / "c")
+        get(tmp_path / "images", tmp_path / "c")

@@ -13,25 +13,25 @@ from onnx import numpy_helper
 from prunedge.edge.agent.database import Store
 from prunedge.edge.update import slots as shelf_module
 from prunedge.edge.update.selftest import selftest, try_out
-from prunedge.edge.update.slots import DEATHS, Shelf, load
+from prunedge.edge.update.slots import DEATHS, BundleSlots, load
 from prunedge.errors import AgentError, BundleError, MachineError, PrunedgeError
-from tests.edge.agent.conftest import altered, digest, write_pictures
+from tests.edge.agent.conftest import altered, digest, write_images
 
 
 class Device:
-    """An agent's shelf, over several starts."""
+    """An agent's slots, over several starts."""
 
     def __init__(self, folder: Path, given: Path) -> None:
         self.store, self.folder, self.given = Store(folder), folder, given
         self.start()
 
     def start(self) -> str:
-        self.shelf = Shelf(self.folder / "bundles", self.store, self.given, 1, None)
-        return self.shelf.start().sha256
+        self.slots = BundleSlots(self.folder / "bundles", self.store, self.given, 1, None)
+        return self.slots.start().sha256
 
     def update(self, bundle: Path) -> str:
-        shutil.copytree(bundle, self.shelf.incoming)
-        return self.shelf.accept(load(self.shelf.incoming, 1)).sha256
+        shutil.copytree(bundle, self.slots.incoming)
+        return self.slots.accept(load(self.slots.incoming, 1)).sha256
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_an_accepted_bundle_stays_over_starts_and_does_not_need_its_origin(
     origin = altered(bundles[1], tmp_path / "usb")
     accepted = device.update(origin)
     shutil.rmtree(origin)
-    device.shelf.begin()
-    device.shelf.proved()
+    device.slots.begin()
+    device.slots.proved()
     assert (
         device.start() == device.start() == accepted == digest(device.folder / "bundles" / accepted)
     )
@@ -62,13 +62,13 @@ def test_a_damaged_accepted_bundle_gives_way_to_the_one_before_and_for_good(
     (device.folder / "bundles" / third / "model.onnx").write_bytes(b"")
     assert (
         device.start() == second
-        and "checksum" in device.shelf.passed_over[0]
+        and "checksum" in device.slots.passed_over[0]
         and device.store.is_refused(third)
     )
-    assert device.start() == second and not device.shelf.passed_over
+    assert device.start() == second and not device.slots.passed_over
     shutil.rmtree(device.folder / "bundles")
     assert device.start() == digest(bundles[0])
-    assert device.start() == digest(bundles[0]) and not device.shelf.passed_over
+    assert device.start() == digest(bundles[0]) and not device.slots.passed_over
 
 
 @pytest.mark.parametrize(
@@ -91,34 +91,34 @@ def test_an_accepted_bundle_that_can_t_be_loaded_now_is_not_given_up(
     assert not device.store.is_refused(accepted) and device.start() == accepted
 
 
-def test_a_bundle_that_kills_the_agent_over_its_first_picture_is_given_up(
+def test_a_bundle_that_kills_the_agent_over_its_first_image_is_given_up(
     device: Device, bundles: tuple[Path, Path]
 ) -> None:
     accepted = device.update(bundles[1])
     for _ in range(5):
-        assert device.start() == accepted  # starts without a picture prove nothing against it
+        assert device.start() == accepted  # starts without an image prove nothing against it
     for _ in range(DEATHS):
         assert device.start() == accepted
-        device.shelf.begin()
+        device.slots.begin()
     assert device.start() == digest(bundles[0]) and device.store.is_refused(accepted)
 
 
-def test_a_bundle_that_saw_one_picture_through_is_trusted(
+def test_a_bundle_that_saw_one_image_through_is_trusted(
     device: Device, bundles: tuple[Path, Path]
 ) -> None:
     accepted = device.update(bundles[1])
-    device.shelf.begin()
-    device.shelf.proved()
-    assert device.shelf.roll_back() is None
+    device.slots.begin()
+    device.slots.proved()
+    assert device.slots.roll_back() is None
     for _ in range(DEATHS + 1):
         assert device.start() == accepted
-        device.shelf.begin()
+        device.slots.begin()
 
 
 def test_rolling_back_takes_the_one_before(device: Device, bundles: tuple[Path, Path]) -> None:
     accepted = device.update(bundles[1])
-    device.shelf.begin()
-    before = device.shelf.roll_back()
+    device.slots.begin()
+    before = device.slots.roll_back()
     assert (
         before is not None
         and before.sha256 == digest(bundles[0])
@@ -147,12 +147,12 @@ def test_without_any_bundle_there_is_one_line(tmp_path: Path) -> None:
 
 
 def spoil(folder: Path) -> None:
-    network = onnx.load(folder / "model.onnx")
-    for tensor in network.graph.initializer:
+    model = onnx.load(folder / "model.onnx")
+    for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.ndim == 4:
             tensor.CopyFrom(numpy_helper.from_array(np.full_like(values, np.nan), tensor.name))
-    onnx.save(network, folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx")
 
 
 def truncate(folder: Path) -> None:
@@ -160,10 +160,10 @@ def truncate(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(text[: len(text) // 2])
 
 
-def test_a_good_bundle_passes_on_noise_and_on_pictures_also_on_those_that_have_gone(
+def test_a_good_bundle_passes_on_noise_and_on_images_also_on_those_that_have_gone(
     bundles: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     assert (
         selftest(bundles[1], [tmp_path / "000.png", tmp_path / "001.png", tmp_path / "gone.png"])
         > 0
@@ -215,11 +215,11 @@ def test_a_self_test_that_does_not_end_or_dies_is_one_line(
     ],
 )
 def test_answers_are_judged(answer: object, words: str | None) -> None:
-    class Network:
+    class Model:
         def predict(self, pixels: np.ndarray) -> np.ndarray:
             return answer(len(pixels))  # type: ignore[operator]
 
-    found = try_out(Network(), 2, np.zeros((4, 8, 8, 3), dtype=np.uint8))
+    found = try_out(Model(), 2, np.zeros((4, 8, 8, 3), dtype=np.uint8))
     assert found is None if words is None else found is not None and words in found
 
 

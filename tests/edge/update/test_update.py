@@ -21,7 +21,7 @@ from prunedge.edge.update import updater as updater_module
 from prunedge.edge.update.announcement import parse_origins
 from prunedge.edge.update.statement import Release, sign
 from prunedge.errors import AgentError, BundleError, MachineError
-from tests.edge.agent.conftest import CLASSES, Running, altered, digest, write_pictures
+from tests.edge.agent.conftest import CLASSES, Running, altered, digest, write_images
 from tests.edge.agent.mosquitto import Mosquitto, Subscriber, wait_for
 from tests.edge.update.test_slots import spoil, truncate
 
@@ -43,7 +43,7 @@ def told(settings: AgentSettings, broker: Mosquitto, models: Path) -> AgentSetti
 
 @pytest.fixture
 def running(told: AgentSettings, subscriber: Subscriber) -> Iterator[Running]:
-    write_pictures(Path(told.watch), 2)
+    write_images(Path(told.watch), 2)
     with Running(told) as started:
         wait_for(lambda: len(subscriber.findings()) == 2, "the first findings")
         yield started
@@ -71,7 +71,7 @@ def test_a_good_bundle_is_swapped_in_and_stays(
     new = altered(bundles[1], models / "v2")
     announce(subscriber, new)
     wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
-    write_pictures(Path(told.watch), 2, first=2)
+    write_images(Path(told.watch), 2, first=2)
     wait_for(lambda: len(subscriber.findings()) == 4, "findings with it")
     assert [found["bundle_sha256"] for found in subscriber.findings().values()] == [
         digest(bundles[0])
@@ -142,7 +142,7 @@ def test_a_bad_bundle_changes_nothing(
     wait_for(lambda: subscriber.on("/errors"), "the refusal")
     (error,) = subscriber.on("/errors")
     assert error["kind"] == "bundle" and re.search(words, error["error"]), error
-    write_pictures(Path(told.watch), 1, first=2)
+    write_images(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "the old bundle at work")
     assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {
         digest(bundles[0])
@@ -154,7 +154,7 @@ def test_a_bad_bundle_changes_nothing(
     running.__exit__()
     with Running(told):  # the retained announcement comes again, and is not tried again
         wait_for(lambda: subscriber.on("/status")[-1]["state"] == "online", "the second start")
-        write_pictures(Path(told.watch), 1, first=3)
+        write_images(Path(told.watch), 1, first=3)
         wait_for(lambda: len(subscriber.findings()) == 4, "the old bundle again")
     assert len(subscriber.on("/errors")) == 1
 
@@ -266,7 +266,7 @@ def test_the_bundle_at_work_signed_anew_raises_the_version(
         announce(subscriber, new, retain=False, **signed(new, 2))
         wait_for(lambda: in_use(subscriber) == digest(new), "the new one")
         announce(subscriber, new, retain=False, **signed(new, 9))
-        wait_for(lambda: started.agent._shelf.taken().version == 9, "the version")
+        wait_for(lambda: started.agent._slots.taken().version == 9, "the version")
         announce(subscriber, old, retain=False, **signed(old, 5))
         wait_for(lambda: subscriber.on("/errors"), "the refusal")
         assert "version 5 is older than 9" in subscriber.on("/errors")[-1]["error"]
@@ -345,7 +345,7 @@ def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
     new = altered(bundles[1], models / "v2")
     announce(subscriber, new)
     wait_for(lambda: in_use(subscriber) == digest(new), "a good bundle after garbage")
-    write_pictures(Path(told.watch), 1, first=2)
+    write_images(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "a finding after garbage")
     (error,) = subscriber.on("/errors")  # one in ten seconds, or a stranger could fill the disk
     assert error["kind"] == "message" and "not an announcement" in error["error"]
@@ -357,7 +357,7 @@ def test_garbage_is_told_in_one_line_and_the_agent_goes_on(
     assert len(lines) == 7 and all("\n" not in line and len(line) < 450 for line in lines)
 
 
-def test_a_bundle_that_fails_on_its_first_real_picture_is_rolled_back(
+def test_a_bundle_that_fails_on_its_first_real_image_is_rolled_back(
     running: Running,
     told: AgentSettings,
     subscriber: Subscriber,
@@ -367,17 +367,17 @@ def test_a_bundle_that_fails_on_its_first_real_picture_is_rolled_back(
 ) -> None:
     from prunedge.edge.agent import agent as module
 
-    new, real = altered(bundles[1], models / "v2"), module.inspect_picture
+    new, real = altered(bundles[1], models / "v2"), module.inspect_image
 
     def fails_with_the_new_one(path: Path, session: Any, *more: Any, **named: Any) -> Any:
         if session.bundle.manifest.model == "second":
-            raise BundleError("the network's answers are no numbers")
+            raise BundleError("the model's answers are no numbers")
         return real(path, session, *more, **named)
 
-    monkeypatch.setattr(module, "inspect_picture", fails_with_the_new_one)
+    monkeypatch.setattr(module, "inspect_image", fails_with_the_new_one)
     announce(subscriber, new)
     wait_for(lambda: in_use(subscriber) == digest(new), "the new bundle")
-    write_pictures(Path(told.watch), 1, first=2)
+    write_images(Path(told.watch), 1, first=2)
     wait_for(lambda: len(subscriber.findings()) == 3, "a finding by the old one")
     assert {found["bundle_sha256"] for found in subscriber.findings().values()} == {
         digest(bundles[0])

@@ -112,11 +112,11 @@ def beside(url: str) -> str | None:
 
 
 class StoreError(DataError, MachineError):
-    """A store that doesn't answer as it should: no fault of the pictures in it."""
+    """A store that doesn't answer as it should: no fault of the images in it."""
 
 
 def _store(url: str) -> tuple[Any, str]:
-    import fsspec  # for pictures on disk nobody should wait for it
+    import fsspec  # for images on disk nobody should wait for it
 
     try:
         return fsspec.core.url_to_fs(url)

@@ -1,4 +1,4 @@
-"""The pictures of shards: one tar file, a pattern, or a folder of them, on disk or behind a URL."""
+"""The images of shards: one tar file, a pattern, or a folder of them, on disk or behind a URL."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def shards_in(folder: Path) -> list[str]:
 def list_shards(
     data: str, *, cache_dir: Path | str | None = None, progress: Progress | None = None
 ) -> Listing:
-    """The pictures of one shard, of a pattern with braces, or of a folder, by path or URL.
+    """The images of one shard, of a pattern with braces, or of a folder, by path or URL.
 
     A label is what `.cls` or `.json` says; an integer counts the lines of a `classes.txt` beside
     the shards, from 0, where there is one. The split is what `.json` says, else the shards' folders
@@ -76,22 +76,22 @@ def list_shards(
     strangers: dict[str, str] = {}
     for shard, name, side in zip(shards, names, splits, strict=True):
         folder = Path(shard.place)
-        for picture, about in shard.pictures.items():
+        for image, about in shard.images.items():
             label = about.label if classes is None else _named(about.label, classes)
             if label is None:
-                strangers.setdefault(about.label, f"{name}/{picture}")
+                strangers.setdefault(about.label, f"{name}/{image}")
             rows.append(
                 Row(
-                    folder / picture,
-                    f"{name}/{picture}",
+                    folder / image,
+                    f"{name}/{image}",
                     label or "",
                     about.source,
                     about.split or side,
                 )
             )
     if strangers:
-        label, picture = next(iter(strangers.items()))
-        what = f"{len(strangers)} labels are not in {CLASSES}: '{label}' of {picture} first"
+        label, image = next(iter(strangers.items()))
+        what = f"{len(strangers)} labels are not in {CLASSES}: '{label}' of {image} first"
         raise DataError(
             what,
             where=data,
@@ -119,7 +119,7 @@ def _places(data: str) -> tuple[str, list[str]]:
         places = [place for place in places if _is_at_hand(place[len(data.rstrip("/")) + 1 :])]
     if not places:
         raise DataError("no shards found", where=data, remedy=_REMEDY)
-    # Each path of a picture goes through `Path`; so does its shard, or they would not be the same
+    # Each path of an image goes through `Path`; so does its shard, or they would not be the same
     # text.
     return written(root), [written(Path(place)) for place in places]
 

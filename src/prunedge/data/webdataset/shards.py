@@ -1,10 +1,10 @@
-"""Shards: tar files of pictures with their labels beside them (WebDataset), read at any place, in
+"""Shards: tar files of images with their labels beside them (WebDataset), read at any place, in
 any order, by several threads.
 
 A shard is indexed once, headers and labels alone; the index is kept in the cache. A shard behind a
-URL is fetched whole, once, before its pictures are decoded; the copy is deleted when the decoded
-pictures are in the cache, and a single picture is asked for by its bytes. Nothing is unpacked onto
-the disk, and nothing unpickled: of a sample only the picture, `.cls` and `.json` are ever read.
+URL is fetched whole, once, before its images are decoded; the copy is deleted when the decoded
+images are in the cache, and a single image is asked for by its bytes. Nothing is unpacked onto
+the disk, and nothing unpickled: of a sample only the image, `.cls` and `.json` are ever read.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ VERSION = 1  # of the index; a change makes old ones useless
 
 @dataclass(frozen=True)
 class Shard:
-    """An indexed shard: its path or URL, a text that changes with its content, its pictures by
+    """An indexed shard: its path or URL, a text that changes with its content, its images by
     name, and where a fetched copy lies.
     """
 
     place: str
     stamp: str
-    pictures: dict[str, Member]
+    images: dict[str, Member]
     copy: Path
 
 
-# The shards of this process by place: paths of pictures name their shard, but not its index.
+# The shards of this process by place: paths of images name their shard, but not its index.
 _open: dict[str, Shard] = {}
 
 
@@ -66,28 +66,28 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
         with FileLock(folder / f"{name}.lock"):
             found = cached(record)
             if found is None:
-                pictures = _index(place, copy, size)
-                keep_cached(record, pictures)
+                images = _index(place, copy, size)
+                keep_cached(record, images)
             else:
-                pictures = {one: Member(*values) for one, values in found.items()}
+                images = {one: Member(*values) for one, values in found.items()}
     except OSError as error:
         raise unusable_cache(error, folder) from None
-    _open[place] = Shard(place, stamp, pictures, copy)
+    _open[place] = Shard(place, stamp, images, copy)
     return _open[place]
 
 
 def read_member(path: Path | str) -> bytes | None:
-    """The bytes of a picture in a shard, or None when this is the path of a file of its own.
+    """The bytes of an image in a shard, or None when this is the path of a file of its own.
 
-    Raises FileNotFoundError when the shard has no such picture, DataError when it has changed or
+    Raises FileNotFoundError when the shard has no such image, DataError when it has changed or
     can't be read any more.
     """
     if (found := _find(path)) is None:
         return None
     shard, name = found
-    if name not in shard.pictures:
+    if name not in shard.images:
         raise FileNotFoundError(written(path))
-    offset, size = shard.pictures[name][:2]
+    offset, size = shard.images[name][:2]
     try:
         with open(shard.copy if is_url(shard.place) else shard.place, "rb") as file:
             if not is_url(shard.place) and not shard.stamp.endswith(
@@ -103,18 +103,18 @@ def read_member(path: Path | str) -> bytes | None:
 
 
 def stamp_of(path: Path) -> str | None:
-    """What changes with a picture in a shard, or None when this is the path of a file of its
+    """What changes with an image in a shard, or None when this is the path of a file of its
     own.
     """
     if (found := _find(path)) is None:
         return None
     shard, name = found
-    offset = shard.pictures[name].offset if name in shard.pictures else "missing"
+    offset = shard.images[name].offset if name in shard.images else "missing"
     return f"{shard.stamp}\t{name}\t{offset}"
 
 
 def fetch_all(paths: Iterable[Path]) -> None:
-    """Copy the shards of these pictures that lie behind URLs into the cache, each in one go, as far
+    """Copy the shards of these images that lie behind URLs into the cache, each in one go, as far
     as there is room.
     """
     for shard in _remote(paths):
@@ -127,7 +127,7 @@ def fetch_all(paths: Iterable[Path]) -> None:
 
 
 def drop_copies(paths: Iterable[Path]) -> None:
-    """Delete what `fetch_all` fetched for these pictures."""
+    """Delete what `fetch_all` fetched for these images."""
     for shard in _remote(paths):
         shard.copy.unlink(missing_ok=True)
 
@@ -203,7 +203,7 @@ def _fetch(place: str, copy: Path, size: int | None) -> bool:
     """
     free = shutil.disk_usage(copy.parent).free
     if (size or 0) > free // 2:
-        text = "no room in %s for a copy of %s (%.1f GB): its pictures are asked for one by one"
+        text = "no room in %s for a copy of %s (%.1f GB): its images are asked for one by one"
         log.warning(text, copy.parent, place, (size or 0) / 2**30)
         return False
     with files.written(copy) as temporary:

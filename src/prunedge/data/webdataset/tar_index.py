@@ -17,7 +17,7 @@ from prunedge.errors import DataError
 _TEXTS = {
     "cls": 1_000,
     "json": 1_000_000,
-}  # what says something of a picture, with the bytes that it may have
+}  # what says something of an image, with the bytes that it may have
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -29,7 +29,7 @@ _SHOWN = 5
 
 
 class Member(NamedTuple):
-    """A picture in a shard: where its bytes begin, how many they are, and what the members of the
+    """An image in a shard: where its bytes begin, how many they are, and what the members of the
     same key say of it.
     """
 
@@ -41,18 +41,18 @@ class Member(NamedTuple):
 
 
 def index(file: IO[bytes], where: str) -> dict[str, Member]:
-    """The pictures of a tar file by name, in its order. `file` can seek; `where` is its name for
+    """The images of a tar file by name, in its order. `file` can seek; `where` is its name for
     errors.
 
     A sample is all members whose names are alike up to the first dot of their last part. Raises
     DataError for a tar file that is packed, damaged or cut short, and with every sample (the first
-    five by name) that lacks a picture or a label.
+    five by name) that lacks an image or a label.
     """
     head = file.read(6)
     for magic, kind in _PACKED.items():
         if head.startswith(magic):
             raise packed(where, kind)
-    pictures: dict[str, list[tuple[str, int, int]]] = {}
+    images: dict[str, list[tuple[str, int, int]]] = {}
     texts: dict[str, dict[str, bytes]] = {}
     faults = []
     try:
@@ -73,9 +73,7 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
                 if not member.isreg() or member.issparse():
                     faults.append(f"{name} is a link or a file with holes")
                 elif kind not in _TEXTS:
-                    pictures.setdefault(key, []).append(
-                        (str(name), member.offset_data, member.size)
-                    )
+                    images.setdefault(key, []).append((str(name), member.offset_data, member.size))
                 elif member.size > _TEXTS[kind]:
                     faults.append(f"{name} has more than {_TEXTS[kind]:,} bytes")
                 else:
@@ -94,17 +92,15 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
     ):  # tarfile takes a damaged header, or none, for the end
         raise _broken(f"it has no end after {tar.offset:,} bytes", where)
     found = {}
-    for key in {**pictures, **texts}:
+    for key in {**images, **texts}:
         try:
-            full, offset, size = _only(pictures.get(key, []))
+            full, offset, size = _only(images.get(key, []))
             found[full] = Member(offset, size, *_said(texts.get(key, {})))
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if faults:
         more = f", and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
-        remedy = (
-            "each sample needs one picture and, of the same name, a .cls or a .json with `label`"
-        )
+        remedy = "each sample needs one image and, of the same name, a .cls or a .json with `label`"
         raise DataError(
             f"samples that can't be used: {'; '.join(faults[:_SHOWN])}{more}",
             where=where,
@@ -114,13 +110,13 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
 
 
 def packed(where: str, kind: str) -> DataError:
-    """The error for a compressed shard, in which no picture can be found without unpacking all
+    """The error for a compressed shard, in which no image can be found without unpacking all
     before it.
     """
     return DataError(
         f"the shard is compressed ({kind})",
         where=where,
-        remedy="store it as a plain .tar; pictures are compressed already",
+        remedy="store it as a plain .tar; images are compressed already",
     )
 
 
@@ -132,15 +128,15 @@ def _broken(why: str, where: str) -> DataError:
     )
 
 
-def _only(pictures: list[tuple[str, int, int]]) -> tuple[str, int, int]:
-    if not pictures:
-        raise ValueError("no picture")
-    twice = [name for name, times in Counter(name for name, _, _ in pictures).items() if times > 1]
+def _only(images: list[tuple[str, int, int]]) -> tuple[str, int, int]:
+    if not images:
+        raise ValueError("no image")
+    twice = [name for name, times in Counter(name for name, _, _ in images).items() if times > 1]
     if twice:
         raise ValueError(f"{twice[0]} is there twice")
-    if len(pictures) > 1:
-        raise ValueError(f"several pictures ({', '.join(name for name, _, _ in pictures)})")
-    return pictures[0]
+    if len(images) > 1:
+        raise ValueError(f"several images ({', '.join(name for name, _, _ in images)})")
+    return images[0]
 
 
 def _said(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
@@ -169,7 +165,7 @@ def _label(about: dict[str, object]) -> str | None:
         kind = "a number to estimate" if isinstance(value, float) else "a list of labels"
         raise ValueError(
             f"`{key}` in its .json looks like {kind} ({json.dumps(value)[:40]}), and "
-            "prunedge tells one class a picture"
+            "prunedge tells one class an image"
         )
     return _text(about, key)
 

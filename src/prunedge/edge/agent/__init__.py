@@ -1,4 +1,4 @@
-"""Watches a folder or a camera and publishes what it finds over MQTT: pictures in, messages out,
+"""Watches a folder or a camera and publishes what it finds over MQTT: images in, messages out,
 none lost and none told twice.
 """
 

@@ -1,4 +1,4 @@
-"""The loop: what arrives is inspected, marked and enqueued in one step, while a courier delivers
+"""The loop: what arrives is inspected, marked and enqueued in one step, while an outbox delivers
 and an updater tries new bundles.
 """
 
@@ -16,18 +16,18 @@ from prunedge.edge.agent.broker import require_paho
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames, is_camera
 from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
-from prunedge.edge.agent.outbox import Courier
+from prunedge.edge.agent.outbox import Outbox
 from prunedge.edge.agent.reports import Reports
-from prunedge.edge.agent.retry import Culprit, Postponed
+from prunedge.edge.agent.retry import CrashGuard, RetryQueue
 from prunedge.edge.agent.settings import AgentSettings
 from prunedge.edge.agent.systemd import notify
 from prunedge.edge.agent.watch import Arrival, Folder, stamp_of
 from prunedge.edge.bundle import sha256
-from prunedge.edge.inspect import inspect_picture
+from prunedge.edge.inspect import inspect_image
 from prunedge.edge.inspect.sources import VIDEO_SUFFIXES
 from prunedge.edge.logs import log, one_line
 from prunedge.edge.update.announcement import load_key
-from prunedge.edge.update.slots import Shelf
+from prunedge.edge.update.slots import BundleSlots
 from prunedge.edge.update.updater import AGAIN_S, Updater
 from prunedge.errors import AgentError, DataError, MachineError, PrunedgeError
 from prunedge.utils.machine import machine_trouble
@@ -35,8 +35,8 @@ from prunedge.utils.machine import machine_trouble
 FLUSH_S = 5.0  # for what still waits when the agent is told to end
 ONCE_S = 30.0  # without progress, until `once` gives up on the broker
 TICK_S = 0.5
-TRIES = 3  # at a picture, until the trouble is published
-RECENT = 4  # pictures that a new bundle is tried on
+TRIES = 3  # at an image, until the trouble is published
+RECENT = 4  # images that a new bundle is tried on
 
 
 class Agent:
@@ -44,7 +44,7 @@ class Agent:
     there is done and delivered.
 
     Made, it holds its state folder, has a bundle loaded and has read every setting: PrunedgeErrors
-    come from here. `run` goes on through bad pictures, a full disk, a lost broker and refused
+    come from here. `run` goes on through bad images, a full disk, a lost broker and refused
     bundles.
     """
 
@@ -55,14 +55,14 @@ class Agent:
         self._store = Store(settings.state)
         try:
             self._source = self._watched()
-            self._shelf = Shelf(
+            self._slots = BundleSlots(
                 settings.state / "bundles",
                 self._store,
                 settings.bundle,
                 settings.threads,
                 settings.runtime,
             )
-            self._use = self._shelf.start()
+            self._use = self._slots.start()
             settings.inspection.fitted(self._use.bundle.manifest)
             self._updater = self._make_updater() if settings.model_topic else None
         except BaseException:
@@ -71,24 +71,24 @@ class Agent:
         self._watching = (
             settings.watch.rpartition("@")[2] if "://" in settings.watch else settings.watch
         )  # without a password
-        self._culprit = Culprit(settings.state / "inspecting.json")
-        if self._shelf.passed_over:
-            self._culprit.forget()  # it was the bundle
+        self._crash_guard = CrashGuard(settings.state / "inspecting.json")
+        if self._slots.passed_over:
+            self._crash_guard.forget()  # it was the bundle
         self._recent: deque[Path] = deque(maxlen=RECENT)
-        self._postponed = Postponed(max(1.0, settings.every))
+        self._retry_queue = RetryQueue(max(1.0, settings.every))
         self._reports = Reports(
             self._store,
             self.topics,
             settings.device,
             settings.model_topic,
-            lambda: self.courier.wake(),
+            lambda: self.outbox.wake(),
         )
         # Two agents on one machine, with one device id and two topics, must not throw each other
         # out.
         client_id = (
             f"prunedge-{settings.device}-{hashlib.sha256(settings.topic.encode()).hexdigest()[:8]}"
         )
-        self.courier = Courier(
+        self.outbox = Outbox(
             self._store,
             settings.broker,
             client_id,
@@ -123,11 +123,11 @@ class Agent:
                 self.settings.broker,
             )
         log.info("it is shown %s", self.settings.inspection.fitted(use).looked(use))
-        for why in self._shelf.passed_over:
+        for why in self._slots.passed_over:
             self._reports.publish("bundle", "an accepted bundle", why, key=why)
         if isinstance(self._source, Frames):
             self._source.start()
-        self.courier.start()
+        self.outbox.start()
         if self._updater:
             self._updater.start()
         notify("READY=1")
@@ -139,7 +139,7 @@ class Agent:
                 self._source.stop()
             if self._updater:
                 self._updater.stop()
-            self.courier.stop(FLUSH_S)
+            self.outbox.stop(FLUSH_S)
             left = self._store.waiting()
             self._store.close()
             log.info(
@@ -164,7 +164,7 @@ class Agent:
                 "model": use.bundle.manifest.model,
                 "classes": use.bundle.manifest.classes,
             },
-            **{name: counts.get(name, 0) for name in ("pictures", "damaged", "failed")},
+            **{name: counts.get(name, 0) for name in ("images", "damaged", "failed")},
             queue=self._store.waiting(),
             last_error=self._reports.last,
         )
@@ -175,7 +175,7 @@ class Agent:
             for arrival in arrivals:
                 if not self._goes_on() or self._is_full():
                     break
-                # On a full disk the next picture would fare no better: wait, instead of going
+                # On a full disk the next image would fare no better: wait, instead of going
                 # through all of them again and again.
                 if not self._work_off(arrival) and not self.settings.once:
                     break
@@ -188,16 +188,16 @@ class Agent:
             )
 
     def _goes_on(self) -> bool:
-        """Between two pictures: swap bundles, tell the watchdog; whether to go on."""
+        """Between two images: swap bundles, tell the watchdog; whether to go on."""
         notify("WATCHDOG=1")
-        if not self.courier.is_alive():
+        if not self.outbox.is_alive():
             raise AgentError(
                 "the thread that talks to the broker died", remedy="start the agent again"
             )
         new = self._updater.ready() if self._updater else None
         if self._updater and new is not None:
             try:
-                self._use = self._shelf.accept(new)
+                self._use = self._slots.accept(new)
                 log.info(
                     "bundle %s (%s) is in use from now on",
                     new.sha256[:12],
@@ -206,7 +206,7 @@ class Agent:
             except (PrunedgeError, OSError) as error:
                 self._reports.warn(error)
             self._updater.taken()
-            self.courier.status_changed()
+            self.outbox.status_changed()
         return not self.stop.is_set()
 
     def _pause(self, seconds: float) -> None:
@@ -229,19 +229,19 @@ class Agent:
         self._reports.warn(
             AgentError(
                 f"the queue is full ({self.settings.queue_limit:,} messages)",
-                remedy="pictures wait until the broker is back",
+                remedy="images wait until the broker is back",
             )
         )
         return True
 
     def _work_off(self, arrival: Arrival) -> bool:
-        """Inspect one picture, unless it was before; mark it and enqueue what was found. After
+        """Inspect one image, unless it was before; mark it and enqueue what was found. After
         trouble it is tried again later.
 
-        False after trouble that the next picture would meet as well: with the state folder, the
+        False after trouble that the next image would meet as well: with the state folder, the
         queue.
         """
-        if not self._postponed.is_due(arrival):
+        if not self._retry_queue.is_due(arrival):
             return True
         try:
             if not self._store.knows(arrival.stamp):
@@ -252,42 +252,42 @@ class Agent:
                         # written to while we looked: what was found may be of neither version
                         return True
                     self._store.record(arrival.stamp, digest, message, counted)
-                    self.courier.wake()
+                    self.outbox.wake()
         except FileNotFoundError:
             return True  # moved away before it was looked at
         except Exception as error:  # of the disk, the network or a bug: never the end of the agent
             self._postpone(arrival, error)
             return not isinstance(error, AgentError | OSError)
-        self._postponed.forget(arrival.stamp.name)
+        self._retry_queue.forget(arrival.stamp.name)
         self._source.done(arrival)
         return True
 
     def _inspect(self, arrival: Arrival, digest: str) -> tuple[Message, list[str]]:
-        """The message about a picture, and what it counts as."""
+        """The message about an image, and what it counts as."""
         name, use, device = arrival.stamp.name, self._use, self.settings.device
         try:
-            self._culprit.accuse(name, digest)
-            self._shelf.begin()
-            found = inspect_picture(
+            self._crash_guard.accuse(name, digest)
+            self._slots.begin()
+            found = inspect_image(
                 arrival.path, use.session, self.settings.inspection, name=name, progress=_beat
             )
         except DataError as error:
-            # FileNotFoundError when it was moved away meanwhile, which is no fault of the picture
+            # FileNotFoundError when it was moved away meanwhile, which is no fault of the image
             arrival.path.stat()
             self._reports.warn(error)
-            return failure(self.topics, device, "picture", name, error.what, f"{name}\0{digest}"), [
-                "pictures",
+            return failure(self.topics, device, "image", name, error.what, f"{name}\0{digest}"), [
+                "images",
                 "failed",
             ]
         finally:
-            self._culprit.acquit()
-        self._shelf.proved()
+            self._crash_guard.acquit()
+        self._slots.proved()
         self._recent.append(arrival.path)
         log.info(
             "%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability
         )
         message = finding(self.topics, device, name, digest, use.sha256, found.to_json())
-        return message, ["pictures", "damaged"] if found.regions else ["pictures"]
+        return message, ["images", "damaged"] if found.regions else ["images"]
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
@@ -302,18 +302,16 @@ class Agent:
         self._reports.warn(
             AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy)
         )
-        if self._postponed.add(arrival) == TRIES:
+        if self._retry_queue.add(arrival) == TRIES:
             self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
         is_ours = isinstance(error, AgentError | MachineError | OSError)
-        before = None if is_ours else self._shelf.roll_back()
+        before = None if is_ours else self._slots.roll_back()
         if before is not None:
-            log.warning(
-                "the new bundle fails on its first picture, the one before it is used again"
-            )
+            log.warning("the new bundle fails on its first image, the one before it is used again")
             self._reports.publish("bundle", self._use.sha256, told, key=self._use.sha256)
             self._use = before
-            self._postponed.forget(name)
-            self.courier.status_changed()
+            self._retry_queue.forget(name)
+            self.outbox.status_changed()
 
     def _deliver(self) -> None:
         """Wait until the queue is empty, or nothing has left it for a while."""
@@ -325,22 +323,22 @@ class Agent:
 
     def _judge(self, left: int) -> None:
         if left:
-            why = f" ({self.courier.problem.what})" if self.courier.problem else ""
+            why = f" ({self.outbox.problem.what})" if self.outbox.problem else ""
             raise AgentError(
                 f"{left} messages could not be delivered{why}",
                 where=self._store.file,
                 remedy="they stay for the next start",
             )
-        if self._postponed:
+        if self._retry_queue:
             raise AgentError(
-                f"{len(self._postponed)} pictures could not be inspected",
+                f"{len(self._retry_queue)} images could not be inspected",
                 remedy="see above; the next start tries them again",
             )
 
     def _refuse(self, kind: str, key: str, error: PrunedgeError, is_final: bool) -> None:
         """Called by the updater's thread."""
         self._reports.refuse(kind, key, error, is_final)
-        self.courier.status_changed()
+        self.outbox.status_changed()
 
     def _watched(self) -> Folder | Frames:
         told = self.settings
@@ -351,27 +349,27 @@ class Agent:
     def _make_updater(self) -> Updater:
         key = self.settings.model_key
         return Updater(
-            self._shelf,
+            self._slots,
             self.settings,
             load_key(key) if key else None,
             current=lambda: self._use,
-            pictures=lambda: list(self._recent),
+            images=lambda: list(self._recent),
             is_refused=self._store.is_refused,
             refuse=self._refuse,
             again=AGAIN_S,
         )
 
 
-def _digest(picture: Path) -> str:
+def _digest(image: Path) -> str:
     """The SHA-256 of a file; MachineError when it can't be read now, FileNotFoundError when it is
     gone.
     """
     try:
-        return sha256(picture)
+        return sha256(image)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise machine_trouble(error, picture.name) or error from None
+        raise machine_trouble(error, image.name) or error from None
 
 
 def _beat(*_: Any) -> None:

@@ -1,9 +1,9 @@
-"""What the agent must not forget, in one SQLite file: pictures it has worked off, messages that
+"""What the agent must not forget, in one SQLite file: images it has worked off, messages that
 wait, small notes.
 
-A picture is marked as worked off and its message put into the outbox in one transaction, and the
+An image is marked as worked off and its message put into the outbox in one transaction, and the
 file is synchronised with the disk before the transaction ends: after a kill or a power cut both are
-there, or neither. A message leaves the outbox when the broker has acknowledged it. So each picture
+there, or neither. A message leaves the outbox when the broker has acknowledged it. So each image
 has one message, and a message that is sent again after a crash is the same, with the same id.
 """
 
@@ -124,7 +124,7 @@ class Store:
         return bool(self._rows(query, stamp.name, stamp.size, stamp.mtime_ns, stamp.ctime_ns))
 
     def knows_content(self, stamp: Stamp, sha256: str) -> bool:
-        """Whether a picture of this name and content was worked off; its new stamp is noted
+        """Whether an image of this name and content was worked off; its new stamp is noted
         then.
         """
         if not self._rows("SELECT 1 FROM seen WHERE name = ? AND sha256 = ?", stamp.name, sha256):
@@ -140,7 +140,7 @@ class Store:
         return True
 
     def record(self, stamp: Stamp, sha256: str, message: Message, counted: Iterable[str]) -> None:
-        """Mark a picture as worked off, enqueue its message and raise the counts by one each: all
+        """Mark an image as worked off, enqueue its message and raise the counts by one each: all
         of it, or nothing.
         """
         with self._transaction() as base:
@@ -256,7 +256,7 @@ class Store:
 
 def _refuse_foreign(folder: Path) -> None:
     """AgentError for a folder that no agent has used yet and that holds something else: a run, a
-    bundle, pictures.
+    bundle, images.
     """
     if (folder / FILE).exists():
         return

@@ -1,4 +1,4 @@
-"""A camera, or a video, as a folder of pictures: each frame is a file first, so that a kill or a
+"""A camera, or a video, as a folder of images: each frame is a file first, so that a kill or a
 power cut loses none that was taken.
 """
 
@@ -104,9 +104,9 @@ class Frames:
                 return
             if self._stop.wait(0.2):
                 return
-        assert isinstance(item.picture, Image.Image)
+        assert isinstance(item.image, Image.Image)
         with written(self._folder / f"{item.name}.png") as writing:
-            item.picture.save(writing, "PNG", compress_level=1)
+            item.image.save(writing, "PNG", compress_level=1)
 
 
 def is_camera(text: str) -> bool:

@@ -42,12 +42,12 @@ class Topics:
 
     @property
     def findings(self) -> str:
-        """One message for each picture."""
+        """One message for each image."""
         return f"{self.base}/findings"
 
     @property
     def errors(self) -> str:
-        """Pictures that can't be read, bundles that are refused, messages that are not ours."""
+        """Images that can't be read, bundles that are refused, messages that are not ours."""
         return f"{self.base}/errors"
 
     @property
@@ -73,19 +73,19 @@ def message_id(*parts: str) -> str:
 
 
 def finding(
-    topics: Topics, device: str, name: str, picture: str, bundle: str, inspection: dict[str, Any]
+    topics: Topics, device: str, name: str, image: str, bundle: str, inspection: dict[str, Any]
 ) -> Message:
-    """What was found in a picture. `picture` and `bundle` are SHA-256s: of the file, and of the
+    """What was found in an image. `image` and `bundle` are SHA-256s: of the file, and of the
     bundle's manifest.
 
-    The id depends on the device, the picture's name and content and the bundle. `inspection` is an
+    The id depends on the device, the image's name and content and the bundle. `inspection` is an
     Inspection's JSON; its map is left out, and of its regions, which come worst first, REGIONS
     stay.
     """
     regions = inspection["regions"]
     about = {
-        "picture": name,
-        "picture_sha256": picture,
+        "image": name,
+        "image_sha256": image,
         "bundle_sha256": bundle,
         "is_damaged": bool(regions),
     }
@@ -94,7 +94,7 @@ def finding(
     }
     named = {"regions": regions[:REGIONS], "regions_left_out": max(0, len(regions) - REGIONS)}
     return _message(
-        message_id("finding", device, name, picture, bundle),
+        message_id("finding", device, name, image, bundle),
         topics.findings,
         device,
         {**about, **told, **named},
@@ -102,7 +102,7 @@ def finding(
 
 
 def failure(topics: Topics, device: str, kind: str, about: str, error: object, key: str) -> Message:
-    """Something that went wrong, told once: `kind` is picture, bundle, message or agent; `key`
+    """Something that went wrong, told once: `kind` is image, bundle, message or agent; `key`
     tells one event from another.
     """
     id = message_id("failure", device, kind, key)

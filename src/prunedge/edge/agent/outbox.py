@@ -1,4 +1,4 @@
-"""The thread that takes messages from the outbox to the broker, while pictures are being
+"""The thread that takes messages from the outbox to the broker, while images are being
 inspected.
 """
 
@@ -24,7 +24,7 @@ AGAIN_S = 30.0  # until a message that the broker refused is sent again
 GOODBYE_S = 3.0
 
 
-class Courier:
+class Outbox:
     """Keeps connected, sends what waits in order, and forgets a message when the broker has
     acknowledged it.
 
@@ -67,7 +67,7 @@ class Courier:
         ] = {}  # places that the broker refused -> when to send them again
         self._tries, self._status_due = 0, 0.0
         self.problem: AgentError | None = None
-        self._thread = Thread(target=self._run, name="courier", daemon=True)
+        self._thread = Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
         """Begin, in a thread of its own."""

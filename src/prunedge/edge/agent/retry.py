@@ -1,4 +1,4 @@
-"""Pictures that can't be worked off now, and pictures that the agent dies over."""
+"""Images that can't be worked off now, and images that the agent dies over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunedge.edge.agent.watch import Arrival
 from prunedge.errors import AgentError, DataError
 from prunedge.utils.files import read_text
 
-DEATHS = 3  # of the agent over one picture, until the picture is given up
+DEATHS = 3  # of the agent over one image, until the image is given up
 LONGEST_PAUSE_S = 3600.0
 
 
@@ -22,8 +22,8 @@ class _Trouble:
     until: float
 
 
-class Postponed:
-    """Pictures that failed for a reason that is not theirs: each is tried again, after longer and
+class RetryQueue:
+    """Images that failed for a reason that is not theirs: each is tried again, after longer and
     longer pauses.
     """
 
@@ -35,7 +35,7 @@ class Postponed:
         return len(self._known)
 
     def is_due(self, arrival: Arrival) -> bool:
-        """Whether a picture may be tried: it never failed, has changed since, or its pause is
+        """Whether an image may be tried: it never failed, has changed since, or its pause is
         over.
         """
         known = self._known.get(arrival.stamp.name)
@@ -54,11 +54,11 @@ class Postponed:
         self._known.pop(name, None)
 
 
-class Culprit:
-    """A note on the disk of the picture that is being inspected: who finds it at the start knows
+class CrashGuard:
+    """A note on the disk of the image that is being inspected: who finds it at the start knows
     what the agent died over.
 
-    A kill or a power cut is no fault of the picture's, so it takes DEATHS of them in a row to give
+    A kill or a power cut is no fault of the image's, so it takes DEATHS of them in a row to give
     it up.
     """
 
@@ -81,12 +81,12 @@ class Culprit:
             return  # none, or one that the death itself cut short
 
     def accuse(self, name: str, sha256: str) -> None:
-        """A picture is about to be inspected; DataError when the agent died too often over it."""
+        """An image is about to be inspected; DataError when the agent died too often over it."""
         self._accused = (name, sha256)
         deaths = self._deaths if self._accused == (self._name, self._sha256) else 0
         if deaths >= DEATHS:
             raise DataError(
-                f"the agent died {deaths} times in a row over this picture",
+                f"the agent died {deaths} times in a row over this image",
                 where=name,
                 remedy="send it to the makers of prunedge",
             )
@@ -95,12 +95,12 @@ class Culprit:
         )
 
     def acquit(self) -> None:
-        """The picture was inspected, and the agent lives."""
+        """The image was inspected, and the agent lives."""
         self._file.unlink(missing_ok=True)
         if self._accused == (self._name, self._sha256):
             self._deaths = 0
 
     def forget(self) -> None:
-        """It was not the picture."""
+        """It was not the image."""
         self._file.unlink(missing_ok=True)
         self._deaths = 0

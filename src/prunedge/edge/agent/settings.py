@@ -24,9 +24,9 @@ class AgentSettings:
     """`watch` is a folder, a camera or a video, as `prunedge inspect` takes them; times are in
     seconds.
 
-    `runtime` is the form of the network to run, the bundle's first unless given. `state` is a
+    `runtime` is the form of the model to run, the bundle's first unless given. `state` is a
     folder of the agent's own, `queue_limit` how many messages may wait before it stops looking at
-    pictures. `model_topic` is where new bundles are announced, `model_from` where they may come
+    images. `model_topic` is where new bundles are announced, `model_from` where they may come
     from, `model_key` the public key that they are signed for, `model_purpose` what for.
     `largest_bundle` is how many bytes they may have, `fetch_seconds` how long fetching one may
     take, `slower` how many times longer than the bundle at work one may take for a photograph.

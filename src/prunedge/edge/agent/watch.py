@@ -1,4 +1,4 @@
-"""Pictures that arrive in a folder: taken up when nobody writes to them any more."""
+"""Images that arrive in a folder: taken up when nobody writes to them any more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunedge.errors import DataError
 
 @dataclass(frozen=True)
 class Arrival:
-    """A picture that is there: where it lies, and what tells it from others. Its name is its path
+    """An image that is there: where it lies, and what tells it from others. Its name is its path
     below the folder.
     """
 
@@ -49,13 +49,13 @@ class Folder:
             )
 
     def arrivals(self) -> tuple[list[Arrival], int]:
-        """The pictures that are ready, oldest first, and how many will be ready soon (an empty file
+        """The images that are ready, oldest first, and how many will be ready soon (an empty file
         never is).
 
         Raises DataError when the folder is gone.
         """
         try:
-            found = {arrival.stamp.name: arrival for arrival in self._pictures()}
+            found = {arrival.stamp.name: arrival for arrival in self._images()}
         except OSError as error:
             raise DataError(
                 f"the watched folder can't be read ({error.strerror})",
@@ -72,12 +72,12 @@ class Folder:
         ) - len(settled)
 
     def done(self, arrival: Arrival) -> None:
-        """The picture was worked off, and is not offered again until it changes."""
+        """The image was worked off, and is not offered again until it changes."""
         self._done[arrival.stamp.name] = arrival.stamp
 
-    def _pictures(self) -> Iterator[Arrival]:
+    def _images(self) -> Iterator[Arrival]:
         for level in walk(self.root, failed=self._unreadable, too_deep=self._too_deep):
-            for name in filter(_is_picture, level.files):
+            for name in filter(_is_image, level.files):
                 path = Path(level.path, name)
                 stamp = stamp_of(path, shown_path(level.prefix + name))
                 if stamp is not None:
@@ -123,5 +123,5 @@ def stamp_of(path: Path, name: str) -> Stamp | None:
     )
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES

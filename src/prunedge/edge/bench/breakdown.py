@@ -1,5 +1,5 @@
-"""Where the time of a bundle goes: phases of its measurement, parts of a picture's way, layers of
-the network.
+"""Where the time of a bundle goes: phases of its measurement, parts of an image's way, layers of
+the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prunedge.utils.tracing import Span, trace_events
 WARMUP = 3  # batches before those that count
 PASSES = 20  # batches that are looked at layer by layer
 TRACKS = ("bench", "layers")
-PICTURE = ("preprocess", "network", "probabilities")  # the spans of `Session.predict`
+IMAGE = ("preprocess", "model", "probabilities")  # the spans of `Session.predict`
 
 
 class Call(NamedTuple):
@@ -93,7 +93,7 @@ def _macs(kind: str, inputs: list[list[int]], outputs: list[list[int]]) -> int:
 def profile_of(
     about: Mapping[str, Any], spans: Sequence[Sequence[Any]], passes: Sequence[Sequence[Call]]
 ) -> dict[str, Any]:
-    """What a worker saw, as a plain record: `parts` in seconds, `picture_ms`, `layers` with the
+    """What a worker saw, as a plain record: `parts` in seconds, `image_ms`, `layers` with the
     slowest first, and each span and call.
 
     Milliseconds are medians, of one batch; shares are of all layers together.
@@ -136,11 +136,11 @@ def profile_of(
                 "seconds": sum(one.duration_ns for one in told if one.name == part) / 1e9,
             }
             for part in dict.fromkeys(one.name for one in told)
-            if part not in PICTURE
+            if part not in IMAGE
         ],
-        "picture_ms": {
+        "image_ms": {
             part: median(one.duration_ns for one in told if one.name == part) / 1e6
-            for part in PICTURE
+            for part in IMAGE
         },
         "layers": sorted(layers, key=lambda one: -one["ms"]),
         "passes": len(passes),
@@ -150,7 +150,7 @@ def profile_of(
 
 
 def trace_of(profiles: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Trace events of all contestants, a process each: what it was doing, and its layers below."""
+    """Trace events of all candidates, a process each: what it was doing, and its layers below."""
     origin = min(one[2] for profile in profiles for one in profile["spans"])
     events: list[dict[str, Any]] = []
     for number, profile in enumerate(profiles, 1):

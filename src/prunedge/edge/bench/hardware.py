@@ -18,7 +18,7 @@ from prunedge.utils.machine import require_memory
 
 ROOT = Path("/")
 SAMPLE_S = 0.05
-# What decides how fast a network runs; the rest of a processor's flags is noise.
+# What decides how fast a model runs; the rest of a processor's flags is noise.
 FEATURES = (
     "avx2",
     "avx512f",

@@ -1,4 +1,4 @@
-"""How long a device takes for the talk's protocol, how much memory and energy: each contestant in
+"""How long a device takes for the talk's protocol, how much memory and energy: each candidate in
 its own process, blocks interleaved.
 """
 
@@ -21,16 +21,16 @@ from prunedge.edge.bench.hardware import device, metered, state
 from prunedge.edge.bench.ratios import speedup
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.folders import walk
-from prunedge.edge.image.read import SUFFIXES, read_picture
+from prunedge.edge.image.read import SUFFIXES, read_image
 from prunedge.errors import BundleError, DataError, MachineError
 
 BLOCKS = 12
-POOL = 64  # pictures of --data that are kept decoded
+POOL = 64  # images of --data that are kept decoded
 ROUNDS = 6  # blocks of each further batch size
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A bundle, in its form for a target (None: its first)."""
 
     bundle: Bundle
@@ -38,7 +38,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """A smaller device on this one: so many processors, so many megabytes (10^6) of data in each
     process. None: no limit. Linux only.
     """
@@ -49,12 +49,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Measurements of one or several contestants on one machine.
+    """Measurements of one or several candidates on one machine.
 
     `bundles` holds, for each: `seconds_total` (all patches), `latency_ms` (median, p95, p99, of one
-    batch), `throughput` (pictures a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
-    (the network's files), `load_seconds`, `self_test` (its answers here beside those where it was
-    exported) and `joules` for a picture where the device has a counter. `ratios` compare each with
+    batch), `throughput` (images a second by batch size), `peak_rss_mb` (10^6 bytes), `size_mb`
+    (the model's files), `load_seconds`, `self_test` (its answers here beside those where it was
+    exported) and `joules` for an image where the device has a counter. `ratios` compare each with
     the first: `speedup` (`speeds.speedup`: of the medians, with the percentiles of the interleaved
     blocks), `memory`, `size`, `macs`. `before` and `after` say what temperature, clock and
     throttling were. Decoding is not timed. `profile` says for each where its time went
@@ -78,26 +78,26 @@ class BenchResult:
 
 
 def bench(
-    contestants: Sequence[Contestant],
+    candidates: Sequence[Candidate],
     *,
     patches: int = 3720,
     batch: int = 1,
     threads: int = 1,
     batches: Sequence[int] = (),
-    pictures: Path | None = None,
-    limits: Limits | None = None,
+    images: Path | None = None,
+    limits: ResourceLimits | None = None,
     profile: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> BenchResult:
-    """Time each contestant on `patches` pictures, `batch` at a time, with `threads` threads; then a
+    """Time each candidate on `patches` images, `batch` at a time, with `threads` threads; then a
     few blocks of each size in `batches`.
 
-    The run is cut into blocks that alternate between the contestants, so that whatever else slows
-    the machine slows all alike. Each must first pass its self-test. `pictures` is a folder whose
-    pictures are classified (decoded beforehand); without it they are noise of a fixed seed, which
-    takes a dense network the same time. With `profile` a few more batches are looked at closely,
+    The run is cut into blocks that alternate between the candidates, so that whatever else slows
+    the machine slows all alike. Each must first pass its self-test. `images` is a folder whose
+    images are classified (decoded beforehand); without it they are noise of a fixed seed, which
+    takes a dense model the same time. With `profile` a few more batches are looked at closely,
     after all others. Raises BundleError when a bundle can't be run or answers wrongly, DataError
-    when the folder has no picture.
+    when the folder has no image.
     """
     counted = {
         "patches": patches,
@@ -107,14 +107,14 @@ def bench(
     }
     if wrong := [f"--{name}" for name, value in counted.items() if value < 1]:
         raise BundleError(f"{' and '.join(wrong)} must be at least 1", remedy="mend these values")
-    limits, whole = limits or Limits(), -(-patches // batch)
+    limits, whole = limits or ResourceLimits(), -(-patches // batch)
     counts = [len(part) for part in np.array_split(np.arange(whole), min(BLOCKS, whole))]
     steps, before = len(counts) + ROUNDS * len(batches), state()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = []
-        for one in contestants:
-            pool = _pool(one.bundle, pictures, folder)
+        for one in candidates:
+            pool = _pool(one.bundle, images, folder)
             workers.append(
                 stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits))
             )
@@ -126,7 +126,7 @@ def bench(
             if progress is not None:
                 progress(done + 1, steps, "measuring")
         for worker in workers:
-            worker.joules_for_picture = (
+            worker.joules_for_image = (
                 worker.joules / (batch * sum(counts)) if worker.has_counter else None
             )
         rates = _rates(
@@ -153,15 +153,20 @@ def bench(
 
 
 class _Worker:
-    """A child process that has one network loaded."""
+    """A child process that has one model loaded."""
 
     def __init__(
-        self, contestant: Contestant, threads: int, largest: int, pool: str | None, limits: Limits
+        self,
+        candidate: Candidate,
+        threads: int,
+        largest: int,
+        pool: str | None,
+        limits: ResourceLimits,
     ) -> None:
-        self.contestant, self.bundle = contestant, contestant.bundle
+        self.candidate, self.bundle = candidate, candidate.bundle
         orders = {
             "bundle": str(self.bundle.path),
-            "target": contestant.target,
+            "target": candidate.target,
             "threads": threads,
             "largest": largest,
             "pool": pool,
@@ -173,7 +178,7 @@ class _Worker:
         )
         self.about = self._read()
         self.peak_rss_mb, self.joules, self.has_counter = 0.0, 0.0, False
-        self.joules_for_picture: float | None = None
+        self.joules_for_image: float | None = None
 
     def __enter__(self) -> _Worker:
         return self
@@ -194,7 +199,7 @@ class _Worker:
         found = self._ask(batch, PASSES, "profile")
         about = {
             "bundle": str(self.bundle.path),
-            "target": self.contestant.target or self.bundle.target,
+            "target": self.candidate.target or self.bundle.target,
             "runtime": self.about["runtime"],
         }
         return profile_of(
@@ -249,7 +254,7 @@ def _round(
 def _rates(
     workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]
 ) -> list[dict[int, float]]:
-    """Pictures a second of each worker by batch size: the median over the blocks."""
+    """Images a second of each worker by batch size: the median over the blocks."""
     rates: list[dict[int, float]] = [{} for _ in workers]
     for place, batch in enumerate(batches):
         blocks: list[list[list[float]]] = [[] for _ in workers]
@@ -264,10 +269,10 @@ def _rates(
     return rates
 
 
-def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
-    if pictures is None:
+def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
+    if images is None:
         return None
-    levels = walk(pictures, failed=lambda path, error: None, too_deep=lambda path: None)
+    levels = walk(images, failed=lambda path, error: None, too_deep=lambda path: None)
     try:
         files = sorted(
             Path(level.path, name)
@@ -276,15 +281,15 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
             if Path(name).suffix.lower() in SUFFIXES
         )
     except OSError as error:
-        what = f"the folder of pictures can't be read ({error.strerror})"
+        what = f"the folder of images can't be read ({error.strerror})"
         raise DataError(
-            what, where=pictures, remedy="name a folder with pictures, or leave --data out"
+            what, where=images, remedy="name a folder with images, or leave --data out"
         ) from None
     if not files:
         raise DataError(
-            "no pictures to classify",
-            where=pictures,
-            remedy="name a folder with pictures, or leave --data out",
+            "no images to classify",
+            where=images,
+            remedy="name a folder with images, or leave --data out",
         )
     size = bundle.manifest.input_size
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
@@ -295,7 +300,7 @@ def _pool(bundle: Bundle, pictures: Path | None, folder: Path) -> str | None:
         else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
     )
     if not file.exists():
-        np.save(file, np.stack([read_picture(path, size, told) for path in chosen]))
+        np.save(file, np.stack([read_image(path, size, told) for path in chosen]))
     return str(file)
 
 
@@ -303,7 +308,7 @@ def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]
     seconds, manifest, target = (
         np.array([s for block in blocks for s in block]),
         worker.bundle.manifest,
-        worker.contestant.target,
+        worker.candidate.target,
     )
     return {
         "bundle": str(worker.bundle.path),
@@ -316,7 +321,7 @@ def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]
         "throughput": rates,
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
-        "joules": worker.joules_for_picture,
+        "joules": worker.joules_for_image,
         "input_size": manifest.input_size,
         "macs": manifest.macs,
         "params": manifest.params,

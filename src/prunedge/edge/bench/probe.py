@@ -1,4 +1,4 @@
-"""Times of many small networks on this device: what a latency table is made of."""
+"""Times of many small models on this device: what a latency table is made of."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def time_files(
         said = runtime.version()
         for number in range(PASSES):
             for done, file in enumerate(files):
-                network, shape = runtime.load(file, threads)
-                picture = np.zeros(
+                model, shape = runtime.load(file, threads)
+                image = np.zeros(
                     [size if isinstance(size, int) else 1 for size in shape], np.float32
                 )
-                ms = _once(network, picture)
+                ms = _once(model, image)
                 best[file.name] = min(best.get(file.name, ms), ms)
                 if progress is not None:
                     progress(number * len(files) + done + 1, PASSES * len(files), "timing layers")
@@ -72,11 +72,11 @@ def time_files(
     return {"ms": best, "runtime": said, "device": device(), "threads": threads}
 
 
-def _once(network: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> float:
-    network(picture)
+def _once(model: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> float:
+    model(image)
     seconds: list[float] = []
     while len(seconds) < LEAST or (sum(seconds) < PASS_S and len(seconds) < MOST):
         started = perf_counter()
-        network(picture)
+        model(image)
         seconds.append(perf_counter() - started)
     return float(np.median(seconds)) * 1e3

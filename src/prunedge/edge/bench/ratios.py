@@ -16,7 +16,7 @@ FINE = 1.1  # a ratio below has two decimals: "1.0 x faster" says nothing
 
 @dataclass(frozen=True)
 class Speed:
-    """The median times of a batch with two networks, in ms, and what their ratio may be: `low` to
+    """The median times of a batch with two models, in ms, and what their ratio may be: `low` to
     `high`.
     """
 
@@ -66,7 +66,7 @@ def speed_of(bench: Mapping[str, Any], place: int = 1) -> Speed:
 
 
 def speedup(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> dict[str, float]:
-    """How many times as long a batch takes with the first of two contestants, from the seconds of
+    """How many times as long a batch takes with the first of two candidates, from the seconds of
     their interleaved blocks.
 
     `median` is the ratio of the medians over all batches, `low` and `high` the 10th and 90th

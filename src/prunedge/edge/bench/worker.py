@@ -1,4 +1,4 @@
-"""The process that a network is measured in, so that its memory is its own. Commands come on stdin,
+"""The process that a model is measured in, so that its memory is its own. Commands come on stdin,
 answers go to stdout, as JSON.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
             with span("self-test"):
                 tested = asdict(session.self_test())
             answer({"load_seconds": loaded, "runtime": session.runtime, "self_test": tested})
-            with span("pictures"):
+            with span("images"):
                 pixels = _pool(
                     Path(orders["pool"]) if orders["pool"] else None,
                     bundle.manifest.input_size,
@@ -61,7 +61,7 @@ def main() -> None:
             if asked["what"] == "profile":
                 answer(_profile(recorder, session, pixels[: asked["batch"]], asked["batches"]))
                 continue
-            # Not `recording`: what a picture passes through would be timed as well, and that takes
+            # Not `recording`: what an image passes through would be timed as well, and that takes
             # time.
             recorder.open(asked["what"])
             seconds = _block(session, pixels, asked["batch"], asked["batches"])
@@ -89,7 +89,7 @@ def answer(value: Any) -> None:
 
 
 def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> list[float]:
-    """Seconds of each batch: preprocessing of decoded pixels, network, probabilities."""
+    """Seconds of each batch: preprocessing of decoded pixels, model, probabilities."""
     seconds, places = [], max(1, len(pixels) - batch + 1)
     for i in range(batches):
         first = (i * batch) % places
@@ -102,13 +102,13 @@ def _block(session: Session, pixels: np.ndarray, batch: int, batches: int) -> li
 def _profile(
     recorder: Recorder, session: Session, pixels: np.ndarray, passes: int
 ) -> dict[str, Any]:
-    """All spans so far, and those of a few more batches: on the way through the network, and layer
+    """All spans so far, and those of a few more batches: on the way through the model, and layer
     by layer.
     """
     with recording(recorder), span("closer look"):
         for _ in range(WARMUP + passes):
             session.predict(pixels)
-    manifest, file = session.bundle.manifest, session.bundle.network(session.target.name)
+    manifest, file = session.bundle.manifest, session.bundle.model(session.target.name)
     inputs = normalise(pixels, manifest.mean, manifest.std)
     with recording(recorder), span("layers"):
         found = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
@@ -116,7 +116,7 @@ def _profile(
 
 
 def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
-    """Pictures to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed
+    """Images to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed
     seed.
     """
     if file is not None:

@@ -40,7 +40,7 @@ from prunedge.utils.machine import pass_on_reading
 Box = tuple[
     int, int, int, int
 ]  # left, top, right, bottom in pixels; right and bottom are the first outside
-Cut = Callable[[Box], Image.Image]  # a part of the stored picture
+Cut = Callable[[Box], Image.Image]  # a part of the stored image
 
 FORMATS = (
     "JPEG",
@@ -58,7 +58,7 @@ PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 # and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
 BAND = 256  # rows; even, so that halves of them meet
-STRANGE = 0.25  # of a picture's greys, outside the range of the training pictures
+STRANGE = 0.25  # of an image's greys, outside the range of the training images
 HALVED = "large: its colours (not its brightness) were read at half size"
 
 _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
@@ -85,7 +85,7 @@ class Photo:
         return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
     def patch(self, box: Box, size: int) -> np.ndarray:
-        """A part as (size, size, 3) uint8: the pixels that `read_picture` gives for a file of that
+        """A part as (size, size, 3) uint8: the pixels that `read_image` gives for a file of that
         part.
         """
         return squared(self.crop(box), size)
@@ -109,13 +109,13 @@ class Photo:
 
 
 def open_photo(
-    picture: Path | Image.Image,
+    image: Path | Image.Image,
     max_megapixels: float,
     greys: Greys | None = None,
     *,
     as_stored: bool = False,
 ) -> Photo:
-    """Decode a photograph (a file, or a Pillow picture).
+    """Decode a photograph (a file, or a Pillow image).
 
     `greys` says what greys of more than eight bits mean; `as_stored` leaves greys as they are.
 
@@ -123,20 +123,20 @@ def open_photo(
     decoded), can't be decoded whole, holds values that are no numbers, or is of another depth than
     `greys` tells; MachineError when the machine can't read it now.
     """
-    where = picture if isinstance(picture, Path) else None
+    where = image if isinstance(image, Path) else None
     with _allowing(max_megapixels):
         try:
             if where is not None:
                 require_regular(where, DataError)
             if where is not None and not where.is_file():
-                raise DataError("not a file", where=where, remedy="name a picture")
-            opened = Image.open(picture, formats=FORMATS) if isinstance(picture, Path) else picture
+                raise DataError("not a file", where=where, remedy="name an image")
+            opened = Image.open(image, formats=FORMATS) if isinstance(image, Path) else image
             _refuse_bombs(opened, max_megapixels, where)
             return _decoded(opened, where, _Way(greys, as_stored))
         except DataError as error:
             raise DataError(error.what, where=error.where or where, remedy=error.remedy) from None
         except Image.DecompressionBombError:
-            raise _too_large("the picture has", max_megapixels, where) from None
+            raise _too_large("the image has", max_megapixels, where) from None
         except UnidentifiedImageError:
             if where is not None and (kind := strange_numbers(where)) is not None:
                 raise DataError(
@@ -190,36 +190,36 @@ def _allowing(megapixels: float) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _refuse_bombs(picture: Image.Image, max_megapixels: float, where: Path | None) -> None:
-    found = picture.width * picture.height / 1e6
+def _refuse_bombs(image: Image.Image, max_megapixels: float, where: Path | None) -> None:
+    found = image.width * image.height / 1e6
     if found > max_megapixels:
-        raise _too_large(f"{picture.width} x {picture.height} pixels are", max_megapixels, where)
+        raise _too_large(f"{image.width} x {image.height} pixels are", max_megapixels, where)
     if not found:
-        raise DataError("the picture has no pixels", where=where, remedy="replace or remove it")
+        raise DataError("the image has no pixels", where=where, remedy="replace or remove it")
 
 
 def _too_large(what: str, max_megapixels: float, where: Path | None) -> DataError:
-    remedy = "raise --max-megapixels if the picture is genuine"
+    remedy = "raise --max-megapixels if the image is genuine"
     return DataError(f"{what} more than {max_megapixels:g} megapixels", where=where, remedy=remedy)
 
 
-def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
+def _decoded(image: Image.Image, where: Path | None, way: _Way) -> Photo:
     notes = []
     if (
-        getattr(picture, "is_animated", False) and picture.format != "MPO"
+        getattr(image, "is_animated", False) and image.format != "MPO"
     ):  # the second of an MPO is a preview of the first
         notes.append("holds several frames or pages: only the first was inspected")
-    if depth_of(picture) == COLOURS:
+    if depth_of(image) == COLOURS:
         notes.append("colours of sixteen bits: the upper eight were read, as in training")
-    cut, more = _reader(picture, where, way)(picture, where, way)
-    orientation = orientation_of(picture)
+    cut, more = _reader(image, where, way)(image, where, way)
+    orientation = orientation_of(image)
     if orientation is None:
         notes.append("its EXIF can't be read: not turned, no position")
     elif orientation != 1:
         notes.append("turned as its EXIF says")
     cut((0, 0, 1, 1))  # modes that can't become RGB fail here, with the decoder's other errors
-    width, height = (picture.height, picture.width) if orientation in SWAPPED else picture.size
-    exif = _exif(picture)
+    width, height = (image.height, image.width) if orientation in SWAPPED else image.size
+    exif = _exif(image)
     return Photo(
         width,
         height,
@@ -230,100 +230,98 @@ def _decoded(picture: Image.Image, where: Path | None, way: _Way) -> Photo:
     )
 
 
-def _exif(picture: Image.Image) -> Image.Exif | None:
+def _exif(image: Image.Image) -> Image.Exif | None:
     try:
-        return picture.getexif()
+        return image.getexif()
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
+    except Exception:  # damaged EXIF raises all kinds; the image itself is sound
         return None
 
 
 def _reader(
-    picture: Image.Image, where: Path | None, way: _Way
+    image: Image.Image, where: Path | None, way: _Way
 ) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
-    """How to decode a picture: whole, unless that would take too much memory and there is another
+    """How to decode an image: whole, unless that would take too much memory and there is another
     way.
     """
     if way.greys is not None and not way.greys.mixed:
         return _whole  # which refuses eight bits
-    pixels = picture.width * picture.height
-    if where is not None and picture.format in ("JPEG", "MPO") and _is_ycbcr(picture):
+    pixels = image.width * image.height
+    if where is not None and image.format in ("JPEG", "MPO") and _is_ycbcr(image):
         return (
             _split_jpeg
-            if pixels > (SPLIT_HALVED if _is_halved(picture) else SPLIT_OTHERS)
+            if pixels > (SPLIT_HALVED if _is_halved(image) else SPLIT_OTHERS)
             else _whole
         )
-    if where is not None and picture.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
+    if where is not None and image.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
         return _split_png
     return _whole
 
 
-def _whole(picture: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
-    picture = settled(picture)
+def _whole(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
+    image = settled(image)
     notes: list[str] = []
     outside = 0
-    for y in range(0, picture.height if is_deep(picture) else 0, BAND):
-        values = np.asarray(picture.crop((0, y, picture.width, min(y + BAND, picture.height))))
+    for y in range(0, image.height if is_deep(image) else 0, BAND):
+        values = np.asarray(image.crop((0, y, image.width, min(y + BAND, image.height))))
         refuse_no_numbers(values)
         if way.greys is not None:
             outside += int(((values < way.greys.low) | (values > way.greys.high)).sum())
     if way.as_stored and (
-        is_deep(picture) or (picture.mode == "L" and "transparency" not in picture.info)
+        is_deep(image) or (image.mode == "L" and "transparency" not in image.info)
     ):
-        return picture.crop, notes
-    if is_deep(picture) and way.greys is not None:
+        return image.crop, notes
+    if is_deep(image) and way.greys is not None:
         notes = [
             f"greys of more than eight bits: {way.greys.low:g} is black, {way.greys.high:g} white"
         ]
-        share = outside / (picture.width * picture.height)
+        share = outside / (image.width * image.height)
         if share > STRANGE:
             notes.append(
                 f"{share:.0%} of its greys lie outside that range: was it taken as the "
-                "training pictures were?"
+                "training images were?"
             )
-    elif picture.mode == "CMYK":
+    elif image.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
-    return lambda box: rgb(picture.crop(box), way.greys), notes
+    return lambda box: rgb(image.crop(box), way.greys), notes
 
 
-def _is_ycbcr(picture: Any) -> bool:
+def _is_ycbcr(image: Any) -> bool:
     """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and
     blue.
     """
-    if picture.mode != "RGB" or picture.layers != 3 or picture.info.get("adobe_transform") == 0:
+    if image.mode != "RGB" or image.layers != 3 or image.info.get("adobe_transform") == 0:
         return False
-    return bytes(layer[0] for layer in picture.layer) != b"RGB"
+    return bytes(layer[0] for layer in image.layer) != b"RGB"
 
 
-def _is_halved(picture: Any) -> bool:
-    return [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
+def _is_halved(image: Any) -> bool:
+    return [layer[1:3] for layer in image.layer] == [(2, 2), (1, 1), (1, 1)]
 
 
-def _split_jpeg(picture: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
+def _split_jpeg(image: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
     """Decoded twice: its colours at half size, its brightness alone."""
     half: Any = Image.open(where, formats=FORMATS)
-    half.draft("YCbCr", (picture.width // 2, picture.height // 2))
+    half.draft("YCbCr", (image.width // 2, image.height // 2))
     blue, red = half.getchannel("Cb"), half.getchannel("Cr")
     half.close()
     del half
-    notes = [] if _is_halved(picture) else [HALVED]
-    picture.draft("L", picture.size)
-    picture.load()
-    return _joined(picture, blue, red), notes
+    notes = [] if _is_halved(image) else [HALVED]
+    image.draft("L", image.size)
+    image.load()
+    return _joined(image, blue, red), notes
 
 
-def _split_png(picture: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
-    light = Image.new("L", picture.size)
-    blue, red = (
-        Image.new("L", (-(-picture.width // 2), -(-picture.height // 2))) for _ in range(2)
-    )
+def _split_png(image: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
+    light = Image.new("L", image.size)
+    blue, red = (Image.new("L", (-(-image.width // 2), -(-image.height // 2))) for _ in range(2))
     for top, band in bands(where, BAND):
         planes = rgb(band, way.greys).convert("YCbCr").split()
         light.paste(planes[0], (0, top))
         blue.paste(planes[1].reduce(2), (0, top // 2))
         red.paste(planes[2].reduce(2), (0, top // 2))
-    picture.info["exif"] = exif_of(where)
+    image.info["exif"] = exif_of(where)
     return _joined(light, blue, red), [HALVED]
 
 

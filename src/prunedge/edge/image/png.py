@@ -1,4 +1,4 @@
-"""A large PNG in bands of rows: Pillow decodes pictures whole, so each band is handed to it as a
+"""A large PNG in bands of rows: Pillow decodes images whole, so each band is handed to it as a
 small PNG of its own.
 """
 
@@ -29,7 +29,7 @@ def has_bands(path: Path) -> bool:
 
 
 def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
-    """The picture's rows from the top: where each band starts, and the band (`rows` high, the last
+    """The image's rows from the top: where each band starts, and the band (`rows` high, the last
     one what is left).
 
     A row of a PNG may be stored as the difference to the one above it, so each band is decoded
@@ -69,7 +69,7 @@ def bands(path: Path, rows: int) -> Iterator[tuple[int, Image.Image]]:
 
 def exif_of(path: Path) -> bytes:
     """The EXIF data, wherever in the file it stands; nothing when there is none. Pillow would
-    decode the picture to look behind it.
+    decode the image to look behind it.
     """
     with path.open("rb") as opened:
         opened.read(len(SIGNATURE))

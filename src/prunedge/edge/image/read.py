@@ -1,4 +1,4 @@
-"""From a picture file to the numbers that a network reads: the same code for training and for the
+"""From an image file to the numbers that a model reads: the same code for training and for the
 device.
 """
 
@@ -29,7 +29,7 @@ Depth = Literal["8 bits", "16 bits", "32 bits", "floats", "colours of 16 bits"]
 EIGHT: Depth = "8 bits"
 COLOURS: Depth = "colours of 16 bits"
 
-# What sets a picture upright, by its EXIF orientation; 1, and whatever isn't here, is upright
+# What sets an image upright, by its EXIF orientation; 1, and whatever isn't here, is upright
 # already.
 TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +54,7 @@ _NUMBERS = {
     5: "complex whole numbers",
     6: "complex numbers",
 }
-UNKNOWN_FORMAT = "not a picture of a known format, or its beginning is damaged"
+UNKNOWN_FORMAT = "not an image of a known format, or its beginning is damaged"
 STRANGE_REMEDY = "save it with floats of 32 bits, or with whole numbers of 8 or 16"
 
 
@@ -63,9 +63,9 @@ class Greys:
     """What greys of more than eight bits mean: the stored values that become black (0) and white
     (255), linearly between them.
 
-    A network's training pictures decide it, once for all pictures that it ever sees. `mixed`: there
-    were eight-bit pictures among them; these keep their 0 to 255. Without it an eight-bit picture
-    is another kind than the network knows. Raises DataError unless both are finite and low is below
+    A model's training images decide it, once for all images that it ever sees. `mixed`: there
+    were eight-bit images among them; these keep their 0 to 255. Without it an eight-bit image
+    is another kind than the model knows. Raises DataError unless both are finite and low is below
     high.
     """
 
@@ -108,7 +108,7 @@ class DeepGreys(DataError):
 
 
 class Look(NamedTuple):
-    """How a picture is stored: pixels as it is seen upright, Pillow's mode (RGB, L, ...), the
+    """How an image is stored: pixels as it is seen upright, Pillow's mode (RGB, L, ...), the
     format (PNG, JPEG, ...) and depth.
     """
 
@@ -119,12 +119,12 @@ class Look(NamedTuple):
     depth: Depth
 
 
-def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> np.ndarray:
-    """A picture as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square
+def read_image(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> np.ndarray:
+    """An image as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square
     (bilinear, antialiased).
 
     `path` may be an open file, too. `greys` says what greys of more than eight bits mean;
-    transparency is laid on black. Raises DeepGreys when a picture has such greys and `greys` is
+    transparency is laid on black. Raises DeepGreys when an image has such greys and `greys` is
     None, DataError when it can't be decoded whole or holds no numbers, MachineError when the
     machine can't read it now.
     """
@@ -134,7 +134,7 @@ def read_picture(path: Path | str | IO[bytes], size: int, greys: Greys | None = 
 def read_and_look(
     path: Path | str | IO[bytes], size: int, greys: Greys | None = None
 ) -> tuple[np.ndarray, Look]:
-    """What `read_picture` gives, and how the picture is stored."""
+    """What `read_image` gives, and how the image is stored."""
     if isinstance(path, (str, Path)):
         require_regular(path, DataError)
     try:
@@ -144,8 +144,8 @@ def read_and_look(
                 opened.format or "?",
                 depth_of(opened),
             )  # known before it is decoded
-            picture = upright(settled(opened))
-            return squared(rgb(picture, greys), size), Look(*picture.size, mode, form, depth)
+            image = upright(settled(opened))
+            return squared(rgb(image, greys), size), Look(*image.size, mode, form, depth)
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
     except (
@@ -171,43 +171,39 @@ def read_and_look(
         raise DataError(f"can't be decoded: {why}", where=path, remedy=remedy) from None
 
 
-def squared(picture: Image.Image, size: int) -> np.ndarray:
-    """An upright RGB picture as (size, size, 3) uint8, stretched to the square that a network
+def squared(image: Image.Image, size: int) -> np.ndarray:
+    """An upright RGB image as (size, size, 3) uint8, stretched to the square that a model
     sees.
     """
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
-def settled(picture: Image.Image) -> Image.Image:
-    """The picture, decoded, with the values that its file means: Pillow gives some signed and
+def settled(image: Image.Image) -> Image.Image:
+    """The image, decoded, with the values that its file means: Pillow gives some signed and
     unsigned numbers as each other.
 
     Raises DataError for numbers that no mode of Pillow's holds, and whatever Pillow raises when it
     can't be decoded whole.
     """
-    kind = sample_format(picture)
-    if picture.format == "TIFF" and orientation_of(picture) in SWAPPED:
+    kind = sample_format(image)
+    if image.format == "TIFF" and orientation_of(image) in SWAPPED:
         # Pillow maps uncompressed files into memory by their name, and takes their rows to be as
-        # long as the turned picture's.
-        vars(picture)["filename"] = ""
-    picture.load()
-    if picture.mode == "L" and kind == _SIGNED:
-        signed = np.asarray(picture).view(np.int8).astype(np.int32)
+        # long as the turned image's.
+        vars(image)["filename"] = ""
+    image.load()
+    if image.mode == "L" and kind == _SIGNED:
+        signed = np.asarray(image).view(np.int8).astype(np.int32)
         return Image.fromarray(signed)
-    if (
-        picture.mode == "I"
-        and kind not in (None, _SIGNED)
-        and np.asarray(picture).min(initial=0) < 0
-    ):
+    if image.mode == "I" and kind not in (None, _SIGNED) and np.asarray(image).min(initial=0) < 0:
         what = "counts of 32 bits above 2,147,483,647, which can't be read"
         raise DataError(what, remedy="save it as signed numbers, as floats or with 16 bits")
-    return picture
+    return image
 
 
 def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
-    """What numbers a TIFF holds, in words, that Pillow takes for no picture: floats of 64 bits,
+    """What numbers a TIFF holds, in words, that Pillow takes for no image: floats of 64 bits,
     say. None for any other file.
     """
     try:
@@ -237,34 +233,34 @@ def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
     return f"{_NUMBERS[kind]} of {bits} bits"
 
 
-def sample_format(picture: Image.Image) -> int | None:
+def sample_format(image: Image.Image) -> int | None:
     """TIFF's word for the kind of its numbers (1 unsigned, 2 signed, 3 floats); None for other
     formats.
     """
-    tags: Any = getattr(picture, "tag_v2", None)
+    tags: Any = getattr(image, "tag_v2", None)
     if tags is None:
         return None
     found = tags.get(_SAMPLE_FORMAT, 1)
     return int(found[0] if isinstance(found, tuple) else found)
 
 
-def depth_of(picture: Image.Image) -> Depth:
+def depth_of(image: Image.Image) -> Depth:
     """How an opened file keeps its values; asked for before it is decoded."""
-    if picture.mode == "F":
+    if image.mode == "F":
         return "floats"
-    if picture.mode.startswith("I;16"):
+    if image.mode.startswith("I;16"):
         return "16 bits"
-    raw = _raw_mode(picture)
-    if picture.mode == "I":
+    raw = _raw_mode(image)
+    if image.mode == "I":
         return "16 bits" if ";16" in raw or raw == "L" else "32 bits"
-    if picture.mode == "L" and sample_format(picture) == _SIGNED:
+    if image.mode == "L" and sample_format(image) == _SIGNED:
         return "16 bits"  # signed eight bits: more than Pillow's eight can hold
     return COLOURS if ";16" in raw else EIGHT
 
 
-def _raw_mode(picture: Image.Image) -> str:
+def _raw_mode(image: Image.Image) -> str:
     """How the file's decoder finds its pixels: `RGB;16B`. Empty once it is decoded."""
-    tiles: Any = getattr(picture, "tile", None)
+    tiles: Any = getattr(image, "tile", None)
     if not tiles:
         return ""
     found = tiles[0][3]
@@ -272,59 +268,59 @@ def _raw_mode(picture: Image.Image) -> str:
     return found if isinstance(found, str) else ""
 
 
-def orientation_of(picture: Image.Image) -> int | None:
-    """How its EXIF says that a picture lies, 1 to 8; None when the EXIF can't be read.
+def orientation_of(image: Image.Image) -> int | None:
+    """How its EXIF says that an image lies, 1 to 8; None when the EXIF can't be read.
 
     Of a file it is asked for after decoding: Pillow turns TIFFs itself, and then forgets that they
     were turned.
     """
     try:
-        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF raises all kinds; the picture itself is sound
+    except Exception:  # damaged EXIF raises all kinds; the image itself is sound
         return None
     return found if found in TURN else 1
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """A decoded picture turned as its EXIF says; as it is when that can't be read."""
-    turn = TURN.get(orientation_of(picture) or 1)
-    return picture if turn is None else picture.transpose(turn)
+def upright(image: Image.Image) -> Image.Image:
+    """A decoded image turned as its EXIF says; as it is when that can't be read."""
+    turn = TURN.get(orientation_of(image) or 1)
+    return image if turn is None else image.transpose(turn)
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened file as it is seen, from its header."""
-    width, height = picture.size
+    width, height = image.size
     # Of a TIFF Pillow tells the turned size from the start.
-    is_swapped = picture.format != "TIFF" and orientation_of(picture) in SWAPPED
+    is_swapped = image.format != "TIFF" and orientation_of(image) in SWAPPED
     return (height, width) if is_swapped else (width, height)
 
 
-def rgb(picture: Image.Image, greys: Greys | None = None) -> Image.Image:
-    """A settled picture of any mode, or a part of one, as RGB: deep greys as `greys` says,
+def rgb(image: Image.Image, greys: Greys | None = None) -> Image.Image:
+    """A settled image of any mode, or a part of one, as RGB: deep greys as `greys` says,
     transparency laid on black.
 
     Raises DeepGreys when it has deep greys and `greys` is None, DataError when its values are no
-    numbers, or when it has eight bits and `greys` knows deep pictures alone.
+    numbers, or when it has eight bits and `greys` knows deep images alone.
     """
-    if is_deep(picture):
+    if is_deep(image):
         if greys is None:
             raise DeepGreys(
                 "greys of more than eight bits, and nothing says which of them are black and white",
                 remedy=f"say it by {option('range', 'LOW:HIGH')} (0:4095 for 12 bits)",
             )
-        return Image.fromarray(eight_bits(np.asarray(picture), greys)).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image), greys)).convert("RGB")
     if greys is not None and not greys.mixed:
         what = (
-            f"a picture of eight bits; the network learned from greys of more, {greys.low:g} "
+            f"an image of eight bits; the model learned from greys of more, {greys.low:g} "
             f"(black) to {greys.high:g} (white)"
         )
-        raise DataError(what, remedy="give pictures as they came from the same camera")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
+        raise DataError(what, remedy="give images as they came from the same camera")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        seen = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def eight_bits(values: np.ndarray, greys: Greys) -> np.ndarray:
@@ -345,12 +341,12 @@ def refuse_no_numbers(values: np.ndarray) -> None:
     wrong = values.size - int(np.isfinite(values).sum())
     if wrong:
         what = f"{wrong:,} of its {values.size:,} values are no numbers (NaN or infinite)"
-        raise DataError(what, remedy="replace them by numbers, or remove the picture")
+        raise DataError(what, remedy="replace them by numbers, or remove the image")
 
 
-def is_deep(picture: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Whether its greys have more than eight bits."""
-    return picture.mode.startswith("I") or picture.mode == "F"
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def normalise(
@@ -358,7 +354,7 @@ def normalise(
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> np.ndarray:
-    """Pixels (n, s, s, 3) uint8 as the network's input (n, 3, s, s) float32: (x / 255 - mean) / std
+    """Pixels (n, s, s, 3) uint8 as the model's input (n, 3, s, s) float32: (x / 255 - mean) / std
     per colour.
     """
     # Planes first, then in place: a quarter of the time of arithmetic on interleaved colours.
@@ -373,7 +369,7 @@ def normalise_planes(
     """The same, in place, of planes (n, 3, s, s) float32 from 0 to 255."""
     scale: np.ndarray = 1 / (255 * np.asarray(std, dtype=np.float32))
     shift: np.ndarray = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
-    for picture in planes:
-        picture *= scale[:, None, None]
-        picture -= shift[:, None, None]
+    for image in planes:
+        image *= scale[:, None, None]
+        image -= shift[:, None, None]
     return planes

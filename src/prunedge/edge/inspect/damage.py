@@ -1,4 +1,4 @@
-"""Which classes of a network are damage, found from their names."""
+"""Which classes of a model are damage, found from their names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
     listed = ", ".join(classes)
     if unknown := [name for name in wanted if name.casefold() not in known]:
         raise DataError(
-            f"the network knows no class '{unknown[0]}'", remedy=f"--damage takes some of: {listed}"
+            f"the model knows no class '{unknown[0]}'", remedy=f"--damage takes some of: {listed}"
         )
     found = {known[name.casefold()] for name in wanted} or {
         name for name in classes if not is_sound(name, classes)

@@ -1,4 +1,4 @@
-"""One photograph through the network: patches in batches, a map, regions."""
+"""One photograph through the model: patches in batches, a map, regions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Classifier(Protocol):
         """The bundle that it runs."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 for pictures (n, size, size, 3) uint8."""
+        """Probabilities (n, classes) float32 for images (n, size, size, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Settings:
 
     `damage`: classes that count as damage; () finds them from their names. `threshold`: an area is
     damaged from this probability on. `patch`: side of a patch, or its width and height, in the
-    photograph's pixels, or `whole`: photographs are not cut; None shows the network what training
+    photograph's pixels, or `whole`: photographs are not cut; None shows the model what training
     showed it, as the bundle tells. `overlap`: share of a patch that the next one sees again.
     `batch`: patches at a time. `mm_per_pixel`: gives sizes in millimetres too. `range`: the stored
     values that are black and white in greys of more than eight bits, instead of the bundle's.
@@ -120,7 +120,7 @@ class Settings:
             remedy = "export it again, or give --patch"
             return (
                 f"{size}, for want of better: the bundle doesn't say what its training "
-                f"pictures showed ({remedy})"
+                f"images showed ({remedy})"
             )
         return f"{size}, as in training"
 
@@ -131,18 +131,18 @@ class Settings:
 
 
 def _guessed(manifest: Manifest) -> View:
-    """The view of a bundle that doesn't tell it: patches as large as what the network takes."""
+    """The view of a bundle that doesn't tell it: patches as large as what the model takes."""
     return View(kind="patch", width=manifest.input_size, height=manifest.input_size)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in one picture, in pixels of the upright photograph.
+    """What was found in one image, in pixels of the upright photograph.
 
     `probability` is of the surest patch, `damaged` counts patches at or above the threshold,
     `regions` come worst first. `map` is (rows, columns) float32, the damage probability of each
     `cell` x `cell` pixels; those at the right and bottom edge may be smaller. `patch` is the width
-    and height of what the network was shown at a time. `position` is latitude, longitude (degrees)
+    and height of what the model was shown at a time. `position` is latitude, longitude (degrees)
     and altitude (metres) from the EXIF.
     """
 
@@ -163,12 +163,12 @@ class Inspection:
 
     @property
     def damaged_share(self) -> float:
-        """Share of the picture (0 to 1) that the regions cover."""
+        """Share of the image (0 to 1) that the regions cover."""
         return sum(region.area for region in self.regions) / (self.width * self.height)
 
     @property
     def severity(self) -> float:
-        """What pictures are ordered by: the share that is damaged if the map is right, 0 to 1."""
+        """What images are ordered by: the share that is damaged if the map is right, 0 to 1."""
         return sum(region.weight for region in self.regions) / (self.width * self.height)
 
     def to_json(self) -> dict[str, Any]:
@@ -203,27 +203,27 @@ class Inspection:
         }
 
 
-def inspect_picture(
-    picture: Path | Image.Image,
+def inspect_image(
+    image: Path | Image.Image,
     session: Classifier,
     settings: Settings,
     *,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
-    """Look for damage in a picture (a file, or a Pillow picture).
+    """Look for damage in an image (a file, or a Pillow image).
 
-    Raises DataError when the picture can't be decoded whole or is too large, BundleError when the
-    network's answers are no numbers.
+    Raises DataError when the image can't be decoded whole or is too large, BundleError when the
+    model's answers are no numbers.
     """
     started = perf_counter()
     settings = settings.fitted(session.bundle.manifest)
-    photo = open_photo(picture, settings.max_megapixels, settings.greys(session.bundle))
+    photo = open_photo(image, settings.max_megapixels, settings.greys(session.bundle))
     found = inspect_photo(
         photo,
         session,
         settings,
-        name or (picture.name if isinstance(picture, Path) else "picture"),
+        name or (image.name if isinstance(image, Path) else "image"),
         progress,
     )
     return replace(found, seconds=perf_counter() - started)
@@ -289,7 +289,7 @@ def inspect_photo(
 
 
 def _grid(photo: Photo, settings: Settings) -> Grid:
-    """What the network is shown of a photograph: all of it at once, or patches as large as
+    """What the model is shown of a photograph: all of it at once, or patches as large as
     training's.
     """
     view = settings.view
@@ -347,7 +347,7 @@ def _probabilities(
         found = session.predict(np.stack([photo.patch(box, size) for box in boxes]))[:, chosen]
         if not np.isfinite(found).all():
             raise BundleError(
-                "the network's answers are no numbers",
+                "the model's answers are no numbers",
                 where=session.bundle.path,
                 remedy="export the bundle again",
             )

@@ -21,19 +21,19 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and the results' names are 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture to inspect. `name` is unique and printable; `stamp` changes when the picture
+    """One image to inspect. `name` is unique and printable; `stamp` changes when the image
     does; `about` is noted with its results.
     """
 
     name: str
-    picture: Path | Image.Image
+    image: Path | Image.Image
     stamp: str
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures to inspect, one after the other.
+    """Images to inspect, one after the other.
 
     `total` is how many, as far as that is known; `problems` are names and reasons of what can't be
     inspected, and grow while the items come; `is_live`: it only ends when it is interrupted.

@@ -36,7 +36,7 @@ COLOURS = np.array(
 
 
 def grey_map(values: np.ndarray) -> Image.Image:
-    """A map (rows, columns) of probabilities as an 8-bit grey picture, a pixel for each cell."""
+    """A map (rows, columns) of probabilities as an 8-bit grey image, a pixel for each cell."""
     return Image.fromarray((values * 255).round().astype(np.uint8))
 
 

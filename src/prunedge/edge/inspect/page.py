@@ -1,4 +1,4 @@
-"""The page of an inspection: worst first, opens without a network. It holds small pictures and
+"""The page of an inspection: worst first, opens without a model. It holds small images and
 links to the large ones.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.utils.sanitize import shown
 
-MOST_PICTURES = 200  # small pictures in the page; the others are in its table
+MOST_IMAGES = 200  # small images in the page; the others are in its table
 THUMBNAIL = 360  # pixels of the longer side
 
 STYLE = """
@@ -56,11 +56,11 @@ def render_page(
     skipped: Sequence[tuple[str, str]],
     rate: float,
 ) -> str:
-    """The page as HTML. `records` are the pictures' JSON, worst first; their overlays lie in
+    """The page as HTML. `records` are the images' JSON, worst first; their overlays lie in
     `folder`.
     """
     damaged = [record for record in records if record["regions"]]
-    rest = [*damaged[MOST_PICTURES:], *(record for record in records if not record["regions"])]
+    rest = [*damaged[MOST_IMAGES:], *(record for record in records if not record["regions"])]
     settings, bundle = about["settings"], about["bundle"]
     title = f"Inspection of {about['source']}"
     parts = [
@@ -77,16 +77,16 @@ def render_page(
     ]
     if damaged:
         parts += [
-            '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the picture that '
+            '<h2>Damage, worst first</h2><p class="note">Ordered by the share of the image that '
             "is damaged. "
             'The percentage in a box, and "surest", are of the surest patch. '
             "Positions are pixels from the left and from the top. Click for the large "
-            'picture.</p><div class="gallery">',
-            *(_figure(folder, record) for record in damaged[:MOST_PICTURES]),
+            'image.</p><div class="gallery">',
+            *(_figure(folder, record) for record in damaged[:MOST_IMAGES]),
             "</div>",
         ]
     if rest:
-        parts += [f"<h2>{'Further pictures' if damaged else 'Pictures'}</h2>", _table(rest)]
+        parts += [f"<h2>{'Further images' if damaged else 'Images'}</h2>", _table(rest)]
     if skipped:
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in skipped
@@ -107,11 +107,11 @@ def _cards(
     records: Sequence[Any], damaged: Sequence[Any], skipped: Sequence[Any], rate: float
 ) -> str:
     figures = [
-        (f"{len(records):,}", "pictures inspected"),
+        (f"{len(records):,}", "images inspected"),
         (f"{len(damaged):,}", "with damage"),
         (f"{sum(len(record['regions']) for record in damaged):,}", "damaged regions"),
         (f"{len(skipped):,}", "not inspected"),
-        (f"{rate:.3g}", "pictures per second"),
+        (f"{rate:.3g}", "images per second"),
     ]
     return (
         '<div class="cards">'
@@ -163,8 +163,7 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
         for record in records
     )
     heads = "".join(
-        f"<th>{name}</th>"
-        for name in ("picture", "regions", "damaged", "surest", "damaged patches")
+        f"<th>{name}</th>" for name in ("image", "regions", "damaged", "surest", "damaged patches")
     )
     return (
         "<div "
@@ -199,7 +198,7 @@ def _facts(about: Mapping[str, Any]) -> str:
     )
     return (
         f'<h2>How it was inspected</h2><table class="words"><tbody>{rows}</tbody></table>'
-        '<p class="note">A network finds what it was trained on, and misses some of it: pictures '
+        '<p class="note">A model finds what it was trained on, and misses some of it: images '
         "without a region are not proven sound.</p>"
     )
 
@@ -212,7 +211,7 @@ def _of_device(key: str, value: Any) -> str:
     return units.get(key, "{}").format(value)
 
 
-@lru_cache(maxsize=2 * MOST_PICTURES)
+@lru_cache(maxsize=2 * MOST_IMAGES)
 def _thumbnail(overlay: Path, key: str) -> str:
     """A small copy of an overlay as a data URL; `key` tells its versions apart."""
     with Image.open(overlay) as opened:

@@ -1,4 +1,4 @@
-"""The folder of an inspection: files of each picture, tables and a page of all. Every write is
+"""The folder of an inspection: files of each image, tables and a page of all. Every write is
 atomic, so that it can be gone on with.
 """
 
@@ -29,7 +29,7 @@ from prunedge.utils.records import require
 
 Record = dict[str, Any]
 COLUMNS = (
-    "picture",
+    "image",
     "region",
     "label",
     "probability",
@@ -66,15 +66,15 @@ class RegionRecord(Kept):
 
 
 class PositionRecord(Kept):
-    """Where a picture was taken."""
+    """Where an image was taken."""
 
     latitude: float
     longitude: float
     altitude_m: float | None
 
 
-class PictureRecord(Kept):
-    """NAME.json: what was found in a picture, as far as pages and tables read it."""
+class ImageRecord(Kept):
+    """NAME.json: what was found in an image, as far as pages and tables read it."""
 
     key: str
     name: str
@@ -107,7 +107,7 @@ class Results:
 
     def withdraw(self) -> None:
         """Remove a new folder that nothing has come into but the mark: an inspection that found no
-        picture leaves none behind.
+        image leaves none behind.
         """
         if self.is_new and [one.name for one in self.path.iterdir()] == [MARK]:
             (self.path / MARK).unlink()
@@ -115,12 +115,12 @@ class Results:
                 self.path.rmdir()
 
     def known(self, item: Item) -> Record | None:
-        """What an earlier run found in the same picture with the same network and settings, if all
+        """What an earlier run found in the same image with the same model and settings, if all
         its files are there.
         """
         try:
             record = json.loads(read_text(self._file(item.name, ".json")))
-            require(PictureRecord, record)
+            require(ImageRecord, record)
         except (OSError, ValueError, RecursionError):
             return None
         is_whole = all(
@@ -129,7 +129,7 @@ class Results:
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
     def keep(self, item: Item, found: Inspection, photo: Photo) -> Record:
-        """Write a picture's overlay, map and, when those are there, its JSON; returns that."""
+        """Write an image's overlay, map and, when those are there, its JSON; returns that."""
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
         draw_overlay(photo, found, self.about["settings"]["threshold"]).save(
             overlay, "JPEG", quality=88
@@ -147,7 +147,7 @@ class Results:
         return record
 
     def summarise(self, records: Sequence[Record], skipped: Sequence[tuple[str, str]]) -> Path:
-        """Write the tables and the page of all pictures (worst first); returns the page."""
+        """Write the tables and the page of all images (worst first); returns the page."""
         self._write(self.path / "findings.csv", _table(records).encode())
         places = [_feature(record) for record in records if record["position"]]
         geojson = self.path / "findings.geojson"
@@ -162,7 +162,7 @@ class Results:
         self._write(
             page,
             render_page(
-                self.path, self.about, records, skipped, pictures_per_second(records)
+                self.path, self.about, records, skipped, images_per_second(records)
             ).encode(),
         )
         return page
@@ -199,7 +199,7 @@ def open_results(path: Path, about: Mapping[str, Any]) -> Results:
 
 
 def worst_first(records: Sequence[Record]) -> list[Record]:
-    """Records by how much of the picture is damaged if the map is right, then by their surest
+    """Records by how much of the image is damaged if the map is right, then by their surest
     patch, then by name.
     """
     return sorted(
@@ -207,7 +207,7 @@ def worst_first(records: Sequence[Record]) -> list[Record]:
     )
 
 
-def pictures_per_second(records: Sequence[Record]) -> float:
+def images_per_second(records: Sequence[Record]) -> float:
     """How fast they were read, inspected and drawn."""
     seconds = sum(record["seconds"] + record.get("seconds_drawing", 0) for record in records)
     return len(records) / seconds if seconds else 0.0
@@ -228,7 +228,7 @@ def _table(records: Sequence[Record]) -> str:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        shared = {**record, **(record["position"] or {}), "picture": _cell(record["name"])}
+        shared = {**record, **(record["position"] or {}), "image": _cell(record["name"])}
         for number, region in enumerate(record["regions"], 1):
             writer.writerow({**shared, **region, "region": number, "label": _cell(region["label"])})
     return text.getvalue()
@@ -249,7 +249,7 @@ def _feature(record: Record) -> dict[str, Any]:
         key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")
     }
     properties = {
-        "picture": record["name"],
+        "image": record["name"],
         "regions": len(record["regions"]),
         "label": worst,
         **told,

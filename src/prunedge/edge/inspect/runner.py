@@ -1,4 +1,4 @@
-"""The loop over pictures: what can't be inspected is told and skipped, what is finished is kept."""
+"""The loop over images: what can't be inspected is told and skipped, what is finished is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Outcome:
     """What came of a source: records worst first, names and reasons of what was skipped, and how
     many an earlier run had inspected.
 
-    `trouble` is the machine's, with the first picture that could not be inspected for it.
+    `trouble` is the machine's, with the first image that could not be inspected for it.
     """
 
     records: list[Record]
@@ -52,11 +52,11 @@ def inspect_source(
     advance: Advance,
     tell: Callable[[str], None],
 ) -> Outcome:
-    """Inspect every picture of a source, and keep what is found in `results`. `advance(done, total,
+    """Inspect every image of a source, and keep what is found in `results`. `advance(done, total,
     what)` and `tell(line)` report.
 
     A live source ends without an error when it is interrupted. Raises what can't be skipped: a
-    bundle that fails, a disk that is full, an error in the only picture.
+    bundle that fails, a disk that is full, an error in the only image.
     """
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
@@ -148,6 +148,6 @@ def _inspect(
     item: Item, session: Classifier, settings: Settings, patches: Callable[[int, int], None]
 ) -> tuple[Photo, Inspection]:
     started = perf_counter()
-    photo = open_photo(item.picture, settings.max_megapixels, settings.greys(session.bundle))
+    photo = open_photo(item.image, settings.max_megapixels, settings.greys(session.bundle))
     found = inspect_photo(photo, session, settings, item.name, patches)
     return photo, replace(found, seconds=perf_counter() - started)

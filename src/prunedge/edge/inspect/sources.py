@@ -24,7 +24,7 @@ def open_source(
     """The source that a user named. `every` (seconds) and `frames` (at most so many) are for videos
     and cameras.
 
-    Results that lie inside the folder are no pictures to inspect. Raises DataError when there is
+    Results that lie inside the folder are no images to inspect. Raises DataError when there is
     nothing, ExtraMissing without OpenCV.
     """
     if (camera := _camera(text)) is not None or Path(text).suffix.lower() in VIDEO_SUFFIXES:
@@ -46,7 +46,7 @@ def open_source(
     path = Path(text)
     if not path.exists():
         raise DataError(
-            "no such picture, folder, video or camera",
+            "no such image, folder, video or camera",
             where=text,
             remedy="check the name; a camera is camera:0",
         )
@@ -116,9 +116,9 @@ def _folder(folder: Path, out: Path | None) -> Source:
         )
     if not items:
         raise DataError(
-            "no pictures to inspect",
+            "no images to inspect",
             where=folder,
-            remedy=f"name a folder with pictures ({', '.join(sorted(PHOTO_SUFFIXES))})",
+            remedy=f"name a folder with images ({', '.join(sorted(PHOTO_SUFFIXES))})",
         )
     return Source(printable(real_path(folder).name), items, len(items), problems)
 

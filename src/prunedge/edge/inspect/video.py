@@ -125,7 +125,7 @@ def _video_frames(
                 continue
             turn = int((seconds + 1e-6) / every) + 1 if every else 0
             yield Item(
-                f"{name}@{_clock(seconds)}", _picture(pixels), stamp, {"time_s": round(seconds, 3)}
+                f"{name}@{_clock(seconds)}", _image(pixels), stamp, {"time_s": round(seconds, 3)}
             )
     finally:
         capture.release()
@@ -149,14 +149,14 @@ def _camera_frames(
                 continue
             taken = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             yield Item(
-                f"{name}@{re.sub('[:T]', '-', taken)}", _picture(pixels), taken, {"taken": taken}
+                f"{name}@{re.sub('[:T]', '-', taken)}", _image(pixels), taken, {"taken": taken}
             )
     finally:
         capture.release()
-    problems.append((title, "the camera stopped sending pictures"))
+    problems.append((title, "the camera stopped sending images"))
 
 
-def _picture(pixels: Any) -> Image.Image:
+def _image(pixels: Any) -> Image.Image:
     return Image.fromarray(pixels if pixels.ndim == 2 else pixels[..., ::-1].copy())
 
 

@@ -16,7 +16,7 @@ from prunedge.edge.targets import Target
 from prunedge.errors import ExtraMissing
 from prunedge.utils.machine import pass_on
 
-Network = Callable[
+Model = Callable[
     [np.ndarray], np.ndarray
 ]  # (n, 3, size, size) float32 to logits (n, classes) float32
 
@@ -27,8 +27,8 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Name, version and device of the runtime, as a result should say it."""
 
-    def load(self, file: Path, threads: int) -> tuple[Network, list[int | str]]:
-        """The network in the file, with `threads` threads, and the shape (n, 3, size, size) that it
+    def load(self, file: Path, threads: int) -> tuple[Model, list[int | str]]:
+        """The model in the file, with `threads` threads, and the shape (n, 3, size, size) that it
         takes; a name stands for any number.
 
         Raises BundleError when the runtime can't load it, ImportError when the runtime is not

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge.edge.bench.breakdown import Call
-from prunedge.edge.runtimes import Network
+from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -18,13 +18,13 @@ def version() -> str:
     return f"executorch {installed('executorch')}, XNNPACK on the CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in a .pte file; it takes one picture at a time."""
+def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    """The model in a .pte file; it takes one image at a time."""
     import torch
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime, Verification
 
-    _unsafe_reset_threadpool(threads)  # unsafe while a network runs; none does yet
+    _unsafe_reset_threadpool(threads)  # unsafe while a model runs; none does yet
     try:
         method = (
             Runtime.get()
@@ -37,17 +37,17 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
         raise BundleError(
-            f"ExecuTorch can't load the network: {why}",
+            f"ExecuTorch can't load the model: {why}",
             where=file,
             remedy="export the bundle again",
         ) from None
 
-    def network(inputs: np.ndarray) -> np.ndarray:
+    def model(inputs: np.ndarray) -> np.ndarray:
         return np.concatenate(
             [method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs]
         )
 
-    return network, ["one by one", *shape[1:]]
+    return model, ["one by one", *shape[1:]]
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:

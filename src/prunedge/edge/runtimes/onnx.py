@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bench.breakdown import Call, calls_of
-from prunedge.edge.runtimes import Network
+from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -24,15 +24,15 @@ def version() -> str:
     return f"onnxruntime {onnxruntime.__version__}, CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in an ONNX file."""
+def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    """The model in an ONNX file."""
     session = start(file, threads, ["CPUExecutionProvider"])
     first = session.get_inputs()[0]
 
-    def network(inputs: np.ndarray) -> np.ndarray:
+    def model(inputs: np.ndarray) -> np.ndarray:
         try:
             return session.run(None, {first.name: inputs})[0]
-        # a network that asks for more memory than there is, or whose nodes don't fit each other
+        # a model that asks for more memory than there is, or whose nodes don't fit each other
         except Exception as error:
             why = " ".join(str(error).split())
             is_memory = "allocate" in why or "bad_alloc" in why
@@ -42,15 +42,15 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
                 else "export the bundle again"
             )
             raise BundleError(
-                f"ONNX Runtime can't run the network: {why[-160:]}", where=file, remedy=remedy
+                f"ONNX Runtime can't run the model: {why[-160:]}", where=file, remedy=remedy
             ) from None
 
-    return network, list(first.shape)
+    return model, list(first.shape)
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
     """What each node took in each pass, by ONNX Runtime's own profiler: in a session of its own,
-    since it slows the network down.
+    since it slows the model down.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = start(file, threads, ["CPUExecutionProvider"], Path(folder) / "profile")
@@ -83,5 +83,5 @@ def start(file: Path, threads: int, providers: Sequence[Any], profile: Path | No
         pass_on(error, where=file)
         why = " ".join(str(error).split())[:160]
     raise BundleError(
-        f"ONNX Runtime can't load the network: {why}", where=file, remedy="export the bundle again"
+        f"ONNX Runtime can't load the model: {why}", where=file, remedy="export the bundle again"
     )

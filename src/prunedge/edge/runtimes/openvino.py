@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bench.breakdown import Call
-from prunedge.edge.runtimes import Network
+from prunedge.edge.runtimes import Model
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on
 
@@ -21,8 +21,8 @@ def version() -> str:
     return f"openvino {openvino.__version__.split('-')[0]}, CPU"
 
 
-def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in an OpenVINO IR file, computed in float32 (some processors would choose
+def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    """The model in an OpenVINO IR file, computed in float32 (some processors would choose
     bfloat16 by themselves).
     """
     compiled = _compiled(file, threads)
@@ -35,15 +35,15 @@ def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
         raise _unloadable(file, error) from None
     if others:
         raise BundleError(
-            "the network takes more than one input", where=file, remedy="export the bundle again"
+            "the model takes more than one input", where=file, remedy="export the bundle again"
         )
     request = compiled.create_infer_request()
 
-    def network(inputs: np.ndarray) -> np.ndarray:
+    def model(inputs: np.ndarray) -> np.ndarray:
         request.infer([inputs], share_inputs=True)
         return request.get_output_tensor(0).data.copy()
 
-    return network, shape
+    return model, shape
 
 
 def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[list[Call]]:
@@ -83,5 +83,5 @@ def _unloadable(file: Path, error: Exception) -> BundleError:
     pass_on(error, where=file)
     why = " ".join(str(error).split())[:160]
     return BundleError(
-        f"OpenVINO can't load the network: {why}", where=file, remedy="export the bundle again"
+        f"OpenVINO can't load the model: {why}", where=file, remedy="export the bundle again"
     )

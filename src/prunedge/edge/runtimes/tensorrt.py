@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prunedge.edge.bench.breakdown import Call
-from prunedge.edge.runtimes import Network
+from prunedge.edge.runtimes import Model
 from prunedge.edge.runtimes.onnx import start
 from prunedge.errors import BundleError
 
@@ -24,8 +24,8 @@ def version() -> str:
     return f"onnxruntime {onnxruntime.__version__}, TensorRT"
 
 
-def load(file: Path, threads: int) -> tuple[Network, list[int | str]]:
-    """The network in an ONNX file as a TensorRT engine of half precision: built at the first start
+def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
+    """The model in an ONNX file as a TensorRT engine of half precision: built at the first start
     (minutes), kept beside the file.
 
     Raises BundleError where this ONNX Runtime has no TensorRT: nothing else runs in its place.

@@ -1,7 +1,7 @@
-"""A new bundle's trial, in a process of its own: a network that crashes, hangs or eats all memory
+"""A new bundle's trial, in a process of its own: a model that crashes, hangs or eats all memory
 takes this process with it, no other.
 
-python -m prunedge.edge.update.selftest BUNDLE RUNTIME [PICTURE...]
+python -m prunedge.edge.update.selftest BUNDLE RUNTIME [IMAGE...]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge.bundle import open_bundle
-from prunedge.edge.image.read import read_picture
+from prunedge.edge.image.read import read_image
 from prunedge.edge.session import open_session
 from prunedge.edge.update.pace import Unreachable
 from prunedge.errors import AgentError, MachineError, PrunedgeError
@@ -28,13 +28,13 @@ from prunedge.utils.systems import limit_memory_to_machine
 TIMEOUT_S = 180.0
 NOISE = 4
 TOLERANCE = 1e-3  # of a sum of probabilities
-NEAR = 0.05  # between a picture alone and among others: quantised networks may round by the batch
+NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 
 def selftest(
-    bundle: Path, pictures: Iterable[Path], runtime: str | None = None, timeout: float = TIMEOUT_S
+    bundle: Path, images: Iterable[Path], runtime: str | None = None, timeout: float = TIMEOUT_S
 ) -> float:
-    """Try a bundle on its own pictures, on noise and on `pictures`; returns the milliseconds that a
+    """Try a bundle on its own images, on noise and on `images`; returns the milliseconds that a
     patch took.
 
     AgentError says what is wrong with it, Unreachable that it can't be tried now.
@@ -45,7 +45,7 @@ def selftest(
         "prunedge.edge.update.selftest",
         str(bundle),
         runtime or "",
-        *map(str, pictures),
+        *map(str, images),
     ]
     try:
         done = subprocess.run(
@@ -82,9 +82,9 @@ def selftest(
 
 
 def try_out(session: Any, classes: int, pixels: np.ndarray) -> str | None:
-    """What is wrong with a network's answers to pixels (n, size, size, 3) uint8, or None.
+    """What is wrong with a model's answers to pixels (n, size, size, 3) uint8, or None.
 
-    They must be n rows of probabilities, and the same for a picture alone, again, and among others.
+    They must be n rows of probabilities, and the same for an image alone, again, and among others.
     """
     together = np.asarray(session.predict(pixels))
     if together.shape != (len(pixels), classes):
@@ -95,7 +95,7 @@ def try_out(session: Any, classes: int, pixels: np.ndarray) -> str | None:
         return "answers that are no probabilities"
     alone = np.concatenate([session.predict(pixels[i : i + 1]) for i in range(len(pixels))])
     if np.abs(alone - together).max() > NEAR:
-        return "another answer to a picture alone than among others"
+        return "another answer to an image alone than among others"
     return None
 
 
@@ -112,7 +112,7 @@ def main() -> None:
         pixels = [np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)]
         for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
-                pixels.append(read_picture(name, size, bundle.greys)[None])
+                pixels.append(read_image(name, size, bundle.greys)[None])
         tried = np.concatenate(pixels)
         started = perf_counter()
         wrong = try_out(session, len(bundle.manifest.classes), tried)
@@ -121,7 +121,7 @@ def main() -> None:
             if wrong
             else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
         )
-    except Exception as error:  # whatever the network does, it is told in one line
+    except Exception as error:  # whatever the model does, it is told in one line
         told = error if isinstance(error, PrunedgeError) else machine_error(error)
         why = f"{type(error).__name__}: {error}" if told is None else told.what
         answer = {

@@ -20,7 +20,7 @@ from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.utils.files import make_folder
 from prunedge.utils.systems import replace, sync_folder
 
-DEATHS = 3  # of the agent over the first picture with a new bundle, until that bundle is given up
+DEATHS = 3  # of the agent over the first image with a new bundle, until that bundle is given up
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class InUse:
     release: Release | None = None
 
 
-class Shelf:
+class BundleSlots:
     """Announced bundles, in folders named by their manifests' SHA-256, and the one that the command
     line gave.
 
     The one that was accepted last is used. When it can't be loaded, or the agent died DEATHS times
-    over the first picture with it, the one before it is; at last the given one. When another bundle
+    over the first image with it, the one before it is; at last the given one. When another bundle
     is given than before, the operator has changed it by hand: it is used.
     """
 
@@ -133,7 +133,7 @@ class Shelf:
         self._store.write_notes(**_noted(release, sha256))
 
     def begin(self) -> None:
-        """A picture is about to be inspected. While the bundle is on trial, a death from here on
+        """An image is about to be inspected. While the bundle is on trial, a death from here on
         counts against it.
         """
         if self._is_on_trial and not self._is_begun:
@@ -141,7 +141,7 @@ class Shelf:
             self._is_begun = True
 
     def proved(self) -> None:
-        """The bundle in use has seen a picture through: its trial is over."""
+        """The bundle in use has seen an image through: its trial is over."""
         if self._is_on_trial:
             self._store.write_notes(trial=None, deaths=None)
             self._is_on_trial = False
@@ -158,7 +158,7 @@ class Shelf:
     def _load_accepted(self, name: str) -> InUse:
         if self._store.note("trial") == name and self._deaths() >= DEATHS:
             raise AgentError(
-                "it failed on the first picture", where=self.folder / name, remedy="export it again"
+                "it failed on the first image", where=self.folder / name, remedy="export it again"
             )
         return load(self.folder / name, self._threads, self._runtime)
 

@@ -30,7 +30,7 @@ from prunedge.edge.update.announcement import (
 from prunedge.edge.update.fetch import fetch
 from prunedge.edge.update.pace import Unreachable
 from prunedge.edge.update.selftest import selftest
-from prunedge.edge.update.slots import InUse, Shelf, load
+from prunedge.edge.update.slots import BundleSlots, InUse, load
 from prunedge.edge.update.statement import Asked, Statement, judge
 from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.utils.machine import machine_error, require_memory
@@ -44,28 +44,28 @@ class Updater:
     """Judges announcements one after another. A bundle that passed lies in `incoming`, loaded,
     until `taken` is called.
 
-    `current` gives the bundle in use, `pictures` the last ones that were inspected, `is_refused`
+    `current` gives the bundle in use, `images` the last ones that were inspected, `is_refused`
     whether an announcement was refused before; `refuse(kind, key, error, is_final)` tells why one
     is.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
+        slots: BundleSlots,
         settings: AgentSettings,
         is_signed: Callable[[bytes, bytes], bool] | None,
         *,
         current: Callable[[], InUse],
-        pictures: Callable[[], list[Path]],
+        images: Callable[[], list[Path]],
         is_refused: Callable[[str], bool],
         refuse: Callable[[str, str, PrunedgeError, bool], None],
         again: tuple[float, ...] = AGAIN_S,
     ) -> None:
-        self._shelf, self._incoming = shelf, shelf.incoming
+        self._slots, self._incoming = slots, slots.incoming
         self._settings, self._is_signed, self._again = settings, is_signed, again
-        self._current, self._pictures, self._is_refused, self._refuse = (
+        self._current, self._images, self._is_refused, self._refuse = (
             current,
-            pictures,
+            images,
             is_refused,
             refuse,
         )
@@ -163,7 +163,7 @@ class Updater:
         )
         check_classes(manifest, announcement, statement, self._current().bundle.manifest.classes)
         told.inspection.fitted(manifest)  # do its classes tell what damage is?
-        milliseconds = selftest(self._incoming, self._pictures(), told.runtime)
+        milliseconds = selftest(self._incoming, self._images(), told.runtime)
         self._refuse_slow(manifest, milliseconds)
         log.info(
             "the announced bundle %s passed its self-test, %.1f ms a patch", short, milliseconds
@@ -184,7 +184,7 @@ class Updater:
             judge(
                 statement,
                 asked,
-                self._shelf.taken() if self._is_signed else None,
+                self._slots.taken() if self._is_signed else None,
                 datetime.now(UTC),
             )
         return statement
@@ -196,13 +196,13 @@ class Updater:
         with suppress(PrunedgeError):
             statement = self._judged(announcement)
             if statement is not None and self._is_signed is not None:
-                self._shelf.note(statement.release, statement.sha256)
+                self._slots.note(statement.release, statement.sha256)
 
     def _refuse_slow(self, manifest: Manifest, milliseconds: float) -> None:
         """AgentError when a photograph would take many times longer than now: the device would
         never be done with what arrives.
         """
-        old, pictures = self._current().bundle, self._pictures()
+        old, images = self._current().bundle, self._images()
         mine, its = (_patches(one, self._settings.inspection) for one in (old.manifest, manifest))
         ratio = float("inf")
         for is_last in (
@@ -210,7 +210,7 @@ class Updater:
             True,
         ):  # what looks too slow is measured once more: another program may have been at work
             try:
-                before = selftest(old.path, pictures, self._settings.runtime)
+                before = selftest(old.path, images, self._settings.runtime)
             except AgentError as error:
                 log.warning("the announced bundle's speed can't be compared: %s", one_line(error))
                 return
@@ -219,7 +219,7 @@ class Updater:
                 return
             if not is_last:
                 milliseconds = min(
-                    milliseconds, selftest(self._incoming, pictures, self._settings.runtime)
+                    milliseconds, selftest(self._incoming, images, self._settings.runtime)
                 )
         raise AgentError(
             (

@@ -69,7 +69,7 @@ def consume(
     """Tie the labels of a contraction's input along `dim` to the weight's slices that meet them."""
     ledger = labeller.ledger
     if labels is None:
-        return ledger.freeze(atoms, "consumes the picture or values that are no channels")
+        return ledger.freeze(atoms, "consumes the image or values that are no channels")
     if atoms is None:
         reason = "a layer consumes the channels in an order that can't be followed"
         return ledger.freeze(labels, reason)

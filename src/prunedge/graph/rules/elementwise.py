@@ -183,7 +183,7 @@ def _spread_param(
     others: list[torch.Tensor],
     result: torch.Tensor,
 ) -> torch.Tensor | None:
-    """Labels of a parameter that is broadcast over values without channels (windows, pictures).
+    """Labels of a parameter that is broadcast over values without channels (windows, images).
 
     None where not exactly one of its dimensions holds channels.
     """

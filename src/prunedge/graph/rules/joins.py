@@ -89,7 +89,7 @@ def pad(labeller: Labeller, call: Call) -> None:
     """Constants around the values.
 
     Along places they belong to the channel that they surround: they are the same number in each
-    channel, whose own weights in its consumers are zero in the masked network, so that the number
+    channel, whose own weights in its consumers are zero in the masked model, so that the number
     need not be: it leaves with the channel. Along channels they are none.
     """
     x, amounts = call.input, list(call["pad"])
@@ -121,7 +121,7 @@ def _pad_coordinate(coordinate: torch.Tensor, sides: dict[int, tuple[int, int]])
 def _pad_channels(
     labeller: Labeller, labels: torch.Tensor, dim: int, before: int, after: int, place: int
 ) -> torch.Tensor:
-    """Constants beside channels (the shortcut of a ResNet for small pictures).
+    """Constants beside channels (the shortcut of a ResNet for small images).
 
     Each leaves with the channel that it meets. The call then pads with fewer of them, or cuts fewer
     off; where it can't be told which call that is, they stay.

@@ -61,7 +61,7 @@ def fused_layer(labeller: Labeller, call: Call) -> None:
 
 @rule("_cudnn_rnn", "miopen_rnn")
 def fused_layers(labeller: Labeller, call: Call) -> None:
-    """All layers of a recurrent network at once (cuDNN).
+    """All layers of a recurrent model at once (cuDNN).
 
     Of its weights, the first of each direction of the first layer read.
     """

@@ -37,7 +37,7 @@ class Rule:
     """What an operation does to labels.
 
     `is_regular`: to any number of channels it does what it does to each of them, so that the graph
-    of a smaller network can be derived (see `prunedge.graph.derive`).
+    of a smaller model can be derived (see `prunedge.graph.derive`).
     """
 
     label: Label

@@ -70,7 +70,7 @@ def regions(labeller: Labeller, call: Call) -> None:
 
 @rule("deform_conv2d", is_regular=True)
 def deformable(labeller: Labeller, call: Call) -> None:
-    """A convolution whose filters look at places that the network chooses (torchvision).
+    """A convolution whose filters look at places that the model chooses (torchvision).
 
     torchvision reads the numbers of groups, and of groups of offsets, off the shapes: each group of
     offsets loses the same channels.

@@ -68,8 +68,8 @@ def _reshape_activation(
     is_spread = len(several) > 1 and prod(several) > labels.numel() * labeller.batch
     if is_spread and _regroups(x.shape, result.shape):
         # Channels and places are read in another order than they lie in: who meets whom depends on
-        # the size of the picture.
-        order = "in an order that depends on the size of the picture"
+        # the size of the image.
+        order = "in an order that depends on the size of the image"
         return ledger.freeze(labels, f"is laid out among the places, {order}")
     if len(several) > 1 and several != before:
         # Heads and their width, shuffled groups: in the end channels leave along one of these.

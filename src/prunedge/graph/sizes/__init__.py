@@ -7,7 +7,7 @@ the sizes that those channels have now. A factor worked out from a width, `q * (
 -0.5`, is brought back to what it was before.
 
 A call is known by its place in the code, not by its number: training, a cache that is filled at the
-first picture, or one more level of a pyramid may add calls before it. The place is the chain of
+first image, or one more level of a pyramid may add calls before it. The place is the chain of
 positions in the source text from the module's own method down to the call,
 `Attention.forward:7.8-7.51>split_heads:2.11-2.40`, lines counted from the first of each function.
 Calls in the code of a child module are the child's.

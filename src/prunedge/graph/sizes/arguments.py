@@ -46,7 +46,7 @@ def with_constants(
             raise GraphError(
                 f"this pruned layer made constants of the sizes {asked} where {own} was expected "
                 f"at place {place}: its code took a way that it had not taken when it was pruned",
-                remedy="use it at the picture size and in the mode that it was pruned with",
+                remedy="use it at the image size and in the mode that it was pruned with",
             )
         now[place] = -size if asked[place] < 0 else size
     pinning.needed |= now != asked

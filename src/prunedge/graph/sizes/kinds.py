@@ -12,7 +12,7 @@ from prunedge.graph.sizes.picks import tensor_of
 DIVISIONS = {"tensor_split": None, "vsplit": 0, "hsplit": 1, "dsplit": 2}  # what they divide
 SPLITS = {"split", "split_with_sizes", *DIVISIONS}
 SHAPES = {"reshape", "view", "unflatten"}
-# Calls that make constants beside channels. Code often pads where a picture's size asks for it, and
+# Calls that make constants beside channels. Code often pads where an image's size asks for it, and
 # whether such a call is the one that is meant, its own sizes say.
 CONSTANTS = {
     "pad",

@@ -66,7 +66,7 @@ def picked(func: Any, args: Any, kwargs: Mapping[str, Any]) -> list[Picked]:
     Nothing where the arguments are none that torch takes: it is about to say so.
     """
     try:
-        # Numbers that are read here are no part of what the network computes, nor of its code.
+        # Numbers that are read here are no part of what the model computes, nor of its code.
         with uncounted(), _disable_current_modes():
             return _picked(func.__name__, args, kwargs)
     except (KeyError, TypeError):

@@ -220,6 +220,6 @@ class PinnedCalls(TorchFunctionMode):
             f"this pruned layer {what} as it had not when it was pruned ({site}): its code took a "
             "way that it had not taken then, or has been changed since",
             where=type(self._module).__name__,
-            remedy="use it at the picture size and in the mode that it was pruned with, or prune "
-            "the network anew",
+            remedy="use it at the image size and in the mode that it was pruned with, or prune "
+            "the model anew",
         )

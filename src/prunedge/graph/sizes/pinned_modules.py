@@ -36,7 +36,7 @@ def pin(module: nn.Module, pinning: Pinning) -> None:
             "sizes in its code would have to be pinned, and its forward was replaced by a function "
             "that is not its own",
             where=type(module).__name__,
-            remedy="prune the network before its forward is replaced",
+            remedy="prune the model before its forward is replaced",
         )
     module.__dict__["_prunedge_pins"] = pinning
     if not hasattr(type(module), "_prunedge_pinned"):
@@ -58,9 +58,9 @@ def pins_of(module: nn.Module) -> Pinning:
     return module.__dict__.get("_prunedge_pins", Pinning({}, {}))
 
 
-def pinned_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The pinned modules of a network, by path."""
-    for name, module in network.named_modules():
+def pinned_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The pinned modules of a model, by path."""
+    for name, module in model.named_modules():
         if "_prunedge_pins" in module.__dict__:
             yield name, module
 

@@ -32,7 +32,7 @@ def metric_by_channels(steps: Sequence[Step], metric: str, max_drop: float) -> g
 
 
 def metric_by_macs(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
-    """The same against the multiply-accumulates of one picture."""
+    """The same against the multiply-accumulates of one image."""
     figure = _metric(
         steps,
         [step.macs / 1e6 for step in steps],
@@ -53,7 +53,7 @@ def metric_by_macs(steps: Sequence[Step], metric: str, max_drop: float) -> go.Fi
 
 
 def layers(first: Step, best: Step) -> go.Figure:
-    """How many channels each layer kept and lost, in the network's order."""
+    """How many channels each layer kept and lost, in the model's order."""
     names = list(first.original)[::-1]
     kept = [best.kept.get(name, 0) for name in names]
     lost = [first.original[name] - count for name, count in zip(names, kept, strict=True)]
@@ -106,10 +106,10 @@ def seconds(steps: Sequence[Step]) -> go.Figure:
 
 
 def time_by_part(profile: Mapping[str, Any]) -> go.Figure:
-    """Seconds of each chapter of a profiled run, by part; the parts with the most first, small ones
+    """Seconds of each phase of a profiled run, by part; the parts with the most first, small ones
     together.
     """
-    chapters = profile["chapters"]
+    phases = profile["phases"]
     named = [one["part"] for one in profile["parts"]][: len(PARTS)]
     bars = []
     for name, colour in [*zip(named, PARTS, strict=False), ("the rest", "#d5dbe1")]:
@@ -117,11 +117,11 @@ def time_by_part(profile: Mapping[str, Any]) -> go.Figure:
             sum(s for part, s in one["parts"].items() if part not in named)
             if name == "the rest"
             else one["parts"].get(name, 0.0)
-            for one in chapters
+            for one in phases
         ]
         bars.append(
             go.Bar(
-                x=[one["chapter"] for one in chapters],
+                x=[one["phase"] for one in phases],
                 y=took,
                 name=name,
                 marker_color=colour,
@@ -154,13 +154,13 @@ def layer_times(profile: Mapping[str, Any]) -> go.Figure:
 
 
 def metric_by_latency(steps: Sequence[Step], metric: str, max_drop: float) -> go.Figure:
-    """The same against the milliseconds of one picture on the device that steered."""
+    """The same against the milliseconds of one image on the device that steered."""
     figure = _metric(
         steps,
         [step.latency_ms or 0.0 for step in steps],
         metric,
         max_drop,
-        "ms for a picture on the device (logarithmic)",
+        "ms for an image on the device (logarithmic)",
         "%{x:.3g} ms",
     )
     ticks = sorted(
@@ -196,7 +196,7 @@ def staircases(table: Mapping[str, Any]) -> go.Figure:
             marker={"size": 4},
             hovertemplate="%{x} channels: %{y:.0f} µs<extra></extra>",
         )
-    return styled(figure, "channels", "µs for a picture")
+    return styled(figure, "channels", "µs for an image")
 
 
 def agreement(audit: Mapping[str, Any]) -> go.Figure:
@@ -261,7 +261,7 @@ def _metric(
     good = [(place, step) for place, step in zip(x, steps, strict=True) if step.accepted]
     has_first = (
         len(steps) > 1 and steps[1].index == 0
-    )  # the first network of the chain leads the run's own steps
+    )  # the first model of the chain leads the run's own steps
     bad = [(place, step) for place, step in zip(x, steps, strict=True) if not step.accepted]
     figure = go.Figure()
     for name, key, colour, dash in (
@@ -276,7 +276,7 @@ def _metric(
             line={"color": colour, "dash": dash, "width": 2.5},
             marker={"size": 8},
             text=[
-                "first network" if has_first and step is steps[0] else f"step {step.index}"
+                "first model" if has_first and step is steps[0] else f"step {step.index}"
                 for _, step in good
             ],
             hovertemplate=f"%{{text}}, {hover}<br>{metric} %{{y:.1f}} % {name}<extra></extra>",

@@ -14,7 +14,7 @@ from PIL import Image
 from prunedge.config import RunConfig
 from prunedge.data.decode import source_of
 from prunedge.edge.bench.ratios import speed_of
-from prunedge.edge.image.read import Greys, parse_range, read_picture
+from prunedge.edge.image.read import Greys, parse_range, read_image
 from prunedge.errors import DataError
 from prunedge.importance.audit import kept_audit
 from prunedge.models import Loaded
@@ -26,7 +26,7 @@ from prunedge.runs.profile import OTHER, bench_profile_of, profile_of
 from prunedge.runs.run import Run
 from prunedge.runs.training import taught
 from prunedge.train import Rate
-from prunedge.train.collapse import told_of_one_class
+from prunedge.train.collapse import one_class_warning
 from prunedge.utils import advice
 from prunedge.utils.sanitize import by_kind
 
@@ -38,13 +38,13 @@ LEAST_S = 0.005  # of a part of a part: less would be printed as nothing
 def write_report(run: Run) -> Path:
     """Write RUN/report.html from what the run folder holds; returns its path.
 
-    The page needs no server and no network: figures, scripts and thumbnails are inside. What has
+    The page needs no server and no model: figures, scripts and thumbnails are inside. What has
     not been measured yet is said to be missing, with the command that measures it. Raises RunError
-    when the run has no network yet or the page can't be written.
+    when the run has no model yet or the page can't be written.
     """
     steps, best, references = run.steps(), run.best(), run.references()
     first, start = references[0].step, references[-1].step
-    # The first network of the chain leads the steps of a run that started from a pruned one.
+    # The first model of the chain leads the steps of a run that started from a pruned one.
     told = [first, *steps] if first is not start else steps
     config, test, bench = run.config, run.test(), run.read("bench.json")
     page = render(
@@ -76,7 +76,7 @@ def write_report(run: Run) -> Path:
         taken_back=taken_back(steps),
         left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", []), config.data.range),
-        controls=_controls(run, test),
+        baselines=_baselines(run, test),
         begun=_begun(run, steps[0], best),
         command=command(config, run.path, run.verb()),
         facts=_facts(config),
@@ -123,7 +123,7 @@ def write_loop_report(
         taken_back=taken_back(steps),
         left_whole=left_whole(steps),
         mistakes=thumbnails((test or {}).get("mistakes", [])),
-        controls=[],
+        baselines=[],
         begun={"weights": None, "rate": None, "majority": None, "one_class": []},
         command="",
         facts=_facts(config),
@@ -152,7 +152,7 @@ def cards(
                 f"{before:.1%}",
                 f"{after:.1%}",
                 f"{100 * (after - before):+.1f} points",
-                f"test split, {test['best']['n']} pictures, {_looked(test)}",
+                f"test split, {test['best']['n']} images, {_looked(test)}",
             )
         )
     else:
@@ -181,7 +181,7 @@ def cards(
             f"{first.macs / 1e6:,.0f}",
             f"{best.macs / 1e6:,.0f}",
             f"{first.macs / best.macs:.1f} × less",
-            "million multiply-accumulates for one picture",
+            "million multiply-accumulates for one image",
         )
     )
     if bench and bench.get("ratios"):
@@ -192,9 +192,7 @@ def cards(
             f"{bench['batch']}, {bench['patches']} patches; "
             f"medians; ratio over interleaved blocks {speed.bounds()}"
         )
-        title = (
-            "time for a picture" if bench["batch"] == 1 else f"time for {bench['batch']} pictures"
-        )
+        title = "time for an image" if bench["batch"] == 1 else f"time for {bench['batch']} images"
         found.append(
             card(
                 title,
@@ -208,7 +206,7 @@ def cards(
 
 
 def cards_of_training(step: Step, metric: str) -> list[dict[str, str]]:
-    """The same of a network that was trained, and not pruned yet."""
+    """The same of a model that was trained, and not pruned yet."""
     return [
         card(
             metric,
@@ -223,7 +221,7 @@ def cards_of_training(step: Step, metric: str) -> list[dict[str, str]]:
             "",
             "",
             f"{step.macs / 1e6:,.0f}",
-            "million multiply-accumulates for one picture",
+            "million multiply-accumulates for one image",
         ),
     ]
 
@@ -231,7 +229,7 @@ def cards_of_training(step: Step, metric: str) -> list[dict[str, str]]:
 def against(
     references: Sequence[Reference], best: Step, metric: str, test: Mapping[str, Any] | None
 ) -> list[dict[str, str]]:
-    """What the result has over each network that it is compared with, in a line; nothing where
+    """What the result has over each model that it is compared with, in a line; nothing where
     there is only the unpruned one.
     """
     found = []
@@ -297,7 +295,7 @@ def _figures(
         (
             "Where the channels went",
             (
-                "Channels that each layer makes, in the network's order. Layers tied by a "
+                "Channels that each layer makes, in the model's order. Layers tied by a "
                 "residual sum lose the same channels."
             ),
             figures.layers(steps[0], best),
@@ -309,13 +307,13 @@ def _figures(
                 f"{metric} against channels removed",
                 (
                     "Validation split, one marker a step. Channels tied by a sum count once; "
-                    "the share is of the unpruned network's."
+                    "the share is of the unpruned model's."
                 ),
                 figures.metric_by_channels(steps, metric, drop),
             ),
             (
                 f"{metric} against work",
-                "The same steps against the multiply-accumulates that one picture costs.",
+                "The same steps against the multiply-accumulates that one image costs.",
                 figures.metric_by_macs(steps, metric, drop),
             ),
             *made,
@@ -338,8 +336,8 @@ def _figures(
             )
     if audit is not None:
         cost = (
-            f"{audit['channels']} channels zeroed one at a time on {audit['pictures']} "
-            "validation pictures"
+            f"{audit['channels']} channels zeroed one at a time on {audit['images']} "
+            "validation images"
         )
         made += [
             (
@@ -428,11 +426,11 @@ def _layers(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The controls beside the result: what it is, epochs, and the metric on validation and test
+def _baselines(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The baselines beside the result: what it is, epochs, and the metric on validation and test
     data.
     """
-    metric, records = run.config.task.metric, run.read("controls.json") or {}
+    metric, records = run.config.task.metric, run.read("baselines.json") or {}
     said = {
         "scratch": "the same shape, trained from random weights",
         "random": "as many channels of each group, drawn at random",
@@ -442,14 +440,14 @@ def _controls(run: Run, test: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "name": said[name],
             "epochs": record["epochs"],
             "val": record["val"][metric],
-            "test": ((test or {}).get("controls") or {}).get(name, {}).get(metric),
+            "test": ((test or {}).get("baselines") or {}).get(name, {}).get(metric),
         }
         for name, record in records.items()
     ]
 
 
 def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
-    """What the network started from and how it was taught, and what to mind of its answers."""
+    """What the model started from and how it was taught, and what to mind of its answers."""
     classes, weights, rate = (
         run.config.data.classes,
         run.read_as("weights.json", Loaded.from_json),
@@ -462,12 +460,12 @@ def _begun(run: Run, first: Step, best: Step) -> dict[str, Any]:
         "majority": None
         if first.majority is None or first.largest is None
         else (classes[first.largest], first.majority),
-        "one_class": [] if only is None else [told_of_one_class(classes[only], taught(run))],
+        "one_class": [] if only is None else [one_class_warning(classes[only], taught(run))],
     }
 
 
 def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -> dict[str, Any]:
-    """The first mistakes as JPEG data URIs, most confident first; pictures that are gone are left
+    """The first mistakes as JPEG data URIs, most confident first; images that are gone are left
     out and counted.
 
     `span` is the run's range of greys of more than eight bits (`LOW:HIGH`).
@@ -476,12 +474,12 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
     greys = None if span is None else Greys(*parse_range(span), mixed=True)
     for mistake in sorted(mistakes, key=lambda one: -one["p_best"])[:MOST_MISTAKES]:
         try:
-            picture = Image.fromarray(read_picture(source_of(mistake["path"]), THUMBNAIL, greys))
+            image = Image.fromarray(read_image(source_of(mistake["path"]), THUMBNAIL, greys))
         except (DataError, FileNotFoundError):
             gone += 1
             continue
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=80)
+        image.save(buffer, "JPEG", quality=80)
         uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
         shown.append({**mistake, "uri": uri, "name": Path(mistake["path"]).name})
     return {"shown": shown, "gone": gone, "count": len(mistakes)}

@@ -87,7 +87,7 @@ def ends(views: Views) -> go.Figure:
 
 
 def layers(views: Views) -> go.Figure:
-    """The mean share of its channels that each layer of one network kept: layers from top to
+    """The mean share of its channels that each layer of one model kept: layers from top to
     bottom, combinations from left to right.
     """
     made: list[tuple[str, list[Any]]] = []
@@ -148,7 +148,7 @@ def pareto(
 ) -> go.Figure:
     """Metric against cost, counted in units of `per` (logarithmic).
 
-    A view has faint places, those among which the front is sought, and the networks handed over.
+    A view has faint places, those among which the front is sought, and the models handed over.
     """
     made = []
     for name, (faint, candidates, given) in clouds.items():

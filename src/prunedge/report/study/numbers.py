@@ -15,7 +15,7 @@ from prunedge.study.statistics import Spread, at_fractions, spread
 from prunedge.study.summary import by_combination, seconds
 
 Row = Mapping[str, Any]
-Trial = Sequence[Row]  # its steps, the unpruned network first
+Trial = Sequence[Row]  # its steps, the unpruned model first
 Groups = dict[str, list[Trial]]
 
 FEW_GROUPS, MOST_GROUPS, MOST_VIEWS = (
@@ -30,7 +30,7 @@ _CELLS = (60, 40)
 
 @dataclass(frozen=True)
 class Place:
-    """A point that a network can have: cost, metric, of how many, and what it is."""
+    """A point that a model can have: cost, metric, of how many, and what it is."""
 
     x: float
     y: float
@@ -65,7 +65,7 @@ def views(
 ) -> tuple[dict[str, Groups], int]:
     """What a figure shows, one view at a time, and how many views were left out.
 
-    Up to `most` combinations are one view. More are a view for each set of pictures and network;
+    Up to `most` combinations are one view. More are a view for each set of images and model;
     where even that is too many, one for each axis, whose groups then hold all values of the others.
     """
     every = groups(rows, axes)
@@ -116,7 +116,7 @@ def end(trial: Trial) -> Row:
 
 
 def over(trials: Sequence[Trial], what: Callable[[Row, Row], float]) -> Spread:
-    """A figure of the unpruned and the pruned network, over trials."""
+    """A figure of the unpruned and the pruned model, over trials."""
     return spread([what(trial[0], end(trial)) for trial in trials])
 
 
@@ -126,7 +126,7 @@ def total_seconds(trial: Trial) -> float:
 
 
 def shares(trials: Sequence[Trial]) -> dict[str, float]:
-    """The mean share of its channels that each layer kept, in the network's order."""
+    """The mean share of its channels that each layer kept, in the model's order."""
     names = dict.fromkeys(name for trial in trials for name in trial[0]["original"])
     return {
         name: fmean(
@@ -219,7 +219,7 @@ def mean_places(found: Groups, cost: str, key: str = "metric_after") -> list[Pla
 
 
 def end_places(found: Groups, cost: str) -> list[Place]:
-    """The networks that each combination handed over: the means of cost and metric on the
+    """The models that each combination handed over: the means of cost and metric on the
     validation split.
     """
     return [

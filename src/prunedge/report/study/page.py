@@ -18,7 +18,7 @@ from prunedge.report.study.numbers import Groups, Row, Trial, groups, over, tota
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import device_of, duration, with_spread
 from prunedge.runs.run import open_run
-from prunedge.study import Book, Counts, collect
+from prunedge.study import StudyProgress, StudyStore, collect
 from prunedge.study.results import to_csv
 from prunedge.study.statistics import Spread, spread
 from prunedge.study.summary import axes_of
@@ -30,11 +30,11 @@ MOST_CSV = 5_000_000  # bytes inside the page
 MOST_REASONS = 20
 QUESTIONS = {
     "grid": "Which combination prunes best?",
-    "crossval": "How stable is the pruned network?",
+    "crossval": "How stable is the pruned model?",
     "epochs": "How few epochs of fine-tuning are enough?",
     "criteria": "Which criterion prunes best?",
-    "networks": "Which network is worth pruning?",
-    "talk": "The results of Wu et al. (2019) on these pictures",
+    "models": "Which model is worth pruning?",
+    "talk": "The results of Wu et al. (2019) on these images",
 }
 
 
@@ -49,43 +49,43 @@ class Findings:
     axes: Sequence[str]
     trials: Sequence[str]
     rows: Sequence[Row]
-    counts: Counts
+    counts: StudyProgress
     toml: str
     benches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def write_study_report(book: Book) -> Path:
+def write_study_report(study: StudyStore) -> Path:
     """Write STUDY/report.html from what the study's folder holds, finished or not; returns its
     path.
 
     The table is inside as CSV; a large one is written to STUDY/study.csv, and linked. RunError when
     the page can't be written.
     """
-    rows = collect(book)
+    rows = collect(study)
     benches = {}
-    for trial in book.trials:
+    for trial in study.trials:
         if (
-            book.is_done(trial)
-            and (bench := open_run(book.folder(trial)).read("bench.json"))
+            study.is_done(trial)
+            and (bench := open_run(study.folder(trial)).read("bench.json"))
             and bench.get("ratios")
         ):
             benches[trial.name] = bench
     found = Findings(
-        real_path(book.path).name,
-        book.grid.kind,
-        book.grid.axes,
-        [trial.name for trial in book.trials],
+        real_path(study.path).name,
+        study.grid.kind,
+        study.grid.axes,
+        [trial.name for trial in study.trials],
         rows,
-        book.counts(),
-        read_text(book.path / "study.toml"),
+        study.counts(),
+        read_text(study.path / "study.toml"),
         benches,
     )
     text = to_csv(rows)
     if not is_inside(text):
-        write_text(book.path / "study.csv", text)
+        write_text(study.path / "study.csv", text)
     return save(
         page(found, text, written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
-        book.path / "report.html",
+        study.path / "report.html",
     )
 
 
@@ -137,7 +137,7 @@ def state(found: Findings) -> str:
     )
     rest = ", ".join(f"{count} {said}" for count, said in more if count)
     of_all = f"{sum(name in done for name in found.trials)} of {len(found.trials)} trials are done"
-    return f"{of_all}; of these and their starting networks: {rest}" if rest else of_all
+    return f"{of_all}; of these and their starting models: {rest}" if rest else of_all
 
 
 def failures(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
@@ -146,7 +146,7 @@ def failures(failed: Mapping[str, str]) -> list[tuple[str, int, str]]:
 
 
 def answers(done: Sequence[Row], axes: Sequence[str], metric: str) -> list[str]:
-    """For each set of pictures: the combination that leaves the least work, and the one with the
+    """For each set of images: the combination that leaves the least work, and the one with the
     highest metric if that is another.
     """
     said = []

@@ -34,7 +34,7 @@ LEADS = {
     "crossval": "fractions",
     "epochs": "epochs",
     "criteria": "paired",
-    "networks": "times",
+    "models": "times",
 }  # what answers a kind's question
 _BAND = (
     "mean over the finished trials that reached a fraction with accepted steps, as far as half of "
@@ -96,17 +96,17 @@ def sections(
 
 def _summary(given: _Given) -> Section:
     found = groups(given.rows, given.axes)
-    counts = sorted({row["test_pictures"] for row in given.rows})
-    pictures = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    counts = sorted({row["test_images"] for row in given.rows})
+    images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     left = (
         f" The first {tables.MOST_LINES} of {len(found)} combinations; study.csv has all."
         if len(found) > tables.MOST_LINES
         else ""
     )
     note = (
-        f"{given.metric} on the test split ({pictures} pictures a trial), measured once a trial; "
+        f"{given.metric} on the test split ({images} images a trial), measured once a trial; "
         "mean ± standard deviation over n folds "
-        "and seeds; interval: Student's t. Channels: share of the unpruned network's prunable "
+        "and seeds; interval: Student's t. Channels: share of the unpruned model's prunable "
         f"channels.{left}"
     )
     return Section(
@@ -117,7 +117,7 @@ def _summary(given: _Given) -> Section:
 def _curves(given: _Given) -> Section:
     seen, left = views(given.rows, given.axes, FEW_GROUPS)
     note = (
-        "Validation split; channels: share of the unpruned network's; solid: after fine-tuning, "
+        "Validation split; channels: share of the unpruned model's; solid: after fine-tuning, "
         f"dotted: before; {_BAND}. "
         f"Hover for n.{_left(left)}"
     )
@@ -140,13 +140,13 @@ def _layers(given: _Given) -> Section:
         drawings.append(figures.layers(seen))
         lines.append(model + _left(left))
     more = (
-        f" {len(models) - MOST_MODELS} more networks are in the table."
+        f" {len(models) - MOST_MODELS} more models are in the table."
         if len(models) > MOST_MODELS
         else ""
     )
     note = (
-        "Share of its channels that each layer kept in the network handed over, mean over "
-        f"folds and seeds; in the network's order.{more}"
+        "Share of its channels that each layer kept in the model handed over, mean over "
+        f"folds and seeds; in the model's order.{more}"
     )
     return Section("layers", "Filters left in each layer", note, drawings, lines=lines)
 
@@ -220,7 +220,7 @@ def _pareto(given: _Given) -> Section:
     drawings = []
     inner = [axis for axis in given.axes if axis != "data"]
     for cost, title, per in (
-        ("macs", "million MACs, one picture (log)", 1e6),
+        ("macs", "million MACs, one image (log)", 1e6),
         ("size_mb", "size (MB, log)", 1),
     ):
         clouds = {}
@@ -265,8 +265,8 @@ def _fractions(given: _Given) -> Section:
 def _stops(given: _Given) -> Section:
     seen, left = views(given.rows, given.axes)
     note = (
-        "One marker a trial: the share of the unpruned network's channels that was gone in "
-        f"the network handed over.{_left(left)}"
+        "One marker a trial: the share of the unpruned model's channels that was gone in "
+        f"the model handed over.{_left(left)}"
     )
     table = tables.stops_table(groups(given.rows, given.axes))
     return Section("stops", "Where the search ended", note, [figures.ends(seen)], [table])
@@ -275,7 +275,7 @@ def _stops(given: _Given) -> Section:
 def _paired(given: _Given) -> Section | None:
     made = tables.paired_tables(given.rows, given.axes)
     note = (
-        f"Test {given.metric} of the networks handed over, first minus second, between trials "
+        f"Test {given.metric} of the models handed over, first minus second, between trials "
         "equal in all else (fold and seed too). "
         "Interval: bootstrap of the mean difference. p is not corrected for the number of "
         "comparisons. "
@@ -284,13 +284,13 @@ def _paired(given: _Given) -> Section | None:
     return Section("paired", "Paired comparisons", note, tables=made) if made else None
 
 
-def _controls(given: _Given) -> Section | None:
+def _baselines(given: _Given) -> Section | None:
     table = tables.controls_table(groups(given.rows, given.axes))
     note = (
-        f"Test {given.metric}, pruned minus control, trial by trial: the same epochs in all, "
+        f"Test {given.metric}, pruned minus baseline, trial by trial: the same epochs in all, "
         "the same shape or the same number of channels."
     )
-    return Section("controls", "Controls", note, tables=[table]) if table else None
+    return Section("baselines", "Baselines", note, tables=[table]) if table else None
 
 
 def _talk(given: _Given) -> Section:
@@ -298,7 +298,7 @@ def _talk(given: _Given) -> Section:
     table = talk.beside(given.rows, given.axes, found, given.benches, _names(given))
     note = (
         "The talk's figures stand beside ours for orientation: they can't be compared where "
-        "pictures, sizes, weights or devices differ."
+        "images, sizes, weights or devices differ."
     )
     return Section(
         "talk",
@@ -336,5 +336,5 @@ _MAKERS: tuple[Callable[[_Given], Section | None], ...] = (
     _fractions,
     _stops,
     _paired,
-    _controls,
+    _baselines,
 )

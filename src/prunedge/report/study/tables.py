@@ -25,7 +25,7 @@ from prunedge.study.summary import comparisons
 
 MOST_LINES, MOST_TABLES = 200, 24
 FEW = 6  # pairs: with fewer, Wilcoxon's two-sided p can't fall below 0.05, whatever the differences
-CONTROLS = {
+BASELINES = {
     "scratch": "the same shape, trained from random weights",
     "random": "as many channels of each group, drawn at random",
 }
@@ -150,7 +150,7 @@ def epochs_table(rows: Sequence[Row], axes: Sequence[str]) -> Table:
 
 
 def paired_tables(rows: Sequence[Row], axes: Sequence[str]) -> list[Table]:
-    """For each axis but the pictures: how its values differ, over trials that are equal in all
+    """For each axis but the images: how its values differ, over trials that are equal in all
     else.
     """
     tables = []
@@ -193,14 +193,14 @@ def paired_tables(rows: Sequence[Row], axes: Sequence[str]) -> list[Table]:
 
 
 def controls_table(found: Groups) -> Table | None:
-    """The result beside each control, trial by trial; None where there are no controls."""
+    """The result beside each baseline, trial by trial; None where there are no baselines."""
     lines = []
     for name, trials in found.items():
-        for control, said in CONTROLS.items():
+        for baseline, said in BASELINES.items():
             both = [
                 (best["test_best"], other)
                 for trial in trials
-                if (other := (best := end(trial))[f"test_control_{control}"]) is not None
+                if (other := (best := end(trial))[f"test_baseline_{baseline}"]) is not None
             ]
             if both:
                 ours, theirs = zip(*both, strict=True)
@@ -208,9 +208,9 @@ def controls_table(found: Groups) -> Table | None:
                 lines.append((name, said, *means, *_pair(compared(ours, theirs))))
     head = (
         "combination",
-        "control",
+        "baseline",
         "pruned",
-        "control",
+        "baseline",
         "difference, points",
         "95 % interval",
         "Wilcoxon's p",

@@ -39,9 +39,9 @@ SAID = {
         "filters pruned"
     ),
 }
-_NETWORKS = {"vgg16": "VGG16", "resnet18": "ResNet18"}
+_MODELS = {"vgg16": "VGG16", "resnet18": "ResNet18"}
 _ELSEWHERE = (
-    "a study times networks on the machine that prunes: carry its bundles to the device and "
+    "a study times models on the machine that prunes: carry its bundles to the device and "
     "run prunedge bench there"
 )
 _SIZE, _WEIGHTS, _FOLDS, _PATCHES = 224, "imagenet", 5, 3720
@@ -52,17 +52,17 @@ def differs(rows: Sequence[Row], benches: Mapping[str, Mapping[str, Any]]) -> li
     its.
     """
     names = list(dict.fromkeys(row["data_name"] for row in rows))
-    pictures = {
-        row["data_name"]: row["test_pictures"] for row in rows if row["test_pictures"] is not None
+    images = {
+        row["data_name"]: row["test_images"] for row in rows if row["test_images"] is not None
     }
     ours = ", ".join(
-        f"{name} ({pictures[name]:,} test pictures)" if name in pictures else name for name in names
+        f"{name} ({images[name]:,} test images)" if name in images else name for name in names
     )
     found = [
-        f"The pictures: {ours}; the talk has 8,887 test patches of cracks and 10,078 of corrosion."
+        f"The images: {ours}; the talk has 8,887 test patches of cracks and 10,078 of corrosion."
     ]
     for key, talk, said in (
-        ("size", _SIZE, "Picture size"),
+        ("size", _SIZE, "Image size"),
         ("weights", _WEIGHTS, "Starting weights"),
         ("folds", _FOLDS, "Folds"),
     ):
@@ -70,10 +70,10 @@ def differs(rows: Sequence[Row], benches: Mapping[str, Mapping[str, Any]]) -> li
         if values != [str(talk)]:
             found.append(f"{said}: {', '.join(values)}; the talk: {talk}.")
     others = sorted(
-        {row["model"] for row in rows if family(row["model"]) != _NETWORKS.get(row["model"])}
+        {row["model"] for row in rows if family(row["model"]) != _MODELS.get(row["model"])}
     )
     if others:
-        found.append(f"Networks that the talk doesn't have: {', '.join(others)}.")
+        found.append(f"Models that the talk doesn't have: {', '.join(others)}.")
     if benches:
         devices = sorted({device_of(one) for one in benches.values()})
         found.append(f"Times: {'; '.join(devices)}; the talk: a TITAN X and a Jetson TX2.")
@@ -88,8 +88,8 @@ def differs(rows: Sequence[Row], benches: Mapping[str, Mapping[str, Any]]) -> li
 
 
 def family(model: str) -> str | None:
-    """The talk's network that a model is a kind of."""
-    return next((said for name, said in _NETWORKS.items() if model.startswith(name)), None)
+    """The talk's model that a model is a kind of."""
+    return next((said for name, said in _MODELS.items() if model.startswith(name)), None)
 
 
 def beside(

@@ -14,7 +14,7 @@ from typing import IO
 from prunedge.errors import PrunedgeError
 from prunedge.study.__main__ import BUSY, FAILED
 from prunedge.study.grid import Start, Trial
-from prunedge.study.store import Book
+from prunedge.study.store import StudyStore
 from prunedge.utils.machine import require_memory
 from prunedge.utils.sanitize import kinds, shown
 
@@ -57,7 +57,7 @@ class _LastLine:
         return shown(self.text)
 
 
-def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
+def run_local(study: StudyStore, *, workers: int, threads: int, told: Told) -> None:
     """Do all that is left of the study, `workers` trials at a time with `threads` each; `told`
     hears how each ends.
 
@@ -65,9 +65,9 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
     rest goes on; a process that dies is tried again from its last step. Ctrl-C stops all of them
     and is raised again.
     """
-    done = {one.name for one in book.work if book.is_done(one)}
+    done = {one.name for one in study.work if study.is_done(one)}
     waiting: list[tuple[Start | Trial, int]] = [
-        (one, 0) for one in book.work if one.name not in done
+        (one, 0) for one in study.work if one.name not in done
     ]
     running: list[_Running] = []
     lost: set[str] = set()
@@ -79,22 +79,22 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
                 if isinstance(work, Trial) and work.start.name in lost:
                     waiting.remove(entry)
                     lost.add(work.name)
-                    book.fail(work, f"its starting network {work.start.name} failed")
+                    study.fail(work, f"its starting model {work.start.name} failed")
                 elif len(running) < workers and (
                     isinstance(work, Start) or work.start.name in done
                 ):
                     waiting.remove(entry)
-                    running.append(_begin(book, work, threads, tries))
+                    running.append(_begin(study, work, threads, tries))
             time.sleep(_LOOK)
             for one in list(running):
                 if (code := one.process.poll()) is None:
                     continue
                 running.remove(one)
-                again = _ended(book, one, code, told, said)
+                again = _ended(study, one, code, told, said)
                 if again is not None:
                     waiting.insert(0, again)
                 else:
-                    (done if book.is_done(one.work) else lost).add(one.work.name)
+                    (done if study.is_done(one.work) else lost).add(one.work.name)
     finally:
         for one in running:
             one.process.terminate()
@@ -102,9 +102,9 @@ def run_local(book: Book, *, workers: int, threads: int, told: Told) -> None:
             one.process.wait()
 
 
-def _begin(book: Book, work: Start | Trial, threads: int, tries: int) -> _Running:
+def _begin(study: StudyStore, work: Start | Trial, threads: int, tries: int) -> _Running:
     process = subprocess.Popen(
-        [sys.executable, "-m", "prunedge.study", book.address, work.name],
+        [sys.executable, "-m", "prunedge.study", study.address, work.name],
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -117,7 +117,7 @@ def _begin(book: Book, work: Start | Trial, threads: int, tries: int) -> _Runnin
 
 
 def _ended(
-    book: Book, one: _Running, code: int, told: Told, said: Failures
+    study: StudyStore, one: _Running, code: int, told: Told, said: Failures
 ) -> tuple[Start | Trial, int] | None:
     """What to do again, and how often it was tried; None when it is over."""
     name = one.work.name
@@ -132,14 +132,14 @@ def _ended(
         return one.work, one.tries + 1
     last = one.said.whole()
     if code != FAILED:
-        book.fail(
+        study.fail(
             one.work,
             f"its process died {RETRIES + 1} times, the last time with exit code {code}"
             + (f": {last}" if last else ""),
         )
-    elif book.failure(one.work) is None:
-        book.fail(one.work, last or NOT_NOTED)
-    told(said.of(name, book.failure(one.work) or NOT_NOTED))
+    elif study.failure(one.work) is None:
+        study.fail(one.work, last or NOT_NOTED)
+    told(said.of(name, study.failure(one.work) or NOT_NOTED))
     return None
 
 

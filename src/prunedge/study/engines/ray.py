@@ -15,7 +15,7 @@ from typing import Any
 from prunedge.errors import ExtraMissing, PrunedgeError
 from prunedge.study.engines.local import Failures
 from prunedge.study.grid import Start, Trial
-from prunedge.study.store import Book, Busy, open_book
+from prunedge.study.store import Busy, StudyStore, open_study
 from prunedge.utils.machine import pass_on
 
 RETRIES = (
@@ -27,13 +27,19 @@ Told = Callable[[str], None]
 
 
 def run_ray(
-    book: Book, *, address: str | None, workers: int | None, threads: int, gpus: float, told: Told
+    study: StudyStore,
+    *,
+    address: str | None,
+    workers: int | None,
+    threads: int,
+    gpus: float,
+    told: Told,
 ) -> None:
     """Do all that is left of the study on Ray; `told` hears how each trial ends.
 
     `address` is that of a running cluster (`auto` finds it), None starts one on this machine for
     `workers` trials at a time (a running cluster has its own number: PrunedgeError). A trial's task
-    takes its start's task as its argument: Ray runs it when, and not before, the starting network
+    takes its start's task as its argument: Ray runs it when, and not before, the starting model
     is there. Each asks for `threads` CPUs and `gpus` of a GPU.
     """
     if address is not None and workers is not None:
@@ -70,18 +76,18 @@ def run_ray(
     try:
         task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_perform)
         starts = {
-            start.name: task.remote(book.address, start.name, threads) for start in book.starts
+            start.name: task.remote(study.address, start.name, threads) for start in study.starts
         }
         names: dict[Any, str] = {ref: name for name, ref in starts.items()}
-        for trial in book.trials:
-            if not book.is_done(trial):
-                names[task.remote(book.address, trial.name, threads, starts[trial.start.name])] = (
+        for trial in study.trials:
+            if not study.is_done(trial):
+                names[task.remote(study.address, trial.name, threads, starts[trial.start.name])] = (
                     trial.name
                 )
         waiting, said = list(names), Failures()
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=1)
-            _tell(book, names[ended[0]], ended[0], told, said)
+            _tell(study, names[ended[0]], ended[0], told, said)
     finally:
         if ours:
             ray.shutdown()
@@ -94,37 +100,37 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _tell(book: Book, name: str, reference: Any, told: Told, said: Failures) -> None:
+def _tell(study: StudyStore, name: str, reference: Any, told: Told, said: Failures) -> None:
     import ray
 
     try:
         error = ray.get(reference)
     except ray.exceptions.RayError as lost:
         error = f"its worker was lost {RETRIES + 1} times: {type(lost).__name__}"
-        book.fail(book.find(name), error)
+        study.fail(study.find(name), error)
     if error:
         told(said.of(name, error))
-    elif isinstance(book.find(name), Trial):
+    elif isinstance(study.find(name), Trial):
         told(f"{name}: done")
 
 
 def _perform(address: str, name: str, threads: int, start: str | None = None) -> str | None:
     """In a worker: do the work; None when it is done, or what is wrong. `start` is what the
-    starting network's task gave.
+    starting model's task gave.
     """
     import torch
 
     torch.set_num_threads(threads)
-    book = open_book(address)
-    work: Start | Trial = book.find(name)
+    study = open_study(address)
+    work: Start | Trial = study.find(name)
     if start is not None:
-        error = f"its starting network failed: {start}"
-        book.fail(work, error)
+        error = f"its starting model failed: {start}"
+        study.fail(work, error)
         return error
     begun = time.monotonic()
     while True:
         try:
-            book.perform(work)
+            study.perform(work)
             return None
         except Busy as busy:
             if time.monotonic() - begun > _PATIENCE:

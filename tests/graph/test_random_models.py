@@ -1,4 +1,4 @@
-"""Random networks from every construct, pruned at random: each must equal its masked original."""
+"""Random models from every construct, pruned at random: each must equal its masked original."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.graph.test_constructs import (
     squeeze_excite,
 )
 from tests.graph.test_derive import assert_same
-from tests.networks import randomise
+from tests.small_models import randomise
 
 EXAMPLE = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 ACTIVATIONS = (torch.relu, F.silu, torch.sigmoid, F.hardswish, F.gelu)
@@ -184,17 +184,17 @@ KINDS = (
 
 def check(seed: int, length: int, share: float) -> None:
     torch.manual_seed(seed)
-    network = randomise(Random(seed, length), seed)
-    graph = trace(network, EXAMPLE)
+    model = randomise(Random(seed, length), seed)
+    graph = trace(model, EXAMPLE)
     plan = random_plan(graph, share, torch.Generator().manual_seed(seed))
-    surgery = operate(network, graph, plan)
+    surgery = operate(model, graph, plan)
     assert surgery.difference <= TOLERANCE
     if surgery.refused:
         # The number of blocks that a shuffle makes is a literal in its code: where other layers tie whole blocks, they have to stay.
-        assert any(kind == "shuffle" for kind, _, _ in network.steps), (
+        assert any(kind == "shuffle" for kind, _, _ in model.steps), (
             seed,
             length,
-            network.steps,
+            model.steps,
             surgery.refused,
         )
     assert sum(p.numel() for p in surgery.model.parameters()) == graph.params(surgery.plan)
@@ -206,12 +206,12 @@ def check(seed: int, length: int, share: float) -> None:
 
 @settings(max_examples=100)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.floats(0.1, 0.9))
-def test_a_random_network_equals_its_masked_original(seed: int, length: int, share: float) -> None:
+def test_a_random_model_equals_its_masked_original(seed: int, length: int, share: float) -> None:
     check(seed, length, share)
 
 
 @pytest.mark.slow
-def test_a_thousand_random_networks() -> None:
+def test_a_thousand_random_models() -> None:
     draw = random.Random(0)
     for seed in range(1000):
         check(seed, draw.randrange(1, 16), draw.uniform(0.1, 0.9))

@@ -1,4 +1,4 @@
-"""Two classes of pictures with greys of more than eight bits, with a dark line and without, in a small part of what could be."""
+"""Two classes of images with greys of more than eight bits, with a dark line and without, in a small part of what could be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOW, HIGH = 1000, 1146  # of a twelve-bit X-ray in sixteen bits
 
 
 def scene(seed: int, is_cracked: bool, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
-    """A picture's greys from 0 to 1, float64."""
+    """An image's greys from 0 to 1, float64."""
     generator = np.random.default_rng(seed)
     greys = generator.normal(0.7, 0.07, shape)
     if is_cracked:
@@ -30,7 +30,7 @@ def write_deep(
     high: float = HIGH,
     shape: tuple[int, int] = (32, 32),
 ) -> Path:
-    """Class folders `crack` and `sound` under `root`, `count` pictures each, as 16-bit PNG (or TIFF), `int32` or `float` TIFF."""
+    """Class folders `crack` and `sound` under `root`, `count` images each, as 16-bit PNG (or TIFF), `int32` or `float` TIFF."""
     for place, label in enumerate(("crack", "sound")):
         folder = root / label
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_deep(
 
 
 def save(path: Path, values: np.ndarray, kind: str) -> Path:
-    """Write one picture of these values."""
+    """Write one image of these values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "float":
         Image.fromarray(values.astype(np.float32)).save(path)

@@ -1,4 +1,4 @@
-"""Small networks, one for each construct that the channel graph must understand."""
+"""Small models, one for each construct that the channel graph must understand."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import nn
 from torch.nn import functional
 
 
-def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Random batch-norm statistics and affine parameters, biases too: nothing is zero by accident."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in network.state_dict().items():
+        for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and tensor.dim() == 1:
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
             elif tensor.is_floating_point() and tensor.dim() > 1 and "weight" in name:
                 fan = tensor[0].numel()
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) / fan**0.5)
-    return network.eval()
+    return model.eval()
 
 
 class Residual(nn.Module):
@@ -146,7 +146,7 @@ CONSTRUCTS = (Residual, Mobile, Dense, Plain, Upward)
 
 
 def tiny(num_classes: int) -> nn.Module:
-    """As small as a network for pictures can be, of any number of classes: `tests.networks:tiny`."""
+    """As small as a model for images can be, of any number of classes: `tests.small_models:tiny`."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
         nn.BatchNorm2d(6),

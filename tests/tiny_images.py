@@ -1,4 +1,4 @@
-"""Two classes of tiny pictures that a small network can tell apart: with a dark line, and without."""
+"""Two classes of tiny images that a small model can tell apart: with a dark line, and without."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def write_tiny(root: Path, count: int = 40, size: int = 32, seed: int = 0) -> Path:
-    """Class folders `crack` and `sound` under `root`, `count` pictures each; returns `root`."""
+    """Class folders `crack` and `sound` under `root`, `count` images each; returns `root`."""
     generator = np.random.default_rng(seed)
     for label in ("crack", "sound"):
         folder = root / label
