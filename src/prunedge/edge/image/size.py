@@ -1,0 +1,102 @@
+"""The size that a model sees, and how an image of another size becomes one of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from prunedge.errors import DataError
+from prunedge.utils.advice import option
+
+SMALLEST = 8  # pixels of a side
+LARGEST = 4096
+
+# stretch: the whole image, its sides scaled apart. pad: the whole image, scaled alike, with a grey
+# border on two sides. crop: the middle of it, scaled alike, without what lies beyond.
+Resize = Literal["stretch", "pad", "crop"]
+
+# ImageNet's mean colour, which normalisation turns into nearly 0.
+PADDING = (124, 116, 104)
+
+
+class Size(NamedTuple):
+    """Height and width in pixels, in torch's order."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        """As `--size` takes it: `224`, or `128x384` (height x width)."""
+        if self.height == self.width:
+            return str(self.height)
+        return f"{self.height}x{self.width}"
+
+
+def square(side: int) -> Size:
+    """The size of as many rows as columns."""
+    return Size(side, side)
+
+
+def parse_size(text: str | int) -> Size:
+    """`224` or `128x384` (height x width) as a Size.
+
+    Raises DataError when it is neither, or a side lies outside of `SMALLEST` to `LARGEST` pixels.
+    """
+    match = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", str(text).strip())
+    if match is None:
+        raise DataError(
+            f"'{text}' is no size of images",
+            where=option("size"),
+            remedy="give one side, or height x width: --size 224, --size 128x384",
+        )
+    height = int(match[1])
+    width = height if match[2] is None else int(match[2])
+    if not (SMALLEST <= height <= LARGEST and SMALLEST <= width <= LARGEST):
+        raise DataError(
+            f"images of {height} x {width} pixels",
+            where=option("size"),
+            remedy=f"give sides from {SMALLEST} to {LARGEST:,}",
+        )
+    return Size(height, width)
+
+
+def resized(image: Image.Image, size: Size, resize: Resize = "stretch") -> np.ndarray:
+    """An upright RGB image as (height, width, 3) uint8 (bilinear, antialiased)."""
+    if image.size == (size.width, size.height):
+        return np.asarray(image)
+    if resize == "stretch":
+        return np.asarray(_scaled(image, size.width, size.height))
+    if resize == "pad":
+        return _padded(image, size)
+    return _cropped(image, size)
+
+
+def _padded(image: Image.Image, size: Size) -> np.ndarray:
+    scale = min(size.width / image.width, size.height / image.height)
+    width = max(1, min(size.width, round(image.width * scale)))
+    height = max(1, min(size.height, round(image.height * scale)))
+    left = (size.width - width) // 2
+    top = (size.height - height) // 2
+    pixels = np.empty((size.height, size.width, 3), np.uint8)
+    pixels[:] = PADDING
+    pixels[top : top + height, left : left + width] = _scaled(image, width, height)
+    return pixels
+
+
+def _cropped(image: Image.Image, size: Size) -> np.ndarray:
+    scale = max(size.width / image.width, size.height / image.height)
+    # The part of the image that is seen, in its own pixels, so that it is read and scaled once.
+    width = min(image.width, size.width / scale)
+    height = min(image.height, size.height / scale)
+    left = (image.width - width) / 2
+    top = (image.height - height) / 2
+    box = (left, top, left + width, top + height)
+    scaled = image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(scaled)
+
+
+def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
+    return image.resize((width, height), Image.Resampling.BILINEAR)

@@ -1,0 +1,1 @@
+"""What a model's outputs mean on the device, a module for each task."""
