@@ -143,6 +143,7 @@ class TaskSection(Section):
 
     title = "Task"
 
+    name: str = found("classification", key="task")
     metric: Metric = setting(
         "accuracy", "What makes an epoch the best, and what the stop rule watches."
     )

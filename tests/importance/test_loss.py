@@ -16,7 +16,7 @@ import prunedge as pe
 from prunedge.errors import ModelError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.importance import CRITERIA, oracle, rank, sample
-from prunedge.models.classification import cross_entropy, logits_of
+from prunedge.tasks.logits import cross_entropy, logits_of
 from prunedge.train import TrainConfig, evaluate, fit, make_engine, measure_engine
 from tests.small_models import Plain, randomise
 

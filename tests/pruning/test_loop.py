@@ -134,7 +134,7 @@ def test_a_step_after_which_the_model_has_one_answer_is_taken_back(
         with torch.no_grad():
             net.head.weight.zero_()
             net.head.bias.copy_(torch.arange(len(net.head.bias)))
-        return replace(fitted, val=evaluate(net, data.val, make_engine("32"), data.classes))
+        return replace(fitted, val=evaluate(net, data.val, make_engine("32")))
 
     monkeypatch.setattr(prunedge.pruning.recover, "fit", silencing)
     model = randomise(Residual()).eval()

@@ -298,8 +298,8 @@ def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "criterion": ["random", "weight", "taylor"],
     }
     study = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
-    study.perform(study.starts[0], session.Watch())
-    study.perform(study.trials[0], session.Watch())
+    study.perform(study.starts[0], session.Callbacks())
+    study.perform(study.trials[0], session.Callbacks())
     study.fail(study.trials[1], "the disk is full")
     return study.path
 

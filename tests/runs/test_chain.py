@@ -133,7 +133,7 @@ def test_other_images_measure_the_first_model_anew(
     others = write_tiny(tmp_path / "others", count=52, seed=9)
     run = session.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
-    wanted = evaluate(run.load_first(), data.val, make_engine("32"), data.classes)
+    wanted = evaluate(run.load_first(), data.val, make_engine("32"))
     assert run.first().metric_after == wanted.accuracy and run.first().correct == wanted.correct
     assert len(data.val) != len(data_of(open_run(chain / "a"), folds=None, fold=0).val)
 
@@ -147,10 +147,9 @@ def test_the_test_split_is_answered_by_first_start_and_best(chain: Path) -> None
         ("start", c.load(0)),
         ("best", c.load()),
     ):
-        assert (
-            test[name]["accuracy"]
-            == evaluate(model, data.test, make_engine("32"), data.classes).accuracy
-        ), name
+        assert test[name]["accuracy"] == evaluate(model, data.test, make_engine("32")).accuracy, (
+            name
+        )
 
 
 def test_controls_go_the_whole_way_from_the_first_model(chain: Path) -> None:

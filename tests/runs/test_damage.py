@@ -22,6 +22,7 @@ from prunedge.errors import DataError, PrunedgeError, RunError
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.report import write_report
 from prunedge.runs import checkpoint, session
+from prunedge.runs.baselines import baseline_file
 from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.runs.export import write_bundle
 from prunedge.runs.profile import profile_of, profiled
@@ -103,7 +104,7 @@ def read_all(path: Path) -> None:
     open_bundle(path / "bundle")
     if opened.config.prune.baseline:
         for name in opened.read("baselines.json"):
-            session.baseline_file(opened, name)
+            baseline_file(opened, name)
 
 
 def files_of(folder: Path) -> list[Path]:

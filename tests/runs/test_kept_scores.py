@@ -250,7 +250,7 @@ def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(
 
     out = tmp_path / "out"
     with pytest.raises(Cut):
-        session.prune(recipe, out, session.Watch(on_step=cut))
+        session.prune(recipe, out, session.Callbacks(on_step=cut))
     write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
     session.resume(out)
     assert scored(out) == PASS
@@ -268,7 +268,7 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     out = tmp_path / "out"
     with pytest.raises(Cut):
-        session.train(recipe, out, session.Watch(progress=cut))
+        session.train(recipe, out, session.Callbacks(progress=cut))
     write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
     session.resume_training(out)
     scores = open_run(out).state(0).scores

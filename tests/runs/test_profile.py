@@ -188,7 +188,7 @@ def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), profiled(out):
-        session.prune(recipe, out, session.Watch(on_step=stop))
+        session.prune(recipe, out, session.Callbacks(on_step=stop))
     check_trace(out / "profile" / "trace.json")
     found = profile_of(out)
     assert found is not None and "train" in {one["phase"] for one in found["phases"]}

@@ -42,8 +42,8 @@ def ended(short: Path, tmp_path: Path) -> Path:
 
 
 class Heard(list[str]):
-    def watch(self) -> session.Watch:
-        return session.Watch(told=self.append)
+    def watch(self) -> session.Callbacks:
+        return session.Callbacks(on_line=self.append)
 
 
 def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(
@@ -169,7 +169,9 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
     shutil.copytree(recipe.data.path, old)
     with pytest.raises(CutOff):
         session.prune(
-            recipe.with_values(**{"data": str(old)}), tmp_path / "run", session.Watch(on_step=cut)
+            recipe.with_values(**{"data": str(old)}),
+            tmp_path / "run",
+            session.Callbacks(on_step=cut),
         )
     old.rename(new)
     write_tiny(other, seed=5)
@@ -238,7 +240,9 @@ def test_another_number_of_threads_is_said_and_noted(
 
     heard = Heard()
     with pytest.raises(CutOff):
-        session.prune(recipe, tmp_path / "run", session.Watch(on_step=cut, told=heard.append))
+        session.prune(
+            recipe, tmp_path / "run", session.Callbacks(on_step=cut, on_line=heard.append)
+        )
     run = open_run(tmp_path / "run")
     assert heard == [
         "learning rate 0.02: the usual one from random weights"

@@ -92,7 +92,7 @@ def test_a_run_cut_off_after_a_step_ends_the_same(
 
     out = tmp_path / "cut"
     with pytest.raises(CutOff):
-        session.prune(recipe, out, session.Watch(on_step=cut))
+        session.prune(recipe, out, session.Callbacks(on_step=cut))
     assert len(open_run(out).steps()) == after + 1
     session.resume(out)
     assert essence(out) == essence(finished)

@@ -51,7 +51,7 @@ def recipe(data: Path, weights: Path | str, **more: object) -> RunConfig:
 def trained(pretrained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rates") / "run"
     said: list[str] = []
-    session.train(recipe(tiny_data, pretrained), out, session.Watch(told=said.append))
+    session.train(recipe(tiny_data, pretrained), out, session.Callbacks(on_line=said.append))
     assert any("1 of projector" in line or "projector" in line for line in said) and any(
         "learning rate" in line for line in said
     )

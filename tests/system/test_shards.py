@@ -129,7 +129,7 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
 
     whole = session.prune(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        session.prune(recipe, tmp_path / "cut", session.Watch(on_step=cut))
+        session.prune(recipe, tmp_path / "cut", session.Callbacks(on_step=cut))
     shards._open.clear()  # as another process
     session.resume(tmp_path / "cut")
     resumed = open_run(tmp_path / "cut")

@@ -145,7 +145,7 @@ def test_every_reading_verb_while_checkpoints_are_written(
         write_report(opened)
         seen.append(step.index)
 
-    run = session.prune(recipe, tmp_path / "run", session.Watch(on_step=on_step))
+    run = session.prune(recipe, tmp_path / "run", session.Callbacks(on_step=on_step))
     alone = session.prune(recipe, tmp_path / "alone")
     assert seen == [0, 1, 2]
     for step in (0, 1, 2):

@@ -225,7 +225,7 @@ def test_no_epochs_only_measure() -> None:
         and result.history == ()
         and result.collected is None
     )
-    assert result.val == evaluate(fresh, VAL, make_engine(), 2)
+    assert result.val == evaluate(fresh, VAL, make_engine())
     assert torch.equal(result.state["6.bias"]["momentum_buffer"], torch.ones(2))
 
 
@@ -285,7 +285,7 @@ def test_a_teacher_s_answers_are_learned_where_labels_say_nothing() -> None:
         seed=0,
         extras=TrainExtras(teacher=teacher.train()),
     )
-    assert evaluate(student, VAL, make_engine("32"), 2).accuracy > 0.9
+    assert evaluate(student, VAL, make_engine("32")).accuracy > 0.9
     assert teacher.training and all(
         torch.equal(before[name], value) for name, value in teacher.state_dict().items()
     )

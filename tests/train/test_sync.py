@@ -151,7 +151,7 @@ def gathered() -> dict[str, Any]:
         **{name: dict(rank(net, graph, TRAIN, name).values) for name in sorted(CRITERIA)},
         "probabilities": probabilities,
         "labels": labels,
-        "val": numbers(evaluate(net, VAL, make_engine(), 2)),
+        "val": numbers(evaluate(net, VAL, make_engine())),
     }
 
 

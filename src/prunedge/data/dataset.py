@@ -12,6 +12,8 @@ import numpy as np
 
 from prunedge.data.splits import portions
 from prunedge.edge.image.read import Greys
+from prunedge.edge.image.size import square
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import DataError
 
 if TYPE_CHECKING:
@@ -139,6 +141,11 @@ class Dataset:
     skipped: tuple[Path, ...] = ()
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What is predicted of these images (`prunedge.tasks.make_task`)."""
+        return TaskSpec(name="classification", classes=self.classes, size=square(self.size))
 
     def train_fingerprint(self) -> str:
         """Stands for the training images alone: also where somebody has taken some of them

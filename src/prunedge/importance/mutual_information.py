@@ -10,7 +10,7 @@ import torch
 from prunedge.errors import PrunedgeError
 from prunedge.importance.activation import ActivationCollector, add
 from prunedge.importance.observe import Place
-from prunedge.models.classification import class_logits, cross_entropy
+from prunedge.tasks.logits import class_logits, cross_entropy
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero
 # itself.

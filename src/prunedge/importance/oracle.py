@@ -20,9 +20,10 @@ from prunedge.graph.masking import masking
 from prunedge.importance import batch as examples
 from prunedge.importance.consumers import consumer
 from prunedge.importance.replay import Instead, Replay
-from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.cost import evaluating
 from prunedge.models.tf32 import full_float32
+from prunedge.tasks import OF_BATCHES, Task
+from prunedge.tasks.logits import Loss
 
 Progress = Callable[[int, int, str], None]
 
@@ -86,6 +87,7 @@ def oracle(
     chosen: Mapping[str, tuple[int, ...]],
     *,
     loss: Loss | None = None,
+    task: Task = OF_BATCHES,
     partial: Partial | None = None,
     keep: Callable[[Partial], None] | None = None,
     progress: Progress | None = None,
@@ -94,7 +96,7 @@ def oracle(
     loss, in evaluation mode, in float32.
 
     The oracle of Molchanov et al. 2017, section 2.2. `batches` and `loss` are as for `rank`:
-    (inputs, labels) and their cross-entropy, or whatever `loss(model, batch)` takes for the mean
+    (inputs, targets) and the `task`'s loss, or whatever `loss(model, batch)` takes for the mean
     over the batch's examples. The batches must come in the same order each time and fit into memory
     with the activations of all layers: those before a channel's first consumer are computed once
     for each batch. `keep` is told after each group what is known so far; with such a `partial` a
@@ -114,7 +116,7 @@ def oracle(
             if number < done.batch:
                 continue
             held = examples.count(batch)
-            run = partial_of(_loss, model, batch, loss, held)
+            run = partial_of(_loss, model, batch, loss, task, held)
             before = replay.record(run)
             if done.next == 0:
                 begun = perf_counter()
@@ -164,12 +166,12 @@ def oracle(
     )
 
 
-def _loss(model: nn.Module, batch: Any, loss: Loss | None, held: int) -> float:
-    """The sum of the loss over a batch of `held` examples; cross-entropy is added up in float64."""
+def _loss(model: nn.Module, batch: Any, loss: Loss | None, task: Task, held: int) -> float:
+    """The sum of the loss over a batch of `held` examples; the task's is added up in float64."""
     if loss is not None:
         return float(loss(model, batch)) * held
-    inputs, labels = examples.as_pair(batch)
-    return float(cross_entropy(call(model, inputs), labels, double=True)) * held
+    inputs, targets = examples.as_pair(batch)
+    return float(task.loss(call(model, inputs), targets, double=True)) * held
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from prunedge.importance import batch as examples
 from prunedge.importance.consumers import refuse_without_norms
 from prunedge.importance.registry import CRITERIA, OF_NORMS, Values, find
 from prunedge.importance.scores import Scores, finished, of_criterion
-from prunedge.models.classification import Loss, cross_entropy
 from prunedge.models.tf32 import full_float32
+from prunedge.tasks import OF_BATCHES, Task
+from prunedge.tasks.logits import Loss
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
 from prunedge.utils.tracing import traced
@@ -57,19 +58,21 @@ def rank(
     criterion: str = "taylor",
     *,
     loss: Loss | None = None,
+    task: Task = OF_BATCHES,
     seed: int = 0,
     engine: Computes | None = None,
 ) -> Scores:
     """Score every channel in each group of the graph; higher matters more.
 
-    `batches` yields (inputs, labels): inputs (n, 3, h, w) float32, or a tuple or dict of the
-    model's arguments; labels (n,) int64, or (n, h, w) for logits of each place. What the model
-    gives is read by `prunedge.models.classification.logits_of`, its loss is the cross-entropy. With
-    `loss`, called as `loss(model, batch)` for the mean over the batch's examples, a batch is
-    whatever `batches` yields, and so are the model's answers. How many examples it holds is told
-    by the first dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that
-    read activations need neither loss nor labels (but `mutual-information`): inputs alone will do.
-    Those that read the weights don't touch the batches.
+    `batches` yields (inputs, targets): inputs (n, 3, h, w) float32, or a tuple or dict of the
+    model's arguments; targets as the `task` has them: for classification labels (n,) int64, or (n,
+    h, w) for logits of each place, and the loss is the cross-entropy of what
+    `prunedge.tasks.logits.logits_of` finds in the model's answer. With `loss`, called as
+    `loss(model, batch)` for the mean over the batch's examples, a batch is whatever `batches`
+    yields, and so are the model's answers. How many examples it holds is told by the first
+    dimension of its first tensor (`prunedge.importance.batch.count`). Criteria that read
+    activations need neither loss nor labels (but `mutual-information`): inputs alone will do. Those
+    that read the weights don't touch the batches.
 
     Scores do not depend on how the examples are divided into batches, wherever the model has
     them. Where it does not show which example is where, they go through it one by one, which takes
@@ -96,7 +99,7 @@ def rank(
         return finished(values, criterion)
     assert chosen.collect is not None
     collector: Any = chosen.collect(graph)
-    gather(model, batches, [collector], engine, loss=loss)
+    gather(model, batches, [collector], engine, loss=loss, task=task)
     return collector.result()
 
 
@@ -145,12 +148,13 @@ def gather(
     engine: Computes | None = None,
     *,
     loss: Loss | None = None,
+    task: Task = OF_BATCHES,
 ) -> None:
     """Let the batches go through the model once, in evaluation mode, in front of all these
     collectors.
 
-    Batches and `loss` are as for `rank`. Several processes take whole batches in turn; in the end
-    all collectors hold what all have gathered.
+    Batches, `loss` and `task` are as for `rank`. Several processes take whole batches in turn; in
+    the end all collectors hold what all have gathered.
     """
     backward = [collector for collector in collectors if hasattr(collector, "needs")]
     forward = [collector for collector in collectors if not hasattr(collector, "needs")]
@@ -175,7 +179,7 @@ def gather(
                 attached.enter_context(engine.autocast())
             for collector in collectors:
                 attached.enter_context(collector.attach(model))
-            passing = _Passing(model, backward, forward, loss)
+            passing = _Passing(model, backward, forward, loss, task)
             for batch in distributed.shard_batches(batches):
                 passing.take(
                     brought_to(batch, model)
@@ -198,10 +202,18 @@ class _Passing:
     """
 
     def __init__(
-        self, model: nn.Module, backward: list[Any], forward: list[Any], loss: Loss | None
+        self,
+        model: nn.Module,
+        backward: list[Any],
+        forward: list[Any],
+        loss: Loss | None,
+        task: Task,
     ) -> None:
-        self._model, self._loss = model, loss
-        self._backward, self._forward = backward, forward
+        self._model = model
+        self._backward = backward
+        self._forward = forward
+        self._loss = loss
+        self._task = task
         self._one_by_one = False
 
     def take(self, batch: Any) -> None:
@@ -247,7 +259,7 @@ class _Passing:
                 raise PrunedgeError(
                     "the batches have no labels, and there is no loss", remedy=_NO_LOSS
                 )
-            self._go_back(cross_entropy(outputs, labels))
+            self._backpropagate(self._task.loss(outputs, labels))
         return labels, outputs
 
     def _run_with(self, loss: Loss, batch: Any) -> tuple[Any, Any]:
@@ -260,11 +272,11 @@ class _Passing:
         finally:
             watching.remove()
         if self._backward:
-            self._go_back(value)
+            self._backpropagate(value)
         labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
         return labels, given[-1] if given else None
 
-    def _go_back(self, value: Any) -> None:
+    def _backpropagate(self, value: Any) -> None:
         if (
             not isinstance(value, torch.Tensor)
             or value.numel() != 1

@@ -15,6 +15,7 @@ from prunedge.graph import ChannelGraph, copied, trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
 from prunedge.surgery import operate
+from prunedge.tasks import make_task
 from prunedge.train import Engine, FitResult, TrainConfig, TrainExtras, fit
 
 Baseline = Literal["scratch", "random"]
@@ -54,6 +55,7 @@ def scratch(
         engine=engine,
         seed=seed,
         val=data.val,
+        task=make_task(data.spec),
         extras=TrainExtras(progress=progress),
     )
 
@@ -87,6 +89,7 @@ def random(
             engine=engine,
             seed=seed + number,
             val=data.val,
+            task=make_task(data.spec),
             extras=TrainExtras(progress=progress),
         )
         small = found.model

@@ -16,6 +16,7 @@ from prunedge.graph.plan import Plan
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Step
 from prunedge.surgery.compensate import How
+from prunedge.tasks import Task, make_task
 from prunedge.train import Engine, TrainConfig
 from prunedge.train.sparsity import Kind
 
@@ -98,6 +99,11 @@ class PruneContext:
         before.
         """
         return self.first or history[0]
+
+    @property
+    def task(self) -> Task:
+        """What is predicted of the images."""
+        return make_task(self.data.spec)
 
     def sources(self) -> list[str | None]:
         """Where each validation image comes from, as far as that is known."""

@@ -29,8 +29,9 @@ from prunedge.pruning.recover import compensated, faded, recover
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
 from prunedge.pruning.steps import Clock, Iteration, State, Step, last_good
 from prunedge.surgery import OptimState, operate, slice_state
-from prunedge.train import Engine, Metrics, TrainConfig, evaluate
-from prunedge.train.collapse import largest_class, majority, one_class_warning, only_answer
+from prunedge.tasks import Metrics, Task, make_task, metric_named
+from prunedge.train import Engine, TrainConfig, evaluate
+from prunedge.train.collapse import one_class_warning
 from prunedge.utils import distributed
 from prunedge.utils.advice import command
 from prunedge.utils.tracing import phase
@@ -87,7 +88,13 @@ def one_step(
     # Rank.
     kept = kept_scores(context, history, state)
     scores = kept or rank(
-        state.model, graph, context.data.train, context.criterion, seed=seed, engine=context.engine
+        state.model,
+        graph,
+        context.data.train,
+        context.criterion,
+        task=context.task,
+        seed=seed,
+        engine=context.engine,
     )
     clock.lap("rank")
 
@@ -126,7 +133,8 @@ def one_step(
     step = _step(
         small_graph,
         context.reference(history),
-        policy.metric,
+        context.task,
+        policy.metric.name,
         recovered.before,
         recovered.after,
         clock.seconds,
@@ -161,27 +169,29 @@ def baseline(
     momentum: OptimState | None = None,
     *,
     plan: Plan | None = None,
+    graph: ChannelGraph | None = None,
 ) -> Iteration:
     """Step 0: the model to start from, measured on the validation split.
 
     `scores` are used when their provenance says that they are what this loop would gather
-    (`gathered`), and left otherwise. `plan` says how it was pruned before, if it was. It is
-    compared with the context's `first` model.
+    (`gathered`), and left otherwise. `plan` says how it was pruned before, if it was; `graph` is
+    its channel graph, where that is known. It is compared with the context's `first` model.
     """
-    graph = trace(model, context.data.example())
+    graph = graph or trace(model, context.data.example())
     clock = Clock()
-    metrics = evaluate(model, context.data.val, context.engine, context.data.classes)
+    metrics = evaluate(model, context.data.val, context.engine, context.task)
     clock.lap("evaluate")
 
     reason = "the unpruned model"
     if context.first is not None:
-        outcome = Outcome.of_metrics(metrics, policy.metric)
+        outcome = Outcome.of_metrics(metrics, policy.metric, context.task)
         _, judged = policy.accepts(context.first, outcome, context.sources())
         reason = f"the start, which was pruned before: {judged}"
     step = _step(
         graph,
         context.first,
-        policy.metric,
+        context.task,
+        policy.metric.name,
         metrics,
         metrics,
         clock.seconds,
@@ -236,14 +246,17 @@ def prune(
         raise ValueError(f"extra_rounds must be 0 or more, not {extra_rounds}")
     if target_latency is not None and device is None:
         raise ValueError("target_latency needs a device: prunedge.steer(...) makes one")
-    if confidence is not None and (metric != "accuracy" or not 0.5 <= confidence < 1):
+    task = make_task(data.spec)
+    watched = metric_named(metric, data.spec.name)
+    if confidence is not None and not (watched.has_interval and 0.5 <= confidence < 1):
+        known = " or ".join(name for name, other in task.metrics.items() if other.has_interval)
         raise ValueError(
-            f"confidence is that of accuracy, from 0.5 to below 1, not {confidence} of {metric}"
+            f"confidence is that of {known}, from 0.5 to below 1, not {confidence} of {metric}"
         )
     policy = StopPolicy(
         max_drop=max_drop,
         step_ratio=step_ratio,
-        metric=metric,
+        metric=watched,
         target_macs=target_macs,
         target_params=target_params,
         max_steps=max_steps,
@@ -278,7 +291,7 @@ def prune(
     )
     start = baseline(context, model, policy)
     if start.step.only is not None:
-        log.warning("%s", one_class_warning(data.classes[start.step.only]))
+        log.warning("%s", one_class_warning(task.answer_name(start.step.only)))
     yield start.step, start.state.model
     for iteration in iterate(context, policy, (start.step,), start.state):
         yield iteration.step, iteration.state.model
@@ -322,6 +335,7 @@ def _frozen(refused: Mapping[str, str]) -> list[dict[str, Any]]:
 def _step(
     graph: ChannelGraph,
     first: Step | None,
+    task: Task,
     metric: str,
     before: Metrics,
     after: Metrics,
@@ -335,12 +349,13 @@ def _step(
     """
     widths = graph.widths()
     original_channels = first.channels if first else graph.channels
+    constant = task.constant(after, metric)
     return Step(
         channels=graph.channels,
         fraction_asked=fraction_asked,
         fraction_removed=1 - graph.channels / original_channels if original_channels else 0.0,
-        accuracy_before=before.accuracy,
-        accuracy_after=after.accuracy,
+        metrics_before=_values(before),
+        metrics=_values(after),
         metric_before=before.value(metric),
         metric_after=after.value(metric),
         macs=graph.macs(),
@@ -349,12 +364,16 @@ def _step(
         kept=widths,
         original=first.original if first else widths,
         correct=after.correct,
-        majority=majority(after, metric),
-        largest=largest_class(after),
-        only=only_answer(after),
+        majority=constant.score,
+        largest=constant.answer,
+        only=task.only_answer(after),
         **seconds,
         **known,
     )
+
+
+def _values(metrics: Metrics) -> dict[str, float | None]:
+    return {"loss": metrics.loss, **metrics.values}
 
 
 def size_mb(graph: ChannelGraph) -> float:

@@ -11,9 +11,9 @@ from math import inf
 from prunedge.graph import ChannelGraph
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step, last_good
-from prunedge.train import Metrics
+from prunedge.tasks import Metric, Metrics, Task
+from prunedge.tasks.classification import ACCURACY
 from prunedge.train.bootstrap import paired_drop_interval
-from prunedge.train.collapse import only_answer
 from prunedge.utils.advice import option
 
 HALVINGS = 3
@@ -39,8 +39,8 @@ class Finished:
 class Outcome:
     """What a model does on the validation split, as far as the rule asks.
 
-    `value` is the metric (0 to 1). `only` is the class that every image gets, None where answers
-    differ. `correct` says which images were answered right (`bootstrap.packed`).
+    `value` is the metric. `only` is the answer that every image gets, None where answers differ.
+    `correct` says which images were answered right (`prunedge.tasks.packed`).
     """
 
     value: float
@@ -53,18 +53,18 @@ class Outcome:
         return cls(step.metric_after, step.only, step.correct)
 
     @classmethod
-    def of_metrics(cls, metrics: Metrics, metric: str) -> Outcome:
+    def of_metrics(cls, metrics: Metrics, metric: Metric, task: Task) -> Outcome:
         """That of a model which was just measured."""
-        return cls(metrics.value(metric), only_answer(metrics), metrics.correct)
+        return cls(metrics.value(metric.name), task.only_answer(metrics), metrics.correct)
 
 
 @dataclass(frozen=True)
 class StopPolicy:
-    """How far to go: every step stays within `max_drop` points of the first, unpruned model, on
-    validation data.
+    """How far to go: no step is worse than the first, unpruned model by more than `max_drop`, in
+    the metric's unit, on validation data.
 
-    With `confidence` (0.5 to 1) a step breaks the rule only when accuracy has dropped by more with
-    that confidence (`paired_drop_interval`): a few images by chance don't end the search.
+    With `confidence` (0.5 to 1) a step breaks the rule only when the metric has dropped by more
+    with that confidence (`paired_drop_interval`): a few images by chance don't end the search.
 
     `step_ratio` is the share of the remaining channels that a step removes; it halves whenever a
     step breaks the rule, at most `HALVINGS` times. `target_macs` and `target_params` (shares of the
@@ -75,7 +75,7 @@ class StopPolicy:
 
     max_drop: float = 3.0
     step_ratio: float = 0.1
-    metric: str = "accuracy"
+    metric: Metric = ACCURACY
     target_macs: float | None = None
     target_params: float | None = None
     max_steps: int | None = None
@@ -130,11 +130,13 @@ class StopPolicy:
         whatever it sees breaks every rule, unless one of these did so already: nothing is left in
         it that could be pruned.
         """
-        drop = 100 * (first.metric_after - outcome.value)
-        # 0.0 - drop: nobody wants to read -0.00
-        reason = f"{self.metric} {0.0 - drop:+.2f} points against the unpruned model's"
+        metric = self.metric
+        drop = metric.drop(first.metric_after, outcome.value)
+        change = metric.change(first.metric_after, outcome.value)
+        reason = f"{metric.name} {change:+.2f} {metric.unit} against the unpruned model's"
         if start is not None:
-            reason += f", {100 * (outcome.value - start.metric_after):+.2f} against the start's"
+            change = metric.change(start.metric_after, outcome.value)
+            reason += f", {change:+.2f} against the start's"
 
         was_collapsed = first.only is not None or (start is not None and start.only is not None)
         if outcome.only is not None and not was_collapsed:
@@ -155,7 +157,8 @@ class StopPolicy:
             surely = "surely "
         if accepted:
             return True, reason
-        return False, f"{reason}: {surely}more than {self.max_drop:g} below"
+        side = "below" if metric.higher_is_better else "above"
+        return False, f"{reason}: {surely}more than {self.max_drop:g} {side}"
 
     def next_action(
         self, history: Sequence[Step], first: Step | None = None
@@ -176,7 +179,9 @@ class StopPolicy:
             return Continue(self.step_ratio / 2 ** len(taken_back))
 
         smallest = self.step_ratio / 2**HALVINGS
-        drops = f"drops {self.metric} by more than {self.max_drop:g} points"
+        metric = self.metric
+        verb = "drops" if metric.higher_is_better else "raises"
+        drops = f"{verb} {metric.name} by more than {self.max_drop:g} {metric.unit}"
         if taken_back[-1].reason.endswith(COLLAPSED):
             drops = f"leaves a model of which {COLLAPSED}"
         return Finished(f"even a step of {smallest:.2%} of the channels {drops}", good.index)

@@ -17,7 +17,8 @@ from prunedge.pruning.policy import Outcome, StopPolicy
 from prunedge.pruning.steps import Clock, State, Step
 from prunedge.surgery import OptimState, Surgery
 from prunedge.surgery.compensate import compensate
-from prunedge.train import Metrics, Penalty, TrainExtras, evaluate, fit, penalty
+from prunedge.tasks import Metrics
+from prunedge.train import Penalty, TrainExtras, evaluate, fit, penalty
 
 # A loop of its own for each: the same seed would show them the same order of images.
 SEED_OF_FADING = 2_500
@@ -57,6 +58,7 @@ def faded(context: PruneContext, state: State, graph: ChannelGraph, plan: Plan, 
         config=context.finetune,
         engine=context.engine,
         seed=seed + SEED_OF_FADING,
+        task=context.task,
         extras=TrainExtras(
             state=state.momentum,
             progress=context.progress,
@@ -93,7 +95,7 @@ def recover(
     """Fine-tune a smaller model in place, once more for each extra round while it breaks the
     rule.
     """
-    before = evaluate(model, context.data.val, context.engine, context.data.classes)
+    before = evaluate(model, context.data.val, context.engine, context.task)
     clock.lap("evaluate")
 
     collector = gathered_while_training(context.criterion, graph)
@@ -108,6 +110,7 @@ def recover(
             engine=context.engine,
             seed=seed + SEED_OF_ROUND * rounds,
             val=context.data.val,
+            task=context.task,
             extras=TrainExtras(
                 state=momentum,
                 collector=collector,
@@ -120,7 +123,7 @@ def recover(
         rounds += 1
         momentum = fitted.state
         assert fitted.val is not None
-        outcome = Outcome.of_metrics(fitted.val, policy.metric)
+        outcome = Outcome.of_metrics(fitted.val, policy.metric, context.task)
         accepted, reason = policy.accepts(
             context.reference(history), outcome, context.sources(), start
         )

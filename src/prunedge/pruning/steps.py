@@ -25,16 +25,18 @@ class Step:
     """One step of the loop, as it is kept in the history. Step 0 is the model that pruning starts
     from.
 
-    Metrics are shares (0 to 1) on the validation split, `before` and `after` fine-tuning. `removed`
+    `metrics` are the task's on the validation split, by name, and the `loss`; `metrics_before`
+    those before fine-tuning; `metric_before` and `metric_after` the one that the rule watches.
+    `removed`
     and `channels` count prunable channels (channels tied by a residual sum count once);
     `fraction_removed` is of the first, unpruned model's, and `original` its channels: where pruning
     starts from a model that was pruned before, step 0 has lost some already. `kept` and `original`
     count the channels that each prunable layer makes. `rounds` counts the fine-tunings: more than 1
     where the first broke the rule.
 
-    `correct` says which validation images were answered right (`bootstrap.packed`). `majority` is
-    what always answering the `largest` class scores by the metric; `only` is the class that the
-    model gives every validation image, None where its answers differ. Where a device steers,
+    `correct` says which validation images were answered right (`prunedge.tasks.packed`). `majority`
+    is what the best constant answer, `largest`, scores by the metric; `only` is the answer that
+    the model gives every validation image, None where its answers differ. Where a device steers,
     `latency_ms` was measured on it for one image, `predicted_ms` predicted before. `scored` says
     where the scores came from: gathered `while training` the model that was cut, or `in a pass`
     over it. `limited` is what is to be said where not the scores but the limit on what a group may
@@ -51,8 +53,8 @@ class Step:
     reason: str
     fraction_asked: float
     fraction_removed: float
-    accuracy_before: float
-    accuracy_after: float
+    metrics_before: dict[str, float | None]
+    metrics: dict[str, float | None]
     metric_before: float
     metric_after: float
     macs: PositiveInt

@@ -15,31 +15,28 @@ from prunedge.data import Dataset
 from prunedge.data.dataset import require_dataset
 from prunedge.data.transforms import Augment
 from prunedge.edge import Bundle
-from prunedge.errors import ExportError, ModelError, PrunedgeError
+from prunedge.errors import ExportError, PrunedgeError
 from prunedge.graph import trace
 from prunedge.graph.inputs import brought_to
 from prunedge.graph.plan import Plan
 from prunedge.models import build
-from prunedge.models.classification import class_logits
 from prunedge.models.cost import evaluating
 from prunedge.pruning.steps import Step, last_good
 from prunedge.report import write_loop_report
 from prunedge.runs.export import bundle_of
 from prunedge.runs.testing import on_test
+from prunedge.tasks import Metrics, make_task
 from prunedge.train import (
     Engine,
     FitResult,
-    Metrics,
     Progress,
     TrainExtras,
     TransferSettings,
     make_engine,
-    measure,
     measure_engine,
     transfer,
 )
-from prunedge.train.evaluate import outputs
-from prunedge.utils import distributed
+from prunedge.train.evaluate import evaluate as judge
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
@@ -100,9 +97,7 @@ def evaluate(model: nn.Module, batches: Batches, *, engine: Engine | None = None
             f"{type(batches).__name__}"
         )
     engine = engine or make_engine("32")
-    with engine.holding(model):
-        logits, labels = outputs(model, batches, engine)
-    return distributed.broadcast_object(measure(logits, labels))
+    return judge(model, batches, engine)
 
 
 def export_bundle(
@@ -201,12 +196,8 @@ def _refuse_other_outputs(model: nn.Module, data: Dataset) -> None:
     """ModelError where a model gives another number of outputs than there are classes."""
     example = brought_to(data.example(2), model)
     with evaluating(model), torch.no_grad():
-        outputs = class_logits(model(example)).shape[1]
-    if outputs != len(data.classes):
-        what = f"the model has {outputs} outputs for {len(data.classes)} classes"
-        raise ModelError(
-            what, where=type(model).__name__, remedy="build it with one output for each class"
-        )
+        output = model(example)
+    make_task(data.spec).refuse_outputs(output, type(model).__name__)
 
 
 def _is_of_this_name(model: nn.Module, model_name: str, data: Dataset) -> None:

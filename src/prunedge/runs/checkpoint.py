@@ -18,12 +18,13 @@ from safetensors import SafetensorError, safe_open
 from prunedge.errors import RunError
 from prunedge.importance import Scores
 from prunedge.importance.fingerprint import tensors_digest
-from prunedge.runs.records import Loss, MetricsRecord
-from prunedge.train import Epoch, Metrics, Snapshot, TrainingCheckpoint, flattened, unflattened
+from prunedge.runs.records import MetricsRecord
+from prunedge.tasks import Metrics
+from prunedge.train import Epoch, Snapshot, TrainingCheckpoint, flattened, unflattened
 from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.files import require_regular, written
 from prunedge.utils.formats import FORMAT, KEY, refuse_newer, refuse_other
-from prunedge.utils.records import Record, require
+from prunedge.utils.records import Loss, Record, require
 from prunedge.utils.tensor_files import save_tensors, texts_of
 from prunedge.utils.tracing import traced
 
@@ -176,9 +177,5 @@ def _write(file: Path, checkpoint: TrainingCheckpoint, gathers: str, sign: str) 
         )
 
 
-def _metrics(found: dict[str, Any] | None) -> Metrics | None:
-    return (
-        None
-        if found is None
-        else Metrics(**{**found, "confusion": tuple(tuple(row) for row in found["confusion"])})
-    )
+def _metrics(record: dict[str, Any] | None) -> Metrics | None:
+    return None if record is None else Metrics.from_json(record)

@@ -23,7 +23,7 @@ from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
 from prunedge.runs.images import images_of
 from prunedge.runs.run import Run, writing
-from prunedge.train import measure
+from prunedge.tasks import make_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,11 +160,13 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
 
 def _score(data: Dataset, metric: str, model: Model) -> tuple[float, np.ndarray]:
     """The metric of an exported model on the validation split, and its labels."""
-    batches = [
-        (torch.from_numpy(model(inputs.numpy())), labels) for inputs, labels in data.val.batches(32)
-    ]
-    outputs, labels = torch.cat([one for one, _ in batches]), torch.cat([one for _, one in batches])
-    return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
+    meter = make_task(data.spec).meter()
+    labels = []
+    for inputs, targets in data.val.batches(32):
+        outputs = torch.from_numpy(model(inputs.numpy()))
+        meter.update(meter.observe(outputs, targets))
+        labels.append(outputs.argmax(1).numpy())
+    return meter.compute().value(metric), np.concatenate(labels)
 
 
 def _view(data: Dataset) -> View:

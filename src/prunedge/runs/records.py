@@ -4,7 +4,7 @@ read.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     Field,
@@ -19,10 +19,14 @@ from prunedge.config import RunConfig
 from prunedge.edge.image.read import parse_range
 from prunedge.errors import DataError
 from prunedge.pruning.steps import Step
-from prunedge.train.bootstrap import unpacked
+from prunedge.tasks import RECORDS, unpacked
 from prunedge.utils.records import Record, require
 
-Loss = Annotated[float, Field(allow_inf_nan=True)]
+if TYPE_CHECKING:
+    MetricsRecord = Any
+else:
+    # What a model does on a split, of any task.
+    MetricsRecord = Union[tuple(RECORDS.values())]  # noqa: UP007  how many there are is not known
 
 
 class EnvironmentRecord(Record):
@@ -54,18 +58,6 @@ class EngineRecord(Record):
         except DataError as error:
             raise ValueError(error.what) from None
         return value
-
-
-class MetricsRecord(Record):
-    """What a model does on a split."""
-
-    loss: Loss
-    accuracy: float
-    f1: float
-    auroc: float | None
-    confusion: list[list[NonNegativeInt]]
-    n: PositiveInt
-    correct: str = ""
 
 
 class MistakeRecord(Record):

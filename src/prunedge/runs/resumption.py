@@ -14,6 +14,7 @@ from prunedge.errors import RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
 from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_config
+from prunedge.tasks import metric_named
 from prunedge.utils.advice import command, option
 from prunedge.utils.distributed import broadcast_object, rank_zero_only
 from prunedge.utils.systems import replace
@@ -41,7 +42,7 @@ def policy_of(config: RunConfig) -> StopPolicy:
     return StopPolicy(
         max_drop=config.stop.max_drop,
         step_ratio=config.prune.step_ratio,
-        metric=config.task.metric,
+        metric=metric_named(config.task.metric, config.task.name),
         target_macs=config.stop.target_macs,
         target_params=config.stop.target_params,
         max_steps=config.stop.max_steps,

@@ -725,7 +725,7 @@ def _counted(number: int, one: str) -> str:
 
 def _figures(step: Step) -> dict[str, Any]:
     return {
-        "accuracy": step.accuracy_after,
+        **{name: value for name, value in step.metrics.items() if name != "loss"},
         "macs": step.macs,
         "params": step.params,
         "size_mb": step.size_mb,

@@ -4,7 +4,7 @@ whether it learned anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import nn
 
@@ -13,7 +13,15 @@ from prunedge.data import Dataset
 from prunedge.errors import TrainError
 from prunedge.pruning.steps import Step
 from prunedge.runs.run import Run
-from prunedge.train import Engine, Progress, Rate, TrainConfig, transfer_rate
+from prunedge.tasks import Task
+from prunedge.train import (
+    Engine,
+    Progress,
+    Rate,
+    TrainConfig,
+    TransferSettings,
+    transfer_rate,
+)
 from prunedge.train.collapse import Taught, one_class_warning
 from prunedge.utils import distributed
 from prunedge.utils.advice import option
@@ -98,10 +106,21 @@ def taught(run: Run, elsewhere: str | None = None) -> Taught:
     )
 
 
-def refuse_one_class(step: Step, classes: Sequence[str], how: Taught) -> None:
+def transfer_settings(config: RunConfig) -> TransferSettings:
+    """How the first training goes; fine-tunings and baselines differ in one thing each."""
+    return TransferSettings(
+        pretrained=config.model.weights != "none",
+        epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        metric=config.task.metric,
+        augment=config.train.augment,
+    )
+
+
+def refuse_one_class(step: Step, task: Task, how: Taught) -> None:
     """Raise TrainError where the model of a step answers one class whatever it sees: its channels
     tell nothing of the task.
     """
     if step.only is not None:
-        told, _, remedy = one_class_warning(classes[step.only], how).partition(": ")
-        raise TrainError(told, remedy=remedy)
+        what, _, remedy = one_class_warning(task.answer_name(step.only), how).partition(": ")
+        raise TrainError(what, remedy=remedy)

@@ -5,7 +5,7 @@
 
 from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine, make_engine, measure_engine
-from prunedge.train.evaluate import METRICS, Metrics, evaluate, measure, predict
+from prunedge.train.evaluate import evaluate, observe
 from prunedge.train.extras import Collector, Penalty, Progress, TrainExtras
 from prunedge.train.fit import FitResult, fit
 from prunedge.train.learning_rate import Rate, find_rate
@@ -15,14 +15,12 @@ from prunedge.train.state import Checkpointer, Epoch, Snapshot, TrainingCheckpoi
 from prunedge.train.transfer import TransferSettings, transfer, transfer_rate
 
 __all__ = [
-    "METRICS",
     "STRENGTH",
     "Checkpointer",
     "Collector",
     "Engine",
     "Epoch",
     "FitResult",
-    "Metrics",
     "OptimState",
     "Penalty",
     "Progress",
@@ -37,10 +35,9 @@ __all__ = [
     "fit",
     "flattened",
     "make_engine",
-    "measure",
     "measure_engine",
+    "observe",
     "penalty",
-    "predict",
     "transfer",
     "transfer_rate",
     "unflattened",

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prunedge.tasks.packed import unpacked
+
 RESAMPLES = 4000
-
-
-def packed(correct: Sequence[bool] | np.ndarray) -> str:
-    """Which images were answered right, as a short string of hexadecimal digits: `count:bits`."""
-    bits = np.asarray(correct, dtype=bool)
-    return f"{len(bits)}:{np.packbits(bits).tobytes().hex()}"
-
-
-def unpacked(text: str) -> np.ndarray:
-    """The (n,) bool that `packed` was given."""
-    count, _, digits = text.partition(":")
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8))[: int(count)].astype(bool)
 
 
 def paired_drop_interval(

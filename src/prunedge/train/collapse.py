@@ -1,41 +1,10 @@
-"""Models that answer one class whatever they see, and what that would score. Pure."""
+"""What to say of a model that answers one class whatever it sees. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunedge.train.evaluate import Metrics
 from prunedge.utils.advice import option
-
-
-def only_answer(metrics: Metrics) -> int | None:
-    """The class that every image was given, though there are images of at least two.
-
-    None where answers differ.
-    """
-    present = sum(any(row) for row in metrics.confusion)
-    columns = zip(*metrics.confusion, strict=True)
-    answered = [number for number, column in enumerate(columns) if any(column)]
-    return answered[0] if present > 1 and len(answered) == 1 else None
-
-
-def largest_class(metrics: Metrics) -> int:
-    """The class with the most images."""
-    counts = [sum(row) for row in metrics.confusion]
-    return counts.index(max(counts))
-
-
-def majority(metrics: Metrics, metric: str) -> float:
-    """What always answering the largest class scores by `metric`, from 0 to 1."""
-    counts = [sum(row) for row in metrics.confusion]
-    share = max(counts) / sum(counts)
-    if metric == "auroc":
-        return 0.5
-    if metric == "accuracy":
-        return share
-    # F1 of that class, and 0 for the other classes that have images; torchmetrics leaves out those
-    # that have none.
-    return 2 * share / (1 + share) / sum(count > 0 for count in counts)
 
 
 @dataclass(frozen=True)

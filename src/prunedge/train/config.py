@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import get_args
 
 from prunedge.data.transforms import Augment
 from prunedge.errors import TrainError
-from prunedge.train.evaluate import METRICS
+from prunedge.tasks import METRICS
 
 # Each learned solar cells (elpv-dataset, 32 to 64 px, 2 to 5 epochs, one seed); too little was
 # tried to call them best.
@@ -55,6 +56,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse settings out of their range, all at once."""
         augments = get_args(Augment)
+        # Of any task: which one is taught is known when the training begins.
+        metrics = list(dict.fromkeys(chain.from_iterable(METRICS.values())))
         rules = (
             ("lr", 0 < self.lr < math.inf, "above 0"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
@@ -68,7 +71,7 @@ class TrainConfig:
             ("distill", 0 <= self.distill <= 1, "from 0 to 1"),
             ("temperature", 0 < self.temperature < math.inf, "above 0"),
             ("augment", self.augment in augments, f"one of {', '.join(augments)}"),
-            ("metric", self.metric in METRICS, f"one of {', '.join(METRICS)}"),
+            ("metric", self.metric in metrics, f"one of {', '.join(metrics)}"),
         )
         wrong = [
             f"{name} = {getattr(self, name)} ({rule})"

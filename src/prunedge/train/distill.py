@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from prunedge.models.classification import class_logits
 from prunedge.models.cost import evaluating
+from prunedge.tasks import Task
 from prunedge.train.engine import Engine
 from prunedge.utils.tracing import traced
 
@@ -28,15 +28,13 @@ def teaching(teacher: nn.Module | None, engine: Engine) -> Iterator[None]:
 @traced("teacher")
 def teacher_distance(
     teacher: nn.Module,
+    task: Task,
     engine: Engine,
     inputs: torch.Tensor,
-    logits: torch.Tensor,
+    output: Any,
     temperature: float,
 ) -> torch.Tensor:
-    """What the teacher's softened answers still differ by, the mean over the batch."""
+    """What the teacher's answers still differ by from `output`, the mean over the batch."""
     with torch.no_grad(), engine.autocast():
-        answers = class_logits(teacher(inputs)).float()
-    student = F.log_softmax(logits / temperature, 1)
-    taught = F.log_softmax(answers / temperature, 1)
-    divergence = F.kl_div(student, taught, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+        answers = teacher(inputs)
+    return task.distance(output, answers, temperature)

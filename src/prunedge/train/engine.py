@@ -15,7 +15,7 @@ from torch import nn
 from prunedge.errors import ModelError, TrainError
 from prunedge.graph import copied
 from prunedge.models import cost
-from prunedge.models.classification import class_logits, cross_entropy
+from prunedge.tasks import OF_BATCHES, Task
 from prunedge.train.deterministic import same_bits
 from prunedge.train.malloc import keep_freed_pages
 from prunedge.utils import distributed
@@ -177,11 +177,16 @@ _measured: dict[tuple[object, ...], Engine] = {}
 
 @traced("precision")
 def measure_engine(
-    model: nn.Module, example: torch.Tensor, threads: int | None = None, *, precision: str = "auto"
+    model: nn.Module,
+    example: torch.Tensor,
+    threads: int | None = None,
+    *,
+    precision: str = "auto",
+    task: Task = OF_BATCHES,
 ) -> Engine:
     """Choose the engine whose training step of `model` is fastest here.
 
-    On images like `example` (N, 3, S, S). Times a few steps of float32, float32 with channels last,
+    On images like `example` (N, 3, H, W). Times a few steps of float32, float32 with channels last,
     and bfloat16 autocast with channels last, interleaved, on a copy of the model, and takes each
     one's best; plain float32 stays unless a rival is 5 % faster. The answer is kept for this
     process by model class, image size and threads, so that a pruned model is trained like the one
@@ -196,7 +201,7 @@ def measure_engine(
     if key not in _measured:
         # Every process races, under the load that training is; the first one's clock decides for
         # all.
-        timings = distributed.broadcast_object(_race(model, example))
+        timings = distributed.broadcast_object(_race(model, example, task))
         rival = min(timings, key=lambda name: timings[name])
         name = rival if timings[rival] < WORTH * timings["32"] else "32"
         shown = {engine: round(ms, 2) for engine, ms in timings.items()}
@@ -205,7 +210,7 @@ def measure_engine(
     return _measured[key]
 
 
-def _race(model: nn.Module, example: torch.Tensor) -> dict[str, float]:
+def _race(model: nn.Module, example: torch.Tensor, task: Task) -> dict[str, float]:
     """Milliseconds per image of the best of a few training steps, by engine that isn't hopeless."""
     engines = {name: make_engine(name) for name in NAMES}
     size = probe_size(cost(model, example).macs, engines["32"].device.type)
@@ -214,10 +219,10 @@ def _race(model: nn.Module, example: torch.Tensor) -> dict[str, float]:
     with torch.random.fork_rng(), same_bits(engines["32"].device):
         engines = _hopeful(engines)
         # The first step also warms up.
-        best = {name: _step_ms(probe, batch, engine) for name, engine in engines.items()}
+        best = {name: _step_ms(probe, batch, engine, task) for name, engine in engines.items()}
         for _ in range(PROBE_STEPS):
             for name in best:
-                best[name] = min(best[name], _step_ms(probe, batch, engines[name]))
+                best[name] = min(best[name], _step_ms(probe, batch, engines[name], task))
     return best
 
 
@@ -259,14 +264,16 @@ def _hopeful(engines: dict[str, Engine]) -> dict[str, Engine]:
     return hopeful
 
 
-def _step_ms(model: nn.Module, batch: torch.Tensor, engine: Engine) -> float:
+def _step_ms(
+    model: nn.Module, batch: torch.Tensor, engine: Engine, task: Task = OF_BATCHES
+) -> float:
     with engine.holding(model):
         images = engine.to_device(batch)
-        labels = torch.zeros(len(batch), dtype=torch.int64, device=engine.device)
         start = _now(engine.device)
         try:
             with engine.autocast():
-                cross_entropy(class_logits(model(images)), labels).backward()
+                outputs = task.outputs_of(model(images))
+                outputs.float().square().mean().backward()
         except (RuntimeError, ValueError) as error:
             pass_on(error)
             what = f"{type(model).__name__} can't be trained on images like these: {error}"

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from prunedge.errors import TrainError, Undecided
+from prunedge.tasks import OF_BATCHES, Metric, Metrics, Task
 from prunedge.train.config import TrainConfig
 from prunedge.train.deterministic import same_bits
 from prunedge.train.distill import teaching
 from prunedge.train.engine import Engine
-from prunedge.train.evaluate import Metrics, measure, outputs
+from prunedge.train.evaluate import observe_held
 from prunedge.train.extras import NO_EXTRAS, Collector, TrainExtras, silent
 from prunedge.train.optim import OptimState, make_optimizer, state_of
 from prunedge.train.schedule import learning_rate
@@ -60,15 +61,16 @@ def fit(
     engine: Engine,
     seed: int,
     val: Any = None,
+    task: Task = OF_BATCHES,
     extras: TrainExtras = NO_EXTRAS,
 ) -> FitResult:
     """Train `model` in place and keep its best epoch.
 
-    `train` is a Split or any batches ((N, 3, S, S) float32, (N,) int64). After every epoch `val` (a
-    Split or batches) is evaluated; at the end the weights, the momentum and the collector's result
-    are those of the epoch with the highest `config.metric`, the lower loss breaking ties (without
-    `val`: of the last one). `extras` says what else takes part: a teacher, a collector, a
-    checkpointer.
+    `train` is a Split or any batches ((N, 3, H, W) float32, the `task`'s targets: for
+    classification (N,) int64). After every epoch `val` (a Split or batches) is evaluated; at the
+    end the weights, the momentum and the collector's result are those of the epoch with the best
+    `config.metric`, the lower loss breaking ties (without `val`: of the last one). `extras` says
+    what else takes part: a teacher, a collector, a checkpointer.
 
     Everything random follows from `seed` and the epoch's number, and torch's global random state is
     left as it was: the same call on the same machine with as many threads gives the same weights
@@ -77,8 +79,8 @@ def fit(
     divide each batch and do the same mathematics as one (`prunedge.train.sync`).
 
     Raises TrainError when the loss isn't finite, or the momentum doesn't fit the model; ModelError
-    before the first step when the model is no classifier of the labels
-    (`prunedge.models.classification`).
+    before the first step when the model gives nothing that the task's loss can
+    judge.
     """
     if epochs < 0:
         raise TrainError(f"{epochs} epochs", remedy="give 0 or more")
@@ -86,6 +88,7 @@ def fit(
         raise TrainError(
             "distillation needs a teacher", remedy="give the unpruned model as teacher="
         )
+    metric = _metric_of(task, config.metric)
     engine = engine.suited(model)
     train = _repeatable(train)
     if val is not None:
@@ -104,10 +107,10 @@ def fit(
             model.load_state_dict(checkpoint.weights)
         state = extras.state if checkpoint is None else checkpoint.state
         optimizer = make_optimizer(model, config, state)
-        stepper = make_stepper(model, optimizer, config, engine, extras)
+        stepper = make_stepper(model, optimizer, config, engine, extras, task)
         start_alike(model, optimizer)
 
-        training = _Training(stepper, train, val, epochs, seed)
+        training = _Training(stepper, train, val, epochs, seed, metric)
         best, history = _train_epochs(training, checkpoint)
         if best.epoch < epochs - 1:
             model.load_state_dict(best.weights)
@@ -132,6 +135,7 @@ class _Training:
     val: Any
     epochs: int
     seed: int
+    metric: Metric
 
 
 def _train_epochs(
@@ -139,7 +143,7 @@ def _train_epochs(
 ) -> tuple[Snapshot, list[Epoch]]:
     """All epochs, or those after the checkpoint; gives the best one and the history."""
     stepper = training.stepper
-    metric = stepper.config.metric
+    metric = training.metric
     best = checkpoint.best if checkpoint else None
     history = list(checkpoint.history) if checkpoint else []
     first = checkpoint.epochs if checkpoint else 0
@@ -237,8 +241,8 @@ def _evaluate(training: _Training) -> Metrics | None:
     if training.val is None:
         return None
     stepper = training.stepper
-    logits, labels = outputs(stepper.model, training.val, stepper.engine)
-    return distributed.broadcast_object(measure(logits, labels))
+    meter = observe_held(stepper.model, training.val, stepper.engine, stepper.task)
+    return distributed.broadcast_object(meter.compute())
 
 
 def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collected: Any) -> Snapshot:
@@ -252,7 +256,7 @@ def _snapshot(training: _Training, epoch: int, metrics: Metrics | None, collecte
     state: OptimState = {}
     if not is_final or is_last:
         state = state_of(stepper.model, stepper.optimizer)
-    rank = rank_of(metrics, stepper.config.metric, epoch)
+    rank = rank_of(metrics, training.metric, epoch)
     return Snapshot(epoch, rank, metrics, collected, weights, state)
 
 
@@ -297,10 +301,18 @@ def _diverged(loss: float, epoch: int, batch: int, config: TrainConfig) -> Train
     )
 
 
-def _line(loss: float, metrics: Metrics | None, metric: str) -> str:
+def _metric_of(task: Task, name: str) -> Metric:
+    if name not in task.metrics:
+        raise TrainError(
+            f"no metric is called {name!r}", remedy=f"choose {', '.join(task.metrics)}"
+        )
+    return task.metrics[name]
+
+
+def _line(loss: float, metrics: Metrics | None, metric: Metric) -> str:
     if metrics is None:
         return f"loss {loss:.4f}"
-    return f"loss {loss:.4f}, validation {metric} {metrics.value(metric):.4f}"
+    return f"loss {loss:.4f}, validation {metric.name} {metrics.value(metric.name):.4f}"
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ import numpy as np
 from torch import nn
 
 from prunedge.errors import TrainError
+from prunedge.tasks import OF_BATCHES, Metrics, Task
 from prunedge.train.config import TrainConfig
 from prunedge.train.engine import Engine
-from prunedge.train.evaluate import Metrics
 from prunedge.train.extras import Progress, TrainExtras, silent
 from prunedge.train.fit import fit
 from prunedge.utils.advice import option
@@ -131,6 +131,7 @@ def find_rate(
     train: Split,
     config: TrainConfig,
     *,
+    task: Task = OF_BATCHES,
     engine: Engine,
     seed: int,
     progress: Progress | None = None,
@@ -151,6 +152,8 @@ def find_rate(
     """
     judges, learners, rounds = _divided(train, config.batch_size, seed)
     report = progress or silent
+    # Any metric: the loss judges. One that is not defined on few images would end the search.
+    config = replace(config, metric=next(iter(task.metrics)))
 
     def metrics_after(epochs: int, config: TrainConfig) -> Metrics:
         def watch(done: int, total: int, what: str) -> None:
@@ -164,6 +167,7 @@ def find_rate(
             engine=engine,
             seed=seed,
             val=judges,
+            task=task,
             extras=TrainExtras(progress=watch),
         )
         metrics = trained.history[-1].val if trained.history else trained.val
@@ -172,15 +176,14 @@ def find_rate(
 
     def loss_after(rate: float) -> float | None:
         try:
-            return _loss(metrics_after(rounds, replace(config, lr=rate, metric="accuracy")))
+            return _loss(task, metrics_after(rounds, replace(config, lr=rate)))
         except TrainError as error:  # the loss became infinite
             log.debug("learning rate %g: %s", rate, error)
             return math.inf
 
     untrained = metrics_after(0, config)
-    classes = len(untrained.confusion)
     steps = rounds * math.ceil(len(learners) / config.batch_size)
-    found = search(untrained.loss, math.log(classes), loss_after)
+    found = search(untrained.loss, task.loss_without_knowledge(untrained), loss_after)
     return replace(found, steps=steps)
 
 
@@ -264,15 +267,12 @@ def _is_silent(rate: float, alike: float, losses: Mapping[float, float | None]) 
     return any(other is not None and other < 0.97 * alike for other in lower)
 
 
-def _loss(metrics: Metrics) -> float | None:
+def _loss(task: Task, metrics: Metrics) -> float | None:
     """The loss that a rate led to: infinity where it diverged, None where the model fell silent."""
     if not math.isfinite(metrics.loss):
         return math.inf
-    # Equal scores for all images: units that fell silent, as ReLUs do after too large a step, don't
-    # learn any more.
-    if metrics.auroc is not None and abs(metrics.auroc - 0.5) < 1e-6:
-        return None
-    return metrics.loss
+    # Units that fell silent don't learn any more.
+    return None if task.is_silent(metrics) else metrics.loss
 
 
 def _divided(train: Split, batch_size: int, seed: int) -> tuple[Split, Split, int]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from prunedge.train.evaluate import Metrics
+from prunedge.tasks import Metric, Metrics
 from prunedge.train.optim import OptimState
 
 
@@ -67,11 +67,11 @@ class Checkpointer(Protocol):
         """Keep it in the place of what was kept before."""
 
 
-def rank_of(metrics: Metrics | None, metric: str, epoch: int) -> tuple[float, float]:
+def rank_of(metrics: Metrics | None, metric: Metric, epoch: int) -> tuple[float, float]:
     """What orders epochs: the metric, the lower loss breaking ties.
 
     Without validation data the later one is the better.
     """
     if metrics is None:
         return float(epoch), 0.0
-    return metrics.value(metric), -metrics.loss
+    return metric.order(metrics.value(metric.name)), -metrics.loss

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunedge.models.classification import class_logits, cross_entropy
+from prunedge.tasks import Task
 from prunedge.train.config import TrainConfig
 from prunedge.train.distill import teacher_distance
 from prunedge.train.engine import Engine
@@ -33,6 +33,7 @@ class Stepper:
     config: TrainConfig
     engine: Engine
     extras: TrainExtras
+    task: Task
 
 
 def make_stepper(
@@ -41,14 +42,15 @@ def make_stepper(
     config: TrainConfig,
     engine: Engine,
     extras: TrainExtras,
+    task: Task,
 ) -> Stepper:
     """Wrap the model and its optimizer as Fabric wants them."""
     if distributed.world_size() > 1:
         # Fabric would wrap a model of several processes in DistributedDataParallel, which
         # `add_gradients` says why not.
-        return Stepper(model, optimizer, model, optimizer, config, engine, extras)
+        return Stepper(model, optimizer, model, optimizer, config, engine, extras, task)
     wrapped, driver = engine.fabric.setup(model, optimizer, move_to_device=False)
-    return Stepper(model, optimizer, wrapped, driver, config, engine, extras)
+    return Stepper(model, optimizer, wrapped, driver, config, engine, extras, task)
 
 
 def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) -> float:
@@ -66,9 +68,9 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
 
     with engine.span("forward"), synchronized_batch(shard, engine):
         inputs = engine.to_device(shard.images)
-        labels = shard.labels.to(engine.device, non_blocking=True)
-        logits = class_logits(stepper.wrapped(inputs))
-    loss = _loss(stepper, inputs, logits, labels)
+        targets = shard.labels.to(engine.device, non_blocking=True)
+        outputs = stepper.task.outputs_of(stepper.wrapped(inputs))
+    loss = _loss(stepper, inputs, outputs, targets)
     if is_divided:
         loss = loss * (shard.here / shard.whole)  # its part of the mean over the whole batch
     whole_loss = distributed.all_reduce_sum(loss.detach().clone())
@@ -82,15 +84,16 @@ def train_batch(stepper: Stepper, shard: BatchShard, lr: float, along: float) ->
 
 
 def _loss(
-    stepper: Stepper, inputs: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
+    stepper: Stepper, inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy, mixed with the distance from the teacher where there is one."""
+    """The task's loss, mixed with the distance from the teacher where there is one."""
     config = stepper.config
-    loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    loss = stepper.task.loss(outputs, targets, label_smoothing=config.label_smoothing)
     if not config.distill or stepper.extras.teacher is None:
         return loss
+    teacher = stepper.extras.teacher
     distance = teacher_distance(
-        stepper.extras.teacher, stepper.engine, inputs, logits.float(), config.temperature
+        teacher, stepper.task, stepper.engine, inputs, outputs, config.temperature
     )
     return (1 - config.distill) * loss + config.distill * distance
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from prunedge.data.transforms import Augment
 from prunedge.models import has_normalisation
-from prunedge.train.collapse import only_answer
+from prunedge.tasks import make_task
 from prunedge.train.config import LR_FINE_TUNE, LR_SCRATCH, LR_SCRATCH_PLAIN, TrainConfig
 from prunedge.train.engine import Engine
 from prunedge.train.extras import NO_EXTRAS, Progress, TrainExtras
@@ -84,6 +84,7 @@ def transfer(
     don't show, it begins anew at the next lower rate, twice at the most; `lowered` hears of each
     before that. Raises what `fit` raises.
     """
+    task = make_task(data.spec)
     config = settings.config(model)
     if settings.lr is None and rate is None and settings.epochs:
         rate = transfer_rate(
@@ -111,10 +112,11 @@ def transfer(
             engine=engine,
             seed=seed,
             val=data.val,
+            task=task,
             extras=extras,
         )
         lower = rate.lowered() if rate is not None and settings.epochs else None
-        if lower is None or fitted.val is None or only_answer(fitted.val) is None:
+        if lower is None or fitted.val is None or task.only_answer(fitted.val) is None:
             return fitted
         rate = lower
         log.info("%s", rate.sentence())
@@ -144,6 +146,9 @@ def transfer_rate(
     if count < FEWEST:
         why = f"the usual one, since {count} training images are too few to find one with"
         return Rate(config.lr, why)
-    rate = find_rate(model, data.train, config, engine=engine, seed=seed, progress=progress)
+    task = make_task(data.spec)
+    rate = find_rate(
+        model, data.train, config, task=task, engine=engine, seed=seed, progress=progress
+    )
     log.info("%s; %s overrides it", rate.sentence(), option("lr"))
     return rate

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+# A loss may have become infinite.
+Loss = Annotated[float, Field(allow_inf_nan=True)]
 
 
 class Record(BaseModel):

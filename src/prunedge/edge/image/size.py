@@ -82,7 +82,7 @@ def _padded(image: Image.Image, size: Size) -> np.ndarray:
     top = (size.height - height) // 2
     pixels = np.empty((size.height, size.width, 3), np.uint8)
     pixels[:] = PADDING
-    pixels[top : top + height, left : left + width] = _scaled(image, width, height)
+    pixels[top : top + height, left : left + width] = np.asarray(_scaled(image, width, height))
     return pixels
 
 

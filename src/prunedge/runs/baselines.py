@@ -1,0 +1,146 @@
+"""The baselines that a run is compared with, trained and kept in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from prunedge.errors import RunError
+from prunedge.models import rebuild
+from prunedge.pruning.baselines import epochs_of, random, scratch
+from prunedge.pruning.context import PruneContext
+from prunedge.runs.run import Run
+from prunedge.runs.training import transfer_settings
+from prunedge.surgery import restore_model, save_model
+from prunedge.train import FitResult
+from prunedge.utils import distributed
+from prunedge.utils.checksums import Broken, check, file_digest
+from prunedge.utils.files import written
+from prunedge.utils.tracing import phase, traced
+
+if TYPE_CHECKING:
+    from prunedge.runs.session import Session
+
+RECORD = "baselines.json"
+
+
+@traced("baselines", phase)
+def make(session: Session, context: PruneContext) -> dict[str, nn.Module]:
+    """The models of the baselines that the config asks for: trained, or as they were kept when the
+    run was cut off.
+    """
+    run = session.run
+    config = session.config
+    models: dict[str, nn.Module] = {}
+    for name in config.prune.baseline:
+        # Random weights of its own, in the unpruned shape.
+        fresh = rebuild(config.model.name, session.data.classes, seed=config.data.seed + 1)
+        records = run.read(RECORD) or {}
+        if name in records:
+            models[name] = restore_model(fresh, baseline_file(run, name))
+            continue
+        seed = 20_000 * (config.data.seed + 1) + len(models)
+        made = _MAKERS[name](session, context, fresh, seed)
+        if made is None:
+            continue
+        fitted, epochs = made
+        assert fitted.val is not None
+        file = _file(run, name)
+        file.parent.mkdir(exist_ok=True)
+        record = {
+            "epochs": epochs,
+            "seconds": fitted.seconds,
+            "val": fitted.val.to_json(),
+            "sha256": _write(fitted.model, file),
+        }
+        run.write(RECORD, {**records, name: record})
+        models[name] = fitted.model
+    return models
+
+
+def _scratch(
+    session: Session, context: PruneContext, fresh: nn.Module, seed: int
+) -> tuple[FitResult, int]:
+    """The result's shape from random weights."""
+    run = session.run
+    epochs = _epochs(run)
+    settings = replace(transfer_settings(session.config), pretrained=False)
+    fitted = scratch(
+        fresh,
+        run.plan(run.best().index),
+        session.data,
+        epochs=epochs,
+        config=settings.config(fresh),
+        engine=session.engine,
+        seed=seed,
+        progress=session.callbacks.progress,
+    )
+    return fitted, epochs
+
+
+def _random(
+    session: Session, context: PruneContext, fresh: nn.Module, seed: int
+) -> tuple[FitResult, int] | None:
+    """As many channels drawn at random, over the same steps; None where nothing was pruned."""
+    run = session.run
+    kept = run.steps()[: run.best().index + 1]
+    steps = [step for step in kept if step.accepted and step.index]
+    if not steps:
+        return None
+    # From the first model on, over the removals of the runs before this one as well.
+    chain = run.chain()
+    plans = [(cut.plan, cut.epochs) for cut in chain.cuts] if chain else []
+    for step in steps:
+        plans.append((run.plan(step.index), step.rounds * session.config.recover.epochs))
+    fitted = random(
+        run.load_first(),
+        plans,
+        session.data,
+        config=replace(context.finetune, distill=0.0),
+        engine=session.engine,
+        seed=seed,
+        progress=session.callbacks.progress,
+    )
+    return fitted, sum(epochs for _, epochs in plans)
+
+
+_MAKERS = {"scratch": _scratch, "random": _random}
+
+
+def _epochs(run: Run) -> int:
+    """How many epochs the best model of a run has seen, in the runs that it began from as well."""
+    config = run.config
+    chain = run.chain()
+    before = config.train.epochs if chain is None else chain.epochs
+    return epochs_of(run.steps(), run.best().index, before, config.recover.epochs)
+
+
+@distributed.rank_zero_only
+def _write(model: nn.Module, file: Path) -> str:
+    """Write a baseline's model; gives the file's SHA-256."""
+    with written(file) as temporary:
+        save_model(model, temporary)
+        return file_digest(temporary)
+
+
+def baseline_file(run: Run, name: str) -> Path:
+    """The weights of a baseline, which are what was written; RunError where they are not."""
+    file = _file(run, name)
+    record = run.read(RECORD)[name]
+    try:
+        if file.exists():
+            check(file, {file.name: record["sha256"]})
+    except Broken as error:
+        remedy = (
+            f"bring it back from a copy, or delete {file.parent}.json and the folder: --resume "
+            "makes the baselines again"
+        )
+        raise RunError(f"damaged, or of another run: {error}", where=file, remedy=remedy) from None
+    return file
+
+
+def _file(run: Run, name: str) -> Path:
+    return run.path / "baselines" / f"{name}.safetensors"

@@ -1,0 +1,131 @@
+"""Step 0 of a run: the model that pruning starts from, trained here or taken from another run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from prunedge.importance import gathered_while_training
+from prunedge.pruning.context import PruneContext
+from prunedge.pruning.gathered import gathered, gathering
+from prunedge.pruning.loop import baseline
+from prunedge.pruning.policy import Outcome
+from prunedge.pruning.steps import Iteration, Step
+from prunedge.runs import origin
+from prunedge.runs.checkpoint import RunCheckpointer
+from prunedge.runs.run import Run
+from prunedge.runs.training import NAME as RATE
+from prunedge.runs.training import inherit_rate, rate_of, transfer_settings
+from prunedge.train import Rate, TrainExtras, penalty, transfer
+from prunedge.utils import distributed
+from prunedge.utils.checksums import file_digest
+from prunedge.utils.tracing import phase, traced
+
+if TYPE_CHECKING:
+    from prunedge.runs.session import Session
+
+log = logging.getLogger(__name__)
+
+
+@traced("train", phase)
+def make(session: Session) -> Iteration:
+    """Train the model, or take over the start's, and keep it as step 0."""
+    run = session.run
+    context = session.context(session.model)
+    checkpointer = RunCheckpointer(run.path, str(gathering(context)), run.sign)
+    if session.start is None:
+        iteration = _trained(session, context, checkpointer)
+    else:
+        source = origin.open_start(run)
+        inherit_rate(run, source)
+        iteration = _taken_over(session, source, context)
+    session.keep(iteration)
+    checkpointer.forget()
+    if session.start is not None:
+        run.share_model(session.start)
+    return iteration
+
+
+def _trained(session: Session, context: PruneContext, checkpointer: RunCheckpointer) -> Iteration:
+    run = session.run
+    config = session.config
+    model = session.model
+    graph = session.graph
+    settings = transfer_settings(config)
+    rate = rate_of(
+        run,
+        model,
+        session.data,
+        settings.config(model),
+        session.engine,
+        progress=session.callbacks.progress,
+        tell=session.callbacks.say,
+    )
+
+    def lowered(lower: Rate) -> None:
+        # Cut off in between, the training begins anew at the rate before, to the same result.
+        checkpointer.forget()
+        run.write(RATE, lower.to_json())
+        session.callbacks.say(lower.sentence())
+
+    fitted = transfer(
+        model,
+        session.data,
+        settings,
+        engine=session.engine,
+        seed=config.data.seed,
+        rate=rate,
+        lowered=lowered,
+        extras=TrainExtras(
+            progress=session.callbacks.progress,
+            collector=gathered_while_training(config.prune.criterion, graph),
+            penalty=penalty(config.train.sparsity, graph, config.train.sparsity_strength),
+            checkpointer=checkpointer,
+        ),
+    )
+    scores = gathered(context, fitted.model, fitted.collected)
+    return baseline(context, fitted.model, session.policy, scores, fitted.state, graph=graph)
+
+
+def _taken_over(session: Session, source: Run, context: PruneContext) -> Iteration:
+    """The model that another run handed over. Where that was pruned before, the first model of the
+    chain is kept as well, and measured on this run's own images.
+    """
+    run = session.run
+    policy = session.policy
+    state = session.start_state
+    chain = origin.chain_to(source, source.best().index)
+    if state.plan.keep:
+        origin.keep_first(run, source)
+        first = _measured_first(run, context, session)
+        digest = distributed.rank_zero_only(file_digest)(run.first_file())
+        chain = replace(chain, first=first, weights=digest)
+    run.write("chain.json", chain.to_json())
+
+    iteration = baseline(
+        replace(context, first=chain.first),
+        state.model,
+        policy,
+        state.scores,
+        plan=state.plan,
+        graph=session.graph,
+    )
+    if chain.first is not None:
+        outcome = Outcome.of_step(iteration.step)
+        accepted, reason = policy.accepts(chain.first, outcome, context.sources())
+        if not accepted:
+            log.warning("the start breaks the rule already: %s", reason)
+    return iteration
+
+
+def _measured_first(run: Run, context: PruneContext, session: Session) -> Step:
+    """The first model of the chain on this run's validation images (and on the device that
+    steers).
+    """
+    model = run.load_first()
+    step = baseline(replace(context, device=None), model, session.policy).step
+    if context.device is None:
+        return step
+    latency = context.device.measure(model, context.data.example())
+    return replace(step, latency_ms=distributed.broadcast_object(latency))

@@ -1,0 +1,217 @@
+"""What a task is: what is predicted, learned and judged. Everything else asks the task.
+
+A task has two halves. This one, with torch, teaches and judges; the other (`prunedge.edge.tasks`),
+with numpy alone, reads a model's outputs on the device. A new task is a module here, a module there
+and perhaps a head (`prunedge.models`): nothing else asks which task it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.errors import TrainError
+from prunedge.utils.advice import option
+
+POINTS = "points"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that models are judged by.
+
+    `unit` is `points` for a share from 0 to 1 whose changes are told in hundredths, or the name of
+    the metric's own unit (`mm`). `has_interval`: it is the mean over the images of what
+    `Metrics.correct` keeps of each, so that two models can be compared image by image.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    unit: str = POINTS
+    has_interval: bool = False
+
+    def change(self, before: float, after: float) -> float:
+        """From `before` to `after`, in the metric's unit."""
+        return 100 * (after - before) if self.unit == POINTS else after - before
+
+    def drop(self, before: float, after: float) -> float:
+        """How much worse `after` is than `before`, in the metric's unit; negative where better."""
+        change = self.change(before, after)
+        return -change if self.higher_is_better else change
+
+    def order(self, value: float) -> float:
+        """A number that is the higher the better the model."""
+        return value if self.higher_is_better else -value
+
+    def text(self, value: float) -> str:
+        """The value for a reader: `91.7%`, `0.42 mm`."""
+        return f"{value:.1%}" if self.unit == POINTS else f"{value:.3g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a model does on `n` images.
+
+    `loss` is the task's, the mean over the images. `values` are the task's metrics by name; None
+    where one is not defined on these images. Each is also an attribute: `metrics.accuracy`.
+    `correct` says which images were answered right, in their order (`prunedge.tasks.packed`), of a
+    metric that has an interval. `details` is what the task's report shows beside: for
+    classification `confusion[true][predicted]`, which counts images.
+    """
+
+    loss: float
+    values: Mapping[str, float | None]
+    n: int
+    correct: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def value(self, metric: str) -> float:
+        """The metric of that name. TrainError when there is none, or it is not defined here."""
+        if metric not in self.values:
+            raise TrainError(
+                f"no metric is called {metric!r}", remedy=f"choose {', '.join(self.values)}"
+            )
+        value = self.values[metric]
+        if value is None:
+            usual = next(iter(self.values))
+            raise TrainError(
+                f"{metric} isn't defined: a class has no image in this split",
+                remedy=f"use {option('metric', usual)}",
+            )
+        return float(value)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is no field comes here. Nothing is there yet while an instance is unpickled.
+        for named in ("values", "details"):
+            held = self.__dict__.get(named, {})
+            if name in held:
+                return held[name]
+        raise AttributeError(f"these metrics have no '{name}'")
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values, metrics and details by their names."""
+        return {
+            "loss": self.loss,
+            **self.values,
+            **self.details,
+            "n": self.n,
+            "correct": self.correct,
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Metrics:
+        """The inverse of `to_json`: numbers are metrics, lists and objects details."""
+        values: dict[str, float | None] = {}
+        details: dict[str, Any] = {}
+        for name, value in record.items():
+            if name in ("loss", "n", "correct"):
+                continue
+            if isinstance(value, list | dict):
+                details[name] = value
+            else:
+                values[name] = None if value is None else float(value)
+        return Metrics(
+            loss=float(record["loss"]),
+            values=values,
+            n=int(record["n"]),
+            correct=record.get("correct", ""),
+            details=details,
+        )
+
+
+@dataclass(frozen=True)
+class ConstantAnswer:
+    """What a model that always gives the same answer scores: what any other has to beat."""
+
+    answer: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of the report's gallery: its index in the split, the truth, both models' answers.
+
+    `confidence_before` and `confidence_after` are probabilities, from 0 to 1.
+    """
+
+    index: int
+    truth: str
+    before: str
+    after: str
+    confidence_before: float
+    confidence_after: float
+
+
+class Meter(Protocol):
+    """Measures a model batch by batch, in the images' order. No more is kept of an image than its
+    metrics need.
+    """
+
+    def observe(self, outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
+        """What is kept of a batch, on whatever device it lies."""
+
+    def update(self, observation: Mapping[str, torch.Tensor]) -> None:
+        """Take in a batch that this process or another has observed, on the CPU."""
+
+    def compute(self) -> Metrics:
+        """The metrics of all that was taken in. TrainError when the outputs aren't finite."""
+
+
+class Task(Protocol):
+    """What a model predicts, how it is taught and how it is judged."""
+
+    @property
+    def spec(self) -> TaskSpec | None:
+        """Its name, classes and images; None where a model is measured on bare batches."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics by name, first the one that is used unless another is asked for."""
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """(n, k) counts, of each image's target, that splits keep in the same proportions."""
+
+    def undefined(self, metric: str, targets: np.ndarray) -> str | None:
+        """What a split's targets lack that a metric needs, by name; None where it is defined."""
+
+    def outputs_of(self, output: Any) -> torch.Tensor:
+        """What loss and meter read of what a model gives; ModelError when it isn't there."""
+
+    def refuse_outputs(self, output: Any, name: str) -> None:
+        """ModelError, which names the model, where an output is not one of this task's."""
+
+    def loss(
+        self, output: Any, targets: Any, *, label_smoothing: float = 0.0, double: bool = False
+    ) -> torch.Tensor:
+        """The mean over the examples, a scalar (float64 with `double`): Taylor criteria scale by
+        their number.
+        """
+
+    def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
+        """How far a model's answers are from a teacher's, the mean over the examples."""
+
+    def meter(self) -> Meter:
+        """A new one."""
+
+    def only_answer(self, metrics: Metrics) -> int | None:
+        """The answer that every image got though targets differ; None where answers differ."""
+
+    def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
+        """The best constant answer to the same images."""
+
+    def answer_name(self, answer: int) -> str:
+        """A constant answer for a reader."""
+
+    def loss_without_knowledge(self, metrics: Metrics) -> float:
+        """The loss of a model that knows nothing and says so."""
+
+    def is_silent(self, metrics: Metrics) -> bool:
+        """Whether the outputs are the same whatever the image: the model's units have died."""
+
+    def examples(self, before: Any, after: Any) -> list[Example]:
+        """What `after` gets wrong and `before` got right: two meters over the same images."""

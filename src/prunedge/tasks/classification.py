@@ -1,0 +1,265 @@
+"""Classification: one label for a whole image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeInt, PositiveInt
+
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.errors import ModelError, TrainError
+from prunedge.tasks.base import ConstantAnswer, Example, Metric, Metrics
+from prunedge.tasks.logits import class_logits, cross_entropy
+from prunedge.tasks.packed import packed
+from prunedge.utils.records import Loss, Record
+from prunedge.utils.tracing import traced
+
+ACCURACY = Metric("accuracy", has_interval=True)
+OUTPUTS_REMEDY = "build it with one output for each class"
+METRICS = {metric.name: metric for metric in (ACCURACY, Metric("f1"), Metric("auroc"))}
+
+
+class MetricsRecord(Record):
+    """`Metrics.to_json` of this task."""
+
+    loss: Loss
+    accuracy: float
+    f1: float
+    auroc: float | None
+    confusion: list[list[NonNegativeInt]]
+    n: PositiveInt
+    correct: str = ""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of `spec.classes` for each image; without a `spec`, of as many as the model has outputs.
+
+    Outputs are logits (n, classes), targets the class of each image (n,) int64.
+    """
+
+    spec: TaskSpec | None = None
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """`accuracy`; `f1` and `auroc`, each the mean over the classes."""
+        return METRICS
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """One-hot (n, classes) int64: splits keep the shares of the classes."""
+        count = len(self.spec.classes) if self.spec else int(targets.max(initial=0)) + 1
+        return np.eye(count, dtype=np.int64)[targets]
+
+    def undefined(self, metric: str, targets: np.ndarray) -> str | None:
+        """AUROC is not defined where a class has no image."""
+        if metric != "auroc" or self.spec is None:
+            return None
+        counts = self.strata(targets).sum(0)
+        absent = np.flatnonzero(counts == 0)
+        return self.spec.classes[absent[0]] if len(absent) else None
+
+    def outputs_of(self, output: Any) -> torch.Tensor:
+        """The logits (n, classes)."""
+        return class_logits(output)
+
+    def refuse_outputs(self, output: Any, name: str) -> None:
+        """ModelError where there is not one output for each class."""
+        outputs = class_logits(output).shape[1]
+        if self.spec is not None and outputs != len(self.spec.classes):
+            what = f"the model has {outputs} outputs for {len(self.spec.classes)} classes"
+            raise ModelError(what, where=name, remedy=OUTPUTS_REMEDY)
+
+    def loss(
+        self, output: Any, targets: Any, *, label_smoothing: float = 0.0, double: bool = False
+    ) -> torch.Tensor:
+        """The mean cross-entropy."""
+        return cross_entropy(output, targets, label_smoothing=label_smoothing, double=double)
+
+    def distance(self, output: Any, teacher_output: Any, temperature: float) -> torch.Tensor:
+        """KL divergence from the teacher's softened answers, times temperature^2 (Hinton et al.
+        2015).
+        """
+        student = F.log_softmax(class_logits(output).float() / temperature, 1)
+        teacher = F.log_softmax(class_logits(teacher_output).float() / temperature, 1)
+        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return divergence * temperature**2
+
+    def meter(self) -> ClassificationMeter:
+        """Keeps the logits, a few numbers an image, since AUROC ranks all images."""
+        return ClassificationMeter(len(self.spec.classes) if self.spec else None)
+
+    def only_answer(self, metrics: Metrics) -> int | None:
+        """The class that every image was given, though there are images of at least two."""
+        confusion = metrics.details["confusion"]
+        present = sum(any(row) for row in confusion)
+        columns = zip(*confusion, strict=True)
+        answered = [number for number, column in enumerate(columns) if any(column)]
+        return answered[0] if present > 1 and len(answered) == 1 else None
+
+    def constant(self, metrics: Metrics, metric: str) -> ConstantAnswer:
+        """The class with the most images, and what always answering it scores."""
+        counts = [sum(row) for row in metrics.details["confusion"]]
+        largest = counts.index(max(counts))
+        share = max(counts) / sum(counts)
+        if metric == "accuracy":
+            return ConstantAnswer(largest, share)
+        if metric == "auroc":
+            return ConstantAnswer(largest, 0.5)
+        # F1 of that class, and 0 for the other classes that have images; torchmetrics leaves out
+        # those that have none.
+        present = sum(count > 0 for count in counts)
+        return ConstantAnswer(largest, 2 * share / (1 + share) / present)
+
+    def answer_name(self, answer: int) -> str:
+        """The class's name."""
+        return self.spec.classes[answer] if self.spec else str(answer)
+
+    def loss_without_knowledge(self, metrics: Metrics) -> float:
+        """That of equal scores for all classes."""
+        return math.log(len(metrics.details["confusion"]))
+
+    def is_silent(self, metrics: Metrics) -> bool:
+        """Whether all images get equal scores, as after a step so large that all ReLUs died."""
+        auroc = metrics.values["auroc"]
+        return auroc is not None and abs(auroc - 0.5) < 1e-6
+
+    def examples(self, before: ClassificationMeter, after: ClassificationMeter) -> list[Example]:
+        """Images that `after` classifies wrongly and `before` did not, in their order."""
+        labels = after.labels()
+        probabilities_before = before.logits().softmax(1)
+        probabilities_after = after.logits().softmax(1)
+        was_right = probabilities_before.argmax(1) == labels
+        is_wrong = probabilities_after.argmax(1) != labels
+
+        examples = []
+        for index in (was_right & is_wrong).nonzero().flatten().tolist():
+            row_before = probabilities_before[index]
+            row_after = probabilities_after[index]
+            example = Example(
+                index=index,
+                truth=self.answer_name(int(labels[index])),
+                before=self.answer_name(int(row_before.argmax())),
+                after=self.answer_name(int(row_after.argmax())),
+                confidence_before=float(row_before.max()),
+                confidence_after=float(row_after.max()),
+            )
+            examples.append(example)
+        return examples
+
+
+class ClassificationMeter:
+    """Cross-entropy, accuracy, F1, AUROC and the confusion matrix of a classifier.
+
+    `classes` is how many there are; None where the model's outputs tell.
+    """
+
+    def __init__(self, classes: int | None = None) -> None:
+        self._classes = classes
+        self._logits: list[torch.Tensor] = []
+        self._labels: list[torch.Tensor] = []
+        self._counts: Any = None
+
+    def observe(self, outputs: Any, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The logits (n, classes) float32 and the labels (n,)."""
+        return {"logits": class_logits(outputs).float(), "labels": targets}
+
+    def update(self, observation: Mapping[str, torch.Tensor]) -> None:
+        """Count a batch. TrainError when a label is out of range, or there are outputs of other
+        classes.
+        """
+        logits = observation["logits"]
+        labels = observation["labels"]
+        self._require_labels(labels, *logits.shape)
+        if self._counts is None:
+            self._counts = _counts(logits.shape[1])
+        self._counts.update(logits.argmax(1), labels)
+        self._logits.append(logits)
+        self._labels.append(labels)
+
+    def _require_labels(self, labels: torch.Tensor, images: int, outputs: int) -> None:
+        if self._classes is not None and outputs != self._classes:
+            what = f"the model has {outputs} outputs for {self._classes} classes"
+            raise TrainError(what, remedy=OUTPUTS_REMEDY)
+        if labels.is_floating_point() or labels.shape != (images,):
+            what = (
+                f"labels of {tuple(labels.shape)} {labels.dtype}, "
+                f"and not one integer for each of {images} images"
+            )
+            raise TrainError(what, remedy="give the number of each image's class, as int64")
+        low = int(labels.min())
+        high = int(labels.max())
+        if low < 0 or high >= outputs:
+            what = f"labels from {low} to {high} for {outputs} classes"
+            raise TrainError(what, remedy="count them from 0")
+
+    def logits(self) -> torch.Tensor:
+        """(n, classes) float32, in the images' order."""
+        return torch.cat(self._logits)
+
+    def labels(self) -> torch.Tensor:
+        """(n,) int64."""
+        return torch.cat(self._labels)
+
+    @traced("metrics")
+    def compute(self) -> Metrics:
+        """The metrics; `auroc` is None where a class has no image."""
+        logits = self.logits()
+        labels = self.labels()
+        if not bool(logits.isfinite().all()):
+            raise TrainError(
+                "the model's outputs aren't finite", remedy="train it at a lower learning rate"
+            )
+        counts = self._counts.compute()
+        is_correct = logits.argmax(1) == labels
+        return Metrics(
+            loss=float(cross_entropy(logits, labels, double=True)),
+            values={
+                # An exact fraction, not a float32 mean.
+                "accuracy": int(is_correct.sum()) / len(labels),
+                "f1": float(counts["f1"]),
+                "auroc": _auroc(logits, labels),
+            },
+            n=len(labels),
+            correct=packed(is_correct.numpy()),
+            details={"confusion": counts["confusion"].long().tolist()},
+        )
+
+
+def _counts(classes: int) -> Any:
+    """The metrics that running counts suffice for."""
+    # Seconds to import.
+    from torchmetrics import MetricCollection
+    from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassF1Score
+
+    return MetricCollection(
+        {
+            "f1": MulticlassF1Score(classes, average="macro"),
+            "confusion": MulticlassConfusionMatrix(classes),
+        }
+    )
+
+
+def _auroc(logits: torch.Tensor, labels: torch.Tensor) -> float | None:
+    """The mean over the classes of the area under the ROC curve of each against the rest."""
+    from torchmetrics.functional.classification import multiclass_auroc
+
+    count = logits.shape[1]
+    if not bool((torch.bincount(labels, minlength=count) > 0).all()):
+        return None
+    area = multiclass_auroc(logits.softmax(1), labels, num_classes=count, average="macro")
+    return float(area)
+
+
+def measure(
+    logits: torch.Tensor, labels: torch.Tensor, classes: Sequence[str] | None = None
+) -> Metrics:
+    """The metrics of outputs (n, classes) against labels (n,)."""
+    meter = ClassificationMeter(None if classes is None else len(classes))
+    meter.update(meter.observe(logits, labels))
+    return meter.compute()
