@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.config import RunConfig
-from prunedge.runs import session
+from prunedge.runs import execute
 from tests.tiny_images import write_tiny
 
 
@@ -28,7 +28,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lr=0.02,
         batch_size=8,
     )
-    return session.train(config, root / "run").path
+    return execute.train(config, root / "run").path
 
 
 @pytest.fixture

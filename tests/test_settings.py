@@ -19,7 +19,7 @@ from prunedge.latency import Timer
 from prunedge.pruning.context import RecoveryConfig
 from prunedge.pruning.policy import StopPolicy
 from prunedge.pruning.select import PlanConstraints, ScoreScaling
-from prunedge.runs import session
+from prunedge.runs.context import context_of
 from prunedge.runs.resumption import policy_of
 from prunedge.study.grid import OURS, Grid, trials
 from prunedge.train import TrainConfig, make_engine
@@ -234,14 +234,15 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
     )
     policy = policy_of(config)
     values = config.flat()
-    for one in dataclasses.fields(StopPolicy):
-        assert getattr(policy, one.name) == values[one.name], one.name
-        assert one.name == "metric" or getattr(policy, one.name) != one.default
+    for field in dataclasses.fields(StopPolicy):
+        value = getattr(policy, field.name)
+        if field.name == "metric":
+            assert value.name == values["metric"]
+            continue
+        assert value == values[field.name] != field.default, field.name
     data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
-    context = session._context(
-        config, data, make_engine("32"), session.Callbacks(), teacher=teacher
-    )
+    context = context_of(config, data, make_engine("32"), teacher, teacher=teacher)
     assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
     assert context.scaling == ScoreScaling("rank")
     recovery = context.recovery
@@ -273,13 +274,13 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         per_layer=True,
         macs_penalty=0.5,
     )
-    assert session._context(
-        by_layer, data, make_engine("32"), session.Callbacks()
-    ).scaling == ScoreScaling("l2", True, 0.5, False)
+    assert context_of(by_layer, data, make_engine("32"), teacher).scaling == ScoreScaling(
+        "l2", True, 0.5, False
+    )
     per_mac = RunConfig.make(
         "test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True
     )
-    assert session._context(per_mac, data, make_engine("32"), session.Callbacks()).scaling.per_mac
+    assert context_of(per_mac, data, make_engine("32"), teacher).scaling.per_mac
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:

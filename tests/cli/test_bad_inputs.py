@@ -30,7 +30,7 @@ from prunedge.cli.app import main
 from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError
 from prunedge.report.library import export_bundle
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.utils import trust
 from prunedge.utils.sanitize import shown
 from tests.edge.agent.conftest import altered
@@ -102,7 +102,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> World:
         lr=0.02,
         batch_size=8,
     )
-    run = session.train(recipe, root / "run").path
+    run = execute.train(recipe, root / "run").path
     from prunedge.data import load_folder
     from prunedge.models import build
 

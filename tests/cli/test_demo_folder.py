@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.config import RunConfig
-from prunedge.runs.run import create
+from prunedge.runs.new import create
 from tests.refusals import refusal
 
 

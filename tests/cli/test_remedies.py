@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunedge.config import RunConfig
-from prunedge.runs import session
+from prunedge.runs import execute
 from tests.refusals import refusal
 from tests.tiny_images import write_tiny
 
@@ -59,7 +59,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "precision": "32",
         "max_steps": 1,
     }
-    session.prune(
+    execute.prune(
         RunConfig.make("test", data=str(images), batch_size=8, seed=3, max_drop=100.0, **values),
         root / "run",
     )

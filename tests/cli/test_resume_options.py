@@ -14,7 +14,7 @@ from prunedge.cli.app import main
 from prunedge.cli.prune import prune
 from prunedge.cli.train import train
 from prunedge.config import RunConfig
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.resumption import CHANGEABLE
 from prunedge.runs.run import open_run
 from tests.tiny_images import write_tiny
@@ -45,8 +45,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         batch_size=8,
     )
     return {
-        "prune": session.prune(recipe, root / "pruned").path,
-        "train": session.train(recipe, root / "trained").path,
+        "prune": execute.prune(recipe, root / "pruned").path,
+        "train": execute.train(recipe, root / "trained").path,
     }
 
 

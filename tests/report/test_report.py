@@ -13,7 +13,7 @@ from prunedge.config import RunConfig
 from prunedge.edge.bench.breakdown import Call, profile_of
 from prunedge.report import write_report
 from prunedge.report.run.page import command
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.profile import summed
 from prunedge.runs.run import Run, open_run
 from prunedge.utils.checksums import sealed
@@ -55,7 +55,7 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         max_steps=2,
         batch_size=8,
     )
-    return session.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
+    return execute.prune(recipe, tmp_path_factory.mktemp("runs") / "run")
 
 
 def put_profiles(run: Path) -> None:

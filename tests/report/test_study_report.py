@@ -31,7 +31,7 @@ from prunedge.report.study.numbers import (
 from prunedge.report.study.page import Findings, page
 from prunedge.report.study.sections import sections
 from prunedge.report.study.tables import fraction_tables, paired_tables, summary_table, verdict
-from prunedge.runs import session
+from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, create
 from prunedge.study.results import to_csv
 from prunedge.study.statistics import Comparison
@@ -298,8 +298,8 @@ def folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "criterion": ["random", "weight", "taylor"],
     }
     study = create(tmp_path_factory.mktemp("studies") / "study", Grid(values))
-    study.perform(study.starts[0], session.Callbacks())
-    study.perform(study.trials[0], session.Callbacks())
+    study.perform(study.starts[0], Callbacks())
+    study.perform(study.trials[0], Callbacks())
     study.fail(study.trials[1], "the disk is full")
     return study.path
 

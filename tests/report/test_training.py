@@ -10,14 +10,14 @@ from prunedge.cli.app import make_app
 from prunedge.cli.show import show
 from prunedge.report import write_report
 from prunedge.report.run.page import command
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.run import Run
 from tests.small_runs import small_recipe
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return session.train(small_recipe(tiny_data), tmp_path_factory.mktemp("runs") / "my run")
+    return execute.train(small_recipe(tiny_data), tmp_path_factory.mktemp("runs") / "my run")
 
 
 def test_show_tells_of_a_training(trained: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prunedge.config import RunConfig
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.profile import profiled
 from tests.tiny_images import write_tiny
 
@@ -32,14 +32,14 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch_size=8,
         seed=3,
     )
-    session.prune(config, root / "start")
+    execute.prune(config, root / "start")
 
     onward = config.with_values(
         start=str(root / "start"), train_epochs=0, schedule_epochs=3, baseline=["random"]
     )
     with profiled(root / "run"):
-        session.prune(onward, root / "run")
-    session.resume(root / "run", None, {"max_steps": 2})
+        execute.prune(onward, root / "run")
+    execute.resume(root / "run", None, {"max_steps": 2})
     return root / "run"
 
 

@@ -18,10 +18,11 @@ from prunedge.models import build
 from prunedge.pruning.policy import Finished, Outcome, StopPolicy
 from prunedge.report import write_report
 from prunedge.report.text import pruned
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.export import write_bundle
 from prunedge.runs.load import load
-from prunedge.runs.run import Run, create, open_run
+from prunedge.runs.new import create
+from prunedge.runs.run import Run, open_run
 from prunedge.surgery import save_model
 from prunedge.train import evaluate, make_engine
 from tests.pruning.test_loop import START, history
@@ -39,9 +40,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def chain(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs: a is trained and pruned, b goes on from a, c from b with everything that refers to the first model."""
     root = tmp_path_factory.mktemp("runs")
-    session.prune(recipe, root / "a")
-    session.prune(onward(recipe, root / "a"), root / "b")
-    session.prune(
+    execute.prune(recipe, root / "a")
+    execute.prune(onward(recipe, root / "a"), root / "b")
+    execute.prune(
         onward(recipe, root / "b", distill=0.5, baseline=["random", "scratch"]), root / "c"
     )
     return root
@@ -100,7 +101,7 @@ def test_every_share_and_the_rule_refer_to_the_first_model(chain: Path) -> None:
 def test_targets_count_from_the_first_model(chain: Path, recipe: RunConfig, tmp_path: Path) -> None:
     b = open_run(chain / "b")
     share = b.best().macs / b.first().macs
-    run = session.prune(
+    run = execute.prune(
         onward(recipe, chain / "b", target_macs=share * 1.01, max_steps=None), tmp_path / "run"
     )
     assert len(run.steps()) == 1, "the start is there already"
@@ -131,7 +132,7 @@ def test_other_images_measure_the_first_model_anew(
 ) -> None:
     """What another run noted of the first model on its own images is not compared with."""
     others = write_tiny(tmp_path / "others", count=52, seed=9)
-    run = session.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
+    run = execute.prune(onward(recipe, chain / "b", data=str(others)), tmp_path / "run")
     data = data_of(run)
     wanted = evaluate(run.load_first(), data.val, make_engine("32"))
     assert run.first().metric_after == wanted.accuracy and run.first().correct == wanted.correct
@@ -203,12 +204,12 @@ def test_a_run_needs_the_one_it_began_from_no_more(
 ) -> None:
     for name in "abc":
         shutil.copytree(chain / name, tmp_path / name)
-    b = session.prune(onward(recipe, tmp_path / "a"), tmp_path / "b2")
+    b = execute.prune(onward(recipe, tmp_path / "a"), tmp_path / "b2")
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b2" / "test.json").unlink()
-    again = session.resume(tmp_path / "b2")
+    again = execute.resume(tmp_path / "b2")
     assert again.test() == open_run(chain / "b").test()
-    d = session.prune(
+    d = execute.prune(
         onward(recipe, b.path, baseline=["random", "scratch"], distill=0.5), tmp_path / "d"
     )
     assert same(d.load_first(), open_run(chain / "a").load(0))
@@ -222,12 +223,12 @@ def test_a_start_that_is_gone_before_the_run_began_is_one_clear_line(
     create(tmp_path / "b", onward(recipe, tmp_path / "a"))
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(RunError, match="the run that this one was to go on from is gone"):
-        session.resume(tmp_path / "b")
+        execute.resume(tmp_path / "b")
 
 
 def test_from_a_trained_run_step_0_is_the_unpruned_model(recipe: RunConfig, tmp_path: Path) -> None:
-    trained = session.train(recipe, tmp_path / "trained")
-    run = session.prune(onward(recipe, trained.path), tmp_path / "run")
+    trained = execute.train(recipe, tmp_path / "trained")
+    run = execute.prune(onward(recipe, trained.path), tmp_path / "run")
     assert run.steps()[0].reason == "the unpruned model"
     assert (
         run.references()[0].name.startswith("the unpruned model (")
@@ -248,7 +249,7 @@ def test_a_start_that_breaks_the_rule_already_is_said(
         spoilt.head.bias.neg_()  # type: ignore[operator,union-attr]
     with edited(copy):
         save_model(spoilt, file)
-    run = session.prune(
+    run = execute.prune(
         onward(recipe, copy, max_drop=0.0, epochs=1, extra_rounds=0, finetune_lr=1e-9),
         tmp_path / "run",
     )

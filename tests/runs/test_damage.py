@@ -21,7 +21,7 @@ from prunedge.edge import open_bundle
 from prunedge.errors import DataError, PrunedgeError, RunError
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.report import write_report
-from prunedge.runs import checkpoint, session
+from prunedge.runs import checkpoint, execute
 from prunedge.runs.baselines import baseline_file
 from prunedge.runs.checkpoint import NAME, RunCheckpointer
 from prunedge.runs.export import write_bundle
@@ -62,14 +62,14 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch_size=8,
         seed=3,
     )
-    start = session.prune(recipe, root / "start")
+    start = execute.prune(recipe, root / "start")
     out = root / "run"
     onward = recipe.with_values(
         **{"start": str(start.path), "train_epochs": 0, "baseline": ["random"]}
     )
     with profiled(out):
-        session.prune(onward, out)
-    session.resume(out, None, {"max_steps": 2})
+        execute.prune(onward, out)
+    execute.resume(out, None, {"max_steps": 2})
     opened = open_run(out)
     opened.write("bench.json", {"bundles": [], "ratios": []})
     audit(
@@ -88,7 +88,7 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other(run: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the same model on the same images, with another seed."""
     recipe = open_run(run.parent / "start").config.with_values(**{"seed": 4})
-    return session.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
+    return execute.prune(recipe, tmp_path_factory.mktemp("other") / "run").path
 
 
 def read_all(path: Path) -> None:

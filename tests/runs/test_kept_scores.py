@@ -18,8 +18,10 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.importance import CRITERIA
 from prunedge.pruning import loop
-from prunedge.runs import session
-from prunedge.runs.run import open_run, write_config
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.new import write_config
+from prunedge.runs.run import open_run
 from prunedge.surgery import restore_model, save_model
 from prunedge.train import make_engine
 from prunedge.utils.tensor_files import texts_of
@@ -54,14 +56,14 @@ pytestmark = pytest.mark.usefixtures("own_criteria")
 def start(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that gathered `taylor` while it was trained."""
     out = tmp_path_factory.mktemp("start") / "run"
-    session.train(recipe, out)
+    execute.train(recipe, out)
     return out
 
 
 def pruned(recipe: RunConfig, start: Path, out: Path, **more: Any) -> pe.Plan:
     """What the first step from there keeps."""
     values = {**recipe.flat(), "start": str(start), "train_epochs": 0, **more}
-    return session.prune(RunConfig.make("test", **values), out).state(1).plan
+    return execute.prune(RunConfig.make("test", **values), out).state(1).plan
 
 
 def scored(out: Path, step: int = 1) -> str:
@@ -198,7 +200,7 @@ def power(exponent: float) -> Any:
 
 def test_another_function_under_the_same_name_ranks_anew(recipe: RunConfig, tmp_path: Path) -> None:
     pe.criterion("mine", reads="gradients")(power(1))
-    session.train(recipe.with_values(**{"criterion": "mine"}), tmp_path / "start")
+    execute.train(recipe.with_values(**{"criterion": "mine"}), tmp_path / "start")
     pruned(recipe, tmp_path / "start", tmp_path / "same", criterion="mine")
     pe.criterion("mine", reads="gradients")(power(-1))
     reverse = pruned(recipe, tmp_path / "start", tmp_path / "other", criterion="mine")
@@ -211,7 +213,7 @@ def test_a_function_that_cannot_be_told_ranks_in_a_pass_in_every_step(
 ) -> None:
     held = object()
     pe.criterion("mine", reads="gradients")(lambda change: change.abs() if held else change)
-    session.prune(recipe.with_values(**{"criterion": "mine", "max_steps": 2}), tmp_path / "out")
+    execute.prune(recipe.with_values(**{"criterion": "mine", "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [PASS, PASS]
 
 
@@ -232,7 +234,7 @@ def test_scores_of_a_distilled_loss_are_not_those_of_the_plain_one(
 def test_penalties_change_the_weights_and_not_the_scores_of_them(
     recipe: RunConfig, tmp_path: Path, sparsity: str
 ) -> None:
-    session.prune(recipe.with_values(**{"sparsity": sparsity, "max_steps": 2}), tmp_path / "out")
+    execute.prune(recipe.with_values(**{"sparsity": sparsity, "max_steps": 2}), tmp_path / "out")
     assert [scored(tmp_path / "out", step) for step in (1, 2)] == [KEPT, KEPT]
     pruned(recipe, tmp_path / "out", tmp_path / "next")
     assert scored(tmp_path / "next") == KEPT
@@ -250,9 +252,9 @@ def test_a_run_that_goes_on_by_another_criterion_ranks_by_it(
 
     out = tmp_path / "out"
     with pytest.raises(Cut):
-        session.prune(recipe, out, session.Callbacks(on_step=cut))
+        execute.prune(recipe, out, Callbacks(on_step=cut))
     write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
-    session.resume(out)
+    execute.resume(out)
     assert scored(out) == PASS
 
 
@@ -268,9 +270,9 @@ def test_what_a_training_gathered_by_another_criterion_before_it_was_cut_off_is_
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     out = tmp_path / "out"
     with pytest.raises(Cut):
-        session.train(recipe, out, session.Callbacks(progress=cut))
+        execute.train(recipe, out, Callbacks(progress=cut))
     write_config(open_run(out), recipe.with_values(**{"criterion": "fisher"}))
-    session.resume_training(out)
+    execute.resume_training(out)
     scores = open_run(out).state(0).scores
     # None where the first epoch was the best one.
     assert scores is None or scores.criterion == "fisher"

@@ -14,7 +14,7 @@ from prunedge import data as images
 from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError
 from prunedge.report import text
-from prunedge.runs import session
+from prunedge.runs import execute
 from prunedge.runs.leakage import refuse_seen
 from prunedge.runs.run import Run, open_run
 from tests.small_runs import small_recipe
@@ -25,7 +25,7 @@ from tests.tiny_images import write_tiny
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = small_recipe(write_tiny(tmp_path_factory.mktemp("images")), train_epochs=3)
-    return session.train(recipe, tmp_path_factory.mktemp("runs") / "trained")
+    return execute.train(recipe, tmp_path_factory.mktemp("runs") / "trained")
 
 
 def onward(run: Run, **changes: Any) -> RunConfig:
@@ -59,7 +59,7 @@ def test_another_split_of_the_same_images_is_refused(
     with pytest.raises(
         PrunedgeError, match=r"test images and .* validation images taught the model"
     ) as raised:
-        session.prune(onward(trained, **changes), tmp_path / "run")
+        execute.prune(onward(trained, **changes), tmp_path / "run")
     assert f"keep the split of that run, without {option};" in str(
         raised.value
     ) and "\n" not in str(raised.value)
@@ -101,7 +101,7 @@ def test_a_validation_image_that_chose_the_model_does_not_test_it(
 def test_all_runs_of_a_chain_are_asked(trained: Run, tmp_path: Path) -> None:
     """In between the model learned other images."""
     others = write_tiny(tmp_path / "others", seed=9)
-    middle = session.prune(onward(trained, data=str(others)), tmp_path / "middle")
+    middle = execute.prune(onward(trained, data=str(others)), tmp_path / "middle")
     with pytest.raises(PrunedgeError, match=str(trained.path)):
         asked(onward(middle, data=trained.config.data.path, seed=4))
 
@@ -109,7 +109,7 @@ def test_all_runs_of_a_chain_are_asked(trained: Run, tmp_path: Path) -> None:
 def test_weights_of_a_run_are_asked_as_well(trained: Run, tmp_path: Path) -> None:
     recipe = onward(trained, start=None, weights=str(trained.path), seed=4, train_epochs=1)
     with pytest.raises(PrunedgeError, match=r"taught the model .* without weights="):
-        session.train(recipe, tmp_path / "run")
+        execute.train(recipe, tmp_path / "run")
 
 
 def test_what_can_no_longer_be_told_is_said(
@@ -123,7 +123,7 @@ def test_what_can_no_longer_be_told_is_said(
         (run / "config.toml").write_text(recipe)
     shutil.copyfile(grown / "crack" / "000.png", grown / "crack" / "more.png")
     with caplog.at_level(logging.WARNING):
-        pruned = session.prune(onward(open_run(run)), tmp_path / "run")
+        pruned = execute.prune(onward(open_run(run)), tmp_path / "run")
     said = "can't be told (its images are no longer what they were): test images may be among it"
     assert said in caplog.text and f"mind: what {run} was taught with {said}" in text.pruned(pruned)
     shutil.rmtree(grown)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from prunedge.config import RunConfig
 from prunedge.errors import RunError
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.profile import OTHER, part_of, profile_of, profiled, summed
 from prunedge.runs.run import open_run
 
@@ -41,7 +42,7 @@ def recipe(tiny_data: Path) -> RunConfig:
 def watched(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "watched"
     with profiled(out):
-        session.prune(recipe, out)
+        execute.prune(recipe, out)
     return out
 
 
@@ -70,7 +71,7 @@ def check_trace(file: Path) -> list[dict[str, Any]]:
 
 
 def test_being_watched_changes_nothing(recipe: RunConfig, watched: Path, tmp_path: Path) -> None:
-    alone, seen = session.prune(recipe, tmp_path / "alone"), open_run(watched)
+    alone, seen = execute.prune(recipe, tmp_path / "alone"), open_run(watched)
     assert "profile" not in (watched / "config.toml").read_text() and alone.config == seen.config
     for step in alone.steps():
         weights = seen.load(step.index).state_dict()
@@ -147,10 +148,10 @@ def test_the_trace_can_be_nested(watched: Path) -> None:
 def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with profiled(out):
-        session.train(recipe, out)
+        execute.train(recipe, out)
     first = (out / "profile" / "profile.json").read_bytes()
     with profiled(out):
-        session.resume(out)
+        execute.resume(out)
     assert {file.name for file in (out / "profile").iterdir()} == {
         "profile.json",
         "profile-2.json",
@@ -177,7 +178,7 @@ def test_a_second_recording_stands_beside_the_first(recipe: RunConfig, tmp_path:
     start = [one["phases"][0]["seconds"] for one in parts]
     assert both["phases"][0]["seconds"] == pytest.approx(sum(start))
     with profiled(out):
-        session.resume(out)  # nothing is left to do
+        execute.resume(out)  # nothing is left to do
     assert not (out / "profile" / "profile-3.json").exists()
 
 
@@ -188,7 +189,7 @@ def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), profiled(out):
-        session.prune(recipe, out, session.Callbacks(on_step=stop))
+        execute.prune(recipe, out, Callbacks(on_step=stop))
     check_trace(out / "profile" / "trace.json")
     found = profile_of(out)
     assert found is not None and "train" in {one["phase"] for one in found["phases"]}
@@ -196,7 +197,7 @@ def test_what_is_cut_off_is_written(recipe: RunConfig, tmp_path: Path) -> None:
 
 def test_a_run_that_never_began_leaves_nothing(recipe: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"), profiled(tmp_path / "out"):
-        session.prune(recipe.with_values(**{"data": "/nowhere"}), tmp_path / "out")
+        execute.prune(recipe.with_values(**{"data": "/nowhere"}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -13,9 +13,11 @@ from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.policy import Continue, Finished, StopPolicy
 from prunedge.report import write_report
 from prunedge.report.text import pruned
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.new import create
 from prunedge.runs.resumption import changes_of, note_computing
-from prunedge.runs.run import create, open_run
+from prunedge.runs.run import open_run
 from prunedge.train import make_engine
 from tests.pruning.test_loop import history
 from tests.small_runs import essence, small_recipe
@@ -32,7 +34,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def short(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return session.prune(recipe, tmp_path_factory.mktemp("runs") / "short").path
+    return execute.prune(recipe, tmp_path_factory.mktemp("runs") / "short").path
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def ended(short: Path, tmp_path: Path) -> Path:
 
 
 class Heard(list[str]):
-    def watch(self) -> session.Callbacks:
-        return session.Callbacks(on_line=self.append)
+    def watch(self) -> Callbacks:
+        return Callbacks(on_line=self.append)
 
 
 def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginning(
@@ -51,8 +53,8 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
 ) -> None:
     heard = Heard()
     first_look = open_run(ended).test()
-    run = session.resume(ended, heard.watch(), {"max_steps": 3})
-    whole = session.prune(recipe.with_values(**{"max_steps": 3}), tmp_path / "whole")
+    run = execute.resume(ended, heard.watch(), {"max_steps": 3})
+    whole = execute.prune(recipe.with_values(**{"max_steps": 3}), tmp_path / "whole")
     assert essence(run) == essence(whole) and len(run.steps()) == 4
     for name, value in whole.load().state_dict().items():
         assert torch.equal(run.load().state_dict()[name], value), name
@@ -72,7 +74,7 @@ def test_an_ended_run_with_more_steps_ends_as_one_that_had_them_from_the_beginni
 def test_orders_that_change_nothing_are_said_and_leave_the_result(ended: Path) -> None:
     heard = Heard()
     before = open_run(ended).test()
-    run = session.resume(ended, heard.watch(), {"max_drop": 100.5})
+    run = execute.resume(ended, heard.watch(), {"max_drop": 100.5})
     assert run.test() == before and run.looks_before() == 0
     assert heard == [
         "max drop: 100.5 instead of 100.0",
@@ -94,14 +96,14 @@ def test_what_was_taken_back_counts_no_more_where_the_rule_is_looser(
             "max_ratio": 0.9,
         }
     )
-    run = session.prune(strict, tmp_path / "run")
+    run = execute.prune(strict, tmp_path / "run")
     assert "even a step of" in run.read("stop.json")["reason"]
     done = len(run.steps())
-    again = session.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
+    again = execute.resume(run.path, None, {"max_drop": 100.0, "max_steps": done})
     assert RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
     assert len(again.steps()) == done + 1
     assert again.steps()[-1].fraction_asked == 0.8
-    same = session.resume(run.path, None, {"max_steps": done + 1})
+    same = execute.resume(run.path, None, {"max_steps": done + 1})
     assert (
         RunConfig.from_toml(run.path / "config.toml").stop.judged_from == done
         and len(same.steps()) >= done + 1
@@ -128,14 +130,14 @@ def test_orders_that_no_recipe_allows_are_refused(
 ) -> None:
     before = (ended / "config.toml").read_text()
     with pytest.raises(PrunedgeError, match=words):
-        session.resume(ended, None, changes)
+        execute.resume(ended, None, changes)
     assert (ended / "config.toml").read_text() == before and open_run(ended).test() is not None
 
 
 def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
-    run = session.resume(ended, None, {"max_steps": 2})
+    run = execute.resume(ended, None, {"max_steps": 2})
     with pytest.raises(RunError, match=r"max_steps=1: 2 steps are done already"):
-        session.resume(ended, None, {"max_steps": 1})
+        execute.resume(ended, None, {"max_steps": 1})
     worse = run.steps()[0].metric_after - 0.2
     with edited(ended):
         rewrite_history(
@@ -144,7 +146,7 @@ def test_orders_against_what_the_run_has_done_are_refused(ended: Path) -> None:
     with pytest.raises(
         RunError, match=r"step 1, which this run has kept, breaks the changed rule .*-20.00 points"
     ):
-        session.resume(ended, None, {"max_drop": 5.0})
+        execute.resume(ended, None, {"max_drop": 5.0})
 
 
 def test_several_fixed_values_are_named_at_once(ended: Path) -> None:
@@ -168,17 +170,17 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
     old, new, other = tmp_path / "old", tmp_path / "new", tmp_path / "other"
     shutil.copytree(recipe.data.path, old)
     with pytest.raises(CutOff):
-        session.prune(
+        execute.prune(
             recipe.with_values(**{"data": str(old)}),
             tmp_path / "run",
-            session.Callbacks(on_step=cut),
+            Callbacks(on_step=cut),
         )
     old.rename(new)
     write_tiny(other, seed=5)
     with pytest.raises(RunError, match="are not those that this run began with"):
-        session.resume(tmp_path / "run", None, {"data": str(other)})
+        execute.resume(tmp_path / "run", None, {"data": str(other)})
     heard = Heard()
-    run = session.resume(tmp_path / "run", heard.watch(), {"data": str(new)})
+    run = execute.resume(tmp_path / "run", heard.watch(), {"data": str(new)})
     assert run.config.data.path == str(new) and len(run.steps()) == 2
     assert heard[0] == f"data: {new} instead of {old}"
     again = new.rename(tmp_path / "again")
@@ -186,13 +188,13 @@ def test_images_that_moved_are_found_in_their_new_place(recipe: RunConfig, tmp_p
         "test.json",
         {**(run.test() or {}), "mistakes": [{"path": f"{new}/crack/000.png", **MISTAKE}]},
     )
-    moved = session.resume(tmp_path / "run", None, {"data": str(again)})
+    moved = execute.resume(tmp_path / "run", None, {"data": str(again)})
     assert (moved.test() or {})["mistakes"][0]["path"] == f"{again}/crack/000.png"
 
 
 def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_path: Path) -> None:
     create(tmp_path / "run", recipe)
-    run = session.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
+    run = execute.resume(tmp_path / "run", None, {"max_steps": 2, "extra_rounds": 0})
     assert (
         len(run.steps()) == 3
         and run.looks_before() == 0
@@ -201,9 +203,9 @@ def test_a_cut_off_run_takes_other_orders_before_its_end(recipe: RunConfig, tmp_
 
 
 def test_controls_are_trained_anew_for_the_new_result(recipe: RunConfig, tmp_path: Path) -> None:
-    run = session.prune(recipe.with_values(**{"baseline": ["scratch"]}), tmp_path / "run")
+    run = execute.prune(recipe.with_values(**{"baseline": ["scratch"]}), tmp_path / "run")
     before = run.read("baselines.json")["scratch"]["epochs"]
-    again = session.resume(run.path, None, {"max_steps": 2})
+    again = execute.resume(run.path, None, {"max_steps": 2})
     assert again.read("baselines.json")["scratch"]["epochs"] > before
 
 
@@ -222,8 +224,8 @@ def test_killed_between_the_orders_and_the_recipe_the_run_is_tested_again_as_it_
     assert before is not None
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(resumption, "write_config", killed)
-        session.resume(ended, None, {"max_steps": 3})
-    run = session.resume(ended)
+        execute.resume(ended, None, {"max_steps": 3})
+    run = execute.resume(ended)
     test = run.test()
     assert test is not None and len(run.steps()) == 2
     assert test["best"] == before["best"] and test["looks_before"] == 1
@@ -240,9 +242,7 @@ def test_another_number_of_threads_is_said_and_noted(
 
     heard = Heard()
     with pytest.raises(CutOff):
-        session.prune(
-            recipe, tmp_path / "run", session.Callbacks(on_step=cut, on_line=heard.append)
-        )
+        execute.prune(recipe, tmp_path / "run", Callbacks(on_step=cut, on_line=heard.append))
     run = open_run(tmp_path / "run")
     assert heard == [
         "learning rate 0.02: the usual one from random weights"
@@ -253,7 +253,7 @@ def test_another_number_of_threads_is_said_and_noted(
     )
     torch.set_num_threads(2)
     try:
-        again = session.resume(tmp_path / "run")
+        again = execute.resume(tmp_path / "run")
     finally:
         torch.set_num_threads(1)
     assert (

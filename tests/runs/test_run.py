@@ -12,8 +12,10 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.steps import Step
-from prunedge.runs import session
-from prunedge.runs.run import create, open_run
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.new import create
+from prunedge.runs.run import open_run
 from tests.small_runs import essence, small_recipe
 from tests.tiny_images import write_tiny
 
@@ -40,7 +42,7 @@ def normless(num_classes: int) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def finished(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    session.prune(recipe, out)
+    execute.prune(recipe, out)
     return out
 
 
@@ -92,9 +94,9 @@ def test_a_run_cut_off_after_a_step_ends_the_same(
 
     out = tmp_path / "cut"
     with pytest.raises(CutOff):
-        session.prune(recipe, out, session.Callbacks(on_step=cut))
+        execute.prune(recipe, out, Callbacks(on_step=cut))
     assert len(open_run(out).steps()) == after + 1
-    session.resume(out)
+    execute.resume(out)
     assert essence(out) == essence(finished)
     for name, value in open_run(finished).load().state_dict().items():
         assert torch.equal(open_run(out).load().state_dict()[name], value), name
@@ -119,21 +121,21 @@ def test_a_checkpoint_without_its_line_is_made_again(
     out = tmp_path / "torn"
     with monkeypatch.context() as patched, pytest.raises(CutOff):
         patched.setattr(runs, "write_text", torn)
-        session.prune(recipe, out)
+        execute.prune(recipe, out)
     assert (out / "checkpoints/step-002").exists() and len(open_run(out).steps()) == 2
-    session.resume(out)
+    execute.resume(out)
     assert essence(out) == essence(finished)
 
 
 def test_a_finished_run_is_not_run_again(finished: Path) -> None:
     before = (finished / "history.jsonl").stat().st_mtime_ns
-    session.resume(finished)
+    execute.resume(finished)
     assert (finished / "history.jsonl").stat().st_mtime_ns == before
 
 
 def test_a_run_can_start_from_another(finished: Path, recipe: RunConfig, tmp_path: Path) -> None:
     more = recipe.with_values(**{"start": str(finished), "max_steps": 1})
-    run = session.prune(more, tmp_path / "more")
+    run = execute.prune(more, tmp_path / "more")
     assert run.steps()[0].params == open_run(finished).best().params
     assert run.best().params < run.steps()[0].params
     composed = run.state(1).plan
@@ -146,7 +148,7 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(
     from prunedge.cli.show import show
     from prunedge.report import write_report
 
-    session.prune(
+    execute.prune(
         recipe.with_values(
             **{"step_ratio": 0.5, "max_ratio": 0.5, "max_steps": 1, "criterion": "random"}
         ),
@@ -161,10 +163,10 @@ def test_a_limit_that_decides_instead_of_the_scores_is_shown(
 def test_changed_images_are_noticed(recipe: RunConfig, tmp_path: Path) -> None:
     root = write_tiny(tmp_path / "images", seed=1)
     out = tmp_path / "run"
-    session.train(recipe.with_values(**{"data": str(root), "train_epochs": 1}), out)
+    execute.train(recipe.with_values(**{"data": str(root), "train_epochs": 1}), out)
     shutil.copy(root / "crack" / "000.png", root / "crack" / "new.png")
     with pytest.raises(RunError, match="have changed"):
-        session.resume(out)
+        execute.resume(out)
 
 
 def test_folders_that_are_no_runs(tmp_path: Path, finished: Path, recipe: RunConfig) -> None:
@@ -243,5 +245,5 @@ def test_the_largest_seed_is_one(recipe: RunConfig, tmp_path: Path) -> None:
     asked = recipe.with_values(
         **{"seed": 2**32 - 1, "baseline": ["random"], "train_epochs": 8, "max_steps": 1}
     )
-    run = session.prune(asked, tmp_path / "run")
+    run = execute.prune(asked, tmp_path / "run")
     assert open_run(run.path).config.data.seed == 2**32 - 1 and run.test() is not None

@@ -12,7 +12,8 @@ import torch
 from prunedge.config import RunConfig
 from prunedge.data import Split
 from prunedge.errors import TrainError
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.run import open_run
 from prunedge.train import Rate, TrainConfig
 from tests.small_models import Residual
@@ -51,7 +52,7 @@ def recipe(data: Path, weights: Path | str, **more: object) -> RunConfig:
 def trained(pretrained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rates") / "run"
     said: list[str] = []
-    session.train(recipe(tiny_data, pretrained), out, session.Callbacks(on_line=said.append))
+    execute.train(recipe(tiny_data, pretrained), out, Callbacks(on_line=said.append))
     assert any("1 of projector" in line or "projector" in line for line in said) and any(
         "learning rate" in line for line in said
     )
@@ -69,7 +70,7 @@ def test_a_training_that_was_cut_off_goes_on_with_the_rate_that_was_found(
         "prunedge.runs.training.transfer_rate",
         lambda *args, **kwargs: pytest.fail("found a second time"),
     )
-    session.resume_training(cut)
+    execute.resume_training(cut)
     before, after = (open_run(path).load(0).state_dict() for path in (trained, cut))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
@@ -82,7 +83,7 @@ def test_a_training_cut_off_before_the_rate_was_known_finds_the_same(
     for name in ("history.jsonl", "lr.json"):
         (cut / name).unlink()
     shutil.rmtree(cut / "checkpoints")
-    session.resume_training(cut)
+    execute.resume_training(cut)
     assert json.loads((cut / "lr.json").read_text()) == json.loads(
         (trained / "lr.json").read_text()
     )
@@ -116,10 +117,10 @@ def test_pruning_steps_and_runs_that_go_on_take_over_the_rate(
     assert (found.curve and found.lr != 0.01) or found.why
     seen = rates_of_steps(monkeypatch)
     start = {"start": str(trained), "train_epochs": 0}
-    run = session.prune(recipe(tiny_data, pretrained, **start), tmp_path / "on")
+    run = execute.prune(recipe(tiny_data, pretrained, **start), tmp_path / "on")
     assert set(seen) == {found.lr} and Rate.from_json(run.read("lr.json")) == found
     seen.clear()
-    session.prune(recipe(tiny_data, pretrained, **start, finetune_lr=0.004), tmp_path / "own")
+    execute.prune(recipe(tiny_data, pretrained, **start, finetune_lr=0.004), tmp_path / "own")
     assert set(seen) == {0.004}
 
 
@@ -127,7 +128,7 @@ def test_a_rate_that_is_given_is_that_of_the_steps_too(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = rates_of_steps(monkeypatch)
-    run = session.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
+    run = execute.prune(recipe(tiny_data, "none", lr=0.03), tmp_path / "given")
     assert set(seen) == {0.03} and run.read("lr.json")["why"] == "as it was asked for"
 
 
@@ -135,18 +136,18 @@ def test_random_weights_keep_the_usual_rate(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = rates_of_steps(monkeypatch)
-    run = session.prune(recipe(tiny_data, "none"), tmp_path / "random")
+    run = execute.prune(recipe(tiny_data, "none"), tmp_path / "random")
     assert run.read("lr.json")["lr"] == 0.02 and set(seen) == {0.02}
 
 
 def test_a_run_of_a_model_with_one_answer_is_not_pruned(tiny_data: Path, tmp_path: Path) -> None:
-    run = session.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
+    run = execute.train(recipe(tiny_data, "none", train_epochs=0), tmp_path / "untrained")
     step = run.steps()[0]
     assert step.only is not None and step.majority == pytest.approx(step.metric_after, abs=0.2)
     with pytest.raises(TrainError, match=r"answers '.*' for every validation image"):
-        session.prune(
+        execute.prune(
             recipe(tiny_data, "none", start=str(run.path), train_epochs=0), tmp_path / "on"
         )
     assert not (tmp_path / "on").exists()
     with pytest.raises(TrainError, match="nothing in it to prune"):
-        session.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "whole")
+        execute.prune(recipe(tiny_data, "none", train_epochs=0), tmp_path / "whole")

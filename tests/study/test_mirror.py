@@ -8,7 +8,7 @@ import pytest
 
 from prunedge.errors import RunError
 from prunedge.pruning.steps import Step
-from prunedge.runs.session import Callbacks
+from prunedge.runs.callbacks import Callbacks
 from prunedge.study import Grid, collect, create, open_study
 from prunedge.study.results import Row
 

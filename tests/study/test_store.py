@@ -231,7 +231,8 @@ def test_cores_are_divided() -> None:
 def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_starts(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunedge.runs import checkpoint, session
+    from prunedge.runs import checkpoint
+    from prunedge.runs.callbacks import Callbacks
 
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     grid = Grid({**values, "train_epochs": 3})
@@ -246,11 +247,11 @@ def test_a_start_that_is_cut_off_goes_on_and_a_trials_unpruned_model_is_its_star
             raise Cut
 
     with pytest.raises(Cut):
-        study.perform(start, session.Callbacks(progress=cut))
-    kept = checkpoint.RunKeeper(study.folder(start), sign=open_run(study.folder(start)).sign).kept()
+        study.perform(start, Callbacks(progress=cut))
+    kept = checkpoint.RunCheckpointer(study.folder(start), sign=open_run(study.folder(start)).sign).kept()
     assert kept is not None and kept.epochs == 2 and not study.is_done(start)
     seen: list[str] = []
-    study.perform(start, session.Callbacks(progress=lambda done, total, what: seen.append(what)))
+    study.perform(start, Callbacks(progress=lambda done, total, what: seen.append(what)))
     assert not [what for what in seen if what.startswith(("epoch 1/3", "epoch 2/3"))]
     assert not (study.folder(start) / checkpoint.NAME).exists()
     alone.perform(alone.starts[0])

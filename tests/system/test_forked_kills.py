@@ -18,7 +18,7 @@ import pytest
 
 from prunedge.config import RunConfig
 from prunedge.data import cut_patches
-from prunedge.runs import session
+from prunedge.runs import execute as run_execute
 from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from prunedge.study import Grid, create, execute
@@ -98,7 +98,7 @@ def recipe(tiny_data: Path) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def whole(recipe: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return session.prune(recipe, tmp_path_factory.mktemp("whole") / "run").path
+    return run_execute.prune(recipe, tmp_path_factory.mktemp("whole") / "run").path
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
@@ -113,9 +113,9 @@ def test_a_pruning(
 
         def work(out: Path = out) -> object:
             return (
-                session.resume(out)
+                run_execute.resume(out)
                 if (out / "config.toml").exists()
-                else session.prune(recipe, out)
+                else run_execute.prune(recipe, out)
             )
 
         # Each time a few writes further on than the run has come, from the decoded images to the last result.
@@ -194,7 +194,7 @@ def test_a_study(kills: int, tiny_data: Path, tmp_path: Path) -> None:
             count += 1
         work()
         execute.run(
-            study, execute.Engine(workers=1, threads=1), execute.Watch(told=lambda line: None)
+            study, execute.Engine(workers=1, threads=1), execute.Callbacks(on_line=lambda line: None)
         )
         assert contents(study.path) == contents(alone.path)
         assert left_over(tmp_path) == []

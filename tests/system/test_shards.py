@@ -16,7 +16,8 @@ from prunedge.config import RunConfig
 from prunedge.data.webdataset import shards
 from prunedge.pruning.steps import Step
 from prunedge.report.run.page import thumbnails
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
 from tests.commands import prunedge
@@ -127,11 +128,11 @@ def test_a_run_on_a_url_is_resumed_to_the_same_end(memory: str, tmp_path: Path) 
         if step.index == 1:
             raise KeyboardInterrupt
 
-    whole = session.prune(recipe, tmp_path / "whole")
+    whole = execute.prune(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        session.prune(recipe, tmp_path / "cut", session.Callbacks(on_step=cut))
+        execute.prune(recipe, tmp_path / "cut", Callbacks(on_step=cut))
     shards._open.clear()  # as another process
-    session.resume(tmp_path / "cut")
+    execute.resume(tmp_path / "cut")
     resumed = open_run(tmp_path / "cut")
     assert resumed.config.data.path == memory and resumed.test() == whole.test()
     for name, value in whole.load().state_dict().items():

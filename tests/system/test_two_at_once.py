@@ -18,9 +18,11 @@ from prunedge.data import load
 from prunedge.importance.audit import Asked, audit
 from prunedge.pruning.steps import Step
 from prunedge.report import write_report
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.export import write_bundle
-from prunedge.runs.run import create, open_run
+from prunedge.runs.new import create
+from prunedge.runs.run import open_run
 from prunedge.study import create as create_study
 from prunedge.study.grid import Grid
 from prunedge.utils.files import WRITER, InUse, is_ours
@@ -28,7 +30,7 @@ from prunedge.utils.files import WRITER, InUse, is_ours
 HOLDER = """
 import sys
 from pathlib import Path
-from prunedge.runs.run import writing
+from prunedge.runs.new import writing
 with writing(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.readline()
@@ -55,7 +57,7 @@ def recipe(tiny_data: Path) -> RunConfig:
 @pytest.fixture
 def writer(recipe: RunConfig, tmp_path: Path):
     """A run, and another process that writes it."""
-    path = session.train(recipe, tmp_path / "run").path
+    path = execute.train(recipe, tmp_path / "run").path
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, path],
         stdin=subprocess.PIPE,
@@ -94,12 +96,12 @@ def test_a_second_writer_is_told_who_the_first_is_until_that_is_killed(
             and f"is writing this run ({path}): wait until it has ended" in said
         )
     with pytest.raises(InUse):
-        session.resume(path)
+        execute.resume(path)
     assert tree(path) == before
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (path / WRITER).exists()
-    session.resume_training(path)
+    execute.resume_training(path)
     assert not (path / WRITER).exists()
 
 
@@ -120,7 +122,7 @@ def test_reading_changes_nothing_beside_a_writer(
         Asked(("weight-l1",), 2, 8),
         model_name="small",
     )
-    pruned = session.prune(
+    pruned = execute.prune(
         recipe.with_values(**{"start": str(path), "train_epochs": 0, "max_steps": 1}),
         tmp_path / "pruned",
     )
@@ -145,8 +147,8 @@ def test_every_reading_verb_while_checkpoints_are_written(
         write_report(opened)
         seen.append(step.index)
 
-    run = session.prune(recipe, tmp_path / "run", session.Callbacks(on_step=on_step))
-    alone = session.prune(recipe, tmp_path / "alone")
+    run = execute.prune(recipe, tmp_path / "run", Callbacks(on_step=on_step))
+    alone = execute.prune(recipe, tmp_path / "alone")
     assert seen == [0, 1, 2]
     for step in (0, 1, 2):
         assert (run.model_file(step)).read_bytes() == alone.model_file(step).read_bytes()
@@ -206,7 +208,7 @@ def test_two_resume_one_run_at_once(recipe: RunConfig, tmp_path: Path, run: Path
     """Whichever is first ends it; the others are refused or find it done: six tries."""
     for number in range(6):
         out = tmp_path / str(number)
-        started = session.train(
+        started = execute.train(
             recipe.with_values(**{"max_steps": 2}), tmp_path / f"{number}-trained"
         ).path
         shutil.copytree(started, out)

@@ -18,7 +18,7 @@ from prunedge.edge.update.fetch import _manifest
 from prunedge.errors import AgentError, BundleError, PrunedgeError, RunError
 from prunedge.importance.audit import Asked, audit, kept_audit
 from prunedge.importance.fingerprint import tensors_digest
-from prunedge.runs import checkpoint, session
+from prunedge.runs import checkpoint, execute
 from prunedge.runs.checkpoint import RunCheckpointer
 from prunedge.runs.export import write_bundle
 from prunedge.runs.run import open_run
@@ -43,7 +43,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an audit and a bundle in it."""
-    run = session.prune(
+    run = execute.prune(
         small_recipe(images, max_drop=90.0, max_steps=1), tmp_path_factory.mktemp("runs") / "run"
     )
     audit(

@@ -11,7 +11,7 @@ import pytest
 from prunedge.config import RunConfig
 from prunedge.edge.inspect import Settings
 from prunedge.errors import AgentError, DataError, PrunedgeError
-from prunedge.runs.run import create
+from prunedge.runs.new import create
 from prunedge.utils.files import make_folder, written_folder
 from tests.edge.agent.conftest import bundles, settings
 from tests.irregular import in_time

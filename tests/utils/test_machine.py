@@ -22,7 +22,7 @@ from prunedge.edge.update import statement
 from prunedge.errors import MachineError, RunError
 from prunedge.importance.audit import _folder as audit_folder
 from prunedge.report.html import save as save_page
-from prunedge.runs.run import create as create_run
+from prunedge.runs.new import create as create_run
 from prunedge.study import Grid, results
 from prunedge.study import create as create_study
 from prunedge.utils.machine import (

@@ -111,7 +111,8 @@ def bench(
         if out is not None:
             # Before the measuring, which is lost when the run folder is not one, is in use, or
             # needs what a device does not have.
-            from prunedge.runs.run import open_run, writing
+            from prunedge.runs.new import writing
+            from prunedge.runs.run import open_run
 
             run = open_run(out)
             stack.enter_context(writing(out))

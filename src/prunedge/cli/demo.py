@@ -39,8 +39,8 @@ def demo(
     from prunedge.edge.bench.ratios import speed_of
     from prunedge.report import write_report
     from prunedge.report.text import pruned
+    from prunedge.runs.execute import prune, resume
     from prunedge.runs.export import time_bundles
-    from prunedge.runs.session import prune, resume
     from prunedge.utils.files import real_path
 
     _refuse_other(out)
@@ -91,7 +91,8 @@ def _refuse_other(out: Path) -> None:
     run.
     """
     from prunedge.errors import PrunedgeError, RunError
-    from prunedge.runs.run import open_run, refuse_full
+    from prunedge.runs.new import refuse_full
+    from prunedge.runs.run import open_run
     from prunedge.utils.files import real_path
 
     if out.name in ("", ".."):

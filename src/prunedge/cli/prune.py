@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prunedge.cli.console import Advance
     from prunedge.config import RunConfig
     from prunedge.pruning.steps import Step
-    from prunedge.runs.session import Callbacks
+    from prunedge.runs.callbacks import Callbacks
 
 
 @with_settings(set(asked()) - {"data"})
@@ -73,7 +73,7 @@ def prune(
     from prunedge.cli.resume import changes_to
     from prunedge.data.paths import absolute
     from prunedge.report.text import pruned
-    from prunedge.runs import session
+    from prunedge.runs import execute
     from prunedge.utils import trust
 
     trust.trust_everything(trust_code)
@@ -87,11 +87,11 @@ def prune(
             values["start"] = str(real_path(start))
         changes = changes_to(resume, out, in_milliseconds(values), "prune")
         with _profiled(resume if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.resume(resume, callbacks(advance, json), changes)
+            run = execute.resume(resume, callbacks(advance, json), changes)
     else:
         config, folder = _config(start, out, steered(values))
         with _profiled(folder if profile else None), progress("pruning", quiet=json) as advance:
-            run = session.prune(config, folder, callbacks(advance, json))
+            run = execute.prune(config, folder, callbacks(advance, json))
 
     if json:
         print_json(run.summary())
@@ -104,7 +104,7 @@ def prune(
 def callbacks(advance: Advance, quiet: bool) -> Callbacks:
     """Tell the console of batches and of each step that is kept."""
     from prunedge.cli.console import say
-    from prunedge.runs.session import Callbacks
+    from prunedge.runs.callbacks import Callbacks
 
     def on_step(step: Step) -> None:
         if quiet:

@@ -56,7 +56,8 @@ def train(
     from prunedge.cli.resume import changes_to
     from prunedge.data.paths import absolute
     from prunedge.report.text import trained
-    from prunedge.runs import session
+    from prunedge.runs import execute
+    from prunedge.runs.callbacks import Callbacks
     from prunedge.utils import trust
 
     trust.trust_everything(trust_code)
@@ -64,13 +65,13 @@ def train(
         values["data"] = absolute(data)
 
     with progress("training", quiet=json) as advance:
-        callbacks = session.Callbacks(progress=advance, on_line=None if json else say)
+        callbacks = Callbacks(progress=advance, on_line=None if json else say)
         if resume is not None:
-            run = session.resume_training(
+            run = execute.resume_training(
                 resume, callbacks, changes_to(resume, out, values, "train")
             )
         else:
-            run = session.train(*_config(out, values), callbacks)
+            run = execute.train(*_config(out, values), callbacks)
 
     if json:
         print_json(run.summary())

@@ -22,7 +22,8 @@ from prunedge.graph import trace
 from prunedge.graph.plan import Plan
 from prunedge.pruning.steps import Step
 from prunedge.runs.images import images_of
-from prunedge.runs.run import Run, writing
+from prunedge.runs.new import writing
+from prunedge.runs.run import Run
 from prunedge.tasks import make_task
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from prunedge.config import RunConfig
 from prunedge.errors import RunError
 from prunedge.pruning.loop import NOTHING_LEFT
 from prunedge.pruning.policy import Continue, Outcome, StopPolicy
-from prunedge.runs.run import EARLIER, RESUMED, Run, open_run, write_config
+from prunedge.runs.new import write_config
+from prunedge.runs.run import EARLIER, RESUMED, Run, open_run
 from prunedge.tasks import metric_named
 from prunedge.utils.advice import command, option
 from prunedge.utils.distributed import broadcast_object, rank_zero_only

@@ -9,7 +9,7 @@ import os
 import sys
 
 from prunedge.errors import PrunedgeError
-from prunedge.runs.session import Callbacks
+from prunedge.runs.callbacks import Callbacks
 from prunedge.study.store import Busy, open_study
 from prunedge.utils.sanitize import Lines, shown
 

@@ -19,9 +19,11 @@ from prunedge.config import RunConfig, read_toml
 from prunedge.data.paths import is_url
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.pruning.steps import Step
-from prunedge.runs import session
+from prunedge.runs import execute
+from prunedge.runs.callbacks import Callbacks
 from prunedge.runs.export import time_bundles
-from prunedge.runs.run import open_run, write_config
+from prunedge.runs.new import write_config
+from prunedge.runs.run import open_run
 from prunedge.study.grid import Grid, Start, Trial, trials
 from prunedge.study.mirror import Remote
 from prunedge.utils import checksums, trust
@@ -142,7 +144,7 @@ class StudyStore:
         return None if found is None else float(found)
 
     @speaking("study")  # what is kept says the same wherever the work was done
-    def perform(self, one: Start | Trial, callbacks: session.Callbacks | None = None) -> None:
+    def perform(self, one: Start | Trial, callbacks: Callbacks | None = None) -> None:
         """Do it, or what is left of it. Nothing when it is done already.
 
         A start is trained; a trial is pruned from its start, and goes on from its last step when it
@@ -248,15 +250,15 @@ class StudyStore:
             total += waiting * (sum(known) / len(known) if known else 0.0)
         return total / max(1, workers)
 
-    def _start(self, start: Start, callbacks: session.Callbacks | None) -> None:
+    def _start(self, start: Start, callbacks: Callbacks | None) -> None:
         folder = self.folder(start)
         if (folder / "config.toml").exists():
-            session.resume_training(folder, callbacks)
+            execute.resume_training(folder, callbacks)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            session.train(start.config, folder, callbacks)
+            execute.train(start.config, folder, callbacks)
 
-    def _trial(self, trial: Trial, callbacks: session.Callbacks | None) -> None:
+    def _trial(self, trial: Trial, callbacks: Callbacks | None) -> None:
         folder, source = self.folder(trial), self.folder(trial.start)
         if (folder / "config.toml").exists():
             begun = RunConfig.from_toml(folder / "config.toml")
@@ -264,7 +266,7 @@ class StudyStore:
                 real_path(source)
             ):  # the study was moved, or began on another machine
                 write_config(open_run(folder), begun.with_values(start=str(real_path(source))))
-            run = session.resume(folder, callbacks)
+            run = execute.resume(folder, callbacks)
         else:
             shutil.rmtree(folder, ignore_errors=True)
             ours = {
@@ -272,19 +274,17 @@ class StudyStore:
                 "train_epochs": 0,
                 "schedule_epochs": trial.config.train.epochs,
             }
-            run = session.prune(
+            run = execute.prune(
                 RunConfig.make(trial.name, **{**trial.values, **ours}), folder, callbacks
             )
         if self.grid.is_timed(trial):
             time_bundles(run, self.grid.bench, None if callbacks is None else callbacks.progress)
 
-    def _pushing(
-        self, one: Start | Trial, callbacks: session.Callbacks | None
-    ) -> session.Callbacks | None:
+    def _pushing(self, one: Start | Trial, callbacks: Callbacks | None) -> Callbacks | None:
         """The same callbacks, which also send each step away as it is kept."""
         if self.remote is None:
             return callbacks
-        callbacks = callbacks or session.Callbacks()
+        callbacks = callbacks or Callbacks()
 
         def on_step(step: Step) -> None:
             self._push(self._part(one))

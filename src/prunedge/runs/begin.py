@@ -1,0 +1,53 @@
+"""A new run: its folder is made only when the images load and the model can be built."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from prunedge.config import RunConfig
+from prunedge.importance import find
+from prunedge.models.final_activation import refuse_probabilities
+from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.checks import refuse_missing_classes, refuse_unsuited
+from prunedge.runs.leakage import refuse_seen
+from prunedge.runs.new import create
+from prunedge.runs.run import SEEN
+from prunedge.runs.session import Session, timer_of
+from prunedge.runs.training import refuse_one_class, taught
+from prunedge.utils import trust
+from prunedge.utils.tracing import phase, traced
+
+log = logging.getLogger(__name__)
+
+
+@traced("start", phase)
+def begin(config: RunConfig, out: Path, callbacks: Callbacks, verb: str) -> Session:
+    """Check what a run of `train` or `prune` (`verb`) is asked to do, and make its folder: a typing
+    error leaves nothing behind.
+    """
+    trust.give(config.prune.criterion)
+    if not config.model.start:
+        trust.give(config.model.name)
+    find(config.prune.criterion)
+    if config.device.address is not None:
+        timer_of(config)
+
+    session = Session(config, callbacks)
+    refuse_missing_classes(session)
+    unknown = refuse_seen(config, session.data)
+    if session.start is not None:
+        how = taught(session.start, config.model.start)
+        refuse_one_class(session.start.best(), session.task, how)
+    refuse_probabilities(session.model, session.data.example(4), config.model.name)
+    refuse_unsuited(session, verb)
+
+    session.run = create(out, config, verb)
+    if unknown:
+        session.run.write(SEEN, unknown)
+        for line in unknown:
+            log.warning("%s", line)
+    if session.loaded is not None:
+        session.run.write("weights.json", session.loaded.to_json())
+        callbacks.say(session.loaded.sentence())
+    return session

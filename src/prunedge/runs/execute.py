@@ -1,0 +1,157 @@
+"""The main job on a run folder: train, prune, test. What was cut off goes on from its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from prunedge.config import RunConfig
+from prunedge.graph import trace
+from prunedge.pruning.loop import iterate
+from prunedge.pruning.steps import Step
+from prunedge.runs import baselines, unpruned
+from prunedge.runs.begin import begin
+from prunedge.runs.callbacks import Callbacks
+from prunedge.runs.new import writing
+from prunedge.runs.resumption import change
+from prunedge.runs.run import Run, open_run
+from prunedge.runs.session import Session
+from prunedge.runs.testing import on_test
+from prunedge.runs.training import refuse_one_class, taught
+from prunedge.utils import distributed, trust
+from prunedge.utils.tracing import phase, traced
+
+
+def train(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
+    """Transfer learning alone: a run whose history is the unpruned model."""
+    session = begin(config, out, callbacks or Callbacks(), "train")
+    with _held(out):
+        return _train(session)
+
+
+def resume_training(
+    path: Path, callbacks: Callbacks | None = None, changes: Mapping[str, Any] | None = None
+) -> Run:
+    """Go on with a training from its last kept epoch, to the same result as if it had never been
+    cut off.
+
+    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `train`.
+    """
+    with _held(path):
+        return _train(_resume(path, callbacks or Callbacks(), changes))
+
+
+def prune(config: RunConfig, out: Path, callbacks: Callbacks | None = None) -> Run:
+    """The whole job in a new run folder: train (or take over `config.model.start`), prune until the
+    rule speaks, test once.
+    """
+    session = begin(config, out, callbacks or Callbacks(), "prune")
+    with _held(out):
+        return _prune(session)
+
+
+def resume(
+    path: Path, callbacks: Callbacks | None = None, changes: Mapping[str, Any] | None = None
+) -> Run:
+    """Go on with a run from its last kept step, to the same result as if it had never been cut off.
+
+    `changes` are other values of the config's keys that `resumption.CHANGEABLE` has for `prune`; a
+    run that has ended goes on if they let it.
+    """
+    with _held(path):
+        return _prune(_resume(path, callbacks or Callbacks(), changes))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a run for writing until the block ends: the first process does, for all of them.
+    RunError when it is none, or in use.
+    """
+    open_run(path)
+    with ExitStack() as stack:
+        distributed.rank_zero_only(lambda: stack.enter_context(writing(path)))()
+        yield
+
+
+def _resume(path: Path, callbacks: Callbacks, changes: Mapping[str, Any] | None) -> Session:
+    run = open_run(path)
+    for name in (run.config.model.name, run.config.prune.criterion):
+        trust.check(name, path)
+    # As the first process finds them: it may have made them before another looks.
+    changes = distributed.broadcast_object(changes)
+    if changes:
+        run = change(run, changes, callbacks.say)
+    return Session(run.config, callbacks, run)
+
+
+def _train(session: Session) -> Run:
+    if not session.run.steps():
+        _prepare(session)
+        unpruned.make(session)
+    return session.run
+
+
+@traced("start", phase)
+def _prepare(session: Session) -> None:
+    """Load the images and choose what computes, or find what did."""
+    _ = session.engine
+
+
+def _prune(session: Session) -> Run:
+    if session.run.test() is not None:
+        return session.run
+    _prepare(session)
+    state = unpruned.make(session).state if not session.run.steps() else None
+    run = session.run
+    steps = run.steps()
+    best = run.best().index
+    refuse_one_class(steps[0], session.task, taught(run))
+
+    first = run.load_first() if session.config.recover.distill or run.plan(best).keep else None
+    if first is not None and run.plan(best).keep:
+        run.require_plan(best, trace(first, session.data.example()))
+    if state is None:
+        state = run.state(best)
+    teacher = first if session.config.recover.distill else None
+    context = replace(session.context(state.model, teacher), first=_first_of(run))
+
+    for iteration in iterate(context, session.policy, steps, state, finished=run.finish):
+        with phase(f"step {iteration.step.index}"):
+            session.keep(iteration)
+
+    compared = {}
+    if session.config.prune.baseline:
+        compared = baselines.make(session, context)
+    run.write("test.json", _test(session, compared))
+    return run
+
+
+def _first_of(run: Run) -> Step | None:
+    """The first model of the run's chain, where that is not its step 0."""
+    chain = run.chain()
+    return None if chain is None else chain.first
+
+
+@traced("test", phase)
+def _test(session: Session, compared: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The models, and the baselines, on the test split: the one time that it is looked at, unless
+    an ended run went on.
+    """
+    run = session.run
+    models = {}
+    for reference in run.references():
+        is_start = reference.tested == "start"
+        models[reference.tested] = run.load(0) if is_start else run.load_first()
+    models["best"] = run.load()
+    tested = on_test(models, session.data, session.engine)
+    beside = {name: model.eval() for name, model in compared.items()}
+    return {
+        **tested,
+        "baselines": on_test(beside, session.data, session.engine),
+        "looks_before": run.looks_before(),
+    }

@@ -1,0 +1,93 @@
+"""What `prunedge show --json` prints of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prunedge.pruning.steps import Step
+from prunedge.runs.profile import profile_of
+
+if TYPE_CHECKING:
+    from prunedge.runs.run import Run
+
+_SETTINGS = ("model", "criterion", "metric", "classes", "size", "seed", "data", "weights")
+_COMPUTING = ("threads", "processes", "precision", "processor", "accelerator")
+_TESTED = ("baseline", "start", "best")
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """Settings, figures, steps and measurements as plain JSON values."""
+    config = run.config.flat()
+    best = run.best()
+    references = []
+    for reference in run.references():
+        record = {
+            "name": reference.name,
+            "step": reference.step.to_json(),
+            "tested_as": reference.tested,
+        }
+        references.append(record)
+    return {
+        **{key: config[key] for key in _SETTINGS},
+        "baseline": _figures(run.first()),
+        "references": references,
+        "best": {**_figures(best), "step": best.index, "channels": best.channels},
+        "test": _test(run),
+        "test_looks_before": run.looks_before(),
+        "resumptions": run.resumptions(),
+        "computing": _computing(run),
+        "steps": [step.to_json() for step in run.steps()],
+        "stop": run.stopped(),
+        "learning_rate": run.read("lr.json"),
+        "weights_loaded": run.read("weights.json"),
+        "bench": run.read("bench.json"),
+        "profile": profile_of(run.path),
+        **run.environment(),
+    }
+
+
+def _figures(step: Step) -> dict[str, Any]:
+    metrics = {name: value for name, value in step.metrics.items() if name != "loss"}
+    return {**metrics, "macs": step.macs, "params": step.params, "size_mb": step.size_mb}
+
+
+def _test(run: Run) -> dict[str, Any] | None:
+    test = run.test()
+    if not test:
+        return None
+    return {name: test[name] for name in _TESTED if name in test}
+
+
+def _computing(run: Run) -> dict[str, Any]:
+    engine = run.engine() or {}
+    computing = {name: engine.get(name) for name in _COMPUTING}
+    return {**computing, "said": computed_with(run)}
+
+
+def computed_with(run: Run) -> str:
+    """What the weights depend on beside the config, in a sentence; empty before the run has
+    begun.
+    """
+    began = run.engine()
+    if began is None:
+        return ""
+    counts = []
+    for name, singular in (("threads", "thread"), ("processes", "process")):
+        count = _counted(began[name], singular)
+        for entry in run.resumptions():
+            if name in entry["changes"]:
+                now = _counted(entry["changes"][name][1], singular)
+                count += f" ({now} after step {entry['after_step']})"
+        counts.append(count)
+    place = began["accelerator"] or began["processor"]
+    return (
+        f"computed with {', '.join(counts)}, precision {began['precision']}, on {place}: "
+        "another number of threads or processes, precision or processor gives other weights"
+    )
+
+
+def _counted(number: int, singular: str) -> str:
+    if number == 1:
+        return f"1 {singular}"
+    plural = "processes" if singular == "process" else f"{singular}s"
+    return f"{number} {plural}"
