@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import Reshape, Resize
 from prunedge.graph.inputs import batch_of
+from prunedge.graph.observations import Reshape, Resize
 from prunedge.graph.plan import Plan
 from prunedge.surgery.resize import CONVOLUTIONS, attribute_path, note_sizes
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import Read, Resize
+from prunedge.graph.observations import Read, Resize
 from prunedge.graph.plan import Plan
 from prunedge.graph.sizes import CodeCall, Pick, Pin, Pinning, pin, pins_of
 
@@ -157,7 +157,7 @@ def _picks_before(small: nn.Module, graph: ChannelGraph, name: str) -> _Picks:
     picks: _Picks = {}
     for call, before in pins_of(small.get_submodule(name)).picks.items():
         if call.site in known and call not in in_graph:
-            picks[call] = {key: pick._replace(said=None) for key, pick in before.items()}
+            picks[call] = {key: pick._replace(literal=None) for key, pick in before.items()}
     return picks
 
 
