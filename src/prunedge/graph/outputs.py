@@ -86,9 +86,7 @@ def _elements(value: Any) -> Iterator[tuple[str, Any]]:
         # Sets have no order of their own, and that of their tensors differs from run to run.
         for index, element in enumerate(sorted(value, key=repr)):
             yield f"{{{index}}}", element
-    elif isinstance(value, (list, tuple)) or (
-        not is_dataclass and hasattr(type(value), "__iter__")
-    ):
+    elif is_iterable or isinstance(value, (list, tuple)):
         for index, element in enumerate(value):
             yield f"[{index}]", element
 

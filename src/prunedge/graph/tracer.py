@@ -13,13 +13,12 @@ from prunedge.errors import GraphError
 from prunedge.graph.branches import (
     OUTPUT,
     Aside,
-    Beside,
     batched,
     goes_by_mode,
     look_aside,
     methods_beside,
-    watching,
 )
+from prunedge.graph.forwards import Beside, watching
 from prunedge.graph.fused_attention import FusedAttention
 from prunedge.graph.inputs import batch_of, others, tensors_of
 from prunedge.graph.labels import Labeller
