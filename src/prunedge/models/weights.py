@@ -89,7 +89,7 @@ def read_weights(path: str | Path) -> State:
     The file is a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin`.
 
     A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`,
-    `model`, `model`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
+    `model`, `net`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
     with `weights_only=True`: of objects beside the tensors, such as Lightning's hyperparameters,
     nothing is imported or run. A run folder gives its first, unpruned model, a bundle folder its
     own. Raises WeightsError when there is no such file, or it holds anything but finite tensors,
