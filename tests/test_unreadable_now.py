@@ -101,7 +101,7 @@ def test_what_an_audit_has_measured_so_far(
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     (tmp_path / "partial.safetensors").write_bytes(b"x")
-    monkeypatch.setattr("prunedge.importance.audit.safe_open", unreadable)
+    monkeypatch.setattr("prunedge.importance.audit.records.safe_open", unreadable)
     with pytest.raises(MachineError, match=r"Permission denied.*partial\.safetensors"):
         audit(
             build("tests.runs.test_run:small", images.classes, "none"),

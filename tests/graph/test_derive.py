@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from prunedge.graph import ChannelGraph, derive, trace
-from prunedge.graph.channels import Read
+from prunedge.graph.observations import Read
 from prunedge.graph.plan import Plan
 from prunedge.pruning.select import random_plan
 from prunedge.surgery import operate

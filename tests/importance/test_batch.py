@@ -16,8 +16,8 @@ from prunedge.errors import PrunedgeError, Undecided
 from prunedge.graph import ChannelGraph, trace
 from prunedge.importance import CRITERIA, TaylorCollector, rank
 from prunedge.importance.batch import count, picked
+from prunedge.importance.consumer_hooks import ConsumerHooks
 from prunedge.importance.folds import Fold
-from prunedge.importance.observe import Watch
 from tests.importance.folded import (
     FOLDED,
     CalledTwice,
@@ -282,14 +282,14 @@ def test_as_many_windows_as_examples_are_told_apart_in_either_order() -> None:
     for kind in (Windows, WindowsFirst):
         model = randomise(kind()).double()
         met: list[Fold | None] = []
-        watch = Watch(trace(model, inputs[:1]), by_example=True)
+        hooks = ConsumerHooks(trace(model, inputs[:1]), by_example=True)
         with (
-            watch.attached(model, lambda reading, z, met=met: met.append(reading.fold)),
+            hooks.attached(model, lambda reading, z, met=met: met.append(reading.fold)),
             torch.no_grad(),
         ):  # type: ignore[misc]
-            watch.start(4)
+            hooks.start(4)
             model(inputs)
-        assert not watch.undecided and met[0] is not None
+        assert not hooks.undecided and met[0] is not None
         orders.append((met[0].outer, met[0].inner))
     assert orders == [(1, 4), (4, 1)]
 
@@ -298,11 +298,11 @@ def test_equal_images_tell_nothing_and_are_ranked_one_by_one() -> None:
     model = randomise(WindowsFirst()).double()
     inputs = torch.ones(4, 3, 8, 8, dtype=torch.float64)
     assert_direct(model, inputs)
-    watch = Watch(trace(model, inputs[:1]), by_example=True)
-    with watch.attached(model, lambda reading, z: None), torch.no_grad():
-        watch.start(4)
+    hooks = ConsumerHooks(trace(model, inputs[:1]), by_example=True)
+    with hooks.attached(model, lambda reading, z: None), torch.no_grad():
+        hooks.start(4)
         model(inputs)
-    assert "can't be told" in watch.undecided
+    assert "can't be told" in hooks.undecided
 
 
 @pytest.mark.parametrize("kind", [Queries, SharedTable, OneByOne])

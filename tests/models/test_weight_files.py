@@ -83,6 +83,8 @@ LAYOUTS: dict[str, Any] = {
     "whole": lambda s: s,
     "backbone alone": backbone,
     "{net}": lambda s: {"net": s, "epoch": 3},
+    "{net} beside another": lambda s: {"net": s, "discriminator": other(s)},
+    "{network} beside another": lambda s: {"network": s, "discriminator": other(s)},
     "{model, optimizer}": lambda s: {
         "model": s,
         "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []},

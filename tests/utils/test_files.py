@@ -17,12 +17,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from prunedge.utils import files
 from prunedge.utils.files import (
     InUse,
     clear_leftovers,
     held,
     is_ours,
+    locks,
     write_text,
     written,
     written_folder,
@@ -92,7 +92,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     other.wait()
     assert hidden(tmp_path) == before
     with held(tmp_path, "run"):
-        assert hidden(tmp_path) == [files.WRITER]
+        assert hidden(tmp_path) == [locks.WRITER]
     assert os.listdir(tmp_path) == ["beside"]
 
 
@@ -160,7 +160,7 @@ def test_a_lock_that_a_cleaner_holds_for_a_moment_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the making of a hidden name and its locking, another process may look after it."""
-    lock = files.lock
+    lock = locks.lock
     refusals = [BlockingIOError(), BlockingIOError()]
 
     def contested(opened: IO[bytes]) -> None:
@@ -168,7 +168,7 @@ def test_a_lock_that_a_cleaner_holds_for_a_moment_is_made_anew(
             raise refusals.pop()
         lock(opened)
 
-    monkeypatch.setattr(files, "lock", contested)
+    monkeypatch.setattr(locks, "lock", contested)
     write_text(tmp_path / "file", "text")
     assert (tmp_path / "file").read_text() == "text" and not refusals
 
@@ -197,7 +197,7 @@ def test_where_the_system_has_no_locks_nothing_is_taken_for_left_over(
 ) -> None:
     with written(tmp_path / "file") as temporary:
         temporary.write_text("half")
-        monkeypatch.setattr(files, "can_lock", lambda: False)
+        monkeypatch.setattr(locks, "can_lock", lambda: False)
         clear_leftovers(tmp_path)
         assert temporary.read_text() == "half"
     assert (tmp_path / "file").read_text() == "half"

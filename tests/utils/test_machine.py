@@ -20,7 +20,7 @@ from prunedge.cli import app
 from prunedge.edge.inspect import video
 from prunedge.edge.update import statement
 from prunedge.errors import MachineError, RunError
-from prunedge.importance.audit import _folder as audit_folder
+from prunedge.importance.audit.run import _folder as audit_folder
 from prunedge.report.html import save as save_page
 from prunedge.runs.new import create as create_run
 from prunedge.study import Grid, results

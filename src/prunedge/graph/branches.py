@@ -1,4 +1,4 @@
-"""Whose code is running, and the ways through it that evaluation at one size does not take.
+"""The ways through a model's code that evaluation at the traced size does not take.
 
 Training, another size of the image (anchors are made anew) and a method beside forward
 (`forward_split`, which exporters take) come to reshapes of their own, which a smaller model must
@@ -8,8 +8,7 @@ know the sizes of, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,23 +18,21 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from prunedge.graph.forwards import Beside
 from prunedge.graph.inputs import batch_of, tensors_of
 from prunedge.graph.ledger import Ledger, Sized
-from prunedge.graph.sizes import CodeCall, Shape, SizedCalls, run_way, uncounted, ways
-from prunedge.utils.machine import pass_on
+from prunedge.graph.sizes import CodeCall, Shape, SizedCalls, ways
 
-Beside = Mapping[str, Sequence[str]]  # module -> its methods beside forward
 Run = Callable[[bool, Any, Ledger | None, Beside], SizedCalls | None]
 OUTPUT = "is the model's output"
-# Relative to the largest value: two ways through a module are the same but for rounding.
-NEAR = 1e-4
 
 
 @dataclass
 class Aside:
-    """What other ways came to.
+    """What other ways through the code came to.
 
-    `resizes` by way, the places in the code that are theirs, and what could not be followed there.
+    `turns` are the sites that only they pass, `resizes`, `reads`, `factors` and `shapes` what is
+    named there, and `lost` the atoms that could not be followed there.
     """
 
     resizes: list[Sized] = field(default_factory=list)
@@ -76,20 +73,20 @@ def goes_by_mode(model: nn.Module) -> bool:
         kinds.update(type(module).__mro__)
     for kind in kinds:
         is_torchs = kind.__module__.startswith("torch.")
-        if issubclass(kind, nn.Module) and not is_torchs and _asks(vars(kind).values()):
+        if issubclass(kind, nn.Module) and not is_torchs and _reads_mode(vars(kind).values()):
             return True
-    return any(_asks(vars(module).values()) for module in model.modules())
+    return any(_reads_mode(vars(module).values()) for module in model.modules())
 
 
-def _asks(members: Iterable[Any]) -> bool:
-    """Whether the code of one of these functions, or of one inside of it, reads `training`."""
+def _reads_mode(members: Iterable[Any]) -> bool:
+    """Whether the code of any of these functions, or of one inside of it, reads `training`."""
     functions = [inspect.unwrap(member) for member in members if isinstance(member, FunctionType)]
     waiting = [function.__code__ for function in functions if isinstance(function, FunctionType)]
     while waiting:
         code = waiting.pop()
         if "training" in code.co_names:
             return True
-        waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return False
 
 
@@ -112,8 +109,11 @@ def look_aside(
         if training and trained:
             continue
         plain = run(training, batch, None, methods)
-        if plain is None or not (_new(plain, seen, aside) or _reads_anew(plain, seen, known)):
+        if plain is None:
             continue
+        if not (_new(plain, seen, aside) or _reads_anew(plain, seen, known)):
+            continue
+
         scratch = Ledger(ledger.shapes)
         scratch.atoms = ledger.atoms
         labelled = run(training, batch, scratch, methods)
@@ -128,7 +128,9 @@ def _note_aside(
 ) -> None:
     """What a run with labels of its own ledger, `scratch`, has come to that `seen` did not."""
     new = _new(labelled, seen, aside)
-    aside.resizes += [sized for sized in scratch.resizes if (sized.module, sized.call.site) in new]
+    for sized in scratch.resizes:
+        if (sized.module, sized.call.site) in new:
+            aside.resizes.append(sized)
     for sized in scratch.reads:
         if sized.call.site not in seen.reads.get(sized.module, ()):
             aside.reads.append(sized)
@@ -156,7 +158,9 @@ def _add(ledger: Ledger, other: Ledger) -> None:
     ledger.conditions += other.conditions
     ledger.divisions += other.divisions
     ledger.pieces += other.pieces
-    ledger.frozen += [(atoms, reason) for atoms, reason in other.frozen if reason != OUTPUT]
+    for atoms, reason in other.frozen:
+        if reason != OUTPUT:
+            ledger.frozen.append((atoms, reason))
 
 
 def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside]]:
@@ -165,14 +169,15 @@ def other_ways(example: Any, beside: Beside) -> Iterator[tuple[bool, Any, Beside
     In which mode (true: training), on which example, and with which methods beside forward.
     """
     yield True, batched(example), {}
-    if (larger := taller(example)) is not None:
+    larger = taller(example)
+    if larger is not None:
         yield False, larger, {}
     if beside:
         yield False, example, beside
 
 
 def _new(run: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str], set[int]]:
-    """The places in modules' code that are not known yet, with how often they were passed."""
+    """The sites in modules' code that are not known yet, with how often they were passed."""
     new = {}
     for module, sites in run.turns.items():
         known = seen.turns.get(module, {})
@@ -183,12 +188,12 @@ def _new(run: SizedCalls, seen: SizedCalls, aside: Aside) -> dict[tuple[str, str
 
 
 def _reads_anew(run: SizedCalls, seen: SizedCalls, modules: Collection[str]) -> bool:
-    """Whether one of these modules, which meet channels, reads sizes at an unknown place."""
+    """Whether any of these modules, which meet channels, reads sizes at an unknown site."""
     return any(run.reads.get(module, set()) - seen.reads.get(module, set()) for module in modules)
 
 
 def batched(example: Any) -> Any:
-    """An example of one input, twice: batch norm over single values does not train."""
+    """An example of a single input, twice: batch norm over single values does not train."""
     if batch_of(example) != 1:
         return example
 
@@ -209,82 +214,3 @@ def taller(example: Any) -> Any:
         return torch.cat((x, x), -2) if is_image else x
 
     return tree_map(twice_as_tall, example)
-
-
-@contextmanager
-def watching(
-    model: nn.Module, sized: SizedCalls | None, beside: Beside | None = None, compare: bool = True
-) -> Iterator[dict[str, dict[str, str]]]:
-    """Tell `sized` whose forward is running; call methods beside it, too.
-
-    Gives for each module and method beside forward why it does not do what forward does: an empty
-    text where it does.
-    """
-    beside = beside or {}
-    verdicts: dict[str, dict[str, str]] = {
-        name: dict.fromkeys(methods, "") for name, methods in beside.items()
-    }
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in beside}
-
-    def enter(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if sized is not None and name:
-                sized.enter(name)
-            if name in beside:
-                answers[name].append(_beside(module, args, kwargs, verdicts[name]))
-
-        return hook
-
-    def leave(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            if name in beside:
-                _compare(out, answers[name].pop() if compare else {}, verdicts[name])
-            if sized is not None and name:
-                sized.leave()
-
-        return hook
-
-    handles = []
-    for name, module in model.named_modules():
-        if name or name in beside:
-            handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
-            handles.append(module.register_forward_hook(leave(name), always_call=True))
-    try:
-        yield verdicts
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _beside(module: nn.Module, args: Any, kwargs: Any, verdicts: dict[str, str]) -> dict[str, Any]:
-    """What the methods beside forward answer to the same input, which they get copies of."""
-    answers = {}
-    for method in verdicts:
-        mine = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
-        try:
-            answers[method] = run_way(getattr(module, method), *mine)
-        except Exception as error:  # whatever the user's code raises
-            pass_on(error)
-            verdicts[method] = f"{type(error).__name__}: {str(error)[:120]}"
-    return answers
-
-
-def _compare(out: Any, answers: dict[str, Any], verdicts: dict[str, str]) -> None:
-    with uncounted():
-        for method, answer in answers.items():
-            if not verdicts[method] and not _near(out, answer):
-                verdicts[method] = "its answer is another one"
-
-
-def _near(answer: Any, other: Any) -> bool:
-    """Whether two answers are the same up to the order of summation."""
-    left, right = tensors_of(answer), tensors_of(other)
-    if [x.shape for x in left] != [x.shape for x in right]:
-        return False
-    for a, b in zip(left, right, strict=True):
-        if not a.numel():
-            continue
-        a, b = a.detach().double(), b.detach().double()
-        if not bool((a - b).abs().max() <= NEAR * a.abs().max()):
-            return False
-    return True

@@ -27,7 +27,7 @@ class Signature:
     name: str
     text: str
     is_in_place: bool
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     defaults: Mapping[str, Any]
 
     @property
@@ -42,16 +42,18 @@ def signature_of(func: Any) -> Signature:
     schema = func._schema
     spelled = schema.name.split("::")[1]
     is_in_place = spelled.endswith("_") and not spelled.endswith("__")
+    positions = {}
+    defaults = {}
+    for position, argument in enumerate(schema.arguments):
+        positions[argument.name] = position
+        if argument.has_default_value():
+            defaults[argument.name] = argument.default_value
     return Signature(
         name=spelled[:-1] if is_in_place else spelled,
         text=str(func),
         is_in_place=is_in_place,
-        places={argument.name: place for place, argument in enumerate(schema.arguments)},
-        defaults={
-            argument.name: argument.default_value
-            for argument in schema.arguments
-            if argument.has_default_value()
-        },
+        positions=positions,
+        defaults=defaults,
     )
 
 
@@ -77,16 +79,16 @@ class Call:
 
     def __getitem__(self, argument: str) -> Any:
         """An argument by name, its default where the call leaves it out; KeyError for another."""
-        place = self.signature.places[argument]
-        if place < len(self.args):
-            return self.args[place]
+        position = self.signature.positions[argument]
+        if position < len(self.args):
+            return self.args[position]
         if argument in self.kwargs:
             return self.kwargs[argument]
         return self.signature.defaults[argument]
 
     def get(self, argument: str) -> Any:
         """The same, but None where this operation has no such argument."""
-        return self[argument] if argument in self.signature.places else None
+        return self[argument] if argument in self.signature.positions else None
 
     @property
     def name(self) -> str:

@@ -15,17 +15,22 @@ Components = np.ndarray  # for each atom the number of its component
 def settle(ledger: Ledger) -> Components:
     """Component of each atom, after what depends on how channels leave in the end is decided."""
     waiting = list(ledger.conditions)
-    divided: set[int] = set()  # the divisions that are decided, by their place in the ledger
+    divided: set[int] = set()  # the divisions that are decided, by their index in the ledger
     while True:
         component = _components(ledger)
         if _decide_divisions(ledger, component, divided):
             continue
-        due = [condition for condition in waiting if _applies(component, condition)]
-        waiting = [condition for condition in waiting if not _applies(component, condition)]
+
+        due: list[Condition] = []
+        undecided: list[Condition] = []
+        for condition in waiting:
+            (due if _applies(component, condition) else undecided).append(condition)
+        waiting = undecided
         for condition in due:
             _apply(ledger, condition)
         if all(condition.partner is None for condition in due):
             break
+
     for condition in waiting:
         if condition.dim < 0 and condition.partner is not None:
             ledger.tie(condition.labels, condition.partner, condition.reason)
@@ -35,7 +40,8 @@ def settle(ledger: Ledger) -> Components:
 def _components(ledger: Ledger) -> Components:
     if not ledger.ties:
         return np.arange(ledger.atoms)
-    left, right = (np.concatenate(side) for side in zip(*ledger.ties, strict=True))
+    left = np.concatenate([first for first, _ in ledger.ties])
+    right = np.concatenate([second for _, second in ledger.ties])
     ones = np.ones(len(left), dtype=np.int8)
     graph = coo_matrix((ones, (left, right)), shape=(ledger.atoms, ledger.atoms))
     return connected_components(graph, directed=False)[1]
@@ -48,13 +54,13 @@ def _decide_divisions(ledger: Ledger, component: Components, decided: set[int]) 
     places.
     """
     is_changed = False
-    for place, (_, labels) in enumerate(ledger.divisions):
+    for index, (_, labels) in enumerate(ledger.divisions):
         dims = range(labels.dim())
         varying = [dim for dim in dims if not _is_same_along(component, labels, dim)]
-        # Of one that was decided already some is no channel, and has frozen what it was to be tied
-        # to.
-        if len(varying) > 1 and place not in decided:
-            decided.add(place)
+        # A division that was decided already and still varies holds labels that are no channels:
+        # they have frozen what they were to be tied to.
+        if len(varying) > 1 and index not in decided:
+            decided.add(index)
             ledger.squash(labels, varying[:-1])
             is_changed = True
     return is_changed
@@ -62,9 +68,11 @@ def _decide_divisions(ledger: Ledger, component: Components, decided: set[int]) 
 
 def _applies(component: Components, condition: Condition) -> bool:
     """Whether channels leave one by one along the condition's dimension."""
-    labels, partner = condition.labels, condition.partner
     if condition.dim >= 0:
-        return not _is_same_along(component, labels, condition.dim)
+        return not _is_same_along(component, condition.labels, condition.dim)
+
+    labels = condition.labels
+    partner = condition.partner
     assert partner is not None
     thin = [dim for dim, size in enumerate(partner.shape) if size == 1]
     return not all(_is_same_along(component, labels, dim) for dim in thin)

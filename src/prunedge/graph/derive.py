@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from prunedge.graph.channels import ChannelGraph, Group, KeptIndices, Layout, Read, Slice
+from prunedge.graph.channels import ChannelGraph, Group, KeptIndices, Slice
+from prunedge.graph.observations import Layout, Read
 from prunedge.graph.plan import Plan
-from prunedge.graph.trace import floating, trace
+from prunedge.graph.trace import trace
+from prunedge.graph.tracer import floating
 from prunedge.utils.tracing import traced
 
 
@@ -34,8 +36,10 @@ def _derived(graph: ChannelGraph, plan: Plan) -> ChannelGraph | None:
 
     None where a group of one channel is left, which would be no group, or not even that.
     """
-    if any(len(plan.keep.get(group.name, range(group.size))) < 2 for group in graph.groups):
-        return None
+    for group in graph.groups:
+        if len(plan.keep.get(group.name, range(group.size))) < 2:
+            return None
+
     kept = graph.kept(plan)
     return replace(
         graph,
@@ -46,30 +50,32 @@ def _derived(graph: ChannelGraph, plan: Plan) -> ChannelGraph | None:
 
 
 def _group_after(group: Group, plan: Plan, kept: KeptIndices) -> Group:
-    rows = np.asarray(plan.keep.get(group.name, np.arange(group.size)), dtype=np.int64)
+    channels = np.asarray(plan.keep.get(group.name, np.arange(group.size)), dtype=np.int64)
     slices = []
-    for part in group.slices:
-        indices = part.indices[rows]
-        left = kept.get(part.tensor, {}).get(part.dim)
-        if left is not None:
-            indices = np.searchsorted(left, indices)
-        slices.append(Slice(part.tensor, part.dim, indices, part.role))
-    return replace(group, size=len(rows), slices=tuple(slices))
+    for piece in group.slices:
+        indices = piece.indices[channels]
+        remaining = kept.get(piece.tensor, {}).get(piece.dim)
+        if remaining is not None:
+            indices = np.searchsorted(remaining, indices)
+        slices.append(Slice(piece.tensor, piece.dim, indices, piece.role))
+    return replace(group, size=len(channels), slices=tuple(slices))
 
 
 def _read_after(read: Read, plan: Plan) -> Read:
-    sizes = [(place, _layout_after(layout, plan), axis) for place, layout, axis in read.sizes]
+    sizes = []
+    for dim, layout, axis in read.sizes:
+        sizes.append((dim, _layout_after(layout, plan), axis))
     return replace(read, sizes=tuple(sizes))
 
 
 def _layout_after(layout: Layout, plan: Plan) -> Layout:
-    """Who lives where once the plan is carried out."""
+    """The layout once the plan is carried out."""
     stays = np.ix_(*layout.kept(plan))
     number = layout.number[stays]
     channel = layout.channel[stays]
-    for place, name in enumerate(layout.names):
+    for index, name in enumerate(layout.names):
         if name in plan.keep:
-            here = number == place
+            here = number == index
             keep = np.asarray(plan.keep[name], dtype=np.int64)
             channel[here] = np.searchsorted(keep, channel[here])
     return Layout(layout.names, number, channel)

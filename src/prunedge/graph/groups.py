@@ -1,4 +1,8 @@
-"""Read off the ledger which channels can be removed, and which stay for what reason."""
+"""Read off the ledger which channels can be removed, and which stay for what reason.
+
+An *axis* is a dimension of a parameter or buffer along which channels may lie; a channel consists
+of positions along one or more of these.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +15,52 @@ from prunedge.graph.channels import Frozen, Group, Role, Slice
 from prunedge.graph.components import Components
 from prunedge.graph.ledger import Ledger
 
-Part = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has
-Kind = tuple[tuple[int, int], ...]  # what a channel consists of: (place, how many indices there)
+Axis = tuple[str, int]  # tensor, dimension
+Extent = tuple[str, int, int]  # tensor, dimension, how many indices along it a channel has
+Kind = tuple[tuple[int, int], ...]  # what a channel consists of: (axis' number, how many indices)
 Homes = dict[int, tuple[str, int]]  # component -> its group, and its number in that
 
 
 def collect(ledger: Ledger, component: Components) -> tuple[list[Group], list[Frozen], Homes]:
     """Groups, frozen channels, and for each component that is a channel its group and number."""
     reasons = _reasons(ledger, component)
-    places = [place for place in ledger.base if place in ledger.roles]
-    members, indices = _members(ledger, component, places)
+    axes = [axis for axis in ledger.base if axis in ledger.roles]
+    members, indices = _members(ledger, component, axes)
 
     groups: list[Group] = []
     frozen: list[Frozen] = []
     taken: set[str] = set()
     homes: Homes = {}
     for kind, roots in _by_piece(ledger, component, members):
-        parts = [(*places[place], count) for place, count in kind]
-        lacking = _what_is_lacking(parts, ledger.roles)
-        by_reason: dict[str | None, list[int]] = {}
-        for root in roots:
-            by_reason.setdefault(reasons.get(root) or lacking, []).append(root)
-
-        for reason, channels in by_reason.items():
-            name = _unique(_name(parts, ledger.roles), taken)
+        extents = [(*axes[number], count) for number, count in kind]
+        for reason, channels in _by_reason(roots, reasons, extents, ledger.roles).items():
+            name = _unique(_name(extents, ledger.roles), taken)
             if reason is None and len(channels) == 1:
                 reason = "all of it leaves together, so that nothing would be left"
             if reason is not None:
                 frozen.append(Frozen(name, len(channels), reason))
                 continue
+
             table = np.stack([indices[root] for root in channels])
-            groups.append(_group(name, parts, table, ledger))
-            homes.update({root: (name, number) for number, root in enumerate(channels)})
+            groups.append(_group(name, extents, table, ledger))
+            for number, root in enumerate(channels):
+                homes[root] = (name, number)
     return groups, frozen, homes
+
+
+def _by_reason(
+    roots: list[int],
+    reasons: Mapping[int, str],
+    extents: list[Extent],
+    roles: Mapping[Axis, Role],
+) -> dict[str | None, list[int]]:
+    """Channels of a kind by the reason for which they stay; None where they can leave."""
+    lacking = _what_is_lacking(extents, roles)
+    by_reason: dict[str | None, list[int]] = {}
+    for root in roots:
+        reason = reasons.get(root) or lacking
+        by_reason.setdefault(reason, []).append(root)
+    return by_reason
 
 
 def _reasons(ledger: Ledger, component: Components) -> dict[int, str]:
@@ -56,32 +73,33 @@ def _reasons(ledger: Ledger, component: Components) -> dict[int, str]:
 
 
 def _members(
-    ledger: Ledger, component: Components, places: list[tuple[str, int]]
+    ledger: Ledger, component: Components, axes: list[Axis]
 ) -> tuple[dict[Kind, list[int]], dict[int, np.ndarray]]:
-    """Channels (components) by what they consist of, and the indices of each.
+    """Channels (components) by what they consist of, and the indices of each."""
+    sizes = [ledger.shapes[tensor][dim] for tensor, dim in axes]
+    bases = [ledger.base[axis] for axis in axes]
+    firsts = np.repeat(bases, sizes).astype(np.int64)
+    numbers = np.repeat(np.arange(len(axes)), sizes)
 
-    `places` are the dimensions of tensors in which channels may lie.
-    """
-    sizes = [ledger.shapes[tensor][dim] for tensor, dim in places]
-    firsts = np.repeat([ledger.base[place] for place in places], sizes).astype(np.int64)
-    indices = np.concatenate([np.arange(0), *(np.arange(size) for size in sizes)])
-    numbers = np.repeat(np.arange(len(places)), sizes)
+    indices = np.arange(0)
+    if sizes:
+        indices = np.concatenate([np.arange(size) for size in sizes])
     return _by_kind(component[firsts + indices], numbers, indices)
 
 
 def _by_kind(
-    roots: np.ndarray, places: np.ndarray, indices: np.ndarray
+    roots: np.ndarray, axes: np.ndarray, indices: np.ndarray
 ) -> tuple[dict[Kind, list[int]], dict[int, np.ndarray]]:
     """Components by kind, in the model's order, and the indices of each.
 
-    Of elements that are told by component, place and index.
+    The arguments say for each element which component, which axis and which index it is.
     """
     if not len(roots):
         return {}, {}
-    roots, places, indices = _one_channel_after_the_other(roots, places, indices)
+    roots, axes, indices = _one_channel_after_the_other(roots, axes, indices)
 
-    # A run is what a channel has at one place, and a channel consists of runs.
-    runs = _starts(roots, places)
+    # A run is what a channel has along one axis, and a channel consists of runs.
+    runs = _starts(roots, axes)
     counts = np.diff(np.r_[runs, len(roots)])
     channels = _starts(roots[runs])
     run_bounds = [*runs.tolist(), len(roots)]
@@ -91,30 +109,30 @@ def _by_kind(
     kinds: dict[bytes, Kind] = {}
     table: dict[int, np.ndarray] = {}
     for begin, end in pairwise(channel_bounds):
-        own_places = places[runs[begin:end]]
+        own_axes = axes[runs[begin:end]]
         own_counts = counts[begin:end]
         root = int(roots[runs[begin]])
-        key = own_places.tobytes() + own_counts.tobytes()
+        key = own_axes.tobytes() + own_counts.tobytes()
         if key not in kinds:
-            kinds[key] = tuple(zip(own_places.tolist(), own_counts.tolist(), strict=True))
+            kinds[key] = tuple(zip(own_axes.tolist(), own_counts.tolist(), strict=True))
         members.setdefault(key, []).append(root)
         table[root] = indices[run_bounds[begin] : run_bounds[end]]
-    return {kinds[key]: several for key, several in members.items()}, table
+    return {kinds[key]: channels_of_kind for key, channels_of_kind in members.items()}, table
 
 
 def _one_channel_after_the_other(
-    roots: np.ndarray, places: np.ndarray, indices: np.ndarray
+    roots: np.ndarray, axes: np.ndarray, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The elements sorted by channel, in the order of their first ones, then by place and index."""
+    """The elements sorted by channel, in the order of their first ones, then by axis and index."""
     known, first, where = np.unique(roots, return_index=True, return_inverse=True)
     rank = np.empty(len(known), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(known))
-    order = np.lexsort((indices, places, rank[where]))
-    return roots[order], places[order], indices[order].astype(np.int64)
+    order = np.lexsort((indices, axes, rank[where]))
+    return roots[order], axes[order], indices[order].astype(np.int64)
 
 
 def _starts(*columns: np.ndarray) -> np.ndarray:
-    """Where a row differs from the one before it, in any of the columns."""
+    """The indices at which any of the columns differs from the value before."""
     is_new = np.zeros(len(columns[0]), dtype=bool)
     is_new[0] = True
     for column in columns:
@@ -129,45 +147,59 @@ def _by_piece(
 
     Something of every piece has to stay.
     """
+    pieces = _pieces_of(ledger, component)
+    for kind, roots_of_kind in members.items():
+        by_pieces: dict[tuple[int, ...], list[int]] = {}
+        for root in roots_of_kind:
+            numbers = tuple(pieces.get(root, ()))
+            by_pieces.setdefault(numbers, []).append(root)
+        for roots in by_pieces.values():
+            yield kind, roots
+
+
+def _pieces_of(ledger: Ledger, component: Components) -> dict[int, list[int]]:
+    """For each component the numbers of the pieces that it belongs to."""
     pieces: dict[int, list[int]] = {}
     known: set[bytes] = set()
     for labels in ledger.pieces:
         roots = np.unique(component[labels.numpy()])
         key = roots.tobytes()
-        if key not in known:
-            for root in roots.tolist():
-                pieces.setdefault(root, []).append(len(known))
-            known.add(key)
-
-    for kind, roots_of_kind in members.items():
-        apart: dict[tuple[int, ...], list[int]] = {}
-        for root in roots_of_kind:
-            apart.setdefault(tuple(pieces.get(root, ())), []).append(root)
-        for several in apart.values():
-            yield kind, several
+        if key in known:
+            continue
+        number = len(known)
+        known.add(key)
+        for root in roots.tolist():
+            pieces.setdefault(root, []).append(number)
+    return pieces
 
 
-def _what_is_lacking(parts: list[Part], roles: Mapping[tuple[str, int], Role]) -> str | None:
-    known = {roles[tensor, dim] for tensor, dim, _ in parts}
+def _what_is_lacking(extents: list[Extent], roles: Mapping[Axis, Role]) -> str | None:
+    """Why channels without a consumer, or without a producer, stay."""
+    known = {roles[tensor, dim] for tensor, dim, _ in extents}
     if "in" not in known:
         return "nothing that prunedge can follow consumes these channels"
-    return None if "out" in known else "nothing that prunedge can follow makes these channels"
+    if "out" not in known:
+        return "nothing that prunedge can follow makes these channels"
+    return None
 
 
-def _group(name: str, parts: list[Part], indices: np.ndarray, ledger: Ledger) -> Group:
+def _group(name: str, extents: list[Extent], indices: np.ndarray, ledger: Ledger) -> Group:
     slices = []
     start = 0
-    for tensor, dim, count in parts:
+    for tensor, dim, count in extents:
         own = indices[:, start : start + count]
         slices.append(Slice(tensor, dim, own, ledger.roles[tensor, dim]))
         start += count
-    producer = next(part.tensor for part in slices if part.role == "out")
+    producer = next(piece.tensor for piece in slices if piece.role == "out")
     return Group(name, len(indices), tuple(slices), ledger.positions.get(producer, 1))
 
 
-def _name(parts: list[Part], roles: Mapping[tuple[str, int], Role]) -> str:
-    makers = [tensor for tensor, dim, _ in parts if roles[tensor, dim] == "out"]
-    return module_of(makers[0] if makers else parts[0][0])
+def _name(extents: list[Extent], roles: Mapping[Axis, Role]) -> str:
+    """The module that makes the channels."""
+    for tensor, dim, _ in extents:
+        if roles[tensor, dim] == "out":
+            return module_of(tensor)
+    return module_of(extents[0][0])
 
 
 def module_of(tensor: str) -> str:

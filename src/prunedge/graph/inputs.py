@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-_LARGE = (
-    100  # pixels along an edge from which the second size is smaller, so that the proof stays cheap
-)
+Resizing = Callable[[torch.Tensor], list[int]]  # the shape that a tensor gets
+
+# Pixels along an edge from which the second size is smaller, so that the proof stays cheap.
+_LARGE = 100
 
 
 def others(example: Any) -> Iterator[Any]:
@@ -26,46 +27,48 @@ def others(example: Any) -> Iterator[Any]:
     length) with another batch, then another batch alone, then other values alone.
     """
     batch = batch_of(example) or 1
-    other = 1 if batch == 2 and _rows_differ(example) else 2
-    sizes = (_images, _sequences, _middle)
-    shapes = [*((other, resized) for resized in sizes), (other, _kept), (batch, _kept)]
+    other_batch = 1 if batch == 2 and _examples_differ(example) else 2
+    variants: list[tuple[int, Resizing]] = [
+        (other_batch, _images),
+        (other_batch, _sequences),
+        (other_batch, _middle),
+        (other_batch, _kept),
+        (batch, _kept),
+    ]
     seen: set[tuple[torch.Size, ...]] = set()
-    for number, (rows, resized) in enumerate(shapes):
-        generator = torch.Generator().manual_seed(number)
+    for seed, (new_batch, resizing) in enumerate(variants):
+        other = _drawn_anew(example, batch, new_batch, resizing, seed)
+        shapes = tuple(x.shape for x in tensors_of(other))
+        if shapes not in seen:
+            seen.add(shapes)
+            yield other
 
-        def drawn(
-            x: Any,
-            rows: int = rows,
-            resized: Callable[..., list[int]] = resized,
-            generator: torch.Generator = generator,
-        ) -> Any:
-            return (
-                _drawn(x, _shape(x, batch, rows, resized), generator)
-                if isinstance(x, torch.Tensor)
-                else x
-            )
 
-        found = tree_map(drawn, example)
-        shape = tuple(x.shape for x in tensors_of(found))
-        if shape not in seen:
-            seen.add(shape)
-            yield found
+def _drawn_anew(example: Any, batch: int, new_batch: int, resizing: Resizing, seed: int) -> Any:
+    """The example with random values of its own, at another size."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        return _drawn(x, _shape(x, batch, new_batch, resizing), generator)
+
+    return tree_map(draw, example)
 
 
 def brought_to(example: Any, model: nn.Module) -> Any:
     """The example on the device that all of the model lies on.
 
-    As it is where that is several, or none that computes.
+    As it is where the model lies on two devices or more, or on none that computes.
     """
-    homes = {x.device for x in (*model.parameters(), *model.buffers())}
-    if (
-        len(homes) != 1
-        or torch.device("meta") in homes
-        or all(x.device in homes for x in tensors_of(example))
-    ):
+    devices = {x.device for x in (*model.parameters(), *model.buffers())}
+    if len(devices) != 1 or torch.device("meta") in devices:
         return example
-    (home,) = homes
-    return tree_map(lambda x: x.to(home) if isinstance(x, torch.Tensor) else x, example)
+    if all(x.device in devices for x in tensors_of(example)):
+        return example
+
+    (device,) = devices
+    return tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, example)
 
 
 def tensors_of(example: Any) -> list[torch.Tensor]:
@@ -78,21 +81,23 @@ def batch_of(example: Any) -> int:
     return next((len(x) for x in tensors_of(example) if x.dim()), 0)
 
 
-def _rows_differ(example: Any) -> bool:
-    return any(
-        x.dim() > 1 and len(x) > 1 and not torch.equal(x[0], x[1])
-        for x in tensors_of(example)
-        if not x.is_sparse
-    )
+def _examples_differ(example: Any) -> bool:
+    """Whether the first two examples of the batch differ in any tensor."""
+    for x in tensors_of(example):
+        if x.is_sparse or x.dim() < 2 or len(x) < 2:
+            continue
+        if not torch.equal(x[0], x[1]):
+            return True
+    return False
 
 
-def _shape(
-    x: torch.Tensor, batch: int, rows: int, resized: Callable[[torch.Tensor], list[int]]
-) -> list[int]:
+def _shape(x: torch.Tensor, batch: int, new_batch: int, resizing: Resizing) -> list[int]:
     if not x.dim():
         return []
-    shape = resized(x)
-    return [rows if shape[0] == batch else shape[0], *shape[1:]]
+    shape = resizing(x)
+    if shape[0] == batch:
+        shape[0] = new_batch
+    return shape
 
 
 def _kept(x: torch.Tensor) -> list[int]:
@@ -117,7 +122,9 @@ def _sequences(x: torch.Tensor) -> list[int]:
 
 def _middle(x: torch.Tensor) -> list[int]:
     """Words and masks as they are, images beside them of another size."""
-    return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))] if x.dim() > 3 else list(x.shape)
+    if x.dim() > 3:
+        return [*x.shape[:-2], *_other_sizes(list(x.shape[-2:]))]
+    return list(x.shape)
 
 
 def _other_sizes(sizes: list[int]) -> list[int]:
@@ -144,5 +151,5 @@ def _drawn(x: torch.Tensor, shape: list[int], generator: torch.Generator) -> tor
     if (x.is_floating_point() or x.is_complex()) and bool((values == values[0]).all()):
         noise = torch.randn(shape, generator=generator).to(x.device, x.dtype)
         return noise + values[0]
-    places = torch.randint(x.numel(), shape, generator=generator)
-    return values[places.to(x.device)].reshape(shape)
+    indices = torch.randint(x.numel(), shape, generator=generator)
+    return values[indices.to(x.device)].reshape(shape)

@@ -177,9 +177,9 @@ class Labeller(TorchDispatchMode):
         rank = tensor.dim()
         if view is None:
             labels = self.labels(tensor)
-            return (
-                None if labels is None else self.ledger.squash(labels, range(rank - places, rank))
-            )
+            if labels is None:
+                return None
+            return self.ledger.squash(labels, range(rank - places, rank))
 
         self.ledger.used.add(view.name)
         channels = _channels_beside(tensor, places)
@@ -213,13 +213,19 @@ class Labeller(TorchDispatchMode):
 
         `labels` holds for each dimension those that live there.
         """
-        lines = [(dim, line) for dim, several in labels.items() for line in several]
-        if lines:
-            self.ledger.irregular = True
-            operation = call.signature.text
-            along, mixed = zip(*lines, strict=True)
-            number = self._calls[operation]
-            self.ledger.mixings.append(Mixing(operation, number, along, mixed))
+        dims: list[int] = []
+        mixed: list[Labels] = []
+        for dim, lines in labels.items():
+            for line in lines:
+                dims.append(dim)
+                mixed.append(line)
+        if not mixed:
+            return
+
+        self.ledger.irregular = True
+        operation = call.signature.text
+        number = self._calls[operation]
+        self.ledger.mixings.append(Mixing(operation, number, tuple(dims), tuple(mixed)))
 
 
 def _channels_beside(tensor: torch.Tensor, places: int) -> int | None:

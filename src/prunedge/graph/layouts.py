@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunedge.graph.channels import Layout, Operation, Read, Resize, Statistic
 from prunedge.graph.components import Components
 from prunedge.graph.groups import Homes
 from prunedge.graph.label_tensors import Labels
 from prunedge.graph.ledger import Mixing, Sized
+from prunedge.graph.observations import Layout, Operation, Read, Resize, Statistic
 
-Places = Mapping[str, Collection[str]]  # module -> places in its code
+Sites = Mapping[str, Collection[str]]  # module -> sites in its code
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,21 @@ class Layouts:
     homes: Homes
 
     def of(self, labels: Labels) -> Layout:
-        """Who lives where."""
+        """Which channel of which group stands at each position."""
         roots, where = np.unique(self.component[labels.numpy()], return_inverse=True)
         homes = [self.homes.get(root) for root in roots.tolist()]
         names = sorted({home[0] for home in homes if home is not None})
-        number = [-1 if home is None else names.index(home[0]) for home in homes]
-        channel = [0 if home is None else home[1] for home in homes]
+
+        numbers = np.full(len(homes), -1, dtype=np.int64)
+        channels = np.zeros(len(homes), dtype=np.int64)
+        for index, home in enumerate(homes):
+            if home is not None:
+                group, channel = home
+                numbers[index] = names.index(group)
+                channels[index] = channel
+
         where = where.reshape(labels.shape)
-        return Layout(
-            tuple(names),
-            np.array(number, dtype=np.int64)[where],
-            np.array(channel, dtype=np.int64)[where],
-        )
+        return Layout(tuple(names), numbers[where], channels[where])
 
     def operation(self, operation: Operation | tuple[int, Labels]) -> Operation:
         """A contraction and its cost."""
@@ -46,23 +49,34 @@ class Layouts:
 
     def statistic(self, mixing: Mixing) -> Statistic:
         """A call that mixes channels."""
-        pairs = zip(mixing.dims, mixing.labels, strict=True)
-        layouts = tuple((dim, self.of(labels)) for dim, labels in pairs)
-        return Statistic(mixing.op, mixing.call, mixing.dims, layouts)
+        layouts = []
+        for dim, labels in zip(mixing.dims, mixing.labels, strict=True):
+            layouts.append((dim, self.of(labels)))
+        return Statistic(mixing.op, mixing.call, mixing.dims, tuple(layouts))
 
     def resize(self, sized: Sized, *, aside: bool) -> Resize:
         """A call that names sizes; `aside`: evaluation at the traced size does not come there."""
-        layouts = {id(labels): self.of(labels) for _, labels, _ in sized.sizes}
-        sizes = tuple((place, layouts[id(labels)], dim) for place, labels, dim in sized.sizes)
-        return Resize(sized.module, sized.call, sizes, aside, sized.picked)
+        layouts: dict[int, Layout] = {}  # by the labels' id: the same ones may stand there twice
+        sizes = []
+        for index, labels, dim in sized.sizes:
+            if id(labels) not in layouts:
+                layouts[id(labels)] = self.of(labels)
+            sizes.append((index, layouts[id(labels)], dim))
+        return Resize(sized.module, sized.call, tuple(sizes), aside, sized.picked)
 
-    def read(self, sized: Sized, evaluated: Places) -> Read | None:
-        """A place that reads sizes; None where no channel that can leave is among them."""
-        sizes = [(place, self.of(labels), dim) for place, labels, dim in sized.sizes]
-        sizes = [size for size in sizes if size[1].names]
+    def read(self, sized: Sized, evaluated: Sites) -> Read | None:
+        """A site that reads sizes; None where no channel that can leave is among them."""
+        sizes = []
+        for index, labels, dim in sized.sizes:
+            layout = self.of(labels)
+            if layout.names:
+                sizes.append((index, layout, dim))
+        if not sizes:
+            return None
         aside = sized.call.site not in evaluated.get(sized.module, ())
-        return Read(sized.module, sized.call.site, tuple(sizes), aside) if sizes else None
+        return Read(sized.module, sized.call.site, tuple(sizes), aside)
 
     def holds_channels(self, atoms: np.ndarray) -> bool:
         """Whether any of these atoms is a channel that can leave."""
-        return any(int(root) in self.homes for root in np.unique(self.component[atoms]))
+        roots = np.unique(self.component[atoms])
+        return any(int(root) in self.homes for root in roots)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from prunedge.graph.channels import Operation, Role
+from prunedge.graph.channels import Role
 from prunedge.graph.label_tensors import Labels, compact, lying_along
+from prunedge.graph.observations import Operation
 from prunedge.graph.parameters import ParamView
 from prunedge.graph.sizes import CodeCall
 from prunedge.graph.sizes.picks import Positions
@@ -63,7 +64,9 @@ class Ledger:
     """What the run of the model taught: ties, frozen atoms, roles, costs.
 
     `shapes` are those of the parameters and floating buffers. `base` says for each dimension of
-    them which atom its first position has; `atoms` counts all that were given out.
+    them which atom its first position has; `atoms` counts all that were given out. `slices` are
+    what modules' code takes of channels (by a slice, a split, a depthwise convolution), `pieces`
+    labels of which something has to stay.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -77,7 +80,7 @@ class Ledger:
     used: set[str] = field(default_factory=set)
     conditions: list[Condition] = field(default_factory=list)
     divisions: list[tuple[str, Labels]] = field(default_factory=list)
-    parts: list[tuple[str, Labels]] = field(default_factory=list)
+    slices: list[tuple[str, Labels]] = field(default_factory=list)
     resizes: list[Sized] = field(default_factory=list)
     reads: list[Sized] = field(default_factory=list)
     mixings: list[Mixing] = field(default_factory=list)
@@ -95,8 +98,8 @@ class Ledger:
         self.atoms += count
         return first
 
-    def places(self, count: int, dim: int, rank: int) -> Labels:
-        """Labels along a dimension of places that hold a constant.
+    def constants(self, count: int, dim: int, rank: int) -> Labels:
+        """New labels of so many constants along a dimension.
 
         Each leaves with the channel that it meets.
         """
@@ -118,10 +121,13 @@ class Ledger:
 
     def tie(self, a: Labels, b: Labels, reason: str = "meets values that are no channels") -> None:
         """These labels leave together, pair by pair; what meets a 0 is frozen for `reason`."""
-        left, right = (labels.reshape(-1).numpy() for labels in torch.broadcast_tensors(a, b))
-        lonely = (left == 0) != (right == 0)
-        if lonely.any():
-            self.frozen.append((np.maximum(left, right)[lonely], reason))
+        first, second = torch.broadcast_tensors(a, b)
+        left = first.reshape(-1).numpy()
+        right = second.reshape(-1).numpy()
+
+        meets_zero = (left == 0) != (right == 0)
+        if meets_zero.any():
+            self.frozen.append((np.maximum(left, right)[meets_zero], reason))
         both = (left != 0) & (right != 0) & (left != right)
         if both.any():
             self.ties.append((left[both], right[both]))

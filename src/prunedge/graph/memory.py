@@ -1,4 +1,4 @@
-"""Tensors that are written in place, part by part: their memory has labels of its own.
+"""In-place writes to slices of a tensor: the memory written to has labels of its own.
 
 An in-place write into a view must reach the tensor, and whatever else looks at its memory. From the
 first such write on each element of that memory has a label, and every tensor in it reads them
@@ -19,7 +19,7 @@ FILL = -1  # in a memory: nothing but a number that the code has filled it with
 
 @dataclass
 class Memory:
-    """Labels of each element, (elements,) int64, of a memory that code has written part by part.
+    """Labels of each element, (elements,) int64, of a memory that code has written to in slices.
 
     An element that holds `FILL` was not written to since the memory was filled with one number
     (zeros, or nothing at all). What it holds is the same in each channel, so that it may belong to
@@ -36,25 +36,25 @@ class Memory:
         They hold `FILL` where nothing but that is around.
         """
         if id(tensor) not in self._read:
-            labels = self._part(tensor)
+            labels = self._view(tensor)
             has_fill = bool((labels == FILL).any())
             self._read[id(tensor)] = _around(labels) if has_fill else compact(labels)
         return self._read[id(tensor)]
 
     def is_filled(self, tensor: torch.Tensor) -> bool:
         """Whether nothing was written where the tensor lies."""
-        return bool((self._part(tensor) == FILL).all())
+        return bool((self._view(tensor) == FILL).all())
 
     def has_filled(self, tensor: torch.Tensor) -> bool:
         """Whether somewhere nothing was written where the tensor lies."""
-        return bool((self._part(tensor) == FILL).any())
+        return bool((self._view(tensor) == FILL).any())
 
     def write(self, tensor: torch.Tensor, labels: Labels) -> None:
         """These labels now stand where the tensor lies."""
-        self._part(tensor).copy_(labels)
+        self._view(tensor).copy_(labels)
         self._read.clear()
 
-    def _part(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _view(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.elements.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
@@ -68,21 +68,20 @@ def _around(labels: Labels) -> Labels:
 
 
 class Memories:
-    """The memories that were filled, drawn at random, or written to part by part, by address."""
+    """The memories that were filled, drawn at random, or written to in slices, by address."""
 
     def __init__(self, labels_of: Callable[[torch.Tensor], Labels | None]) -> None:
         self._labels_of = labels_of
         self._written: dict[int, Memory] = {}
         self._filled: set[int] = set()
         self._random: set[int] = set()
-        self.owners: dict[
-            int, torch.Tensor
-        ] = {}  # the tensor that each written memory was made for
+        # The tensor that each written memory was made for.
+        self.owners: dict[int, torch.Tensor] = {}
         # Python and torch reuse the addresses of the dead: keep all alive until the end.
         self._alive: list[torch.Tensor] = []
 
     def at(self, tensor: torch.Tensor) -> Memory | None:
-        """The memory that the tensor lies in, if it was written to part by part."""
+        """The memory that the tensor lies in, if it was written to in slices."""
         return self._written.get(address(tensor)) if self._written else None
 
     def fill(self, tensor: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.label_tensors import Labels, lying_along
+from prunedge.graph.label_tensors import Labels, lying_along, varying_dims
 from prunedge.graph.ledger import Sized
 from prunedge.graph.memory import address
 from prunedge.graph.parameters import ParamView
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from prunedge.graph.labels import Labeller
 
 ModuleCall = tuple[str, CodeCall]  # a module and a call in its code
-Place = tuple[
-    str, str, int
-]  # a module, a place in its code that reads a size, and of which dimension
+ReadSite = tuple[str, str, int]  # a module, a site in its code that reads a size, the dimension
 
 
 class _Pick(NamedTuple):
@@ -38,7 +36,7 @@ class _Pick(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A place in a module's code that reads sizes of a tensor, which carried this then."""
+    """A site in a module's code that reads sizes of a tensor, which carried this tag then."""
 
     module: str
     site: str
@@ -56,10 +54,10 @@ class _Gaps(NamedTuple):
 
 
 class NamedSizes:
-    """What the code names, as `sizes.SizedCalls` tells it (a `sizes.Watcher`).
+    """What the code names, as `sizes.SizedCalls` reports it (a `sizes.Watcher`).
 
-    Which channels a call has met is known for sure when all has been written into the tensors, so
-    that `settle` ends it.
+    Which channels a call has met is known for sure only when all has been written into the tensors:
+    `settle` notes it when the run is over.
     """
 
     def __init__(self, labeller: Labeller) -> None:
@@ -68,22 +66,23 @@ class NamedSizes:
         self._made_at: dict[int, tuple[ModuleCall, torch.Size]] = {}  # filled tensors, by address
         self._picks: list[_Pick] = []
         self._reads: dict[tuple[str, str, int, tuple[int, ...]], _Read] = {}
-        self._places_read: set[Place] = set()
+        self._no_channels: set[ReadSite] = set()  # where sizes without channels are read, too
         self._gaps: dict[int, _Gaps] = {}  # by the view's id
         self._alive: list[torch.Tensor] = []
 
     def note(self, sizes: Iterable[tuple[int, Labels, int]]) -> None:
-        """The call under way names the sizes of channels: (place among its sizes, labels, dim)."""
-        named, site = tuple(sizes), self._labeller.code.site
+        """The call under way names the sizes of channels: (index among its sizes, labels, dim)."""
+        named = tuple(sizes)
+        site = self._labeller.code.site
         if named and site is not None:
             self._ledger.resizes.append(Sized(*site, named))
 
-    def names(self, site: ModuleCall, x: torch.Tensor, places: Mapping[int, int]) -> None:
-        """A call names the sizes of these dimensions of a tensor; place among them -> dimension."""
+    def names(self, site: ModuleCall, x: torch.Tensor, dims: Mapping[int, int]) -> None:
+        """A call names the sizes of these dimensions of a tensor; index among them -> dimension."""
         labels = self._labeller.labels(x)
         if labels is None:
             return
-        sizes = [(place, labels, dim) for place, dim in places.items() if labels.shape[dim] > 1]
+        sizes = [(index, labels, dim) for index, dim in dims.items() if labels.shape[dim] > 1]
         if sizes:
             self._ledger.resizes.append(Sized(*site, tuple(sizes)))
 
@@ -96,8 +95,8 @@ class NamedSizes:
     def constants(self, tensor: torch.Tensor, dim: int) -> Labels | None:
         """Labels of a new tensor of one number that is joined with channels along a dimension.
 
-        Each of its places may leave. None where it can't be made smaller, since it is part of
-        another, or its size is not named by the call that made it.
+        Each of its positions may leave. None where it can't be made smaller, since it is a slice of
+        another tensor, or its size is not named by the call that made it.
         """
         site, size = self._made_at.get(address(tensor), (None, None))
         memory = self._labeller.memory
@@ -105,7 +104,7 @@ class NamedSizes:
             return None
         if memory.at(tensor) is not None or not memory.is_filled(tensor):
             return None
-        labels = self._ledger.places(tensor.shape[dim], dim, tensor.dim())
+        labels = self._ledger.constants(tensor.shape[dim], dim, tensor.dim())
         self._ledger.resizes.append(Sized(*site, ((dim, labels, dim),)))
         return labels
 
@@ -119,7 +118,7 @@ class NamedSizes:
         if is_plain and not isinstance(tag, ParamView):
             for dim in dims:
                 if x.shape[dim] > 1 and (tag is None or tag.shape[dim] == 1):
-                    self._places_read.add((*site, dim))
+                    self._no_channels.add((*site, dim))
         if tag is not None:
             self._alive.append(x)
             self._reads.setdefault((*site, id(x), dims), _Read(*site, dims, x, tag))
@@ -140,18 +139,26 @@ class NamedSizes:
         lines: dict[int, Labels] = {}
         for pick in picked:
             labels = self._line(tag, pick.dim, x.dim())
-            if labels is None:
-                continue
-            lines[pick.dim] = labels
-            is_fixed = pick.numbers is None or not labeller.varies(pick.numbers)
-            is_known = pick.positions is not None and is_fixed and not beyond
-            if labels.shape[pick.dim] > 1 and not is_known:
-                why = "in a way that can't be followed"
-                if not is_fixed:
-                    why = "by numbers that depend on the input or on chance"
-                reason = f"is picked {beyond or why}"
-                self._ledger.freeze_where_pruned(labels, pick.dim, reason)
+            if labels is not None:
+                lines[pick.dim] = labels
+                self._freeze_unknown(pick, labels, beyond)
         self._picks.append(_Pick(site, x, lines, picked))
+
+    def _freeze_unknown(self, pick: Picked, labels: Labels, beyond: str) -> None:
+        """Channels stay where it can't be known which of them a call picks."""
+        if labels.shape[pick.dim] == 1:
+            return
+        is_fixed = pick.numbers is None or not self._labeller.varies(pick.numbers)
+        if pick.positions is not None and is_fixed and not beyond:
+            return
+
+        if beyond:
+            how = beyond
+        elif is_fixed:
+            how = "in a way that can't be followed"
+        else:
+            how = "by numbers that depend on the input or on chance"
+        self._ledger.freeze_where_pruned(labels, pick.dim, f"is picked {how}")
 
     def _line(self, tag: Labels | ParamView | None, dim: int, rank: int) -> Labels | None:
         """Labels of a tensor of that rank, or of a parameter's view along one of its dimensions."""
@@ -161,9 +168,9 @@ class NamedSizes:
         return None if atoms is None else lying_along(atoms, dim, rank)
 
     def picked(self, x: torch.Tensor, picked: list[Picked], out: object) -> None:
-        """A call has picked this: a view of every n-th channel is noted.
+        """Note a view of every n-th channel that a call has picked.
 
-        Writes into a view of every n-th channel must still reach these.
+        An in-place write to such a view must still reach these channels.
         """
         labels = self._labeller.labels(x)
         if labels is None or not isinstance(out, torch.Tensor):
@@ -177,10 +184,7 @@ class NamedSizes:
                 self._gaps[id(out)] = _Gaps(labels, pick.dim, positions)
 
     def follow_gaps(self, call: Call) -> None:
-        """A call is made on a view of every n-th channel.
-
-        It writes into it, or makes another view.
-        """
+        """Follow a call on a view of every n-th channel: an in-place write, or another view."""
         if not self._gaps or not call.args:
             return
         gaps = self._gaps.get(id(call.input))
@@ -195,9 +199,10 @@ class NamedSizes:
                 self._alive.append(x)
 
     def _tie_between(self, gaps: _Gaps) -> None:
-        """Only as long as all of a block leaves, every n-th is every n-th that stays.
+        """Tie each n-th channel to those between it and the next.
 
-        Then it is a view, which can be written to.
+        If whole blocks leave, every n-th channel is still every n-th of those that stay: a view,
+        which can be written to.
         """
         labels, dim, positions = gaps
         step = positions[1] - positions[0]
@@ -218,8 +223,7 @@ class NamedSizes:
             site, size = self._made_at.get(where, (None, None))
             labels = self._labeller.labels(owner)
             if site is not None and size == owner.shape and labels is not None:
-                dims = [dim for dim, count in enumerate(labels.shape) if count > 1]
-                sizes = tuple((dim, labels, dim) for dim in dims)
+                sizes = tuple((dim, labels, dim) for dim in varying_dims(labels))
                 self._ledger.resizes.append(Sized(*site, sizes))
 
     def _written_labels(self, x: torch.Tensor) -> Labels | None:
@@ -227,27 +231,29 @@ class NamedSizes:
         return None if self._labeller.memory.at(x) is None else self._labeller.labels(x)
 
     def _settle_picks(self) -> None:
+        """Calls that picked positions: which channels these are in the end."""
         first_by_numbers: dict[tuple[object, ...], tuple[Labels, Positions]] = {}
         for site, x, lines, picked in self._picks:
             final = self._written_labels(x)
+            has_final = final is not None and final.dim() == x.dim()
             for pick in picked:
-                dim, positions = pick.dim, pick.positions
-                is_whole = final is not None and final.dim() == x.dim()
-                labels = final if is_whole else lines.get(dim)
+                dim = pick.dim
+                positions = pick.positions
+                labels = final if has_final else lines.get(dim)
                 if labels is None or labels.shape[dim] == 1 or positions is None:
                     continue
                 size = labels.shape[dim]
-                if any(not 0 <= place < size for place in positions):
-                    continue  # the code has turned the tensor round in place since
+                if any(not 0 <= position < size for position in positions):
+                    continue  # the code has transposed the tensor in place since
 
                 self._ledger.resizes.append(Sized(*site, ((dim, labels, dim),), (positions,)))
-                if pick.said is not None:
-                    key = (*site, dim, pick.said)
+                if pick.literal is not None:
+                    key = (*site, dim, pick.literal)
                     first = first_by_numbers.setdefault(key, (labels, positions))
                     self._pick_alike(first, (labels, positions), dim)
                 if len(set(positions)) < size:
-                    where = torch.tensor(positions, dtype=torch.int64)
-                    self._ledger.pieces.append(labels.index_select(dim, where))
+                    indices = torch.tensor(positions, dtype=torch.int64)
+                    self._ledger.pieces.append(labels.index_select(dim, indices))
 
     def _pick_alike(
         self, first: tuple[Labels, Positions], second: tuple[Labels, Positions], dim: int
@@ -256,31 +262,38 @@ class NamedSizes:
 
         What they count must leave alike.
         """
-        widths = [labels.shape[dim] for labels, _ in (first, second)]
-        positions = first[1]
-        if widths[0] == widths[1] or positions != second[1] or not positions:
+        labels, positions = first
+        other_labels, other_positions = second
+        if labels.shape[dim] == other_labels.shape[dim]:
             return
-        for labels, _ in (first, second):
-            if sum(size > 1 for size in labels.shape) != 1:
-                return
-        until = max(positions) + 1
-        left, right = (labels.narrow(dim, 0, until) for labels, _ in (first, second))
-        self._ledger.tie(left, right, "is picked by the same numbers as channels that stay")
+        if positions != other_positions or not positions:
+            return
+        if len(varying_dims(labels)) != 1 or len(varying_dims(other_labels)) != 1:
+            return
+
+        counted = max(positions) + 1
+        self._ledger.tie(
+            labels.narrow(dim, 0, counted),
+            other_labels.narrow(dim, 0, counted),
+            "is picked by the same numbers as channels that stay",
+        )
 
     def _settle_reads(self) -> None:
+        """Sites that read sizes: which channels these count in the end."""
         known: set[tuple[str, str, int, int]] = set()
         for module, site, dims, x, first_tag in self._reads.values():
             final = self._written_labels(x)
             tag = first_tag if final is None else final
             sizes = []
             for dim in dims:
-                if (module, site, dim) in self._places_read:
-                    continue  # there it counts places, too, which may be as many
+                if (module, site, dim) in self._no_channels:
+                    continue  # there it counts height or width, too, which may be as many
                 labels = self._line(tag, dim, x.dim())
                 if labels is None or dim >= labels.dim() or labels.shape[dim] == 1:
                     continue
                 if labels.shape[dim] != x.shape[dim]:
                     continue
+
                 # Labels that are the same object are read once only.
                 key = (module, site, dim, id(tag))
                 if key not in known:

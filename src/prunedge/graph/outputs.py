@@ -1,4 +1,4 @@
-"""What a model hands back: every tensor in it, wherever its author put it."""
+"""Every tensor in a model's answer, wherever its author put it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import nn
 
 from prunedge.errors import GraphError
 
-# Nothing that a model says is in these, and some lead to half of the program.
-_CLOSED: tuple[type, ...] = (
+# No tensor of an answer is in these, and some lead to half of the program.
+_NOT_ENTERED: tuple[type, ...] = (
     str,
     bytes,
     bytearray,
@@ -25,8 +25,12 @@ _CLOSED: tuple[type, ...] = (
     np.ndarray,
     torch.dtype,
     torch.device,
+    type,
+    ModuleType,
+    FunctionType,
+    MethodType,
+    nn.Module,
 )
-_CLOSED += (type, ModuleType, FunctionType, MethodType, nn.Module)
 
 
 def tensors_in(value: Any) -> dict[str, torch.Tensor]:
@@ -42,14 +46,14 @@ def tensors_in(value: Any) -> dict[str, torch.Tensor]:
     entered: dict[int, Any] = {}
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
-        path, part = waiting.pop()
-        if isinstance(part, torch.Tensor):
-            tensors[path] = part
-        elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
-            tensors[path] = torch.from_numpy(np.ascontiguousarray(part))
-        elif part is not None and not isinstance(part, _CLOSED) and id(part) not in entered:
-            entered[id(part)] = part
-            inside = [(path + step, below) for step, below in _parts(part)]
+        path, item = waiting.pop()
+        if isinstance(item, torch.Tensor):
+            tensors[path] = item
+        elif isinstance(item, np.ndarray) and item.dtype.kind in "biufc":
+            tensors[path] = torch.from_numpy(np.ascontiguousarray(item))
+        elif item is not None and not isinstance(item, _NOT_ENTERED) and id(item) not in entered:
+            entered[id(item)] = item
+            inside = [(path + step, element) for step, element in _elements(item)]
             waiting.extend(reversed(inside))
     return tensors
 
@@ -71,32 +75,42 @@ def seen_in(output: Any, model: nn.Module) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def _elements(value: Any) -> Iterator[tuple[str, Any]]:
     """What an object consists of, each with the step that leads there."""
+    is_dataclass = hasattr(type(value), "__dataclass_fields__")
+    is_iterable = hasattr(type(value), "__iter__") and not is_dataclass
     if isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in list(value.items()))
-    elif isinstance(value, (list, tuple)):
-        yield from ((f"[{place}]", part) for place, part in enumerate(value))
+        for key, element in list(value.items()):
+            yield f"[{key!r}]", element
     elif isinstance(value, Set):
         # Sets have no order of their own, and that of their tensors differs from run to run.
-        yield from ((f"{{{place}}}", part) for place, part in enumerate(sorted(value, key=repr)))
-    elif not hasattr(type(value), "__dataclass_fields__") and hasattr(type(value), "__iter__"):
-        yield from ((f"[{place}]", part) for place, part in enumerate(value))
+        for index, element in enumerate(sorted(value, key=repr)):
+            yield f"{{{index}}}", element
+    elif is_iterable or isinstance(value, (list, tuple)):
+        for index, element in enumerate(value):
+            yield f"[{index}]", element
+
     # A dict or a list may carry attributes beside its elements, too.
-    yield from ((f".{name}", part) for name, part in _attributes(value))
+    for name in _attributes(value):
+        if not name.startswith("__") and hasattr(value, name):
+            yield f".{name}", getattr(value, name)
 
 
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(value: Any) -> dict[str, None]:
+    """The names of an object's fields, attributes and slots, in order and each once."""
     names: dict[str, None] = {}
     if dataclasses.is_dataclass(value):
-        names.update(dict.fromkeys(field.name for field in dataclasses.fields(value)))
+        for field in dataclasses.fields(value):
+            names[field.name] = None
     names.update(dict.fromkeys(getattr(value, "__dict__", ())))
+
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
+        if isinstance(slots, str):
+            slots = (slots,)
+        for name in slots:
             # Python spells a private slot's name with that of its class before it.
-            private = name.startswith("__") and not name.endswith("__")
-            names[f"_{kind.__name__.lstrip('_')}{name}" if private else name] = None
-    for name in names:
-        if not name.startswith("__") and hasattr(value, name):
-            yield name, getattr(value, name)
+            is_private = name.startswith("__") and not name.endswith("__")
+            spelled = f"_{kind.__name__.lstrip('_')}{name}" if is_private else name
+            names[spelled] = None
+    return names

@@ -23,9 +23,9 @@ class ParamView:
     @classmethod
     def whole(cls, name: str, tensor: torch.Tensor) -> ParamView:
         """The parameter as it is."""
-        rank, coordinates = tensor.dim(), []
+        coordinates = []
         for dim, size in enumerate(tensor.shape):
-            line = lying_along(torch.arange(size), dim, rank)
+            line = lying_along(torch.arange(size), dim, tensor.dim())
             coordinates.append(line.expand(tensor.shape))
         return cls(name, tuple(coordinates))
 

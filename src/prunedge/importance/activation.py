@@ -11,8 +11,9 @@ from torch import nn
 
 from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph
-from prunedge.importance.observe import Place, Reading, Watch
+from prunedge.importance.consumer_hooks import ConsumerHooks
 from prunedge.importance.pending import settle
+from prunedge.importance.reading import ConsumerKey, Reading
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
 
 
@@ -21,22 +22,22 @@ class ActivationCollector:
 
     Nothing grows with the images.
 
-    Where a group has several consumers (a residual sum), the score is the mean over those that are
-    seen (`prunedge.importance.observe`). Groups of which none is seen have no score, and stay
-    whole.
+    Where a group has several consumers (a residual sum), the score is the mean over those that the
+    hooks see (`prunedge.importance.consumer_hooks`). Groups of which they see none have no score,
+    and stay whole.
     """
 
     criterion = ""
     by_example = False  # whether it needs to know which example a value belongs to
 
     def __init__(self, graph: ChannelGraph) -> None:
-        self._watch = Watch(graph, self.by_example)
+        self._hooks = ConsumerHooks(graph, self.by_example)
         self.reset()
 
     def reset(self) -> None:
         """Forget what was gathered."""
-        self._sums: dict[Place, torch.Tensor] = {}
-        self._counts: dict[Place, int] = {}
+        self._sums: dict[ConsumerKey, torch.Tensor] = {}
+        self._counts: dict[ConsumerKey, int] = {}
         self._examples = 0
         self._failed = ""
         self.drop_batch()
@@ -46,25 +47,25 @@ class ActivationCollector:
         settle(self)
         self._batch = batch_size
         self._here = batch_size
-        self._watch.start(batch_size)
+        self._hooks.start(batch_size)
 
     @property
     def undecided(self) -> str:
         """Why the examples of the last batch can't be told apart; empty when they can."""
-        return self._watch.undecided
+        return self._hooks.undecided
 
     def drop_batch(self) -> None:
         """Forget the batch that has just gone through."""
-        self._pending: dict[Place, torch.Tensor] = {}
-        self._pending_counts: dict[Place, int] = {}
+        self._pending: dict[ConsumerKey, torch.Tensor] = {}
+        self._pending_counts: dict[ConsumerKey, int] = {}
         self._batch = 0
         self._here = 0
-        self._watch.start(0)
+        self._hooks.start(0)
 
     @contextmanager
     def attach(self, model: nn.Module) -> Iterator[None]:
-        """Watch every consumer of every group while the context lasts."""
-        with self._watch.attached(model, self._see):
+        """Hook into every consumer of every group while the context lasts."""
+        with self._hooks.attached(model, self._see):
             yield
 
     def observe(self, labels: Any, outputs: Any) -> None:
@@ -109,8 +110,9 @@ class ActivationCollector:
                 remedy="rank on at least one batch",
             )
         by_group: dict[str, list[torch.Tensor]] = {}
-        for (group, place), total in self._sums.items():
-            score = self._score(total, self._counts[group, place])
+        for consumer, total in self._sums.items():
+            group, _ = consumer
+            score = self._score(total, self._counts[consumer])
             by_group.setdefault(group, []).append(score)
         values = {group: torch.stack(scores).mean(0) for group, scores in by_group.items()}
         return finished(values, self.criterion, self._examples)
@@ -118,16 +120,16 @@ class ActivationCollector:
     def _see(self, reading: Reading, read: torch.Tensor) -> None:
         z = reading.arranged(read.detach())
         for tap in reading.taps:
-            self._gather((tap.group, tap.place), tap.read(z, reading.place))
+            self._gather((tap.group, tap.number), tap.read(z, reading.channel_dim))
 
-    def _gather(self, key: Place, values: torch.Tensor) -> None:
-        """Take in the channels' values at one reading: (rows, channels, places).
+    def _gather(self, key: ConsumerKey, values: torch.Tensor) -> None:
+        """Take in the channels' values at one reading: (n, channels, positions).
 
-        The rows are the examples with `by_example`.
+        n counts the examples with `by_example`.
         """
         self._wait(key, self._summary(values).cpu(), self._count(values))
 
-    def _wait(self, key: Place, summary: torch.Tensor, count: int) -> None:
+    def _wait(self, key: ConsumerKey, summary: torch.Tensor, count: int) -> None:
         add(self._pending, key, summary)
         self._pending_counts[key] = self._pending_counts.get(key, 0) + count
 
@@ -153,7 +155,7 @@ class ActivationCollector:
         return total / count
 
 
-def add(sums: dict[Place, torch.Tensor], key: Place, more: torch.Tensor) -> None:
+def add(sums: dict[ConsumerKey, torch.Tensor], key: ConsumerKey, more: torch.Tensor) -> None:
     """Add to a sum that may not have begun."""
     sums[key] = sums[key] + more if key in sums else more
 

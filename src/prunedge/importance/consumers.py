@@ -1,6 +1,4 @@
-"""Where a model reads the channels of each group: the inputs of the linear layers and
-convolutions that consume them.
-"""
+"""The consumers of each group's channels: linear layers and convolutions, and their inputs."""
 
 from __future__ import annotations
 
@@ -27,91 +25,107 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm
 
 @dataclass(frozen=True)
 class Tap:
-    """One reading of a group: columns (channels, k) int64 of a consumer's input features; `place`
-    numbers the group's consumers.
+    """A consumer's input features that are a group's channels.
+
+    `columns` (channels, k) int64 are the features of each channel; `number` counts the group's
+    consumers from 0.
     """
 
     group: str
-    place: int
+    number: int
     columns: torch.Tensor
     _copies: dict[torch.device, torch.Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def columns_on(self, device: torch.device) -> torch.Tensor:
-        """The columns on this device: copied to it once, since a GPU waits for each copy until all
-        that it was given is done.
-        """
+        """The columns on this device, copied to it once: a copy makes a GPU finish its queue."""
         if device not in self._copies:
             self._copies[device] = self.columns.to(device)
         return self._copies[device]
 
     def read(self, z: torch.Tensor, features: int) -> torch.Tensor:
-        """Each channel's values in what its consumer reads: `z` (rows, ...), channels along
-        `features` -> (rows, channels, k * places).
+        """Each channel's values in what its consumer reads.
+
+        `z` (examples, ...) with the features along the dimension `features` -> (examples, channels,
+        k * positions).
         """
-        by_feature = z.movedim(features, 1).unsqueeze(2).flatten(2)  # (rows, features, places)
-        if self.columns.shape == (by_feature.shape[1], 1) and bool(
-            (self.columns[:, 0] == torch.arange(len(self.columns))).all()
-        ):
+        by_feature = z.movedim(features, 1).unsqueeze(2).flatten(2)
+        if self._takes_all(by_feature.shape[1]):
             return by_feature  # the usual case: nothing to pick, and no copy of the map
         columns = self.columns_on(z.device)
         return by_feature[:, columns.reshape(-1)].reshape(len(z), len(columns), -1)
 
+    def _takes_all(self, features: int) -> bool:
+        """Whether each of a consumer's features is the channel of that number."""
+        if self.columns.shape != (features, 1):
+            return False
+        return bool((self.columns[:, 0] == torch.arange(features)).all())
+
 
 def taps(model: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
-    """For each layer that consumes channels, the taps at its input. Weights that other code uses by
-    themselves have none.
+    """For each layer that consumes channels, the taps at its input.
+
+    Weights that other code uses by themselves have none.
     """
-    found: dict[nn.Module, list[Tap]] = {}
+    by_layer: dict[nn.Module, list[Tap]] = {}
     for group in graph.groups:
-        for place, part in enumerate(group.having("in")):
-            module = consumer(model, part)
-            if module is not None:
-                found.setdefault(module, []).append(
-                    Tap(group.name, place, _columns(module, part, group))
-                )
-    return found
+        for number, consumed in enumerate(group.having("in")):
+            layer = consumer(model, consumed)
+            if layer is not None:
+                tap = Tap(group.name, number, _columns(layer, consumed, group))
+                by_layer.setdefault(layer, []).append(tap)
+    return by_layer
 
 
 def readings(model: nn.Module, graph: ChannelGraph) -> dict[nn.Module, list[Tap]]:
-    """As `taps`, for all layers that read channels: also those with a parametrised weight, and
-    those that share another's weight.
+    """As `taps`, for all layers that read channels.
+
+    Also for those with a parametrised weight, and those that share another layer's weight.
     """
-    sharing: dict[int, list[nn.Module]] = {}
+    by_weight = _layers_by_weight(model)
+    parameters = dict(model.named_parameters())
+    by_layer: dict[nn.Module, list[Tap]] = {}
+    for group in graph.groups:
+        for number, consumed in enumerate(group.having("in")):
+            layers = by_weight.get(id(parameters.get(consumed.tensor)))
+            if layers is None:
+                layer = consumer(model, consumed) or _parametrised(model, consumed)
+                layers = [] if layer is None else [layer]
+            for layer in layers:
+                tap = Tap(group.name, number, _columns(layer, consumed, group))
+                by_layer.setdefault(layer, []).append(tap)
+    return by_layer
+
+
+def _layers_by_weight(model: nn.Module) -> dict[int, list[nn.Module]]:
+    """The linear layers and convolutions that hold each weight, by the weight's id."""
+    layers: dict[int, list[nn.Module]] = {}
     for module in model.modules():
         weight = module._parameters.get("weight")
         if weight is not None and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
-            sharing.setdefault(id(weight), []).append(module)
-    parameters = dict(model.named_parameters())
-    found: dict[nn.Module, list[Tap]] = {}
-    for group in graph.groups:
-        for place, part in enumerate(group.having("in")):
-            first = consumer(model, part) or _parametrised(model, part)
-            layers = sharing.get(
-                id(parameters.get(part.tensor)), [first] if first is not None else []
-            )
-            for module in layers:
-                found.setdefault(module, []).append(
-                    Tap(group.name, place, _columns(module, part, group))
-                )
-    return found
+            layers.setdefault(id(weight), []).append(module)
+    return layers
 
 
-def consumer(model: nn.Module, part: Slice) -> nn.Module | None:
-    """The linear layer or convolution whose input is what this weight consumes; None where the
-    weight is used by other code.
+def consumer(model: nn.Module, consumed: Slice) -> nn.Module | None:
+    """The linear layer or convolution whose input is what this weight consumes.
+
+    None where the weight is used by other code.
     """
-    path, _, leaf = part.tensor.rpartition(".")
+    path, _, leaf = consumed.tensor.rpartition(".")
     module = model.get_submodule(path)
-    return module if leaf == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS)) else None
+    if leaf == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+        return module
+    return None
 
 
-def _parametrised(model: nn.Module, part: Slice) -> nn.Module | None:
-    """The layer whose weight is worked out from this one, of the same shape (weight and spectral
-    norm, torch's parametrisations).
+def _parametrised(model: nn.Module, consumed: Slice) -> nn.Module | None:
+    """The layer whose weight is worked out from this one, of the same shape.
+
+    Weight and spectral norm, torch's parametrisations.
     """
-    path, _, leaf = part.tensor.rpartition(".")
+    path, _, leaf = consumed.tensor.rpartition(".")
     if leaf in ("weight_v", "weight_orig"):
         layer = model.get_submodule(path)
     elif leaf.startswith("original") and path.endswith("parametrizations.weight"):
@@ -121,28 +135,31 @@ def _parametrised(model: nn.Module, part: Slice) -> nn.Module | None:
     if not isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
         return None
     with torch.no_grad():
-        return layer if layer.weight.shape == model.get_parameter(part.tensor).shape else None
+        is_same_shape = layer.weight.shape == model.get_parameter(consumed.tensor).shape
+    return layer if is_same_shape else None
 
 
 def feature_dim(module: nn.Module, z: torch.Tensor) -> int:
-    """The dimension of a consumer's input that holds the channels. Convolutions also take a single
-    example, without its dimension.
+    """The dimension of a consumer's input that holds the channels.
+
+    Convolutions also take a single example, without its dimension.
     """
-    return (
-        z.dim() - 1 - len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else z.dim() - 1
-    )
+    if isinstance(module, CONVOLUTIONS):
+        return z.dim() - 1 - len(module.kernel_size)
+    return z.dim() - 1
 
 
 def scales_of(model: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
-    """The scales of the norms that a group's channels pass: names, and the (channels, k) int64
-    places that belong to each channel.
+    """The scales of the norms that a group's channels pass.
+
+    Names, and the indices (channels, k) int64 that belong to each channel.
     """
-    parts = [part for part in group.having("channel") if part.tensor.endswith("weight")]
-    return [
-        (part.tensor, torch.as_tensor(part.indices))
-        for part in parts
-        if isinstance(model.get_submodule(part.tensor.rpartition(".")[0]), _NORMS)
-    ]
+    scales = []
+    for own in group.having("channel"):
+        path, _, leaf = own.tensor.rpartition(".")
+        if leaf.endswith("weight") and isinstance(model.get_submodule(path), _NORMS):
+            scales.append((own.tensor, torch.as_tensor(own.indices)))
+    return scales
 
 
 def refuse_without_norms(
@@ -151,8 +168,9 @@ def refuse_without_norms(
     reader: str,
     remedy: str = "use another, such as taylor",
 ) -> None:
-    """PrunedgeError when no channel of the graph passes a norm that scales it: `reader`, which
-    reads these scales, has nothing to read.
+    """PrunedgeError when no channel of the graph passes a norm that scales it.
+
+    `reader`, which reads these scales, has nothing to read.
     """
     if any(scales_of(model, group) for group in graph.groups):
         return
@@ -163,11 +181,13 @@ def refuse_without_norms(
     raise PrunedgeError(f"{reader} reads batch norms, and {why}", remedy=remedy)
 
 
-def _columns(module: nn.Module, part: Slice, group: Group) -> torch.Tensor:
+def _columns(module: nn.Module, consumed: Slice, group: Group) -> torch.Tensor:
     """Which input features of a consumer belong to each channel, (channels, k) int64."""
     if not isinstance(module, nn.modules.conv._ConvNd):
-        return torch.as_tensor(part.indices)
-    width = module.in_channels // module.groups
-    blocks = np.arange(module.groups) * width
-    spread = part.indices[:, :, None] + (blocks if part.dim == 1 else np.zeros(1, dtype=np.int64))
-    return torch.as_tensor(spread.reshape(group.size, -1))
+        return torch.as_tensor(consumed.indices)
+
+    starts = np.zeros(1, dtype=np.int64)
+    if consumed.dim == 1:  # counts within each group of a grouped convolution
+        starts = np.arange(module.groups) * (module.in_channels // module.groups)
+    features = consumed.indices[:, :, None] + starts
+    return torch.as_tensor(features.reshape(group.size, -1))

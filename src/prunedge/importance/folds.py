@@ -1,18 +1,18 @@
-"""Which example each row of what a layer reads belongs to.
+"""How the examples of a batch are folded into the dimensions of a layer's input.
 
-The rows are not always the examples: windows are folded into the batch, the batch stands behind the
-sequence or among the positions, tokens are shared by all examples. Sizes alone can't tell (a batch
-of four and four windows have the same), so the model is asked (`prunedge.importance.observe`): a
-few examples go through it, then the same with one of them exchanged for another, one after the
-other. The rows that change are that example's. With three examples 0, 1, 2 and two windows each,
-one layer's rows may be
+The first dimension is not always the examples: windows are folded into the batch, the batch stands
+behind the sequence or among the positions, tokens are shared by all examples. Sizes alone can't
+tell (a batch of four and four windows have the same), so the model is asked
+(`prunedge.importance.probing`): a few examples go through it, then the same with one of them
+exchanged, one after the other. The rows that change are that example's. With three examples 0, 1, 2
+and two windows each, a layer's rows may be
 
     0 0 1 1 2 2    (batch, windows):    Fold(dim=0, outer=1, inner=2)
     0 1 2 0 1 2    (windows, batch):    Fold(dim=0, outer=2, inner=1)
 
-Exactly one way to fold that agrees with every row that changed is an answer, and holds for any
-number of examples. Anything else is none: then the examples can't be told apart, and have to go
-through one by one, where all that is read is the one example's.
+Where exactly one way to fold agrees with every row that changed, it is the answer, and holds for
+any number of examples. Otherwise the examples can't be told apart, and have to go through one by
+one.
 """
 
 from __future__ import annotations
@@ -38,22 +38,25 @@ class Fold:
     inner: int
     others: tuple[int, ...]
 
-    def fits(self, z: torch.Tensor, rows: int) -> bool:
+    def fits(self, z: torch.Tensor, examples: int) -> bool:
         """Whether `z` can be so many examples, folded like this."""
         sizes = list(z.shape)
-        if len(sizes) != len(self.others) or sizes[self.dim] != self.outer * rows * self.inner:
+        if len(sizes) != len(self.others):
+            return False
+        if sizes[self.dim] != self.outer * examples * self.inner:
             return False
         sizes[self.dim] = 0
         return tuple(sizes) == self.others
 
-    def apart(self, z: torch.Tensor, rows: int) -> torch.Tensor:
+    def apart(self, z: torch.Tensor, examples: int) -> torch.Tensor:
         """A view of `z` with the examples along a dimension of their own, the first.
 
         `features` says where the features are in it.
         """
         if self.is_plain:
             return z
-        return z.unflatten(self.dim, (self.outer, rows, self.inner)).movedim(self.dim + 1, 0)
+        unfolded = z.unflatten(self.dim, (self.outer, examples, self.inner))
+        return unfolded.movedim(self.dim + 1, 0)
 
     def features(self, features: int) -> int:
         """Where the dimension `features` of what is read lies in `apart`."""
@@ -63,20 +66,20 @@ class Fold:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the rows are the examples."""
+        """Whether the first dimension is the examples."""
         return self.dim == 0 and self.outer == self.inner == 1
 
 
 def find_fold(passes: Sequence[torch.Tensor], base: int, features: int) -> Fold | None:
-    """How the examples are folded in what a layer read in several passes.
+    """How the examples are folded in a layer's input, from what it read in each pass.
 
-    Of the same examples `base` times, then with each of them exchanged. None when the rows that
-    changed agree with no way to fold, or with several.
+    `base` passes are of the same examples, in each of the others one of them is exchanged. None
+    when the rows that changed agree with no way to fold, or with more than one.
     """
     first = passes[0]
     changed = _changed_rows(first, passes[1:base], passes[base:], features)
     if bool((changed.sum(0) > 1).any()):
-        return None  # a row that hangs on two examples
+        return None  # a row that depends on two examples
     known = changed.any(0)
     if not bool(known.any()):
         return None
@@ -122,8 +125,8 @@ def _ways_to_fold(shape: tuple[int, ...], count: int, features: int) -> Iterator
 
 
 def _owners(fold: Fold, z: torch.Tensor, count: int) -> torch.Tensor:
-    """The example that each place along the fold's dimension belongs to, broadcastable to `z`."""
-    places = torch.arange(z.shape[fold.dim], device=z.device)
+    """The example of each position along the fold's dimension, broadcastable to `z`."""
+    positions = torch.arange(z.shape[fold.dim], device=z.device)
     shape = [1] * z.dim()
     shape[fold.dim] = -1
-    return (places // fold.inner % count).reshape(shape)
+    return (positions // fold.inner % count).reshape(shape)

@@ -1,6 +1,6 @@
-"""Weights that code hands to torch without calling their layer, as torchvision's Swin does.
+"""Weights that code passes to torch's functions without calling their layer (torchvision's Swin).
 
-They are seen where torch's `linear` or attention is called with them.
+A function mode sees them where torch's `linear` or attention is called with them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from prunedge.importance.consumers import Tap
 Meet = Callable[["HiddenKey", tuple[Tap, ...], torch.Tensor], torch.Tensor]
 
 
+# The inputs of torch's attention -> the arguments that hold their weights, where these are apart.
+_SEPARATE_WEIGHTS = {"query": "q_proj_weight", "key": "k_proj_weight", "value": "v_proj_weight"}
+
+
 @dataclass(frozen=True)
 class HiddenKey:
     """A weight that code uses without calling its layer."""
@@ -39,7 +43,7 @@ class _Reader:
 
 
 class HiddenReaders(TorchFunctionMode):
-    """Inside, calls `meet` with what the weights read that code hands to torch by themselves.
+    """Inside, calls `meet` with the inputs of weights that code passes to torch by themselves.
 
     `handed` is what the layer that is being called reads: its hook has seen that already.
     """
@@ -52,16 +56,17 @@ class HiddenReaders(TorchFunctionMode):
         self._readers: dict[int, _Reader] = {}
         parameters = dict(model.named_parameters())
         for group in graph.groups:
-            for place, part in enumerate(group.having("in")):
-                weight = parameters.get(part.tensor)
-                if weight is None or weight.dim() != 2 or part.dim != 1:
+            for number, consumed in enumerate(group.having("in")):
+                name = consumed.tensor
+                weight = parameters.get(name)
+                if weight is None or weight.dim() != 2 or consumed.dim != 1:
                     continue
-                reader = self._readers.setdefault(id(weight), _Reader(weight, part.tensor, []))
-                reader.taps.append(Tap(group.name, place, torch.as_tensor(part.indices)))
+                reader = self._readers.setdefault(id(weight), _Reader(weight, name, []))
+                reader.taps.append(Tap(group.name, number, torch.as_tensor(consumed.indices)))
 
     @property
     def has_any(self) -> bool:
-        """Whether there are weights that could be handed to torch so."""
+        """Whether there are weights that could be passed to torch by themselves."""
         return bool(self._readers)
 
     def enter(self, wanted: bool) -> None:
@@ -93,31 +98,30 @@ class HiddenReaders(TorchFunctionMode):
         return functional.linear(self._read(x, weight), weight, bias)
 
     def _attention(self, func: Any, bound: inspect.BoundArguments) -> Any:
-        given = bound.arguments
-        if given.get("use_separate_proj_weight"):
-            given["query"] = self._read(given["query"], given["q_proj_weight"])
-            given["key"] = self._read(given["key"], given["k_proj_weight"])
-            given["value"] = self._read(given["value"], given["v_proj_weight"])
+        arguments = bound.arguments
+        if arguments.get("use_separate_proj_weight"):
+            for name, weight in _SEPARATE_WEIGHTS.items():
+                arguments[name] = self._read(arguments[name], arguments[weight])
         else:
-            # One and the same tensor stays one: torch looks for that, and the gradient is that of
-            # all it is read for.
+            # A tensor that is query, key and value stays the same tensor: torch looks for that, and
+            # its gradient is the sum over all three.
             read: dict[int, torch.Tensor] = {}
-            inputs = {name: given[name] for name in ("query", "key", "value")}
+            inputs = {name: arguments[name] for name in _SEPARATE_WEIGHTS}
             for name, x in inputs.items():
                 if id(x) not in read:
-                    read[id(x)] = self._read(x, given["in_proj_weight"])
-                given[name] = read[id(x)]
+                    read[id(x)] = self._read(x, arguments["in_proj_weight"])
+                arguments[name] = read[id(x)]
 
-        weight = given["out_proj_weight"]
-        bias = given["out_proj_bias"]
+        weight = arguments["out_proj_weight"]
+        bias = arguments["out_proj_bias"]
         if self._reader_of(weight) is None:
             return func(*bound.args, **bound.kwargs)
-        # Its last step is taken here: what goes into it is what attention gives with a projection
-        # that changes nothing.
-        given["out_proj_weight"] = torch.eye(
-            weight.shape[1], dtype=weight.dtype, device=weight.device
-        )
-        given["out_proj_bias"] = None
+
+        # The output projection is done here: its input is what attention gives with the identity as
+        # projection.
+        identity = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        arguments["out_proj_weight"] = identity
+        arguments["out_proj_bias"] = None
         out, weights = func(*bound.args, **bound.kwargs)
         return functional.linear(self._read(out, weight), weight, bias), weights
 
@@ -129,7 +133,7 @@ class HiddenReaders(TorchFunctionMode):
         return self._meet(HiddenKey(reader.name), tuple(reader.taps), x)
 
     def _reader_of(self, weight: Any) -> _Reader | None:
-        """The reader of this weight, or of one that this is some rows of."""
+        """The reader of this weight, or of the weight of which this is a slice of rows."""
         if not isinstance(weight, torch.Tensor):
             return None
         if id(weight) in self._readers or weight._base is None:
@@ -138,9 +142,9 @@ class HiddenReaders(TorchFunctionMode):
         reader = self._readers.get(id(whole))
         if reader is None:
             return None
-        same_layout = weight.dim() == 2 and weight.stride() == whole.stride()
-        begins = weight.storage_offset() - whole.storage_offset()
-        is_rows = (
-            same_layout and weight.shape[1] == whole.shape[1] and begins % whole.stride(0) == 0
-        )
-        return reader if is_rows else None
+        if weight.dim() != 2 or weight.stride() != whole.stride():
+            return None
+        if weight.shape[1] != whole.shape[1]:
+            return None
+        offset = weight.storage_offset() - whole.storage_offset()
+        return reader if offset % whole.stride(0) == 0 else None

@@ -9,7 +9,7 @@ import torch
 
 from prunedge.errors import PrunedgeError
 from prunedge.importance.activation import ActivationCollector, add
-from prunedge.importance.observe import Place
+from prunedge.importance.reading import ConsumerKey
 from prunedge.tasks.logits import class_logits, cross_entropy
 
 # Cells of the fine histogram: 8 an octave from 2^-16 to 2^16 on each side of zero, and one for zero
@@ -61,7 +61,7 @@ class MutualInformation(ActivationCollector):
         cross_entropy(logits, labels)  # says what is wrong with them, if anything
         return labels.long()
 
-    def _gather(self, key: Place, values: torch.Tensor) -> None:
+    def _gather(self, key: ConsumerKey, values: torch.Tensor) -> None:
         sums = values.sum(2, dtype=torch.float64)  # (examples, channels)
         self._wait(key, sums, values.shape[2])
 

@@ -1,5 +1,6 @@
-"""When a batch counts: its sums wait until the next begins, since only then it is sure whether its
-examples could be told apart.
+"""When a batch is counted: its sums are kept apart until the next batch begins.
+
+Only then it is known whether its examples could be told apart.
 """
 
 from __future__ import annotations

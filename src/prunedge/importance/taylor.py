@@ -13,21 +13,20 @@ from prunedge.errors import GraphError, Undecided
 from prunedge.graph import ChannelGraph, Group, Slice, call
 from prunedge.graph.outputs import tensors_in
 from prunedge.importance.batch import moved
-from prunedge.importance.observe import Reading, Watch
+from prunedge.importance.consumer_hooks import ConsumerHooks
 from prunedge.importance.pending import settle
+from prunedge.importance.reading import Reading
 from prunedge.importance.scores import Scores, checked, finished, of_criterion
+from prunedge.importance.taylor_terms import KINDS, products, term
 from prunedge.utils import distributed
 from prunedge.utils.tracing import traced
-
-CHUNK = 2**18  # numbers that are multiplied at once on a processor: 1 MB
-KINDS = ("taylor", "taylor-fo", "fisher", "signed")
 
 
 class TaylorCollector:
     """Accumulates a criterion of the Taylor family while a model trains or runs backward passes.
 
     For each example n the first-order change of the loss when a channel is zeroed at all its
-    consumers is minus c_n = sum over consumers and places of dC/dz * z, with z the consumer's
+    consumers is minus c_n = sum over consumers and positions of dC/dz * z, with z the consumer's
     input. With w the weights that consume the channel, c_n is also sum w * dC/dw. Four criteria
     come from it:
 
@@ -38,7 +37,7 @@ class TaylorCollector:
 
     (Molchanov et al. 2017, equations 8 and following). On a plain chain this is the published
     formula exactly (pooling between a channel and its consumer keeps the sum, and M counts the
-    producer's places).
+    producer's positions).
 
     `taylor-fo`: (1/N sum_n c_n)^2, the squared sum of weight * gradient of the mean loss (Molchanov
     et al. 2019, equation 8, with the gate of section 3.2 at the channel's consumers).
@@ -52,15 +51,15 @@ class TaylorCollector:
     user's own.
 
     The loss must be the mean over the batch; `start_batch` scales it back. Several processes may
-    each see a part of the batch, and of the gradient of the mean over the whole. Sums run in
-    float64; memory does not grow with the number of images.
+    each see a slice of the batch, and their share of the gradient of the mean over all of it. Sums
+    run in float64; memory does not grow with the number of images.
 
-    What belongs to which example is asked of the model itself (`prunedge.importance.observe`).
-    Where a consumer is no layer that is called as such, nor a weight in torch's `linear` or
-    attention, nobody sees its input: c_n is then read off the weight, sum of w * dC/dw, which is
-    the sum over the batch. That is all that `taylor-fo` and `signed` need; the others need batches
-    of one example. `undecided` says after each batch, and `result` raises, when the batch's
-    examples can't be told apart.
+    Forward hooks show what each consumer reads, and of which example
+    (`prunedge.importance.consumer_hooks`). Where a consumer is no layer that is called as such, nor
+    a weight in torch's `linear` or attention, no hook sees its input: c_n is then read off the
+    weight, sum of w * dC/dw, which is the sum over the batch. That is all that `taylor-fo` and
+    `signed` need; the others need batches of one example. `undecided` says after each batch, and
+    `result` raises, when the batch's examples can't be told apart.
     """
 
     def __init__(
@@ -76,17 +75,16 @@ class TaylorCollector:
         self._function = function
         self._groups = {group.name: group for group in graph.groups}
         self._unused: frozenset[str] = frozenset()
-        # The others add up over examples: which example a change belongs to makes no difference.
+        # The other criteria sum over examples: which example a change belongs to doesn't matter.
         self._by_example = function is not None or kind in ("taylor", "fisher")
-        self._watch = Watch(graph, self._by_example)
+        self._hooks = ConsumerHooks(graph, self._by_example)
         self.reset()
 
     def reset(self) -> None:
         """Forget what was gathered."""
-        self._sums = {
-            name: torch.zeros(group.size, dtype=torch.float64)
-            for name, group in self._groups.items()
-        }
+        self._sums: dict[str, torch.Tensor] = {}
+        for name, group in self._groups.items():
+            self._sums[name] = torch.zeros(group.size, dtype=torch.float64)
         self._pending: dict[str, torch.Tensor] = {}
         self._by_weight: dict[str, torch.Tensor] = {}
         self._batch = 0
@@ -94,7 +92,7 @@ class TaylorCollector:
         self._examples = 0
         self._is_divided = False
         self._failed = ""
-        self._watch.start(0)
+        self._hooks.start(0)
 
     def start_batch(self, batch_size: int, here: int | None = None) -> None:
         """Say before each forward pass how many examples the batch holds.
@@ -106,13 +104,13 @@ class TaylorCollector:
         self._here = batch_size if here is None else here
         self._is_divided = here is not None
         # A process without examples runs one that doesn't count.
-        self._watch.start(max(1, self._here))
+        self._hooks.start(max(1, self._here))
 
     @property
     def undecided(self) -> str:
         """Why the examples of the last batch can't be told apart; empty when they can."""
-        if self._watch.undecided or not self._by_example or self._batch <= 1:
-            return self._watch.undecided
+        if self._hooks.undecided or not self._by_example or self._batch <= 1:
+            return self._hooks.undecided
         for group in self._by_weight:
             return (
                 f"{group}: code of the model's own reads it, with a weight that no layer is "
@@ -126,7 +124,7 @@ class TaylorCollector:
         self._by_weight = {}
         self._batch = 0
         self._here = 0
-        self._watch.start(0)
+        self._hooks.start(0)
 
     def absorb(self, other: Self) -> None:
         """Take over what another collector has gathered, on other images or in another process."""
@@ -169,24 +167,24 @@ class TaylorCollector:
 
     @contextmanager
     def attach(self, model: nn.Module) -> Iterator[None]:
-        """Watch every consumer of every group while the context lasts."""
+        """Hook into every consumer of every group while the context lasts."""
         handles = []
         parameters = dict(model.named_parameters())
         for group in self._groups.values():
-            for place, part in enumerate(group.having("in")):
-                weight = parameters.get(part.tensor)
+            for number, consumed in enumerate(group.having("in")):
+                weight = parameters.get(consumed.tensor)
                 if weight is not None and weight.requires_grad:
-                    hook = self._watch_weight(group, place, part, weight)
+                    hook = self._weight_hook(group, number, consumed, weight)
                     handles.append(weight.register_hook(hook))
         try:
-            with self._watch.attached(model, self._see):
+            with self._hooks.attached(model, self._see):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def needs(self, model: nn.Module) -> set[str]:
-        """The weights whose gradients the criterion reads, since nobody sees their input.
+        """The weights whose gradients the criterion reads, since no hook sees their input.
 
         Runs the graph's example once, to tell them from those that don't take part; gradients and
         flags of the parameters change.
@@ -196,7 +194,7 @@ class TaylorCollector:
             parameter.requires_grad_(is_number)
             parameter.grad = None
         with self.attach(model), torch.enable_grad():
-            self._watch.start(1)
+            self._hooks.start(1)
             outputs = tensors_in(call(model, self._example_for(model)))
             unseen = self.unseen()
             total = torch.zeros(())
@@ -222,12 +220,12 @@ class TaylorCollector:
 
     def unseen(self) -> set[str]:
         """Tensors that consume channels, and that the last forward pass did not show at work."""
-        return {
-            part.tensor
-            for group in self._groups.values()
-            for place, part in enumerate(group.having("in"))
-            if not self._watch.sees((group.name, place))
-        }
+        unseen = set()
+        for group in self._groups.values():
+            for number, consumed in enumerate(group.having("in")):
+                if not self._hooks.sees((group.name, number)):
+                    unseen.add(consumed.tensor)
+        return unseen
 
     def leave_out(self, tensors: Collection[str]) -> None:
         """These tensors take no part in the model's mode (auxiliary heads in evaluation).
@@ -236,17 +234,19 @@ class TaylorCollector:
         """
         self._unused = frozenset(tensors)
 
-    def _watch_weight(
-        self, group: Group, place: int, part: Slice, weight: torch.Tensor
+    def _weight_hook(
+        self, group: Group, number: int, consumed: Slice, weight: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
-        indices = torch.as_tensor(part.indices)
+        """A gradient hook for a consumer's weight: reads c off it where no hook saw its input."""
+        indices = torch.as_tensor(consumed.indices)
 
         @traced("rank")
         def hook(gradient: torch.Tensor) -> None:
-            if self._watch.sees((group.name, place)) or part.tensor in self._unused:
+            if self._hooks.sees((group.name, number)) or consumed.tensor in self._unused:
                 return
-            lines = (weight.detach() * gradient.detach()).movedim(part.dim, 0).flatten(1).sum(1)
-            change = lines[indices.to(lines.device)].sum(1)  # (channels,)
+            product = weight.detach() * gradient.detach()
+            by_feature = product.movedim(consumed.dim, 0).flatten(1).sum(1)
+            change = by_feature[indices.to(by_feature.device)].sum(1)  # (channels,)
             if self._is_divided:
                 change = distributed.all_reduce_sum(change)
             before = self._by_weight.get(group.name)
@@ -255,6 +255,7 @@ class TaylorCollector:
         return hook
 
     def _see(self, reading: Reading, read: torch.Tensor) -> torch.Tensor | None:
+        """Hook into the gradient of what a consumer reads; gives what it shall read instead."""
         if not torch.is_grad_enabled() or self._failed:
             return None
         # A view of its own: the gradient at *this* consumer, not the sum over all that use the
@@ -270,8 +271,8 @@ class TaylorCollector:
     def _gather(self, reading: Reading, z: torch.Tensor, gradient: torch.Tensor) -> None:
         z = reading.arranged(z)
         gradient = reading.arranged(gradient)
-        places = [dim for dim in range(1, z.dim()) if dim != reading.place]
-        change = _products(z, gradient, places)  # (examples, features)
+        others = [dim for dim in range(1, z.dim()) if dim != reading.channel_dim]
+        change = products(z, gradient, others)  # (examples, features)
         if not self._by_example:
             change = change.sum(0, keepdim=True)
         for tap in reading.taps:
@@ -286,50 +287,32 @@ class TaylorCollector:
         if not self._here:
             return
         for name in self._pending.keys() | self._by_weight.keys():
-            changes = []
-            seen = self._pending.get(name)
-            if seen is not None:
-                # The loss is a mean over the batch: an example's own gradient is the batch's size
-                # times larger.
-                changes.append(seen.double() * self._batch)
-            read_off = self._by_weight.get(name)
-            if read_off is not None:
-                # Each process has the sum over all of them, of which its own examples' part is
-                # added here.
-                share = 1 if self._by_example else self._here
-                changes.append(read_off.double()[None] * share)
-            if self._by_example:
-                changes = [torch.stack(changes).sum(0)]  # both are the one example's
-            for change in changes:
-                worth = self._worth(change, self._groups[name]).sum(0)
-                self._sums[name] = self._sums[name].to(worth.device) + worth
+            for change in self._changes(name):
+                total = self._term(change, self._groups[name]).sum(0)
+                self._sums[name] = self._sums[name].to(total.device) + total
 
-    def _worth(self, change: torch.Tensor, group: Group) -> torch.Tensor:
+    def _changes(self, name: str) -> list[torch.Tensor]:
+        """The batch's c for a group, (examples, channels) each, or (1, channels) of all of them."""
+        changes = []
+        seen = self._pending.get(name)
+        if seen is not None:
+            # The loss is a mean over the batch: an example's own gradient is the batch's size times
+            # larger.
+            changes.append(seen.double() * self._batch)
+        read_off = self._by_weight.get(name)
+        if read_off is not None:
+            # Each process has the sum over all processes: its share is that of its own examples.
+            share = 1 if self._by_example else self._here
+            changes.append(read_off.double()[None] * share)
+        if self._by_example:
+            # Both are of the same example: a weight is read only in batches of a single example.
+            return [torch.stack(changes).sum(0)]
+        return changes
+
+    def _term(self, change: torch.Tensor, group: Group) -> torch.Tensor:
         """What the criterion adds up, from the examples' c."""
-        if self._function is not None:
-            with of_criterion(self._kind):
-                numbers = self._function(change)
-            return checked(numbers, change.shape, self._kind)
-        if self._kind == "taylor":
-            return change.abs() / group.positions
-        if self._kind == "fisher":
-            return change.square() / 2
-        if self._kind == "signed":
-            return -change
-        return change
-
-
-def _products(z: torch.Tensor, gradient: torch.Tensor, places: list[int]) -> torch.Tensor:
-    """z * gradient, added up over the places, for each example: at least in float32."""
-    precise = torch.promote_types(z.dtype, torch.float32)
-    step = max(1, len(z))
-    if z.device.type == "cpu" and places:
-        # A few examples at a time, in memory that is at hand: fresh memory for whole maps costs
-        # more than the arithmetic.
-        step = max(1, CHUNK * len(z) // max(1, z.numel()))
-    parts = []
-    for start in range(0, len(z), step):
-        chunk = slice(start, start + step)
-        product = z[chunk].to(precise) * gradient[chunk].to(precise)
-        parts.append(product.sum(places) if places else product)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self._function is None:
+            return term(self._kind, change, group)
+        with of_criterion(self._kind):
+            numbers = self._function(change)
+        return checked(numbers, change.shape, self._kind)

@@ -18,9 +18,7 @@ from prunedge.utils.tracing import traced
 
 
 class ScaleCollector:
-    """`taylor-bn`: the squared change of the loss when the norms behind a channel put out nothing.
-
-    Of first order.
+    """`taylor-bn`: the squared first-order change of the loss when a channel's norms give zero.
 
     theta = (sum over the group's norms of gamma * dC/dgamma + beta * dC/dbeta)^2, C the mean loss
     over all images (Molchanov et al. 2019, equation 9). Groups without a norm have no score.
@@ -46,7 +44,7 @@ class ScaleCollector:
         self._batch = batch_size
         self._here = batch_size if here is None else here
 
-    undecided = ""  # it adds up over examples: which is which makes no difference
+    undecided = ""  # it sums over examples: which example a gradient is of makes no difference
 
     def drop_batch(self) -> None:
         """Forget the batch that has just gone forward and backward."""
@@ -64,18 +62,22 @@ class ScaleCollector:
         PrunedgeError where the model has none of them.
         """
         refuse_without_norms(model, self._graph, "the criterion 'taylor-bn'")
-        return {name for group in self._graph.groups for name, _ in self._parts(model, group)}
+        names: set[str] = set()
+        for group in self._graph.groups:
+            names.update(name for name, _ in self._scales_and_shifts(model, group))
+        return names
 
     @contextmanager
     def attach(self, model: nn.Module) -> Iterator[None]:
-        """Watch the scales and shifts of every group while the context lasts."""
+        """Hook into the gradients of every group's scales and shifts while the context lasts."""
         parameters = dict(model.named_parameters())
-        handles = [
-            parameters[name].register_hook(self._watch(group, parameters[name], indices))
-            for group in self._graph.groups
-            for name, indices in self._parts(model, group)
-            if parameters[name].requires_grad
-        ]
+        handles = []
+        for group in self._graph.groups:
+            for name, indices in self._scales_and_shifts(model, group):
+                parameter = parameters[name]
+                if parameter.requires_grad:
+                    hook = self._gradient_hook(group, parameter, indices)
+                    handles.append(parameter.register_hook(hook))
         try:
             yield
         finally:
@@ -115,18 +117,17 @@ class ScaleCollector:
         values = {name: (total / self._examples).square() for name, total in self._sums.items()}
         return finished(values, "taylor-bn", self._examples)
 
-    def _parts(self, model: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
-        """The scales and shifts of a group's norms, and the places that belong to each channel."""
+    def _scales_and_shifts(self, model: nn.Module, group: Group) -> list[tuple[str, torch.Tensor]]:
+        """The scales and shifts of a group's norms, and the indices that belong to each channel."""
         scales = scales_of(model, group)
         shift_names = {f"{name.removesuffix('weight')}bias" for name, _ in scales}
-        shifts = [
-            (part.tensor, torch.as_tensor(part.indices))
-            for part in group.having("channel")
-            if part.tensor in shift_names
-        ]
+        shifts = []
+        for own in group.having("channel"):
+            if own.tensor in shift_names:
+                shifts.append((own.tensor, torch.as_tensor(own.indices)))
         return scales + shifts
 
-    def _watch(
+    def _gradient_hook(
         self, group: Group, parameter: torch.Tensor, indices: torch.Tensor
     ) -> Callable[[torch.Tensor], None]:
         @traced("rank")

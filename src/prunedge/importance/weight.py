@@ -12,8 +12,9 @@ from prunedge.importance.registry import Values, criterion
 
 @criterion("weight-l1")
 def weight_l1(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it (Li et al.
-    2017, section 3.1).
+    """theta = 1 / |w| sum_i |w_i| over a channel's filters in all layers that make it.
+
+    Li et al. 2017, section 3.1.
     """
     return {group.name: filters.abs().mean(1) for group, filters in _filters(model, graph)}
 
@@ -42,20 +43,20 @@ def fpgm(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> V
 
 @criterion("bn-scale")
 def bn_scale(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) -> Values:
-    """theta = |gamma| of the batch norm behind a channel, the mean over several (Liu et al. 2017,
-    network slimming, section 3).
+    """theta = |gamma| of the batch norm behind a channel, the mean where there are more.
 
-    Group and instance norm count as well. Groups without a norm have no score, and stay whole.
+    Liu et al. 2017, network slimming, section 3. Group and instance norm count as well. Groups
+    without a norm have no score, and stay whole.
     PrunedgeError where no channel passes one.
     """
     refuse_without_norms(model, graph, "the criterion 'bn-scale'")
     tensors = dict(model.named_parameters())
     values: Values = {}
     for group in graph.groups:
-        scales = [
-            tensors[name].detach().double().cpu()[indices]
-            for name, indices in scales_of(model, group)
-        ]
+        scales = []
+        for name, indices in scales_of(model, group):
+            scale = tensors[name].detach().double().cpu()
+            scales.append(scale[indices])
         if scales:
             values[group.name] = torch.cat(scales, 1).abs().mean(1)
     return values
@@ -75,13 +76,12 @@ def random(model: nn.Module, graph: ChannelGraph, generator: torch.Generator) ->
 def _filters(model: nn.Module, graph: ChannelGraph) -> list[tuple[Group, torch.Tensor]]:
     """Each group with the weights that make its channels, (channels, weights) float64."""
     tensors = dict(model.named_parameters())
-    found = []
+    filters = []
     for group in graph.groups:
-        rows = []
-        for part in group.having("out"):
-            filters = (
-                tensors[part.tensor].detach().double().cpu().movedim(part.dim, 0).flatten(1)
-            )  # (filters, weights)
-            rows.append(filters[torch.as_tensor(part.indices)].flatten(1))
-        found.append((group, torch.cat(rows, 1)))
-    return found
+        by_layer = []
+        for produced in group.having("out"):
+            weight = tensors[produced.tensor].detach().double().cpu()
+            by_filter = weight.movedim(produced.dim, 0).flatten(1)  # (filters, weights)
+            by_layer.append(by_filter[torch.as_tensor(produced.indices)].flatten(1))
+        filters.append((group, torch.cat(by_layer, 1)))
+    return filters

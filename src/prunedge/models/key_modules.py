@@ -1,6 +1,6 @@
-"""What matching a file's tensors with a model's works on.
+"""Names and shapes of a file's and a model's tensors, and the modules that hold them.
 
-Names, shapes, the modules that hold them.
+In all of `key_*`, `given` are the file's, `own` the model's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SHOWN = 8
 class Match:
     """`pairs` leads from the model's names to the file's; `how` says by what.
 
-    `fresh` names the model's tensors that keep their random start, `left_out` the file's that have
-    no place.
+    `fresh` names the model's tensors that keep their random start, `left_out` the file's that the
+    model lacks.
     """
 
     pairs: dict[str, str]
@@ -38,8 +38,8 @@ class Match:
 class Misfit(Exception):
     """Why the tensors can't be assigned, in words.
 
-    `share` of the model's tensors were found all the same (0: too few). `remedy` is what to do,
-    where that is known.
+    `share` is that of the model's tensors which are in the file (0: too few). `remedy` is what to
+    do, where that is known.
     """
 
     def __init__(self, why: str, share: float = 0.0, remedy: str = "") -> None:
@@ -52,8 +52,8 @@ class Misfit(Exception):
 class Module:
     """A module with tensors of its own.
 
-    Its name (and what of it differs from the others' names), and shapes by the last part of their
-    names.
+    `short` is what of its name differs from the others' names; `tensors` are shapes by the last
+    word of the tensors' names.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Module:
         return [self.name_of(kind) for kind in self.tensors]
 
     def name_of(self, kind: str) -> str:
-        """The whole name of the tensor with this last part."""
+        """The whole name of the tensor with this last word."""
         return f"{self.name}.{kind}" if self.name else kind
 
 

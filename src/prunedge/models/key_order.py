@@ -38,28 +38,28 @@ Pairs = list[tuple[Module, Module]]  # the file's, the model's
 def by_order(given: Shapes, own: Shapes, head: Callable[[], frozenset[str]]) -> Match:
     """Assign module by module where the names of both sides share nothing."""
     heads = head()
-    theirs = modules_of(given)
-    ours = modules_of(own)
-    final = [module for module in ours if not heads.isdisjoint(module.names)]
-    body = [module for module in ours if module not in final]
-    if not body or not _ascend(ours):
+    given_modules = modules_of(given)
+    own_modules = modules_of(own)
+    final = [module for module in own_modules if not heads.isdisjoint(module.names)]
+    body = [module for module in own_modules if module not in final]
+    if not body or not _ascend(own_modules):
         raise Misfit(nothing_shared(given, own))
-    if _keeps_module_order(given, theirs):
-        pairs = _in_sequence(theirs, ours, final)
+    if _keeps_module_order(given, given_modules):
+        pairs = _in_sequence(given_modules, own_modules, final)
         how = "in order (names share nothing, every shape and kind agrees)"
     else:
-        pairs = _in_classes(theirs, body, final)
+        pairs = _in_classes(given_modules, body, final)
         how = "in the order of their numbers (names share nothing, every shape and kind agrees)"
     if pairs is None:
         raise Misfit(nothing_shared(given, own))
 
     loaded = {}
-    for their_module, our_module in pairs:
-        for kind in our_module.tensors:
-            theirs_name = their_module.name_of(kind)
-            name = our_module.name_of(kind)
-            if given[theirs_name] == own[name]:
-                loaded[name] = theirs_name
+    for given_module, own_module in pairs:
+        for kind in own_module.tensors:
+            given_name = given_module.name_of(kind)
+            name = own_module.name_of(kind)
+            if given[given_name] == own[name]:
+                loaded[name] = given_name
     used = set(loaded.values())
     fresh = [name for name in without_counters(own) if name not in loaded]
     left_out = [name for name in without_counters(given) if name not in used]
@@ -73,24 +73,34 @@ def _keeps_module_order(shapes: Shapes, modules: Sequence[Module]) -> bool:
     no sorting does; numbers only rise.
     """
     names = without_counters(shapes)
-    owners = [name.rpartition(".")[0] for name in names]
-    changes = sum(one != before for before, one in zip([None, *owners], owners, strict=False))
-    is_whole = changes == len(modules)  # no module is torn apart
-    if not is_whole or not _ascend(modules):
-        return False
+    changes = 0  # how often a name is of another module than the name before it
+    owner = None
+    for name in names:
+        module_name = name.rpartition(".")[0]
+        if module_name != owner:
+            changes += 1
+        owner = module_name
+    if changes != len(modules) or not _ascend(modules):
+        return False  # another module's tensors stand among those of a module
 
-    with_both = [[*module.tensors] for module in modules if {"weight", "bias"} <= {*module.tensors}]
-    if any(kinds.index("bias") < kinds.index("weight") for kinds in with_both):
-        return False
-    if with_both:
+    has_both = False
+    for module in modules:
+        kinds = [*module.tensors]
+        if "weight" in kinds and "bias" in kinds:
+            has_both = True
+            if kinds.index("bias") < kinds.index("weight"):
+                return False
+    if has_both:
         return True
     return names != sorted(names) and names != sorted(names, key=_natural)
 
 
 def _natural(name: str) -> tuple[tuple[str, int], ...]:
     """A key that sorts numbers in a name by their value."""
-    parts = re.findall(r"\d+|\D+", name)
-    return tuple(("", int(part)) if part.isdecimal() else (part, 0) for part in parts)
+    key = []
+    for piece in re.findall(r"\d+|\D+", name):
+        key.append(("", int(piece)) if piece.isdecimal() else (piece, 0))
+    return tuple(key)
 
 
 def _ascend(modules: Iterable[Module]) -> bool:
@@ -107,18 +117,18 @@ def _ascend(modules: Iterable[Module]) -> bool:
 
 
 def _in_sequence(
-    theirs: Sequence[Module], ours: Sequence[Module], final: Sequence[Module]
+    given: Sequence[Module], own: Sequence[Module], final: Sequence[Module]
 ) -> Pairs | None:
     """Pairs in the order of both, with or without the model's head.
 
     None where a kind or a shape differs.
     """
-    body = [module for module in ours if module not in final]
-    for wanted in (ours, body):
-        if len(theirs) != len(wanted):
+    body = [module for module in own if module not in final]
+    for wanted in (own, body):
+        if len(given) != len(wanted):
             continue
-        pairs = list(zip(theirs, wanted, strict=True))
-        if all(_fits(given, own, own in final) for given, own in pairs):
+        pairs = list(zip(given, wanted, strict=True))
+        if all(_fits(left, right, right in final) for left, right in pairs):
             _refuse_crossed_words(pairs)
             return pairs
     return None
@@ -141,39 +151,39 @@ def _refuse_crossed_words(pairs: Pairs) -> None:
         words[own.signature].add(own.words)
     for given, own in pairs:
         if given.words in words[own.signature] and own.words != given.words:
-            raise Misfit(
-                (
-                    f"order leads from {given.name} to {own.name}, which have one shape, and "
-                    "the names lead elsewhere"
-                ),
-                1.0,
+            what = (
+                f"order leads from {given.name} to {own.name}, which have one shape, and "
+                "the names lead elsewhere"
             )
+            raise Misfit(what, 1.0)
 
 
 # -- where it does not -----------------------------------------------------------------------------
 
 
 def _in_classes(
-    theirs: Sequence[Module], body: Sequence[Module], final: Sequence[Module]
+    given: Sequence[Module], body: Sequence[Module], final: Sequence[Module]
 ) -> Pairs | None:
     """Pairs within each set of modules of equal shapes, by their numbers.
 
     None where the sets differ.
     """
-    their_classes = _by_signature(theirs)
+    given_classes = _by_signature(given)
     pairs: Pairs = []
-    for signature, ours in _by_signature(body).items():
-        given = their_classes.pop(signature, [])
-        if len(given) != len(ours):
+    for signature, own_class in _by_signature(body).items():
+        given_class = given_classes.pop(signature, [])
+        if len(given_class) != len(own_class):
             return None
-        pairs += _in_class(given, ours)
+        pairs += _in_class(given_class, own_class)
 
-    rest = [module for modules in their_classes.values() for module in modules]
-    if not rest:
+    remaining: list[Module] = []
+    for modules in given_classes.values():
+        remaining += modules
+    if not remaining:
         return pairs
-    if len(rest) != 1 or len(final) != 1 or not _is_head_of(rest[0], final[0]):
+    if len(remaining) != 1 or len(final) != 1 or not _is_head_of(remaining[0], final[0]):
         return None
-    return [*pairs, (rest[0], final[0])]
+    return [*pairs, (remaining[0], final[0])]
 
 
 def _by_signature(modules: Iterable[Module]) -> dict[frozenset[tuple[str, Shape]], list[Module]]:
@@ -183,39 +193,39 @@ def _by_signature(modules: Iterable[Module]) -> dict[frozenset[tuple[str, Shape]
     return dict(classes)
 
 
-def _in_class(theirs: Sequence[Module], ours: Sequence[Module]) -> Pairs:
+def _in_class(given: Sequence[Module], own: Sequence[Module]) -> Pairs:
     """Pairs of modules with equal shapes.
 
     Raises Misfit where names leave more than one assignment open.
     """
-    if len(ours) == 1:
-        return [(theirs[0], ours[0])]
-    their_words = _by_words(theirs)
-    our_words = _by_words(ours)
-    if len(their_words) == len(our_words) == 1:
-        given = next(iter(their_words.values()))
-        own = next(iter(our_words.values()))
-        # Two numbers each under other words: which of theirs counts what ours count?
-        is_same = their_words.keys() == our_words.keys()
-        if is_same or min(_varying(given), _varying(own)) <= 1:
-            return list(zip(given, own, strict=True))
-    elif _sizes(their_words) == _sizes(our_words):
+    if len(own) == 1:
+        return [(given[0], own[0])]
+
+    given_by_words = _by_words(given)
+    own_by_words = _by_words(own)
+    if len(given_by_words) == len(own_by_words) == 1:
+        given_sorted = next(iter(given_by_words.values()))
+        own_sorted = next(iter(own_by_words.values()))
+        # With two numbers in the names on each side, under other words, nothing says which number
+        # of the file counts what which number of the model counts.
+        is_same = given_by_words.keys() == own_by_words.keys()
+        if is_same or min(_varying(given_sorted), _varying(own_sorted)) <= 1:
+            return list(zip(given_sorted, own_sorted, strict=True))
+    elif _sizes(given_by_words) == _sizes(own_by_words):
         pairs: Pairs = []
-        for words, own in our_words.items():
-            pairs += zip(their_words[words], own, strict=True)
+        for words, own_sorted in own_by_words.items():
+            pairs += zip(given_by_words[words], own_sorted, strict=True)
         return pairs
 
-    shape = ", ".join(f"{kind} {size}" for kind, size in sorted(theirs[0].tensors.items()))
-    in_file = listed([module.name for module in theirs])
-    in_model = listed([module.name for module in ours])
+    shape = ", ".join(f"{kind} {size}" for kind, size in sorted(given[0].tensors.items()))
+    in_file = listed([module.name for module in given])
+    in_model = listed([module.name for module in own])
     raise Misfit(
-        f"{len(theirs)} modules have the same shapes ({shape}), and names don't tell which is "
+        f"{len(given)} modules have the same shapes ({shape}), and names don't tell which is "
         f"which: {in_file} in the file, {in_model} in the model",
         1.0,
-        (
-            "save it again as a state dict of torch (.pth), which keeps the order, or under "
-            "the model's own names"
-        ),
+        "save it again as a state dict of torch (.pth), which keeps the order, or under "
+        "the model's own names",
     )
 
 
@@ -234,8 +244,10 @@ def _by_words(modules: Iterable[Module]) -> dict[Key, list[Module]]:
 def _varying(modules: Sequence[Module]) -> int:
     """How many of the numbers in these names differ between them."""
     longest = max(len(module.numbers) for module in modules)
-    columns: list[set[int | None]] = [set() for _ in range(longest)]
-    for module in modules:
-        for place, column in enumerate(columns):
-            column.add(module.numbers[place] if place < len(module.numbers) else None)
-    return sum(len(column) > 1 for column in columns)
+    varying = 0
+    for index in range(longest):
+        values: set[int | None] = set()
+        for module in modules:
+            values.add(module.numbers[index] if index < len(module.numbers) else None)
+        varying += len(values) > 1
+    return varying

@@ -12,7 +12,7 @@ from prunedge.errors import WeightsError
 from prunedge.models.sealed import sealed
 
 State = dict[str, torch.Tensor]
-Place = tuple[str, ...]  # the keys that lead to an entry of a file
+Keys = tuple[str, ...]  # those that lead to an entry of a file
 
 # Where trainers keep their weights, the best first: averaged weights are the better ones (timm and
 # torchvision evaluate them).
@@ -31,8 +31,8 @@ USUAL = (
     "model_state",
     "model",
     "net_state_dict",
-    "model",
-    "model",
+    "net",
+    "network",
     "module",
     "weights",
     "params",
@@ -59,7 +59,7 @@ DEEPEST = 4
 LOAD = "torch.load({file!r}, map_location='cpu', weights_only=False)"
 
 
-def find_entry(content: object, file: Path) -> tuple[Place, list[Place]]:
+def find_entry(content: object, file: Path) -> tuple[Keys, list[Keys]]:
     """The keys that lead to the state dict that is meant, and to the others that there are."""
     path = sealed(content)
     if path:
@@ -69,10 +69,10 @@ def find_entry(content: object, file: Path) -> tuple[Place, list[Place]]:
         raise _no_state(content, file)
 
     complete = max(len(state) for state in states.values())
-    rank = {place: _rank(place, len(state), complete) for place, state in states.items()}
-    first, *others = sorted(states, key=lambda place: rank[place])
+    rank = {keys: _rank(keys, len(state), complete) for keys, state in states.items()}
+    first, *others = sorted(states, key=lambda keys: rank[keys])
     if others and rank[first] == rank[others[0]]:
-        names = ", ".join(".".join(place) for place in (first, *others))
+        names = ", ".join(".".join(keys) for keys in (first, *others))
         raise WeightsError(
             f"the file holds several models: {names}",
             where=file,
@@ -81,32 +81,33 @@ def find_entry(content: object, file: Path) -> tuple[Place, list[Place]]:
     return first, others
 
 
-def _states(value: object, place: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+def _states(value: object, keys: Keys) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
     """Every mapping of names to tensors inside `value`, with the keys that lead to it.
 
     Optimizers and the like are left out.
     """
-    if not isinstance(value, Mapping) or len(place) > DEEPEST:
+    if not isinstance(value, Mapping) or len(keys) > DEEPEST:
         return
-    inner: list[tuple[Place, Mapping[str, Any]]] = []
+    inner: list[tuple[Keys, Mapping[str, Any]]] = []
     for key, held in value.items():
         if _is_models(key):
-            inner += _states(held, (*place, key))
+            inner += _states(held, (*keys, key))
     if inner:
         yield from inner
         return
     has_tensors = any(isinstance(held, torch.Tensor) for held in value.values())
     if has_tensors and all(isinstance(key, str) for key in value):
-        yield place, value
+        yield keys, value
 
 
 def _is_models(key: object) -> bool:
-    return isinstance(key, str) and not any(part in key.lower() for part in NO_MODEL)
+    """Whether the tensors under this key may be a model's."""
+    return isinstance(key, str) and not any(word in key.lower() for word in NO_MODEL)
 
 
-def _rank(place: Place, size: int, complete: int) -> tuple[int, int]:
+def _rank(keys: Keys, size: int, complete: int) -> tuple[int, int]:
     """Which state dict is meant: the lower, the likelier."""
-    words = [key.lower() for key in place]
+    words = [key.lower() for key in keys]
     # Some averages keep the parameters alone, and lack what batch norms have measured.
     averaged = [AVERAGED.index(word) for word in words if word in AVERAGED]
     if averaged and size >= complete:
@@ -115,9 +116,9 @@ def _rank(place: Place, size: int, complete: int) -> tuple[int, int]:
     return (1, min(usual)) if usual else (2, 0)
 
 
-def at(content: Any, place: Place) -> object:
+def at(content: Any, keys: Keys) -> object:
     """The entry that these keys lead to."""
-    for key in place:
+    for key in keys:
         content = content[key]
     return content
 
@@ -148,12 +149,10 @@ def _no_state(content: object, file: Path) -> WeightsError:
 
 
 def _whole_object(path: str, file: Path, access: str) -> WeightsError:
-    place = f" under {access[1:-1]}" if access else ""
+    under = f" under {access[1:-1]}" if access else ""
     return WeightsError(
-        (
-            f"the file holds a whole object ({path}){place}, which isn't opened, since that "
-            "could run its code"
-        ),
+        f"the file holds a whole object ({path}){under}, which isn't opened, since that "
+        "could run its code",
         where=file,
         remedy=f"where you trust it: {command(file, access)}",
     )
@@ -161,42 +160,42 @@ def _whole_object(path: str, file: Path, access: str) -> WeightsError:
 
 def checked(state: object, file: Path, entry: str) -> State:
     """The state dict's tensors; WeightsError where there are none, or not of plain numbers."""
-    place = f"{file}, {entry}" if entry else file
+    where = f"{file}, {entry}" if entry else file
     assert isinstance(state, Mapping)
     if not state:
         raise WeightsError(
-            "the file holds no tensors", where=place, remedy="save model.state_dict()"
+            "the file holds no tensors", where=where, remedy="save model.state_dict()"
         )
     given = {}
     for key, held in state.items():
         if held is not None and not _is_extra(key):
             given[key] = held
 
-    strange = [key for key, held in given.items() if not isinstance(held, torch.Tensor)]
-    if strange:
-        kinds = ", ".join(f"{key} ({_kind(given[key])})" for key in strange)
+    others = [key for key, held in given.items() if not isinstance(held, torch.Tensor)]
+    if others:
+        kinds = ", ".join(f"{key} ({_kind(given[key])})" for key in others)
         raise WeightsError(
-            f"entries that are not tensors: {kinds}", where=place, remedy="save model.state_dict()"
+            f"entries that are not tensors: {kinds}", where=where, remedy="save model.state_dict()"
         )
     empty = [key for key, tensor in given.items() if tensor.is_meta]
     if empty:
         raise WeightsError(
             f"tensors that are shapes alone (of the device meta): {_first(empty)}",
-            where=place,
+            where=where,
             remedy="save the model when its weights are there",
         )
     packed = [key for key, x in given.items() if x.is_quantized or x.layout != torch.strided]
     if packed:
         raise WeightsError(
             f"tensors that are quantised or sparse: {_first(packed)}",
-            where=place,
+            where=where,
             remedy="save the weights in float32 before that",
         )
     broken = [key for key, x in given.items() if _is_checkable(x) and not x.isfinite().all()]
     if broken:
         raise WeightsError(
             f"tensors with values that are not finite: {_first(broken)}",
-            where=place,
+            where=where,
             remedy="the training that wrote them went astray: take an earlier checkpoint",
         )
     return {key: tensor.detach() for key, tensor in given.items()}
@@ -221,23 +220,21 @@ def _first(names: list[str], most: int = 8) -> str:
 
 
 def _arrays(content: Mapping[Any, Any], access: str, depth: int = 0) -> str | None:
-    """How the mapping of names to arrays is reached, as `['state_dict']`; None where there is
-    none.
-    """
+    """How the mapping of names to arrays is reached, as `['state_dict']`; None where none is."""
     if any((sealed(held) or "").startswith("numpy") for held in content.values()):
         return access
     if depth == DEEPEST:
         return None
     for key, held in content.items():
         if isinstance(held, Mapping) and held and _is_models(key):
-            place = _arrays(held, f"{access}[{key!r}]", depth + 1)
-            if place is not None:
-                return place
+            inner = _arrays(held, f"{access}[{key!r}]", depth + 1)
+            if inner is not None:
+                return inner
     return None
 
 
 def _array_command(file: Path, access: str) -> str:
     """The command that makes tensors of a file's arrays by running its code."""
     loaded = LOAD.format(file=str(file)) + access
-    made = f"{{name: torch.as_tensor(one) for name, one in {loaded}.items()}}"
-    return f"python -c \"import torch; torch.save({made}, 'weights.pth')\""
+    tensors = f"{{name: torch.as_tensor(one) for name, one in {loaded}.items()}}"
+    return f"python -c \"import torch; torch.save({tensors}, 'weights.pth')\""

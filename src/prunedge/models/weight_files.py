@@ -74,9 +74,9 @@ def open_weights(path: str | Path) -> Found:
     if file.suffix == ".safetensors":
         return Found(checked(_safetensors(file), file, ""))
     content = _torchs(file)
-    place, others = find_entry(content, file)
-    entry = ".".join(place)
-    state = checked(at(content, place), file, entry)
+    keys, others = find_entry(content, file)
+    entry = ".".join(keys)
+    state = checked(at(content, keys), file, entry)
     return Found(state, entry, tuple(".".join(other) for other in others))
 
 
@@ -222,8 +222,8 @@ def _refuse_unsaved(file: Path) -> None:
     with file.open("rb") as opened:
         start = opened.read(_BEGINNING)
     kind = kind_of_file(file)
-    # A zip file that was cut short is told by torch, and so is an empty file; torch's oldest files
-    # are tar archives.
+    # torch reports a zip file that was cut short, and an empty file; torch's oldest files are tar
+    # archives.
     if not start or start.startswith(b"PK") or LEGACY in start or kind == PACKED[0]:
         return
     if kind is None or kind == MISNAMED:
@@ -237,18 +237,19 @@ def _refuse_unsaved(file: Path) -> None:
 
 
 def _refuse_overwritten(file: Path) -> None:
-    """Raise WeightsError where a part of a zip file is not what was written; torch itself looks at
-    no checksum.
+    """Raise WeightsError where a member of a zip file is not what was written.
+
+    torch itself looks at no checksum.
     """
     if not zipfile.is_zipfile(file):
         return
     try:
         with zipfile.ZipFile(file) as packed:
-            for part in packed.infolist():
-                # torch can be told to write none.
-                if not part.CRC:
+            for member in packed.infolist():
+                # torch can be set to write none.
+                if not member.CRC:
                     continue
-                with packed.open(part) as opened:
+                with packed.open(member) as opened:
                     while opened.read(_PIECE):
                         pass
     except Exception as error:  # BadZipFile, and what a damaged header makes of the rest

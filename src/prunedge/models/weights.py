@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,8 @@ LAYOUTS = (
     ("encoder.layers.encoder_layer_0.", "torchvision's vision transformers (vit_b_16)"),
     (
         "encoder.layer.0.attention.",
-        (
-            "transformers' models (load them there, save what timm/NAME or a function of "
-            "yours expects)"
-        ),
+        "transformers' models (load them there, save what timm/NAME or a function of "
+        "yours expects)",
     ),
     ("blocks.0.attn.qkv.", "timm's vision transformers (timm/NAME)"),
     ("stages.0.blocks.0.", "timm's models (timm/NAME)"),
@@ -60,17 +58,17 @@ class Loaded:
     note: str = ""
 
     def sentence(self) -> str:
-        """One line that says it."""
-        parts = [f"{len(self.pairs)} tensors {self.how}"]
+        """The same in words, on a line."""
+        clauses = [f"{len(self.pairs)} tensors {self.how}"]
         if self.converted:
-            parts.append(f"converted from {self.converted}")
+            clauses.append(f"converted from {self.converted}")
         if self.fresh:
-            parts.append(f"new, from random weights: {listed(self.fresh)}")
+            clauses.append(f"new, from random weights: {listed(self.fresh)}")
         if self.left_out:
-            parts.append(f"left out of the file: {_by_top(self.left_out)}")
+            clauses.append(f"left out of the file: {_by_top(self.left_out)}")
         if self.note:
-            parts.append(self.note)
-        return f"weights: {self.source}: {'; '.join(parts)}"
+            clauses.append(self.note)
+        return f"weights: {self.source}: {'; '.join(clauses)}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -79,17 +77,19 @@ class Loaded:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Loaded:
         """The inverse of `to_json`."""
-        return Loaded(
-            **{**record, "fresh": tuple(record["fresh"]), "left_out": tuple(record["left_out"])}
-        )
+        fields = dict(record)
+        fields["fresh"] = tuple(record["fresh"])
+        fields["left_out"] = tuple(record["left_out"])
+        return Loaded(**fields)
 
 
 def read_weights(path: str | Path) -> State:
-    """Read the tensors of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file, or of a run or
-    bundle folder, on the CPU.
+    """Read the tensors of a file of weights, or of a run or bundle folder, on the CPU.
+
+    The file is a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin`.
 
     A file of torch holds a state dict, bare or inside of what a trainer keeps (`state_dict`,
-    `model`, `model`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
+    `model`, `net`, `model_ema`, `teacher`; averaged weights are taken before others), and is read
     with `weights_only=True`: of objects beside the tensors, such as Lightning's hyperparameters,
     nothing is imported or run. A run folder gives its first, unpruned model, a bundle folder its
     own. Raises WeightsError when there is no such file, or it holds anything but finite tensors,
@@ -105,21 +105,24 @@ def load_file(
     head: Callable[[], frozenset[str]] = frozenset,
     model_name: str = "",
 ) -> Loaded:
-    """Read the weights in `path` and load them into `model` in place: `read_weights` and
-    `load_weights` in one.
+    """Read the weights in `path` and load them into `model` in place.
+
+    As `read_weights` and then `load_weights` do.
     """
-    found = open_weights(path)
+    opened = open_weights(path)
     loaded = load_weights(
         model,
-        found.state,
+        opened.state,
         where=f"{model_name}, {path}" if model_name else path,
         head=head,
         model_name=model_name,
     )
-    notes = [f"from its entry {found.entry}"] if found.entry else []
-    if found.others:
-        notes.append(f"not from {', '.join(found.others)}")
-    return Loaded(**{**vars(loaded), "source": str(path), "note": ", ".join(notes)})
+    notes = []
+    if opened.entry:
+        notes.append(f"from its entry {opened.entry}")
+    if opened.others:
+        notes.append(f"not from {', '.join(opened.others)}")
+    return replace(loaded, source=str(path), note=", ".join(notes))
 
 
 def load_weights(
@@ -144,74 +147,79 @@ def load_weights(
     and complex numbers.
     """
     own = model.state_dict()
-    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    given_shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    own_shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     try:
-        found = _translated(model_name, theirs, shapes, head) or match(theirs, shapes, head)
-    except Misfit as fault:
-        said = f"the weights don't fit the model; {fault}" if fault.share else str(fault)
-        raise WeightsError(said, where=where, remedy=_remedy(state, own, fault.remedy)) from None
-    converted = _converted(found, state, own, where)
+        matched = _translated(model_name, given_shapes, own_shapes, head)
+        matched = matched or match(given_shapes, own_shapes, head)
+    except Misfit as misfit:
+        what = f"the weights don't fit the model; {misfit}" if misfit.share else str(misfit)
+        raise WeightsError(what, where=where, remedy=_remedy(state, own, misfit.remedy)) from None
+
+    converted = _converted(matched, state, own, where)
     with torch.no_grad():
-        for name, given in found.pairs.items():
+        for name, given in matched.pairs.items():
             own[name].copy_(state[given].reshape(own[name].shape))
-    loaded = Loaded(found.pairs, found.how, found.fresh, found.left_out, converted, str(where))
+    loaded = Loaded(
+        matched.pairs, matched.how, matched.fresh, matched.left_out, converted, str(where)
+    )
     log.info("%s", loaded.sentence())
     return loaded
 
 
 def _translated(
     model: str,
-    theirs: Mapping[str, Shape],
+    given: Mapping[str, Shape],
     own: Mapping[str, Shape],
     head: Callable[[], frozenset[str]],
 ) -> Match | None:
-    """The match of a file with another library's names for this model; None where it is no such
-    file. Misfit where it doesn't fit.
+    """The match of a file with another library's names for this model.
+
+    None where it is no such file; Misfit where it doesn't fit.
     """
-    found = translated(model, theirs, own)
-    if found is None:
+    translation = translated(model, given, own)
+    if translation is None:
         return None
-    library, names = found
-    given = {names[name]: name for name in theirs}
-    matched = match(
-        {named: reshaped(theirs[name], own.get(named)) for named, name in given.items()}, own, head
-    )
-    pairs = {name: given[named] for name, named in matched.pairs.items()}
-    return Match(
-        pairs,
-        f"by {library}'s names",
-        matched.fresh,
-        tuple(given[named] for named in matched.left_out),
-    )
+    library, names = translation
+
+    given_names = {names[name]: name for name in given}  # translated name -> the file's
+    shapes = {}
+    for named, name in given_names.items():
+        shapes[named] = reshaped(given[name], own.get(named))
+    matched = match(shapes, own, head)
+    pairs = {name: given_names[named] for name, named in matched.pairs.items()}
+    left_out = [given_names[named] for named in matched.left_out]
+    return Match(pairs, f"by {library}'s names", matched.fresh, tuple(left_out))
 
 
 def _remedy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], known: str) -> str:
-    """Which model to choose instead, as far as the names tell; or else what is `known` to
-    help.
-    """
+    """Which model to choose instead, as far as the names tell; else what is `known` to help."""
     for sign, library in LAYOUTS:
-        if any(sign in name for name in state) and not any(sign in name for name in own):
+        is_given = any(sign in name for name in state)
+        if is_given and not any(sign in name for name in own):
             return f"the names are those of {library}; choose the model that they were saved from"
     return known or "choose the model that they were saved from"
 
 
 def _converted(
-    found: Match, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], where: object
+    matched: Match,
+    state: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    where: object,
 ) -> str:
     """The types that have to be converted, in words; WeightsError for those that can't be."""
     kinds: Counter[torch.dtype] = Counter()
-    strange = []
-    for name, given in found.pairs.items():
+    unfit = []
+    for name, given in matched.pairs.items():
         dtype = state[given].dtype
         if not own[name].is_floating_point() or dtype == own[name].dtype:
             continue
         if dtype not in (*HALF, torch.float32):
-            strange.append(f"{given} ({str(dtype).removeprefix('torch.')})")
+            unfit.append(f"{given} ({str(dtype).removeprefix('torch.')})")
         kinds[dtype] += 1
-    if strange:
+    if unfit:
         raise WeightsError(
-            f"tensors that are not of floating point: {listed(strange)}",
+            f"tensors that are not of floating point: {listed(unfit)}",
             where=where,
             remedy="save the weights in float32, before they are quantised",
         )
@@ -219,11 +227,12 @@ def _converted(
 
 
 def _by_top(names: Sequence[str]) -> str:
-    """How many tensors of which parts of the file: `130 of encoder_k, queue`."""
-    tops = Counter(_part(name) for name in names)
-    return listed([f"{count} of {top}" if count > 1 else top for top, count in tops.items()])
+    """How many tensors of which outermost modules: `130 of encoder_k, queue`."""
+    counts = Counter(_top(name) for name in names)
+    return listed([f"{count} of {top}" if count > 1 else top for top, count in counts.items()])
 
 
-def _part(name: str) -> str:
-    parts = [part for part in name.split(".") if part != "module"]
-    return parts[0]
+def _top(name: str) -> str:
+    """The outermost module of a tensor, without what wraps the model."""
+    words = [word for word in name.split(".") if word != "module"]
+    return words[0]

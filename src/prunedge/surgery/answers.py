@@ -35,7 +35,7 @@ def answer(model: nn.Module, example: Any, dtype: torch.dtype) -> dict[str, torc
 
 
 def _uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
-    """Run compiled parts as they are written.
+    """Run compiled modules as they are written.
 
     Compiling each attempt would take longer than all else.
     """
@@ -85,55 +85,55 @@ def _is_precise(own: torch.dtype, wanted: torch.dtype) -> bool:
 # -- comparing -------------------------------------------------------------------------------------
 
 
-def difference(found: Answer, wanted: Answer) -> tuple[float, bool]:
+def difference(given: Answer, wanted: Answer) -> tuple[float, bool]:
     """How far two answers are apart: the largest gap, relative to the largest value of its tensor.
 
-    And whether all of it is one of whole numbers, which must be equal.
+    And whether only whole numbers differ, which must be equal.
     """
-    if found.keys() != wanted.keys():
+    if given.keys() != wanted.keys():
         return float("inf"), False
     largest = 0.0
     is_rounding = False
     for key in wanted:
-        a = _dense(found[key])
-        b = _dense(wanted[key])
-        if a.shape != b.shape or a.dtype != b.dtype:
+        values = _dense(given[key])
+        wanted_values = _dense(wanted[key])
+        if values.shape != wanted_values.shape or values.dtype != wanted_values.dtype:
             return float("inf"), False
-        if not b.numel():
+        if not values.numel():
             continue
-        if b.is_floating_point():
-            largest = max(largest, _relative_gap(a, b))
-        elif not torch.equal(a, b):
+        if values.is_floating_point():
+            largest = max(largest, _relative_gap(values, wanted_values))
+        elif not torch.equal(values, wanted_values):
             is_rounding = True
     if is_rounding:
         return float("inf"), largest < float("inf")
     return largest, False
 
 
-def _relative_gap(a: torch.Tensor, b: torch.Tensor) -> float:
-    largest = b.double().abs().max().clamp_min(1e-12)
-    gap = (a.double() - b.double()).abs().max() / largest
+def _relative_gap(values: torch.Tensor, wanted: torch.Tensor) -> float:
+    largest = wanted.double().abs().max().clamp_min(1e-12)
+    gap = (values.double() - wanted.double()).abs().max() / largest
     return float(gap) if torch.isfinite(gap) else float("inf")
 
 
-def same_shapes(found: Answer, wanted: Answer) -> bool:
-    """Whether two answers have the same parts, of the same shapes."""
-    if found.keys() != wanted.keys():
+def same_shapes(given: Answer, wanted: Answer) -> bool:
+    """Whether two answers have the same tensors, of the same shapes."""
+    if given.keys() != wanted.keys():
         return False
-    return all(_dense(found[key]).shape == _dense(x).shape for key, x in wanted.items())
+    return all(_dense(given[key]).shape == _dense(x).shape for key, x in wanted.items())
 
 
 def is_finite(answers: Answer) -> bool:
     """Whether every number is finite."""
-    return all(
-        bool(torch.isfinite(_dense(x)).all())
-        for x in answers.values()
-        if x.is_floating_point() or x.is_complex()
-    )
+    for x in answers.values():
+        is_real_or_complex = x.is_floating_point() or x.is_complex()
+        if is_real_or_complex and not bool(torch.isfinite(_dense(x)).all()):
+            return False
+    return True
 
 
 def varies(answers: Answer) -> bool:
-    """Whether there is anything to tell one answer from another by."""
+    """Whether any tensor has different values, so that two answers could be told apart."""
     return any(_varies(_dense(x)) for x in answers.values())
 
 
@@ -147,16 +147,17 @@ def _varies(x: torch.Tensor) -> bool:
 
 def doubled(answers: Answer) -> Answer:
     """The answers in double precision, but for those in whole numbers."""
-    return {
-        key: x.double() if x.is_floating_point() and not x.is_quantized else x
-        for key, x in answers.items()
-    }
+    raised = dict(answers)
+    for key, x in answers.items():
+        if x.is_floating_point() and not x.is_quantized:
+            raised[key] = x.double()
+    return raised
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
     """The numbers of a tensor of any kind, real."""
     if x.is_nested:
-        return torch.cat([part.flatten() for part in x.unbind()])
+        return torch.cat([component.flatten() for component in x.unbind()])
     if x.is_quantized:
         x = x.dequantize()
     if x.layout is not torch.strided:

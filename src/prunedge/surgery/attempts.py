@@ -88,17 +88,18 @@ class Attempts:
             old_widths = reading_sizes(self._graph, plan)
 
         small, verdict = self._proven(plan, pinned, old_widths, resize_pinned=False)
-        if small is None and verdict.place in pinned:
-            # Code that is pinned may compare what comes with a number of heads that an attribute
+        if small is None and verdict.module in pinned:
+            # Code that is pinned may compare its input with a number of heads that an attribute
             # holds.
             small, verdict = self._proven(plan, pinned, old_widths, resize_pinned=True)
         return Attempt(small, verdict, strategy)
 
     def _strategies(self, plan: Plan) -> Iterator[Strategy]:
-        """No pins; those where the plan removes channels; more where that fails; all; old widths.
+        """The strategies in the order in which they are tried.
 
-        More are for code that takes a size from another tensor, of which the plan removes channels
-        while it leaves its own whole.
+        No pins; modules whose channels the plan removes; more modules around each failure; all of
+        them; widths from before. More modules are for code that takes a size from another tensor:
+        the plan may remove channels of that, and none of the module's own.
         """
         yield Strategy(None)
         candidates = naming_any_sizes(self._graph)
@@ -121,8 +122,8 @@ class Attempts:
 
     def _near_failure(self, candidates: frozenset[str], known: frozenset[str]) -> frozenset[str]:
         """The innermost candidate around the last failure, and those written alike."""
-        place = self._last_failure.place
-        around = [name for name in candidates - known if _contains(name, place)]
+        failed = self._last_failure.module
+        around = [name for name in candidates - known if _contains(name, failed)]
         if not around:
             return frozenset()
         pattern = without_numbers(max(around, key=len))
@@ -130,12 +131,12 @@ class Attempts:
 
     def _reached(self, attempt: Attempt) -> int:
         """How far into the model an attempt came before it failed."""
-        return self._order.get(attempt.verdict.place or "", -1)
+        return self._order.get(attempt.verdict.module or "", -1)
 
     def _fitted(self, plan: Plan, attempt: Attempt, small: nn.Module) -> Attempt:
         """A proven attempt where other ways through the code fit it, too.
 
-        Else one with the modules pinned that don't fit, or a failure.
+        Otherwise an attempt in which the modules that don't fit are pinned, or a failure.
         """
         unfit = misfits(small, self._model, self._graph, plan)
         if not unfit:
@@ -205,7 +206,7 @@ class Attempts:
         return verdict, checked
 
     def _complete_pins(self, checked: nn.Module, plan: Plan) -> None:
-        """Find out on other ways through the code what pins do not know after one forward.
+        """Take other ways through the code, for what a single forward does not settle of the pins.
 
         Whatever is open then stays as it is.
         """
@@ -214,9 +215,7 @@ class Attempts:
         if aside:
             try:
                 take_other_ways(checked, self._model, self._graph)
-            except (
-                Exception
-            ) as error:  # whatever the user's forward raises: `misfits` meets it, too
+            except Exception as error:  # whatever the user's forward raises; `misfits` meets it too
                 pass_on(error)
                 for name in aside:
                     pins_of(pinned[name]).needed = True
@@ -225,15 +224,15 @@ class Attempts:
 
 
 def without_numbers(name: str) -> str:
-    """A path with its numbers replaced: what is called alike but for numbers is written alike."""
+    """A path with its numbers replaced: `layers.3.attn` and `layers.4.attn` come to the same."""
     return re.sub(r"\d+", "*", name)
 
 
-def _contains(module: str, place: str | None) -> bool:
-    """Whether the code of this module was running at the place."""
-    if place is None:
+def _contains(module: str, inner: str | None) -> bool:
+    """Whether a module is the other one, or holds it."""
+    if inner is None:
         return False
-    return module == "" or f"{place}.".startswith(f"{module}.")
+    return module == "" or f"{inner}.".startswith(f"{module}.")
 
 
 def _misfit(reasons: dict[str, str]) -> Verdict:
@@ -244,7 +243,7 @@ def _misfit(reasons: dict[str, str]) -> Verdict:
 
 
 def _keep_needed_pins(small: nn.Module, checked: nn.Module) -> None:
-    """Pin the smaller model to what was found out while it was checked; unpin what needs none."""
+    """Pin the smaller model as its checked copy is pinned; unpin modules that need no pins."""
     for name, module in list(pinned_modules(small)):
         pinning = pins_of(checked.get_submodule(name))
         if pinning.needed:

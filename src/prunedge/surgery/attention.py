@@ -39,7 +39,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
             k = self._heads(key, 1)
             v = self._heads(value, 2)
             mask = _joined_mask(attn_mask, key_padding_mask, q)
-            k, v, mask = self._with_extra_places(k, v, mask)
+            k, v, mask = self._with_extra_keys(k, v, mask)
 
             out, weights = self._attend(q, k, v, mask, need_weights)
             out = self.out_proj(out.transpose(1, 2).flatten(2))
@@ -49,26 +49,27 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
                 return out.squeeze(0), None if weights is None else weights.squeeze(0)
             return out if self.batch_first else out.transpose(0, 1), weights
 
-    def _heads(self, x: torch.Tensor, part: int) -> torch.Tensor:
-        """Project a query, key or value (`part` 0, 1, 2): (batch, heads, places, head_dim)."""
+    def _heads(self, x: torch.Tensor, kind: int) -> torch.Tensor:
+        """Project a query, key or value (`kind` 0, 1, 2): (batch, heads, length, head_dim)."""
         if x.dim() == 2:
             x = x.unsqueeze(0)
         elif not self.batch_first:
             x = x.transpose(0, 1)
+
         width = self.num_heads * self.head_dim
-        rows = slice(part * width, (part + 1) * width)
+        rows = slice(kind * width, (kind + 1) * width)
         if self.in_proj_weight is not None:
             weight = self.in_proj_weight[rows]
         else:
-            weight = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)[part]
+            weight = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)[kind]
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         projected = functional.linear(x, weight, bias)
         return projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
-    def _with_extra_places(
+    def _with_extra_keys(
         self, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Keys and values with a learned place and one of zeros, where the layer has them."""
+        """Keys and values with a learned pair (`add_bias_kv`) and a zero pair (`add_zero_attn`)."""
         if self.bias_k is not None and self.bias_v is not None:
             k = torch.cat((k, self._for_all(self.bias_k, k)), 2)
             v = torch.cat((v, self._for_all(self.bias_v, v)), 2)
@@ -110,7 +111,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 def _joined_mask(
     attn_mask: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor
 ) -> torch.Tensor | None:
-    """One additive mask, broadcastable to (batch, heads, places, places)."""
+    """Both masks as an additive one, broadcastable to (batch, heads, length, length)."""
     mask = None
     if attn_mask is not None:
         by_head = attn_mask if attn_mask.dim() == 2 else attn_mask.unflatten(0, (len(q), -1))
@@ -122,7 +123,7 @@ def _joined_mask(
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as numbers to be added; True in a boolean mask shuts a place out."""
+    """The mask as numbers to be added; True in a boolean mask excludes a position."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

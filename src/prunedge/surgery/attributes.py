@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import Reshape, Resize
 from prunedge.graph.inputs import batch_of
+from prunedge.graph.observations import Reshape, Resize
 from prunedge.graph.plan import Plan
 from prunedge.surgery.resize import CONVOLUTIONS, attribute_path, note_sizes
 
@@ -69,7 +69,10 @@ def _changed_sizes(reshape: Reshape, plan: Plan, batch: int) -> dict[int, int]:
     """Sizes of the blocks that a reshape divides channels into: before -> after the plan."""
     shape = reshape.layout.number.shape
     kept = [len(indices) for indices in reshape.layout.kept(plan)]
-    changes = {old: new for old, new in zip(shape, kept, strict=True) if old != new}
+    changes: dict[int, int] = {}
+    for old, new in zip(shape, kept, strict=True):
+        if old != new:
+            changes[old] = new
     if not changes:
         return {}
 
@@ -106,8 +109,8 @@ def _set_named_sizes(
 ) -> None:
     """Set attributes that code reads on its way to a call that names sizes of channels.
 
-    One counts where it holds the size that the call names, or the list of all of them, and where
-    every call that may read it says the same.
+    An attribute is set where it holds the size that the call names, or the list of all of them, and
+    where all calls that may read it agree.
     """
     proposals: dict[str, list[Any]] = {}
     for call in graph.resizes:
@@ -146,8 +149,8 @@ def _proposed(module: nn.Module, call: Resize, plan: Plan) -> list[tuple[str, li
 def _attributes_read(kind: type[nn.Module], site: str) -> set[str]:
     """The names of attributes in the code of the methods on the way to a call."""
     names: set[str] = set()
-    for part in site.split(">"):
-        method = part.partition(":")[0].rpartition(".")[2]
+    for step in site.split(">"):
+        method = step.partition(":")[0].rpartition(".")[2]
         function = inspect.unwrap(getattr(kind, method, None) or (lambda: None))
         code = getattr(function, "__code__", None)
         names.update(getattr(code, "co_names", ()))
@@ -179,16 +182,15 @@ def _width_read(module: nn.Module, small_module: nn.Module, width: int) -> int:
 
     `width` where they differ.
     """
-    widths = {
-        _inputs(small_module.get_submodule(name))
-        for name, layer in module.named_children()
-        if _inputs(layer) == width
-    }
+    widths = set()
+    for name, layer in module.named_children():
+        if _inputs(layer) == width:
+            widths.add(_inputs(small_module.get_submodule(name)))
     return widths.pop() if len(widths) == 1 else width
 
 
 def _inputs(layer: nn.Module) -> int:
-    """How many channels a layer reads; -1 where it is none."""
+    """How many channels a layer reads; -1 of other modules."""
     if isinstance(layer, nn.Linear):
         return layer.in_features
     if isinstance(layer, CONVOLUTIONS):

@@ -1,7 +1,7 @@
-"""Recovery without training: the consumers of removed channels make up for what these gave.
+"""Recovery without training: the consumers of removed channels make up for their contribution.
 
-What they gave on average goes into a bias (`mean`), and what other channels can say in their place
-into the weights (`lstsq`).
+Its mean goes into a bias (`mean`), and what the remaining channels can predict of it into the
+weights, by least squares (`lstsq`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Compensation:
-    """Which consumers were given something.
+    """Which consumers were compensated.
 
-    Whole `solved` layers, `shifted` biases; those `left` as they were, with the reason.
+    Layers whose weights were `solved`, or whose bias alone was `shifted`; those `left` as they
+    were, with the reason.
     """
 
     solved: tuple[str, ...]
@@ -86,11 +87,10 @@ def compensate(
     consumers = _observe(model, graph, plan, images)
     targets: dict[str, torch.Tensor] = {}
     if how == "lstsq":
-        outputs = {
-            consumer.name: consumer.outputs
-            for consumer in consumers
-            if is_solvable(model.get_submodule(consumer.name), consumer.inputs)
-        }
+        outputs = {}
+        for consumer in consumers:
+            if is_solvable(model.get_submodule(consumer.name), consumer.inputs):
+                outputs[consumer.name] = consumer.outputs
         targets = layer_outputs(model, outputs, images)
 
     solved: list[str] = []
@@ -99,14 +99,7 @@ def compensate(
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
     for consumer in consumers:
         if consumer.name in targets:
-            can_shift = consumer.shift_into is not None
-            target = targets[consumer.name]
-            weights, shift = solve_weights(small, consumer.name, images, target, can_shift)
-            weight = tensors[f"{consumer.name}.weight"]
-            with torch.no_grad():
-                weight += weights.reshape(weight.shape).to(weight)
-            if consumer.shift_into is not None:
-                _shift(tensors, consumer.shift_into, shift)
+            _solve(small, consumer, images, targets[consumer.name], tensors)
             solved.append(consumer.name)
         elif consumer.shift_into is not None:
             _shift(tensors, consumer.shift_into, consumer.change[consumer.outputs])
@@ -114,6 +107,23 @@ def compensate(
         else:
             left[consumer.name] = "it has no bias, and no batch norm right behind it"
     return Compensation(tuple(solved), tuple(shifted), left)
+
+
+def _solve(
+    small: nn.Module,
+    consumer: _Consumer,
+    images: Sequence[torch.Tensor],
+    target: torch.Tensor,
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Change a layer's weights, and its bias, by the least-squares solution, in place."""
+    can_shift = consumer.shift_into is not None
+    change, shift = solve_weights(small, consumer.name, images, target, can_shift)
+    weight = tensors[f"{consumer.name}.weight"]
+    with torch.no_grad():
+        weight += change.reshape(weight.shape).to(weight)
+    if consumer.shift_into is not None:
+        _shift(tensors, consumer.shift_into, shift)
 
 
 def _shift(tensors: dict[str, torch.Tensor], name: str, values: torch.Tensor) -> None:
@@ -184,7 +194,7 @@ def _absent(size: int, kept: Iterable[int]) -> torch.Tensor:
 
 
 class _Observer:
-    """Watches the whole model run: what removed inputs give to each layer that reads them.
+    """Forward hooks on the whole model: what removed inputs contribute to each layer's outputs.
 
     `sums` and `counts` make the mean of each output's change, by layer in the order in which layers
     run. `norm_behind` names the running mean of the batch norm right behind a layer.
@@ -202,18 +212,18 @@ class _Observer:
         handles: list[Any] = []
         for name in self._removed:
             layer = model.get_submodule(name)
-            handles.append(layer.register_forward_hook(self._watch_consumer(name)))
+            handles.append(layer.register_forward_hook(self._consumer_hook(name)))
         for name, module in model.named_modules():
             is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
             if is_batch_norm and module.running_mean is not None:
-                handles.append(module.register_forward_pre_hook(self._watch_norm(name)))
+                handles.append(module.register_forward_pre_hook(self._norm_hook(name)))
         return handles
 
     def finish_batch(self) -> None:
-        """Let go of the batch's outputs."""
+        """Release the batch's outputs."""
         self._outputs.clear()
 
-    def _watch_consumer(self, name: str) -> Callable[..., None]:
+    def _consumer_hook(self, name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
             z = args[0]
             removed = self._removed[name].to(z.device)
@@ -229,7 +239,7 @@ class _Observer:
 
         return hook
 
-    def _watch_norm(self, name: str) -> Callable[..., None]:
+    def _norm_hook(self, name: str) -> Callable[..., None]:
         def hook(norm: nn.Module, args: tuple[Any, ...]) -> None:
             if id(args[0]) in self._outputs:
                 _, layer = self._outputs[id(args[0])]

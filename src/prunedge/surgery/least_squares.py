@@ -1,6 +1,7 @@
 """Solve a layer's weights so that its outputs in the pruned model are nearest to the whole one's.
 
-A convolution is solved as a linear layer over its patches, at some places of each image's map.
+By linear least squares with a ridge. A convolution is solved as a linear layer over its patches, at
+some positions of each image's feature map.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from torch.nn import functional
 
 from prunedge.models.cost import evaluating
 
-LARGEST = 8192  # input features (times the kernel's places) up to which a layer is solved
-_PLACES = 24  # of each image's map that are looked at
+LARGEST = 8192  # input features (times the kernel's size) up to which a layer is solved
+_POSITIONS = 24  # of each image's feature map that are looked at
 # Of the features' mean square: keeps the new weights near the old where the images don't tell.
 _RIDGE = 1e-3
 
@@ -32,22 +33,22 @@ def is_solvable(layer: nn.Module, inputs: int) -> bool:
 def layer_outputs(
     model: nn.Module, layers: Mapping[str, torch.Tensor], images: Sequence[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """What layers of the whole model give at the sampled places: (rows, outputs) for each.
+    """What layers of the whole model give at the sampled positions: (samples, outputs) for each.
 
     `layers` says which of their outputs are asked for.
     """
-    rows: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    sampled: dict[str, list[torch.Tensor]] = {name: [] for name in layers}  # a tensor a batch
     batch = 0
 
-    def watch(name: str) -> Callable[..., None]:
+    def recorder(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
-            is_first_call = len(rows[name]) == batch  # a layer is solved for its first call
+            is_first_call = len(sampled[name]) == batch  # a layer is solved for its first call
             if is_first_call:
-                rows[name].append(_rows(layer, out, batch)[:, layers[name]])
+                sampled[name].append(_sampled_outputs(layer, out, batch)[:, layers[name]])
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in layers]
+    handles = [model.get_submodule(name).register_forward_hook(recorder(name)) for name in layers]
     try:
         with evaluating(model), torch.no_grad():
             for batch, inputs in enumerate(images):  # noqa: B007  the hooks read it
@@ -55,7 +56,7 @@ def layer_outputs(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: torch.cat(parts) for name, parts in rows.items()}
+    return {name: torch.cat(outputs) for name, outputs in sampled.items()}
 
 
 class _InputSeen(Exception):
@@ -74,14 +75,16 @@ def solve_weights(
     The shift is without meaning where none was asked for (`with_shift`).
     """
     layer: Any = small.get_submodule(name)
-    gram = product = torch.zeros(())
-    done = 0
+    gram = torch.zeros(())  # features^T @ features
+    product = torch.zeros(())  # features^T @ (target - outputs)
+    done = 0  # samples of the target that were met so far
     batch = 0
 
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def add_batch(module: nn.Module, args: tuple[Any, ...]) -> None:
         nonlocal gram, product, done
-        features = _patches(module, args[0], batch).double()
-        outputs = _rows(module, type(module).forward(module, args[0]), batch).double()
+        features = _sampled_patches(module, args[0], batch).double()
+        out = type(module).forward(module, args[0])
+        outputs = _sampled_outputs(module, out, batch).double()
         missing = target[done : done + len(features)].double() - outputs
         done += len(features)
         if with_shift:
@@ -91,7 +94,7 @@ def solve_weights(
         product = product + features.T @ missing
         raise _InputSeen
 
-    handle = layer.register_forward_pre_hook(look)
+    handle = layer.register_forward_pre_hook(add_batch)
     try:
         with evaluating(small), torch.no_grad():
             for batch, inputs in enumerate(images):  # noqa: B007  the hook reads it
@@ -109,36 +112,38 @@ def solve_weights(
     return change[:width].T, change[-1]
 
 
-# -- rows of features and outputs ------------------------------------------------------------------
+# -- samples of features and outputs ---------------------------------------------------------------
 
 
-def _rows(layer: nn.Module, out: torch.Tensor, batch: int) -> torch.Tensor:
-    """A layer's outputs at the sampled places of a batch, (rows, outputs)."""
+def _sampled_outputs(layer: nn.Module, out: torch.Tensor, batch: int) -> torch.Tensor:
+    """A layer's outputs at the sampled positions of a batch, (samples, outputs)."""
     if not isinstance(layer, nn.Conv2d):
         return out.reshape(-1, out.shape[-1]).cpu()
-    places = _sampled(out.shape[2:], batch)
-    return torch.cat([out[:, :, row, column] for row, column in places]).cpu()
+    positions = _sampled_positions(out.shape[2:], batch)
+    return torch.cat([out[:, :, row, column] for row, column in positions]).cpu()
 
 
-def _patches(layer: nn.Module, z: torch.Tensor, batch: int) -> torch.Tensor:
-    """The inputs that these outputs are made from, (rows, input features * kernel places)."""
+def _sampled_patches(layer: nn.Module, z: torch.Tensor, batch: int) -> torch.Tensor:
+    """The inputs that these outputs are made from, (samples, input features * kernel size)."""
     if not isinstance(layer, nn.Conv2d):
         return z.reshape(-1, z.shape[-1]).cpu()
-    map_of_one = functional.conv2d(
+
+    # A single filter on a single image tells the size of the feature map.
+    feature_map = functional.conv2d(
         z[:1], layer.weight[:1], None, layer.stride, layer.padding, layer.dilation
     )
     padded = functional.pad(z, _padding(layer))
     patches = []
-    for row, column in _sampled(map_of_one.shape[2:], batch):
+    for row, column in _sampled_positions(feature_map.shape[2:], batch):
         rows = _window(layer, row, 0)
         columns = _window(layer, column, 1)
         patches.append(padded[:, :, rows, columns].flatten(1))
     return torch.cat(patches).cpu()
 
 
-def _window(layer: nn.Conv2d, place: int, axis: int) -> slice:
-    """Where the kernel reads along an axis (0 down, 1 across) for the output at this place."""
-    start = place * layer.stride[axis]
+def _window(layer: nn.Conv2d, position: int, axis: int) -> slice:
+    """Where the kernel reads along an axis (0 down, 1 across) for the output at this position."""
+    start = position * layer.stride[axis]
     dilation = layer.dilation[axis]
     return slice(start, start + dilation * (layer.kernel_size[axis] - 1) + 1, dilation)
 
@@ -157,9 +162,12 @@ def _padding(layer: nn.Conv2d) -> list[int]:
     return [columns, columns, rows, rows]
 
 
-def _sampled(shape: Sequence[int], batch: int) -> list[tuple[int, int]]:
-    """Places of a map, drawn anew for each batch; the same in the whole and the pruned model."""
+def _sampled_positions(shape: Sequence[int], batch: int) -> list[tuple[int, int]]:
+    """Positions (row, column) of a feature map, drawn anew for each batch.
+
+    They are the same in the whole and the pruned model.
+    """
     rows, columns = shape
     generator = torch.Generator().manual_seed(batch)
-    places = torch.randperm(rows * columns, generator=generator)[:_PLACES]
-    return [(int(place) // columns, int(place) % columns) for place in places]
+    drawn = torch.randperm(rows * columns, generator=generator)[:_POSITIONS]
+    return [divmod(int(index), columns) for index in drawn]

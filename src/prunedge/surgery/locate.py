@@ -13,21 +13,19 @@ from torch import nn
 from prunedge.graph.channels import KeptIndices
 from prunedge.surgery.answers import difference
 
-LayerOutputs = dict[
-    tuple[str, int], torch.Tensor
-]  # (path of a layer, number of the call) -> output
+LayerOutputs = dict[tuple[str, int], torch.Tensor]  # (path of a layer, which call of it) -> output
 
 
 def raised_in(error: BaseException, model: nn.Module) -> str | None:
     """The innermost module of the model whose code was running when this was raised."""
     names = {id(module): name for name, module in model.named_modules()}
-    place = None
+    innermost = None
     trace = error.__traceback__
     while trace is not None:
         running = trace.tb_frame.f_locals.get("self")
-        place = names.get(id(running), place)
+        innermost = names.get(id(running), innermost)
         trace = trace.tb_next
-    return place
+    return innermost
 
 
 @contextmanager
@@ -44,11 +42,11 @@ def recorded_layers(model: nn.Module) -> Iterator[LayerOutputs]:
 
         return hook
 
-    handles = [
-        module.register_forward_hook(recorder(name))
-        for name, module in model.named_modules()
-        if isinstance(module._parameters.get("weight"), torch.Tensor) and not module._modules
-    ]
+    handles = []
+    for name, module in model.named_modules():
+        has_weight = isinstance(module._parameters.get("weight"), torch.Tensor)
+        if has_weight and not module._modules:
+            handles.append(module.register_forward_hook(recorder(name)))
     try:
         yield outputs
     finally:
@@ -57,7 +55,7 @@ def recorded_layers(model: nn.Module) -> Iterator[LayerOutputs]:
 
 
 def first_difference(
-    found: LayerOutputs,
+    given: LayerOutputs,
     wanted: LayerOutputs,
     reference: nn.Module,
     kept: KeptIndices,
@@ -65,19 +63,18 @@ def first_difference(
 ) -> str | None:
     """The first layer whose output differs at the channels that stay; None where none does.
 
-    `found` is of the smaller model, `wanted` of the masked `reference`. Outputs that can't be
+    `given` is of the smaller model, `wanted` of the masked `reference`. Outputs that can't be
     compared, since their shapes don't fit, are passed over.
     """
     for (name, number), whole in wanted.items():
-        narrow = found.get((name, number))
+        narrow = given.get((name, number))
         if narrow is None or narrow.dim() != whole.dim():
             return name
-        whole = _staying(
-            reference.get_submodule(name), whole, kept.get(f"{name}.weight", {}).get(0)
-        )
-        if whole.shape != narrow.shape:
+        stays = kept.get(f"{name}.weight", {}).get(0)
+        expected = _staying(reference.get_submodule(name), whole, stays)
+        if expected.shape != narrow.shape:
             continue
-        gap, _ = difference({"": narrow}, {"": whole})
+        gap, _ = difference({"": narrow}, {"": expected})
         if gap > tolerance:
             return name
     return None

@@ -1,6 +1,4 @@
-"""Other ways through a model's code than evaluation at the traced size.
-
-Does a smaller model fit them?
+"""Whether a smaller model fits other ways through its code than evaluation at the traced size.
 
 Training, another size of the image, and methods beside forward (`prunedge.graph.branches`) may come
 to code that the proof does not run.
@@ -14,7 +12,8 @@ import torch
 from torch import nn
 
 from prunedge.graph import ChannelGraph, call
-from prunedge.graph.branches import Beside, other_ways, watching
+from prunedge.graph.branches import other_ways
+from prunedge.graph.forwards import Beside, watching
 from prunedge.graph.outputs import seen_in
 from prunedge.graph.plan import Plan
 from prunedge.graph.preserve import undisturbed
@@ -79,7 +78,7 @@ def take_other_ways(small: nn.Module, model: nn.Module, graph: ChannelGraph) -> 
 def _take(
     model: nn.Module, training: bool, example: Any, methods: Beside
 ) -> dict[str, dict[str, str]]:
-    """Run a model and its methods beside forward: what these do otherwise than it."""
+    """Run a model and its methods beside forward; gives where their answers differ from forward."""
     floating = (x.dtype for x in model.parameters() if x.is_floating_point())
     dtype = next(floating, torch.float32)
     with undisturbed(model), torch.no_grad(), watching(model, None, methods) as verdicts:

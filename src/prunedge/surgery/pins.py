@@ -1,7 +1,7 @@
 """Pin the sizes that a module's code works out: its calls are given those of the smaller model.
 
 Code such as `x.reshape(B, N, 3, heads, C // heads)` works sizes out from others that pruning
-changes separately (`prunedge.graph.sizes`). Here the numbers are found that a pinned module
+changes separately (`prunedge.graph.sizes`). Here the numbers are worked out that a pinned module
 runs with:
 
 - sizes: what a call names along each of its dimensions that holds channels;
@@ -20,11 +20,11 @@ from torch import nn
 
 from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph
-from prunedge.graph.channels import Read, Resize
+from prunedge.graph.observations import Read, Resize
 from prunedge.graph.plan import Plan
 from prunedge.graph.sizes import CodeCall, Pick, Pin, Pinning, pin, pins_of
 
-_Sizes = dict[CodeCall, dict[int, Pin]]  # the places among a call's sizes -> the size there
+_Sizes = dict[CodeCall, dict[int, Pin]]  # the index among a call's sizes -> the size there
 _Picks = dict[CodeCall, dict[tuple[int, int], Pick]]  # (dimension, width before) -> positions
 _Reads = dict[str, dict[tuple[int, int], int]]  # site -> (dimension, width now) -> width before
 
@@ -34,26 +34,28 @@ _Reads = dict[str, dict[tuple[int, int], int]]  # site -> (dimension, width now)
 
 def naming_sizes(graph: ChannelGraph, plan: Plan, *, aside: bool) -> set[str]:
     """Modules with calls that name the sizes of channels of which the plan removes some."""
-    return {
-        call.module for call in graph.resizes if call.aside == aside and _is_touched(call, plan)
-    }
+    modules = set()
+    for call in graph.resizes:
+        if call.aside == aside and _is_touched(call, plan):
+            modules.add(call.module)
+    return modules
 
 
 def reading_sizes(graph: ChannelGraph, plan: Plan, *, aside: bool = False) -> set[str]:
     """Modules with code that reads the sizes of channels of which the plan removes some.
 
-    `aside`: on other ways through the code than evaluation only. Where all that may go by the width
-    are values that are divided by it, what is meant when channels have left (the mean of those that
+    `aside`: on other ways through the code than evaluation only. Where code does nothing with a
+    width but divide values by it, what is meant when channels have left (the mean of those that
     stay?) can't be told, so that the module is left to its own code.
     """
     only_dividing = graph.dividing - {call.module for call in graph.resizes}
-    return {
-        read.module
-        for read in graph.reads
-        if (read.aside or not aside)
-        and read.module not in only_dividing
-        and _is_touched(read, plan)
-    }
+    modules = set()
+    for read in graph.reads:
+        if aside and not read.aside:
+            continue
+        if read.module not in only_dividing and _is_touched(read, plan):
+            modules.add(read.module)
+    return modules
 
 
 def naming_any_sizes(graph: ChannelGraph) -> frozenset[str]:
@@ -62,8 +64,12 @@ def naming_any_sizes(graph: ChannelGraph) -> frozenset[str]:
     return frozenset(naming | set(graph.factors))
 
 
-def _is_touched(place: Resize | Read, plan: Plan) -> bool:
-    return any(name in plan.keep for _, layout, _ in place.sizes for name in layout.names)
+def _is_touched(site: Resize | Read, plan: Plan) -> bool:
+    """Whether the plan removes channels whose sizes are named or read there."""
+    names: set[str] = set()
+    for _, layout, _ in site.sizes:
+        names.update(layout.names)
+    return not names.isdisjoint(plan.keep)
 
 
 # -- what they are pinned to -----------------------------------------------------------------------
@@ -89,7 +95,11 @@ def pin_sizes(
         _add_fixed_sizes(sizes[name], graph, name, changed)
         if not (sizes[name] or picks[name] or reads[name] or name in graph.factors):
             continue
+
         module = small.get_submodule(name)
+        open_sizes: set[tuple[CodeCall, int]] = set()
+        for call, pins in sizes[name].items():
+            open_sizes.update((call, index) for index in pins)
         pinning = Pinning(
             sizes[name],
             graph.sized_calls.get(name, {}),
@@ -97,7 +107,7 @@ def pin_sizes(
             picks[name],
             reads[name],
             wanted=dict(graph.factors.get(name, {})),
-            open={(call, place) for call, pins in sizes[name].items() for place in pins},
+            open=open_sizes,
         )
         pin(module, pinning)
 
@@ -116,20 +126,23 @@ def _sizes_before(small: nn.Module, graph: ChannelGraph, name: str) -> _Sizes:
 def _add_sizes(
     sizes: dict[str, _Sizes], graph: ChannelGraph, plan: Plan
 ) -> set[tuple[str, CodeCall, int]]:
-    """Add what the plan leaves of the sizes that calls name; gives where it says something."""
+    """Add what the plan leaves of the sizes that calls name.
+
+    Gives (module, call, index among its sizes) of each.
+    """
     fresh: dict[tuple[str, CodeCall, int], Pin] = {}
     for resize in graph.resizes:
         if resize.module not in sizes or resize.picked:
             continue
         pins = sizes[resize.module].setdefault(resize.call, {})
-        for place, layout, axis in resize.sizes:
+        for index, layout, axis in resize.sizes:
             size = Pin(layout.number.shape[axis], len(layout.kept(plan)[axis]))
-            first = fresh.setdefault((resize.module, resize.call, place), size)
+            first = fresh.setdefault((resize.module, resize.call, index), size)
             # Heads that are folded into a batch are as many more as that is larger in training.
             if first.own * size.now != size.own * first.now:
                 raise _inconsistent(resize)
-            own = pins[place].own if place in pins else first.own
-            pins[place] = Pin(own, first.now)
+            own = pins[index].own if index in pins else first.own
+            pins[index] = Pin(own, first.now)
     return set(fresh)
 
 
@@ -142,9 +155,9 @@ def _add_fixed_sizes(
     """
     for call, shape in graph.reshaped.get(name, {}).items():
         pins = sizes.setdefault(call, {})
-        for place, number in enumerate(shape):
-            if number is not None and (name, call, place) not in changed:
-                pins[place] = Pin(number, number)
+        for index, number in enumerate(shape):
+            if number is not None and (name, call, index) not in changed:
+                pins[index] = Pin(number, number)
 
 
 def _picks_before(small: nn.Module, graph: ChannelGraph, name: str) -> _Picks:
@@ -157,7 +170,7 @@ def _picks_before(small: nn.Module, graph: ChannelGraph, name: str) -> _Picks:
     picks: _Picks = {}
     for call, before in pins_of(small.get_submodule(name)).picks.items():
         if call.site in known and call not in in_graph:
-            picks[call] = {key: pick._replace(said=None) for key, pick in before.items()}
+            picks[call] = {key: pick._replace(literal=None) for key, pick in before.items()}
     return picks
 
 
@@ -188,7 +201,7 @@ def _widths_read(
     names: set[str],
     with_old_widths: Collection[str],
 ) -> dict[str, _Reads]:
-    """For each module and place in its code that reads a width: the width before any pruning."""
+    """For each module and site in its code that reads a width: the width before any pruning."""
     before = {name: pins_of(small.get_submodule(name)).reads for name in names}
     reads: dict[str, _Reads] = {}
     for name, sites in before.items():
@@ -238,29 +251,32 @@ def pinning_to_json(pinning: Pinning) -> dict[str, Any]:
     }
     for call, sizes in pinning.sizes.items():
         if sizes:
-            record["sizes"].append([*call, {str(place): list(pin) for place, pin in sizes.items()}])
+            by_index = {str(index): list(pin) for index, pin in sizes.items()}
+            record["sizes"].append([*call, by_index])
     for call, picks in pinning.picks.items():
         if picks:
-            record["picks"].append([*call, [[dim, *pick] for (dim, _), pick in picks.items()]])
+            by_dim = [[dim, *pick] for (dim, _), pick in picks.items()]
+            record["picks"].append([*call, by_dim])
     if pinning.reads:
-        record["reads"] = {
-            site: [[*key, own] for key, own in widths.items()]
-            for site, widths in pinning.reads.items()
-        }
+        record["reads"] = {}
+        for site, widths in pinning.reads.items():
+            record["reads"][site] = [[*key, own] for key, own in widths.items()]
     return record
 
 
 def pinning_from_json(record: dict[str, Any]) -> Pinning:
     """The inverse of `pinning_to_json`."""
     sizes: _Sizes = {}
-    for site, turn, places in record["sizes"]:
-        sizes[CodeCall(site, turn)] = {int(place): Pin(*pair) for place, pair in places.items()}
+    for site, turn, by_index in record["sizes"]:
+        pins = {int(index): Pin(*pair) for index, pair in by_index.items()}
+        sizes[CodeCall(site, turn)] = pins
     picks: _Picks = {}
-    for site, turn, several in record.get("picks", ()):
-        picks[CodeCall(site, turn)] = dict(map(_pick_from_json, several))
+    for site, turn, by_dim in record.get("picks", ()):
+        picks[CodeCall(site, turn)] = dict(map(_pick_from_json, by_dim))
     reads: _Reads = {}
     for site, widths in record.get("reads", {}).items():
         reads[site] = {(dim, now): own for dim, now, own in widths}
+
     factors = {CodeCall(site, turn): float(factor) for site, turn, factor in record["factors"]}
     turns = {site: frozenset(times) for site, times in record["places"].items()}
     return Pinning(sizes, turns, factors, picks, reads)
@@ -268,5 +284,7 @@ def pinning_from_json(record: dict[str, Any]) -> Pinning:
 
 def _pick_from_json(saved: list[Any]) -> tuple[tuple[int, int], Pick]:
     """What a call picks along a dimension of a width; JSON knows no tuples."""
-    dim, width, now, said = saved
-    return (dim, width), Pick(width, tuple(now), None if said is None else tuple(said))
+    dim, width, now, literal = saved
+    if literal is not None:
+        literal = tuple(literal)
+    return (dim, width), Pick(width, tuple(now), literal)

@@ -54,14 +54,13 @@ def replace_noted_sizes(model: nn.Module, sizes: Mapping[str, Any]) -> None:
 def note_groups(model: nn.Module, small: nn.Module) -> None:
     """Note the groups of convolutions that have changed.
 
-    The weights of one that has lost all groups but one do not tell.
+    The weights of a convolution that has lost all groups but one don't tell its groups.
     """
     before = dict(model.named_modules())
-    changed = {
-        attribute_path(name, "groups"): module.groups
-        for name, module in small.named_modules()
-        if isinstance(module, CONVOLUTIONS) and module.groups != before[name].groups
-    }
+    changed = {}
+    for name, module in small.named_modules():
+        if isinstance(module, CONVOLUTIONS) and module.groups != before[name].groups:
+            changed[attribute_path(name, "groups")] = module.groups
     note_sizes(small, changed)
 
 
@@ -99,16 +98,16 @@ def _resize_layer(module: Any) -> None:
 
 
 def _resize_convolution(module: nn.modules.conv._ConvNd) -> None:
-    rows, columns = module.weight.shape[:2]
+    first, second = module.weight.shape[:2]
     if module.transposed:
-        module.in_channels = rows
-        module.out_channels = columns * module.groups
+        module.in_channels = first
+        module.out_channels = second * module.groups
         return
-    is_depthwise = module.groups == module.in_channels > 1 and columns == 1
+    is_depthwise = module.groups == module.in_channels > 1 and second == 1
     if is_depthwise:
-        module.groups = rows // (module.out_channels // module.groups)
-    module.out_channels = rows
-    module.in_channels = columns * module.groups
+        module.groups = first // (module.out_channels // module.groups)
+    module.out_channels = first
+    module.in_channels = second * module.groups
 
 
 def _resize_batch_norm(module: Any) -> None:

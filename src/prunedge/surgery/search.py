@@ -29,7 +29,7 @@ class Search:
     def refused(self) -> dict[str, str]:
         """Groups that can't be proven, at least one, and why."""
         suspects_before: list[str] = []
-        scope = self.failure.verdict.place or ""
+        scope = self.failure.verdict.module or ""
         while True:
             suspects = self._touching(scope)
             fresh = [name for name in suspects if name not in suspects_before]
@@ -60,7 +60,7 @@ class Search:
 
         inside: set[str] = set()
         for group in self.graph.groups:
-            if any(is_inside(part.tensor) for part in group.slices):
+            if any(is_inside(piece.tensor) for piece in group.slices):
                 inside.add(group.name)
         for reshape in self.graph.reshapes:
             if is_inside(reshape.module):
@@ -82,25 +82,23 @@ class Search:
         return {**self._unproven(names[:half]), **self._unproven(names[half:])}
 
     def _alike(self, unproven: Mapping[str, str]) -> dict[str, str]:
-        """Groups called like an unproven one but for numbers: where the last fails too, all do.
+        """Groups whose name differs from an unproven group's in numbers only.
 
-        The same code at its first and its last place bakes in a size, and each further proof would
-        say so again.
+        Where the last of them fails as well, all count as unproven: the same code holds a fixed
+        size in its first and its last layer, and each further proof would show the same.
         """
         alike: dict[str, str] = {}
         for name, why in unproven.items():
-            family = [
-                other
-                for other in self.plan.keep
-                if other not in unproven
-                and other not in alike
-                and without_numbers(other) == without_numbers(name)
-            ]
+            family = []
+            for other in self.plan.keep:
+                is_known = other in unproven or other in alike
+                if not is_known and without_numbers(other) == without_numbers(name):
+                    family.append(other)
             if family and self._why(family[-1:]):
                 alike.update(dict.fromkeys(family, why))
         return alike
 
     def _why(self, names: list[str]) -> str:
         """Why the plan can't be proven for these groups alone; empty where it can."""
-        part = Plan({name: self.plan.keep[name] for name in names})
-        return self.attempts.attempt(part, self.failure.strategy).verdict.why
+        plan = Plan({name: self.plan.keep[name] for name in names})
+        return self.attempts.attempt(plan, self.failure.strategy).verdict.why

@@ -49,9 +49,11 @@ def cut(
     # What was pinned before stays pinned.
     pinned_before = dict(pinned_modules(model))
     pinned = pinned | pinned_before.keys()
-    with_old_widths = with_old_widths | {
-        name for name, module in pinned_before.items() if pins_of(module).reads
-    }
+    with_old_widths = set(with_old_widths)
+    for name, module in pinned_before.items():
+        if pins_of(module).reads:
+            with_old_widths.add(name)
+
     left_alone = with_old_widths if resize_pinned else pinned | with_old_widths
     resize_attributes(small, graph, plan, left_alone)
     resize_inputs(small, model, with_old_widths)
@@ -120,7 +122,8 @@ def in_place_of(old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _replacements(model: nn.Module, kept: KeptIndices) -> dict[int, torch.Tensor]:
     """The id of each tensor that loses channels -> what is left of it."""
     tensors = named_tensors(model)
-    return {
-        id(tensors[name]): in_place_of(tensors[name], taken(tensors[name], dims))
-        for name, dims in kept.items()
-    }
+    replacements = {}
+    for name, dims in kept.items():
+        old = tensors[name]
+        replacements[id(old)] = in_place_of(old, taken(old, dims))
+    return replacements

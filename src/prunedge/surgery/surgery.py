@@ -1,12 +1,12 @@
 """Model and plan in, a smaller model out, with the proof that nothing else changed.
 
-The story of a surgery, and where each chapter of it stands:
+The steps of a surgery, and the modules that take them:
 
 1.  The model is copied with its tensors cut along the plan (`slicing`), the sizes that its modules
     keep are brought in line (`resize`, `attributes`, `attention`), and where code works sizes out,
     its calls are pinned to the new ones (`pins`).
 2.  The smaller model is compared with the whole one in which the removed slices are zero, on two
-    questions (`verify`, with `answers`, `faint` and `locate`).
+    questions (`verify`, with `masked_model`, `answers`, `faint` and `locate`).
 3.  Where they differ, or the smaller one does not run, it is cut in another way, with more modules
     pinned (`attempts`). What is proven must also fit the ways through the code that evaluation does
     not take (`other_ways`).

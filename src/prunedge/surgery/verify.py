@@ -7,38 +7,23 @@ stay. Two questions are asked of both, see `Proof`.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from prunedge.errors import GraphError, PrunedgeError
+from prunedge.errors import GraphError
 from prunedge.graph import ChannelGraph
-from prunedge.graph.fused_attention import FusedAttention
-from prunedge.graph.inputs import others, tensors_of
-from prunedge.graph.masking import masking
 from prunedge.graph.plan import Plan
-from prunedge.graph.preserve import copied, undisturbed
+from prunedge.graph.preserve import undisturbed
 from prunedge.graph.sizes import pinned_modules, pins_of
-from prunedge.surgery.answers import (
-    Answer,
-    answer,
-    at_least,
-    difference,
-    doubled,
-    is_finite,
-    precise,
-    same_shapes,
-    varies,
-)
-from prunedge.surgery.faint import loud_values, swapped
+from prunedge.surgery.answers import Answer, answer, difference, doubled, same_shapes, varies
+from prunedge.surgery.faint import swapped
 from prunedge.surgery.locate import first_difference, raised_in, recorded_layers
-from prunedge.surgery.masking import OverWhatStays, without
-from prunedge.surgery.slicing import leaving_slices, taken
+from prunedge.surgery.masked_model import Answers, MaskedModel, Question, Unprovable
+from prunedge.surgery.slicing import taken
 from prunedge.utils.machine import pass_on
 from prunedge.utils.tracing import traced
 
@@ -67,44 +52,15 @@ class Verdict:
     Nothing against it, or what speaks against it and where.
 
     `difference` is relative to the largest output; `why` is empty where nothing speaks against it.
-    `place` is the path of the module whose forward failed, or of the first layer that gave
+    `module` is the path of the module whose forward failed, or of the first layer that gave
     something else, as far as that can be told. `rounding` says that only whole numbers differ,
     which rounding may have tipped over.
     """
 
     difference: float
     why: str = ""
-    place: str | None = None
+    module: str | None = None
     rounding: bool = False
-
-
-class Unprovable(PrunedgeError):
-    """The masked model gives no answer that a smaller one could be compared with."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    """An input, what stands in for faint parameters, and what the masked model answers."""
-
-    example: Any
-    loud: Mapping[str, torch.Tensor]
-    wanted: Answer
-
-    def __str__(self) -> str:
-        return _shapes(self.example)
-
-
-@dataclass
-class _Answers:
-    """The masked model's answers to both questions, for one plan.
-
-    `calls` counts the operations that mix channels, `tried` the other inputs.
-    """
-
-    first: _Question
-    calls: Counter[str]
-    second: _Question | None = None
-    tried: int = 0
 
 
 class Proof:
@@ -120,11 +76,7 @@ class Proof:
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         self._model = model
         self._graph = graph
-        self._loud = loud_values(model)
-        self._others = others(graph.example)
-        self._inputs: list[Any] = []  # those made so far, the one that served last at the front
-        self._references: dict[torch.dtype, nn.Module] = {}
-        self._known: tuple[Any, _Answers | None] = (None, None)
+        self._masked = MaskedModel(model, graph)
 
     @traced("prove")
     def compare(
@@ -140,7 +92,7 @@ class Proof:
         before it meets another input.
         """
         try:
-            answers = self._answers(plan, precision.dtype)
+            answers = self._masked.answers(plan, precision.dtype)
             verdict = self._judge(small, plan, precision, answers.first)
             assert verdict is not None
             shows = varies(answers.first.wanted)
@@ -152,6 +104,7 @@ class Proof:
                     verdict = _worse(verdict, second)
         except Unprovable as error:
             return Verdict(float("inf"), error.what)
+
         if not shows and not verdict.why:
             why = "the masked model answers the same number all over, which shows nothing"
             return Verdict(float("inf"), why)
@@ -164,19 +117,16 @@ class Proof:
         at once: single precision shows nothing there.
         """
         try:
-            single = self._answers(plan, SINGLE.dtype)
-            double = self._answers(plan, DOUBLE.dtype)
+            single = self._masked.answers(plan, SINGLE.dtype)
+            double = self._masked.answers(plan, DOUBLE.dtype)
         except Exception as error:  # whatever the user's forward raises, in double precision or any
             pass_on(error)
             return False
-        questions = [(single.first, double.first)]
-        if single.second is not None and double.second is not None:
-            questions.append((single.second, double.second))
-        for one, other in questions:
-            gap, _ = difference(doubled(one.wanted), doubled(other.wanted))
-            if gap > TOLERANCE:
-                return True
-        return False
+        if _differ(single.first, double.first):
+            return True
+        if single.second is None or double.second is None:
+            return False
+        return _differ(single.second, double.second)
 
     # -- judging the smaller model
 
@@ -185,7 +135,7 @@ class Proof:
         small: nn.Module,
         plan: Plan,
         precision: Precision,
-        question: _Question,
+        question: Question,
         *,
         elsewhere: bool = False,
     ) -> Verdict | None:
@@ -198,11 +148,11 @@ class Proof:
         loud = {name: taken(values, kept.get(name, {})) for name, values in question.loud.items()}
         try:
             with undisturbed(small) if elsewhere else nullcontext(), swapped(small, loud):
-                found = answer(small, question.example, precision.dtype)
+                given = answer(small, question.example, precision.dtype)
         except GraphError:
             if not elsewhere:
                 raise
-            # A pinned layer that takes another way there refuses to run: nobody is handed a wrong
+            # A pinned layer that takes another way there refuses to run: it never gives a wrong
             # answer.
             return None
         except Exception as error:  # whatever the user's forward raises
@@ -213,25 +163,25 @@ class Proof:
         if not elsewhere:
             _settle_pins(small)
 
-        gap, is_rounding = difference(found, question.wanted)
+        gap, is_rounding = difference(given, question.wanted)
         if gap <= precision.tolerance:
             return Verdict(gap)
         why = f"differs from the masked model by {gap:.1e} of its largest output{where}"
-        if not same_shapes(found, question.wanted):
+        if not same_shapes(given, question.wanted):
             why = f"its answer has other parts or shapes than the masked model's{where}"
-        place = self._first_difference(small, plan, precision, question, loud)
-        return Verdict(gap, why, place, is_rounding)
+        layer = self._first_difference(small, plan, precision, question, loud)
+        return Verdict(gap, why, layer, is_rounding)
 
     def _judge_elsewhere(
-        self, small: nn.Module, plan: Plan, precision: Precision, answers: _Answers
+        self, small: nn.Module, plan: Plan, precision: Precision, answers: Answers
     ) -> Verdict | None:
         """What another input shows; None where the models take none."""
         while answers.second is not None:
             verdict = self._judge(small, plan, precision, answers.second, elsewhere=True)
             if verdict is not None:
                 return verdict
-            with self._masking(plan, precision.dtype):
-                answers.second = self._next_question(plan, precision.dtype, answers)
+            with self._masked.masking(plan, precision.dtype):
+                answers.second = self._masked.next_question(plan, precision.dtype, answers)
         return None
 
     def _first_difference(
@@ -239,138 +189,28 @@ class Proof:
         small: nn.Module,
         plan: Plan,
         precision: Precision,
-        question: _Question,
+        question: Question,
         loud: Answer,
     ) -> str | None:
         """The first layer that gives something else; None where all that can be compared agree."""
         dtype = precision.dtype
-        reference = self._reference(dtype)
+        reference = self._masked.reference(dtype)
         with (
             undisturbed(reference),
-            self._masking(plan, dtype),
+            self._masked.masking(plan, dtype),
             recorded_layers(reference) as wanted,
         ):
-            self._masked_answer(question.example, plan, dtype, question.loud)
-        with undisturbed(small), recorded_layers(small) as found, swapped(small, loud):
+            self._masked.run(question.example, plan, dtype, question.loud)
+        with undisturbed(small), recorded_layers(small) as given, swapped(small, loud):
             answer(small, question.example, dtype)
         kept = self._graph.kept(plan)
-        return first_difference(found, wanted, reference, kept, precision.tolerance)
-
-    # -- asking the masked model
-
-    def _answers(self, plan: Plan, dtype: torch.dtype) -> _Answers:
-        """What the masked model gives: kept, since the same plan is tried with different pins."""
-        key = (tuple(sorted(plan.keep.items())), dtype)
-        known_key, known = self._known
-        if known is not None and known_key == key:
-            return known
-        with self._masking(plan, dtype):
-            wanted, calls = self._masked_answer(self._graph.example, plan, dtype, {})
-            if not is_finite(wanted):
-                raise Unprovable(
-                    "the masked model's answer is not finite, so that nothing can be compared"
-                )
-            answers = _Answers(_Question(self._graph.example, {}, wanted), calls)
-            answers.second = self._next_question(plan, dtype, answers)
-        self._known = (key, answers)
-        return answers
-
-    def _next_question(self, plan: Plan, dtype: torch.dtype, answers: _Answers) -> _Question | None:
-        """A question with another input that the whole model takes, of those not tried yet.
-
-        To be called while the reference is masked. None where the model takes none of them.
-        """
-        while True:
-            if answers.tried == len(self._inputs):
-                example = next(self._others, None)
-                if example is None:
-                    return None
-                self._inputs.append(example)
-            example = self._inputs[answers.tried]
-            answers.tried += 1
-            question = self._asked(example, plan, dtype, answers.calls)
-            if question is None:
-                continue
-            if answers.tried > 1 and answers.tried == len(self._inputs):
-                # Those before it did not serve, and need not be tried for the next plan.
-                self._inputs = [example]
-                answers.tried = 1
-            return question
-
-    def _asked(
-        self, example: Any, plan: Plan, dtype: torch.dtype, calls: Counter[str]
-    ) -> _Question | None:
-        """The question with this input; None where the masked model does not take it."""
-        reference = self._reference(dtype)
-        for loud in [self._loud, {}] if self._loud else [{}]:
-            try:
-                with undisturbed(reference):
-                    wanted, counted = self._masked_answer(example, plan, dtype, loud)
-            except Exception as error:  # whatever the user's forward raises on such inputs
-                pass_on(error)
-                continue
-            if counted != calls:
-                continue  # its code takes another way: which calls mix channels was not seen
-            if is_finite(wanted):
-                return _Question(example, loud, wanted)
-            if self._answers_finitely(example, dtype, loud):
-                raise Unprovable(
-                    f"the masked model's answer is not finite at inputs of {_shapes(example)}, "
-                    "the whole model's is"
-                )
-        return None
-
-    def _answers_finitely(self, example: Any, dtype: torch.dtype, loud: Answer) -> bool:
-        """Whether the whole model answers with numbers; the reference is masked meanwhile."""
-        whole = copied(self._model)._apply(lambda x: at_least(x, dtype))
-        with swapped(whole, loud):
-            return is_finite(answer(whole, example, dtype))
-
-    def _reference(self, dtype: torch.dtype) -> nn.Module:
-        if dtype not in self._references:
-            self._references[dtype] = precise(self._model, dtype)
-        return self._references[dtype]
-
-    def _masking(self, plan: Plan, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """While inside, what the plan removes of the reference is zero."""
-        return masking(leaving_slices(self._reference(dtype), self._graph, plan))
-
-    def _masked_answer(
-        self, example: Any, plan: Plan, dtype: torch.dtype, loud: Answer
-    ) -> tuple[Answer, Counter[str]]:
-        """The masked reference's answer, and the counts of its calls that mix channels.
-
-        To be called while the reference is masked.
-        """
-        reference = self._reference(dtype)
-        mode = OverWhatStays(self._graph.statistics, plan)
-        removed = self._graph.removed(plan) if loud else {}
-        masked = {name: without(values, removed.get(name, {})) for name, values in loud.items()}
-        with swapped(reference, masked), FusedAttention(), mode:
-            wanted = answer(reference, example, dtype)
-        return wanted, mode.counted
+        return first_difference(given, wanted, reference, kept, precision.tolerance)
 
 
-def masked_outputs(
-    model: nn.Module,
-    graph: ChannelGraph,
-    plan: Plan,
-    *,
-    dtype: torch.dtype = torch.float32,
-    example: Any = None,
-) -> list[torch.Tensor]:
-    """What the model gives at its full size when the plan's slices are zero.
-
-    That is what the smaller one must equal. On the graph's example, or another. Calls that mix
-    channels (layer norm, means over channels, softmax) are taken over the channels that stay.
-    Models of less precision than `dtype` run in it. The weights are as before in the end.
-    """
-    if example is None:
-        example = graph.example
-    reference = precise(model, dtype)
-    mode = OverWhatStays(graph.statistics, plan)
-    with masking(leaving_slices(reference, graph, plan)), FusedAttention(), mode:
-        return list(answer(reference, example, dtype).values())
+def _differ(single: Question, double: Question) -> bool:
+    """Whether the answer in single precision is another one than in double precision."""
+    gap, _ = difference(doubled(single.wanted), doubled(double.wanted))
+    return gap > TOLERANCE
 
 
 def _worse(first: Verdict, second: Verdict) -> Verdict:
@@ -381,7 +221,3 @@ def _settle_pins(small: nn.Module) -> None:
     """The factors that pins have met so far are meant for this input; the next has others."""
     for _, module in pinned_modules(small):
         pins_of(module).settle()
-
-
-def _shapes(example: Any) -> str:
-    return ", ".join(str(tuple(x.shape)) for x in tensors_of(example))

@@ -32,7 +32,8 @@ def speak(place: Place, verb: str | None = None) -> None:
     file, or in Python, as it is at first.
     """
     global _place, _verb
-    _place, _verb = place, verb
+    _place = place
+    _verb = verb
 
 
 @contextmanager

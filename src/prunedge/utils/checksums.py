@@ -1,6 +1,6 @@
-"""Checksums that files carry with them: whoever reads one knows whether it is what was written,
-there, and for that.
+"""Checksums that files carry with them.
 
+Whoever reads a file knows whether it is what was written, in that folder, and for that purpose.
 A seal is the SHA-256 of a JSON value in its canonical form, together with what the file is
 (`about`: its name, and the run that it belongs to). A dict carries it as its last key, a list as
 its last item. What a flipped byte changes, what was written for another run, and what was written
@@ -38,20 +38,15 @@ def sealed(value: Any, about: str) -> Any:
     return {**plain, **mark} if isinstance(plain, dict) else [*plain, mark]
 
 
-def opened(found: Any, about: str) -> Any:
-    """What was read without its seal; Broken where it has none, or one that is not that of the
-    rest.
-    """
-    if isinstance(found, dict) and KEY in found:
-        value: Any = {key: one for key, one in found.items() if key != KEY}
-        seal = found[KEY]
-    elif (
-        isinstance(found, list)
-        and found
-        and isinstance(found[-1], dict)
-        and list(found[-1]) == [KEY]
-    ):
-        value, seal = found[:-1], found[-1][KEY]
+def opened(content: Any, about: str) -> Any:
+    """What was read without its seal; Broken where it has none, or another value's."""
+    value: Any
+    if isinstance(content, dict) and KEY in content:
+        value = dict(content)
+        seal = value.pop(KEY)
+    elif isinstance(content, list) and content and _is_seal(content[-1]):
+        value = content[:-1]
+        seal = content[-1][KEY]
     else:
         raise Broken("it has no checksum")
     if seal != digest(value, about):
@@ -59,9 +54,14 @@ def opened(found: Any, about: str) -> Any:
     return value
 
 
+def _is_seal(item: Any) -> bool:
+    return isinstance(item, dict) and list(item) == [KEY]
+
+
 def read(file: Path, about: str) -> Any:
-    """The value of a JSON file without its seal. ValueError (Broken is one) where it is damaged,
-    PrunedgeError where it is no file.
+    """The value of a JSON file without its seal.
+
+    ValueError (Broken is one) where it is damaged, PrunedgeError where it is no file.
     """
     return opened(json.loads(read_bytes(file)), about)
 

@@ -15,34 +15,34 @@ KEY = "format"
 UPDATE = "pip install --upgrade prunedge"
 
 
-def refuse_newer(found: object, thing: str, where: object) -> None:
-    """Raise RunError where a `thing` (`run`, `audit`) names a format that is higher than ours.
+def refuse_newer(version: object, thing: str, where: object) -> None:
+    """Raise RunError where a `thing` (`run`, `audit`) names a format above this prunedge's.
 
-    To be asked before its checksum is looked at: a newer version may make checksums in another way.
+    To be called before its checksum is looked at: a newer version may make checksums in another
+    way.
     """
-    if type(found) is int and found > FORMAT:
-        raise RunError(_other(found, thing), where=where, remedy=f"update prunedge ({UPDATE})")
+    if type(version) is int and version > FORMAT:
+        raise RunError(_other(version, thing), where=where, remedy=f"update prunedge ({UPDATE})")
 
 
-def refuse_other(found: object, thing: str, where: object, again: str = "make it again") -> None:
-    """Raise RunError where a `thing` names another format than ours, or none (`found` is None), as
-    those of prunedge 0.1 do.
+def refuse_other(version: object, thing: str, where: object, again: str = "make it again") -> None:
+    """Raise RunError where a `thing` names another format than this prunedge's, or none.
 
-    To be asked once its checksum was right: before that a missing number may as well be damage.
-    `again` says how to have the thing anew.
+    `version` is None in those of prunedge 0.1. To be called once its checksum was right: before
+    that a missing number may as well be damage. `again` says how to have the thing anew.
     """
-    refuse_newer(found, thing, where)
-    if type(found) is int and found == FORMAT:
+    refuse_newer(version, thing, where)
+    if type(version) is int and version == FORMAT:
         return
-    what = of_0_1(thing) if found is None else _other(found, thing)
+    what = of_0_1(thing) if version is None else _other(version, thing)
     raise RunError(what, where=where, remedy=f"{again}, or open it with the version that made it")
 
 
 def of_0_1(thing: str) -> str:
     """That a `thing` is one of prunedge 0.1, which named no formats."""
-    plural = "studies" if thing == "study" else "histories" if thing == "history" else f"{thing}s"
+    plural = {"study": "studies", "history": "histories"}.get(thing, f"{thing}s")
     return f"this {thing} was made by prunedge 0.1, whose {plural} this version does not read"
 
 
-def _other(found: object, thing: str) -> str:
-    return f"this {thing} has format {found!r}; this prunedge reads format {FORMAT}"
+def _other(version: object, thing: str) -> str:
+    return f"this {thing} has format {version!r}; this prunedge reads format {FORMAT}"

@@ -66,10 +66,9 @@ _OF_THE_FILE = frozenset(
 
 
 def machine_error(error: BaseException, *, where: object = None) -> MachineError | None:
-    """The error as one line with the file, the cause and the remedy, where it is the machine's
-    trouble; None where it is another kind.
+    """The error in a line with the file, the cause and the remedy; None unless it is the machine's.
 
-    `where` is said where the error itself names no file.
+    `where` is named where the error itself names no file.
     """
     if isinstance(error, PrunedgeError):
         return error if isinstance(error, MachineError) else None
@@ -81,14 +80,13 @@ def machine_error(error: BaseException, *, where: object = None) -> MachineError
             remedy=remedy,
         )
     if isinstance(error, OSError) and error.errno is not None:
-        return _of_number(
-            error.errno, error.strerror, error.filename if error.filename is not None else where
-        )
+        file = where if error.filename is None else error.filename
+        return _of_number(error.errno, error.strerror, file)
     if isinstance(error, MemoryError) or _says_no_memory(error):
         return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY)
     if isinstance(error, (OSError, RuntimeError)) or _is_own(error):
-        for found in _NUMBER.findall(str(error)):
-            number = int(next(filter(None, found)))
+        for groups in _NUMBER.findall(str(error)):
+            number = int(next(filter(None, groups)))
             return _of_number(number, os.strerror(number), where)
     # Without memory Python loses its own MemoryErrors ("error return without exception set"), and
     # modules seem not to be installed.
@@ -205,23 +203,21 @@ def pass_on(error: BaseException, *, where: object = None) -> None:
 
 
 def _is_absurd(error: BaseException) -> bool:
-    """Whether what a library was asked for, as it tells, is more memory than this machine has in
-    all.
-    """
+    """Whether a library reports that more memory was asked for than this machine has in all."""
     asked = _ASKED.search(str(error))
     if asked is None or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return False
-    number, unit = (one for one in asked.groups() if one is not None)
+    number, unit = (group for group in asked.groups() if group is not None)
     size_bytes = float(number) * 1024 ** " KMGTPE".index(unit.upper() or " ")
     return size_bytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _says_no_memory(error: BaseException) -> bool:
     """Whether a library says in its own words that there is no memory."""
-    is_librarys = isinstance(error, (RuntimeError, ImportError, OSError, SystemError)) or _is_own(
-        error
-    )
-    return is_librarys and bool(_NO_MEMORY.search(str(error)))
+    kinds = (RuntimeError, ImportError, OSError, SystemError)
+    if not isinstance(error, kinds) and not _is_own(error):
+        return False
+    return bool(_NO_MEMORY.search(str(error)))
 
 
 def _is_own(error: BaseException) -> bool:
@@ -229,8 +225,8 @@ def _is_own(error: BaseException) -> bool:
     return type(error).__module__.startswith(_OWN_ERRORS)
 
 
-def _of_number(number: int, said: str | None, where: object) -> MachineError:
-    """What an error number of the system means, and what mends it."""
+def _of_number(number: int, text: str | None, where: object) -> MachineError:
+    """What an error number of the system means, and its remedy."""
     if number in (errno.ENOMEM, errno.EAGAIN):
         return MachineError(_MEMORY, where=where, remedy=_FREE_MEMORY)
     if number in _FULL:
@@ -251,4 +247,4 @@ def _of_number(number: int, said: str | None, where: object) -> MachineError:
         remedy = "look after the disk"
     else:
         remedy = "mend that"
-    return MachineError(said or os.strerror(number), where=where, remedy=remedy)
+    return MachineError(text or os.strerror(number), where=where, remedy=remedy)

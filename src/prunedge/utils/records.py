@@ -30,10 +30,10 @@ def require(kind: Any, value: Any) -> None:
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, wrong["loc"]))
+        path = ".".join(map(str, wrong["loc"]))
         message = wrong["msg"].removeprefix("Value error, ")
         reason = f"{message[0].lower()}{message[1:]}"
-        raise ValueError(f"{place}: {reason}" if place else reason) from None
+        raise ValueError(f"{path}: {reason}" if path else reason) from None
 
 
 @cache

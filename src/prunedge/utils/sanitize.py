@@ -13,53 +13,54 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def shown(text: object, keep: str = "") -> str:
-    """A text with every character that can't be printed as Python writes it (`\\x1b`), but for
-    those in `keep` (line breaks, tabs).
+    """A text with every character that can't be printed as Python writes it (`\\x1b`).
 
-    Also what isn't text at all: bytes of a file's name that are no UTF-8 would end the printing
-    with an error.
+    But for those in `keep` (line breaks, tabs). Also what isn't text at all: bytes of a file's name
+    that are no UTF-8 would end the printing with an error.
     """
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
+    characters = []
+    for character in str(text):
+        if character.isprintable() or character in keep:
+            characters.append(character)
+        else:
+            characters.append(character.encode("unicode_escape").decode())
+    return "".join(characters)
 
 
 def by_kind(reasons: Mapping[str, str], most: int = 4) -> list[str]:
-    """One line for each kind of reason: `REASON (20 of them: NAME, NAME, NAME, NAME and 16 more)`,
-    the most frequent kind first.
+    """A line for each kind of reason, the most frequent kind first.
 
-    Reasons are of one kind where they are the same but for their numbers and the names themselves;
-    the first of each kind is told.
+    `REASON (20 of them: NAME, NAME, NAME, NAME and 16 more)`. Reasons are of the same kind where
+    they differ in their numbers and the names themselves only; the first of each kind is shown.
     """
     lines = []
     for names in kinds(reasons):
-        some = ", ".join(names[:most]) + (
-            f" and {len(names) - most} more" if len(names) > most else ""
-        )
-        lines.append(
-            f"{reasons[names[0]]} ({some if len(names) == 1 else f'{len(names)} of them: {some}'})"
-        )
+        examples = ", ".join(names[:most])
+        if len(names) > most:
+            examples += f" and {len(names) - most} more"
+        if len(names) > 1:
+            examples = f"{len(names)} of them: {examples}"
+        lines.append(f"{reasons[names[0]]} ({examples})")
     return lines
 
 
 def kinds(reasons: Mapping[str, str]) -> list[list[str]]:
     """The names with each kind of reason, the most frequent kind first."""
-    found: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
     for name, why in reasons.items():
-        found.setdefault(_kind(name, why), []).append(name)
-    return sorted(found.values(), key=len, reverse=True)
+        by_kind.setdefault(_kind(name, why), []).append(name)
+    return sorted(by_kind.values(), key=len, reverse=True)
 
 
 def _kind(name: str, why: str) -> str:
-    """A reason without what differs from one to the next of its kind: its own name, and numbers."""
+    """A reason without what differs between those of its kind: its own name, and numbers."""
     if len(name) >= _SPEAKING:  # a short one may be a word of the reason
         why = why.replace(name, "#")
     return _NUMBER.sub("#", why)
 
 
 class Lines(logging.Formatter):
-    """Each record as one such line; a traceback, which only a fault of ours has, keeps its own."""
+    """Each record as such a line; a traceback, which only a bug brings, keeps its lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's text."""

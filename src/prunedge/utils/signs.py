@@ -29,11 +29,9 @@ def signed(text: str, sign: str) -> str:
 
 
 def sign_in(text: str) -> str:
-    """The sign that the text of a run's config holds, whether it is right or not; empty where it
-    holds none.
-    """
-    found = _SEAL.search(text)
-    return found[1] if found else ""
+    """The sign that the text of a run's config holds, right or not; empty where it holds none."""
+    seal = _SEAL.search(text)
+    return seal[1] if seal else ""
 
 
 def sign_of(run: Path) -> str:
@@ -49,10 +47,10 @@ def sign_of(run: Path) -> str:
         values = tomllib.loads(text)
         version = values.get(KEY)
         refuse_newer(version, "run", run)
-        found = _SEAL.search(text)
-        if found is not None and found[2] != _digest(text[: found.start()], found[1]):
+        seal = _SEAL.search(text)
+        if seal is not None and seal[2] != _digest(text[: seal.start()], seal[1]):
             raise checksums.Broken("it differs from its checksum")
-        if found is None and not (version is None and _is_unsealed(values, text)):
+        if seal is None and not (version is None and _is_unsealed(values, text)):
             raise checksums.Broken("its last line is no checksum")
     except (OSError, ValueError, RecursionError) as error:
         pass_on_reading(error, file)

@@ -70,8 +70,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Bring all files below a folder to the disk itself: one by one, or where they are many, with
-    all else that waits for the disk.
+    """Bring all files below a folder to the disk itself.
+
+    One by one, or where they are many, with all else that waits for the disk.
     """
     files = [file for file in folder.rglob("*") if file.is_file()]
     if len(files) > MANY and hasattr(os, "sync"):
@@ -82,8 +83,9 @@ def sync_tree(folder: Path) -> None:
 
 
 def replace(written: Path | str, target: Path | str) -> None:
-    """Put a file or folder in the place of `target`, in one step. Where a reader is in the way
-    (Windows), wait a moment for it.
+    """Rename a file or folder to `target`, atomically.
+
+    Where a reader is in the way (Windows), wait a moment for it.
     """
     until = time.monotonic() + REPLACE_PATIENCE_S
     while True:

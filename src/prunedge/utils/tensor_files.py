@@ -33,14 +33,13 @@ def save_tensors(
 
 
 def texts_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """The texts about a file's tensors as `save_tensors` was given them, from its metadata; other
-    programs write several as they are.
+    """The texts about a file's tensors, as `save_tensors` was given them, from its metadata.
 
-    Raises ValueError where they are damaged.
+    Other programs write two texts or more as they are. Raises ValueError where they are damaged.
     """
     if metadata is None or set(metadata) != {_SEVERAL}:
         return dict(metadata or {})
-    found = json.loads(metadata[_SEVERAL])
-    if not isinstance(found, dict):
+    texts = json.loads(metadata[_SEVERAL])
+    if not isinstance(texts, dict):
         raise ValueError(f"{_SEVERAL} is no table")
-    return {str(name): str(text) for name, text in found.items()}
+    return {str(name): str(text) for name, text in texts.items()}

@@ -1,5 +1,6 @@
-"""Where the time goes: named spans, nested as the calls are, on every thread. While nobody records
-they cost next to nothing.
+"""Where the time goes: named spans, nested as the calls are, on every thread.
+
+While nobody records they cost next to nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ MAIN = "main"
 
 
 class Span(NamedTuple):
-    """One stretch of time on a track (a number of `Recorder.tracks`); `start_ns` counts from where
-    the recorder's clock does.
+    """A stretch of time on a track.
+
+    `track` is an index into `Recorder.tracks`; `start_ns` counts from where the recorder's clock
+    does.
     """
 
     name: str
@@ -32,8 +35,9 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Total:
-    """What all spans of one place add up to: how many, their time, and their time without that of
-    the spans inside them.
+    """What all spans of a place add up to.
+
+    How many, their time without that of the spans inside them, and all of their time.
     """
 
     count: int
@@ -42,8 +46,9 @@ class Total:
 
 
 class Place(NamedTuple):
-    """Where spans were: the thread's name, the phase of the run (empty: none), the names of the
-    spans from outside in.
+    """Where spans were.
+
+    The thread's name, the phase of the run (empty: none), the names of the spans from outside in.
     """
 
     thread: str
@@ -55,7 +60,9 @@ class _Frame:
     __slots__ = ("inside_ns", "place", "start_ns")
 
     def __init__(self, place: Place, start_ns: int) -> None:
-        self.place, self.start_ns, self.inside_ns = place, start_ns, 0
+        self.place = place
+        self.start_ns = start_ns
+        self.inside_ns = 0
 
 
 class _Thread(threading.local):
@@ -78,9 +85,12 @@ class Recorder:
         self.totals: dict[Place, Total] = {}
         self.spans: list[Span] = []
         self.left_out = 0
-        self._most, self._clock, self._shortest_ns = most, clock, 0
+        self._most = most
+        self._clock = clock
+        self._shortest_ns = 0
         self._owners: list[threading.Thread] = []
-        self._lock, self._here = threading.Lock(), _Thread()
+        self._lock = threading.Lock()
+        self._here = _Thread()
         self._own_track(MAIN)
 
     def open(self, name: str, phase: bool = False) -> None:
@@ -89,35 +99,33 @@ class Recorder:
         if here.track is None:
             self._own_track(threading.current_thread().name)
         assert here.track is not None
-        outer = here.stack[-1].place if here.stack else Place(self.tracks[here.track], "", ())
-        place = (
-            Place(outer.thread, name, ())
-            if phase
-            else Place(outer.thread, outer.phase, (*outer.path, name))
-        )
+
+        outer = Place(self.tracks[here.track], "", ())
+        if here.stack:
+            outer = here.stack[-1].place
+        if phase:
+            place = Place(outer.thread, name, ())
+        else:
+            place = Place(outer.thread, outer.phase, (*outer.path, name))
         here.stack.append(_Frame(place, self._clock()))
 
     def close(self) -> None:
         """The span that was opened last on this thread ends."""
         here = self._here
         frame = here.stack.pop()
-        took, place = self._clock() - frame.start_ns, frame.place
+        duration_ns = self._clock() - frame.start_ns
         if here.stack:
-            here.stack[-1].inside_ns += took
+            here.stack[-1].inside_ns += duration_ns
+
+        place = frame.place
+        name = place.path[-1] if place.path else place.phase
         assert here.track is not None
         with self._lock:
             before = self.totals.get(place, Total(0, 0, 0))
-            self.totals[place] = Total(
-                before.count + 1, before.self_ns + took - frame.inside_ns, before.total_ns + took
-            )
-            self._keep(
-                Span(
-                    place.path[-1] if place.path else place.phase,
-                    here.track,
-                    frame.start_ns,
-                    took,
-                )
-            )
+            self_ns = before.self_ns + duration_ns - frame.inside_ns
+            total_ns = before.total_ns + duration_ns
+            self.totals[place] = Total(before.count + 1, self_ns, total_ns)
+            self._keep(Span(name, here.track, frame.start_ns, duration_ns))
 
     def _keep(self, span: Span) -> None:
         if span.duration_ns < self._shortest_ns:
@@ -126,30 +134,27 @@ class Recorder:
         self.spans.append(span)
         if len(self.spans) > self._most:
             # Whatever holds a span that stays is longer than it, and stays as well.
-            durations = sorted(one.duration_ns for one in self.spans)
+            durations = sorted(span.duration_ns for span in self.spans)
             self._shortest_ns = durations[len(durations) // 2] + 1
-            kept = [one for one in self.spans if one.duration_ns >= self._shortest_ns]
+            kept = [span for span in self.spans if span.duration_ns >= self._shortest_ns]
             self.left_out += len(self.spans) - len(kept)
             self.spans = kept
 
     def _own_track(self, name: str) -> None:
-        """A track for this thread: that of a thread of the same name that has ended, or a new
-        one.
-        """
+        """Give this thread a track: that of an ended thread of the same name, or a new one."""
         with self._lock:
-            free = (
-                i
-                for i, owner in enumerate(self._owners)
-                if self.tracks[i] == name and not owner.is_alive()
-            )
-            self._here.track = next(free, len(self.tracks))
-            if self._here.track == len(self.tracks):
+            for track, owner in enumerate(self._owners):
+                if self.tracks[track] == name and not owner.is_alive():
+                    self._owners[track] = threading.current_thread()
+                    break
+            else:
+                track = len(self.tracks)
                 self.tracks.append(name)
                 self._owners.append(threading.current_thread())
-            self._owners[self._here.track] = threading.current_thread()
+            self._here.track = track
 
 
-# Not a ContextVar: the thread that makes the batches must be heard as well.
+# Not a ContextVar: the spans of the thread that makes the batches are recorded as well.
 _recorder: Recorder | None = None
 _NOTHING = nullcontext()
 
@@ -158,7 +163,9 @@ class _Open:
     __slots__ = ("_name", "_phase", "_recorder")
 
     def __init__(self, recorder: Recorder, name: str, phase: bool) -> None:
-        self._recorder, self._name, self._phase = recorder, name, phase
+        self._recorder = recorder
+        self._name = name
+        self._phase = phase
 
     def __enter__(self) -> None:
         self._recorder.open(self._name, self._phase)
@@ -173,8 +180,9 @@ def span(name: str) -> AbstractContextManager[None]:
 
 
 def phase(name: str) -> AbstractContextManager[None]:
-    """Record what happens inside as a phase of the run (`train`, `step 3`): its spans are added
-    up by themselves.
+    """Record what happens inside as a phase of the run (`train`, `step 3`).
+
+    Its spans are added up by themselves.
     """
     return _NOTHING if _recorder is None else _Open(_recorder, name, phase=True)
 
@@ -204,7 +212,8 @@ def is_recording() -> bool:
 def recording(recorder: Recorder) -> Iterator[Recorder]:
     """Let the recorder collect the spans of this whole process while inside."""
     global _recorder
-    before, _recorder = _recorder, recorder
+    before = _recorder
+    _recorder = recorder
     try:
         yield recorder
     finally:
@@ -214,28 +223,29 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
 def trace_events(
     spans: Sequence[Span], tracks: Sequence[str], origin_ns: int, process: str, pid: int = 1
 ) -> list[dict[str, Any]]:
-    """Events of Chrome's trace format, which Perfetto opens: a process with a line for each track,
-    microseconds from `origin_ns` on.
+    """Events of Chrome's trace format, which Perfetto opens.
+
+    A process with a line for each track, microseconds from `origin_ns` on.
     """
-    named = [
-        ("process_name", 0, process),
-        *(("thread_name", i + 1, name) for i, name in enumerate(tracks)),
-    ]
-    about = [
-        {"ph": "M", "name": key, "pid": pid, "tid": tid, "args": {"name": value}}
-        for key, tid, value in named
-    ]
-    return about + [
-        {
+    events = [_name_event("process_name", pid, 0, process)]
+    for track, name in enumerate(tracks):
+        events.append(_name_event("thread_name", pid, track + 1, name))
+    for span in spans:
+        event = {
             "ph": "X",
-            "name": one.name,
+            "name": span.name,
             "pid": pid,
-            "tid": one.track + 1,
-            "ts": (one.start_ns - origin_ns) / 1e3,
-            "dur": one.duration_ns / 1e3,
+            "tid": span.track + 1,
+            "ts": (span.start_ns - origin_ns) / 1e3,
+            "dur": span.duration_ns / 1e3,
         }
-        for one in spans
-    ]
+        events.append(event)
+    return events
+
+
+def _name_event(key: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    """The event that names a process or a thread."""
+    return {"ph": "M", "name": key, "pid": pid, "tid": tid, "args": {"name": name}}
 
 
 def trace_json(events: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -55,15 +55,12 @@ def check(name: str, where: object) -> None:
 
 
 def _note(name: str) -> Path:
-    """Where it is remembered that the user gave a name in this working directory: in a folder of
-    the user's own, never in a run.
+    """The file that notes that the user gave a name in this working directory.
+
+    It lies in a folder of the user's own, never in a run.
     """
     home = os.environ.get("XDG_STATE_HOME")
     state = Path(home) if home else Path(os.path.expanduser("~")) / ".local" / "state"
-    place = f"{name}\0{os.path.realpath(os.getcwd())}"
-    return (
-        state
-        / "prunedge"
-        / "given"
-        / hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
-    )
+    key = f"{name}\0{os.path.realpath(os.getcwd())}"
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    return state / "prunedge" / "given" / digest

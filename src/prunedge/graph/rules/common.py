@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 from prunedge.graph.calls import Call
-from prunedge.graph.channels import Operation
 from prunedge.graph.label_tensors import compact, varying_dims
 from prunedge.graph.labels import Labeller
 from prunedge.graph.ledger import Condition
+from prunedge.graph.observations import Operation
 from prunedge.graph.parameters import ParamView
 
 
@@ -66,7 +66,8 @@ def dims_of(call: Call, rank: int) -> list[int]:
     dim = call.get("dim")
     if dim is None or dim == []:
         return list(range(rank))
-    return [d % rank for d in ([dim] if isinstance(dim, int) else dim)]
+    dims = [dim] if isinstance(dim, int) else dim
+    return [d % rank for d in dims]
 
 
 def only_if_pruned(
@@ -97,8 +98,8 @@ def padded_shape(x: torch.Tensor, rank: int) -> list[int]:
 
 def narrowed(x: torch.Tensor, kept: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """The positions that stay; `kept` holds them by dimension."""
-    for dim, places in kept.items():
-        x = x.index_select(dim, places)
+    for dim, positions in kept.items():
+        x = x.index_select(dim, positions)
     return x
 
 
@@ -109,23 +110,23 @@ def restored(out: Any, shape: torch.Size, kept: Mapping[int, torch.Tensor]) -> A
     given as they are.
     """
     short = list(shape)
-    for dim, places in kept.items():
-        short[dim] = len(places)
+    for dim, positions in kept.items():
+        short[dim] = len(positions)
 
-    def back(tensor: Any) -> Any:
+    def with_zeros(tensor: Any) -> Any:
         if not isinstance(tensor, torch.Tensor) or list(tensor.shape) != short:
             return tensor
-        for dim, places in kept.items():
+        for dim, positions in kept.items():
             size = list(tensor.shape)
             size[dim] = shape[dim]
-            tensor = tensor.new_zeros(size).index_copy(dim, places, tensor)
+            tensor = tensor.new_zeros(size).index_copy(dim, positions, tensor)
         return tensor
 
-    return tree_map(back, out)
+    return tree_map(with_zeros, out)
 
 
 def over_what_stays(call: Call, kept: Mapping[int, torch.Tensor]) -> Any:
-    """The operation on the positions that stay, its answer put back in its place."""
+    """The operation on the positions that stay, its results at their full length."""
     out = call.again(narrowed(call.input, kept))
     return restored(out, call.input.shape, kept)
 

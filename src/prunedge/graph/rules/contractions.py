@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.channels import Operation
 from prunedge.graph.label_tensors import compact, lying_along, varying_dims
 from prunedge.graph.labels import Labeller
+from prunedge.graph.observations import Operation
 from prunedge.graph.parameters import ParamView
 from prunedge.graph.rules.common import narrowed, over_what_stays, squash_all_but, unknown
 from prunedge.graph.rules.products import contract
@@ -43,7 +43,7 @@ def _times_weight(
     labeller: Labeller, call: Call, x: torch.Tensor, weight: torch.Tensor, bias: Any, *, makes: int
 ) -> None:
     """Consumes the last dimension and makes another, the `makes`-th of the weight."""
-    out, ledger = call.result, labeller.ledger
+    out = call.result
     view = labeller.param(weight)
     if view is None:
         if labeller.param(x) is None and bias is None and weight.dim() == 2:
@@ -51,14 +51,16 @@ def _times_weight(
             return labeller.name(out, made)
         return unknown(labeller, call)
 
+    ledger = labeller.ledger
     ledger.used.add(view.name)
-    part = weight.numel() / prod(ledger.shapes[view.name])
-    places = max(1, prod(x.shape[:-1]) // labeller.batch)
-    ledger.operations.append(Operation(view.name, places * part))
+    share = weight.numel() / prod(ledger.shapes[view.name])  # below 1: a slice of the weight
+    positions = max(1, prod(x.shape[:-1]) // labeller.batch)
+    ledger.operations.append(Operation(view.name, positions * share))
     ledger.positions.setdefault(view.name, prod(x.shape[1:-1]))
 
     made = ledger.of(view, makes, "out")
-    consume(labeller, labeller.promote(x), x.dim() - 1, ledger.of(view, 1 - makes, "in"))
+    labels = labeller.promote(x)
+    consume(labeller, labels, x.dim() - 1, ledger.of(view, 1 - makes, "in"))
     shift(labeller, bias, made)
     labeller.name(out, None if made is None else lying_along(made, out.dim() - 1, out.dim()))
 
@@ -97,19 +99,23 @@ def shift(labeller: Labeller, bias: Any, atoms: torch.Tensor | None) -> None:
 @rule(*CONVOLUTIONS, is_regular=True)
 def convolution(labeller: Labeller, call: Call) -> None:
     """Consumes the channels, dimension 1, and makes others; depthwise, each leaves with its own."""
-    x, out, ledger = call["input"], call.result, labeller.ledger
-    is_transposed, groups = call["transposed"], call["groups"]
-    view, labels = labeller.param(call["weight"]), labeller.labels(x)
+    x = call["input"]
+    view = labeller.param(call["weight"])
+    labels = labeller.labels(x)
     if view is None or labeller.param(x) is not None:
         return unknown(labeller, call)
     if labels is not None and _slides_along_channels(call, labels):
         return _slide(labeller, call, labels, view)
 
+    out = call.result
+    is_transposed = call["transposed"]
+    ledger = labeller.ledger
     ledger.used.add(view.name)
-    places = prod((x if is_transposed else out).shape[2:])
-    ledger.operations.append(Operation(view.name, places * x.shape[0] // labeller.batch))
+    positions = prod((x if is_transposed else out).shape[2:])
+    ledger.operations.append(Operation(view.name, positions * x.shape[0] // labeller.batch))
     ledger.positions.setdefault(view.name, prod(out.shape[2:]))
 
+    groups = call["groups"]
     channels = out.shape[1]
     if groups > 1 and groups == x.shape[1] and not is_transposed:
         made = depthwise(labeller, labels, view, groups, channels)
@@ -121,7 +127,8 @@ def convolution(labeller: Labeller, call: Call) -> None:
 
 def _slides_along_channels(call: Call, labels: torch.Tensor) -> bool:
     """Whether a filter that is a single line slides along channels, which are no dimension 1."""
-    weight, varying = call["weight"], varying_dims(labels)
+    weight = call["weight"]
+    varying = varying_dims(labels)
     if not varying or 1 in varying or weight.numel() != weight.shape[-1]:
         return False
     return all(call["input"].shape[dim] == call.result.shape[dim] for dim in varying)
@@ -132,8 +139,8 @@ def _slide(labeller: Labeller, call: Call, labels: torch.Tensor, view: ParamView
     ledger = labeller.ledger
     ledger.used.add(view.name)
     macs = prod(call.result.shape[2:]) * call["weight"].numel()
-    places = macs // max(1, labels.numel()) * call["input"].shape[0] // labeller.batch
-    ledger.operations.append((places, labels))
+    positions = macs // max(1, labels.numel()) * call["input"].shape[0] // labeller.batch
+    ledger.operations.append((positions, labels))
 
     varying = varying_dims(labels)
     if len(varying) == 1:
@@ -153,7 +160,7 @@ def depthwise(
     made = labeller.ledger.of(view, 0, "channel")
     if labels is not None and len(varying_dims(labels)) == 1:
         # Code that calls the convolution itself may have written down its number of groups.
-        labeller.ledger.parts.append((labeller.module, labels))
+        labeller.ledger.slices.append((labeller.module, labels))
         labeller.sizes.note([(0, labels, 1)] if labels.shape[1] > 1 else [])
     if made is not None:
         source = None if labels is None else labels.repeat_interleave(channels // groups, 1)
@@ -174,38 +181,41 @@ def dense(
     The j-th of each block are tied together.
     """
     ledger = labeller.ledger
-    ins = ledger.of(view, 0 if is_transposed else 1, "in")
-    outs = ledger.of(view, 1 if is_transposed else 0, "out")
+    consumed = ledger.of(view, 0 if is_transposed else 1, "in")
+    made = ledger.of(view, 1 if is_transposed else 0, "out")
     if groups == 1:
-        consume(labeller, labels, 1, ins)
-        return outs
+        consume(labeller, labels, 1, consumed)
+        return made
 
-    # Down to one channel a block it would be a depthwise one.
+    # With a single channel left in each block it would be a depthwise convolution.
     ledger.irregular = True
-    if is_transposed or ins is None or outs is None or view.along(0) is None:
-        ledger.freeze_param(view, "a grouped transposed convolution is not followed")
-        ledger.freeze(labels, "a grouped transposed convolution is not followed")
-        return outs if outs is not None and len(outs) == channels else None
+    if is_transposed or consumed is None or made is None or view.along(0) is None:
+        reason = "a grouped transposed convolution is not followed"
+        ledger.freeze_param(view, reason)
+        ledger.freeze(labels, reason)
+        return made if made is not None and len(made) == channels else None
 
-    consume(labeller, labels, 1, ins.repeat(groups))
-    blocks = outs.reshape(groups, -1)
+    consume(labeller, labels, 1, consumed.repeat(groups))
+    blocks = made.reshape(groups, -1)
     ledger.tie(blocks[:1], blocks)
-    return outs
+    return made
 
 
 @rule("mv")
 def weight_times_vector(labeller: Labeller, call: Call) -> None:
     """A weight, flattened to a matrix, times a vector (the largest singular value, spectral norm).
 
-    It is a sum over the columns that stay: the vector's places leave with the weight's columns;
+    It is a sum over the columns that stay: the vector's elements leave with the weight's columns;
     what is made varies along the weight's rows.
     """
-    view, vector = labeller.param(call["self"]), labeller.param(call["vec"])
+    view = labeller.param(call["self"])
+    vector = labeller.param(call["vec"])
     if view is None or vector is None:
         return unknown(labeller, call)
+
     _meet_along(labeller, call, view, vector, 1)
-    rows = tuple(c.narrow(1, 0, 1).squeeze(1) for c in view.coordinates)
-    labeller.name(call.result, ParamView(view.name, rows))
+    first_column = [coordinate.narrow(1, 0, 1).squeeze(1) for coordinate in view.coordinates]
+    labeller.name(call.result, ParamView(view.name, tuple(first_column)))
 
 
 @rule("dot", "vdot")
@@ -221,33 +231,34 @@ def vector_times_vector(labeller: Labeller, call: Call) -> None:
 @over("mv", "dot", "vdot")
 def vector_over(call: Call, kept: Kept) -> Any:
     """The sum over the columns that stay."""
-    (places,) = kept.values()
+    (columns,) = kept.values()
     _, vector = call.tensors
-    return call.func(narrowed(call.input, kept), vector.index_select(0, places))
+    return call.func(narrowed(call.input, kept), vector.index_select(0, columns))
 
 
 def _meet_along(
     labeller: Labeller, call: Call, view: ParamView, vector: ParamView, dim: int
 ) -> None:
-    """Tie a vector's places to a weight's channels along one dimension, which is summed over."""
+    """Tie a vector's elements to a weight's channels along a dimension that is summed over."""
     ledger = labeller.ledger
     ledger.used.update((view.name, vector.name))
-    places = ledger.of(vector, 0, "channel")
+    elements = ledger.of(vector, 0, "channel")
     lines = _weight_lines(labeller, view, dim)
-    if places is None or not lines:
+    if elements is None or not lines:
+        reason = "parameters are multiplied in a way that can't be followed"
         for parameter in (view, vector):
-            reason = "parameters are multiplied in a way that can't be followed"
             ledger.freeze_param(parameter, reason)
         return
+
     for line in lines:
-        ledger.tie(places, line)
+        ledger.tie(elements, line)
     labeller.mixes(call, {dim: lines})
 
 
 def _weight_lines(labeller: Labeller, view: ParamView, dim: int) -> list[torch.Tensor]:
     """Atoms of a weight's channels along one dimension of its view.
 
-    Its kernel's places may be flattened into that dimension, too.
+    The positions of its kernel may be flattened into that dimension, too.
     """
     lines = []
     for axis, coordinate in enumerate(view.coordinates):

@@ -50,7 +50,8 @@ def pointwise(labeller: Labeller, call: Call) -> None:
 
 def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
     """Tie the channels of these operands, and give the call's results their labels."""
-    target, is_in_place = operands[0], call.is_in_place
+    target = operands[0]
+    is_in_place = call.is_in_place
     is_fresh = is_in_place and labeller.tag(target) is None and labeller.memory.is_filled(target)
     if is_fresh and any(labeller.param(x) is not None for x in operands):
         # A parameter that is written into a tensor stands for an activation from here on.
@@ -63,8 +64,8 @@ def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
             labeller.memory.write(call.result, None)
         return meet_params(labeller, operands, call.results)
 
-    held = labeller.tag(target) if is_in_place else None
-    if is_in_place and held is None and not is_fresh and target._is_view():
+    tag_before = labeller.tag(target) if is_in_place else None
+    if is_in_place and tag_before is None and not is_fresh and target._is_view():
         reason = "written in place into part of another tensor, which holds no channels"
         return labeller.freeze_all(call.tensors, reason)
 
@@ -73,7 +74,7 @@ def meet(labeller: Labeller, call: Call, operands: list[torch.Tensor]) -> None:
         labeller.memory.write(call.result, labels)
     elif is_in_place and len(operands) > 1:
         labeller.memory.rewrite(call.result, labels)
-    if not isinstance(held, ParamView):
+    if not isinstance(tag_before, ParamView):
         name_all(labeller, call.results, labels)
 
 
@@ -84,38 +85,56 @@ def _meet_activations(
 
     `is_fresh`: the first operand is about to be filled by the others.
     """
-    ledger, rank = labeller.ledger, call.result.dim()
-    activations = []
+    rank = call.result.dim()
+    activations = []  # (shape, labels) of the operands that have labels, broadcast to the result
+    varying_somewhere: set[int] = set()
     for x in operands:
         labels = labeller.labels(x)
         if labels is not None:
-            activations.append((padded_shape(x, rank), labels.reshape(padded_shape(labels, rank))))
-    varying = sorted({dim for _, labels in activations for dim in varying_dims(labels)})
+            labels = labels.reshape(padded_shape(labels, rank))
+            activations.append((padded_shape(x, rank), labels))
+            varying_somewhere.update(varying_dims(labels))
+    varying = sorted(varying_somewhere)
 
-    full: list[torch.Tensor] = []
-    thin: list[torch.Tensor] = []
+    full: list[torch.Tensor] = []  # labels of operands with all the channels of the result
+    thin: list[torch.Tensor] = []  # labels of those that are broadcast over some of them
     for sizes, labels in activations:
         is_full = all(sizes[dim] > 1 for dim in varying)
         (full if is_full else thin).append(labels)
+
     whole = full[0] if full else torch.zeros([1] * rank, dtype=torch.int64)
     for labels in full[1:]:
-        ledger.tie(whole, labels, "meets channels that can't leave")
+        labeller.ledger.tie(whole, labels, "meets channels that can't leave")
     for labels in thin:
         _spread(labeller, whole, labels)
 
-    for place, x in enumerate(operands):
-        sizes = padded_shape(x, rank)
-        meets = [dim for dim in varying if sizes[dim] > 1]
-        is_target = is_fresh and place == 0
-        if labeller.param(x) is not None:
-            scale_by(labeller, x, whole, meets, varying)
-        elif labeller.tag(x) is None and not is_target and not _is_free(labeller, call, x):
-            for dim in meets:
-                # What was expanded is one value for all channels, as many as there are.
-                if x.stride(dim - rank + x.dim()) > 0:
-                    reason = "meets values of a fixed size"
-                    only_if_pruned(labeller, whole, dim, varying, None, reason)
+    for number, x in enumerate(operands):
+        is_target = is_fresh and number == 0
+        _meet_unlabelled(labeller, call, x, whole, varying, is_target)
     return compact(whole) if full else None
+
+
+def _meet_unlabelled(
+    labeller: Labeller,
+    call: Call,
+    x: torch.Tensor,
+    whole: torch.Tensor,
+    varying: list[int],
+    is_target: bool,
+) -> None:
+    """Channels meet a parameter, which is tied to them, or values without labels."""
+    rank = whole.dim()
+    sizes = padded_shape(x, rank)
+    meets = [dim for dim in varying if sizes[dim] > 1]
+    if labeller.param(x) is not None:
+        return scale_by(labeller, x, whole, meets, varying)
+
+    if labeller.tag(x) is not None or is_target or _is_free(labeller, call, x):
+        return
+    for dim in meets:
+        # A dimension that was expanded holds the same value for all channels, however many.
+        if x.stride(dim - rank + x.dim()) > 0:
+            only_if_pruned(labeller, whole, dim, varying, None, "meets values of a fixed size")
 
 
 def _is_free(labeller: Labeller, call: Call, x: torch.Tensor) -> bool:
@@ -151,11 +170,14 @@ def meet_params(
     labeller: Labeller, operands: list[torch.Tensor], results: list[torch.Tensor]
 ) -> None:
     """A parameter on its way to a layer: scaled, standardised, or summed with another."""
-    views = [(x, view) for x in operands if (view := labeller.param(x)) is not None]
+    views = []
+    for x in operands:
+        view = labeller.param(x)
+        if view is not None:
+            views.append((x, view))
+            labeller.ledger.used.add(view.name)
     if not views:
         return
-    for _, view in views:
-        labeller.ledger.used.add(view.name)
 
     result = results[0]
     main, main_view = max(views, key=lambda pair: pair[0].numel())
@@ -198,34 +220,34 @@ def _spread_param(
     labeller.ledger.freeze_other_axes(view, line[0])
     dim = channels[0] + result.dim() - x.dim()
     for other in others:
-        place = dim - result.dim() + other.dim()
-        if place >= 0 and other.shape[place] > 1 and other.stride(place) > 0:
+        other_dim = dim - result.dim() + other.dim()
+        if other_dim >= 0 and other.shape[other_dim] > 1 and other.stride(other_dim) > 0:
             labeller.ledger.freeze(atoms, "a weight meets values of a fixed size")
     return lying_along(atoms, dim, result.dim())
 
 
 def _meet_param(labeller: Labeller, view: ParamView, rank: int, x: torch.Tensor) -> None:
     """Tie a parameter's positions to those of another operand, dimension by dimension."""
-    ledger, other_view = labeller.ledger, labeller.param(x)
+    ledger = labeller.ledger
+    other_view = labeller.param(x)
     for dim, size in enumerate(padded_shape(x, rank)):
         if size == 1:
             continue
-        line = view.along(dim)
-        atoms = None if line is None else line[1] + ledger.base[view.name, line[0]]
+        atoms = ledger.of(view, dim, None)
         if other_view is None:
             if atoms is not None and labeller.tag(x) is None:
                 ledger.freeze(atoms, "a weight meets values of a fixed size")
             continue
 
-        other_line = other_view.along(dim - (rank - x.dim()))
-        if atoms is not None and other_line is not None:
-            other_atoms = other_line[1] + ledger.base[other_view.name, other_line[0]]
+        other_dim = dim - (rank - x.dim())
+        other_atoms = ledger.of(other_view, other_dim, None)
+        if atoms is not None and other_atoms is not None:
             if not torch.equal(atoms, other_atoms):
-                ledger.roles.setdefault((other_view.name, other_line[0]), "channel")
+                ledger.of(other_view, other_dim, "channel")
                 ledger.tie(atoms, other_atoms)
         elif other_view.name != view.name:
+            reason = "parameters are combined in a way that can't be followed"
             for parameter in (view, other_view):
-                reason = "parameters are combined in a way that can't be followed"
                 ledger.freeze_param(parameter, reason)
 
 
@@ -233,16 +255,17 @@ def scale_by(
     labeller: Labeller, x: torch.Tensor, whole: torch.Tensor, meets: list[int], varying: list[int]
 ) -> None:
     """Tie a parameter that scales or shifts channels to those that it `meets`, by dimension."""
-    view, rank = labeller.param(x), whole.dim()
+    ledger = labeller.ledger
+    rank = whole.dim()
+    view = labeller.param(x)
     assert view is not None
-    labeller.ledger.used.add(view.name)
+    ledger.used.add(view.name)
     for dim in meets:
-        atoms = labeller.ledger.of(view, dim - (rank - x.dim()), "channel")
+        atoms = ledger.of(view, dim - (rank - x.dim()), "channel")
         if atoms is None:
             reason = "meets a parameter in an order that can't be followed"
             only_if_pruned(labeller, whole, dim, varying, None, reason)
-            reason = "meets channels in an order that can't be followed"
-            labeller.ledger.freeze_param(view, reason)
+            ledger.freeze_param(view, "meets channels in an order that can't be followed")
         else:
             partner = lying_along(atoms, dim, rank)
             only_if_pruned(labeller, whole, dim, varying, partner, "scaled by a parameter")

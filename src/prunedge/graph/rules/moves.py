@@ -50,63 +50,65 @@ def move(labeller: Labeller, call: Call) -> None:
     if len(tagged) > 1 or tagged[0] is not x:
         return unknown(labeller, call)
 
-    view, labels = labeller.param(x), labeller.labels(x)
+    view = labeller.param(x)
     if view is not None:
-        _move_param(labeller, call, view)
-    elif call.is_in_place:
-        assert labels is not None
-        _turn(labeller, call, labels)
-    else:
-        assert labels is not None
-        parts = [compact(part) for part in tensors_of(call.again(labels.expand(x.shape)))]
-        _note_move(labeller, call, labels, parts)
-        for result, part in zip(call.results, parts, strict=True):
-            labeller.name(result, part)
+        return _move_param(labeller, call, view)
+
+    labels = labeller.labels(x)
+    assert labels is not None
+    if call.is_in_place:
+        return _change_shape_in_place(labeller, call, labels)
+
+    moved = [compact(piece) for piece in tensors_of(call.again(labels.expand(x.shape)))]
+    _note_move(labeller, call, labels, moved)
+    for result, piece in zip(call.results, moved, strict=True):
+        labeller.name(result, piece)
 
 
 def _move_param(labeller: Labeller, call: Call, view: ParamView) -> None:
     moved = [tensors_of(call.again(coordinate)) for coordinate in view.coordinates]
     views = [ParamView(view.name, coordinates) for coordinates in zip(*moved, strict=True)]
-    for result, part in zip(call.results, views, strict=True):
-        labeller.name(result, part)
+    for result, piece in zip(call.results, views, strict=True):
+        labeller.name(result, piece)
 
     if call.name in SPLITS:
         rank = call.result.dim()
         dim = call["dim"] % rank
-        lines = [labeller.ledger.of(part, dim, None) for part in views]
-        labeller.sizes.note(
-            (place, lying_along(line, dim, rank), dim)
-            for place, line in enumerate(lines)
-            if line is not None
-        )
+        sizes = []
+        for index, piece in enumerate(views):
+            line = labeller.ledger.of(piece, dim, None)
+            if line is not None:
+                sizes.append((index, lying_along(line, dim, rank), dim))
+        labeller.sizes.note(sizes)
 
 
 def _note_move(
-    labeller: Labeller, call: Call, labels: torch.Tensor, parts: list[torch.Tensor]
+    labeller: Labeller, call: Call, labels: torch.Tensor, moved: list[torch.Tensor]
 ) -> None:
-    """What a move says about the channels besides their new order."""
+    """What a move says about the channels besides their new order.
+
+    `labels` are those before, `moved` those of its results.
+    """
     if call.name in SPLITS:
-        _note_split(labeller, call, labels, parts)
+        _note_split(labeller, call, labels, moved)
     elif call.name == "expand":
-        labeller.sizes.note((dim, parts[0], dim) for dim in varying_dims(parts[0]))
+        labeller.sizes.note((dim, moved[0], dim) for dim in varying_dims(moved[0]))
     elif call.name in ("channel_shuffle", "native_channel_shuffle") and labels.shape[1] > 1:
-        # The number of groups stays: each loses the same of its places.
+        # The number of groups stays: each loses the same of its channels.
         blocks = labels.unflatten(1, (call["groups"], -1))
         labeller.ledger.tie(blocks.narrow(1, 0, 1), blocks)
     elif call.name in ("select", "unbind"):
         _take_one(labeller, call, labels)
 
     if call.name in ("slice", *SPLITS):
-        # Where the parts end may be written down in an attribute of the module.
-        labeller.ledger.parts += [
-            (labeller.module, part)
-            for part in parts
-            if len(varying_dims(part)) == 1 and part.shape != labels.shape
-        ]
+        # Where slices end may be written down in an attribute of the module.
+        for piece in moved:
+            if len(varying_dims(piece)) == 1 and piece.shape != labels.shape:
+                labeller.ledger.slices.append((labeller.module, piece))
 
 
 def _note_split(
-    labeller: Labeller, call: Call, labels: torch.Tensor, parts: list[torch.Tensor]
+    labeller: Labeller, call: Call, labels: torch.Tensor, pieces: list[torch.Tensor]
 ) -> None:
     """Channels are split: by code that halves them, or into sizes that it names."""
     ledger = labeller.ledger
@@ -115,27 +117,27 @@ def _note_split(
         return
 
     if call.name in ("split", "unsafe_split"):
-        # Code that halves the channels (chunk) halves what is left of them: the parts must lose the
-        # same places. Where the channels can't be divided evenly the last part is smaller, and has
-        # so many fewer in the end.
-        for result, part in zip(call.results[1:], parts[1:], strict=True):
-            first = parts[0]
+        # Code that halves the channels (chunk) halves what is left of them: the pieces must lose
+        # the same positions. Where the channels can't be divided evenly the last piece is smaller,
+        # and has so many fewer in the end.
+        for result, piece in zip(call.results[1:], pieces[1:], strict=True):
+            first = pieces[0]
             if first.shape[dim] > 1:
                 first = first.narrow(dim, 0, result.shape[dim])
-            ledger.tie(first, part, "is split beside values that are no channels")
+            ledger.tie(first, piece, "is split beside values that are no channels")
 
     sizes = []
-    for place, (result, part) in enumerate(zip(call.results, parts, strict=True)):
-        shape = list(part.shape)
+    for index, (result, piece) in enumerate(zip(call.results, pieces, strict=True)):
+        shape = list(piece.shape)
         shape[dim] = result.shape[dim]
-        sizes.append((place, part.expand(shape), dim))
+        sizes.append((index, piece.expand(shape), dim))
     labeller.sizes.note(sizes)
-    if len(parts) > 1:
-        ledger.pieces += parts
+    if len(pieces) > 1:
+        ledger.pieces += pieces
 
 
 def _take_one(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
-    """Places along a dimension that are taken by their numbers, one by one, stay."""
+    """Channels along a dimension that are taken by their numbers, one by one, stay."""
     dim = call["dim"] % call.input.dim()
     if labels.shape[dim] == 1:
         return
@@ -145,16 +147,16 @@ def _take_one(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
     only_if_pruned(labeller, labels, dim, varying, None, "is picked by its number")
 
 
-def _turn(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
+def _change_shape_in_place(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
     """`unsqueeze_`, `transpose_` and their like.
 
     The tensor has its new shape already, its labels still the old one.
     """
-    turned = labels.clone()
+    changed = labels.clone()
     if call.name != "squeeze" or len(call.args) > 1:
-        turned = call.again(turned)
-    if turned.dim() == call.result.dim():
-        labeller.name(call.result, turned)
+        changed = call.again(changed)
+    if changed.dim() == call.result.dim():
+        labeller.name(call.result, changed)
     else:
         labeller.freeze_all(call.input, f"{call.signature.spelled} changes the shape in place")
         labeller.name(call.result, None)
@@ -163,10 +165,12 @@ def _turn(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:
 @rule("im2col")
 def patches(labeller: Labeller, call: Call) -> None:
     """(n, c, h, w) -> (n, c * k * k, places): each channel becomes its k * k neighbours."""
-    x, result = call.input, call.result
+    x = call.input
+    result = call.result
     labels = labeller.labels(x)
     if labels is None:
         return unknown(labeller, call)
+
     channels = x.shape[-3]
     line = squash_all_but(labeller, labels, labels.dim() - 3).reshape(-1).expand(channels)
     line = line.repeat_interleave(result.shape[-2] // channels)
@@ -177,14 +181,16 @@ def patches(labeller: Labeller, call: Call) -> None:
 def folded(labeller: Labeller, call: Call) -> None:
     """(n, c * k * k, places) -> (n, c, h, w): the neighbours that `patches` takes apart, summed up.
 
-    Those of a channel are one.
+    The k * k neighbours of a channel leave together.
     """
-    x, result = call.input, call.result
+    x = call.input
+    result = call.result
     labels = labeller.labels(x)
     if labels is None:
         return unknown(labeller, call)
-    rows = x.dim() - 2
-    line = squash_all_but(labeller, labels, rows).reshape(-1).expand(x.shape[rows])
+
+    dim = x.dim() - 2
+    line = squash_all_but(labeller, labels, dim).reshape(-1).expand(x.shape[dim])
     blocks = line.reshape(result.shape[-3], -1)
     labeller.ledger.tie(blocks[:, :1], blocks)
-    labeller.name(result, lying_along(blocks[:, 0], rows, x.dim() + 1))
+    labeller.name(result, lying_along(blocks[:, 0], dim, x.dim() + 1))

@@ -38,16 +38,21 @@ BATCH_NORMS = (
 def batch_norm(labeller: Labeller, call: Call) -> None:
     """Each channel has its own scale, shift and statistics."""
     x = call["input"]
-    names = ("weight", "bias", "running_mean", "running_var")
-    own = [call.get(name) for name in names]
     weight = labeller.param(x)
     if weight is not None and call.get("running_mean") is None:
         return _standardise(labeller, call, weight)
 
+    views = []
+    is_computed = False  # a scale or shift that is no parameter's
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        own = call.get(name)
+        view = labeller.param(own)
+        if view is not None:
+            views.append(view)
+        is_computed |= isinstance(own, torch.Tensor) and labeller.tag(own) is None
+
     labels = labeller.labels(x)
-    views = [view for view in map(labeller.param, own) if view is not None]
-    computed = any(isinstance(y, torch.Tensor) and labeller.tag(y) is None for y in own)
-    if labels is None or computed:
+    if labels is None or is_computed:
         reason = "batch norm of values that can't be followed"
         return labeller.freeze_all(call.tensors, reason)
 
@@ -96,10 +101,10 @@ def layer_norm(labeller: Labeller, call: Call) -> None:
     across = [dim for dim in varying if dim >= first]
     labeller.sizes.note((dim - first, labels, dim) for dim in across)
     if len(across) == 1:
-        # Of several dimensions of channels (heads, width) only one is pruned: the first head's
-        # line stands for all.
-        ends = tuple(slice(None) if d == across[0] else slice(0, 1) for d in range(x.dim()))
-        labeller.mixes(call, {across[0]: [labels[ends].reshape(-1)]})
+        # Of heads and their width only one is pruned: the first head's line stands for all.
+        first_line = [slice(0, 1)] * x.dim()
+        first_line[across[0]] = slice(None)
+        labeller.mixes(call, {across[0]: [labels[tuple(first_line)].reshape(-1)]})
     elif across:
         labeller.ledger.freeze(labels, "layer norm over several dimensions of channels")
 
@@ -119,13 +124,18 @@ def layer_norm_over(call: Call, kept: Kept) -> Any:
     """The mean and the variance of the channels that stay."""
     x = narrowed(call["input"], kept)
     first = x.dim() - len(call["normalized_shape"])
-    ((dim, places),) = kept.items()
-    weight, bias = (
-        None if affine is None else affine.index_select(dim - first, places)
-        for affine in (call["weight"], call["bias"])
-    )
+    ((dim, positions),) = kept.items()
+    weight = _selected(call["weight"], dim - first, positions)
+    bias = _selected(call["bias"], dim - first, positions)
     out = call.func(x, list(x.shape[first:]), weight, bias, call["eps"])
     return restored(out, call["input"].shape, kept)
+
+
+def _selected(
+    affine: torch.Tensor | None, dim: int, positions: torch.Tensor
+) -> torch.Tensor | None:
+    """What stays of a norm's scale or shift."""
+    return None if affine is None else affine.index_select(dim, positions)
 
 
 @rule("native_group_norm")
@@ -134,12 +144,13 @@ def group_norm(labeller: Labeller, call: Call) -> None:
 
     Whole groups leave where they are small, else the same channels of each.
     """
-    x, groups, ledger = call["input"], call["group"], labeller.ledger
+    x = call["input"]
     labels = labeller.labels(x)
     if labels is None:
         reason = "group norm of values that can't be followed"
         return labeller.freeze_all(call.tensors, reason)
 
+    ledger = labeller.ledger
     line = squash_all_but(labeller, labels, 1).reshape(-1).expand(x.shape[1])
     for affine in (call["weight"], call["bias"]):
         view = labeller.param(affine)
@@ -151,6 +162,7 @@ def group_norm(labeller: Labeller, call: Call) -> None:
         elif isinstance(affine, torch.Tensor):
             ledger.freeze(line, "meets values of a fixed size")
 
+    groups = call["group"]
     blocks = line.reshape(groups, -1)
     if norm_by_blocks(groups, x.shape[1]):
         ledger.tie(blocks[:, :1], blocks)
@@ -164,12 +176,11 @@ def group_norm(labeller: Labeller, call: Call) -> None:
 @over("native_group_norm")
 def group_norm_over(call: Call, kept: Kept) -> Any:
     """The mean and the variance of what stays of each group."""
-    x, places = narrowed(call["input"], kept), kept[1]
-    weight, bias = (
-        None if affine is None else affine.index_select(0, places)
-        for affine in (call["weight"], call["bias"])
-    )
-    sizes = (call["N"], len(places), call["HxW"])
+    x = narrowed(call["input"], kept)
+    channels = kept[1]
+    weight = _selected(call["weight"], 0, channels)
+    bias = _selected(call["bias"], 0, channels)
+    sizes = (call["N"], len(channels), call["HxW"])
     out = call.func(x, weight, bias, *sizes, call["group"], call["eps"])
     return restored(out, call["input"].shape, kept)
 
@@ -182,7 +193,8 @@ def norm_by_blocks(groups: int, channels: int) -> bool:
 @rule("_weight_norm_interface")
 def weight_norm(labeller: Labeller, call: Call) -> None:
     """w = g * v / |v|: a channel of v takes its length g along; an input leaves the norm."""
-    v, g = call["v"], call["g"]
+    v = call["v"]
+    g = call["g"]
     view = labeller.param(v)
     if view is not None:
         dims = [dim for dim in range(v.dim()) if g.shape[dim] == 1]

@@ -24,7 +24,9 @@ def gather(labeller: Labeller, call: Call) -> None:
 
     It holds no channels, or the same fixed numbers are picked everywhere.
     """
-    x, dim, index = call.input, _dim(call), call["index"]
+    x = call.input
+    index = call["index"]
+    dim = _dim(call)
     labels = labeller.promote(x)
     if labels is None or labeller.param(index) is not None:
         return unknown(labeller, call)
@@ -44,10 +46,12 @@ def gather(labeller: Labeller, call: Call) -> None:
 @rule("slice_scatter")
 def scatter_slice(labeller: Labeller, call: Call) -> None:
     """A copy of the first tensor with the second in place of one of its slices."""
-    x, source = call.input, call["src"]
+    x = call.input
+    source = call["src"]
     labels = labeller.labels(x)
-    if labels is None or any(labeller.param(operand) is not None for operand in (x, source)):
+    if labels is None or _any_parameter(labeller, x, source):
         return unknown(labeller, call)
+
     dim = call["dim"] % x.dim()
     where = (slice(None),) * dim + (slice(call["start"], call["end"], call["step"]),)
     _put_in(labeller, compact(labels.expand(x.shape)[where]), source)
@@ -57,21 +61,24 @@ def scatter_slice(labeller: Labeller, call: Call) -> None:
 @rule("scatter", "scatter_add", "scatter_reduce")
 def scatter(labeller: Labeller, call: Call) -> None:
     """Values put in by their number along one dimension, which holds no channels."""
-    x, dim, index, source = call.input, _dim(call), call["index"], call.get("src")
+    x = call.input
+    index = call["index"]
+    source = call.get("src")
+    dim = _dim(call)
     is_fresh = labeller.tag(x) is None and labeller.memory.is_filled(x)
-    held = labeller.labels(x)
-    labels = held if held is not None else labeller.labels(source)
-    if labels is None or any(labeller.param(operand) is not None for operand in (x, index, source)):
+    before = labeller.labels(x)
+    labels = before if before is not None else labeller.labels(source)
+    if labels is None or _any_parameter(labeller, x, index, source):
         return unknown(labeller, call)
-    if held is None and not (is_fresh and call.is_in_place):
+    if before is None and not (is_fresh and call.is_in_place):
         return unknown(labeller, call)
     if not _picks_places(labeller, labels, dim, index):
         return unknown(labeller, call)
     if source is not None and any(source.shape[d] != x.shape[d] for d in varying_dims(labels)):
         return unknown(labeller, call)
 
-    if source is not None and held is not None:
-        _put_in(labeller, held, source)
+    if source is not None and before is not None:
+        _put_in(labeller, before, source)
     if is_fresh:
         labeller.memory.write(call.result, labels)
     else:
@@ -80,37 +87,43 @@ def scatter(labeller: Labeller, call: Call) -> None:
 
 @rule("index_add", "index_copy", "index_fill")
 def put_along(labeller: Labeller, call: Call) -> None:
-    """Values at some places along one dimension, of channels where the numbers are fixed."""
-    x, dim, index = call.input, _dim(call), call["index"]
-    source = call.get("source") if call.name != "index_fill" else call["value"]
+    """Values at some positions along one dimension, of channels where the numbers are fixed."""
+    x = call.input
+    index = call["index"]
+    dim = _dim(call)
+    source = call["value"] if call.name == "index_fill" else call.get("source")
     if not isinstance(source, torch.Tensor) or not source.dim():
         source = None
+
     labels = labeller.labels(x)
-    is_param = any(labeller.param(operand) is not None for operand in (x, index, source))
+    is_param = _any_parameter(labeller, x, index, source)
     if labels is None or is_param or labeller.tag(index) is not None:
         return unknown(labeller, call)
     if labels.shape[dim] > 1 and labeller.varies(index):
         return unknown(labeller, call)
 
-    held = labels
+    replaced = labels
     if labels.shape[dim] > 1:
-        held = labels.index_select(dim, index.reshape(-1).cpu())
+        replaced = labels.index_select(dim, index.reshape(-1).cpu())
     if source is not None:
-        _put_in(labeller, held, source)
+        _put_in(labeller, replaced, source)
     _name_or_rewrite(labeller, call, labels)
 
 
 @rule("index_put", "_unsafe_index_put", "_index_put_impl")
 def put(labeller: Labeller, call: Call) -> None:
     """`x[indices] = values`, along dimensions without channels or among them by fixed numbers."""
-    x, indices, values = call.input, call["indices"], call["values"]
-    labels, is_filled = labeller.labels(x), labeller.memory.is_filled(x)
+    x = call.input
+    indices = call["indices"]
+    values = call["values"]
+    labels = labeller.labels(x)
+    is_filled = labeller.memory.is_filled(x)
     if labeller.tag(x) is not None or is_filled:
         value_labels = labeller.promote(values)
     else:
         value_labels = labeller.labels(values)
 
-    is_param = any(labeller.param(operand) is not None for operand in (x, values))
+    is_param = _any_parameter(labeller, x, values)
     if labels is None and value_labels is None and not is_param:
         if call.is_in_place and not (values.numel() == 1 and is_filled):
             labeller.memory.write(call.result, None)
@@ -133,15 +146,30 @@ def put(labeller: Labeller, call: Call) -> None:
     is_fixed_line = len(picks) == 1 and picks[0].dim() <= 1 and not labeller.varies(picks[0])
     if _is_among_channels(labels, indices) and not is_fixed_line:
         return unknown(labeller, call)
-
-    held = compact(labels.expand(x.shape)[where])
-    if value_labels is not None:
-        labeller.ledger.tie(held, value_labels, _NO_CHANNELS)
-    elif not labeller.memory.is_filled(values):
-        sizes = padded_shape(values, held.dim())
-        if any(sizes[dim] > 1 for dim in varying_dims(held)):
-            labeller.ledger.freeze(held, _FIXED)
+    replaced = compact(labels.expand(x.shape)[where])
+    _replace(labeller, replaced, values, value_labels)
     _name_or_rewrite(labeller, call, labels)
+
+
+def _replace(
+    labeller: Labeller,
+    replaced: torch.Tensor,
+    values: torch.Tensor,
+    value_labels: torch.Tensor | None,
+) -> None:
+    """Values that are broadcast take the place of these channels."""
+    if value_labels is not None:
+        return labeller.ledger.tie(replaced, value_labels, _NO_CHANNELS)
+    if labeller.memory.is_filled(values):
+        return
+    sizes = padded_shape(values, replaced.dim())
+    if any(sizes[dim] > 1 for dim in varying_dims(replaced)):
+        labeller.ledger.freeze(replaced, _FIXED)
+
+
+def _any_parameter(labeller: Labeller, *operands: torch.Tensor | None) -> bool:
+    """Whether any of these operands is a parameter, or a view of one."""
+    return any(labeller.param(operand) is not None for operand in operands)
 
 
 def _is_among_channels(labels: torch.Tensor, indices: list[torch.Tensor | None]) -> bool:
@@ -162,15 +190,15 @@ def _dim(call: Call) -> int:
     return call["dim"] % max(1, call.input.dim())
 
 
-def _put_in(labeller: Labeller, held: torch.Tensor, source: torch.Tensor) -> None:
+def _put_in(labeller: Labeller, replaced: torch.Tensor, source: torch.Tensor) -> None:
     """Values take the place of these channels, and leave with them."""
     labels = labeller.labels(source)
     if labels is not None:
-        labeller.ledger.tie(held, labels, _NO_CHANNELS)
-    elif any(source.shape[d] > 1 for d in varying_dims(held)) and not labeller.memory.is_filled(
-        source
-    ):
-        labeller.ledger.freeze(held, _FIXED)
+        labeller.ledger.tie(replaced, labels, _NO_CHANNELS)
+        return
+    meets_channels = any(source.shape[d] > 1 for d in varying_dims(replaced))
+    if meets_channels and not labeller.memory.is_filled(source):
+        labeller.ledger.freeze(replaced, _FIXED)
 
 
 def _name_or_rewrite(labeller: Labeller, call: Call, labels: torch.Tensor) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from prunedge.graph.calls import Call
-from prunedge.graph.channels import Operation
 from prunedge.graph.label_tensors import compact, lying_along, varying_dims
 from prunedge.graph.labels import Labeller
+from prunedge.graph.observations import Operation
+from prunedge.graph.parameters import ParamView
 from prunedge.graph.rules.common import squash_all_but, unknown
 from prunedge.graph.rules.elementwise import meet
 from prunedge.graph.rules.registry import Kept, over, rule
@@ -22,7 +23,8 @@ def product(labeller: Labeller, call: Call) -> None:
 
     Of heads (b), each leaves as a whole; without heads, the contracted channels leave together.
     """
-    x, y = call["self"], call["mat2"]
+    x = call["self"]
+    y = call["mat2"]
     if _layer(labeller, x, y, call.result):
         return
     tables = [operand for operand in (x, y) if labeller.param(operand) is not None]
@@ -34,7 +36,9 @@ def product(labeller: Labeller, call: Call) -> None:
 @rule("baddbmm")
 def product_and_sum(labeller: Labeller, call: Call) -> None:
     """The same, added to a mask or to another activation."""
-    added, x, y = call["self"], call["batch1"], call["batch2"]
+    added = call["self"]
+    x = call["batch1"]
+    y = call["batch2"]
     if call.is_in_place or any(labeller.param(operand) is not None for operand in (x, y)):
         return unknown(labeller, call)
     made = _activations(labeller, x, y, [], call.result)
@@ -62,37 +66,55 @@ def _activations(
 def _layer(labeller: Labeller, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> bool:
     """A weight in a batched product, the same for the whole batch: follow it as a linear layer.
 
-    It is einsum's way to write one. False where it is none: both or neither are weights, or what
+    It is how einsum writes one. False where it is none: both or neither are weights, or what
     meets it has channels elsewhere, too.
     """
-    left, right = labeller.param(x), labeller.param(y)
-    rank, ledger = x.dim(), labeller.ledger
+    left = labeller.param(x)
+    right = labeller.param(y)
+    columns = x.dim() - 1
+    rows = x.dim() - 2
     if right is not None and left is None:
-        view, weight, other = right, y, x
-        along, contracted, makes = rank - 1, rank - 2, rank - 1
-    elif left is not None and right is None:
-        view, weight, other = left, x, y
-        along, contracted, makes = rank - 2, rank - 1, rank - 2
-    else:
-        return False
+        return _times_shared(labeller, x, y, right, out, along=columns, contracted=rows)
+    if left is not None and right is None:
+        return _times_shared(labeller, y, x, left, out, along=rows, contracted=columns)
+    return False
 
-    labels = labeller.labels(other)
+
+def _times_shared(
+    labeller: Labeller,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    view: ParamView,
+    out: torch.Tensor,
+    *,
+    along: int,
+    contracted: int,
+) -> bool:
+    """An activation in a batched product with a weight that all of the batch share.
+
+    The activation's channels lie `along`, and so does what is made; the weight is summed over along
+    `contracted`. False where that is not how they lie.
+    """
+    labels = labeller.labels(x)
     is_shared = all(compact(coordinate).shape[0] == 1 for coordinate in view.coordinates)
-    ins, outs = view.along(contracted), view.along(makes)
     if labels is None or varying_dims(labels) != [along] or not is_shared:
         return False
-    if ins is None or outs is None or ins[0] == outs[0]:
+    consumed_line = view.along(contracted)
+    made_line = view.along(along)
+    if consumed_line is None or made_line is None or consumed_line[0] == made_line[0]:
         return False
 
+    ledger = labeller.ledger
     ledger.used.add(view.name)
-    part = prod(weight.shape[-2:]) / prod(ledger.shapes[view.name])
-    places = other.shape[0] * other.shape[2 * rank - 3 - along]
-    ledger.operations.append(Operation(view.name, places / labeller.batch * part))
-    line = ledger.of(view, contracted, "in")
-    made = ledger.of(view, makes, "out")
-    assert line is not None and made is not None
-    ledger.tie(labels.reshape(-1), line)
-    labeller.name(out, lying_along(made, makes, rank))
+    share = prod(weight.shape[-2:]) / prod(ledger.shapes[view.name])  # below 1: a slice
+    # A matrix has two dimensions: the activation's positions lie along the one that is not `along`.
+    positions = x.shape[0] * x.shape[contracted]
+    ledger.operations.append(Operation(view.name, positions / labeller.batch * share))
+    consumed = ledger.of(view, contracted, "in")
+    made = ledger.of(view, along, "out")
+    assert consumed is not None and made is not None
+    ledger.tie(labels.reshape(-1), consumed)
+    labeller.name(out, lying_along(made, along, x.dim()))
     return True
 
 
@@ -116,14 +138,20 @@ def contract(
         return None
 
     rank = x.dim()
-    heads = sorted({dim for labels in known for dim in varying_dims(labels) if dim < rank - 2})
+    varying: set[int] = set()
+    for labels in known:
+        varying.update(varying_dims(labels))
+    heads = sorted(dim for dim in varying if dim < rank - 2)
     if not heads:
         return _contract_plain(labeller, a, b, rank)
     if labeller.by_width:
-        a, b = (None if labels is None else ledger.squash(labels, heads) for labels in (a, b))
+        a = None if a is None else ledger.squash(a, heads)
+        b = None if b is None else ledger.squash(b, heads)
         return _contract_plain(labeller, a, b, rank)
-    rows = (rank - 2, rank - 1)
-    a, b = (None if labels is None else ledger.squash(labels, rows) for labels in (a, b))
+
+    matrix = (rank - 2, rank - 1)
+    a = None if a is None else ledger.squash(a, matrix)
+    b = None if b is None else ledger.squash(b, matrix)
     if a is not None and b is not None:
         ledger.tie(a, b, "meets values of a fixed size")
         return a if a.numel() >= b.numel() else b
@@ -180,35 +208,47 @@ def _meets_table(labels: torch.Tensor, other: torch.Tensor | None, dim: int, ran
 @rule("_scaled_dot_product*")
 def attention(labeller: Labeller, call: Call) -> None:
     """softmax(q k^T) v, fused: q, k and v are (batch, heads, places, width)."""
-    q, k, v = call["query"], call["key"], call["value"]
-    ledger = labeller.ledger
+    q = call["query"]
+    k = call["key"]
+    v = call["value"]
     if any(labeller.param(x) is not None for x in (q, k, v)):
         return unknown(labeller, call)
 
-    a, b, c = (labeller.labels(x) for x in (q, k, v))
+    q_labels = labeller.labels(q)
+    k_labels = labeller.labels(k)
+    v_labels = labeller.labels(v)
     if q.dim() > 2 and k.shape[-3] not in (1, q.shape[-3]):
-        # Several heads of queries share one of keys and values: they leave with it.
-        b, c = (_for_each_query(labels, q.shape[-3]) for labels in (b, c))
-    turned = None if b is None else b.transpose(-1, -2)
-    weights = contract(labeller, q, k.transpose(-1, -2), a, turned)
+        # Grouped-query attention: the heads of queries that share a head of keys and values leave
+        # with it.
+        k_labels = _for_each_query(k_labels, q.shape[-3])
+        v_labels = _for_each_query(v_labels, q.shape[-3])
+    transposed = None if k_labels is None else k_labels.transpose(-1, -2)
+    weights = contract(labeller, q, k.transpose(-1, -2), q_labels, transposed)
     if weights is not None and (weights.shape[-1] > 1 or weights.shape[-2] > 1):
-        ledger.freeze(weights, "attention mixes channels in two directions")
+        labeller.ledger.freeze(weights, "attention mixes channels in two directions")
         weights = None
 
     mask = call.get("attn_mask")
-    mask = call.get("attn_bias") if mask is None else mask
+    if mask is None:
+        mask = call.get("attn_bias")
     if mask is not None:
         _meet_mask(labeller, mask, v, weights)
-
-    if a is not None and a.shape[-1] > 1 and call["scale"] is None:
-        is_one_head = varying_dims(a) == [a.dim() - 1]
-        if labeller.by_width or is_one_head:
-            # Its default scale is the root of the width.
-            width = squash_all_but(labeller, a, a.dim() - 1)
-            labeller.mixes(call, {q.dim() - 1: [width.reshape(-1)]})
+    if call["scale"] is None:
+        _note_default_scale(labeller, call, q_labels)
 
     scores = q.new_empty(1).expand(*q.shape[:-1], k.shape[-2])
-    labeller.name(call.result, contract(labeller, scores, v, weights, c))
+    labeller.name(call.result, contract(labeller, scores, v, weights, v_labels))
+
+
+def _note_default_scale(labeller: Labeller, call: Call, labels: torch.Tensor | None) -> None:
+    """The default scale is the root of the width, which changes when that is pruned."""
+    if labels is None or labels.shape[-1] == 1:
+        return
+    last = labels.dim() - 1
+    has_single_head = varying_dims(labels) == [last]
+    if labeller.by_width or has_single_head:
+        width = squash_all_but(labeller, labels, last)
+        labeller.mixes(call, {call["query"].dim() - 1: [width.reshape(-1)]})
 
 
 @over("_scaled_dot_product*")
@@ -245,7 +285,7 @@ def _meet_mask(
 
 
 def _mask_heads(labeller: Labeller, mask: torch.Tensor) -> torch.Tensor | None:
-    """Labels of an attention mask; one from a table of positions varies along its heads."""
+    """Labels of an attention mask; a table of relative positions varies along its heads."""
     view = labeller.param(mask)
     if view is None:
         return labeller.labels(mask)

@@ -24,26 +24,34 @@ def fused_layer(labeller: Labeller, call: Call) -> None:
     same units.
     """
     ledger = labeller.ledger
-    x, input_weight, state_weight = call["input"], call["weight0"], call["weight1"]
-    input_view, state_view = labeller.param(input_weight), labeller.param(state_weight)
-    if input_view is None or state_view is None or not _reads(labeller, x, [input_weight]):
+    input_weight = call["weight0"]
+    input_view = labeller.param(input_weight)
+    state_view = labeller.param(call["weight1"])
+    if input_view is None or state_view is None:
+        return unknown(labeller, call)
+    if not _reads(labeller, call["input"], [input_weight]):
         return unknown(labeller, call)
 
     ledger.used.add(state_view.name)
-    units = ledger.of(state_view, 1, "in")
-    rows = [ledger.of(view, 0, "out") for view in (input_view, state_view)]
     size = call.result.shape[-1]
-    known = [row for row in rows if row is not None and len(row) == 4 * size]
-    if units is None or len(units) != size or len(known) < len(rows):
+    units = ledger.of(state_view, 1, "in")
+    gates = []  # the atoms of the four gates, of each weight
+    for view in (input_view, state_view):
+        atoms = ledger.of(view, 0, "out")
+        if atoms is not None and len(atoms) == 4 * size:
+            gates.append(atoms.reshape(4, -1))
+    if units is None or len(units) != size or len(gates) < 2:
         return labeller.freeze_all(call.tensors, _STATE)
-    for row in known:
-        ledger.tie(units, row.reshape(4, -1))
+    for atoms in gates:
+        ledger.tie(units, atoms)
 
     biases = (call["weight2"], call["weight3"]) if call["has_biases"] else ()
     for bias in biases:
-        gates = None if labeller.param(bias) is None else labeller.promote(bias)
-        gates = torch.zeros(1, dtype=torch.int64) if gates is None else gates.reshape(4, -1)
-        ledger.tie(units, gates, _STATE)
+        shifts = None if labeller.param(bias) is None else labeller.promote(bias)
+        if shifts is None:
+            ledger.tie(units, torch.zeros(1, dtype=torch.int64), _STATE)
+        else:
+            ledger.tie(units, shifts.reshape(4, -1), _STATE)
 
     for start in (call["hx_"], call["cx_"]):
         labels = labeller.promote(start)
@@ -65,7 +73,8 @@ def fused_layers(labeller: Labeller, call: Call) -> None:
 
     Of its weights, the first of each direction of the first layer read.
     """
-    weights, each = call["weight"], call["weight_stride0"]
+    weights = call["weight"]
+    each = call["weight_stride0"]  # weights of a direction
     directions = 2 if call["bidirectional"] else 1
     reading = [weights[direction * each] for direction in range(directions)]
     is_plain = len(weights) == call["num_layers"] * directions * each

@@ -80,7 +80,7 @@ def reduce(labeller: Labeller, call: Call) -> None:
     if any(labeller.tag(x) is not None for x in call.tensors[1:]):  # the binary max and min
         return pointwise(labeller, call)
 
-    source, ledger = call.input, labeller.ledger
+    source = call.input
     dims = dims_of(call, source.dim())
     view = labeller.param(source)
     if view is not None:
@@ -95,7 +95,7 @@ def reduce(labeller: Labeller, call: Call) -> None:
         return labeller.mixes(call, lines_along(labeller, labels, across))
 
     # A sum over blocks (split attention) or over a head's width: what is summed up leaves together.
-    labels = ledger.squash(labels, across)
+    labels = labeller.ledger.squash(labels, across)
     remaining = [size for dim, size in enumerate(labels.shape) if dim not in dims]
     for result in call.results:
         keeps_dims = result.dim() == source.dim()
@@ -107,14 +107,17 @@ def _reduce_param(labeller: Labeller, call: Call, view: ParamView, dims: list[in
     labeller.ledger.used.add(view.name)
     labeller.mixes(call, param_lines(labeller, view, dims))
     rank = view.coordinates[0].dim()
-    ends = tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(rank))
-    smaller = [coordinate[ends] for coordinate in view.coordinates]
-    squeezed = [
-        coordinate.reshape([size for dim, size in enumerate(coordinate.shape) if dim not in dims])
-        for coordinate in smaller
-    ]
+    kept_dims = []  # coordinates of what comes out with size 1 along the reduced dimensions
+    squeezed = []  # and without these dimensions
+    firsts = tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(rank))
+    for coordinate in view.coordinates:
+        reduced = coordinate[firsts]
+        remaining = [size for dim, size in enumerate(reduced.shape) if dim not in dims]
+        kept_dims.append(reduced)
+        squeezed.append(reduced.reshape(remaining))
+
     for result in call.results:
-        coordinates = smaller if result.dim() == rank else squeezed
+        coordinates = kept_dims if result.dim() == rank else squeezed
         labeller.name(result, ParamView(view.name, tuple(coordinates)) if result.dim() else None)
 
 

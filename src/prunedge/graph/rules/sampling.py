@@ -15,16 +15,19 @@ from prunedge.graph.rules.registry import rule
 @rule("embedding", "_embedding_bag", "_embedding_bag_forward_only", is_regular=True)
 def embedding(labeller: Labeller, call: Call) -> None:
     """Rows of a table, chosen by number: it makes the channels along its second dimension."""
-    table, ledger = call["weight"], labeller.ledger
+    table = call["weight"]
     view = labeller.param(table)
     if view is None or table.dim() != 2:
         return unknown(labeller, call)
+
+    ledger = labeller.ledger
     ledger.used.add(view.name)
     labeller.freeze_all(call.tensors[1:], "numbers rows of a table")
     ledger.freeze(ledger.of(view, 0, None), "rows of a table are chosen by their number")
     ledger.positions.setdefault(view.name, prod(call["indices"].shape[1:]))
 
-    channels, rank = ledger.of(view, 1, "out"), call.result.dim()
+    rank = call.result.dim()
+    channels = ledger.of(view, 1, "out")
     labels = None if channels is None else lying_along(channels, rank - 1, rank)
     labeller.name(call.result, labels)
 
@@ -35,8 +38,11 @@ def grid_sample(labeller: Labeller, call: Call) -> None:
 
     The n-th map meets the n-th grid, its channels stay what they are.
     """
-    x, grid, ledger = call["input"], call["grid"], labeller.ledger
-    labels, grid_labels = labeller.over_places(x, x.dim() - 2), labeller.labels(grid)
+    x = call["input"]
+    grid = call["grid"]
+    ledger = labeller.ledger
+    labels = labeller.over_places(x, x.dim() - 2)
+    grid_labels = labeller.labels(grid)
     if labels is None or labeller.param(grid) is not None:
         return unknown(labeller, call)
 
@@ -49,8 +55,8 @@ def grid_sample(labeller: Labeller, call: Call) -> None:
             labels = ledger.squash(labels, range(1, labels.dim()))
             ledger.tie(labels, grid_labels, "samples at coordinates of a fixed number")
         else:
-            varying, reason = varying_dims(labels), "samples at coordinates"
-            only_if_pruned(labeller, labels, 0, varying, grid_labels, reason)
+            reason = "samples at coordinates"
+            only_if_pruned(labeller, labels, 0, varying_dims(labels), grid_labels, reason)
     elif labels.shape[0] > 1:
         reason = "samples at coordinates of a fixed number"
         only_if_pruned(labeller, labels, 0, varying_dims(labels), None, reason)
@@ -75,25 +81,31 @@ def deformable(labeller: Labeller, call: Call) -> None:
     torchvision reads the numbers of groups, and of groups of offsets, off the shapes: each group of
     offsets loses the same channels.
     """
-    x, result, ledger = call["input"], call.result, labeller.ledger
-    groups, offset_groups = call["groups"], call["offset_groups"]
-    view, labels = labeller.param(call["weight"]), labeller.labels(x)
+    x = call["input"]
+    result = call.result
+    view = labeller.param(call["weight"])
+    labels = labeller.labels(x)
     if view is None or labeller.param(x) is not None:
         return unknown(labeller, call)
 
+    ledger = labeller.ledger
     ledger.used.add(view.name)
     offsets = (call["offset"], call["mask"])
     labeller.freeze_all(offsets, "are the offsets of a deformable convolution")
     ledger.positions.setdefault(view.name, prod(result.shape[2:]))
-    channels, ins = result.shape[1], x.shape[1]
+
+    groups = call["groups"]
+    offset_groups = call["offset_groups"]
+    channels = result.shape[1]
+    consumed = x.shape[1]
     if offset_groups > 1:
         ledger.irregular = True
         if labels is not None:
-            line = squash_all_but(labeller, labels, 1).expand(1, ins, 1, 1)
+            line = squash_all_but(labeller, labels, 1).expand(1, consumed, 1, 1)
             blocks = line.reshape(offset_groups, -1)
             ledger.tie(blocks[:1], blocks)
 
-    if 1 < groups == ins:
+    if 1 < groups == consumed:
         made = depthwise(labeller, labels, view, groups, channels)
         if offset_groups == groups:
             # Each channel has offsets of its own, whose number stays.
@@ -106,15 +118,17 @@ def deformable(labeller: Labeller, call: Call) -> None:
 
 @rule("max_unpool2d", "max_unpool3d", is_regular=True)
 def unpool(labeller: Labeller, call: Call) -> None:
-    """The maxima put back where `max_pool` met them: values and places are of one channel."""
-    x, ledger = call.input, labeller.ledger
-    labels, index_labels = labeller.labels(x), labeller.labels(call["indices"])
+    """The maxima put back where `max_pool` met them: a value and its index are of one channel."""
+    x = call.input
+    labels = labeller.labels(x)
+    index_labels = labeller.labels(call["indices"])
     if labels is None or index_labels is None or labeller.param(x) is not None:
         return unknown(labeller, call)
-    spatial = 2 if "2d" in call.name else 3
-    labels, index_labels = (
-        ledger.squash(line, range(line.dim() - spatial, line.dim()))
-        for line in (labels, index_labels)
-    )
+
+    ledger = labeller.ledger
+    places = 2 if "2d" in call.name else 3
+    labels = ledger.squash(labels, range(labels.dim() - places, labels.dim()))
+    rank = index_labels.dim()
+    index_labels = ledger.squash(index_labels, range(rank - places, rank))
     ledger.tie(labels, index_labels, "is put back at places of a fixed number")
     labeller.name(call.result, labels)

@@ -1,4 +1,4 @@
-"""New shapes for the same elements: reshapes, and what leaves everything in its place."""
+"""New shapes for the same elements: reshapes, and what leaves every element where it is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def same(labeller: Labeller, call: Call) -> None:
 def reshape(labeller: Labeller, call: Call) -> None:
     """The labels in the new shape; dimensions that channels were divided into are noted."""
     x = call.input
-    view, labels = labeller.param(x), labeller.labels(x)
+    view = labeller.param(x)
+    labels = labeller.labels(x)
     if view is not None:
         _reshape_param(labeller, call.result, view)
     elif labels is not None:
@@ -48,7 +49,8 @@ def reshape(labeller: Labeller, call: Call) -> None:
 
 def _reshape_param(labeller: Labeller, result: torch.Tensor, view: ParamView) -> None:
     shape = result.shape
-    after = ParamView(view.name, tuple(c.reshape(shape) for c in view.coordinates))
+    coordinates = [coordinate.reshape(shape) for coordinate in view.coordinates]
+    after = ParamView(view.name, tuple(coordinates))
     sizes = []
     for dim, size in enumerate(shape):
         atoms = labeller.ledger.of(after, dim, None) if size > 1 else None
@@ -63,32 +65,33 @@ def _reshape_activation(
 ) -> None:
     ledger = labeller.ledger
     after = compact(labels.expand(x.shape).reshape(result.shape))
-    before = [size for size in labels.shape if size > 1]
-    several = [size for size in after.shape if size > 1]
-    is_spread = len(several) > 1 and prod(several) > labels.numel() * labeller.batch
+    sizes_before = [size for size in labels.shape if size > 1]
+    sizes = [size for size in after.shape if size > 1]
+    is_spread = len(sizes) > 1 and prod(sizes) > labels.numel() * labeller.batch
     if is_spread and _regroups(x.shape, result.shape):
-        # Channels and places are read in another order than they lie in: who meets whom depends on
-        # the size of the image.
+        # Channels and places are read in another order than they lie in: which channels meet
+        # depends on the size of the image.
         order = "in an order that depends on the size of the image"
         return ledger.freeze(labels, f"is laid out among the places, {order}")
-    if len(several) > 1 and several != before:
+    if len(sizes) > 1 and sizes != sizes_before:
         # Heads and their width, shuffled groups: in the end channels leave along one of these.
-        ledger.divisions.append((labeller.module, after.reshape(several)))
+        ledger.divisions.append((labeller.module, after.reshape(sizes)))
     labeller.sizes.note((dim, after, dim) for dim in varying_dims(after))
     labeller.name(result, after)
 
 
 def _regroups(before: torch.Size, after: torch.Size) -> bool:
-    """Whether a reshape reads several dimensions as several others.
+    """Whether a reshape reads two dimensions or more as two others or more (6, 4 as 8, 3).
 
-    Others join dimensions or divide them, each by itself.
+    Other reshapes join dimensions or divide them, each by itself (6, 4 as 24, or as 2, 3, 4).
     """
     if 0 in before:
         return False
     old = [size for size in before if size > 1]
     new = [size for size in after if size > 1]
     while old and new:
-        joined, divided = [old.pop(0)], [new.pop(0)]
+        joined = [old.pop(0)]
+        divided = [new.pop(0)]
         while prod(joined) != prod(divided):
             if prod(joined) < prod(divided):
                 joined.append(old.pop(0))
@@ -103,7 +106,7 @@ def _regroups(before: torch.Size, after: torch.Size) -> bool:
 def strided(labeller: Labeller, call: Call) -> None:
     """Moves nothing where the strides are those of the tensor's own shape.
 
-    So does pooling to a single place in the channels-last layout, which ends with such a call.
+    Pooling to a single place in the channels-last layout ends with such a call.
     """
     shape = list(call["size"])
     strides = [step for size, step in zip(shape, call["stride"], strict=True) if size > 1]

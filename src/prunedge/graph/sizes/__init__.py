@@ -1,4 +1,4 @@
-"""Calls that name sizes (reshapes, splits) or numbers (factors), found and pinned.
+"""Calls in a model's code that name sizes (reshapes, splits) or numbers (factors), and their pins.
 
 Code such as `B, N, C = x.shape; qkv.reshape(B, N, 3, heads, C // heads)` works its sizes out from
 others that pruning changes separately. No attribute of the module puts that right, so the sizes
@@ -6,8 +6,8 @@ themselves are: a pinned module runs its own code, and the calls that divide or 
 the sizes that those channels have now. A factor worked out from a width, `q * (C // heads) **
 -0.5`, is brought back to what it was before.
 
-A call is known by its place in the code, not by its number: training, a cache that is filled at the
-first image, or one more level of a pyramid may add calls before it. The place is the chain of
+A call is known by its site in the code, not by its number: training, a cache that is filled at the
+first image, or one more level of a pyramid may add calls before it. The site is the chain of
 positions in the source text from the module's own method down to the call,
 `Attention.forward:7.8-7.51>split_heads:2.11-2.40`, lines counted from the first of each function.
 Calls in the code of a child module are the child's.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from prunedge.graph.sizes.picks import tensor_of
+from prunedge.graph.sizes.picks import is_pick, tensor_of
 
 DIVISIONS = {"tensor_split": None, "vsplit": 0, "hsplit": 1, "dsplit": 2}  # what they divide
 SPLITS = {"split", "split_with_sizes", *DIVISIONS}
@@ -67,6 +67,13 @@ def makes_constants(func: Any) -> bool:
     return name_of(func) in CONSTANTS
 
 
+def is_noted(func: Any) -> bool:
+    """Whether it names sizes, positions, numbers of channels, or makes constants."""
+    if is_pick(func) or names_numbers(func):
+        return True
+    return names_sizes(func) or makes_constants(func)
+
+
 def factor_of(func: Any, args: Any) -> float | None:
     """The number by which it multiplies or divides; None where it does not."""
     if len(args) > 1 and type(args[1]) is float and name_of(func) in FACTORS:
@@ -87,15 +94,12 @@ def is_recorded_factor(func: Any, args: Any) -> bool:
 
 
 def run_in_sizes(func: Any, args: Any, kwargs: Any) -> Any:
-    """The call itself; a `tensor_split` as the split into sizes that it is.
-
-    Of that torch tells who watches its operations.
-    """
+    """The call itself; a `tensor_split` as a `split`, whose sizes a dispatch mode gets to see."""
     if func.__name__ not in DIVISIONS:
         return func(*args, **kwargs)
     x = tensor_of(args, kwargs)
     dim = divided_dim(func, x, args, kwargs)
-    sizes = parts_of(x, args, kwargs, dim)
+    sizes = sizes_divided_into(x, args, kwargs, dim)
     return func(*args, **kwargs) if sizes is None else x.split(sizes, dim)
 
 
@@ -107,18 +111,19 @@ def divided_dim(func: Any, x: torch.Tensor, args: Any, kwargs: Any) -> int:
     return min(dim, x.dim() - 1)
 
 
-def parts_of(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | None:
+def sizes_divided_into(x: torch.Tensor, args: Any, kwargs: Any, dim: int) -> list[int] | None:
     """The sizes that `tensor_split` makes.
 
-    None where they are no plain parts one after the other.
+    None where they are no plain slices one after the other.
     """
     words = ("indices_or_sections", "sections", "indices", "tensor_indices_or_sections")
     asked = args[1] if len(args) > 1 else next(kwargs[word] for word in words if word in kwargs)
     if isinstance(asked, torch.Tensor):
         asked = asked.tolist()
+
     size = x.shape[dim]
     if isinstance(asked, int):
-        return [size // asked + (place < size % asked) for place in range(asked)]
+        return [size // asked + (number < size % asked) for number in range(asked)]
     bounds = [0, *(min(bound, size) for bound in asked), size]
     sizes = [end - start for start, end in itertools.pairwise(bounds)]
     return None if min(bounds) < 0 or min(sizes) < 0 else sizes

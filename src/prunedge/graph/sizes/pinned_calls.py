@@ -1,4 +1,4 @@
-"""Gives the calls of a pinned module's code their sizes, factors and positions of today."""
+"""A function mode that gives the calls of a pinned module's code their pinned sizes and factors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prunedge.errors import GraphError
 from prunedge.graph.sizes.arguments import with_constants, with_numbers, with_sizes
 from prunedge.graph.sizes.kinds import (
     factor_of,
+    is_noted,
     is_recorded_factor,
     makes_constants,
     names_numbers,
-    names_sizes,
 )
-from prunedge.graph.sizes.picks import is_pick, picked, tensor_of
+from prunedge.graph.sizes.picks import Picked, is_pick, picked, tensor_of
 from prunedge.graph.sizes.pinning import CodeCall, Pick, Pinning
 from prunedge.graph.sizes.reads import is_own_read, is_read, widths_for_code
 from prunedge.graph.sizes.repicks import repicked
@@ -47,8 +47,7 @@ class PinnedCalls(TorchFunctionMode):
             return func(*args, **kwargs)
         factor = factor_of(func, args)
         is_recorded = factor is None and self._pinning.factors and is_recorded_factor(func, args)
-        is_named = factor is not None or is_recorded or is_pick(func) or names_numbers(func)
-        if not (is_named or makes_constants(func) or names_sizes(func)):
+        if factor is None and not is_recorded and not is_noted(func):
             return func(*args, **kwargs)
 
         site, boundary = site_of(sys._getframe(1))
@@ -89,7 +88,8 @@ class PinnedCalls(TorchFunctionMode):
         return func(args[0], now, *args[2:], **kwargs)
 
     def _multiply(self, func: Any, args: Any, kwargs: Any, call: CodeCall) -> Any:
-        pinning, factor = self._pinning, args[1]
+        pinning = self._pinning
+        factor = args[1]
         wanted = pinning.wanted.get(call, math.nan)
         if factor and not math.isnan(wanted):
             pinning.met.setdefault(call, set()).add(wanted / factor)
@@ -100,7 +100,7 @@ class PinnedCalls(TorchFunctionMode):
         return func(args[0], now, *args[2:], **kwargs)
 
     def _resize(self, func: Any, args: Any, kwargs: Any, call: CodeCall, site: str) -> Any:
-        """A call that names sizes, with those of today."""
+        """Make a call that names sizes, with the pinned ones."""
         if makes_constants(func):
             args, kwargs = with_constants(func, args, kwargs, call, self._pinning)
             return func(*args, **kwargs)
@@ -124,17 +124,17 @@ class PinnedCalls(TorchFunctionMode):
         site, boundary = site_of(frame)
         if id(boundary) != self.root:
             return out  # in a child's code
-        places = (
-            [site] if site in reads else [known for known in reads if known.endswith(f">{site}")]
-        )
-        if len(places) != 1:
+        candidates = [site]
+        if site not in reads:
+            candidates = [known for known in reads if known.endswith(f">{site}")]
+        if len(candidates) != 1:
             return out
-        before = widths_for_code(func, out, args[0], args, kwargs, reads[places[0]])
+        before = widths_for_code(func, out, args[0], args, kwargs, reads[candidates[0]])
         self._pinning.needed |= bool(before != out)
         return before
 
     def _known(self, site: str) -> CodeCall:
-        """The call that tracing saw at this place and turn."""
+        """The call that tracing saw at this site and passage."""
         turns = self._pinning.turns
         if site not in turns:
             longer = self._longer(site)
@@ -150,33 +150,39 @@ class PinnedCalls(TorchFunctionMode):
         return CodeCall(site, 0)
 
     def _longer(self, site: str) -> list[str]:
-        """The places that tracing saw and that this may be.
+        """The sites that tracing saw and that this may be.
 
-        A method called by itself was called from within another one then.
+        A method that is called by itself was called from within another method then.
         """
         return [known for known in self._pinning.turns if known.endswith(f">{site}")]
 
     def _pick(self, func: Any, args: Any, kwargs: Any, call: CodeCall, site: str) -> Any:
-        """A call that picks positions, with those that it is to pick."""
-        pinning, x = self._pinning, tensor_of(args, kwargs)
-        if call not in pinning.picks:
+        """Make a call that picks positions, with those that it is to pick."""
+        picks = self._pinning.picks
+        if call not in picks:
             return func(*args, **kwargs)
-        pins = self._pins_for(site, x, pinning.picks[call])
+        pins = self._pins_for(site, tensor_of(args, kwargs), picks[call])
         if not torch.jit.is_tracing():  # which records sizes as tensors, that can't be compared
-            asked = {pick.dim: pick for pick in picked(func, args, kwargs)}
-            for dim, pin in pins.items():
-                pick = asked.get(dim)
-                pinning.needed |= pick is None or pick.positions != pin.now
-                said = None if pick is None else pick.said
-                if said is not None and pin.said is not None and said != pin.said:
-                    what = f"picked channels by the numbers {said} instead of {pin.said}"
-                    raise self._strange(site, what)
-                if said is not None:
-                    pinning.said[call, (dim, pin.width)] = said
+            self._note_picks(pins, picked(func, args, kwargs), call, site)
         now = {dim: pin.now for dim, pin in pins.items()}
         with uncounted():
             args, kwargs = repicked(func, args, kwargs, now)
         return func(*args, **kwargs)
+
+    def _note_picks(
+        self, pins: dict[int, Pick], asked: list[Picked], call: CodeCall, site: str
+    ) -> None:
+        """Note what the code names, and complain where these are other numbers than before."""
+        by_dim = {pick.dim: pick for pick in asked}
+        for dim, pin in pins.items():
+            pick = by_dim.get(dim)
+            self._pinning.needed |= pick is None or pick.positions != pin.now
+            if pick is None or pick.literal is None:
+                continue
+            if pin.literal is not None and pick.literal != pin.literal:
+                numbers = f"{pick.literal} instead of {pin.literal}"
+                raise self._strange(site, f"picked channels by the numbers {numbers}")
+            self._pinning.literals[call, (dim, pin.width)] = pick.literal
 
     def _pins_for(
         self, site: str, x: torch.Tensor, picks: dict[tuple[int, int], Pick]
@@ -184,16 +190,16 @@ class PinnedCalls(TorchFunctionMode):
         """What to pick of a tensor of this shape, by dimension."""
         pins: dict[int, Pick] = {}
         for dim in {dim for dim, _ in picks}:
-            several = [pin for (along, _), pin in picks.items() if along == dim]
-            if torch.jit.is_tracing() and len(several) == 1:
-                pins[dim] = several[0]
+            candidates = [pin for (along, _), pin in picks.items() if along == dim]
+            if torch.jit.is_tracing() and len(candidates) == 1:
+                pins[dim] = candidates[0]
                 continue
+
             fitting = picks.get((dim, int(x.shape[dim]))) if dim < x.dim() else None
             if fitting is None:
-                widths = " or ".join(str(pin.width) for pin in several)
-                what = (
-                    f"met a tensor of shape {tuple(x.shape)} where it picks among {widths} channels"
-                )
+                shape = tuple(x.shape)
+                widths = " or ".join(str(pin.width) for pin in candidates)
+                what = f"met a tensor of shape {shape} where it picks among {widths} channels"
                 raise self._strange(site, what)
             pins[dim] = fitting
         return pins
@@ -203,8 +209,10 @@ class PinnedCalls(TorchFunctionMode):
         widths: set[int] = set()
         for pins in self._pinning.picks.values():
             widths.update(width for _, width in pins)
+        if not widths:
+            return
         x = tensor_of(args, kwargs)
-        for pick in picked(func, args, kwargs) if widths else ():
+        for pick in picked(func, args, kwargs):
             size = x.shape[pick.dim]
             if size in widths:
                 raise self._strange(site, f"picks some of {size} places, which may be channels,")

@@ -54,7 +54,7 @@ def unpin(module: nn.Module) -> None:
 
 
 def pins_of(module: nn.Module) -> Pinning:
-    """What `pin` was told of this module; nothing where it was not pinned."""
+    """What this module is pinned to; nothing where it was not pinned."""
     return module.__dict__.get("_prunedge_pins", Pinning({}, {}))
 
 
@@ -74,7 +74,7 @@ def ways(kind: type[nn.Module]) -> list[str]:
 def _rebind(module: nn.Module, before: type[nn.Module]) -> None:
     """A forward that was set on the object (`m.forward = m.forward_split`) changes with the class.
 
-    That was another one before.
+    `before` is the class that the module had.
     """
     own: Any = module.__dict__.get("forward")
     if own is None:
@@ -108,15 +108,17 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
     }
     for name in ways(kind):
         members[name] = _pinned_method(getattr(kind, name))
-    made = types.new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(members))
-    return _SUBCLASSES.setdefault(kind, made)
+    subclass = types.new_class(
+        kind.__name__, (kind,), exec_body=lambda space: space.update(members)
+    )
+    return _SUBCLASSES.setdefault(kind, subclass)
 
 
 def _pinned_method(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def method(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
-            # Compiled code has no places: this module runs as it is, between compiled pieces.
+            # Compiled code has no sites: this module runs as it is, between compiled pieces.
             return torch.compiler.disable(_run_pinned)(self, function, args, kwargs)
         return _run_pinned(self, function, args, kwargs)
 
@@ -125,9 +127,9 @@ def _pinned_method(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @boundary
 def _run_pinned(module: nn.Module, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """A method of a pinned module, with its sizes.
+    """Run a method of a pinned module, with its sizes.
 
-    A method that calls another one of the same module goes on as it is.
+    A method that is called by another method of the same module runs under the mode of that one.
     """
     caller = sys._getframe(2).f_code.co_filename
     if THREAD.pinned[id(module)] and caller != _MODULE:
@@ -146,15 +148,18 @@ def _run_pinned(module: nn.Module, function: Callable[..., Any], args: Any, kwar
 
 def _reduced(self: nn.Module, protocol: Any) -> Any:
     """How its own class would be pickled, and pinned again after that."""
-    made = type(self)
-    kind = made.__mro__[1]
-    how: Any = super(made, self).__reduce_ex__(protocol)
-    if isinstance(how, str):
-        return how
-    function, args, *state = how
-    args = tuple(kind if argument is made else argument for argument in args)
+    subclass = type(self)
+    kind = subclass.__mro__[1]
+    reduced: Any = super(subclass, self).__reduce_ex__(protocol)
+    if isinstance(reduced, str):
+        return reduced
+
+    function, args, *state = reduced
+    if function is subclass:
+        function = kind
+    args = tuple(kind if argument is subclass else argument for argument in args)
     pinning = self.__dict__.get("_prunedge_pins")
-    return (_again, (kind if function is made else function, args, pinning), *state)
+    return (_again, (function, args, pinning), *state)
 
 
 def _again(

@@ -1,7 +1,4 @@
-"""What a module is pinned to: a call in its code, and sizes, factors and positions there.
-
-A call in a module's code, and the sizes, factors and positions that it is pinned to.
-"""
+"""What a module is pinned to: calls in its code, and their sizes, factors and positions."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ Shape = tuple[int | None, ...]
 
 
 class CodeCall(NamedTuple):
-    """A call in a module's code: its place in the source text, and which passage of it (from 0)."""
+    """A call in a module's code: its site in the source text, and which passage of it (from 0)."""
 
     site: str
     turn: int
@@ -35,27 +32,35 @@ class Pin(NamedTuple):
 class Pick(NamedTuple):
     """Positions that a module's code picks along a dimension of this width now.
 
-    `said`, by what its code says (None: not known yet). A module that is called for tensors of
-    several widths has a pick for each.
+    `literal` holds the numbers that its code names for them (None: not known yet). A module that is
+    called for tensors of different widths has a pick for each.
     """
 
     width: int
     now: Positions
-    said: tuple[int | None, ...] | None = None
+    literal: tuple[int | None, ...] | None = None
+
+
+PickKey = tuple[CodeCall, tuple[int, int]]  # a call; the dimension that it picks along, its width
 
 
 @dataclass
 class Pinning:
     """What a pinned module runs with.
 
-    `picks` holds for each call that picks positions by numbers, and each dimension (from 0) that it
-    picks along and width of it, those that it is to pick; `said` what its code has said since it
-    was pinned. `reads` holds for each place in its code that reads the size of channels what it is
-    told there: what that was before. `turns` says for each place in its code that names sizes or
-    factors how often a forward may pass there. `factors` multiply the numbers that its code has
-    worked out. `wanted` are those that the factors shall make, and `open` the sizes (call, place)
-    of which it is not known yet what its code says; `settle` makes the ones factors and closes the
-    others. `needed` tells whether its code has ever asked for anything else.
+    - `sizes`: for each call, by index among the sizes that it names, the pinned size.
+    - `turns`: for each site in its code that names sizes or factors, how often a forward may pass
+      there.
+    - `factors`: by call, what the factor that its code has worked out is multiplied by.
+    - `picks`: for each call that picks positions by numbers, by dimension (from 0) and width, those
+      that it is to pick.
+    - `reads`: for each site in its code that reads the size of channels, by dimension and width,
+      the width from before, which the code is given.
+    - `wanted`: by call, the product that a factor shall come to.
+    - `open`: the sizes (call, index) of which it is not known yet what the code names.
+    - `met`, `asked`, `literals`: what its code has named since it was pinned. `settle` turns `met`
+      and `wanted` into factors, and closes the `open` sizes that were `asked` for.
+    - `needed`: whether its code has ever named anything else than what it was given.
     """
 
     sizes: dict[CodeCall, dict[int, Pin]]
@@ -67,32 +72,30 @@ class Pinning:
     open: set[tuple[CodeCall, int]] = field(default_factory=set)
     met: dict[CodeCall, set[float]] = field(default_factory=dict)
     asked: dict[tuple[CodeCall, int], int] = field(default_factory=dict)
-    said: dict[tuple[CodeCall, tuple[int, int]], tuple[int | None, ...]] = field(
-        default_factory=dict
-    )
+    literals: dict[PickKey, tuple[int | None, ...]] = field(default_factory=dict)
     needed: bool = False
 
     def settle(self) -> None:
-        """What was met is known from now on by what it differed by.
+        """Keep of each factor that was met the ratio by which it differed from what was wanted.
 
-        So what else it depends on may change.
+        What else the factor depends on (the size of the image) may change from now on.
         """
         for call, ratios in self.met.items():
             self.factors.pop(call, None)
             if len(ratios) == 1 and ratios != {1.0}:
                 self.factors[call] = next(iter(ratios))
             self.wanted.pop(call, None)
-        for (call, place), number in self.asked.items():
-            self.sizes[call][place] = Pin(number, self.sizes[call][place].now)
-            self.open.discard((call, place))
-        for (call, key), said in self.said.items():
-            self.picks[call][key] = self.picks[call][key]._replace(said=said)
+        for (call, index), number in self.asked.items():
+            self.sizes[call][index] = Pin(number, self.sizes[call][index].now)
+            self.open.discard((call, index))
+        for (call, key), literal in self.literals.items():
+            self.picks[call][key] = self.picks[call][key]._replace(literal=literal)
         self.met = {}
         self.asked = {}
-        self.said = {}
+        self.literals = {}
 
     def close(self) -> None:
-        """No more is to be found out."""
+        """Settle for the last time: nothing is wanted or open any more."""
         self.settle()
         self.wanted = {}
         self.open = set()

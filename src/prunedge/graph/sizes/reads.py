@@ -22,10 +22,9 @@ Widths = Mapping[tuple[int, int], int]  # (dimension, what it is now) -> what th
 def is_read(func: Any) -> bool:
     """Whether this function tells sizes of a tensor."""
     name = getattr(func, "__name__", "")
-    return (name == "__get__" and func.__self__ is torch.Tensor.shape) or name in (
-        "size",
-        "__len__",
-    )
+    if name == "__get__":
+        return func.__self__ is torch.Tensor.shape
+    return name in ("size", "__len__")
 
 
 def is_own_read(func: Any, frame: FrameType) -> bool:
@@ -46,19 +45,22 @@ def widths_for_code(
     dim = _dim(func, args, kwargs)
     if dim is not None:
         return _width(dim % max(1, x.dim()), out, widths)
-    return torch.Size([_width(place, size, widths) for place, size in enumerate(out)])
+    return torch.Size([_width(dim, size, widths) for dim, size in enumerate(out)])
 
 
 def _dim(func: Any, args: Any, kwargs: Mapping[str, Any]) -> int | None:
+    """The dimension that a call names; None where it reads all sizes."""
     if func.__name__ == "__len__":
         return 0
-    found = None if func.__name__ == "__get__" else args[1] if len(args) > 1 else kwargs.get("dim")
-    return found if isinstance(found, int) else None
+    if func.__name__ == "__get__":
+        return None
+    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+    return dim if isinstance(dim, int) else None
 
 
 def _width(dim: int, size: Any, widths: Widths) -> Any:
     if torch.jit.is_tracing():
         # Sizes are recorded as tensors then: comparing them would be recorded, too.
-        several = {own for (along, _), own in widths.items() if along == dim}
-        return several.pop() if len(several) == 1 else size
+        candidates = {own for (along, _), own in widths.items() if along == dim}
+        return candidates.pop() if len(candidates) == 1 else size
     return widths.get((dim, size), size) if isinstance(size, int) else size

@@ -14,7 +14,7 @@ from prunedge.graph.sizes.picks import (
     Positions,
     argument,
     is_list,
-    parts_of_index,
+    items_of_index,
     shifts_of,
     tensor_of,
 )
@@ -67,9 +67,9 @@ def as_range(positions: Positions) -> slice | None:
 def _roll_anew(
     x: torch.Tensor, args: Any, kwargs: Mapping[str, Any], now: Mapping[int, Positions]
 ) -> tuple[Any, ...]:
-    """Channels that are turned round are so still when some have left.
+    """A cyclic shift of channels (`roll`) is still one when some have left.
 
-    By as many as there are before the first.
+    By as many positions as there are before the first channel.
     """
     shifts = shifts_of(x, args, kwargs)
     for dim, positions in now.items():
@@ -78,18 +78,18 @@ def _roll_anew(
 
 
 def _subscript_anew(x: torch.Tensor, args: Any, now: Mapping[int, Positions]) -> tuple[Any, ...]:
-    parts = []
-    for dim, part in parts_of_index(x, args[1]):
+    items = []
+    for dim, item in items_of_index(x, args[1]):
         if dim is None or dim not in now:
-            parts.append(part)
-        elif isinstance(part, slice):
+            items.append(item)
+        elif isinstance(item, slice):
             view = as_range(now[dim])
-            parts.append(_tensor(now[dim], x) if view is None else view)
-        elif is_list(part):
-            parts.append(_tensor(now[dim], x))
+            items.append(_tensor(now[dim], x) if view is None else view)
+        elif is_list(item):
+            items.append(_tensor(now[dim], x))
         else:
-            parts.append(now[dim][0])
-    return (x, tuple(parts), *args[2:])
+            items.append(now[dim][0])
+    return (x, tuple(items), *args[2:])
 
 
 def _tensor(positions: Positions, like: torch.Tensor) -> torch.Tensor:

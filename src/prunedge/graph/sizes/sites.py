@@ -1,4 +1,4 @@
-"""Where in a module's code a call stands, read off the stack."""
+"""The site of a call in a module's code, read off the stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 _OWN = os.path.dirname(__file__) + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>"}
-# By the id of a code, which has to live on for that, and the instruction's place.
+# By the id of a code object, which is kept alive for that, and the instruction's offset.
 _POSITIONS: dict[tuple[int, int], tuple[CodeType, tuple[int, ...]]] = {}
 # The ids of the codes in which a module's own code is entered.
 _BOUNDARIES = {id(nn.Module._call_impl.__code__)}
@@ -57,34 +57,38 @@ def boundary(function: Function) -> Function:
 
 @boundary
 def run_way(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call a method of a module as though it were its forward: the places begin with it."""
+    """Call a method of a module as though it were its forward: sites begin with it."""
     return function(*args, **kwargs)
 
 
 def site_of(frame: FrameType | None) -> tuple[str, FrameType | None]:
-    """The place in the running module's code, and the frame in which that code was entered.
+    """The site in the running module's code, and the frame in which that code was entered.
 
-    torch's own functions on the way are left out, and comprehensions count as part of the function
-    around them, as later Pythons compile them.
+    torch's own functions on the way are left out, and comprehensions belong to the function around
+    them, as later Pythons compile them.
     """
-    parts: list[str] = []
+    steps: list[str] = []
     inner: tuple[int, ...] | None = None
     while frame is not None:
         code = frame.f_code
         if id(code) in _BOUNDARIES:
             break
         if not code.co_filename.startswith((_TORCH, _OWN)):
-            place = inner or _position(code, frame.f_lasti)
+            position = inner or _position(code, frame.f_lasti)
             if code.co_name in _COMPREHENSIONS:
-                inner = place
+                inner = position
             else:
                 inner = None
-                line, column, last_line, last_column = place
-                first = code.co_firstlineno
-                span = f"{line - first}.{column}-{last_line - first}.{last_column}"
-                parts.append(f"{code.co_qualname}:{span}")
+                steps.append(_step(code, position))
         frame = frame.f_back
-    return ">".join(reversed(parts)), frame
+    return ">".join(reversed(steps)), frame
+
+
+def _step(code: CodeType, position: tuple[int, ...]) -> str:
+    """A function and where in it the call stands: `Attention.forward:7.8-7.51`."""
+    line, column, last_line, last_column = position
+    first = code.co_firstlineno
+    return f"{code.co_qualname}:{line - first}.{column}-{last_line - first}.{last_column}"
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int, ...]:
@@ -93,8 +97,8 @@ def _position(code: CodeType, instruction: int) -> tuple[int, ...]:
     if key not in _POSITIONS:
         positions = itertools.islice(code.co_positions(), instruction // 2, None)
         line, last_line, column, last_column = next(positions)
-        place = (line or 0, column or 0, last_line or 0, last_column or 0)
-        _POSITIONS[key] = (code, place)
+        position = (line or 0, column or 0, last_line or 0, last_column or 0)
+        _POSITIONS[key] = (code, position)
     return _POSITIONS[key][1]
 
 
@@ -126,7 +130,8 @@ def beyond(frame: FrameType | None) -> str:
     while isinstance(forward, (FunctionType, MethodType)):
         codes.append(forward.__code__)
         forward = getattr(forward, "__wrapped__", None)
-    return "in a hook" if codes and not any(code in running for code in codes) else ""
+    is_in_hook = codes and not any(code in running for code in codes)
+    return "in a hook" if is_in_hook else ""
 
 
 def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:

@@ -1,4 +1,4 @@
-"""Finds the calls that name sizes, positions or factors, while the model runs."""
+"""A function mode that notes the calls that name sizes, positions or factors in a running model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from prunedge.graph.sizes.kinds import (
     factor_of,
     is_by_whole_number,
-    makes_constants,
+    is_noted,
     names_numbers,
     names_sizes,
     run_in_sizes,
@@ -27,7 +27,7 @@ from prunedge.graph.sizes.sites import THREAD, beyond, site_of
 
 
 class Watcher(Protocol):
-    """Who hears of the calls that pick positions by numbers, before and after they are made."""
+    """Callbacks for the calls that name sizes or pick positions, before and after they are made."""
 
     def picks(
         self, site: tuple[str, CodeCall], x: torch.Tensor, picked: list[Picked], beyond: str
@@ -39,26 +39,26 @@ class Watcher(Protocol):
         ...
 
     def picked(self, x: torch.Tensor, picked: list[Picked], out: Any) -> None:
-        """And this came out."""
+        """The call has picked this of a tensor, and gave `out`."""
         ...
 
-    def names(self, site: tuple[str, CodeCall], x: torch.Tensor, places: Mapping[int, int]) -> None:
-        """A module's call is about to name sizes of a tensor: place among them -> dimension."""
+    def names(self, site: tuple[str, CodeCall], x: torch.Tensor, dims: Mapping[int, int]) -> None:
+        """A module's call is about to name sizes of a tensor: index among them -> dimension."""
         ...
 
     def reads(self, site: tuple[str, str], x: torch.Tensor, dims: tuple[int, ...]) -> None:
-        """A module's code reads the sizes of these dimensions; `site`: the module and the place."""
+        """A module's code reads the sizes of these dimensions; `site`: the module and the site."""
         ...
 
 
 class SizedCalls(TorchFunctionMode):
     """Notes the calls that name sizes or factors in each module's code.
 
-    `site` is the module and the call that is under way. `turns` holds for each module and place in
+    `site` is the module and the call that is under way. `turns` holds for each module and site in
     its code how often its forwards have passed there; `factors` for each module the factors that
     its code has used, by call: NaN where they differed; `shapes` what its reshapes have come to:
-    None where that differed; `reads` where its code reads sizes, and `divisors` the whole numbers
-    that it multiplies or divides by.
+    None where that differed; `reads` the sites where its code reads sizes, and `divisors` the whole
+    numbers that it multiplies or divides by.
     """
 
     def __init__(self, watcher: Watcher | None = None) -> None:
@@ -90,7 +90,7 @@ class SizedCalls(TorchFunctionMode):
             turns.setdefault(site, set()).add(times)
 
     def add(self, other: SizedCalls) -> None:
-        """What another run has seen."""
+        """Add what another run has seen."""
         for module, sites in other.turns.items():
             turns = self.turns.setdefault(module, {})
             for site, times in sites.items():
@@ -100,8 +100,8 @@ class SizedCalls(TorchFunctionMode):
                 self._note_factor(module, call, factor)
         for module, shapes in other.shapes.items():
             self.shapes[module] = {**shapes, **self.shapes.get(module, {})}
-        for module, places in other.reads.items():
-            self.reads.setdefault(module, set()).update(places)
+        for module, read_sites in other.reads.items():
+            self.reads.setdefault(module, set()).update(read_sites)
         for module, divisors in other.divisors.items():
             self.divisors.setdefault(module, set()).update(divisors)
 
@@ -116,12 +116,10 @@ class SizedCalls(TorchFunctionMode):
             self.divisors.setdefault(self.module, set()).add(args[1])
 
         factor = factor_of(func, args)
-        is_number = names_numbers(func)
-        is_named = factor is not None or is_pick(func) or is_number
-        if not (is_named or names_sizes(func) or makes_constants(func)):
+        if factor is None and not is_noted(func):
             return func(*args, **kwargs)
         site, _ = site_of(sys._getframe(1))
-        if is_number and not site:
+        if names_numbers(func) and not site:
             return func(*args, **kwargs)  # in the code of torch's own layer
 
         module, passed = self._running[-1]
@@ -130,7 +128,7 @@ class SizedCalls(TorchFunctionMode):
         if factor is not None:
             self._note_factor(module, call, factor)
         if is_pick(func):
-            return self._watched(func, args, kwargs, (module, call))
+            return self._pick(func, args, kwargs, (module, call))
         if func.__name__ == "rms_norm" and self._watcher is not None:
             self._note_norm(args, kwargs, (module, call))
             return func(*args, **kwargs)
@@ -144,8 +142,8 @@ class SizedCalls(TorchFunctionMode):
             self._note_shape(module, call, tuple(out.shape))
         return out
 
-    def _watched(self, func: Any, args: Any, kwargs: Any, site: tuple[str, CodeCall]) -> Any:
-        """A call that picks positions, of which the watcher hears."""
+    def _pick(self, func: Any, args: Any, kwargs: Any, site: tuple[str, CodeCall]) -> Any:
+        """Make a call that picks positions, and tell the watcher."""
         if self._watcher is None:
             return func(*args, **kwargs)
         x = tensor_of(args, kwargs)
@@ -156,11 +154,13 @@ class SizedCalls(TorchFunctionMode):
         return out
 
     def _note_norm(self, args: Any, kwargs: Any, site: tuple[str, CodeCall]) -> None:
-        """`rms_norm` falls apart into operations that name no sizes: it names them here."""
-        x, sizes = args[0], args[1] if len(args) > 1 else kwargs["normalized_shape"]
+        """`rms_norm` decomposes into operations that name no sizes: the call itself names them."""
+        x = args[0]
+        sizes = args[1] if len(args) > 1 else kwargs["normalized_shape"]
         first = x.dim() - len(sizes)
+        dims = {index: first + index for index in range(len(sizes))}
         assert self._watcher is not None
-        self._watcher.names(site, x, {place: first + place for place in range(len(sizes))})
+        self._watcher.names(site, x, dims)
 
     def _note_read(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> None:
         is_known = not THREAD.uncounted and is_own_read(func, frame)
