@@ -56,7 +56,7 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
 }
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
-        ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"),
+        ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),
@@ -239,7 +239,9 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         assert one.name == "metric" or getattr(policy, one.name) != one.default
     data = images.load(tiny_data, size=16, cache_dir=tmp_path)
     teacher = pe.build("tests.runs.test_run:small", 2, "none")
-    context = session._context(config, data, make_engine("32"), session.Watch(), teacher=teacher)
+    context = session._context(
+        config, data, make_engine("32"), session.Callbacks(), teacher=teacher
+    )
     assert context.constraints == PlanConstraints(("conv1",), 3, 4, 0.7)
     assert context.scaling == ScoreScaling("rank")
     recovery = context.recovery
@@ -272,12 +274,12 @@ def test_a_config_hands_every_setting_to_the_loop(tiny_data: Path, tmp_path: Pat
         macs_penalty=0.5,
     )
     assert session._context(
-        by_layer, data, make_engine("32"), session.Watch()
+        by_layer, data, make_engine("32"), session.Callbacks()
     ).scaling == ScoreScaling("l2", True, 0.5, False)
     per_mac = RunConfig.make(
         "test", data="d", model="tests.runs.test_run:small", weights="none", per_mac=True
     )
-    assert session._context(per_mac, data, make_engine("32"), session.Watch()).scaling.per_mac
+    assert session._context(per_mac, data, make_engine("32"), session.Callbacks()).scaling.per_mac
 
 
 def test_the_library_calls_only_a_sure_drop_a_broken_rule(tiny_data: Path, tmp_path: Path) -> None:

@@ -15,11 +15,20 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
+from prunedge.edge.image.size import Resize, Size, parse_size
 from prunedge.errors import DataError, PrunedgeError
 from prunedge.utils.advice import option, speaking
 from prunedge.utils.files import read_text
@@ -34,6 +43,7 @@ Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
 Baseline = Literal["scratch", "random"]
 Precision = Literal["auto", "32", "32-channels-last", "bf16"]
 Runtime = Literal["onnx", "openvino", "tensorrt"]
+AnySize = Size | int | str | tuple[int, int]
 
 # Others are made of it by multiplying, and have to fit 64 bits.
 LARGEST_SEED = 2**32 - 1
@@ -43,11 +53,13 @@ LARGEST_SEED = 2**32 - 1
 class Notes:
     """What is known of a setting beside its type, default, limits and help.
 
-    `key` is its name among all settings, where that is not the attribute's. A `is_basic` one comes
-    first in the help. One that `is_found` is worked out by the run itself, and nobody asks for it.
+    `key` is its name among all settings, where that is not the attribute's. `kind` is the type in
+    which the command line takes it, where that is not the attribute's. A `is_basic` one comes first
+    in the help. One that `is_found` is worked out by the run itself, and nobody asks for it.
     """
 
     key: str | None = None
+    kind: Any = None
     is_basic: bool = False
     is_found: bool = False
 
@@ -61,14 +73,38 @@ def setting(default: Any, help: str = "", notes: Notes | None = None, **limits: 
     return field
 
 
-def basic(default: Any, help: str, key: str | None = None, **limits: Any) -> Any:
+def basic(default: Any, help: str, key: str | None = None, kind: Any = None, **limits: Any) -> Any:
     """A setting that comes first in the help."""
-    return setting(default, help, Notes(key=key, is_basic=True), **limits)
+    return setting(default, help, Notes(key=key, kind=kind, is_basic=True), **limits)
 
 
 def found(default: Any, key: str | None = None, **limits: Any) -> Any:
     """A setting that the run works out by itself."""
     return setting(default, "", Notes(key=key, is_found=True), **limits)
+
+
+def as_size(size: AnySize) -> Size:
+    """`224`, `"128x384"` (height x width), `(128, 384)` or a Size as a Size; DataError where it is
+    none.
+    """
+    if isinstance(size, tuple | list) and len(size) == 2:
+        return parse_size("x".join(str(side) for side in size))
+    return parse_size(size)  # type: ignore[arg-type]
+
+
+def plain_size(size: Size) -> int | str:
+    """A size as files have it: `224`, or `"128x384"` (height x width)."""
+    return size.height if size.height == size.width else str(size)
+
+
+def _checked_size(size: Any) -> Size:
+    try:
+        return as_size(size)
+    except DataError as error:
+        raise ValueError(f"{error.what}: {error.remedy}") from None
+
+
+ImageSize = Annotated[Size, BeforeValidator(_checked_size), PlainSerializer(plain_size)]
 
 
 class Section(BaseModel):
@@ -88,7 +124,17 @@ class DataSection(Section):
     path: str = setting(..., "Where the images lie.", Notes(key="data"))
     fingerprint: str = found("", key="data_fingerprint")
     classes: list[str] = found([])
-    size: int = basic(224, "Images are stretched to size x size pixels.", ge=8, le=4096)
+    size: ImageSize = basic(
+        224,
+        "Pixels of the images that the model sees: 224, or 128x384 (height x width).",
+        kind=int | str,
+        validate_default=True,
+    )
+    resize: Resize = basic(
+        "stretch",
+        "How an image of another shape gets that size: stretch (its sides are scaled apart), pad "
+        "(scaled alike, with grey borders), or crop (scaled alike, its middle alone).",
+    )
     seed: int = setting(
         0,
         "Decides the split, the random weights and the order of the images.",
@@ -172,11 +218,10 @@ class TrainSection(Section):
     batch_size: int = setting(32, "Images in a training step.", ge=1)
     augment: Augment = setting(
         "full",
-        "How training images are changed in every epoch: full (quarter turns, flips, a little "
-        "brightness and "
-        "contrast), flips (left for right, top for bottom: where an image turned by a quarter "
-        "would never be seen, as "
-        "of courses of bricks), or none.",
+        "How training images are changed in every epoch: full (quarter turns if they are square, "
+        "half turns, flips, a little brightness and contrast), flips (left for right, top for "
+        "bottom: where an image turned by a quarter would never be seen, as of courses of bricks), "
+        "or none.",
     )
     precision: Precision = setting("auto", "auto measures which is fastest here.")
     sparsity: Sparsity = setting(
@@ -442,10 +487,13 @@ class RunConfig(Section):
         return config
 
     def flat(self, *, only_asked: bool = False) -> dict[str, Any]:
-        """Every setting by its key; with `only_asked`, those that differ from their defaults."""
+        """Every setting by its key, as a file has it; with `only_asked`, those that differ from
+        their defaults.
+        """
+        plain = self.model_dump()
         values = {}
         for key, place in settings().items():
-            value = place.of(self)
+            value = plain[place.section][place.attribute]
             if not only_asked or value != place.default:
                 values[key] = value
         return values
@@ -497,17 +545,13 @@ class Setting:
 
     @property
     def kind(self) -> Any:
-        """The type of its values."""
-        return self.field.annotation
+        """The type of its values, where they are given."""
+        return self.notes.kind or self.field.annotation
 
     @property
     def help(self) -> str:
         """What it does, for whoever sets it."""
         return self.field.description or ""
-
-    def of(self, config: RunConfig) -> Any:
-        """Its value."""
-        return getattr(getattr(config, self.section), self.attribute)
 
 
 @cache
@@ -531,7 +575,7 @@ def asked() -> tuple[str, ...]:
 
 # What decides which images a run sees, on which side, beside where they lie: the arguments of
 # `prunedge.data.load`.
-IMAGE_KEYS = ("size", "seed", "folds", "fold", "group_by", "skip_unreadable", "range")
+IMAGE_KEYS = tuple(key for key in asked() if settings()[key].section == "data" and key != "data")
 # What a run that goes on from another keeps of it: what was trained on what, and how its images
 # come.
 TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *IMAGE_KEYS)
@@ -589,10 +633,11 @@ def _unknown(key: str) -> str:
 
 def _explain(place: tuple[int | str, ...], message: str, kind: str, given: Any) -> str:
     """A mistake, with the setting as the user calls it and the value that was given."""
-    said = f"{message[0].lower()}{message[1:]}"
+    text = message.removeprefix("Value error, ")
+    said = f"{text[0].lower()}{text[1:]}"
     # Of several settings together, which the message names.
     if not place:
-        return said.removeprefix("value error, ")
+        return said
 
     section, attribute = str(place[0]), str(place[1])
     key = next(k for k, s in settings().items() if (s.section, s.attribute) == (section, attribute))

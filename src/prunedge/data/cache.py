@@ -1,4 +1,4 @@
-"""Decoded images on disk: one uint8 array (N, S, S, 3) for each set of files and size, read at
+"""Decoded images on disk: one uint8 array (N, H, W, 3) for each set of files and size, read at
 its rows' places.
 
 Not through a mapping: the pages of a mapping count as the process's memory, 15 GB of them after one
@@ -30,10 +30,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import read_array_header_1_0, read_magic, write_array_header_1_0
 
-from prunedge.data.decode import Progress, at_once, try_looking
+from prunedge.data.decode import Progress, appearance, at_once, try_looking
 from prunedge.data.paths import cache_folder
 from prunedge.data.webdataset.shards import drop_copies, fetch_all, stamp_of
 from prunedge.edge.image.read import Greys, Look
+from prunedge.edge.image.size import Resize, Size
 from prunedge.errors import DataError
 from prunedge.utils.files import clear_leftovers, make_folder, written
 from prunedge.utils.machine import unusable_cache
@@ -65,9 +66,10 @@ class Decoded:
 
 def decode_all(
     paths: Sequence[Path],
-    size: int,
+    size: Size,
     greys: Greys | None = None,
     *,
+    resize: Resize = "stretch",
     folder: Path | str | None = None,
     limit: int = LIMIT_BYTES,
     progress: Progress | None = None,
@@ -80,8 +82,8 @@ def decode_all(
     greys when `greys` doesn't say what they mean.
     """
     home = cache_folder(folder)
-    target = home / f"{fingerprint(paths, size, greys)}.npy"
-    needed = len(paths) * size * size * 3
+    target = home / f"{fingerprint(paths, appearance(size, resize), greys)}.npy"
+    needed = len(paths) * size.height * size.width * 3
     try:
         make_folder(home)
         clear_leftovers(home)
@@ -94,9 +96,9 @@ def decode_all(
                         "%.1f GB of decoded images don't fit the cache %s: decoding anew each epoch"
                     )
                     log.warning(text, needed / 2**30, home)
-                    return Decoded(None, *_decode_into(None, paths, size, greys, progress))
+                    return Decoded(None, *_decode_into(None, paths, size, greys, resize, progress))
                 _make_room(home, limit - needed)
-                _write(target, paths, size, greys, progress)
+                _write(target, paths, size, greys, resize, progress)
             drop_copies(paths)
             return Decoded(target, *_opened(target).notes)
     except OSError as error:
@@ -110,7 +112,7 @@ Notes = tuple[
 
 @dataclass(frozen=True)
 class _Array:
-    """An open array: its file, where in it the pixels begin, their shape (N, S, S, 3), and the
+    """An open array: its file, where in it the pixels begin, their shape (N, H, W, 3), and the
     notes behind them.
 
     `checked` has a 1 at the place of each row that was compared with its digest.
@@ -134,7 +136,7 @@ def notes_of(cache: Path) -> Notes:
 
 
 def read_pixels(cache: Path, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """These rows of a cache file, in this order: (len(rows), S, S, 3) uint8, read anew; several
+    """These rows of a cache file, in this order: (len(rows), H, W, 3) uint8, read anew; several
     threads may. Raises DataError when the file was deleted or is damaged; it is removed then, so
     that the next command makes it anew.
     """
@@ -275,12 +277,12 @@ def _digest(image: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=12).hexdigest()
 
 
-def fingerprint(paths: Sequence[Path], size: int | str, greys: Greys | None = None) -> str:
-    """Stands for these files, as they are now, at this size (or for this other purpose) and with
-    this range of greys.
+def fingerprint(paths: Sequence[Path], use: str, greys: Greys | None = None) -> str:
+    """Stands for these files, as they are now, for this use (an `appearance`, or another purpose)
+    and with this range of greys.
     """
     span = None if greys is None else (float(greys.low), float(greys.high))
-    digest = hashlib.sha256(f"{VERSION} {size} {span} {len(paths)}".encode())
+    digest = hashlib.sha256(f"{VERSION} {use} {span} {len(paths)}".encode())
     for path in paths:
         digest.update(f"\n{stamp_of(path) or _stamp(path)}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
@@ -295,7 +297,12 @@ def _stamp(path: Path) -> str:
 
 
 def _write(
-    target: Path, paths: Sequence[Path], size: int, greys: Greys | None, progress: Progress | None
+    target: Path,
+    paths: Sequence[Path],
+    size: Size,
+    greys: Greys | None,
+    resize: Resize,
+    progress: Progress | None,
 ) -> None:
     """Fill the array under another name and rename it when whole; the notes follow the pixels, so
     that both come at once.
@@ -303,12 +310,12 @@ def _write(
     # Written in order, not through a mapping: a full disk is then an error and not a crash of the
     # process.
     with written(target) as temporary, temporary.open("wb") as file:
-        about = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
+        about = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *size, 3)}
         frame = io.BytesIO()
         write_array_header_1_0(frame, about)
         header = frame.getvalue()
         file.write(header)
-        digests, unreadable, looks = _decode_into(file, paths, size, greys, progress)
+        digests, unreadable, looks = _decode_into(file, paths, size, greys, resize, progress)
         kinds = {
             look: i for i, look in enumerate(dict.fromkeys(looks))
         }  # few, where there are many images
@@ -326,18 +333,19 @@ def _write(
 def _decode_into(
     file: IO[bytes] | None,
     paths: Sequence[Path],
-    size: int,
+    size: Size,
     greys: Greys | None,
+    resize: Resize,
     progress: Progress | None,
 ) -> Notes:
     """Decode all, into `file` if there is one; digests, the reasons of those that can't be read,
     and how each is stored.
     """
     digests, unreadable, looks = [], {}, []
-    for i, (image, digest, look) in enumerate(at_once(decoder(size, greys), paths)):
+    for i, (image, digest, look) in enumerate(at_once(decoder(size, greys, resize), paths)):
         if isinstance(image, str):
             unreadable[i] = image
-            image = np.zeros((size, size, 3), np.uint8)
+            image = np.zeros((*size, 3), np.uint8)
         if file is not None:
             file.write(image.tobytes())
         digests.append(digest)
@@ -348,14 +356,14 @@ def _decode_into(
 
 
 def decoder(
-    size: int, greys: Greys | None
+    size: Size, greys: Greys | None, resize: Resize
 ) -> Callable[[Path], tuple[np.ndarray | str, str, Look | None]]:
     """What decodes a file to pixels (or the reason why not), their digest, and how the image is
     stored.
     """
 
     def work(path: Path) -> tuple[np.ndarray | str, str, Look | None]:
-        found = try_looking(path, size, greys)
+        found = try_looking(path, size, greys, resize)
         if isinstance(found, str):
             return found, "", None
         image, look = found

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prunedge.config import AnySize, plain_size
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
 from prunedge.data.duplicates import Duplicate, find_duplicates
@@ -21,6 +22,7 @@ from prunedge.data.load import load
 from prunedge.data.paths import written
 from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
+from prunedge.edge.image.size import Resize, Size
 from prunedge.errors import DataError
 
 SHOWN = 64  # training images whose grey levels are counted
@@ -39,7 +41,7 @@ class Sizes:
     median: tuple[int, int]
     largest: tuple[int, int]
     different: int
-    enlarged: int  # how many have a side shorter than the model's input
+    enlarged: int  # how many are scaled up to the model's input, on a side at least
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class CheckReport:
     """
 
     data: str
-    size: int
+    size: Size
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
     imbalance: float
@@ -93,13 +95,14 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON's types."""
-        return asdict(self)
+        return {**asdict(self), "size": plain_size(self.size)}
 
 
 def check(
     data: Path | str,
     *,
-    size: int = 224,
+    size: AnySize = 224,
+    resize: Resize = "stretch",
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
@@ -126,6 +129,7 @@ def check(
         load,
         data,
         size=size,
+        resize=resize,
         seed=seed,
         val=val,
         test=test,
@@ -152,17 +156,17 @@ def check(
     duplicates, same = find_duplicates(found, names, max_distance, progress)
     report = CheckReport(
         data=written(data),
-        size=size,
+        size=found.size,
         classes=found.classes,
         counts=counts,
         imbalance=max(totals) / max(min(totals), 1),
         majority=max(counts["test"].values()) / len(found.test),
-        sizes=_sizes([(look.width, look.height) for look in looks], size),
+        sizes=_sizes([(look.width, look.height) for look in looks], found.size, resize),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
         levels=_levels(found, Counter(look.depth for look in looks)),
         unreadable={
-            _name(path, found.root): str(try_image(path, size, found.greys))
+            _name(path, found.root): str(try_image(path, found.size, found.greys, resize))
             for path in found.skipped
         },
         sources=_count_sources(found),
@@ -210,7 +214,7 @@ def _levels(found: Dataset, depths: Counter[Depth]) -> Levels:
     )
 
 
-def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
+def _sizes(shapes: Sequence[tuple[int, int]], size: Size, resize: Resize) -> Sizes:
     by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
     return Sizes(
@@ -218,8 +222,15 @@ def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
         middle,
         by_area[-1],
         len(set(shapes)),
-        sum(min(shape) < size for shape in shapes),
+        sum(_is_enlarged(*shape, size, resize) for shape in shapes),
     )
+
+
+def _is_enlarged(width: int, height: int, size: Size, resize: Resize) -> bool:
+    """Whether a side of an image is scaled up; padding never scales further than the longer one."""
+    is_narrow = width < size.width
+    is_low = height < size.height
+    return (is_narrow and is_low) if resize == "pad" else (is_narrow or is_low)
 
 
 def _count_sources(found: Dataset) -> int | None:

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from prunedge.config import AnySize, as_size
 from prunedge.data.cache import Decoded, decode_all
 from prunedge.data.dataset import Dataset, Sample, Split
-from prunedge.data.decode import Progress
+from prunedge.data.decode import Progress, appearance
 from prunedge.data.gray_range import Shade, choose_range, known_survey, refuse_idle_range, survey
 from prunedge.data.groups import group_ids, sources
 from prunedge.data.listing import list_data, list_folder, list_manifest
 from prunedge.data.records import SPLITS, Listing
 from prunedge.data.splits import assign
 from prunedge.edge.image.read import COLOURS, DeepGreys, parse_range
+from prunedge.edge.image.size import Resize, Size
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 
@@ -31,7 +33,8 @@ _NAMED = 5  # images of a set that can't be read at all
 def load(
     data: Path | str,
     *,
-    size: int = 224,
+    size: AnySize = 224,
+    resize: Resize = "stretch",
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
@@ -49,9 +52,12 @@ def load(
     Shards (WebDataset) are one `x.tar`, several as `train-{000000..000012}.tar`, a folder of them,
     or an fsspec URL of any of these.
 
-    Images are stretched to size x size pixels. Greys of more than eight bits become eight:
-    `range` (`LOW:HIGH`, or two numbers) are the values that become black and white, or else what
-    the training images need (`prunedge.data.gray_range`), the same for all images.
+    Images become `size` pixels large (`224`, `"128x384"` or `(128, 384)`: height and width), those
+    of another shape as `resize` says: `stretch` scales their sides apart, `pad` scales them alike
+    and adds grey borders, `crop` scales them alike and keeps the middle. Greys of more than eight
+    bits become eight: `range` (`LOW:HIGH`, or two numbers) are the values that become black and
+    white, or else what the training images need (`prunedge.data.gray_range`), the same for all
+    images.
 
     `val` and `test` are the shares of those splits where the data doesn't come split; a missing val
     or test is cut out of train. Splits are stratified, grouped by source (`group_by`: see
@@ -64,7 +70,8 @@ def load(
     listing = list_data(data, cache_dir, progress)
     return _load(
         listing,
-        size,
+        as_size(size),
+        resize,
         seed,
         (val, test),
         group_by,
@@ -79,7 +86,8 @@ def load(
 def load_folder(
     root: Path | str,
     *,
-    size: int = 224,
+    size: AnySize = 224,
+    resize: Resize = "stretch",
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
@@ -94,7 +102,16 @@ def load_folder(
     """
     listing = list_folder(Path(root), cache_dir, progress)
     return _load(
-        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range
+        listing,
+        as_size(size),
+        resize,
+        seed,
+        (val, test),
+        group_by,
+        skip_unreadable,
+        cache_dir,
+        progress,
+        range,
     )
 
 
@@ -102,7 +119,8 @@ def load_manifest(
     csv: Path | str,
     *,
     root: Path | str | None = None,
-    size: int = 224,
+    size: AnySize = 224,
+    resize: Resize = "stretch",
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
@@ -119,13 +137,23 @@ def load_manifest(
     """
     listing = list_manifest(Path(csv), None if root is None else Path(root))
     return _load(
-        listing, size, seed, (val, test), group_by, skip_unreadable, cache_dir, progress, range
+        listing,
+        as_size(size),
+        resize,
+        seed,
+        (val, test),
+        group_by,
+        skip_unreadable,
+        cache_dir,
+        progress,
+        range,
     )
 
 
 def _load(
     listing: Listing,
-    size: int,
+    size: Size,
+    resize: Resize,
     seed: int,
     shares: tuple[float, float],
     group_by: str | None,
@@ -148,10 +176,6 @@ def _load(
         raise DataError(
             f"a seed of {seed}", where=option("seed"), remedy="give a whole number of at least 0"
         )
-    if size < 1:
-        raise DataError(
-            f"images of {size} pixels", where=option("size"), remedy="give a size of at least 1"
-        )
     span = parse_range(asked) if isinstance(asked, str) else asked
     found = sources(listing, group_by)
 
@@ -168,7 +192,7 @@ def _load(
     greys, extremes = None, None
     if shades is None:
         try:
-            decoded = decode_all(paths, size, folder=cache_dir, progress=progress)
+            decoded = decode_all(paths, size, resize=resize, folder=cache_dir, progress=progress)
         except DeepGreys:
             shades = survey(paths, cache_dir, progress)
     if shades is None:
@@ -189,7 +213,7 @@ def _load(
         greys = choose_range(shades, labels, training, span, listing.where)
         deep = [shade for shade in shades if isinstance(shade, Shade) and shade.is_deep]
         extremes = min(shade.least for shade in deep), max(shade.most for shade in deep)
-        decoded = decode_all(paths, size, greys, folder=cache_dir, progress=progress)
+        decoded = decode_all(paths, size, greys, resize=resize, folder=cache_dir, progress=progress)
     _warn_of_colours(listing, decoded)
     label_of = {name: i for i, name in enumerate(listing.classes)}
     samples = [
@@ -199,15 +223,18 @@ def _load(
     splits = {}
     for side in SPLITS:
         rows = tuple(i for i, s in zip(kept, sides, strict=True) if s == side)
-        splits[side] = Split(tuple(samples[i] for i in rows), size, decoded.cache, rows, greys)
+        splits[side] = Split(
+            tuple(samples[i] for i in rows), size, decoded.cache, rows, greys, resize
+        )
     _check_splits(listing, list(splits.values()))
-    fingerprint = _fingerprint(listing, decoded, kept, sides, size)
+    fingerprint = _fingerprint(listing, decoded, kept, sides, appearance(size, resize))
     skipped = tuple(listing.rows[i].path for i in sorted(decoded.unreadable))
     return Dataset(
         listing.root,
         listing.classes,
         **splits,
         size=size,
+        resize=resize,
         fingerprint=fingerprint,
         skipped=skipped,
         greys=greys,
@@ -324,12 +351,12 @@ def _check_splits(listing: Listing, splits: Sequence[Split]) -> None:
 
 
 def _fingerprint(
-    listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], size: int
+    listing: Listing, decoded: Decoded, kept: Sequence[int], sides: Sequence[str], seen: str
 ) -> str:
     """Stands for pixels, labels and splits; not for where the files lie nor when they were
     written.
     """
-    digest = hashlib.sha256(f"{size} {listing.classes}".encode())
+    digest = hashlib.sha256(f"{seen} {listing.classes}".encode())
     for i, side in zip(kept, sides, strict=True):
         row = listing.rows[i]
         digest.update(

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from prunedge.config import AnySize, as_size, plain_size
 from prunedge.data.decode import Progress, at_once, reason
 from prunedge.data.masks import Pair, damage, pair_up, photo_size, read_photo
 from prunedge.edge.image.read import is_deep
+from prunedge.edge.image.size import LARGEST, SMALLEST, Size, square
 from prunedge.errors import DataError
 from prunedge.utils.files import behind_links, make_folder, written_folder
 from prunedge.utils.machine import pass_on_reading
@@ -66,7 +68,7 @@ def cut_patches(
     masks: Path | str,
     out: Path | str,
     *,
-    size: int = 224,
+    size: AnySize = 224,
     stride: int | None = None,
     min_damage: float = 0.01,
     damaged: str = "damaged",
@@ -86,11 +88,12 @@ def cut_patches(
 
     A mask has its photograph's name (any suffix; also name_mask, name_label, name_gt) and size, in
     the same folder or another. Bright pixels are damage: above `threshold` (0 to 255), by default
-    above 127, or above 0 where a lossless mask holds class numbers. Squares of `size` pixels lie
-    `stride` apart (default: `size`) and reach every edge. One is `damaged` when at least the share
-    `min_damage` of it is, `intact` when none is, and left out in between. `intact_per_damaged`
-    keeps at most that many intact patches for each damaged one, drawn by `seed`. Photographs
-    without a mask are an error, skipped, or taken for intact (`unmasked`).
+    above 127, or above 0 where a lossless mask holds class numbers. Patches of `size` pixels
+    (`224`, `"128x384"` or `(128, 384)`: height and width) lie `stride` apart (default: side by
+    side) and reach every edge. One is `damaged` when at least the share `min_damage` of it is,
+    `intact` when none is, and left out in between. `intact_per_damaged` keeps at most that many
+    intact patches for each damaged one, drawn by `seed`. Photographs without a mask are an error,
+    skipped, or taken for intact (`unmasked`).
 
     The manifest's `source` is the photograph, or what `group_by` (a regular expression) finds in
     its path, so that no split parts its patches; x, y, size and damage say what each was. `out`
@@ -101,18 +104,18 @@ def cut_patches(
         raise DataError(f"a seed of {seed}", where="--seed", remedy="give 0 or more")
     _check_numbers(
         size,
-        size if stride is None else stride,
+        1 if stride is None else stride,
         min_damage,
         threshold,
         intact_per_damaged,
         (damaged, intact),
     )
+    shape = as_size(size)
+    strides = shape if stride is None else square(stride)
     target = Path(out)
     _refuse_full(target)
     pairs, bare = _masked(pair_up(Path(photos), Path(masks)), unmasked, masks)
-    found, small = _plan(
-        pairs, _grouping(group_by, pairs), size, stride or size, threshold, progress
-    )
+    found, small = _plan(pairs, _grouping(group_by, pairs), shape, strides, threshold, progress)
     chosen, faint, surplus = _choose(found, min_damage, intact_per_damaged, seed)
     n_damaged = sum(int((squares.shares > 0).sum()) for squares in chosen)
     counts = {
@@ -126,33 +129,40 @@ def cut_patches(
             where=photos,
             remedy="see the masks, --size, --min-damage",
         )
-    _write(target, chosen, size, (damaged, intact), progress)
+    _write(target, chosen, shape, (damaged, intact), progress)
     used = sum(len(squares.shares) > 0 for squares in chosen)
     return PatchReport(target / "manifest.csv", used, counts, faint, surplus, small, bare)
 
 
-def corners(width: int, height: int, size: int, stride: int) -> np.ndarray:
-    """Upper left corners (n, 2) as x, y of the squares that cover a photograph; the last of a row
+def corners(width: int, height: int, size: Size, strides: Size) -> np.ndarray:
+    """Upper left corners (n, 2) as x, y of the patches that cover a photograph; the last of a row
     or column is flush with the edge.
     """
-    along = [
-        np.unique([*range(0, side - size + 1, stride), side - size]) for side in (width, height)
-    ]
-    x, y = np.meshgrid(*along)
+    x, y = np.meshgrid(
+        _along(width, size.width, strides.width), _along(height, size.height, strides.height)
+    )
     return np.stack([x.reshape(-1), y.reshape(-1)], axis=1)
 
 
-def damaged_shares(mask: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
-    """The share (n,) of each square that is damaged, from a mask (height, width) bool and corners
+def _along(side: int, size: int, stride: int) -> np.ndarray:
+    """Where patches begin along one side of a photograph, (n,) int64."""
+    last = side - size
+    return np.unique([*range(0, last + 1, stride), last])
+
+
+def damaged_shares(mask: np.ndarray, at: np.ndarray, size: Size) -> np.ndarray:
+    """The share (n,) of each patch that is damaged, from a mask (height, width) bool and corners
     (n, 2).
     """
     sums = np.pad(mask.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # pixels above and left of each point
     x, y = at[:, 0], at[:, 1]
-    return (sums[y + size, x + size] - sums[y, x + size] - sums[y + size, x] + sums[y, x]) / size**2
+    below, right = y + size.height, x + size.width
+    damaged = sums[below, right] - sums[y, right] - sums[below, x] + sums[y, x]
+    return damaged / (size.height * size.width)
 
 
 def _check_numbers(
-    size: int,
+    size: AnySize,
     stride: int,
     min_damage: float,
     threshold: int | None,
@@ -166,7 +176,11 @@ def _check_numbers(
         if not is_a_folder.fullmatch(name) or len(name) > 100
     ]
     rules = (
-        (size < 8, "--size", f"patches of {size} pixels: at least 8"),
+        (
+            not _is_size(size),
+            "--size",
+            f"patches of {size} pixels: sides of {SMALLEST} to {LARGEST:,}, as 224 or 128x384",
+        ),
         (stride < 1, "--stride", f"a stride of {stride} pixels: at least 1"),
         (
             not 0 < min_damage <= 1,
@@ -200,6 +214,14 @@ def _check_numbers(
         raise DataError(
             "; ".join(text for _, text in faults), where=where, remedy="mend these values"
         )
+
+
+def _is_size(size: AnySize) -> bool:
+    try:
+        as_size(size)
+    except DataError:
+        return False
+    return True
 
 
 def _refuse_full(target: Path) -> None:
@@ -259,8 +281,8 @@ def _grouping(group_by: str | None, pairs: Sequence[Pair]) -> dict[str, str]:
 def _plan(
     pairs: Sequence[Pair],
     source: dict[str, str],
-    size: int,
-    stride: int,
+    size: Size,
+    strides: Size,
     threshold: int | None,
     progress: Progress | None,
 ) -> tuple[list[_Squares], tuple[str, ...]]:
@@ -275,9 +297,9 @@ def _plan(
         except Exception as error:  # a damaged file can make a decoder raise anything
             pass_on_reading(error, pair.photo)
             return f"{pair.name} ({reason(error, pair.photo, pair.mask)})"
-        if min(width, height) < size:
+        if width < size.width or height < size.height:
             return None
-        at = corners(width, height, size, stride)
+        at = corners(width, height, size, strides)
         return _Squares(
             pair,
             source[pair.name],
@@ -333,7 +355,7 @@ def _choose(
 def _write(
     target: Path,
     chosen: Sequence[_Squares],
-    size: int,
+    size: Size,
     labels: tuple[str, str],
     progress: Progress | None,
 ) -> None:
@@ -359,7 +381,7 @@ def _write(
 
 
 def _cut(
-    squares: _Squares, out: Path, size: int, labels: tuple[str, str]
+    squares: _Squares, out: Path, size: Size, labels: tuple[str, str]
 ) -> list[tuple[object, ...]] | str:
     """Write the squares of one photograph; their rows of the manifest, or why it can't be read."""
     if not len(squares.shares):
@@ -372,11 +394,11 @@ def _cut(
     rows: list[tuple[object, ...]] = []
     for (x, y), share in zip(squares.corners.tolist(), squares.shares.tolist(), strict=True):
         label = labels[0] if share else labels[1]
-        patch, suffix = _storable(photo.crop((x, y, x + size, y + size)))
+        patch, suffix = _storable(photo.crop((x, y, x + size.width, y + size.height)))
         name = f"patches/{label}/{squares.pair.name}_{x}_{y}{suffix}"
         make_folder((out / name).parent)
         patch.save(out / name)
-        rows.append((name, label, squares.source, x, y, size, round(share, 5)))
+        rows.append((name, label, squares.source, x, y, plain_size(size), round(share, 5)))
     return rows
 
 

@@ -18,6 +18,7 @@ from pydantic import field_validator
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from prunedge.config import plain_size
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
@@ -280,7 +281,7 @@ def _measured(
             "images_criteria": len(train),
             "device": device,
             "threads": torch.get_num_threads(),
-            "size": data.size,
+            "size": plain_size(data.size),
         },
     )
     write_text(folder / "channels.csv", _channels(truth, scores))
