@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from numpy.lib.format import write_array_header_1_0
 
-from prunedge.data import cache
-from prunedge.data.cache import decode_all, read_pixels
+from prunedge.data import cache, cached_array
+from prunedge.data.cache import decode_all
+from prunedge.data.cached_array import read_pixels
 from prunedge.data.decode import try_image
 from prunedge.edge.image.size import square
 from prunedge.errors import DataError, MachineError
@@ -36,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 def forget(path: Path) -> None:
     """As if the process that read this array had ended."""
-    cache._open.pop(path).file.close()
+    cached_array._open.pop(path).file.close()
 
 
 def test_images_are_decoded_once(
@@ -96,7 +97,7 @@ def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
             {"digests": [""] * n, "unreadable": {}, "kinds": [], "looks": []}
         ).encode()
         lengths = f"{len(header):8d}{len(notes):12d}".encode()
-        file.write(notes + lengths + cache._seal(header, notes, lengths).encode())
+        file.write(notes + lengths + cached_array._seal(header, notes, lengths).encode())
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -155,7 +156,7 @@ def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -
     array = decode_all(paths, square(16), folder=home).cache
     forget(array)
     code = (
-        "from pathlib import Path; from prunedge.data.cache import read_pixels\n"
+        "from pathlib import Path; from prunedge.data.cached_array import read_pixels\n"
         f"read_pixels(Path({str(array)!r}), [0]); print('ok', flush=True); input()"
     )
     reader = subprocess.Popen(
@@ -195,7 +196,7 @@ def test_a_deleted_array_and_a_folder_that_cannot_be_made(
 def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     root = write_tiny(tmp_path / "many", 100, 64)
     code = (
-        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all, read_pixels\n"
+        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all; from prunedge.data.cached_array import read_pixels\n"
         "from prunedge.edge.image.size import square\n"
         f"found = decode_all(sorted(Path({str(root)!r}).rglob('*.png')), square(64), folder=Path({str(home)!r}))\n"
         "print(found.cache.name, int(read_pixels(found.cache, range(200)).sum(dtype='int64')))"

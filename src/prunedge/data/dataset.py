@@ -90,7 +90,7 @@ class Split:
         one can't be read any more.
         """
         if self.cache is not None:
-            from prunedge.data.cache import read_pixels
+            from prunedge.data.cached_array import read_pixels
 
             return read_pixels(self.cache, [self.rows[i] for i in indices])
         from prunedge.data.decode import decode
