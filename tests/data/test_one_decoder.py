@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from prunedge.data.masks import read_photo
-from prunedge.data.patches import _storable
+from prunedge.data.patch_files import storable
 from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.image.read import Greys, read_image
 from prunedge.edge.image.size import square
@@ -83,7 +83,7 @@ def test_the_same_pixels_from_training_patches_and_inspection(
     photo = open_photo(file, 1.0, greys)
     inspected = photo.patch(BOX, SIZE)
     # Cut for training, then read as training does.
-    patch, kind = _storable(read_photo(file).crop(BOX))
+    patch, kind = storable(read_photo(file).crop(BOX))
     patch.save(tmp_path / f"patch{kind}")
     assert (read_image(tmp_path / f"patch{kind}", square(SIZE), greys) == inspected).all()
     # The photograph itself, as training reads it.
@@ -100,5 +100,5 @@ def test_transparency_lies_on_black_everywhere(tmp_path: Path) -> None:
     assert not read_image(tmp_path / "clear.png", square(SIZE)).any()
     assert not open_photo(tmp_path / "clear.png", 1.0).patch((0, 0, SIZE, SIZE), SIZE).any()
     assert not np.asarray(
-        _storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]
+        storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]
     ).any()

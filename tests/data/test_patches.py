@@ -11,7 +11,7 @@ from PIL import Image
 
 from prunedge.data import cut_patches, load
 from prunedge.data.masks import damage, pair_up
-from prunedge.data.patches import corners, damaged_shares
+from prunedge.data.patch_grid import corners, damaged_shares
 from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 
