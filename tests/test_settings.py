@@ -56,7 +56,7 @@ IN_THE_LIBRARY: dict[str, tuple[Any, str]] = {
 }
 ELSEWHERE_IN_THE_LIBRARY = {
     **dict.fromkeys(
-        ("data", "size", "folds", "fold", "group_by", "skip_unreadable", "range"),
+        ("data", "size", "resize", "folds", "fold", "group_by", "skip_unreadable", "range"),
         "pe.load_folder and pe.load_manifest give `data`",
     ),
     **dict.fromkeys(("model", "weights"), "pe.build and pe.load give `model`"),

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from numpy.lib.format import write_array_header_1_0
 
-from prunedge.data import cache
-from prunedge.data.cache import decode_all, read_pixels
+from prunedge.data import cache, cached_array
+from prunedge.data.cache import decode_all
+from prunedge.data.cached_array import read_pixels
 from prunedge.data.decode import try_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError, MachineError
 from tests.tiny_images import write_tiny
 
@@ -35,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 def forget(path: Path) -> None:
     """As if the process that read this array had ended."""
-    cache._open.pop(path).file.close()
+    cached_array._open.pop(path).file.close()
 
 
 def test_images_are_decoded_once(
@@ -43,28 +45,31 @@ def test_images_are_decoded_once(
 ) -> None:
     told = []
     first = decode_all(
-        paths, 16, folder=home, progress=lambda done, total, what: told.append((done, total, what))
+        paths,
+        square(16),
+        folder=home,
+        progress=lambda done, total, what: told.append((done, total, what)),
     )
     assert told[-1] == (20, 20, "decoding images") and len(told) == 20
     pixels = read_pixels(first.cache, range(20))
     assert pixels.shape == (20, 16, 16, 3) and pixels.dtype == np.uint8
-    assert (pixels == np.stack([try_image(path, 16) for path in paths])).all()
+    assert (pixels == np.stack([try_image(path, square(16)) for path in paths])).all()
     monkeypatch.setattr(cache, "try_looking", lambda *_: pytest.fail("decoded again"))
-    assert decode_all(paths, 16, folder=home) == first
+    assert decode_all(paths, square(16), folder=home) == first
     forget(first.cache)
-    assert decode_all(paths, 16, folder=home) == first
+    assert decode_all(paths, square(16), folder=home) == first
 
 
 @pytest.mark.parametrize("positioned", [True, False])
 def test_rows_come_in_the_order_that_was_asked_for(
     paths: list[Path], home: Path, positioned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = decode_all(paths, 16, folder=home).cache
+    found = decode_all(paths, square(16), folder=home).cache
     if not positioned:
         monkeypatch.delattr(os, "preadv", raising=False)
     elif not hasattr(os, "preadv"):
         pytest.skip("this system has no preadv")
-    whole = np.stack([try_image(path, 16) for path in paths])
+    whole = np.stack([try_image(path, square(16)) for path in paths])
     order = [7, 0, 19, 7, 3]
     assert (read_pixels(found, order) == whole[order]).all()
     assert read_pixels(found, []).shape == (0, 16, 16, 3)
@@ -92,7 +97,7 @@ def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
             {"digests": [""] * n, "unreadable": {}, "kinds": [], "looks": []}
         ).encode()
         lengths = f"{len(header):8d}{len(notes):12d}".encode()
-        file.write(notes + lengths + cache._seal(header, notes, lengths).encode())
+        file.write(notes + lengths + cached_array._seal(header, notes, lengths).encode())
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -106,41 +111,41 @@ def test_what_was_read_does_not_stay_in_memory(home: Path) -> None:
 
 
 def test_an_array_that_was_cut_short_is_named(paths: list[Path], home: Path) -> None:
-    found = decode_all(paths, 16, folder=home).cache
+    found = decode_all(paths, square(16), folder=home).cache
     os.truncate(found, 4000)
     with pytest.raises(DataError, match=r"cut short.*makes it anew"):
         read_pixels(found, range(20))
     assert not found.exists()
-    assert decode_all(paths, 16, folder=home).cache == found
+    assert decode_all(paths, square(16), folder=home).cache == found
     forget(found)
 
 
 def test_a_changed_file_is_decoded_again(paths: list[Path], home: Path) -> None:
-    first = decode_all(paths, 16, folder=home)
+    first = decode_all(paths, square(16), folder=home)
     write_tiny(paths[0].parents[1], 10, 16, seed=1)
-    second = decode_all(paths, 16, folder=home)
+    second = decode_all(paths, square(16), folder=home)
     assert second.cache != first.cache and second.digests != first.digests
-    assert decode_all(paths, 8, folder=home).cache != second.cache
+    assert decode_all(paths, square(8), folder=home).cache != second.cache
 
 
 def test_unreadable_images_are_remembered(paths: list[Path], home: Path) -> None:
     paths[3].write_bytes(b"")
-    first = decode_all([*paths, paths[0].with_name("gone.png")], 16, folder=home)
+    first = decode_all([*paths, paths[0].with_name("gone.png")], square(16), folder=home)
     assert first.unreadable == {3: "empty file", 20: "no such file"}
     assert first.digests[3] == first.digests[20] == "" and all(first.digests[:3])
     forget(first.cache)
-    assert decode_all([*paths, paths[0].with_name("gone.png")], 16, folder=home) == first
+    assert decode_all([*paths, paths[0].with_name("gone.png")], square(16), folder=home) == first
 
 
 def test_the_least_lately_used_makes_room_but_nothing_in_use(paths: list[Path], home: Path) -> None:
     one = 20 * 16 * 16 * 3
     arrays = []
     for i in range(3):
-        arrays.append(decode_all(paths, 16 - i, folder=home).cache)
+        arrays.append(decode_all(paths, square(16 - i), folder=home).cache)
         os.utime(arrays[i], (1_000 + i, 1_000 + i))
     forget(arrays[1])
     forget(arrays[2])
-    decode_all(paths, 10, folder=home, limit=3 * one)
+    decode_all(paths, square(10), folder=home, limit=3 * one)
     assert arrays[0].exists(), "in use"
     assert not arrays[1].exists(), "the least lately used"
     assert arrays[2].exists()
@@ -148,10 +153,10 @@ def test_the_least_lately_used_makes_room_but_nothing_in_use(paths: list[Path], 
 
 
 def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -> None:
-    array = decode_all(paths, 16, folder=home).cache
+    array = decode_all(paths, square(16), folder=home).cache
     forget(array)
     code = (
-        "from pathlib import Path; from prunedge.data.cache import read_pixels\n"
+        "from pathlib import Path; from prunedge.data.cached_array import read_pixels\n"
         f"read_pixels(Path({str(array)!r}), [0]); print('ok', flush=True); input()"
     )
     reader = subprocess.Popen(
@@ -162,18 +167,18 @@ def test_an_array_used_by_another_process_stays(paths: list[Path], home: Path) -
     )
     try:
         assert reader.stdout.readline() == b"ok\n"
-        decode_all(paths, 8, folder=home, limit=10_000)
+        decode_all(paths, square(8), folder=home, limit=10_000)
         assert array.exists()
     finally:
         reader.communicate(b"\n")
-    decode_all(paths, 7, folder=home, limit=10_000)
+    decode_all(paths, square(7), folder=home, limit=10_000)
     assert not array.exists()
 
 
 def test_what_does_not_fit_is_not_kept(
     paths: list[Path], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = decode_all(paths, 16, folder=home, limit=1000)
+    found = decode_all(paths, square(16), folder=home, limit=1000)
     assert found.cache is None and all(found.digests) and not list(home.glob("*.npy"))
     assert "decoding anew each epoch" in caplog.text
 
@@ -185,14 +190,15 @@ def test_a_deleted_array_and_a_folder_that_cannot_be_made(
         read_pixels(tmp_path / "gone.npy", [0])
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="PRUNEDGE_CACHE"):
-        decode_all(paths, 16, folder=tmp_path / "file" / "cache")
+        decode_all(paths, square(16), folder=tmp_path / "file" / "cache")
 
 
 def test_runs_that_share_it_and_are_killed(tmp_path: Path, home: Path) -> None:
     root = write_tiny(tmp_path / "many", 100, 64)
     code = (
-        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all, read_pixels\n"
-        f"found = decode_all(sorted(Path({str(root)!r}).rglob('*.png')), 64, folder=Path({str(home)!r}))\n"
+        "import sys; from pathlib import Path; from prunedge.data.cache import decode_all; from prunedge.data.cached_array import read_pixels\n"
+        "from prunedge.edge.image.size import square\n"
+        f"found = decode_all(sorted(Path({str(root)!r}).rglob('*.png')), square(64), folder=Path({str(home)!r}))\n"
         "print(found.cache.name, int(read_pixels(found.cache, range(200)).sum(dtype='int64')))"
     )
 

@@ -17,8 +17,8 @@ def test_solar_cells(tmp_path: Path) -> None:
     manifest = write_elpv(tmp_path / "elpv")
     assert write_elpv(tmp_path / "elpv") == manifest
     listing = list_data(manifest.parent)
-    assert Counter(row.label for row in listing.rows) == {"functional": 1803, "defective": 821}
-    assert all(row.path.is_file() for row in listing.rows)
+    assert Counter(row.label for row in listing.records) == {"functional": 1803, "defective": 821}
+    assert all(row.path.is_file() for row in listing.records)
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from prunedge.data import Split, load
 from prunedge.data import loader as making
 from prunedge.data.transforms import augment, draw
 from prunedge.edge.image.read import normalise, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 
 
@@ -36,7 +37,7 @@ def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
     )
     assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
     for i in (0, 33):
-        expected = normalise(read_image(split.samples[i].path, 32)[None])[0]
+        expected = normalise(read_image(split.samples[i].path, square(32))[None])[0]
         assert np.array_equal(images[i].numpy(), expected)
 
 
@@ -165,7 +166,7 @@ def test_the_shares_of_several_processes_are_the_batches_of_one(
     batches = split.batches(batch_size, shuffle_seed=3, augment="full", epoch=2)
     whole, parts = (
         list(batches),
-        [list(batches.shares(rank, processes)) for rank in range(processes)],
+        [list(batches.shards(rank, processes)) for rank in range(processes)],
     )
     assert all(len(part) == len(whole) for part in parts)
     for (images, labels), *shares in zip(whole, *parts, strict=True):

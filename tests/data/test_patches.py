@@ -11,7 +11,8 @@ from PIL import Image
 
 from prunedge.data import cut_patches, load
 from prunedge.data.masks import damage, pair_up
-from prunedge.data.patches import corners, damaged_shares
+from prunedge.data.patch_grid import corners, damaged_shares
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -50,16 +51,16 @@ def pair(root: Path, name: str, box: tuple[int, int, int, int] | None, seed: int
 
 
 def test_squares_reach_every_edge() -> None:
-    assert corners(40, 16, 16, 16).tolist() == [[0, 0], [16, 0], [24, 0]]
-    assert corners(16, 16, 16, 5).tolist() == [[0, 0]]
-    assert corners(20, 20, 16, 4).tolist() == [[0, 0], [4, 0], [0, 4], [4, 4]]
+    assert corners(40, 16, square(16), square(16)).tolist() == [[0, 0], [16, 0], [24, 0]]
+    assert corners(16, 16, square(16), square(5)).tolist() == [[0, 0]]
+    assert corners(20, 20, square(16), square(4)).tolist() == [[0, 0], [4, 0], [0, 4], [4, 4]]
 
 
 def test_shares_are_those_counted_one_by_one() -> None:
     values = np.random.default_rng(0).random((30, 50)) < 0.3
-    at = corners(50, 30, 12, 7)
+    at = corners(50, 30, square(12), square(7))
     expected = [values[y : y + 12, x : x + 12].mean() for x, y in at]
-    assert damaged_shares(values, at, 12) == pytest.approx(expected)
+    assert damaged_shares(values, at, square(12)) == pytest.approx(expected)
 
 
 def test_labels_pixels_and_manifest(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_left(tmp_p
     [
         (
             {"size": 4, "stride": 0, "min_damage": 0},
-            "at least 8; a stride of 0 pixels: at least 1; a damaged share",
+            "as 224 or 128x384; a stride of 0 pixels: at least 1; a damaged share",
         ),
         ({"intact": "damaged"}, "both labels"),
         ({"damaged": "../up"}, "no slashes"),

@@ -22,6 +22,7 @@ from prunedge.data.decode import source_of, try_image
 from prunedge.data.webdataset import remote, shards
 from prunedge.data.webdataset.tar_index import index
 from prunedge.edge.image.read import read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 from tests.data.shards import image, samples, tar_bytes, write_shard, write_shards
 
@@ -51,7 +52,9 @@ def right(data: Dataset) -> bool:
     """Whether each image and label is that of the number in its name."""
     return all(
         sample.label == int(sample.path.stem) % 2
-        and (split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), 16)).all()
+        and (
+            split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), square(16))
+        ).all()
         for split in data.splits().values()
         for i, sample in enumerate(split.samples)
     )
@@ -337,7 +340,9 @@ def test_a_url_is_read_once_and_then_by_parts(
     shards._open.clear()  # as another process
     assert load(Path(url), size=16, cache_dir=home) == data and sum(count.fetched.values()) == 6
     one = data.test.samples[0].path
-    assert (try_image(one, 16) == data.test.pixels([0])[0]).all() and sum(count.parts.values()) == 1
+    assert (try_image(one, square(16)) == data.test.pixels([0])[0]).all() and sum(
+        count.parts.values()
+    ) == 1
     assert source_of("memory://bucket/s/test-001.tar/0055.png").getvalue() == image(55)
     with pytest.raises(FileNotFoundError):
         source_of("memory://bucket/s/test-001.tar/0000.png")
@@ -352,7 +357,7 @@ def test_chained_urls(home: Path, memory: Any, data: str) -> None:
     found = load(data, size=16, cache_dir=home)
     assert (
         right(found)
-        and (try_image(found.test.samples[0].path, 16) == found.test.pixels([0])[0]).all()
+        and (try_image(found.test.samples[0].path, square(16)) == found.test.pixels([0])[0]).all()
     )
 
 
@@ -396,7 +401,10 @@ def test_a_shard_that_changes_under_a_run_is_noticed(tmp_path: Path, home: Path)
     shard = write_shard(tmp_path / "x.tar", samples(0, 40))
     data = load(shard, size=16, cache_dir=home)
     write_shard(shard, samples(40, 90))
-    assert try_image(data.train.samples[0].path, 16) == "the shard has changed since it was listed"
+    assert (
+        try_image(data.train.samples[0].path, square(16))
+        == "the shard has changed since it was listed"
+    )
     assert right(load(shard, size=16, cache_dir=home))
 
 
@@ -423,7 +431,7 @@ def test_a_store_without_parts_of_files_is_not_taken_at_its_word(
     monkeypatch.setattr(
         type(memory), "cat_file", lambda self, path, start=None, end=None: whole(self, path)
     )
-    assert try_image(data.train.samples[0].path, 16) == "the store gives no parts of files"
+    assert try_image(data.train.samples[0].path, square(16)) == "the store gives no parts of files"
 
 
 def test_check_looks_at_shards(

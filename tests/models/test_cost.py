@@ -64,3 +64,26 @@ def test_a_image_that_is_too_small_is_an_error_of_one_line() -> None:
     with pytest.raises(ModelError, match=r"doesn't take an image of 3x8x8.*size=") as caught:
         cost(build("inception_v3", 2, "none"), torch.zeros(1, 3, 8, 8))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "timm/vit_tiny_patch16_224"])
+def test_a_model_that_is_made_for_one_size_names_it_and_the_way_out(name: str) -> None:
+    with torch.device("meta"):
+        transformer = build(name, 2, "none")
+    with pytest.raises(
+        ModelError, match=r"made for 224 pixels: size=224; or .*img_size=\(32, 96\)"
+    ):
+        cost(transformer, torch.zeros(1, 3, 32, 96, device="meta"))
+
+
+def test_a_function_of_one_s_own_makes_a_transformer_for_images_that_are_not_square() -> None:
+    wide = build("tests.models.test_cost:wide", 2, "none")
+    assert cost(wide, torch.zeros(1, 3, 32, 96)).macs > 0
+
+
+def wide(num_classes: int) -> nn.Module:
+    import timm
+
+    return timm.create_model(
+        "vit_tiny_patch16_224", depth=1, num_classes=num_classes, img_size=(32, 96)
+    )

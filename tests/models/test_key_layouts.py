@@ -13,8 +13,8 @@ from torch import nn
 
 from prunedge.errors import WeightsError
 from prunedge.models import build, build_told
-from prunedge.models.build import _maker
 from prunedge.models.key_layouts import COUNTERPARTS, ONE_WAY, reshaped, translated
+from prunedge.models.makers import maker_of
 
 SMALL = (
     "mobilenet_v2",
@@ -85,7 +85,7 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     with torch.device(
         "cpu" if "regnet" in name else "meta"
     ):  # torchvision's RegNets work their widths out in tensors
-        model = _maker(name).make(CLASSES)
+        model = maker_of(name).make(CLASSES)
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 

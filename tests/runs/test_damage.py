@@ -14,7 +14,7 @@ import torch
 
 from prunedge.cli.app import main
 from prunedge.config import RunConfig
-from prunedge.data import cache, load
+from prunedge.data import cached_array, load
 from prunedge.data.records_cache import cached, keep_cached
 from prunedge.data.webdataset import shards
 from prunedge.edge import open_bundle
@@ -377,9 +377,9 @@ def test_a_damaged_training_is_said_and_begun_anew(
 
 
 def forget() -> None:
-    for array in cache._open.values():
+    for array in cached_array._open.values():
         array.file.close()
-    cache._open.clear()
+    cached_array._open.clear()
 
 
 def test_a_flipped_byte_in_any_file_of_the_cache_is_noticed_and_the_file_made_anew(

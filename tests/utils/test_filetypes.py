@@ -38,7 +38,7 @@ def test_a_text_with_a_images_name_is_neither(tmp_path: Path) -> None:
 
 def test_a_table_stays_a_table(tmp_path: Path) -> None:
     (file := tmp_path / "BM.txt").write_text("BM,file,label\nx,a.png,crack\nx,b.png,sound\n")
-    assert kind_of_file(file) == "a text file" and len(list_data(file).rows) == 2
+    assert kind_of_file(file) == "a text file" and len(list_data(file).records) == 2
 
 
 def test_a_page_that_was_downloaded_for_weights_is_told(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_images_beside_a_studys_file_are_images(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
     (tmp_path / "study.toml").write_text("data = '.'")
-    assert len(list_data(tmp_path).rows) == 2
+    assert len(list_data(tmp_path).records) == 2
 
 
 def test_each_verb_says_which_kind_it_was_given(tmp_path: Path) -> None:

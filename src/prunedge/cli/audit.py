@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from prunedge.edge.image.size import Resize
+
 if TYPE_CHECKING:
     from prunedge.importance.audit import Audit
 
@@ -22,7 +24,8 @@ def audit(
     channels: int | Literal["all"] = 64,
     images: int = 512,
     step: int | None = None,
-    size: int | None = None,
+    size: str | None = None,
+    resize: Resize | None = None,
     seed: int | None = None,
     group_by: str | None = None,
     skip_unreadable: bool = False,
@@ -63,7 +66,9 @@ def audit(
     step
         Audit the model of this step of the run, instead of its best.
     size
-        Images are stretched to size x size pixels (224, or the run's).
+        Pixels of the images: 224, or 128x384 (height x width); 224, or the run's.
+    resize
+        How an image of another shape gets that size: stretch, pad or crop; stretch, or the run's.
     seed
         Decides the split and what is drawn (0, or the run's).
     group_by
@@ -142,6 +147,7 @@ def audit(
             name, target, source = model, out, run or data or Path()
             settings = {
                 "size": 224,
+                "resize": "stretch",
                 "seed": 0,
                 "group_by": None,
                 "skip_unreadable": False,
@@ -150,6 +156,7 @@ def audit(
             audited_model = None
         given = {
             "size": size,
+            "resize": resize,
             "seed": seed,
             "group_by": group_by,
             "skip_unreadable": skip_unreadable or None,

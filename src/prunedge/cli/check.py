@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from prunedge.edge.image.size import Resize
+
 if TYPE_CHECKING:
     from prunedge.data import CheckReport
     from prunedge.data.duplicates import Duplicate
@@ -16,7 +18,8 @@ _SHOWN = 10  # lines of a kind; --json has them all
 def check(
     data: str,
     *,
-    size: int = 224,
+    size: str = "224",
+    resize: Resize = "stretch",
     seed: int = 0,
     group_by: str | None = None,
     range: str | None = None,
@@ -38,7 +41,9 @@ def check(
         Class folders, a CSV manifest (path,label[,source][,split]), or shards: x.tar,
         'train-{000..012}.tar', a folder of them, or a URL.
     size
-        Images are stretched to size x size pixels.
+        Pixels of the images that the model will see: 224, or 128x384 (height x width).
+    resize
+        How an image of another shape gets that size: stretch, pad or crop.
     seed
         Decides the split.
     group_by
@@ -61,6 +66,7 @@ def check(
         report = do_check(
             data,
             size=size,
+            resize=resize,
             seed=seed,
             group_by=group_by,
             range=range,
@@ -95,7 +101,8 @@ def _show(report: CheckReport) -> None:
         if sizes.different > 1
         else f"{w}x{h} pixels"
     )
-    out.print(f"\nsizes      {spread}; {sizes.enlarged:,} enlarged to {report.size}x{report.size}")
+    seen = f"{report.size.width}x{report.size.height}"
+    out.print(f"\nsizes      {spread}; {sizes.enlarged:,} enlarged to {seen}")
     out.print(f"files      {_counted(report.formats)}; {_counted(report.modes)}")
     out.print(f"greys      {_greys(report)}")
     sources = (

@@ -70,9 +70,11 @@ def split(kind: Any, tokens: Sequence[Token]) -> list[Any]:
     listed = next(
         (one for one in get_args(kind) if get_origin(one) is list), kind
     )  # list[int] | None
-    (one,) = get_args(listed)
+    (item,) = get_args(listed)
+    # Of several types (int | str) the text is kept: the config reads it.
+    read = item if callable(item) else str
     return [
-        one(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()
+        read(part.strip()) for token in tokens for part in token.value.split(",") if part.strip()
     ]
 
 

@@ -90,6 +90,7 @@ def _refuse_other(out: Path) -> None:
     """PrunedgeError where the demo can't be made in a folder: it holds something else, or another
     run.
     """
+    from prunedge.edge.image.size import square
     from prunedge.errors import PrunedgeError, RunError
     from prunedge.runs.new import refuse_full
     from prunedge.runs.run import open_run
@@ -104,7 +105,7 @@ def _refuse_other(out: Path) -> None:
         return
     config = open_run(out).config
     manifest = str(real_path(_images(out) / "manifest.csv"))
-    wanted = (manifest, "resnet18", "none", SIZE, STEP)
+    wanted = (manifest, "resnet18", "none", square(SIZE), STEP)
     if (
         config.data.path,
         config.model.name,

@@ -17,7 +17,7 @@ def groups(
     *,
     model: str | None = None,
     start: Annotated[Path | None, Parameter(name="--from")] = None,
-    size: int = 224,
+    size: str = "224",
     attention: Literal["heads", "width"] = "heads",
     svg: Path | None = None,
     trust_code: Annotated[bool, Parameter(negative="")] = False,
@@ -36,7 +36,7 @@ def groups(
     start
         A run folder, whose best model is shown, instead of --model.
     size
-        Images are size x size pixels; it decides the MACs.
+        Pixels of the images, 224 or 128x384 (height x width), which decide the MACs.
     attention
         What may leave of an attention layer: whole heads, or the same width of every head.
     svg
@@ -50,6 +50,7 @@ def groups(
     import torch
 
     from prunedge.cli.console import print_json, say
+    from prunedge.edge.image.size import parse_size
     from prunedge.errors import GraphError, PrunedgeError
     from prunedge.graph import trace
     from prunedge.models import build
@@ -65,8 +66,7 @@ def groups(
         )
     if model is None and start is None:
         raise PrunedgeError("no model to look at", remedy="give --model NAME, or --from RUN")
-    if size < 1:
-        raise PrunedgeError(f"images of {size} pixels", where="--size", remedy="give at least 1")
+    shape = parse_size(size)
     if svg is not None and svg.suffix.lower() != ".svg":
         raise PrunedgeError(
             f"'{svg}' is no name of a drawing",
@@ -76,10 +76,10 @@ def groups(
     trust.trust_everything(trust_code)
     traced_model = build(model, 2, "none") if model is not None else open_run(start).load()  # type: ignore[arg-type]
     try:
-        graph = trace(traced_model, torch.zeros(2, 3, size, size), attention=attention)
+        graph = trace(traced_model, torch.zeros(2, 3, *shape), attention=attention)
     except GraphError as error:
         # What the model says of the size is no remedy.
-        remedy = f"does it take images of {size} pixels? try another --size ({error.remedy})"
+        remedy = f"does it take images of {shape} pixels? try another --size ({error.remedy})"
         raise GraphError(error.what, where=error.where, remedy=remedy) from None
     if svg is not None:
         try:

@@ -15,7 +15,7 @@ def patches(
     masks: Path,
     *,
     out: Path,
-    size: int = 224,
+    size: str = "224",
     stride: int | None = None,
     min_damage: float = 0.01,
     damaged: str = "damaged",
@@ -42,7 +42,7 @@ def patches(
     out
         The folder to make: patches and a manifest that names the photograph of each.
     size
-        Side of a patch in pixels.
+        Pixels of a patch: 224, or 128x384 (height x width).
     stride
         Pixels from one patch to the next; the size, unless given.
     min_damage
@@ -90,7 +90,7 @@ def patches(
         return
     made = " and ".join(f"{n:,} {label}" for label, n in report.counts.items())
     tell(
-        f"{made} patches of {size}x{size} pixels from {report.photos:,} photographs: "
+        f"{made} patches of {_by(size)} pixels from {report.photos:,} photographs: "
         f"{report.manifest}"
     )
     left_out = {
@@ -108,3 +108,8 @@ def patches(
             shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
             tell(f"left out: {len(names):,} photographs {why}: {shown}")
     tell(f"next: {command('check', out)}")
+
+
+def _by(size: str) -> str:
+    """A size as `128x384`, whatever way it was given."""
+    return size if "x" in size.lower() else f"{size}x{size}"

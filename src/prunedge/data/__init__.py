@@ -4,7 +4,8 @@ splits out.
 
 from __future__ import annotations
 
-from prunedge.data.check import CheckReport, check
+from prunedge.data.check import check
+from prunedge.data.check_report import CheckReport
 from prunedge.data.dataset import Dataset, Sample, Split
 from prunedge.data.elpv import write_elpv
 from prunedge.data.load import load, load_folder, load_manifest

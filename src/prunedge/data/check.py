@@ -3,103 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Sized
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+from prunedge.config import AnySize
+from prunedge.data.check_report import CheckReport, Levels, Sizes, problems_of
 from prunedge.data.dataset import Dataset, Sample
 from prunedge.data.decode import Progress, at_once, try_image
-from prunedge.data.duplicates import Duplicate, find_duplicates
+from prunedge.data.duplicates import find_duplicates
 from prunedge.data.gray_range import MixedGreys, levels_in, levels_of
-from prunedge.data.label_kinds import REMEDY, doubt
 from prunedge.data.load import load
 from prunedge.data.paths import written
 from prunedge.data.stored import looks_of
 from prunedge.edge.image.read import COLOURS, Depth
+from prunedge.edge.image.size import Resize, Size
 from prunedge.errors import DataError
 
 SHOWN = 64  # training images whose grey levels are counted
-COARSE = 64  # grey levels, below which it is worth asking whether the range is right
-RARE = 50  # images of a class, below which a split says little about it
-SKEWED = 3.0  # images of the largest class for one of the smallest
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Width and height in pixels of the images as they are seen upright: the smallest, middle and
-    largest by area.
-    """
-
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
-    different: int
-    enlarged: int  # how many have a side shorter than the model's input
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The greys of the images: how many have which depth, and what the model sees of them.
-
-    `least` and `most` are the lowest and highest stored value of all deep images, `range` what
-    becomes black and white (`LOW:HIGH`); None where all have eight bits. `stored` and `seen` count
-    the different values of a training image (the median), in its file and as the model sees it;
-    of colours those of the richest.
-    """
-
-    depths: dict[str, int]
-    least: float | None
-    most: float | None
-    range: str | None
-    stored: int
-    seen: int
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What a folder or manifest holds and what speaks against training on it.
-
-    `counts` is images per split and class; `imbalance` the images of the largest class for one of
-    the smallest; `majority` the share of test images in their largest class, the accuracy of a
-    model that always answers that. `sources` is how many photographs or structures are known, None
-    when none are; `leaks` the sources on two sides. `duplicates` are images of val and test that
-    look like one of an earlier split; `conflicts` the same pixels with two labels. `problems` says
-    all that matters in sentences.
-    """
-
-    data: str
-    size: int
-    classes: tuple[str, ...]
-    counts: dict[str, dict[str, int]]
-    imbalance: float
-    majority: float
-    sizes: Sizes
-    modes: dict[str, int]
-    formats: dict[str, int]
-    levels: Levels
-    unreadable: dict[str, str]
-    sources: int | None
-    leaks: dict[str, tuple[str, ...]]
-    duplicates: tuple[Duplicate, ...]
-    conflicts: tuple[tuple[str, ...], ...]
-    masks: tuple[str, ...]
-    fingerprint: str
-    problems: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON's types."""
-        return asdict(self)
 
 
 def check(
     data: Path | str,
     *,
-    size: int = 224,
+    size: AnySize = 224,
+    resize: Resize = "stretch",
     seed: int = 0,
     val: float = 0.15,
     test: float = 0.15,
@@ -126,6 +58,7 @@ def check(
         load,
         data,
         size=size,
+        resize=resize,
         seed=seed,
         val=val,
         test=test,
@@ -136,46 +69,58 @@ def check(
     )
     mixed = None
     try:
-        found = load_with(range=range)
+        dataset = load_with(range=range)
     except MixedGreys as error:  # training refuses it, a check tells it with all the rest
-        mixed, found = f"{error.what}: {error.remedy}", load_with(range=error.deep)
-    names = {
-        sample.path: _name(sample.path, found.root)
-        for split in found.splits().values()
-        for sample in split.samples
-    }
-    counts = {
-        side: _per_class(split.samples, found.classes) for side, split in found.splits().items()
-    }
-    totals = [sum(count[name] for count in counts.values()) for name in found.classes]
-    looks = [look for split in found.splits().values() for look in looks_of(split)]
-    duplicates, same = find_duplicates(found, names, max_distance, progress)
-    report = CheckReport(
+        mixed = f"{error.what}: {error.remedy}"
+        dataset = load_with(range=error.deep)
+
+    report = _report(data, dataset, max_distance, progress)
+    problems = problems_of(report)
+    return replace(report, problems=problems if mixed is None else (mixed, *problems))
+
+
+def _report(
+    data: Path | str, dataset: Dataset, max_distance: int, progress: Progress | None
+) -> CheckReport:
+    """The report, without its problems."""
+    names: dict[Path, str] = {}
+    looks = []
+    counts = {}
+    for side, split in dataset.splits().items():
+        names |= {sample.path: _name(sample.path, dataset.root) for sample in split.samples}
+        looks += looks_of(split)
+        counts[side] = _per_class(split.samples, dataset.classes)
+    totals = [sum(count[name] for count in counts.values()) for name in dataset.classes]
+    duplicates, conflicts = find_duplicates(dataset, names, max_distance, progress)
+    return CheckReport(
         data=written(data),
-        size=size,
-        classes=found.classes,
+        size=dataset.size,
+        classes=dataset.classes,
         counts=counts,
         imbalance=max(totals) / max(min(totals), 1),
-        majority=max(counts["test"].values()) / len(found.test),
-        sizes=_sizes([(look.width, look.height) for look in looks], size),
+        majority=max(counts["test"].values()) / len(dataset.test),
+        sizes=_sizes([(look.width, look.height) for look in looks], dataset.size, dataset.resize),
         modes=dict(Counter(look.mode for look in looks)),
         formats=dict(Counter(look.format for look in looks)),
-        levels=_levels(found, Counter(look.depth for look in looks)),
-        unreadable={
-            _name(path, found.root): str(try_image(path, size, found.greys))
-            for path in found.skipped
-        },
-        sources=_count_sources(found),
-        leaks=_leaks(found),
+        levels=_levels(dataset, Counter(look.depth for look in looks)),
+        unreadable=_unreadable(dataset),
+        sources=_count_sources(dataset),
+        leaks=_leaks(dataset),
         duplicates=duplicates,
-        conflicts=same,
+        conflicts=conflicts,
         masks=_masks(list(names), names),
-        fingerprint=found.fingerprint,
+        fingerprint=dataset.fingerprint,
         problems=(),
     )
-    return CheckReport(
-        **{**vars(report), "problems": (*([mixed] if mixed else []), *_problems(report))}
-    )
+
+
+def _unreadable(dataset: Dataset) -> dict[str, str]:
+    """Why each skipped image can't be read, by its name."""
+    reasons = {}
+    for path in dataset.skipped:
+        reason = try_image(path, dataset.size, dataset.greys, dataset.resize)
+        reasons[_name(path, dataset.root)] = str(reason)
+    return reasons
 
 
 def _name(path: Path, root: Path) -> str:
@@ -184,58 +129,67 @@ def _name(path: Path, root: Path) -> str:
 
 def _per_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
     counts = Counter(sample.label for sample in samples)
-    return {name: counts[i] for i, name in enumerate(classes)}
+    return {name: counts[label] for label, name in enumerate(classes)}
 
 
-def _levels(found: Dataset, depths: Counter[Depth]) -> Levels:
-    train = found.train
-    least, most = found.extremes or (None, None)
+def _levels(dataset: Dataset, depths: Counter[Depth]) -> Levels:
+    train = dataset.train
+    least, most = dataset.extremes or (None, None)
     chosen = np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int).tolist()
-    if found.greys is None and not depths[COLOURS]:
-        shown = [levels_in(pixels) for pixels in train.pixels(chosen)]  # decoded already
-        counts = [(levels, levels) for levels in shown]
+    counts = []
+    if dataset.greys is None and not depths[COLOURS]:
+        # Decoded already, and what is stored is what is seen.
+        for pixels in train.pixels(chosen):
+            levels = levels_in(pixels)
+            counts.append((levels, levels))
     else:
-        counts = [
-            pair
-            for pair in at_once(lambda i: levels_of(train.samples[i].path, found.greys), chosen)
-            if pair is not None
-        ]
+        paths = [train.samples[index].path for index in chosen]
+        for pair in at_once(lambda path: levels_of(path, dataset.greys), paths):
+            if pair is not None:
+                counts.append(pair)
     return Levels(
         depths={str(depth): count for depth, count in depths.items()},
         least=least,
         most=most,
-        range=None if found.greys is None else str(found.greys),
+        range=None if dataset.greys is None else str(dataset.greys),
         stored=int(median([stored for stored, _ in counts])) if counts else 0,
         seen=int(median([seen for _, seen in counts])) if counts else 0,
     )
 
 
-def _sizes(shapes: Sequence[tuple[int, int]], size: int) -> Sizes:
+def _sizes(shapes: Sequence[tuple[int, int]], size: Size, resize: Resize) -> Sizes:
+    """The sizes (width, height) of all images, beside the one that the model sees."""
     by_area = sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     middle = (int(median(w for w, _ in shapes)), int(median(h for _, h in shapes)))
-    return Sizes(
-        by_area[0],
-        middle,
-        by_area[-1],
-        len(set(shapes)),
-        sum(min(shape) < size for shape in shapes),
-    )
+    enlarged = sum(_is_enlarged(*shape, size, resize) for shape in shapes)
+    return Sizes(by_area[0], middle, by_area[-1], len(set(shapes)), enlarged)
 
 
-def _count_sources(found: Dataset) -> int | None:
-    known = {
-        s.source for split in found.splits().values() for s in split.samples if s.source is not None
-    }
-    return len(known) or None
+def _is_enlarged(width: int, height: int, size: Size, resize: Resize) -> bool:
+    """Whether a side of an image is scaled up; padding never scales further than the longer one."""
+    is_narrow = width < size.width
+    is_low = height < size.height
+    return (is_narrow and is_low) if resize == "pad" else (is_narrow or is_low)
 
 
-def _leaks(found: Dataset) -> dict[str, tuple[str, ...]]:
+def _sources(samples: Sequence[Sample]) -> set[str]:
+    return {sample.source for sample in samples if sample.source is not None}
+
+
+def _count_sources(dataset: Dataset) -> int | None:
+    sources = set()
+    for split in dataset.splits().values():
+        sources |= _sources(split.samples)
+    return len(sources) or None
+
+
+def _leaks(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """The sources that lie on more than one side, with the sides."""
     sides: dict[str, list[str]] = defaultdict(list)
-    for side, split in found.splits().items():
-        for source in sorted({s.source for s in split.samples if s.source is not None}):
+    for side, split in dataset.splits().items():
+        for source in sorted(_sources(split.samples)):
             sides[source].append(side)
-    return {source: tuple(where) for source, where in sides.items() if len(where) > 1}
+    return {source: tuple(names) for source, names in sides.items() if len(names) > 1}
 
 
 def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
@@ -244,87 +198,3 @@ def _masks(paths: Sequence[Path], names: dict[Path, str]) -> tuple[str, ...]:
     """
     stems = Counter((path.parent, path.stem) for path in paths)
     return tuple(names[path] for path in paths if stems[path.parent, path.stem] > 1)
-
-
-def _problems(report: CheckReport) -> list[str]:
-    """What the user should know, most serious first, each with its remedy."""
-    smallest = {c: min(report.counts[side][c] for side in ("val", "test")) for c in report.classes}
-    rare = [
-        c
-        for c in report.classes
-        if sum(n[c] for n in report.counts.values()) < RARE or not smallest[c]
-    ]
-    same = sum(duplicate.identical for duplicate in report.duplicates)
-    alike = len(report.duplicates) - same
-    totals = {name: sum(count[name] for count in report.counts.values()) for name in report.classes}
-    doubtful = doubt(totals)
-    checks = (
-        (doubtful, f"{doubtful}; {REMEDY}"),
-        (
-            report.unreadable,
-            (
-                f"{_many(report.unreadable)} can't be read: replace or remove them, or use "
-                "--skip-unreadable"
-            ),
-        ),
-        (
-            report.leaks,
-            (
-                f"{_many(report.leaks, 'source')} on two sides of the given split: results "
-                "will look too good; split anew"
-            ),
-        ),
-        (
-            same,
-            (
-                f"{_many(same)} of val and test also in an earlier split, to the pixel: remove "
-                "them, or give them a source"
-            ),
-        ),
-        (
-            report.conflicts,
-            f"{_many(report.conflicts)} found under different labels: decide on one",
-        ),
-        (
-            alike,
-            (
-                f"{_many(alike)} of val and test look almost like one of an earlier split: if "
-                "they show the same thing, use --group-by"
-            ),
-        ),
-        (
-            report.masks,
-            (
-                f"{_many(report.masks)} share their name with another: if half are masks, list "
-                "the others in a manifest"
-            ),
-        ),
-        (rare, f"few images of {', '.join(rare)}: their results will be noisy"),
-        (
-            report.levels.seen < COARSE and report.levels.stored >= 2 * report.levels.seen,
-            (
-                f"of the {report.levels.stored:,} grey levels of an image "
-                f"{report.levels.seen:,} are left: is the range right? (--range)"
-            ),
-        ),
-        (
-            report.levels.depths.get(COLOURS),
-            f"{_many(report.levels.depths.get(COLOURS, 0))} with colours of 16 bits, of which only "
-            "the upper 8 are read "
-            f"({report.levels.seen:,} levels in an image): save colours with 8 bits, or single "
-            "greys with 16",
-        ),
-        (
-            report.imbalance > SKEWED,
-            (
-                f"{report.imbalance:.1f} images of the largest class for one of the "
-                "smallest: choose by --metric f1 or auroc"
-            ),
-        ),
-    )
-    return [text for found, text in checks if found]
-
-
-def _many(found: int | Sized, noun: str = "image") -> str:
-    n = found if isinstance(found, int) else len(found)
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunedge.data.decode import appearance
 from prunedge.data.splits import portions
 from prunedge.edge.image.read import Greys
-from prunedge.edge.image.size import square
+from prunedge.edge.image.size import Resize, Size
 from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import DataError
 
@@ -42,13 +43,15 @@ class Split:
 
     `rows` says where in the cache each image lies; `cache` is None when images are decoded anew
     each time. `greys` says what greys of more than eight bits mean, None where there are none.
+    `resize` is how images of another shape get this size.
     """
 
     samples: tuple[Sample, ...]
-    size: int
+    size: Size
     cache: Path | None = None
     rows: tuple[int, ...] = field(default=(), repr=False)
     greys: Greys | None = None
+    resize: Resize = "stretch"
 
     def __len__(self) -> int:
         """Number of images."""
@@ -67,7 +70,7 @@ class Split:
         epoch: int = 0,
         drop_last: bool = False,
     ) -> Batches:
-        """Batches of (N, 3, S, S) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is
+        """Batches of (N, 3, H, W) float32, ImageNet-normalised, and (N,) int64 labels; `len()` is
         their number.
 
         In order when `shuffle_seed` is None. Order and augmentation depend on (shuffle_seed, epoch)
@@ -84,16 +87,17 @@ class Split:
         return np.fromiter((sample.label for sample in self.samples), np.int64, len(self.samples))
 
     def pixels(self, indices: np.ndarray | list[int]) -> np.ndarray:
-        """These images as they are stored: (len(indices), S, S, 3) uint8. Raises DataError when
+        """These images as they are stored: (len(indices), H, W, 3) uint8. Raises DataError when
         one can't be read any more.
         """
         if self.cache is not None:
-            from prunedge.data.cache import read_pixels
+            from prunedge.data.cached_array import read_pixels
 
             return read_pixels(self.cache, [self.rows[i] for i in indices])
         from prunedge.data.decode import decode
 
-        return decode([self.samples[i].path for i in indices], self.size, self.greys)
+        paths = [self.samples[i].path for i in indices]
+        return decode(paths, self.size, self.greys, self.resize)
 
     def take(self, n: int, seed: int = 0) -> Split:
         """A subset of `n` images, in their old order, with the classes in the same proportions as
@@ -128,7 +132,8 @@ class Dataset:
     `fingerprint` stands for the pixels at this size, the labels and the splits: two sets with the
     same one train alike, wherever they lie. `skipped` names the unreadable images that were left
     out. `greys` is the range of greys of more than eight bits, None where there are none;
-    `extremes` are the lowest and highest value that such images hold.
+    `extremes` are the lowest and highest value that such images hold. `resize` is how images of
+    another shape get this size.
     """
 
     root: Path
@@ -136,22 +141,26 @@ class Dataset:
     train: Split
     val: Split
     test: Split
-    size: int
+    size: Size
     fingerprint: str
     skipped: tuple[Path, ...] = ()
     greys: Greys | None = None
     extremes: tuple[float, float] | None = None
+    resize: Resize = "stretch"
 
     @property
     def spec(self) -> TaskSpec:
         """What is predicted of these images (`prunedge.tasks.make_task`)."""
-        return TaskSpec(name="classification", classes=self.classes, size=square(self.size))
+        return TaskSpec(
+            name="classification", classes=self.classes, size=self.size, resize=self.resize
+        )
 
     def train_fingerprint(self) -> str:
         """Stands for the training images alone: also where somebody has taken some of them
         out.
         """
-        digest = hashlib.sha256(f"{self.fingerprint} {self.train.size} {self.classes}".encode())
+        seen = appearance(self.train.size, self.train.resize)
+        digest = hashlib.sha256(f"{self.fingerprint} {seen} {self.classes}".encode())
         # Rows count the images that `fingerprint` stands for, wherever they lie.
         known = (
             self.train.rows
@@ -167,7 +176,7 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def example(self, n: int = 2) -> Tensor:
-        """Training images of all classes as (n, 3, S, S) float32, normalised; always the same
+        """Training images of all classes as (n, 3, H, W) float32, normalised; always the same
         ones.
 
         When there are fewer than `n`, they are repeated.

@@ -28,6 +28,7 @@ from prunedge.edge.image.read import (
     read_image,
     upright_size,
 )
+from prunedge.edge.image.size import Resize, Size
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading, require_memory
@@ -40,12 +41,19 @@ PAUSES_S = (0.2, 1.0)  # before a second and a third try, when the machine is in
 Progress = Callable[[int, int, str], None]
 
 
-def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.ndarray:
-    """These images as (N, size, size, 3) uint8. Raises DataError at the first that can't be
+def appearance(size: Size, resize: Resize) -> str:
+    """Size and resize mode for a checksum: `224`, `128x384 pad`."""
+    return str(size) if resize == "stretch" else f"{size} {resize}"
+
+
+def decode(
+    paths: Sequence[Path], size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+) -> np.ndarray:
+    """These images as (N, height, width, 3) uint8. Raises DataError at the first that can't be
     read.
     """
-    pixels = np.empty((len(paths), size, size, 3), np.uint8)
-    for i, image in enumerate(at_once(lambda path: try_image(path, size, greys), paths)):
+    pixels = np.empty((len(paths), *size, 3), np.uint8)
+    for i, image in enumerate(at_once(lambda path: try_image(path, size, greys, resize), paths)):
         if isinstance(image, str):
             raise DataError(
                 f"can't read an image any more: {image}",
@@ -56,16 +64,20 @@ def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.n
     return pixels
 
 
-def try_image(path: Path, size: int, greys: Greys | None = None) -> np.ndarray | str:
-    """The image as (size, size, 3) uint8, or in a few words why it can't be read."""
-    return tried(path, lambda file: read_image(file, size, greys))
+def try_image(
+    path: Path, size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+) -> np.ndarray | str:
+    """The image as (height, width, 3) uint8, or in a few words why it can't be read."""
+    return tried(path, lambda file: read_image(file, size, greys, resize))
 
 
-def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look] | str:
-    """The image as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words
+def try_looking(
+    path: Path, size: Size, greys: Greys | None = None, resize: Resize = "stretch"
+) -> tuple[np.ndarray, Look] | str:
+    """The image as (height, width, 3) uint8 and how it is stored, asked for once; or in a few words
     why it can't be read.
     """
-    return tried(path, lambda file: read_and_look(file, size, greys))
+    return tried(path, lambda file: read_and_look(file, size, greys, resize))
 
 
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:

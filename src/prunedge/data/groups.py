@@ -5,18 +5,17 @@ split.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from prunedge.data.records import Listing, Row
+from prunedge.data.records import Listing, Record
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 
 
-def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
-    """The source of each row: by `group_by` where it is given, else what the manifest says, else
+def groups_of(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
+    """The source of each record: by `group_by` where it is given, else what the manifest says, else
     None (an image of its own).
 
     `group_by` is `parent` (the name of the folder that the image lies in) or a regular expression
@@ -25,7 +24,7 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
     the class folder.
     """
     if group_by is None:
-        return tuple(row.source for row in listing.rows)
+        return tuple(record.source for record in listing.records)
     if group_by == "parent":
         return _parents(listing)
     try:
@@ -37,39 +36,48 @@ def sources(listing: Listing, group_by: str | None) -> tuple[str | None, ...]:
             where=option("group_by"),
             remedy=remedy,
         ) from None
-    found = [_match(pattern, row) for row in listing.rows]
-    missed = [row.name for row, source in zip(listing.rows, found, strict=True) if not source]
+    sources = tuple(_match(pattern, record) for record in listing.records)
+    missed = []
+    for record, source in zip(listing.records, sources, strict=True):
+        if not source:
+            missed.append(record.name)
     if missed:
-        what = f"'{group_by}' doesn't match {len(missed)} of {len(found)} images, {missed[0]} first"
+        count = len(listing.records)
+        what = f"'{group_by}' doesn't match {len(missed)} of {count} images, {missed[0]} first"
         raise DataError(
             what,
             where=option("group_by"),
             remedy="it is searched in the path relative to DATA, with slashes",
         )
-    return tuple(found)
+    return sources
 
 
-def group_ids(found: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
+def group_ids(sources: Sequence[str | None], digests: Sequence[str]) -> np.ndarray:
     """An integer per image, (n,) int64, equal for images that must stay together.
 
     Images without a source stay together when they are the same to the pixel. Sources are not
     merged for that: one black patch in every photograph would tie all photographs together.
     """
-    names = [
-        ("source", s) if s is not None else ("pixels", d)
-        for s, d in zip(found, digests, strict=True)
-    ]
     numbers: dict[tuple[str, str], int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+    ids = []
+    for source, digest in zip(sources, digests, strict=True):
+        name = ("pixels", digest) if source is None else ("source", source)
+        ids.append(numbers.setdefault(name, len(numbers)))
+    return np.array(ids, np.int64)
 
 
 def _parents(listing: Listing) -> tuple[str, ...]:
-    parents = tuple(row.path.parent.name for row in listing.rows)
     # The same photograph can have patches in each class folder, so its name alone counts, not the
     # path to it.
-    own = Counter(parent == row.label for parent, row in zip(parents, listing.rows, strict=True))
-    if own[True]:
-        what = f"the parent folder of {own[True]} images is their class folder, not a photograph"
+    parents = tuple(record.path.parent.name for record in listing.records)
+    in_class_folders = 0
+    for parent, record in zip(parents, listing.records, strict=True):
+        in_class_folders += parent == record.label
+    if in_class_folders:
+        what = (
+            f"the parent folder of {in_class_folders} images is their class folder, not a "
+            "photograph"
+        )
         raise DataError(
             what,
             where=option("group_by", "parent"),
@@ -78,8 +86,8 @@ def _parents(listing: Listing) -> tuple[str, ...]:
     return parents
 
 
-def _match(pattern: re.Pattern[str], row: Row) -> str:
-    found = pattern.search(row.name)
-    if found is None:
+def _match(pattern: re.Pattern[str], record: Record) -> str:
+    match = pattern.search(record.name)
+    if match is None:
         return ""
-    return (found.group(1) if pattern.groups else found.group(0)) or ""
+    return (match[1] if pattern.groups else match[0]) or ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prunedge.data.decode import Progress
 from prunedge.data.paths import is_url, written
-from prunedge.data.records import LAYOUT, SPLIT_NAMES, Listing, Row, finish
+from prunedge.data.records import LAYOUT, SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset.shard_records import are_shards, list_shards, shards_in
 from prunedge.edge.folders import DEEPEST, walk
 from prunedge.edge.image.read import SUFFIXES
@@ -23,7 +23,7 @@ from prunedge.utils.machine import pass_on_reading
 
 log = logging.getLogger(__name__)
 
-_EXTRA = "\0"  # no column's name: what is wrong with a row of more cells than the header has
+_EXTRA = "\0"  # no column's name: what is wrong with a line of more cells than the header has
 
 
 def list_data(
@@ -48,13 +48,14 @@ def list_data(
     return list_manifest(path)
 
 
-def _refuse_ours(root: Path) -> None:
+def _refuse_own_folders(root: Path) -> None:
     """DataError for a folder that prunedge made for something else: the images of an inspection
     are drawn over.
     """
-    if (found := kind_of_folder(root)) is None:
+    known = kind_of_folder(root)
+    if known is None:
         return
-    kind, remedy = found
+    kind, remedy = known
     if kind == "a run":
         remedy = (
             f"{command('prune', '--from', root, '--out', f'{root}-pruned')} goes on from it, "
@@ -90,27 +91,33 @@ def list_folder(
     if manifest.is_file() and _has_columns(manifest):
         log.info("%s: using manifest.csv", root)
         return list_manifest(manifest)
-    if shards := shards_in(root):
+    shards = shards_in(root)
+    if shards:
         if next(find_images(root), None) is None:
             return list_shards(str(root), cache_dir=cache_dir, progress=progress)
-        log.warning(
-            "%s: left out beside the images: %s",
-            root,
-            ", ".join(Path(one).name for one in shards),
-        )
+        names = ", ".join(Path(shard).name for shard in shards)
+        log.warning("%s: left out beside the images: %s", root, names)
+
     deep: list[str] = []
-    folders = {folder.name: list(find_images(folder, deep)) for folder in _subfolders(root)}
+    folders: dict[str, list[Path]] = {}
+    empty = []
+    for folder in _subfolders(root):
+        images = list(find_images(folder, deep))
+        if images:
+            folders[folder.name] = images
+        else:
+            empty.append(folder.name)
     _tell_deep(root, deep)
-    empty = [name for name, found in folders.items() if not found]
     if empty:
         log.warning("%s: left out for holding no images: %s", root, ", ".join(empty))
-    folders = {name: found for name, found in folders.items() if found}
     if not folders or (root / "inspection.json").is_file():
-        _refuse_ours(root)
+        _refuse_own_folders(root)
     if SPLIT_NAMES.keys() & {"train", "training"} & {name.lower() for name in folders}:
-        return finish(root, list(_split_rows(root, folders)))
-    rows = [_row(root, path, label) for label, found in folders.items() for path in found]
-    return finish(root, rows)
+        return finish(root, list(_split_records(root, folders)))
+    records = []
+    for label, paths in folders.items():
+        records += [_record(root, path, label) for path in paths]
+    return finish(root, records)
 
 
 def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
@@ -124,13 +131,15 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
     if not csv_file.is_file():
         raise DataError("no such manifest", where=csv_file, remedy=LAYOUT)
     base = csv_file.parent if root is None else root
-    rows, faults = [], []
-    for line, record in _records(csv_file):
-        if extra := record.get(_EXTRA):
-            faults.append(f"line {line}: {extra}")
+    records = []
+    faults = []
+    for line, values in _lines(csv_file):
+        if _EXTRA in values:
+            faults.append(f"line {line}: {values[_EXTRA]}")
             continue
-        name, label = record.get("path") or record.get("file"), record.get("label")
-        split = record.get("split") or None
+        name = values.get("path") or values.get("file")
+        label = values.get("label")
+        split = values.get("split") or None
         if "\0" in (name or "") + (label or ""):
             faults.append(f"line {line}: a NUL character")
         elif not name or not label:
@@ -139,15 +148,9 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
             faults.append(f"line {line}: unknown split '{split}'")
         else:
             side = SPLIT_NAMES[split.lower()] if split else None
-            rows.append(
-                Row(
-                    _locate(base, name),
-                    name.replace("\\", "/"),
-                    label,
-                    record.get("source") or None,
-                    side,
-                )
-            )
+            source = values.get("source") or None
+            path = _locate(base, name)
+            records.append(Record(path, name.replace("\\", "/"), label, source, side))
     if faults:
         raise DataError(
             "; ".join(faults),
@@ -157,38 +160,39 @@ def list_manifest(csv_file: Path, root: Path | None = None) -> Listing:
                 "are train, val, test"
             ),
         )
-    twice = [str(path) for path, times in Counter(row.path for row in rows).items() if times > 1]
+    twice = [
+        str(path) for path, times in Counter(record.path for record in records).items() if times > 1
+    ]
     if twice:
         raise DataError(
             f"{len(twice)} images are listed twice: {', '.join(twice)}",
             where=csv_file,
             remedy="list each once",
         )
-    return finish(base, rows, where=csv_file, held="column label")
+    return finish(base, records, where=csv_file, held="column label")
 
 
-def _split_rows(root: Path, folders: dict[str, list[Path]]) -> Iterator[Row]:
-    """Rows of train/<class>, val/<class>, test/<class>."""
+def _split_records(root: Path, folders: dict[str, list[Path]]) -> Iterator[Record]:
+    """Records of train/<class>, val/<class>, test/<class>."""
     others = [name for name in folders if name.lower() not in SPLIT_NAMES]
     if others:
         remedy = "keep train, val and test apart from class folders"
         raise DataError(
             f"images in {', '.join(others)} beside a train folder", where=root, remedy=remedy
         )
-    for name, found in folders.items():
-        loose = [path for path in found if path.parent == root / name]
+    for name, paths in folders.items():
+        loose = [path for path in paths if path.parent == root / name]
         if loose:
             raise DataError(
                 f"{len(loose)} images lie in no class folder", where=root / name, remedy=LAYOUT
             )
-        for path in found:
-            yield _row(
-                root, path, path.relative_to(root / name).parts[0], SPLIT_NAMES[name.lower()]
-            )
+        for path in paths:
+            label = path.relative_to(root / name).parts[0]
+            yield _record(root, path, label, SPLIT_NAMES[name.lower()])
 
 
-def _row(root: Path, path: Path, label: str, split: str | None = None) -> Row:
-    return Row(path, path.relative_to(root).as_posix(), label, None, split)
+def _record(root: Path, path: Path, label: str, split: str | None = None) -> Record:
+    return Record(path, path.relative_to(root).as_posix(), label, None, split)
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -238,21 +242,20 @@ def _locate(base: Path, name: str) -> Path:
 
 def _has_columns(csv_file: Path) -> bool:
     try:
-        next(_records(csv_file), None)
+        next(_lines(csv_file), None)
     except DataError:
         return False
     return True
 
 
-def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and values by lower-case column name. Raises DataError when it is no such CSV."""
     try:
         with csv_file.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
-            columns = [
-                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
-            ]
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+            columns = [cell.strip().lower() for cell in cells]
             if "label" not in columns or not {"path", "file"} & set(columns):
                 remedy = (
                     "the first line must name the columns: path,label and, if wanted, source,split"
@@ -266,10 +269,10 @@ def _records(csv_file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for values in reader:
                 if not any(value.strip() for value in values):
                     continue
-                record = dict(zip(columns, map(str.strip, values), strict=False))
+                by_column = dict(zip(columns, map(str.strip, values), strict=False))
                 if any(value.strip() for value in values[len(columns) :]):
-                    record[_EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
-                yield reader.line_num + 1, record
+                    by_column[_EXTRA] = f"{len(values)} cells, and the header has {len(columns)}"
+                yield reader.line_num + 1, by_column
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"can't read the manifest: {error}", where=csv_file, remedy="save it as CSV in UTF-8"

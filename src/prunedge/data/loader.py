@@ -42,7 +42,7 @@ class Images(Protocol):
         """The class of each image: (n,) int64."""
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
-        """These images: (len(indices), S, S, 3) uint8."""
+        """These images: (len(indices), H, W, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Batches:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """(N, 3, S, S) float32 and (N,) int64, one batch after the other, the same at every
+        """(N, 3, H, W) float32 and (N,) int64, one batch after the other, the same at every
         iteration.
         """
         return _ahead(self._made(self._bounds()))

@@ -32,7 +32,7 @@ LAYOUT = (
 
 
 @dataclass(frozen=True)
-class Row:
+class Record:
     """One listed image: its file, its name relative to the root (with slashes), and what the user
     said of it.
     """
@@ -51,7 +51,7 @@ class Listing:
     """
 
     root: Path
-    rows: tuple[Row, ...]
+    records: tuple[Record, ...]
     classes: tuple[str, ...]
 
     @property
@@ -61,47 +61,52 @@ class Listing:
 
 
 def finish(
-    root: Path, rows: Sequence[Row], where: Path | None = None, *, held: str = "folder names"
+    root: Path, records: Sequence[Record], where: Path | None = None, *, held: str = "folder names"
 ) -> Listing:
     """Check what every layout must give: two classes, one to an image, and a split for all
     images or for none.
 
     `held` says what holds the labels.
     """
-    place = written(where or root)
-    classes = _sorted_labels({row.label for row in rows})
-    if not rows:
-        raise DataError("no images found", where=place, remedy=LAYOUT)
+    shown_as = written(where or root)
+    classes = _sorted_labels({record.label for record in records})
+    if not records:
+        raise DataError("no images found", where=shown_as, remedy=LAYOUT)
     if len(classes) < 2:
         raise DataError(
             f"only one class, '{classes[0][:100]}'",
-            where=place,
+            where=shown_as,
             remedy=f"at least two are needed; {LAYOUT}",
         )
-    counts = Counter(row.label for row in rows)
-    if wrong := label_kinds.refusal(counts, held):
-        raise DataError(wrong, where=place, remedy=label_kinds.REMEDY)
-    if doubtful := label_kinds.doubt(counts, held):
-        log.warning("%s: %s; %s", place, doubtful, label_kinds.REMEDY)
-    given = {row.split for row in rows}
+    counts = Counter(record.label for record in records)
+    refusal = label_kinds.refusal(counts, held)
+    if refusal is not None:
+        raise DataError(refusal, where=shown_as, remedy=label_kinds.REMEDY)
+    doubt = label_kinds.doubt(counts, held)
+    if doubt is not None:
+        log.warning("%s: %s; %s", shown_as, doubt, label_kinds.REMEDY)
+
+    given = {record.split for record in records}
     if None in given and len(given) > 1:
-        bare = [row.name for row in rows if row.split is None]
+        without = [record.name for record in records if record.split is None]
         raise DataError(
-            f"{len(bare)} of {len(rows)} images have no split, {bare[0]} first",
-            where=place,
+            f"{len(without)} of {len(records)} images have no split, {without[0]} first",
+            where=shown_as,
             remedy="fill in all or none",
         )
     if None not in given and "train" not in given:
         raise DataError(
             "a split is given, but no image is for training",
-            where=place,
+            where=shown_as,
             remedy="mark some as train",
         )
-    return Listing(root, tuple(rows), classes)
+    return Listing(root, tuple(records), classes)
 
 
-def _sorted_labels(found: set[str]) -> tuple[str, ...]:
+def _sorted_labels(labels: set[str]) -> tuple[str, ...]:
     """Sorted as numbers when all are, so that class 10 comes after class 9."""
-    return tuple(
-        sorted(found, key=lambda label: (int(label), label) if label.isdecimal() else (-1, label))
-    )
+
+    def order(label: str) -> tuple[int, str]:
+        return (int(label), label) if label.isdecimal() else (-1, label)
+
+    return tuple(sorted(labels, key=order))

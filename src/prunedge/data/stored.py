@@ -4,7 +4,8 @@ without decoding them again.
 
 from __future__ import annotations
 
-from prunedge.data.cache import decoder, notes_of
+from prunedge.data.cache import decoder
+from prunedge.data.cached_array import notes_of
 from prunedge.data.dataset import Split
 from prunedge.data.decode import at_once, look_at
 from prunedge.edge.image.read import Look
@@ -16,7 +17,7 @@ def looks_of(split: Split) -> list[Look]:
     """
     if split.cache is None:
         return list(at_once(look_at, [sample.path for sample in split.samples]))
-    known = notes_of(split.cache)[2]
+    known = notes_of(split.cache).looks
     return [look for row in split.rows if (look := known[row]) is not None]
 
 
@@ -25,7 +26,7 @@ def digests_of(split: Split) -> list[str]:
     decoded for it.
     """
     if split.cache is not None:
-        known = notes_of(split.cache)[0]
+        known = notes_of(split.cache).digests
         return [known[row] for row in split.rows]
-    work = decoder(split.size, split.greys)
+    work = decoder(split.size, split.greys, split.resize)
     return [digest for _, digest, _ in at_once(work, [sample.path for sample in split.samples])]

@@ -1,5 +1,8 @@
 """Random changes that leave an image's class as it is: flips, quarter turns, a little brightness
 and contrast.
+
+A quarter turn gives an image of 128 x 384 pixels the shape 384 x 128, which no batch of the others
+takes: where images are not square, those turns are left out (half turns and flips stay).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# `flips`: left for right, top for bottom. `full`: all eight ways to lay the square, and a little
+# `flips`: left for right, top for bottom. `full`: all eight ways to lay a square, and a little
 # brightness and contrast.
 Augment = Literal["none", "flips", "full"]
 
@@ -53,23 +56,25 @@ def draw(n: int, generator: torch.Generator, kind: Augment = "full") -> Changes:
             torch.zeros_like(flip), torch.zeros_like(turns), torch.ones(n), torch.ones(n)
         )
     if kind == "flips":
-        return Changes(flip, turns // 2 * 2, torch.ones(n), torch.ones(n))
+        return Changes(flip, _half_turns(turns), torch.ones(n), torch.ones(n))
     brightness = 1 + BRIGHTNESS * (2 * torch.rand(n, generator=generator) - 1)
     contrast = 1 + CONTRAST * (2 * torch.rand(n, generator=generator) - 1)
     return Changes(flip, turns, brightness, contrast)
 
 
 def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
-    """The changed images as planes, (N, 3, S, S) float32 from 0 to 255; `pixels`, (N, S, S, 3)
-    uint8, stay as they are.
+    """The changed images as planes, (N, 3, H, W) float32 from 0 to 255; `pixels`, (N, H, W, 3)
+    uint8, stay as they are. Quarter turns are left out where H is not W.
 
     An image x becomes contrast * x' + (1 - contrast) * (the mean grey of x'), with x' = brightness
     * x, cut off at black and white.
     """
-    n, size = pixels.shape[:2]
-    made = np.empty((n, 3, size, size), dtype=np.float32)
-    flip, turns = changes.flip.tolist(), changes.turns.tolist()
-    brightness, contrast = changes.brightness.tolist(), changes.contrast.tolist()
+    n, height, width = pixels.shape[:3]
+    made = np.empty((n, 3, height, width), dtype=np.float32)
+    flip = changes.flip.tolist()
+    turns = (changes.turns if height == width else _half_turns(changes.turns)).tolist()
+    brightness = changes.brightness.tolist()
+    contrast = changes.contrast.tolist()
     # One image after the other, in place: it stays in the processor's cache from the first change
     # to the last.
     for i, planes in enumerate(made):
@@ -82,3 +87,8 @@ def augment(pixels: np.ndarray, changes: Changes) -> np.ndarray:
         planes += np.float32((1 - contrast[i]) * grey)
         np.clip(planes, 0, 255, out=planes)
     return made
+
+
+def _half_turns(turns: Tensor) -> Tensor:
+    """The nearest half turns below: none for 0 and 1, one for 2 and 3."""
+    return turns // 2 * 2

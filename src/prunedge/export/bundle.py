@@ -29,6 +29,7 @@ from prunedge.edge.bundle import (
     write_manifest,
 )
 from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
+from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, compare
 from prunedge.edge.targets import TARGETS, Target
@@ -68,7 +69,7 @@ def export_bundle(
     *,
     model_name: str,
     classes: Sequence[str],
-    size: int,
+    size: Size,
     images: torch.Tensor,
     macs: int,
     params: int,
@@ -134,7 +135,7 @@ def export_bundle(
             (WEIGHTS, PLAN),
             model=model_name,
             classes=list(classes),
-            input_size=size,
+            input_size=size.height,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             metrics=dict(metrics or {}),
@@ -164,7 +165,7 @@ def refuse_full(target: Path) -> None:
         raise ExportError("the folder is not empty", where=target, remedy="choose another --out")
 
 
-def _once(model: nn.Module, file: Path, size: int) -> Callable[[], Path]:
+def _once(model: nn.Module, file: Path, size: Size) -> Callable[[], Path]:
     @cache
     def onnx() -> Path:
         write_onnx(model, file, size)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prunedge.edge.image.size import Size
+
 
 @dataclass(frozen=True)
 class Source:
@@ -20,7 +22,7 @@ class Source:
     """
 
     model: nn.Module
-    size: int
+    size: Size
     folder: Path
     onnx: Callable[[], Path]
     calibration: torch.Tensor | None

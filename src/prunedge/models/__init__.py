@@ -6,13 +6,12 @@ from prunedge.models.build import (
     build,
     build_told,
     fits_classes,
-    known_names,
     rebuild,
     refuse_unknown,
-    working_directory_importable,
 )
 from prunedge.models.cost import Cost, cost
 from prunedge.models.init import has_normalisation, initialise
+from prunedge.models.makers import known_names, working_directory_importable
 from prunedge.models.weights import Loaded, load_weights, read_weights
 
 __all__ = [

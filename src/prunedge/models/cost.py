@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunedge.config import plain_size
+from prunedge.edge.image.size import Size, square
 from prunedge.errors import ModelError
 from prunedge.utils.advice import option
 from prunedge.utils.machine import pass_on
@@ -34,7 +36,7 @@ class Cost:
 
 
 def cost(model: nn.Module, example: torch.Tensor) -> Cost:
-    """Measure the cost of one image of `example` (N, 3, S, S) through `model`, which stays as it
+    """Measure the cost of one image of `example` (N, 3, H, W) through `model`, which stays as it
     was.
 
     `macs` is half of what torch's own `FlopCounterMode` counts in evaluation mode (one
@@ -64,10 +66,7 @@ def _macs(model: nn.Module, image: torch.Tensor) -> int:
             reason = (str(error).splitlines() or ["no reason given"])[0]
             raise ModelError(
                 f"{type(model).__name__} doesn't take an image of {_shape(image)}: {reason}",
-                remedy=(
-                    f"choose another {option('size')} (many models need at least 32, "
-                    "Inception 75, transformers their own)"
-                ),
+                remedy=_remedy(model, image),
             ) from error
     return counter.get_total_flops() // 2
 
@@ -98,3 +97,31 @@ def _slow_attention() -> Iterator[None]:
 
 def _shape(image: torch.Tensor) -> str:
     return "x".join(str(size) for size in image.shape[1:])
+
+
+def _remedy(model: nn.Module, image: torch.Tensor) -> str:
+    """What to do about an image that a model doesn't take, by whether it is made for one size."""
+    own = _own_size(model)
+    if own is None:
+        return (
+            f"choose another {option('size')} (many models need at least 32, Inception 75, "
+            "transformers their own)"
+        )
+    height, width = image.shape[-2:]
+    return (
+        f"it is made for {own} pixels: {option('size', plain_size(own))}; or make it for others in a "
+        "function of your own (package.module:function), of timm's by create_model(NAME, "
+        f"num_classes=num_classes, img_size=({height}, {width}))"
+    )
+
+
+def _own_size(model: nn.Module) -> Size | None:
+    """The one size that a model takes, as torchvision's and timm's transformers keep it."""
+    for module in model.modules():
+        for name in ("image_size", "img_size"):
+            match getattr(module, name, None):
+                case int(side):
+                    return square(side)
+                case (int(height), int(width)):
+                    return Size(height, width)
+    return None

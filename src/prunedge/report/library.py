@@ -188,6 +188,7 @@ def write_report(
         metric=metric,
         max_drop=max_drop,
         size=data.size,
+        resize=data.resize,
     )
     return write_loop_report(Path(out), list(steps), last_good(steps), config, test)
 

@@ -73,12 +73,11 @@ def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
     """This run's images, on their own sides, in the size and range of another's: equal images
     have equal pixels then.
     """
-    if data.size == theirs.size and data.greys == theirs.greys:
+    if (data.size, data.resize, data.greys) == (theirs.size, theirs.resize, theirs.greys):
         return data
     span = None if theirs.greys is None or data.greys is None else str(theirs.greys)
-    resized = images.load(
-        config.data.path, **{**config.image_settings(), "size": theirs.size, "range": span}
-    )
+    seen = {"size": theirs.size, "resize": theirs.resize, "range": span}
+    resized = images.load(config.data.path, **{**config.image_settings(), **seen})
     where: dict[Path, tuple[Split, int]] = {}
     for split in resized.splits().values():
         where |= {sample.path: (split, place) for place, sample in enumerate(split.samples)}
@@ -91,7 +90,12 @@ def _alike(config: RunConfig, data: Dataset, theirs: Dataset) -> Dataset:
             if found.rows
         )
         return replace(
-            split, size=theirs.size, cache=resized.train.cache, rows=rows, greys=resized.greys
+            split,
+            size=theirs.size,
+            resize=theirs.resize,
+            cache=resized.train.cache,
+            rows=rows,
+            greys=resized.greys,
         )
 
     return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunedge.data.decode import Progress, at_once
 from prunedge.data.paths import SHARD, expand, has_braces, is_url, written
-from prunedge.data.records import SPLIT_NAMES, Listing, Row, finish
+from prunedge.data.records import SPLIT_NAMES, Listing, Record, finish
 from prunedge.data.webdataset import remote
 from prunedge.data.webdataset.shards import open_shard
 from prunedge.data.webdataset.tar_index import packed
@@ -35,14 +35,18 @@ def are_shards(data: str) -> bool:
 
 def shards_in(folder: Path) -> list[str]:
     """The tar files of a folder and of its folders train, val and test, packed ones too, sorted."""
-    inside = (one for one in folder.iterdir() if one.is_dir() and one.name.lower() in SPLIT_NAMES)
-    files = (
-        one
-        for place in (folder, *inside)
-        for one in place.iterdir()
-        if one.is_file() and not one.name.startswith(".")
-    )
-    return sorted(str(one) for one in files if one.name.endswith(SHARD) or _PACKED.search(one.name))
+    folders = [folder]
+    for path in folder.iterdir():
+        if path.is_dir() and path.name.lower() in SPLIT_NAMES:
+            folders.append(path)
+    return sorted(str(path) for each in folders for path in each.iterdir() if _is_shard(path))
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether this is a tar file, packed or not, that nobody hides."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    return path.name.endswith(SHARD) or _PACKED.search(path.name) is not None
 
 
 def list_shards(
@@ -72,7 +76,7 @@ def list_shards(
     names = [shard.place[len(root) :].lstrip("/") for shard in shards]
     splits = _splits(names, data)
     classes = _classes(root, places)
-    rows: list[Row] = []
+    records: list[Record] = []
     strangers: dict[str, str] = {}
     for shard, name, side in zip(shards, names, splits, strict=True):
         folder = Path(shard.place)
@@ -80,8 +84,8 @@ def list_shards(
             label = about.label if classes is None else _named(about.label, classes)
             if label is None:
                 strangers.setdefault(about.label, f"{name}/{image}")
-            rows.append(
-                Row(
+            records.append(
+                Record(
                     folder / image,
                     f"{name}/{image}",
                     label or "",
@@ -100,7 +104,7 @@ def list_shards(
                 "or remove it"
             ),
         )
-    return finish(Path(root), rows, where=Path(data), held=".cls or .json")
+    return finish(Path(root), records, where=Path(data), held=".cls or .json")
 
 
 def _places(data: str) -> tuple[str, list[str]]:

@@ -22,6 +22,7 @@ from prunedge.edge.bench.ratios import speedup
 from prunedge.edge.bundle import Bundle
 from prunedge.edge.folders import walk
 from prunedge.edge.image.read import SUFFIXES, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import BundleError, DataError, MachineError
 
 BLOCKS = 12
@@ -300,7 +301,7 @@ def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
         else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
     )
     if not file.exists():
-        np.save(file, np.stack([read_image(path, size, told) for path in chosen]))
+        np.save(file, np.stack([read_image(path, square(size), told) for path in chosen]))
     return str(file)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.image.read import read_image
+from prunedge.edge.image.size import square
 from prunedge.edge.session import open_session
 from prunedge.edge.update.pace import Unreachable
 from prunedge.errors import AgentError, MachineError, PrunedgeError
@@ -112,7 +113,7 @@ def main() -> None:
         pixels = [np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)]
         for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
-                pixels.append(read_image(name, size, bundle.greys)[None])
+                pixels.append(read_image(name, square(size), bundle.greys)[None])
         tried = np.concatenate(pixels)
         started = perf_counter()
         wrong = try_out(session, len(bundle.manifest.classes), tried)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunedge.config import plain_size
 from prunedge.data import Dataset, Split
 from prunedge.errors import PrunedgeError, RunError
 from prunedge.graph import ChannelGraph, trace
@@ -119,7 +120,7 @@ def _measure(
         "images_criteria": len(train),
         "device": device,
         "threads": torch.get_num_threads(),
-        "size": data.size,
+        "size": plain_size(data.size),
     }
     result = Audit(model_name, asked, truth, tuple(absolute), tuple(signed), unjudged, about)
 

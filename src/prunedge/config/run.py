@@ -1,0 +1,232 @@
+"""The config of a run, made of its sections: checked, read from a file, looked up by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+
+from prunedge.config.sections import (
+    DataSection,
+    DeviceSection,
+    ModelSection,
+    PruneSection,
+    RecoverSection,
+    StopSection,
+    TaskSection,
+    TrainSection,
+)
+from prunedge.config.setting import Notes, Section, Setting
+from prunedge.config.toml import read_toml, toml_text
+from prunedge.errors import DataError, PrunedgeError
+from prunedge.utils.advice import option, speaking
+from prunedge.utils.formats import FORMAT, KEY, refuse_other
+
+
+class RunConfig(Section):
+    """Everything that decides a run's result, apart from the images themselves."""
+
+    data: DataSection
+    model: ModelSection
+    task: TaskSection = TaskSection()
+    train: TrainSection = TrainSection()
+    prune: PruneSection = PruneSection()
+    recover: RecoverSection = RecoverSection()
+    stop: StopSection = StopSection()
+    device: DeviceSection = DeviceSection()
+
+    title = "Run"
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> RunConfig:
+        """Settings that exclude each other, or need each other."""
+        prune = self.prune
+        stop = self.stop
+        costs = prune.macs_penalty or prune.per_mac or prune.per_layer
+
+        if prune.macs_penalty and prune.per_mac:
+            raise ValueError("macs_penalty and per_mac exclude each other")
+        if self.device.address is not None and costs:
+            raise ValueError(
+                "a device says itself what channels cost: leave per_mac, macs_penalty and "
+                "per_layer out"
+            )
+        if stop.target_latency is not None and self.device.address is None:
+            raise ValueError(f"{option('target_latency')} needs {option('device')}")
+        if self.train.sparsity_strength is not None and self.train.sparsity == "none":
+            raise ValueError(f"{option('sparsity_strength')} acts only with {option('sparsity')}")
+        if self.device.address is None and self.device != DeviceSection():
+            raise ValueError(
+                f"{option('runtime')} and {option('device_threads')} act only with "
+                f"{option('device')}"
+            )
+        if stop.confidence is not None and self.task.metric != "accuracy":
+            raise ValueError(f"confidence is that of accuracy, and metric is {self.task.metric}")
+        if self.data.fold and self.data.fold >= (self.data.folds or 1):
+            folds = self.data.folds or "none"
+            raise ValueError(f"fold {self.data.fold} of {folds}: folds count from 0")
+        return self
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> RunConfig:
+        from prunedge.edge.image.read import parse_range
+
+        try:
+            if self.data.range is not None:
+                parse_range(self.data.range)
+        except DataError as error:
+            raise ValueError(f"{error.what}: {error.remedy}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _text_is_utf8(self) -> RunConfig:
+        """A path whose bytes are no text could not be written into a file."""
+        for key, value in self.flat().items():
+            texts = value if isinstance(value, list) else [value]
+            for text in texts:
+                if isinstance(text, str) and not _is_text(text):
+                    raise ValueError(f"{key} is not UTF-8: rename {text!r}")
+        return self
+
+    @classmethod
+    def make(cls, where: str, **values: Any) -> RunConfig:
+        """A config from values by their keys; PrunedgeError that lists every mistake at once."""
+        problems = [_unknown(key) for key in values if key not in settings()]
+        sections: dict[str, dict[str, Any]] = {"data": {}, "model": {}}
+        for key, value in values.items():
+            if key in settings():
+                setting = settings()[key]
+                sections.setdefault(setting.section, {})[setting.attribute] = value
+
+        try:
+            config = cls(**sections)  # type: ignore[arg-type]
+        except ValidationError as error:
+            for mistake in error.errors():
+                problems.append(
+                    _explain(mistake["loc"], mistake["msg"], mistake["type"], mistake["input"])
+                )
+        if problems:
+            raise PrunedgeError("; ".join(problems), where=where, remedy="mend these values")
+        return config
+
+    def flat(self, *, only_asked: bool = False) -> dict[str, Any]:
+        """Every setting by its key, as a file has it; with `only_asked`, those that differ from
+        their defaults.
+        """
+        plain = self.model_dump()
+        values = {}
+        for key, setting in settings().items():
+            value = plain[setting.section][setting.attribute]
+            if not only_asked or value != setting.default:
+                values[key] = value
+        return values
+
+    def image_settings(self) -> dict[str, Any]:
+        """What decides which images a run sees, on which side: arguments of
+        `prunedge.data.load`.
+        """
+        values = self.flat()
+        return {key: values[key] for key in IMAGE_KEYS}
+
+    def with_values(self, **values: Any) -> RunConfig:
+        """The same config with other values of these keys; PrunedgeError where they don't fit."""
+        return RunConfig.make("config", **{**self.flat(), **values})
+
+    def to_toml(self) -> str:
+        """TOML text: the format, then a table for each section; what is None is left out."""
+        return toml_text({KEY: FORMAT, **self.model_dump(exclude_none=True)})
+
+    @classmethod
+    def from_toml(cls, file: Path) -> RunConfig:
+        """The config in a run's file; PrunedgeError when it is none, or one of another format."""
+        values = read_toml(file, "config")
+        refuse_other(values.pop(KEY, None), "run", file.parent)
+        with speaking("study"):  # a file's keys, not options
+            return cls.make(str(file), **flattened(values))
+
+
+@cache
+def settings() -> dict[str, Setting]:
+    """Every setting by its key, section by section."""
+    return {setting.key: setting for setting in _all_settings()}
+
+
+def _all_settings() -> Iterator[Setting]:
+    for section, section_field in RunConfig.model_fields.items():
+        kind: Any = section_field.annotation
+        for attribute, field in kind.model_fields.items():
+            notes = next(note for note in field.metadata if isinstance(note, Notes))
+            yield Setting(notes.key or attribute, section, kind.title, attribute, field, notes)
+
+
+def asked() -> tuple[str, ...]:
+    """The keys of what a user may ask for."""
+    return tuple(key for key, setting in settings().items() if not setting.notes.is_found)
+
+
+# What decides which images a run sees, on which side, beside where they lie: the arguments of
+# `prunedge.data.load`.
+IMAGE_KEYS = tuple(key for key in asked() if settings()[key].section == "data" and key != "data")
+# What a run that goes on from another keeps of it: what was trained on what, and how its images
+# come.
+TRAINING_KEYS = ("data", "model", "weights", "batch_size", "metric", "augment", *IMAGE_KEYS)
+# What decides the model that pruning starts from.
+START_KEYS = (*TRAINING_KEYS, "train_epochs", "lr", "precision", "sparsity", "sparsity_strength")
+
+
+def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a file's tables by their keys; what stands outside of a table is named by its
+    key already.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            flat[name] = value
+            continue
+        for attribute, attribute_value in value.items():
+            flat[_key_of(name, attribute) or f"{name}.{attribute}"] = attribute_value
+    return flat
+
+
+def _key_of(section: str, attribute: str) -> str | None:
+    """The key of a section's attribute; None where it has none of that name."""
+    for key, setting in settings().items():
+        if (setting.section, setting.attribute) == (section, attribute):
+            return key
+    return None
+
+
+def _is_text(text: str) -> bool:
+    """Whether this is proper text, and no name whose bytes are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unknown(key: str) -> str:
+    """A key that no setting has, with the nearest that one has."""
+    near = get_close_matches(key, settings(), n=1)
+    return f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+
+
+def _explain(location: tuple[int | str, ...], message: str, kind: str, given: Any) -> str:
+    """A mistake, with the setting as the user calls it and the value that was given."""
+    text = message.removeprefix("Value error, ")
+    reason = f"{text[0].lower()}{text[1:]}"
+    # Of several settings together, which the message names.
+    if not location:
+        return reason
+
+    section = str(location[0])
+    attribute = str(location[1])
+    key = _key_of(section, attribute) or f"{section}.{attribute}"
+    if kind == "missing":
+        return f"{option(key)} is missing"
+    value = given if isinstance(given, (str, int, float)) else None
+    return f"{option(key, value)}: {reason}"

@@ -1,0 +1,325 @@
+"""Every setting once, section by section: its type, its default, its limits and its help.
+
+A new setting is one entry here, and the place where it acts.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prunedge.config.setting import Notes, Section, basic, found, setting
+from prunedge.config.sizes import ImageSize
+from prunedge.edge.image.size import Resize
+
+Metric = Literal["accuracy", "f1", "auroc"]
+Augment = Literal["none", "flips", "full"]
+Normalise = Literal["none", "l2", "mean", "rank"]
+Compensation = Literal["none", "mean", "lstsq"]
+Sparsity = Literal["none", "bn-l1", "group-lasso", "growing"]
+Baseline = Literal["scratch", "random"]
+Precision = Literal["auto", "32", "32-channels-last", "bf16"]
+Runtime = Literal["onnx", "openvino", "tensorrt"]
+
+# Others are made of it by multiplying, and have to fit 64 bits.
+LARGEST_SEED = 2**32 - 1
+
+
+class DataSection(Section):
+    """Which images there are, how they are read, and on which side of the split each lies."""
+
+    title = "Data"
+
+    path: str = setting(..., "Where the images lie.", Notes(key="data"))
+    fingerprint: str = found("", key="data_fingerprint")
+    classes: list[str] = found([])
+    size: ImageSize = basic(
+        224,
+        "Pixels of the images that the model sees: 224, or 128x384 (height x width).",
+        kind=int | str,
+        validate_default=True,
+    )
+    resize: Resize = basic(
+        "stretch",
+        (
+            "How an image of another shape gets that size: stretch (its sides are scaled apart), "
+            "pad (scaled alike, with grey borders), or crop (scaled alike, its middle alone)."
+        ),
+    )
+    seed: int = setting(
+        0,
+        "Decides the split, the random weights and the order of the images.",
+        ge=0,
+        le=LARGEST_SEED,
+    )
+    folds: int | None = setting(
+        None,
+        (
+            "Cross-validation: share all images out anew into this many parts, one of which is "
+            "the test split."
+        ),
+        ge=2,
+        le=100,
+    )
+    fold: int = setting(0, "Which part is the test split, from 0.", ge=0)
+    group_by: str | None = setting(
+        None,
+        (
+            "`parent`, or a regular expression on each path: images of one group stay on one "
+            "side of the split."
+        ),
+    )
+    skip_unreadable: bool = setting(False, "Go on without images that can't be read.")
+    range: str | None = setting(
+        None,
+        (
+            "LOW:HIGH, the stored values that become black and white, for greys of more than "
+            "eight bits (0:4095; -20:120 as --range=-20:120). Without it, what the training "
+            "images need; it is kept with the run and its bundles."
+        ),
+    )
+
+
+class ModelSection(Section):
+    """Which model is taught, and what it knows already."""
+
+    title = "Model"
+
+    name: str = basic(
+        ..., "Any torchvision or timm name, or package.module:function of your own.", key="model"
+    )
+    weights: str = basic(
+        "imagenet",
+        (
+            "imagenet (downloaded), none (random), or a file (.pth, .safetensors), a run or a "
+            "bundle."
+        ),
+    )
+    start: str | None = found(None)
+
+
+class TaskSection(Section):
+    """What is predicted, and by which figure it is judged."""
+
+    title = "Task"
+
+    name: str = found("classification", key="task")
+    metric: Metric = setting(
+        "accuracy", "What makes an epoch the best, and what the stop rule watches."
+    )
+
+
+class TrainSection(Section):
+    """The training before anything is pruned; what it shares with the fine-tuning."""
+
+    title = "Training"
+
+    epochs: int = basic(
+        10,
+        (
+            "Times that every training image is seen before anything is pruned; the epoch that "
+            "is best on validation data is kept."
+        ),
+        key="train_epochs",
+        ge=0,
+    )
+    lr: float | None = setting(
+        None,
+        (
+            "The peak learning rate, instead of the one that a short test on training images "
+            "finds for pretrained weights, or of the usual one from random weights."
+        ),
+        gt=0,
+    )
+    batch_size: int = setting(32, "Images in a training step.", ge=1)
+    augment: Augment = setting(
+        "full",
+        (
+            "How training images are changed in every epoch: full (quarter turns if they are "
+            "square, half turns, flips, a little brightness and contrast), flips (left for "
+            "right, top for bottom: where an image turned by a quarter would never be seen, as "
+            "of courses of bricks), or none."
+        ),
+    )
+    precision: Precision = setting("auto", "auto measures which is fastest here.")
+    sparsity: Sparsity = setting(
+        "none",
+        (
+            "Draw channels to zero while training, so that they can be pruned: L1 on the scales "
+            "of batch norms, group lasso over all weights of a channel, or a penalty that grows "
+            "on those that are about to leave (on all, before anything is pruned)."
+        ),
+    )
+    sparsity_strength: float | None = setting(
+        None, "Of --sparsity, instead of its usual one.", gt=0
+    )
+    schedule_epochs: int = found(0, ge=0)
+
+
+class PruneSection(Section):
+    """How channels are ranked, and which may leave in a step."""
+
+    title = "Pruning"
+
+    criterion: str = basic(
+        "taylor",
+        (
+            "How channels are ranked: taylor, taylor-fo, taylor-bn, fisher, weight-l1, "
+            "weight-l2, fpgm, bn-scale, activation-mean, activation-std, apoz, "
+            "mutual-information, mutual-information-prediction, random, or your own. `prunedge "
+            "audit` says which suits your model."
+        ),
+    )
+    step_ratio: float = basic(
+        0.1, "Share of the remaining channels that a step removes.", gt=0, lt=1
+    )
+    normalise: Normalise = setting(
+        "l2",
+        (
+            "What each layer's scores are divided by before layers are compared: their Euclidean "
+            "norm (l2), their mean, nothing (none), or their ranks are compared instead."
+        ),
+    )
+    per_layer: bool = setting(False, "Don't compare layers: each loses the same share.")
+    macs_penalty: float = setting(
+        0.0,
+        (
+            "Takes this much times a channel's share of the model's MACs off its score, so that "
+            "costly channels go first."
+        ),
+        ge=0,
+    )
+    per_mac: bool = setting(False, "Divide scores by the MACs that the channel costs.")
+    ignore: list[str] = setting(
+        [],
+        (
+            "A pattern of layer or group names that keep all their channels (`layer1.*`; "
+            "`prunedge groups` lists them); may be repeated."
+        ),
+    )
+    min_channels: int = setting(2, "Every group keeps at least this many channels.", ge=1)
+    round_to: int = setting(
+        1,
+        "Groups that lose channels keep a multiple of this many (8 or 16 suits many devices).",
+        ge=1,
+    )
+    max_ratio: float | None = setting(
+        None,
+        (
+            "The largest share that a group may lose in one step. Without it half, or twice the "
+            "--step-ratio where that is more, so that groups still compare; but a group keeps at "
+            "least a quarter of what the step leaves on average (--step-ratio 0.5: an eighth)."
+        ),
+        gt=0,
+        le=1,
+    )
+    baseline: list[Baseline] = setting(
+        [],
+        (
+            "Also train the pruned shape from random weights for as many epochs (scratch), or "
+            "prune as many channels of each layer at random with the same fine-tuning (random), "
+            "and compare on test data; may be repeated."
+        ),
+    )
+
+
+class RecoverSection(Section):
+    """What brings a smaller model back to what it was."""
+
+    title = "Recovery"
+
+    epochs: int = basic(1, "Epochs of fine-tuning in each step.", ge=1)
+    lr: float | None = setting(
+        None,
+        "Peak learning rate of the fine-tuning in each step, instead of the training's.",
+        Notes(key="finetune_lr"),
+        gt=0,
+    )
+    rewind: bool = setting(
+        False,
+        (
+            "Fine-tune with the last --epochs of the training's learning-rate schedule, instead "
+            "of a whole schedule of its own."
+        ),
+    )
+    distill: float = setting(
+        0.0,
+        "Weight (0 to 1) of the unpruned model's answers in the loss of the fine-tuning.",
+        ge=0,
+        le=1,
+    )
+    compensate: Compensation = setting(
+        "none",
+        (
+            "Hand what the removed channels gave on average to their consumers' biases (mean), "
+            "or solve the consumers' weights anew for the least squared difference (lstsq), "
+            "before fine-tuning."
+        ),
+    )
+    extra_rounds: int = setting(
+        1,
+        (
+            "How often a step that breaks the rule is fine-tuned for --epochs more before it is "
+            "taken back."
+        ),
+        ge=0,
+    )
+
+
+class StopSection(Section):
+    """How far the pruning goes."""
+
+    title = "Stop rule"
+
+    max_drop: float = basic(
+        3.0,
+        (
+            "The rule: percentage points that the metric may lose on validation data, against "
+            "the unpruned model (with --from a run that was pruned, the first of that chain)."
+        ),
+        ge=0,
+    )
+    confidence: float | None = setting(
+        None,
+        (
+            "Call the rule broken only when accuracy has dropped by more with this confidence "
+            "(0.95), from the validation images; patches of one source count together."
+        ),
+        ge=0.5,
+        lt=1,
+    )
+    target_macs: float | None = setting(
+        None, "Stop at this share of the unpruned model's MACs.", gt=0, le=1
+    )
+    target_params: float | None = setting(
+        None, "Stop at this share of the unpruned model's parameters.", gt=0, le=1
+    )
+    target_latency: float | None = setting(
+        None,
+        "Stop when the model takes this long for an image on the --device: 5ms, 0.8ms.",
+        gt=0,
+    )
+    max_steps: int | None = setting(None, "Stop after this many steps.", ge=1)
+    judged_from: int = found(0, ge=0)
+
+
+class DeviceSection(Section):
+    """The device whose time is what channels cost."""
+
+    title = "Device"
+
+    address: str | None = setting(
+        None,
+        (
+            "What channels cost is the time that they take on this device: local (this machine), "
+            "or ssh://user@host with prunedge installed there. The layers are timed there first "
+            "(seconds, kept for the next time), every step's model is timed there before it is "
+            "fine-tuned, and a step that makes it no faster is not taken."
+        ),
+        Notes(key="device"),
+    )
+    runtime: Runtime = setting(
+        "onnx", "The runtime that the device will use: onnx, openvino, tensorrt."
+    )
+    threads: int = setting(
+        1, "Threads that one inference may use there.", Notes(key="device_threads"), ge=1
+    )

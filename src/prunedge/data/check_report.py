@@ -1,0 +1,195 @@
+"""What a check finds: the report, and the problems in it as sentences. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prunedge.config import plain_size
+from prunedge.data.duplicates import Duplicate
+from prunedge.data.label_kinds import REMEDY, doubt
+from prunedge.edge.image.read import COLOURS
+from prunedge.edge.image.size import Size
+
+COARSE = 64  # grey levels, below which it is worth asking whether the range is right
+RARE = 50  # images of a class, below which a split says little about it
+SKEWED = 3.0  # images of the largest class for one of the smallest
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Width and height in pixels of the images as they are seen upright: the smallest, middle and
+    largest by area.
+    """
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    different: int
+    enlarged: int  # how many are scaled up to the model's input, on a side at least
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The greys of the images: how many have which depth, and what the model sees of them.
+
+    `least` and `most` are the lowest and highest stored value of all deep images, `range` what
+    becomes black and white (`LOW:HIGH`); None where all have eight bits. `stored` and `seen` count
+    the different values of a training image (the median), in its file and as the model sees it;
+    of colours those of the richest.
+    """
+
+    depths: dict[str, int]
+    least: float | None
+    most: float | None
+    range: str | None
+    stored: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a folder or manifest holds and what speaks against training on it.
+
+    `counts` is images per split and class; `imbalance` the images of the largest class for one of
+    the smallest; `majority` the share of test images in their largest class, the accuracy of a
+    model that always answers that. `sources` is how many photographs or structures are known, None
+    when none are; `leaks` the sources on two sides. `duplicates` are images of val and test that
+    look like one of an earlier split; `conflicts` the same pixels with two labels. `problems` says
+    all that matters in sentences.
+    """
+
+    data: str
+    size: Size
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    imbalance: float
+    majority: float
+    sizes: Sizes
+    modes: dict[str, int]
+    formats: dict[str, int]
+    levels: Levels
+    unreadable: dict[str, str]
+    sources: int | None
+    leaks: dict[str, tuple[str, ...]]
+    duplicates: tuple[Duplicate, ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    masks: tuple[str, ...]
+    fingerprint: str
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON's types."""
+        return {**asdict(self), "size": plain_size(self.size)}
+
+
+def problems_of(report: CheckReport) -> tuple[str, ...]:
+    """What the user should know, most serious first, each with its remedy."""
+    problems = [
+        *_about_labels(report),
+        *_about_files(report),
+        *_about_splits(report),
+        *_about_classes(report),
+        *_about_greys(report),
+        *_about_balance(report),
+    ]
+    return tuple(problems)
+
+
+def _totals(report: CheckReport) -> dict[str, int]:
+    """Images of each class in all splits."""
+    totals = dict.fromkeys(report.classes, 0)
+    for counts in report.counts.values():
+        for name, count in counts.items():
+            totals[name] += count
+    return totals
+
+
+def _about_labels(report: CheckReport) -> list[str]:
+    doubtful = doubt(_totals(report))
+    return [f"{doubtful}; {REMEDY}"] if doubtful else []
+
+
+def _about_files(report: CheckReport) -> list[str]:
+    if not report.unreadable:
+        return []
+    return [
+        f"{_many(report.unreadable)} can't be read: replace or remove them, or use "
+        "--skip-unreadable"
+    ]
+
+
+def _about_splits(report: CheckReport) -> list[str]:
+    """What lies on two sides, or has two labels."""
+    same = sum(duplicate.identical for duplicate in report.duplicates)
+    alike = len(report.duplicates) - same
+    problems = []
+    if report.leaks:
+        problems.append(
+            f"{_many(report.leaks, 'source')} on two sides of the given split: results will look "
+            "too good; split anew"
+        )
+    if same:
+        problems.append(
+            f"{_many(same)} of val and test also in an earlier split, to the pixel: remove them, "
+            "or give them a source"
+        )
+    if report.conflicts:
+        problems.append(f"{_many(report.conflicts)} found under different labels: decide on one")
+    if alike:
+        problems.append(
+            f"{_many(alike)} of val and test look almost like one of an earlier split: if they "
+            "show the same thing, use --group-by"
+        )
+    return problems
+
+
+def _about_classes(report: CheckReport) -> list[str]:
+    """Masks that are taken for images, and classes with few images."""
+    problems = []
+    if report.masks:
+        problems.append(
+            f"{_many(report.masks)} share their name with another: if half are masks, list the "
+            "others in a manifest"
+        )
+    rare = []
+    for name, total in _totals(report).items():
+        judged_by = min(report.counts[side][name] for side in ("val", "test"))
+        if total < RARE or not judged_by:
+            rare.append(name)
+    if rare:
+        problems.append(f"few images of {', '.join(rare)}: their results will be noisy")
+    return problems
+
+
+def _about_greys(report: CheckReport) -> list[str]:
+    levels = report.levels
+    problems = []
+    if levels.seen < COARSE and levels.stored >= 2 * levels.seen:
+        problems.append(
+            f"of the {levels.stored:,} grey levels of an image {levels.seen:,} are left: is the "
+            "range right? (--range)"
+        )
+    colours = levels.depths.get(COLOURS, 0)
+    if colours:
+        problems.append(
+            f"{_many(colours)} with colours of 16 bits, of which only the upper 8 are read "
+            f"({levels.seen:,} levels in an image): save colours with 8 bits, or single greys "
+            "with 16"
+        )
+    return problems
+
+
+def _about_balance(report: CheckReport) -> list[str]:
+    if report.imbalance <= SKEWED:
+        return []
+    return [
+        f"{report.imbalance:.1f} images of the largest class for one of the smallest: choose by "
+        "--metric f1 or auroc"
+    ]
+
+
+def _many(counted: int | Sized, noun: str = "image") -> str:
+    n = counted if isinstance(counted, int) else len(counted)
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

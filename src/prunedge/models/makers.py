@@ -1,0 +1,190 @@
+"""Names of models: torchvision's, timm's and the user's own functions, and how each is made."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from prunedge.errors import ModelError, WeightsError
+from prunedge.models.downloads import offline_unless_hub_answers, one_clear_line
+from prunedge.utils.advice import option
+from prunedge.utils.machine import pass_on
+
+log = logging.getLogger(__name__)
+
+# Auxiliary heads only help training and their channels would have to be pruned too. The input
+# transform belongs to the model's own ImageNet weights; it's always on, so that a model rebuilt
+# without weights is the same function.
+TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
+    "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How to make one model: `make(classes)` gives it with random weights, `imagenet(model,
+    classes)` fills it.
+    """
+
+    name: str
+    make: Callable[[int], nn.Module]
+    imagenet: Callable[[nn.Module], dict[str, torch.Tensor]]
+    own: bool = False  # the user's function: its random start is the user's affair
+
+
+def known_names() -> tuple[str, ...]:
+    """List every name that `build` knows, torchvision's and timm's, sorted."""
+    import timm
+    import torchvision
+
+    own = torchvision.models.list_models(module=torchvision.models)
+    return tuple(sorted({*own, *timm.list_models()}))
+
+
+def maker_of(name: str) -> Maker:
+    """How to make the model of that name; ModelError with the nearest names where nobody knows it."""
+    if ":" in name:
+        return _users(name)
+    import timm
+    import torchvision
+
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return _torchvisions(name)
+    bare = name.removeprefix("timm/")
+    if bare.split(".")[0] in timm.list_models():
+        return _timms(bare)
+
+    near = difflib.get_close_matches(bare.lower(), known_names(), n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise ModelError(
+        f"no model is called {name!r}",
+        remedy=f"{hint}any torchvision or timm name works, or package.module:function of your own",
+    )
+
+
+def _torchvisions(name: str) -> Maker:
+    import torchvision
+
+    options = _torchvision_options(name)
+
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
+        best = torchvision.models.get_model_weights(name).DEFAULT
+        with one_clear_line(name, other_weights()):
+            return dict(best.get_state_dict(progress=False, check_hash=True))
+
+    return Maker(
+        name,
+        lambda n: torchvision.models.get_model(name, weights=None, num_classes=n, **options),
+        download,
+    )
+
+
+def _torchvision_options(name: str) -> dict[str, bool]:
+    if name.startswith("vgg") and not name.endswith("_bn"):
+        # `initialise` draws the start of 130 million weights; once is enough.
+        return {"init_weights": False}
+    return TORCHVISION_OPTIONS.get(name, {})
+
+
+def _timms(name: str) -> Maker:
+    import timm
+
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
+        if not timm.models.is_model_pretrained(name):
+            raise WeightsError(f"timm has no ImageNet weights for {name}", remedy=other_weights())
+        with one_clear_line(name, other_weights()), offline_unless_hub_answers():
+            trained = timm.create_model(name, pretrained=True)
+        cfg = getattr(trained, "pretrained_cfg", {})
+        if not _is_near(cfg.get("mean", IMAGENET_MEAN), IMAGENET_MEAN):
+            log.warning(
+                "%s was trained with mean %s; fine-tuning adapts it to ImageNet's",
+                name,
+                cfg["mean"],
+            )
+        return trained.state_dict()
+
+    return Maker(name, lambda n: timm.create_model(name, pretrained=False, num_classes=n), download)
+
+
+def _users(name: str) -> Maker:
+    module_name, _, attribute = name.partition(":")
+    with working_directory_importable():
+        try:
+            function = getattr(importlib.import_module(module_name), attribute)
+        # Whatever is in the user's module, or names that lead up or nowhere.
+        except Exception as error:
+            raise ModelError(
+                f"can't import {name}: {error}",
+                remedy="write it as package.module:function, run where it can be imported",
+            ) from error
+
+    def make(count: int) -> nn.Module:
+        with working_directory_importable():
+            model = function(num_classes=count)
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"{name} returned {type(model).__name__}",
+                remedy="it has to return a torch.nn.Module",
+            )
+        return model
+
+    def download(model: nn.Module) -> dict[str, torch.Tensor]:
+        raise WeightsError(f"{name} has no ImageNet weights of its own", remedy=other_weights())
+
+    return Maker(name, make, download, own=True)
+
+
+def made(maker: Maker, count: int) -> nn.Module:
+    try:
+        return maker.make(count).float()
+    except ModelError:
+        raise
+    except Exception as error:  # a constructor of anybody's may raise anything
+        pass_on(error)
+        remedy = (
+            "can it be built in Python with num_classes alone? else wrap it in a function of "
+            "your own"
+        )
+        raise ModelError(
+            f"{maker.name} can't be built for {count} classes: {error}", remedy=remedy
+        ) from error
+
+
+def made_on_meta(maker: Maker, count: int) -> nn.Module:
+    """A model that has shapes and no memory, where its constructor lets it."""
+    try:
+        with torch.device("meta"):
+            return made(maker, count)
+    except ModelError:  # a constructor that looks at its own values
+        return made(maker, count)
+
+
+@contextmanager
+def working_directory_importable() -> Iterator[None]:
+    """Let the user's own modules be imported from where the command runs."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(abs(a - b) < 0.02 for a, b in zip(one, other, strict=True))
+
+
+def other_weights() -> str:
+    """Where a model's weights come from, if not from its library."""
+    return f"use {option('weights', 'FILE')} or {option('weights', 'none')}"
