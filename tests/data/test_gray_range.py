@@ -12,6 +12,7 @@ from PIL import Image
 from prunedge.data import check, load
 from prunedge.data.gray_range import Shade, usual_range
 from prunedge.edge.image.read import Greys, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 from tests.data.shards import write_shard
 from tests.deep_images import HIGH, LOW, colour_png, save, scene, write_deep
@@ -45,7 +46,7 @@ def test_the_range_comes_from_the_training_images_and_keeps_the_levels(
     pixels = found.train.pixels([0, 1])
     assert pixels.min() < 40 and pixels.max() > 215 and len(np.unique(pixels[0])) > 50
     again = np.stack(
-        [read_image(sample.path, 32, found.greys) for sample in found.train.samples[:2]]
+        [read_image(sample.path, square(32), found.greys) for sample in found.train.samples[:2]]
     )
     np.testing.assert_array_equal(pixels, again)
     assert load(tmp_path / "d", size=32).fingerprint == found.fingerprint
@@ -56,7 +57,7 @@ def test_images_are_not_stretched_one_by_one(tmp_path: Path) -> None:
     assert found.greys is not None
     dark = save(tmp_path / "dark.png", np.full((32, 32), found.greys.low + 10), "png")
     light = save(tmp_path / "light.png", np.full((32, 32), found.greys.high - 10), "png")
-    greys = [int(read_image(file, 32, found.greys)[0, 0, 0]) for file in (dark, light)]
+    greys = [int(read_image(file, square(32), found.greys)[0, 0, 0]) for file in (dark, light)]
     assert greys[0] < 40 and greys[1] > 215
 
 
@@ -220,6 +221,6 @@ def test_colours_of_sixteen_bits_are_told_by_check_and_load(
 def test_a_deep_image_in_memory_reads_as_its_file(tmp_path: Path) -> None:
     file = save(tmp_path / "p.tif", scene(0, True) * 100 - 50, "float")
     np.testing.assert_array_equal(
-        read_image(io.BytesIO(file.read_bytes()), 16, Greys(-50, 50)),
-        read_image(file, 16, Greys(-50, 50)),
+        read_image(io.BytesIO(file.read_bytes()), square(16), Greys(-50, 50)),
+        read_image(file, square(16), Greys(-50, 50)),
     )

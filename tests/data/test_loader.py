@@ -16,6 +16,7 @@ from prunedge.data import Split, load
 from prunedge.data import loader as making
 from prunedge.data.transforms import augment, draw
 from prunedge.edge.image.read import normalise, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 
 
@@ -36,7 +37,7 @@ def test_in_order_and_as_the_device_sees_them(split: Split) -> None:
     )
     assert labels.dtype == torch.int64 and labels.tolist() == split.labels().tolist()
     for i in (0, 33):
-        expected = normalise(read_image(split.samples[i].path, 32)[None])[0]
+        expected = normalise(read_image(split.samples[i].path, square(32))[None])[0]
         assert np.array_equal(images[i].numpy(), expected)
 
 

@@ -18,6 +18,7 @@ from prunedge.data import decode as module
 from prunedge.data.decode import at_once, try_image
 from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.image.read import read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.machine import machine_trouble
 from tests.scarce import ERROR, exit_code_without_memory
@@ -108,7 +109,7 @@ def test_both_decoders_tell_trouble_from_verdicts(
     image = next(folder.rglob("*3.png"))
     fail(error, 10**6)
     with pytest.raises(MachineError):
-        read_image(image, 16)
+        read_image(image, square(16))
     with pytest.raises(MachineError):
         open_photo(image, 1.0)
 

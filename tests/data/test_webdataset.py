@@ -22,6 +22,7 @@ from prunedge.data.decode import source_of, try_image
 from prunedge.data.webdataset import remote, shards
 from prunedge.data.webdataset.tar_index import index
 from prunedge.edge.image.read import read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 from tests.data.shards import image, samples, tar_bytes, write_shard, write_shards
 
@@ -51,7 +52,9 @@ def right(data: Dataset) -> bool:
     """Whether each image and label is that of the number in its name."""
     return all(
         sample.label == int(sample.path.stem) % 2
-        and (split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), 16)).all()
+        and (
+            split.pixels([i])[0] == read_image(io.BytesIO(image(int(sample.path.stem))), square(16))
+        ).all()
         for split in data.splits().values()
         for i, sample in enumerate(split.samples)
     )

@@ -118,7 +118,7 @@ def inspect(
     images = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, images, settings, device())
     results = open_results(out, about) if out is not None else None
-    sound = [name for name in opened.manifest.classes if name not in settings.damage]
+    sound = [name for name in opened.manifest.task.classes if name not in settings.damage]
     choice = (
         f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
         f"{settings.looked(opened.manifest)}"

@@ -28,6 +28,7 @@ from prunedge.edge.image.read import (
     read_image,
     upright_size,
 )
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading, require_memory
@@ -58,14 +59,14 @@ def decode(paths: Sequence[Path], size: int, greys: Greys | None = None) -> np.n
 
 def try_image(path: Path, size: int, greys: Greys | None = None) -> np.ndarray | str:
     """The image as (size, size, 3) uint8, or in a few words why it can't be read."""
-    return tried(path, lambda file: read_image(file, size, greys))
+    return tried(path, lambda file: read_image(file, square(size), greys))
 
 
 def try_looking(path: Path, size: int, greys: Greys | None = None) -> tuple[np.ndarray, Look] | str:
     """The image as (size, size, 3) uint8 and how it is stored, asked for once; or in a few words
     why it can't be read.
     """
-    return tried(path, lambda file: read_and_look(file, size, greys))
+    return tried(path, lambda file: read_and_look(file, square(size), greys))
 
 
 def tried(path: Path, read: Callable[[Path | BytesIO], A]) -> A | str:

@@ -16,7 +16,7 @@ def write(source: Source) -> list[str]:
     file = TARGETS["tensorrt"].file
     source.onnx()
     shapes = {
-        name: f"images:{batch}x3x{source.size}x{source.size}"
+        name: f"images:{batch}x3x{source.size.height}x{source.size.width}"
         for name, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))
     }
     ranges = " ".join(f"--{name}Shapes={shape}" for name, shape in shapes.items())

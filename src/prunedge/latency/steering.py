@@ -19,6 +19,7 @@ from torch import nn
 
 from prunedge.data.paths import cache_folder
 from prunedge.data.records_cache import cached, keep_cached
+from prunedge.edge.image.size import Size
 from prunedge.errors import PrunedgeError
 from prunedge.export.onnx import write_onnx
 from prunedge.graph import ChannelGraph, copied, trace
@@ -227,7 +228,7 @@ def time_models(models: Sequence[nn.Module], example: torch.Tensor, timer: Timer
         }
         for file, model in zip(files.values(), models, strict=True):
             # The loop's own model stays where it is, and in its mode.
-            write_onnx(copied(model).cpu().eval(), file, example.shape[-1])
+            write_onnx(copied(model).cpu().eval(), file, Size(*example.shape[-2:]))
         return timer.time(files)
 
 

@@ -14,8 +14,10 @@ from torch import nn
 from prunedge.data.stored import looks_of
 from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
-from prunedge.edge.bundle import View, view_of
+from prunedge.edge.image.size import square
+from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
 from prunedge.graph import trace
@@ -104,8 +106,7 @@ def bundle_of(
         model,
         out,
         model_name=model_name,
-        classes=classes,
-        size=data.size,
+        task=TaskSpec(name="classification", classes=tuple(classes), size=square(data.size)),
         images=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
         macs=macs,
         params=params,
@@ -159,12 +160,12 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
 
 
 def _score(data: Dataset, metric: str, model: Model) -> tuple[float, np.ndarray]:
-    """The metric of an exported model on the validation split, and its labels."""
+    """The metric of an exported model on the validation split, and its outputs there."""
     batches = [
         (torch.from_numpy(model(inputs.numpy())), labels) for inputs, labels in data.val.batches(32)
     ]
     outputs, labels = torch.cat([one for one, _ in batches]), torch.cat([one for _, one in batches])
-    return measure(outputs, labels).value(metric), outputs.argmax(1).numpy()
+    return measure(outputs, labels).value(metric), outputs.numpy()
 
 
 def _view(data: Dataset) -> View:

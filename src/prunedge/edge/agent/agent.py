@@ -109,7 +109,7 @@ class Agent:
             "bundle %s (%s; %s), watching %s",
             self._use.sha256[:12],
             use.model,
-            ", ".join(use.classes),
+            ", ".join(use.task.classes),
             self._watching,
         )
         if warning := self._use.session.warning():
@@ -162,7 +162,7 @@ class Agent:
             bundle={
                 "sha256": use.sha256,
                 "model": use.bundle.manifest.model,
-                "classes": use.bundle.manifest.classes,
+                "classes": list(use.bundle.manifest.task.classes),
             },
             **{name: counts.get(name, 0) for name in ("images", "damaged", "failed")},
             queue=self._store.waiting(),

@@ -291,7 +291,7 @@ def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
             where=images,
             remedy="name a folder with images, or leave --data out",
         )
-    size = bundle.manifest.input_size
+    size = bundle.manifest.task.size
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
     told = bundle.greys
     file = (
@@ -322,7 +322,7 @@ def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
         "joules": worker.joules_for_image,
-        "input_size": manifest.input_size,
+        "input_size": manifest.task.size.plain(),
         "macs": manifest.macs,
         "params": manifest.params,
     }

@@ -30,9 +30,9 @@ from prunedge.edge.image.read import (
     refuse_no_numbers,
     rgb,
     settled,
-    squared,
     strange_numbers,
 )
+from prunedge.edge.image.size import Resize, Size, resized
 from prunedge.errors import DataError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
@@ -84,11 +84,11 @@ class Photo:
         part = self._cut(stored_box(box, self.width, self.height, self._orientation))
         return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
-    def patch(self, box: Box, size: int) -> np.ndarray:
-        """A part as (size, size, 3) uint8: the pixels that `read_image` gives for a file of that
+    def patch(self, box: Box, size: Size, resize: Resize = "stretch") -> np.ndarray:
+        """A part as (height, width, 3) uint8: the pixels that `read_image` gives for a file of that
         part.
         """
-        return squared(self.crop(box), size)
+        return resized(self.crop(box), size, resize)
 
     def resized(self, width: int, height: int) -> Image.Image:
         """The whole photograph at another size, made band by band."""

@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from prunedge.edge.image.size import Resize, Size, resized
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.files import require_regular
@@ -119,33 +120,41 @@ class Look(NamedTuple):
     depth: Depth
 
 
-def read_image(path: Path | str | IO[bytes], size: int, greys: Greys | None = None) -> np.ndarray:
-    """An image as (size, size, 3) uint8 RGB: turned as its EXIF says, then stretched to a square
-    (bilinear, antialiased).
+def read_image(
+    path: Path | str | IO[bytes],
+    size: Size,
+    greys: Greys | None = None,
+    resize: Resize = "stretch",
+) -> np.ndarray:
+    """An image as (height, width, 3) uint8 RGB: turned as its EXIF says, then made one of `size` in
+    the way of `resize` (bilinear, antialiased).
 
     `path` may be an open file, too. `greys` says what greys of more than eight bits mean;
     transparency is laid on black. Raises DeepGreys when an image has such greys and `greys` is
     None, DataError when it can't be decoded whole or holds no numbers, MachineError when the
     machine can't read it now.
     """
-    return read_and_look(path, size, greys)[0]
+    return read_and_look(path, size, greys, resize)[0]
 
 
 def read_and_look(
-    path: Path | str | IO[bytes], size: int, greys: Greys | None = None
+    path: Path | str | IO[bytes],
+    size: Size,
+    greys: Greys | None = None,
+    resize: Resize = "stretch",
 ) -> tuple[np.ndarray, Look]:
     """What `read_image` gives, and how the image is stored."""
     if isinstance(path, (str, Path)):
         require_regular(path, DataError)
     try:
         with Image.open(path) as opened:
-            mode, form, depth = (
-                opened.mode,
-                opened.format or "?",
-                depth_of(opened),
-            )  # known before it is decoded
+            # Known before it is decoded.
+            mode = opened.mode
+            file_format = opened.format or "?"
+            depth = depth_of(opened)
             image = upright(settled(opened))
-            return squared(rgb(image, greys), size), Look(*image.size, mode, form, depth)
+            look = Look(*image.size, mode, file_format, depth)
+            return resized(rgb(image, greys), size, resize), look
     except DataError as error:
         raise type(error)(error.what, where=path, remedy=error.remedy) from None
     except (
@@ -169,15 +178,6 @@ def read_and_look(
             why = UNKNOWN_FORMAT
         remedy = f"replace or remove it, or use {option('skip_unreadable', True)}"
         raise DataError(f"can't be decoded: {why}", where=path, remedy=remedy) from None
-
-
-def squared(image: Image.Image, size: int) -> np.ndarray:
-    """An upright RGB image as (size, size, 3) uint8, stretched to the square that a model
-    sees.
-    """
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
 
 
 def settled(image: Image.Image) -> Image.Image:

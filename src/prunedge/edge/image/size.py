@@ -34,6 +34,14 @@ class Size(NamedTuple):
             return str(self.height)
         return f"{self.height}x{self.width}"
 
+    def plain(self) -> int | list[int]:
+        """As results tell it: one side of a square, else height and width."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+    def in_words(self) -> str:
+        """As a sentence says it: `224`, or `384 x 128` (width x height)."""
+        return str(self.height) if self.height == self.width else f"{self.width} x {self.height}"
+
 
 def square(side: int) -> Size:
     """The size of as many rows as columns."""
@@ -82,7 +90,8 @@ def _padded(image: Image.Image, size: Size) -> np.ndarray:
     top = (size.height - height) // 2
     pixels = np.empty((size.height, size.width, 3), np.uint8)
     pixels[:] = PADDING
-    pixels[top : top + height, left : left + width] = _scaled(image, width, height)
+    scaled = np.asarray(_scaled(image, width, height))
+    pixels[top : top + height, left : left + width] = scaled
     return pixels
 
 

@@ -46,6 +46,11 @@ class Grid:
         return _starts(self.height, self.patch[1], self.stride[1])
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return len(self.ys), len(self.xs)
+
+    @property
     def patches(self) -> int:
         """How many patches there are."""
         return _count(self.width, self.patch[0], self.stride[0]) * _count(

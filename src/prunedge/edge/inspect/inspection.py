@@ -14,13 +14,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from prunedge.edge.bundle import Bundle, Manifest, View
+from prunedge.edge.bundle import Bundle
 from prunedge.edge.image.gps import Position
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.image.read import Greys
 from prunedge.edge.inspect.damage import damage_classes
 from prunedge.edge.inspect.grid import MOST_PATCHES, RIM, Grid
 from prunedge.edge.inspect.regions import Region, find_regions
+from prunedge.edge.manifest import Manifest, View
+from prunedge.edge.tasks import decoder_of
 from prunedge.errors import BundleError, DataError
 
 MOST_SQUARES = 4_000_000  # of a map
@@ -37,7 +39,7 @@ class Classifier(Protocol):
         """The bundle that it runs."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 for images (n, size, size, 3) uint8."""
+        """Predictions for images (n, height, width, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Settings:
             view = View(kind="patch", width=sides[0], height=sides[1])
         elif self.patch == "whole":
             view = view.model_copy(update={"kind": "whole"})
-        return replace(self, damage=damage_classes(manifest.classes, self.damage), view=view)
+        return replace(self, damage=damage_classes(manifest.task.classes, self.damage), view=view)
 
     def greys(self, bundle: Bundle) -> Greys | None:
         """What greys of more than eight bits mean; None when neither the settings nor the bundle
@@ -132,7 +134,7 @@ class Settings:
 
 def _guessed(manifest: Manifest) -> View:
     """The view of a bundle that doesn't tell it: patches as large as what the model takes."""
-    return View(kind="patch", width=manifest.input_size, height=manifest.input_size)
+    return View(kind="patch", width=manifest.task.size.width, height=manifest.task.size.height)
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,7 @@ def inspect_photo(
 ) -> Inspection:
     """The same for a photograph that is open already; `seconds` are without decoding."""
     started = perf_counter()
-    manifest = session.bundle.manifest
-    settings = settings.fitted(manifest)
+    settings = settings.fitted(session.bundle.manifest)
     grid = _grid(photo, settings)
     if grid.patches > MOST_PATCHES:
         raise DataError(
@@ -247,18 +248,10 @@ def inspect_photo(
             where=name,
             remedy="raise --patch or lower --overlap",
         )
-    chosen = [manifest.classes.index(label) for label in settings.damage]
-    values = np.concatenate(
-        list(_probabilities(photo, grid, session, settings.batch, chosen, progress))
-    )  # (patches, damage classes)
-    sums = values.sum(1, dtype=np.float64).clip(0, 1).astype(np.float32)
-    by_place = sums.reshape(len(grid.ys), len(grid.xs))
-    mean, surest = grid.maps(by_place, settings.threshold)
-    labels = np.asarray(settings.damage)[values.argmax(1)]
-    damaged = grid.damaged(by_place, mean, settings.threshold)
-    regions = find_regions(
-        mean, sums[surest], labels[surest], grid.across.edges, grid.down.edges, damaged
-    )
+    predictions = np.concatenate(list(_predictions(photo, grid, session, settings.batch, progress)))
+    decoder = decoder_of(session.bundle.manifest.task)
+    findings = decoder.findings(predictions, grid, settings.damage, settings.threshold)
+    regions = find_regions(findings, grid.across.edges, grid.down.edges)
     notes = photo.notes
     if photo.width < grid.patch[0] or photo.height < grid.patch[1]:
         size = f"{grid.patch[0]} x {grid.patch[1]}"
@@ -275,10 +268,10 @@ def inspect_photo(
         photo.width,
         photo.height,
         grid.patches,
-        int((sums >= settings.threshold).sum()),
+        findings.tiles,
         regions,
-        float(sums.max()),
-        grid.uniform(mean, cell),
+        findings.surest,
+        grid.uniform(findings.mean, cell),
         cell,
         grid.patch,
         perf_counter() - started,
@@ -334,24 +327,22 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
     return {**found, "view": None if settings.view is None else settings.view.model_dump()}
 
 
-def _probabilities(
-    photo: Photo,
-    grid: Grid,
-    session: Classifier,
-    batch: int,
-    chosen: list[int],
-    progress: Progress | None,
+def _predictions(
+    photo: Photo, grid: Grid, session: Classifier, batch: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
-    done, size, left = 0, session.bundle.manifest.input_size, grid.boxes()
-    while boxes := list(islice(left, batch)):
-        found = session.predict(np.stack([photo.patch(box, size) for box in boxes]))[:, chosen]
-        if not np.isfinite(found).all():
+    """The predictions for the grid's patches, a batch at a time."""
+    done = 0
+    size = session.bundle.manifest.task.size
+    boxes = grid.boxes()
+    while batch_boxes := list(islice(boxes, batch)):
+        predictions = session.predict(np.stack([photo.patch(box, size) for box in batch_boxes]))
+        if not np.isfinite(predictions).all():
             raise BundleError(
                 "the model's answers are no numbers",
                 where=session.bundle.path,
                 remedy="export the bundle again",
             )
-        yield found
-        done += len(boxes)
+        yield predictions
+        done += len(batch_boxes)
         if progress is not None:
             progress(done, grid.patches)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from prunedge.edge.image.size import Size
 from prunedge.edge.inspect.overlay import LEGEND, css_colours
 from prunedge.utils.sanitize import shown
 
@@ -174,7 +175,8 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
 def _facts(about: Mapping[str, Any]) -> str:
     settings, bundle = about["settings"], about["bundle"]
     device = (_of_device(key, value) for key, value in about["device"].items())
-    view, size = settings["view"], bundle["input_size"]
+    view = settings["view"]
+    size = _in_words(bundle["input_size"])
     patch = (
         f"{view['width']} x {view['height']} pixels, {settings['overlap']:.0%} shared with the "
         f"next, seen at {size} pixels"
@@ -201,6 +203,11 @@ def _facts(about: Mapping[str, Any]) -> str:
         '<p class="note">A model finds what it was trained on, and misses some of it: images '
         "without a region are not proven sound.</p>"
     )
+
+
+def _in_words(input_size: int | list[int]) -> str:
+    sides = [input_size, input_size] if isinstance(input_size, int) else input_size
+    return Size(*sides).in_words()
 
 
 def _of_device(key: str, value: Any) -> str:

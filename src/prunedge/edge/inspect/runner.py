@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from prunedge import __version__
-from prunedge.edge.bundle import MANIFEST, Bundle, sha256
+from prunedge.edge.bundle import Bundle, sha256
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.inspection import (
     Classifier,
@@ -21,6 +21,7 @@ from prunedge.edge.inspect.inspection import (
 )
 from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
+from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path
 
@@ -135,8 +136,8 @@ def describe(
         "bundle": {
             "name": real_path(bundle.path).name,
             "model": manifest.model,
-            "classes": manifest.classes,
-            "input_size": manifest.input_size,
+            "classes": list(manifest.task.classes),
+            "input_size": manifest.task.size.plain(),
             "sha256": sha256(bundle.path / MANIFEST),
         },
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

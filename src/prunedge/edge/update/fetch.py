@@ -20,7 +20,8 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import (
+from prunedge.edge.logs import one_line
+from prunedge.edge.manifest import (
     LARGEST_MANIFEST,
     MANIFEST,
     Manifest,
@@ -28,7 +29,6 @@ from prunedge.edge.bundle import (
     other_format,
     parse_manifest,
 )
-from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
 from prunedge.utils.files import make_folder, real_path

@@ -15,6 +15,7 @@ from prunedge.config import RunConfig
 from prunedge.data.decode import source_of
 from prunedge.edge.bench.ratios import speed_of
 from prunedge.edge.image.read import Greys, parse_range, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 from prunedge.importance.audit import kept_audit
 from prunedge.models import Loaded
@@ -474,7 +475,9 @@ def thumbnails(mistakes: Sequence[Mapping[str, Any]], span: str | None = None) -
     greys = None if span is None else Greys(*parse_range(span), mixed=True)
     for mistake in sorted(mistakes, key=lambda one: -one["p_best"])[:MOST_MISTAKES]:
         try:
-            image = Image.fromarray(read_image(source_of(mistake["path"]), THUMBNAIL, greys))
+            image = Image.fromarray(
+                read_image(source_of(mistake["path"]), square(THUMBNAIL), greys)
+            )
         except (DataError, FileNotFoundError):
             gone += 1
             continue
