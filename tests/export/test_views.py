@@ -16,7 +16,7 @@ from prunedge.data import Dataset, cut_patches, load
 from prunedge.edge import Bundle, open_bundle
 from prunedge.edge.image.size import square
 from prunedge.edge.inspect import Settings, inspect_image
-from prunedge.edge.inspect.inspection import parse_patch
+from prunedge.edge.inspect.settings import parse_patch
 from prunedge.edge.manifest import GreyRange, View, view_of
 from prunedge.edge.session import open_session
 from prunedge.edge.tasks.base import TaskSpec

@@ -291,16 +291,16 @@ def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
             where=images,
             remedy="name a folder with images, or leave --data out",
         )
-    size = bundle.manifest.task.size
+    task = bundle.manifest.task
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
-    told = bundle.greys
-    file = (
-        folder / f"{size}.npy"
-        if told is None
-        else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
-    )
+    greys = bundle.greys
+    name = f"{task.size}_{task.resize}"
+    if greys is not None:
+        name += f"_{greys.low:g}_{greys.high:g}"
+    file = folder / f"{name}.npy"
     if not file.exists():
-        np.save(file, np.stack([read_image(path, size, told) for path in chosen]))
+        images = [read_image(path, task.size, greys, task.resize) for path in chosen]
+        np.save(file, np.stack(images))
     return str(file)
 
 

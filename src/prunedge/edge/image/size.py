@@ -82,6 +82,18 @@ def resized(image: Image.Image, size: Size, resize: Resize = "stretch") -> np.nd
     return _cropped(image, size)
 
 
+def cropped_box(width: int, height: int, size: Size) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what `crop` sees of an image of width x height pixels: the
+    largest middle part of the aspect of `size`.
+    """
+    scale = max(size.width / width, size.height / height)
+    seen_width = min(width, size.width / scale)
+    seen_height = min(height, size.height / scale)
+    left = (width - seen_width) / 2
+    top = (height - seen_height) / 2
+    return left, top, left + seen_width, top + seen_height
+
+
 def _padded(image: Image.Image, size: Size) -> np.ndarray:
     scale = min(size.width / image.width, size.height / image.height)
     width = max(1, min(size.width, round(image.width * scale)))
@@ -96,13 +108,8 @@ def _padded(image: Image.Image, size: Size) -> np.ndarray:
 
 
 def _cropped(image: Image.Image, size: Size) -> np.ndarray:
-    scale = max(size.width / image.width, size.height / image.height)
-    # The part of the image that is seen, in its own pixels, so that it is read and scaled once.
-    width = min(image.width, size.width / scale)
-    height = min(image.height, size.height / scale)
-    left = (image.width - width) / 2
-    top = (image.height - height) / 2
-    box = (left, top, left + width, top + height)
+    # In the image's own pixels, so that it is read and scaled once.
+    box = cropped_box(image.width, image.height, size)
     scaled = image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box)
     return np.asarray(scaled)
 

@@ -15,12 +15,11 @@ from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.inspection import (
     Classifier,
     Inspection,
-    Settings,
     inspect_photo,
-    settings_to_json,
 )
 from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
+from prunedge.edge.inspect.settings import Settings, settings_to_json
 from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path

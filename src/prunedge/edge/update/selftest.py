@@ -114,12 +114,12 @@ def main() -> None:
         bundle = open_bundle(sys.argv[1])
         session = open_session(bundle, target=sys.argv[2] or None)
         session.self_test()
-        size = bundle.manifest.task.size
-        noise = np.random.default_rng(0).integers(0, 256, (NOISE, *size, 3), dtype=np.uint8)
+        task = bundle.manifest.task
+        noise = np.random.default_rng(0).integers(0, 256, (NOISE, *task.size, 3), dtype=np.uint8)
         pixels = [noise]
         for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
-                pixels.append(read_image(name, size, bundle.greys)[None])
+                pixels.append(read_image(name, task.size, bundle.greys, task.resize)[None])
         images = np.concatenate(pixels)
         answer = _tried(session, images)
     except Exception as error:  # whatever the model does, it is told in one line
