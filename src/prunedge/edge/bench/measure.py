@@ -299,8 +299,8 @@ def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
         name += f"_{greys.low:g}_{greys.high:g}"
     file = folder / f"{name}.npy"
     if not file.exists():
-        images = [read_image(path, task.size, greys, task.resize) for path in chosen]
-        np.save(file, np.stack(images))
+        decoded = [read_image(path, task.size, greys, task.resize) for path in chosen]
+        np.save(file, np.stack(decoded))
     return str(file)
 
 
