@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from prunedge.edge.image.size import Size
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.session import TOLERANCE, SelfTest, compare
-from prunedge.edge.targets import TARGETS, Target
+from prunedge.edge.targets import ONNX, TARGETS, Target
 from prunedge.edge.tasks import decoder_of
 from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError, ExportError
@@ -38,8 +40,7 @@ from prunedge.utils.files import behind_links, written_folder
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
-EXTRAS = {"openvino-int8": "int8"}  # what writing a form needs beyond running it
-PACKAGES = ("prunedge", "torch", "onnx", "onnxruntime", "openvino", "nncf", "executorch")
+PACKAGES = ("prunedge", "torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 Scorer = Callable[[Model], tuple[float, np.ndarray]]
 
@@ -97,6 +98,10 @@ def export_bundle(
             where=option("format"),
             remedy=f"choose {', '.join(TARGETS)}",
         )
+    if calibration is None and any(TARGETS[name].is_integer for name in formats):
+        raise ExportError(
+            "eight-bit integers need images to calibrate on", remedy="give calibration="
+        )
     target = Path(out)
     refuse_full(target)
     with written_folder(behind_links(target), "bundle") as folder:
@@ -108,8 +113,8 @@ def export_bundle(
         # Inside, and gone before the files are counted: whatever happens, the next command finds
         # and removes all of it at once.
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
-            is_kept = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
-            onnx_file = (folder if is_kept else Path(elsewhere)) / TARGETS["onnx"].file
+            is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
+            onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
             onnx = _once(model, onnx_file, task.size)
             source = Source(model, task.size, folder, onnx, calibration)
             decoder = decoder_of(task)
@@ -172,11 +177,11 @@ def _form(
     """Write one form, run it as the device will, and compare."""
     try:
         files = import_module(f"prunedge.export.{target.name.replace('-', '_')}").write(source)
-        if target.runtime == "tensorrt":
+        if not target.runs_here:
             return Form(files=files, check=None)
         exported, _ = runtime_of(target).load(source.folder / files[0], 1)
     except ImportError as error:
-        raise missing(target, error, EXTRAS.get(target.name)) from None
+        raise missing(target, error, target.export_extra) from None
 
     with torch.no_grad():
         wanted = source.model(images).numpy()
@@ -222,7 +227,7 @@ def _judged(
             f"'{target.name}' is not exact: validation images must judge it", remedy="give judge="
         )
     # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
-    float_model, _ = runtime_of(TARGETS["onnx"]).load(source.onnx(), torch.get_num_threads())
+    float_model, _ = runtime_of(ONNX).load(source.onnx(), torch.get_num_threads())
     before, float_outputs = judge.score(float_model)
     after, outputs = judge.score(exported)
     lost = 100 * (before - after)
@@ -231,7 +236,7 @@ def _judged(
             f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data "
             f"({before:.1%} -> {after:.1%}), more than "
             f"{judge.max_drop:g}",
-            where=TARGETS[target.name].file,
+            where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
     agreement = decoder.agreement(outputs, float_outputs, tolerance=0.0)
@@ -255,10 +260,8 @@ def _write_selftest(model: nn.Module, images: torch.Tensor, file: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
