@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from prunedge.edge.bundle import write_manifest
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
 from prunedge.edge.image.size import Resize, Size, square
 from prunedge.edge.manifest import ExportCheck, Form, View
 from prunedge.edge.tasks.base import TaskSpec

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from prunedge.edge import Candidate, bench, open_bundle
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_image
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.read import Greys, read_image
 from prunedge.edge.image.size import square
 from prunedge.errors import BundleError, DataError
 from tests.edge.made_bundles import write_convolutional

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prunedge.edge import open_bundle
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
 from prunedge.edge.image.size import Size, square
 from prunedge.edge.session import open_session
 from prunedge.edge.tasks.base import TaskSpec

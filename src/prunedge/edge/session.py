@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedge.edge.bundle import SELFTEST, Bundle
-from prunedge.edge.image.read import normalise
+from prunedge.edge.image.normalise import normalise
 from prunedge.edge.probabilities import LOUD
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target

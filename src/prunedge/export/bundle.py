@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from prunedge.edge.bundle import SELFTEST, Bundle, open_bundle, write_manifest
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Size
 from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of

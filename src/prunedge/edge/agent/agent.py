@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from prunedge import __version__
-from prunedge.edge.agent.broker import require_paho
+from prunedge.edge.agent.connection import require_paho
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames, is_camera
 from prunedge.edge.agent.messages import Message, Topics, failure, finding, status

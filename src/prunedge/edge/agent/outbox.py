@@ -9,7 +9,8 @@ from threading import Event, Thread
 from time import monotonic, sleep
 from typing import NoReturn
 
-from prunedge.edge.agent.broker import Broker, Connection
+from prunedge.edge.agent.broker import Broker
+from prunedge.edge.agent.connection import Connection
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.messages import status
 from prunedge.edge.logs import log, one_line

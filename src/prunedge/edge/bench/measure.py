@@ -18,14 +18,12 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import PASSES, WARMUP, Call, profile_of
 from prunedge.edge.bench.hardware import device, metered, state
+from prunedge.edge.bench.images import pool_of
 from prunedge.edge.bench.ratios import speedup
 from prunedge.edge.bundle import Bundle
-from prunedge.edge.folders import walk
-from prunedge.edge.image.read import SUFFIXES, read_image
-from prunedge.errors import BundleError, DataError, MachineError
+from prunedge.errors import BundleError, MachineError
 
 BLOCKS = 12
-POOL = 64  # images of --data that are kept decoded
 ROUNDS = 6  # blocks of each further batch size
 
 
@@ -114,7 +112,7 @@ def bench(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = []
         for one in candidates:
-            pool = _pool(one.bundle, images, folder)
+            pool = pool_of(one.bundle, images, folder)
             workers.append(
                 stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits))
             )
@@ -267,41 +265,6 @@ def _rates(
                 np.median([seconds for block in several[1:] for seconds in block])
             )
     return rates
-
-
-def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
-    if images is None:
-        return None
-    levels = walk(images, failed=lambda path, error: None, too_deep=lambda path: None)
-    try:
-        files = sorted(
-            Path(level.path, name)
-            for level in levels
-            for name in level.files
-            if Path(name).suffix.lower() in SUFFIXES
-        )
-    except OSError as error:
-        what = f"the folder of images can't be read ({error.strerror})"
-        raise DataError(
-            what, where=images, remedy="name a folder with images, or leave --data out"
-        ) from None
-    if not files:
-        raise DataError(
-            "no images to classify",
-            where=images,
-            remedy="name a folder with images, or leave --data out",
-        )
-    task = bundle.manifest.task
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
-    greys = bundle.greys
-    name = f"{task.size}_{task.resize}"
-    if greys is not None:
-        name += f"_{greys.low:g}_{greys.high:g}"
-    file = folder / f"{name}.npy"
-    if not file.exists():
-        decoded = [read_image(path, task.size, greys, task.resize) for path in chosen]
-        np.save(file, np.stack(decoded))
-    return str(file)
 
 
 def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]) -> dict[str, Any]:

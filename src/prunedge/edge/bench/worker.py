@@ -15,7 +15,7 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import WARMUP
 from prunedge.edge.bundle import open_bundle
-from prunedge.edge.image.read import normalise
+from prunedge.edge.image.normalise import normalise
 from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session

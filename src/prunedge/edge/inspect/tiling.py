@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prunedge.edge.image.photograph import Box, Photo
+from prunedge.edge.image.halved import Box
+from prunedge.edge.image.photograph import Photo
 from prunedge.edge.image.size import cropped_box
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.inspect.settings import Settings
