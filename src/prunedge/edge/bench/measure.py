@@ -111,10 +111,12 @@ def bench(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = []
-        for one in candidates:
-            pool = pool_of(one.bundle, images, folder)
+        for candidate in candidates:
+            pool = pool_of(candidate.bundle, images, folder)
             workers.append(
-                stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits))
+                stack.enter_context(
+                    _Worker(candidate, threads, max(batch, *batches, 1), pool, limits)
+                )
             )
         for worker in workers:
             worker.block(batch, min(WARMUP, whole), "warm-up")
@@ -135,7 +137,8 @@ def bench(
             ),
         )
         seen = [worker.profile(batch) for worker in workers] if profile else None
-        figures = [_figures(*one) for one in zip(workers, blocks, rates, strict=True)]
+        measured = zip(workers, blocks, rates, strict=True)
+        figures = [_figures(*measurement) for measurement in measured]
     return BenchResult(
         bundles=figures,
         ratios=_ratios(figures, blocks),
@@ -187,21 +190,21 @@ class _Worker:
 
     def block(self, batch: int, batches: int, what: str) -> list[float]:
         with metered() as energy:
-            found = self._ask(batch, batches, what)
+            answer = self._ask(batch, batches, what)
         if energy.joules is not None:
             self.joules, self.has_counter = self.joules + energy.joules, True
-        self.peak_rss_mb = found["peak_rss_mb"]
-        return found["seconds"]
+        self.peak_rss_mb = answer["peak_rss_mb"]
+        return answer["seconds"]
 
     def profile(self, batch: int) -> dict[str, Any]:
-        found = self._ask(batch, PASSES, "profile")
+        answer = self._ask(batch, PASSES, "profile")
         about = {
             "bundle": str(self.bundle.path),
             "target": self.candidate.target or self.bundle.target,
             "runtime": self.about["runtime"],
         }
         return profile_of(
-            about, found["spans"], [[Call(*call) for call in calls] for calls in found["calls"]]
+            about, answer["spans"], [[Call(*call) for call in calls] for calls in answer["calls"]]
         )
 
     def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
@@ -226,12 +229,12 @@ class _Worker:
                 where=self.bundle.path,
                 remedy=remedy,
             )
-        found = json.loads(line)
-        if "error" in found:
-            what, where, remedy = found["error"]
-            kind = MachineError if found.get("is_machines") else BundleError
+        answer = json.loads(line)
+        if "error" in answer:
+            what, where, remedy = answer["error"]
+            kind = MachineError if answer.get("is_machines") else BundleError
             raise kind(what, where=where, remedy=remedy)
-        return found
+        return answer
 
 
 def _round(
@@ -250,7 +253,7 @@ def _round(
 
 
 def _rates(
-    workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]
+    workers: Sequence[_Worker], batches: Sequence[int], advance: Callable[[int], None]
 ) -> list[dict[int, float]]:
     """Images a second of each worker by batch size: the median over the blocks."""
     rates: list[dict[int, float]] = [{} for _ in workers]
@@ -258,7 +261,7 @@ def _rates(
         blocks: list[list[list[float]]] = [[] for _ in workers]
         for number in range(ROUNDS):
             _round(workers, blocks, batch, 2, number, "larger batches")
-            told(place * ROUNDS + number + 1)
+            advance(place * ROUNDS + number + 1)
         for rate, several in zip(rates, blocks, strict=True):
             # The first block of a new size is the warm-up.
             rate[batch] = batch / float(

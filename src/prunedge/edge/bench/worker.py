@@ -112,8 +112,8 @@ def _profile(
     manifest, file = session.bundle.manifest, session.bundle.model(session.target.name)
     inputs = normalise(pixels, manifest.mean, manifest.std)
     with recording(recorder), span("layers"):
-        found = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
-    return {"spans": recorder.spans, "calls": found[WARMUP:]}
+        calls = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
+    return {"spans": recorder.spans, "calls": calls[WARMUP:]}
 
 
 def _pool(file: Path | None, size: Size, batch: int) -> np.ndarray:

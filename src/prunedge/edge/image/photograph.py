@@ -84,20 +84,20 @@ class Photo:
 
     def resized(self, width: int, height: int) -> Image.Image:
         """The whole photograph at another size, made band by band."""
-        found = Image.new("RGB", (width, height))
+        image = Image.new("RGB", (width, height))
         rows = max(1, BAND * height // max(self.height, self.width // 4))
         for first in range(0, height, rows):
             last = min(height, first + rows)
             top = first * self.height // height
             band = self.crop((0, top, self.width, max(top + 1, last * self.height // height)))
-            found.paste(
+            image.paste(
                 band.resize(
                     (width, last - first),
                     Image.Resampling.BOX if width < self.width else Image.Resampling.BICUBIC,
                 ),
                 (0, first),
             )
-        return found
+        return image
 
 
 def open_photo(
@@ -183,10 +183,10 @@ def _allowing(megapixels: float) -> Iterator[None]:
 
 
 def _refuse_bombs(image: Image.Image, max_megapixels: float, where: Path | None) -> None:
-    found = image.width * image.height / 1e6
-    if found > max_megapixels:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:
         raise _too_large(f"{image.width} x {image.height} pixels are", max_megapixels, where)
-    if not found:
+    if not megapixels:
         raise DataError("the image has no pixels", where=where, remedy="replace or remove it")
 
 

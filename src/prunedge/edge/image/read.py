@@ -76,7 +76,7 @@ def parse_range(text: str) -> tuple[float, float]:
     """`LOW:HIGH` as two numbers. Raises DataError when it isn't that, or LOW isn't below HIGH."""
     low, colon, high = text.partition(":")
     try:
-        found = Greys(float(low), float(high if colon else ""))
+        greys = Greys(float(low), float(high if colon else ""))
     except ValueError:
         remedy = (
             "write it as LOW:HIGH, the stored values that become black and white: "
@@ -85,7 +85,7 @@ def parse_range(text: str) -> tuple[float, float]:
         raise DataError(
             f"'{text}' is no range of greys", where=option("range"), remedy=remedy
         ) from None
-    return found.low, found.high
+    return greys.low, greys.high
 
 
 class DeepGreys(DataError):
@@ -205,9 +205,9 @@ def _raw_mode(image: Image.Image) -> str:
     tiles: Any = getattr(image, "tile", None)
     if not tiles:
         return ""
-    found = tiles[0][3]
-    found = found[0] if isinstance(found, tuple) and found else found
-    return found if isinstance(found, str) else ""
+    raw = tiles[0][3]
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return raw if isinstance(raw, str) else ""
 
 
 def orientation_of(image: Image.Image) -> int | None:
@@ -217,12 +217,12 @@ def orientation_of(image: Image.Image) -> int | None:
     were turned.
     """
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:  # damaged EXIF raises all kinds; the image itself is sound
         return None
-    return found if found in TURN else 1
+    return orientation if orientation in TURN else 1
 
 
 def upright(image: Image.Image) -> Image.Image:

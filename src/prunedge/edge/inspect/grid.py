@@ -130,29 +130,29 @@ class Grid:
         # Where each sure patch has its damage: nearly the highest mean that it holds.
         needed = np.where(is_sure, NEARLY * self._largest_in(mean), np.inf)
         is_place = mean >= needed.ravel()[self._highest(-needed)]
-        found = mean >= threshold
-        labels, count = label_components(found)
+        is_damaged = mean >= threshold
+        labels, count = label_components(is_damaged)
         has_place = np.zeros(count + 1, dtype=bool)
-        has_place[labels[found & is_place]] = True
-        found &= has_place[labels]
-        return found | self._lost(is_sure, found)
+        has_place[labels[is_damaged & is_place]] = True
+        is_damaged &= has_place[labels]
+        return is_damaged | self._lost(is_sure, is_damaged)
 
     def _largest_in(self, cells: np.ndarray) -> np.ndarray:
         """The highest of the cells (rows, columns) that each patch holds: (rows of patches, columns
         of patches).
         """
-        found = cells
+        largest = cells
         for direction, axis in enumerate((self.down, self.across)):
             padded = np.pad(
-                found, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf
+                largest, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf
             )
             # Every second of the ranges that reduceat takes is one of a patch, the others are
             # between two of them.
             ranges = np.stack([axis.begin, axis.end], axis=1).ravel()
-            found = np.maximum.reduceat(padded, ranges, axis=direction).take(
+            largest = np.maximum.reduceat(padded, ranges, axis=direction).take(
                 np.arange(0, len(ranges), 2), axis=direction
             )
-        return found
+        return largest
 
     def _lost(self, is_sure: np.ndarray, damaged: np.ndarray) -> np.ndarray:
         """The cells (rows, columns) bool of those sure patches (rows of patches, columns of
@@ -168,10 +168,10 @@ class Grid:
             - upper[:, columns.end]
             + upper[:, columns.begin]
         )
-        found = np.zeros_like(damaged)
+        lost = np.zeros_like(damaged)
         for y, x in np.argwhere(is_sure & (inside == 0)).tolist():
-            found[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
-        return found
+            lost[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
+        return lost
 
     def uniform(self, values: np.ndarray, cell: int) -> np.ndarray:
         """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre, 0

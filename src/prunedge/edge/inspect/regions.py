@@ -36,14 +36,14 @@ class Region:
     def to_json(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
         """A plain dict; sizes in millimetres too when the scale is known."""
         width, height = self.right - self.left, self.bottom - self.top
-        found = {**asdict(self), "width": width, "height": height}
+        record = {**asdict(self), "width": width, "height": height}
         if mm_per_pixel is not None:
-            found |= {
+            record |= {
                 "width_mm": width * mm_per_pixel,
                 "height_mm": height * mm_per_pixel,
                 "area_mm2": self.area * mm_per_pixel**2,
             }
-        return found
+        return record
 
 
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:

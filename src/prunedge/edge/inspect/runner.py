@@ -149,5 +149,5 @@ def _inspect(
 ) -> tuple[Photo, Inspection]:
     started = perf_counter()
     photo = open_photo(item.image, settings.max_megapixels, settings.greys(session.bundle))
-    found = inspect_photo(photo, session, settings, item.name, patches)
-    return photo, replace(found, seconds=perf_counter() - started)
+    inspection = inspect_photo(photo, session, settings, item.name, patches)
+    return photo, replace(inspection, seconds=perf_counter() - started)

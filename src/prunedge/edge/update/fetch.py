@@ -113,10 +113,10 @@ def _manifest(text: bytes) -> Manifest:
     try:
         manifest = parse_manifest(text)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, found["loc"]))
+        mistake = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})",
+            f"the bundle's manifest is damaged ({where}: {one_line(mistake['msg'])})",
             remedy="export the bundle again",
         ) from None
     except ValueError as error:
