@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from prunedge.edge import Bundle, open_bundle
-from prunedge.edge.image.read import SUFFIXES, read_picture
+from prunedge.edge.image.read import SUFFIXES, read_image
 from prunedge.edge.session import open_session
 from prunedge.edge.targets import TARGETS
 
 
 def answers(bundle: Bundle, files: list[Path]) -> dict[str, Any]:
     """The SHA-256 of the decoded pictures, and each form's probabilities and self-test."""
-    pixels = np.stack([read_picture(file, bundle.manifest.input_size) for file in files])
+    pixels = np.stack([read_image(file, bundle.manifest.task.size) for file in files])
     forms = {}
     for target in bundle.manifest.forms:
         if TARGETS[target].runtime == "onnx":

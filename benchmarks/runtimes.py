@@ -19,7 +19,9 @@ import torch
 
 from prunedge import data as pictures
 from prunedge.edge import Bundle, Candidate, bench
+from prunedge.edge.image.size import square
 from prunedge.edge.session import open_session
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.export import Judge, export_bundle
 from prunedge.models import cost
 from prunedge.runs.export import CALIBRATED, write_bundle
@@ -54,7 +56,7 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
     candidates = [Candidate(one, target) for one in (original, pruned) for target in one.manifest.forms]
     measured = bench(candidates, patches=patches).to_json()
     print(
-        f"\n{run.config.model.name}, {original.manifest.input_size} px, {patches} patches, 1 thread, batch 1, {measured['device']['processor']}"
+        f"\n{run.config.model.name}, {original.manifest.task.size} px, {patches} patches, 1 thread, batch 1, {measured['device']['processor']}"
     )
     for place, (one, found) in enumerate(zip(candidates, measured["bundles"], strict=True)):
         found["which"] = "original" if one.bundle is original else "pruned"
@@ -67,7 +69,7 @@ def _result(run: Run, original: Bundle, pruned: Bundle, patches: int, *, accurac
             + (f"  {found['test_accuracy']:.1%}" if accuracy else ""),
             flush=True,
         )
-    return {"run": run.path.name, "model": run.config.model.name, "size": original.manifest.input_size, **measured}
+    return {"run": run.path.name, "model": run.config.model.name, "size": original.manifest.task.size.plain(), **measured}
 
 
 def _accuracy(run: Run, one: Candidate) -> float:
@@ -88,9 +90,9 @@ def _resized(run: Run, step: int, out: Path, size: int) -> Bundle:
     network = run.load(step)
     spent = cost(network, torch.zeros(1, 3, size, size))
     return export_bundle(
-        network, out, model_name=recipe.model.name, classes=recipe.data.classes, size=size, pictures=inputs, macs=spent.macs, params=chosen.params,
+        network, out, model_name=recipe.model.name, images=inputs, task=TaskSpec(name="classification", classes=tuple(recipe.data.classes), size=square(size)), macs=spent.macs, params=chosen.params,
         formats=(*EXACT, *(INTEGERS if step else ())), calibration=calibration,
-        judge=Judge("accuracy", lambda found: (0.0, found(inputs.numpy()).argmax(1)), 100.0),
+        judge=Judge("accuracy", lambda found: (0.0, found(inputs.numpy())), 100.0),
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import functional as transform
 from prunedge.data import Split, load
 from prunedge.data import loader as making
 from prunedge.data.transforms import augment, draw
-from prunedge.edge.image.read import normalise, read_image
+from prunedge.edge.image.normalise import normalise
+from prunedge.edge.image.read import read_image
 from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 

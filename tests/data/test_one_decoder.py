@@ -81,7 +81,7 @@ def test_the_same_pixels_from_training_patches_and_inspection(
     exif[ExifTags.Base.Orientation] = orientation
     image.save(file, exif=exif, **more)
     photo = open_photo(file, 1.0, greys)
-    inspected = photo.patch(BOX, SIZE)
+    inspected = photo.patch(BOX, square(SIZE))
     # Cut for training, then read as training does.
     patch, kind = storable(read_photo(file).crop(BOX))
     patch.save(tmp_path / f"patch{kind}")
@@ -89,7 +89,7 @@ def test_the_same_pixels_from_training_patches_and_inspection(
     # The photograph itself, as training reads it.
     width, height = photo.width, photo.height
     assert {width, height} == {WIDTH, HEIGHT}
-    whole = photo.patch((0, 0, width, height), 24)
+    whole = photo.patch((0, 0, width, height), square(24))
     assert (read_image(file, square(24), greys) == whole).all()
     assert inspected.std() > 10  # and there is something to see
 
@@ -98,7 +98,7 @@ def test_transparency_lies_on_black_everywhere(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (SIZE, SIZE), (255, 255, 255, 0))
     clear.save(tmp_path / "clear.png")
     assert not read_image(tmp_path / "clear.png", square(SIZE)).any()
-    assert not open_photo(tmp_path / "clear.png", 1.0).patch((0, 0, SIZE, SIZE), SIZE).any()
+    assert not open_photo(tmp_path / "clear.png", 1.0).patch((0, 0, SIZE, SIZE), square(SIZE)).any()
     assert not np.asarray(
         storable(read_photo(tmp_path / "clear.png").crop((0, 0, SIZE, SIZE)))[0]
     ).any()

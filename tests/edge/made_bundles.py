@@ -10,8 +10,11 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from prunedge.edge.bundle import ExportCheck, Form, write_manifest
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.bundle import write_manifest
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.size import Resize, Size, square
+from prunedge.edge.manifest import ExportCheck, Form, View
+from prunedge.edge.tasks.base import TaskSpec
 
 OPSET = 18
 OPTIONAL = ("model.safetensors", "plan.json")
@@ -24,11 +27,14 @@ def write_bundle(
     *,
     model_name: str,
     classes: Sequence[str],
-    size: int,
+    size: int | Size,
+    resize: Resize = "stretch",
+    view: View | None = None,
 ) -> Path:
-    """A bundle in the new `folder` whose model's nodes lead from "images" (n, 3, size, size) to "logits" (n, classes)."""
+    """A bundle in the new `folder` whose model's nodes lead from "images" (n, 3, height, width) to "logits" (n, classes)."""
+    size = square(size) if isinstance(size, int) else size
     folder.mkdir(parents=True)
-    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])
+    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, *size])
     outputs = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])
     constants = [
         numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
@@ -40,7 +46,7 @@ def write_bundle(
     session = onnxruntime.InferenceSession(
         folder / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)
     (answers,) = session.run(None, {"images": normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)})
     np.savez_compressed(folder / "selftest.npz", pixels=pixels, outputs=answers)
     # What a torch user of the bundle would load, and no device.
@@ -52,8 +58,8 @@ def write_bundle(
         ["model.onnx", "selftest.npz", *OPTIONAL],
         OPTIONAL,
         model=model_name,
-        classes=list(classes),
-        input_size=size,
+        task=TaskSpec(name="classification", classes=tuple(classes), size=size, resize=resize),
+        view=view,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         macs=10,
@@ -87,7 +93,12 @@ def write_convolutional(
     return write_bundle(folder, nodes, weights, model_name=model, classes=classes, size=size)
 
 
-def write_darkest(folder: Path, size: int) -> Path:
+def write_darkest(
+    folder: Path,
+    size: int | Size,
+    resize: Resize = "stretch",
+    view: View | None = None,
+) -> Path:
     """A bundle whose answers are known: an image is a crack when one of its pixels is dark."""
     weights = {"head": np.array([[4.0] * 3, [-4.0] * 3]), "shift": np.array([-15.0, 15.0])}
     nodes = [
@@ -97,5 +108,12 @@ def write_darkest(folder: Path, size: int) -> Path:
         helper.make_node("Gemm", ["flat", "head", "shift"], ["logits"], transB=1),
     ]
     return write_bundle(
-        folder, nodes, weights, model_name="darkest", classes=["crack", "noncrack"], size=size
+        folder,
+        nodes,
+        weights,
+        model_name="darkest",
+        classes=["crack", "noncrack"],
+        size=size,
+        resize=resize,
+        view=view,
     )

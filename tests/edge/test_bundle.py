@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from prunedge.edge import Candidate, bench, open_bundle
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys, normalise, read_image
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD, normalise
+from prunedge.edge.image.read import Greys, read_image
+from prunedge.edge.image.size import square
 from prunedge.errors import BundleError, DataError
 from tests.edge.made_bundles import write_convolutional
 
@@ -108,7 +110,7 @@ def test_the_device_part_runs_without_torch(bundle: Path, tmp_path: Path) -> Non
         "import sys\n"
         "for name in ('torch', 'torchvision', 'timm', 'scipy', 'sklearn', 'safetensors', 'onnx'): sys.modules[name] = None\n"
         "import prunedge as pe\n"
-        f"print(pe.bench([pe.Contestant(pe.open_bundle({str(bundle)!r}))], patches=2).patches)\n"
+        f"print(pe.bench([pe.Candidate(pe.open_bundle({str(bundle)!r}))], patches=2).patches)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "2"
@@ -124,7 +126,7 @@ def test_images_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
         else Image.fromarray((values // 257).astype(np.uint8)).convert(mode)
     )
     image.save(tmp_path / f"p.{suffix}")
-    found = read_image(tmp_path / f"p.{suffix}", 8, Greys(0, 65535, mixed=True))
+    found = read_image(tmp_path / f"p.{suffix}", square(8), Greys(0, 65535, mixed=True))
     assert found.shape == (8, 8, 3) and found.dtype == np.uint8
     if mode not in ("1", "CMYK", "P"):
         assert found[0, 0, 0] < 40 and found[0, -1, 0] > 215
@@ -136,13 +138,13 @@ def test_exif_rotation_is_followed(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[0x0112] = 3
     image.save(tmp_path / "p.png", exif=exif)
-    assert read_image(tmp_path / "p.png", 10)[0].max() == 0
+    assert read_image(tmp_path / "p.png", square(10))[0].max() == 0
 
 
 def test_broken_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(b"\x89PNG nothing")
     with pytest.raises(DataError, match=r"p\.png"):
-        read_image(tmp_path / "p.png", 8)
+        read_image(tmp_path / "p.png", square(8))
 
 
 def test_normalise_is_the_published_formula() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from prunedge.data import load
 from prunedge.edge import open_bundle
-from prunedge.edge.bundle import MANIFEST
+from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import AgentError, BundleError, MachineError
 from tests.edge.test_links_to_themselves import fetched
 from tests.irregular import Refused, in_time, refused
@@ -41,7 +41,7 @@ def test_more_threads_than_any_machine_has(
     assert "--threads" in told and "1,024" in told
 
 
-@pytest.mark.parametrize("key", ["model", "sha256", "classes"])
+@pytest.mark.parametrize("key", ["model", "sha256", "task"])
 def test_a_manifest_with_a_key_twice(key: str, bundle: Path, tmp_path: Path) -> None:
     file = bundle / MANIFEST
     text = file.read_text()

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from prunedge.edge import open_bundle
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.size import Size, square
 from prunedge.edge.session import open_session
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import ExportError
 from prunedge.export import export_bundle
 from prunedge.graph import trace
@@ -20,6 +22,7 @@ from prunedge.pruning.select import random_plan
 from prunedge.surgery import remove
 from tests.small_models import Mobile, randomise
 
+TASK = TaskSpec(name="classification", classes=("a", "b", "c"), size=square(16))
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
@@ -28,8 +31,7 @@ def export(model: nn.Module, out: Path, **more: object) -> Path:
         model,
         out,
         model_name="m",
-        classes=["a", "b", "c"],
-        size=16,
+        task=TASK,
         images=IMAGES,
         macs=10,
         params=20,
@@ -88,7 +90,7 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
 
     real = module.write_onnx
 
-    def spoilt(model: nn.Module, file: Path, size: int) -> None:
+    def spoilt(model: nn.Module, file: Path, size: Size) -> None:
         other = randomise(Mobile(), seed=9)
         real(other, file, size)
 

@@ -25,7 +25,7 @@ def test_a_link_to_a_folder_is_followed(is_there: bool, run: Path, tmp_path: Pat
     with pytest.raises(SystemExit) as ended:
         main(["export", str(run), "--out", str(link), "--trust-code"])
     assert ended.value.code == 0
-    assert link.is_symlink() and open_bundle(real).manifest.classes == ["crack", "sound"]
+    assert link.is_symlink() and open_bundle(real).manifest.task.classes == ("crack", "sound")
 
 
 @pytest.mark.parametrize("kind", ["loop", "file", "full"])

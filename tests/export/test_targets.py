@@ -15,8 +15,11 @@ from torch import nn
 
 from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bundle import SELFTEST
+from prunedge.edge.image.size import square
 from prunedge.edge.session import compare, open_session
 from prunedge.edge.targets import TARGETS
+from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import BundleError, ExportError, ExtraMissing
 from prunedge.export import Judge, export_bundle
 from tests.small_models import Mobile, randomise
@@ -33,6 +36,8 @@ MODULES = {
     "openvino-int8": "nncf",
     "executorch": "executorch",
 }
+TASK = TaskSpec(name="classification", classes=("a", "b", "c"), size=square(16))
+DECODER = decoder_of(TASK)
 
 
 class Judged:
@@ -42,8 +47,8 @@ class Judged:
         self.truth = truth
 
     def __call__(self, model: Any) -> tuple[float, np.ndarray]:
-        labels = np.concatenate([model(part.numpy()).argmax(1) for part in CALIBRATION.split(8)])
-        return float((labels == self.truth).mean()), labels
+        outputs = np.concatenate([model(part.numpy()) for part in CALIBRATION.split(8)])
+        return float((outputs.argmax(1) == self.truth).mean()), outputs
 
 
 def export(
@@ -61,8 +66,7 @@ def export(
         model,
         out,
         model_name="m",
-        classes=["a", "b", "c"],
-        size=16,
+        task=TASK,
         images=IMAGES,
         macs=10,
         params=20,
@@ -135,7 +139,9 @@ def test_integers_that_lose_too_much_are_refused(
     from prunedge.export import bundle as module
 
     scores = iter((0.9, 0.88))
-    monkeypatch.setattr(Judged, "__call__", lambda self, model: (next(scores), self.truth))
+    monkeypatch.setattr(
+        Judged, "__call__", lambda self, model: (next(scores), np.eye(3)[self.truth])
+    )
     with pytest.raises(
         ExportError,
         match=r"onnx-int8 loses 2\.0 points of accuracy on validation data \(90\.0% -> 88\.0%\).*max_int8_drop=",
@@ -264,8 +270,7 @@ def test_a_model_of_another_shape_is_refused(bundle: Bundle, tmp_path: Path) -> 
         small,
         tmp_path / "o",
         model_name="m",
-        classes=list("abcdefg"),
-        size=16,
+        task=TASK.model_copy(update={"classes": tuple("abcdefg")}),
         images=IMAGES,
         macs=1,
         params=1,
@@ -303,7 +308,10 @@ def test_a_target_that_is_not_known_is_named(bundle: Bundle, tmp_path: Path) -> 
 
 def test_compare_counts_ties_as_the_same_label() -> None:
     wanted = np.array([[1.0, 1.0 - 1e-7], [3.0, 1.0]], np.float32)
-    assert compare(np.array([[1.0 - 1e-6, 1.0], [3.0, 1.0]], np.float32), wanted).agreement == 1
-    assert compare(np.array([[0.0, 1.0], [3.0, 1.0]], np.float32), wanted).agreement == 0.5
+    assert (
+        compare(DECODER, np.array([[1.0 - 1e-6, 1.0], [3.0, 1.0]], np.float32), wanted).agreement
+        == 1
+    )
+    assert compare(DECODER, np.array([[0.0, 1.0], [3.0, 1.0]], np.float32), wanted).agreement == 0.5
     with pytest.raises(BundleError, match="not numbers"):
-        compare(np.array([[np.nan, 0.0], [0.0, 1.0]], np.float32), wanted)
+        compare(DECODER, np.array([[np.nan, 0.0], [0.0, 1.0]], np.float32), wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from torch import nn
 
 from prunedge.data import Dataset, cut_patches, load
 from prunedge.edge import Bundle, open_bundle
-from prunedge.edge.bundle import GreyRange, View, view_of
+from prunedge.edge.image.size import square
 from prunedge.edge.inspect import Settings, inspect_image
-from prunedge.edge.inspect.inspection import parse_patch
+from prunedge.edge.inspect.settings import parse_patch
+from prunedge.edge.manifest import GreyRange, View, view_of
 from prunedge.edge.session import open_session
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.errors import BundleError, DataError
 from prunedge.export import export_bundle
 from prunedge.runs.export import _view
@@ -24,7 +27,8 @@ from tests.deep_images import save, scene
 from tests.edge.inspect.conftest import SIZE
 from tests.edge.made_bundles import write_darkest
 
-NAMED = {"model": "darkest", "classes": ["crack", "sound"], "size": SIZE, "macs": 1, "params": 8}
+TASK = TaskSpec(name="classification", classes=("crack", "sound"), size=square(SIZE))
+NAMED: dict[str, Any] = {"model_name": "darkest", "task": TASK, "macs": 1, "params": 8}
 
 
 class Darkest(nn.Module):

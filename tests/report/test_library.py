@@ -120,7 +120,8 @@ def test_a_bundle_holds_the_model_that_was_given(data: images.Dataset, tmp_path:
     )
     inputs = torch.randn(2, 3, 16, 16)
     assert torch.equal(pe.load(tmp_path / "b")(inputs), small(inputs))
-    assert bundle.manifest.classes == ["crack", "sound"] and bundle.manifest.input_size == 16
+    assert bundle.manifest.task.classes == ("crack", "sound")
+    assert bundle.manifest.task.size == (16, 16)
     assert bundle.manifest.params == sum(parameter.numel() for parameter in small.parameters())
     assert (
         bundle.manifest.metrics["validation"]["accuracy"] == pe.evaluate(small, data.val).accuracy

@@ -15,6 +15,8 @@ from filelock import FileLock
 
 import prunedge
 from prunedge.cli.app import TRAINING, VERBS
+from prunedge.edge.image.size import square
+from prunedge.edge.tasks.base import TaskSpec
 from prunedge.export import export_bundle
 from tests.small_models import Mobile, randomise
 
@@ -60,7 +62,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that torch, which is here and not there, has exported."""
     images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     out = tmp_path_factory.mktemp("bundles") / "b"
-    about = {"model": "m", "classes": ["a", "b", "c"], "size": 16, "macs": 1, "params": 1}
+    task = TaskSpec(name="classification", classes=("a", "b", "c"), size=square(16))
+    about = {"model_name": "m", "task": task, "macs": 1, "params": 1}
     return export_bundle(randomise(Mobile()), out, images=images, **about).path  # type: ignore[arg-type]
 
 

@@ -348,12 +348,13 @@ def of_format(number: int, **versions: str) -> Callable[[dict[str, object]], obj
     [
         (
             of_format(1, prunedge="0.1.0"),
-            r"format 1; .* reads format 2 .*: export it again, or .*pip install prunedge==0\.1\.0",
+            r"format 1; .* reads format 3 .*: export it again, or .*pip install prunedge==0\.1\.0",
         ),
-        (of_format(1), r"format 1; this prunedge reads format 2 .*: export it again$"),
+        (of_format(2), r"format 2; this prunedge reads format 3 .*: export it again$"),
+        (of_format(1), r"format 1; this prunedge reads format 3 .*: export it again$"),
         (
             of_format(9, prunedge="0.7.2rc1"),
-            r"format 9; .* reads format 2 .*: update .*pip install prunedge==0\.7\.2rc1\), or",
+            r"format 9; .* reads format 3 .*: update .*pip install prunedge==0\.7\.2rc1\), or",
         ),
         # Only a version goes into a command that somebody may copy.
         (
@@ -385,7 +386,8 @@ def test_a_bundle_of_another_format_is_refused(
 def test_a_bundle_whose_manifest_has_no_checksum_is_that_of_0_1(run: Path) -> None:
     file = run / "bundle" / "manifest.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps({key: value for key, value in manifest.items() if key != "sha256"}))
+    of_0_1 = {key: value for key, value in manifest.items() if key != "sha256"}
+    file.write_text(json.dumps({**of_0_1, "format": 2}))
     refused(
         lambda: open_bundle(run / "bundle"),
         r"this bundle was made by prunedge 0\.1, .*: export it again",

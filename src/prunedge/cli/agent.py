@@ -133,7 +133,7 @@ def agent(
     from prunedge.edge.agent import Agent, AgentSettings, parse_broker
     from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
-    from prunedge.edge.inspect.inspection import parse_patch
+    from prunedge.edge.inspect.settings import parse_patch
     from prunedge.edge.update.announcement import parse_origins
     from prunedge.utils.systems import limit_memory_to_machine
 

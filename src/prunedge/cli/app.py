@@ -71,7 +71,6 @@ TRAINING = {
     "onnxscript",
     "filelock",
     "fsspec",
-    "jinja2",
     "plotly",
 }
 

@@ -60,8 +60,8 @@ def inspect(
     threshold
         An area is damaged from this probability on.
     patch
-        Side of a patch in the photograph's pixels (224, or 96x48): as much as a training image
-        showed; or whole, to cut none. Without it, what the bundle tells.
+        Width of a patch in the photograph's pixels (224), or its width and height (96x48): as much
+        as a training image showed; or whole, to cut none. Without it, what the bundle tells.
     overlap
         Share of a patch that the next one sees again: damage up to that share of a patch lies whole
         in some patch.
@@ -89,9 +89,9 @@ def inspect(
     from prunedge.edge.bench.hardware import device
     from prunedge.edge.image.read import parse_range
     from prunedge.edge.inspect import Settings
-    from prunedge.edge.inspect.inspection import parse_patch
     from prunedge.edge.inspect.results import images_per_second, open_results
     from prunedge.edge.inspect.runner import describe, inspect_source
+    from prunedge.edge.inspect.settings import parse_patch
     from prunedge.edge.inspect.sources import open_source
     from prunedge.edge.session import open_session
     from prunedge.errors import DataError
@@ -118,7 +118,7 @@ def inspect(
     images = open_source(source, out=out, every=every, frames=frames)
     about = describe(opened, images, settings, device())
     results = open_results(out, about) if out is not None else None
-    sound = [name for name in opened.manifest.classes if name not in settings.damage]
+    sound = [name for name in opened.manifest.task.classes if name not in settings.damage]
     choice = (
         f"damage: {', '.join(settings.damage)}; sound: {', '.join(sound)}; "
         f"{settings.looked(opened.manifest)}"

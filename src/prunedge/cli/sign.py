@@ -56,7 +56,8 @@ def sign(
 
     from prunedge.edge import open_bundle
     from prunedge.edge.agent.messages import topic_problem
-    from prunedge.edge.bundle import MANIFEST, sha256
+    from prunedge.edge.bundle import sha256
+    from prunedge.edge.manifest import MANIFEST
     from prunedge.edge.update.announcement import parse_address, parse_announcement
     from prunedge.edge.update.statement import Release, load_signer, sign
     from prunedge.errors import AgentError
@@ -95,7 +96,7 @@ def sign(
             devices=devices,
             topic=topic,
             purpose=purpose,
-            classes=opened.manifest.classes,
+            classes=list(opened.manifest.task.classes),
             new_classes=new_classes,
         )
     except ValidationError as error:

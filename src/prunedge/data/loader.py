@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from prunedge.data.transforms import Augment, augment, draw
-from prunedge.edge.image.read import normalise, normalise_planes
+from prunedge.edge.image.normalise import normalise, normalise_planes
 from prunedge.utils.distributed import BatchShard, partition
 from prunedge.utils.machine import require_memory
 from prunedge.utils.tracing import span, traced

@@ -3,6 +3,7 @@ out.
 """
 
 from prunedge.edge.bench.measure import BenchResult, Candidate, bench
-from prunedge.edge.bundle import Bundle, Form, Manifest, open_bundle
+from prunedge.edge.bundle import Bundle, open_bundle
+from prunedge.edge.manifest import Form, Manifest
 
 __all__ = ["BenchResult", "Bundle", "Candidate", "Form", "Manifest", "bench", "open_bundle"]

@@ -64,8 +64,8 @@ def walk(
 
 
 def _is_new(path: str, seen: set[tuple[int, int]]) -> bool:
-    found = os.stat(path)
-    identity = found.st_dev, found.st_ino
+    status = os.stat(path)
+    identity = status.st_dev, status.st_ino
     if identity in seen:
         return False
     seen.add(identity)

@@ -1,4 +1,4 @@
-"""A bundle at work: pixels in, probabilities out, and the proof that it answers here as it did
+"""A bundle at work: pixels in, predictions out, and the proof that it answers here as it did
 where it was exported.
 """
 
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunedge.edge.bundle import SELFTEST, Bundle
-from prunedge.edge.image.read import normalise
-from prunedge.edge.probabilities import LOUD, is_share, is_sigmoid, squash_of, told
+from prunedge.edge.image.normalise import normalise
+from prunedge.edge.probabilities import LOUD
 from prunedge.edge.runtimes import Model, missing, runtime_of
 from prunedge.edge.targets import TARGETS, Target
+from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import Decoder
 from prunedge.errors import BundleError
 from prunedge.utils.machine import pass_on_reading
 from prunedge.utils.tracing import span
 
 TOLERANCE = 1e-3  # of the largest output
+LARGEST_SELFTEST = 64 * 2**20  # bytes, unpacked
 MOST_THREADS = 1024  # each takes a stack, and no machine has so many cores for one model
 
 
@@ -28,8 +31,8 @@ class SelfTest:
     was exported.
 
     `relative_difference` is the largest difference of an output, as a share of the largest output;
-    `agreement` the share of images with the same label, those that torch itself can't tell apart
-    within that difference counted as the same.
+    `agreement` the share of images that get the same prediction, those that torch itself can't tell
+    apart within that difference counted as the same.
     """
 
     images: int
@@ -39,60 +42,62 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded model. `threads` is what one inference may use."""
+    """A loaded model. `threads` is what one inference may use, `decoder` what its outputs mean."""
 
     bundle: Bundle
     target: Target
     threads: int
     runtime: str
+    decoder: Decoder
     _model: Model
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
-        """Outputs (n, classes) float32 for inputs (n, 3, size, size) float32."""
+        """The model's outputs (n, ...) float32 for inputs (n, 3, height, width) float32: for
+        classification (n, classes).
+        """
         return self._model(inputs)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) float32 for images (n, size, size, 3) uint8."""
-        manifest = self.bundle.manifest
+        """Predictions for images (n, height, width, 3) uint8: for classification probabilities
+        (n, classes) float32.
+        """
         with span("preprocess"):
-            inputs = normalise(pixels, manifest.mean, manifest.std)
+            inputs = self._inputs(pixels)
         with span("model"):
-            values = self.logits(inputs)
+            outputs = self.logits(inputs)
         with span("probabilities"):
-            exponents = np.exp(values - values.max(1, keepdims=True))
-            return exponents / exponents.sum(1, keepdims=True)
+            return self.decoder.decode(outputs)
 
     def warning(self) -> str | None:
-        """What is wrong with its probabilities, if the model's answers to the bundle's own
-        images are probabilities already.
+        """What is wrong with its predictions, if the model's answers to the bundle's own images are
+        decoded already.
 
         Export refuses such models; bundles that others made may hold one.
         """
-        pixels, outputs = _read_selftest(self.bundle)
-        inputs = normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std)
-        squash = squash_of(outputs)
-        if squash is None and is_share(outputs):
-            loud = np.concatenate([self.logits(LOUD * one[None]) for one in inputs])
-            squash = "sigmoid" if is_sigmoid(outputs, loud) else None
-        return (
-            None
-            if squash is None
-            else f"{told(squash)}: export it again from a model that returns logits"
-        )
+        pixels, outputs = _read_selftest(self.bundle, self.decoder)
+        inputs = self._inputs(pixels)
+
+        def loud() -> np.ndarray:
+            return np.concatenate([self.logits(LOUD * image[None]) for image in inputs])
+
+        fault = self.decoder.warning(outputs, loud)
+        if fault is None:
+            return None
+        return f"{fault}: export it again from a model that returns logits"
 
     def self_test(self) -> SelfTest:
-        """Classify the bundle's own images; BundleError when the answers are not those of the
-        model that was exported.
+        """Predict the bundle's own images; BundleError when the answers are not those of the model
+        that was exported.
 
-        An exact target must give torch's outputs to `TOLERANCE` and its labels; the others must
-        give finite numbers, and what they differ by is told.
+        An exact target must give torch's outputs to `TOLERANCE` and its predictions; the others
+        must give finite numbers, and what they differ by is told.
         """
-        pixels, wanted = _read_selftest(self.bundle)
-        found = self.logits(normalise(pixels, self.bundle.manifest.mean, self.bundle.manifest.std))
-        result = compare(found, wanted)
-        if self.target.is_exact and (
-            result.relative_difference > TOLERANCE or result.agreement < 1
-        ):
+        pixels, wanted = _read_selftest(self.bundle, self.decoder)
+        outputs = self.logits(self._inputs(pixels))
+        result = compare(self.decoder, outputs, wanted)
+
+        is_same = result.relative_difference <= TOLERANCE and result.agreement >= 1
+        if self.target.is_exact and not is_same:
             raise BundleError(
                 (
                     "on this device the model's outputs differ by "
@@ -103,28 +108,28 @@ class Session:
             )
         return result
 
+    def _inputs(self, pixels: np.ndarray) -> np.ndarray:
+        manifest = self.bundle.manifest
+        return normalise(pixels, manifest.mean, manifest.std)
 
-def compare(found: np.ndarray, wanted: np.ndarray) -> SelfTest:
-    """Outputs (n, classes) of an exported model beside torch's; BundleError when they can't be
+
+def compare(decoder: Decoder, outputs: np.ndarray, wanted: np.ndarray) -> SelfTest:
+    """Outputs (n, ...) of an exported model beside torch's; BundleError when they can't be
     compared.
     """
-    if found.shape != wanted.shape or not np.isfinite(found).all():
-        what = (
-            f"outputs of shape {found.shape} instead of {wanted.shape}"
-            if found.shape != wanted.shape
-            else "outputs that are not numbers"
-        )
-        raise BundleError(f"the model gives {what}", remedy="export the bundle again")
-    difference = float(np.abs(found - wanted).max())
-    margin = np.take_along_axis(wanted, wanted.argmax(1)[:, None], 1) - np.take_along_axis(
-        wanted, found.argmax(1)[:, None], 1
-    )
-    same = margin[:, 0] <= (
-        2 * difference if difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())) else 0
-    )
-    return SelfTest(
-        len(found), difference / max(1.0, float(np.abs(wanted).max())), float(same.mean())
-    )
+    if outputs.shape != wanted.shape:
+        what = f"the model gives outputs of shape {outputs.shape} instead of {wanted.shape}"
+        raise BundleError(what, remedy="export the bundle again")
+    if not np.isfinite(outputs).all():
+        what = "the model gives outputs that are not numbers"
+        raise BundleError(what, remedy="export the bundle again")
+
+    difference = float(np.abs(outputs - wanted).max())
+    largest = max(1.0, float(np.abs(wanted).max()))
+    # What the outputs of two predictions may have come nearer to each other by.
+    tolerance = 2 * difference if difference <= TOLERANCE * largest else 0.0
+    agreement = decoder.agreement(outputs, wanted, tolerance)
+    return SelfTest(len(outputs), difference / largest, float(agreement.mean()))
 
 
 def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) -> Session:
@@ -136,45 +141,44 @@ def open_session(bundle: Bundle, threads: int = 1, target: str | None = None) ->
     if not 1 <= threads <= MOST_THREADS:
         remedy = f"give 1 to {MOST_THREADS:,}; more threads than cores make nothing faster"
         raise BundleError(f"{threads:,} threads", where="--threads", remedy=remedy)
-    file, size = bundle.model(target), bundle.manifest.input_size
+    file = bundle.model(target)
+    task = bundle.manifest.task
     chosen = TARGETS[target or bundle.target]
     runtime = runtime_of(chosen)
     try:
         model, shape = runtime.load(file, threads)
-        said = runtime.version()
+        version = runtime.version()
     except ImportError as error:
         raise missing(chosen, error) from None
-    if list(shape[1:]) != [3, size, size] or (chosen.batches and isinstance(shape[0], int)):
+    is_fixed = chosen.batches and isinstance(shape[0], int)
+    if list(shape[1:]) != [3, *task.size] or is_fixed:
         raise BundleError(
-            f"the model wants {shape}, the manifest says {size} pixels",
+            f"the model wants {shape}, the manifest says {task.size} pixels",
             where=file,
             remedy="export the bundle again",
         )
-    session = Session(bundle, chosen, threads, said, model)
-    classes = session.logits(np.zeros((1, 3, size, size), np.float32)).shape
-    if classes != (1, len(bundle.manifest.classes)):
-        raise BundleError(
-            f"the model gives {classes}, the manifest has {len(bundle.manifest.classes)} classes",
-            where=file,
-            remedy="export the bundle again",
-        )
+
+    session = Session(bundle, chosen, threads, version, decoder_of(task), model)
+    outputs = session.logits(np.zeros((1, 3, *task.size), np.float32))
+    if wrong := session.decoder.check(outputs, 1):
+        raise BundleError(wrong, where=file, remedy="export the bundle again")
     return session
 
 
-def _read_selftest(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, size, size, 3) uint8 and torch's outputs (n, classes) float32."""
-    file, size = bundle.path / SELFTEST, bundle.manifest.input_size
+def _read_selftest(bundle: Bundle, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, height, width, 3) uint8 and torch's outputs (n, ...) float32."""
+    file = bundle.path / SELFTEST
     try:
         with zipfile.ZipFile(file) as opened:
-            if sum(one.file_size for one in opened.infolist()) > 64 * 2**20:
+            if sum(entry.file_size for entry in opened.infolist()) > LARGEST_SELFTEST:
                 raise ValueError("too large")
-        with np.load(file, allow_pickle=False) as found:
-            pixels, outputs = found["pixels"], found["outputs"]
-        if (
-            pixels.dtype != np.uint8
-            or pixels.shape != (len(outputs), size, size, 3)
-            or outputs.shape[1:] != (len(bundle.manifest.classes),)
-        ):
+        with np.load(file, allow_pickle=False) as arrays:
+            pixels = arrays["pixels"]
+            outputs = arrays["outputs"]
+        count = len(outputs) if outputs.ndim else 0
+        wanted = (count, *bundle.manifest.task.size, 3)
+        is_image = pixels.dtype == np.uint8 and pixels.shape == wanted
+        if not is_image or decoder.check(outputs, count) is not None:
             raise ValueError(
                 f"images of shape {pixels.shape} with outputs of shape {outputs.shape}"
             )

@@ -8,29 +8,78 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Target:
     """One form of a model: `file` in the bundle, the module in `prunedge.edge.runtimes` that runs
-    it, the extra that brings that runtime.
+    it, the `extra` of prunedge that brings that runtime, and `export_extra`, what writing the form
+    needs beyond running it. `packages` make and run it; their versions are noted in a bundle.
 
     `is_exact`: its answers are torch's but for rounding; others (eight-bit integers) are judged by
-    the labels that they give. `batches`: it takes any number of images at a time; the others get
-    them one by one.
+    the predictions that they give. `is_integer`: it is calibrated on training images. `batches`: it
+    takes any number of images at a time; the others get them one by one. `runs_here`: an export
+    runs it, and compares it with torch; the self-test on the device judges the others.
+    `times_layers`: its runtime takes any ONNX file, so that single layers can be timed with it.
     """
 
     name: str
     file: str
     runtime: str
+    packages: tuple[str, ...]
     extra: str | None = None
+    export_extra: str | None = None
     is_exact: bool = True
+    is_integer: bool = False
     batches: bool = True
+    runs_here: bool = True
+    times_layers: bool = False
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("onnx", "model.onnx", "onnx"),
-        Target("onnx-int8", "model.int8.onnx", "onnx", is_exact=False),
-        Target("openvino", "model.openvino.xml", "openvino", "openvino"),
-        Target("openvino-int8", "model.openvino-int8.xml", "openvino", "openvino", is_exact=False),
-        Target("executorch", "model.pte", "executorch", "executorch", batches=False),
-        Target("tensorrt", "model.onnx", "tensorrt", is_exact=False),
+        Target("onnx", "model.onnx", "onnx", ("onnx", "onnxruntime"), times_layers=True),
+        Target(
+            "onnx-int8",
+            "model.int8.onnx",
+            "onnx",
+            ("onnx", "onnxruntime"),
+            is_exact=False,
+            is_integer=True,
+        ),
+        Target(
+            "openvino",
+            "model.openvino.xml",
+            "openvino",
+            ("openvino",),
+            extra="openvino",
+            times_layers=True,
+        ),
+        Target(
+            "openvino-int8",
+            "model.openvino-int8.xml",
+            "openvino",
+            ("openvino", "nncf"),
+            extra="openvino",
+            export_extra="int8",
+            is_exact=False,
+            is_integer=True,
+        ),
+        Target(
+            "executorch",
+            "model.pte",
+            "executorch",
+            ("executorch",),
+            extra="executorch",
+            batches=False,
+        ),
+        Target(
+            "tensorrt",
+            "model.onnx",
+            "tensorrt",
+            ("onnx", "onnxruntime"),
+            is_exact=False,
+            runs_here=False,
+            times_layers=True,
+        ),
     )
 }
+
+# What every other form is made from, and compared with where it is not exact.
+ONNX = TARGETS["onnx"]

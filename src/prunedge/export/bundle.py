@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunedge.edge.bundle import (
-    SELFTEST,
-    Bundle,
-    ExportCheck,
-    Form,
-    GreyRange,
-    View,
-    open_bundle,
-    write_manifest,
-)
-from prunedge.edge.image.read import IMAGENET_MEAN, IMAGENET_STD, Greys
+from prunedge.edge.bundle import SELFTEST, Bundle, open_bundle, write_manifest
+from prunedge.edge.image.normalise import IMAGENET_MEAN, IMAGENET_STD
+from prunedge.edge.image.read import Greys
 from prunedge.edge.image.size import Size
+from prunedge.edge.manifest import ExportCheck, Form, GreyRange, View
 from prunedge.edge.runtimes import Model, missing, runtime_of
-from prunedge.edge.session import TOLERANCE, compare
-from prunedge.edge.targets import TARGETS, Target
+from prunedge.edge.session import TOLERANCE, SelfTest, compare
+from prunedge.edge.targets import ONNX, TARGETS, Target
+from prunedge.edge.tasks import decoder_of
+from prunedge.edge.tasks.base import Decoder, TaskSpec
 from prunedge.errors import BundleError, ExportError
 from prunedge.export.onnx import write_onnx
 from prunedge.export.source import Source
@@ -44,8 +41,7 @@ from prunedge.utils.files import behind_links, written_folder
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"  # for torch, and for those who want to know
 SELFTEST_IMAGES = 4
-EXTRAS = {"openvino-int8": "int8"}  # what writing a form needs beyond running it
-PACKAGES = ("prunedge", "torch", "onnx", "onnxruntime", "openvino", "nncf", "executorch")
+PACKAGES = ("prunedge", "torch", *dict.fromkeys(chain(*(t.packages for t in TARGETS.values()))))
 
 Scorer = Callable[[Model], tuple[float, np.ndarray]]
 
@@ -54,8 +50,8 @@ Scorer = Callable[[Model], tuple[float, np.ndarray]]
 class Judge:
     """Says whether a form that is not exact is good enough.
 
-    `score` gives a form's metric (a share) and its labels (n,) on the validation split; a form may
-    lose `max_drop` points of the metric.
+    `score` gives a form's metric (a share) and its outputs (n, ...) on the validation split; a form
+    may lose `max_drop` points of the metric.
     """
 
     metric: str
@@ -68,8 +64,7 @@ def export_bundle(
     out: Path | str,
     *,
     model_name: str,
-    classes: Sequence[str],
-    size: Size,
+    task: TaskSpec,
     images: torch.Tensor,
     macs: int,
     params: int,
@@ -85,14 +80,14 @@ def export_bundle(
     """Write a bundle: the model in each of the `formats` (`prunedge.edge.targets`), torch's
     weights, plan.json, a self-test, a manifest.
 
-    `images` (n, 3, size, size) float32 are real images, normalised: the outputs of every exact
-    form on them, run by its own runtime, must be torch's to 1e-3 of the largest, with the same
-    labels. A form in integers is calibrated on `calibration` (as `images`, but training
-    images), and judged by `judge`. What they differ by is kept in the manifest. `plan` names the
-    kept channels of each group, counted in the model of that name (None: the bundle doesn't say).
-    `view` is what a training image showed (`prunedge.edge.bundle.view_of`), without which an
-    inspection has to guess; `greys` the range of greys of more than eight bits, if the training
-    images had any.
+    `task` says what the model predicts, from images of which size. `images` (n, 3, height, width)
+    float32 are real images, normalised: the outputs of every exact form on them, run by its own
+    runtime, must be torch's to 1e-3 of the largest, with the same predictions. A form in integers
+    is calibrated on `calibration` (as `images`, but training images), and judged by `judge`. What
+    they differ by is kept in the manifest. `plan` names the kept channels of each group, counted in
+    the model of that name (None: the bundle doesn't say). `view` is what a training image showed
+    (`prunedge.edge.manifest.view_of`), without which an inspection has to guess; `greys` the range
+    of greys of more than eight bits, if the training images had any.
 
     The folder appears whole or not at all. Raises ExportError when a form fails, differs, loses too
     much, or `out` already holds something; ExtraMissing when its runtime is not installed.
@@ -103,6 +98,10 @@ def export_bundle(
             f"unknown format '{unknown[0]}'" if unknown else "no format",
             where=option("format"),
             remedy=f"choose {', '.join(TARGETS)}",
+        )
+    if calibration is None and any(TARGETS[name].is_integer for name in formats):
+        raise ExportError(
+            "eight-bit integers need images to calibrate on", remedy="give calibration="
         )
     target = Path(out)
     refuse_full(target)
@@ -115,14 +114,14 @@ def export_bundle(
         # Inside, and gone before the files are counted: whatever happens, the next command finds
         # and removes all of it at once.
         with tempfile.TemporaryDirectory(dir=folder) as elsewhere:
-            inside = any(TARGETS[name].file == TARGETS["onnx"].file for name in formats)
-            onnx = _once(
-                model, (folder if inside else Path(elsewhere)) / TARGETS["onnx"].file, size
-            )
-            source = Source(model, size, folder, onnx, calibration)
-            forms = {
-                name: _form(TARGETS[name], source, images, judge) for name in dict.fromkeys(formats)
-            }
+            is_kept = any(TARGETS[name].file == ONNX.file for name in formats)
+            onnx_file = (folder if is_kept else Path(elsewhere)) / ONNX.file
+            onnx = _once(model, onnx_file, task.size)
+            source = Source(model, task.size, folder, onnx, calibration)
+            decoder = decoder_of(task)
+            forms = {}
+            for name in dict.fromkeys(formats):
+                forms[name] = _form(TARGETS[name], source, images, decoder, judge)
         save_model(model, folder / WEIGHTS)
         if plan is not None:
             (folder / PLAN).write_text(
@@ -134,8 +133,7 @@ def export_bundle(
             sorted(file.name for file in folder.iterdir()),
             (WEIGHTS, PLAN),
             model=model_name,
-            classes=list(classes),
-            input_size=size.height,
+            task=task,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             metrics=dict(metrics or {}),
@@ -174,75 +172,80 @@ def _once(model: nn.Module, file: Path, size: Size) -> Callable[[], Path]:
     return onnx
 
 
-def _form(target: Target, source: Source, images: torch.Tensor, judge: Judge | None) -> Form:
+def _form(
+    target: Target, source: Source, images: torch.Tensor, decoder: Decoder, judge: Judge | None
+) -> Form:
     """Write one form, run it as the device will, and compare."""
     try:
         files = import_module(f"prunedge.export.{target.name.replace('-', '_')}").write(source)
-        if target.runtime == "tensorrt":
+        if not target.runs_here:
             return Form(files=files, check=None)
-        found, _ = runtime_of(target).load(source.folder / files[0], 1)
+        exported, _ = runtime_of(target).load(source.folder / files[0], 1)
     except ImportError as error:
-        raise missing(target, error, EXTRAS.get(target.name)) from None
+        raise missing(target, error, target.export_extra) from None
+
     with torch.no_grad():
         wanted = source.model(images).numpy()
     # One by one and together: the batch must really be dynamic.
-    outputs = np.concatenate(
-        [found(part.numpy()) for part in (images[:1], images[1:]) if len(part)]
-    )
+    batches = [batch.numpy() for batch in (images[:1], images[1:]) if len(batch)]
+    outputs = np.concatenate([exported(batch) for batch in batches])
     try:
-        result = compare(outputs, wanted)
+        result = compare(decoder, outputs, wanted)
     except BundleError as error:
         raise ExportError(
             f"{target.name}: {error.what}", where=files[0], remedy="report this model to prunedge"
         ) from None
+
     difference = float(np.abs(outputs - wanted).max())
-    check = ExportCheck(
-        images=len(images), max_abs_difference=difference, agreement=result.agreement
-    )
     if target.is_exact:
-        if result.relative_difference > TOLERANCE:
-            raise ExportError(
-                f"the exported model differs from torch by {difference:.2e}",
-                where=files[0],
-                remedy="report this model to prunedge",
-            )
-        if result.agreement < 1:
-            remedy = "report this model to prunedge"
-            raise ExportError(
-                "the exported model gives other labels than torch", where=files[0], remedy=remedy
-            )
-        return Form(files=files, check=check)
-    return Form(
-        files=files,
-        check=check.model_copy(update={"metrics": _judged(target, found, source, judge)}),
+        _refuse_differences(result, difference, files[0])
+    check = ExportCheck(
+        images=len(images),
+        max_abs_difference=difference,
+        agreement=result.agreement,
+        metrics={} if target.is_exact else _judged(target, exported, source, decoder, judge),
     )
+    return Form(files=files, check=check)
 
 
-def _judged(target: Target, found: Model, source: Source, judge: Judge | None) -> dict[str, float]:
+def _refuse_differences(result: SelfTest, difference: float, file: str) -> None:
+    """ExportError when the outputs of a form that should be exact are not torch's."""
+    remedy = "report this model to prunedge"
+    if result.relative_difference > TOLERANCE:
+        what = f"the exported model differs from torch by {difference:.2e}"
+        raise ExportError(what, where=file, remedy=remedy)
+    if result.agreement < 1:
+        what = "the exported model gives other labels than torch"
+        raise ExportError(what, where=file, remedy=remedy)
+
+
+def _judged(
+    target: Target, exported: Model, source: Source, decoder: Decoder, judge: Judge | None
+) -> dict[str, float]:
     """The metrics of a form that is not exact; ExportError when it has lost too much."""
     if judge is None:
         raise ExportError(
             f"'{target.name}' is not exact: validation images must judge it", remedy="give judge="
         )
     # Both through a runtime: what torch and ONNX differ by is not the integers' fault.
-    before, labels = judge.score(
-        runtime_of(TARGETS["onnx"]).load(source.onnx(), torch.get_num_threads())[0]
-    )
-    after, answers = judge.score(found)
+    float_model, _ = runtime_of(ONNX).load(source.onnx(), torch.get_num_threads())
+    before, float_outputs = judge.score(float_model)
+    after, outputs = judge.score(exported)
     lost = 100 * (before - after)
     if lost > judge.max_drop + 1e-9:
         raise ExportError(
             f"{target.name} loses {lost:.1f} points of {judge.metric} on validation data "
             f"({before:.1%} -> {after:.1%}), more than "
             f"{judge.max_drop:g}",
-            where=TARGETS[target.name].file,
+            where=target.file,
             remedy=f"allow more with {option('max_int8_drop')}, or leave this format out",
         )
+    agreement = decoder.agreement(outputs, float_outputs, tolerance=0.0)
     return {
         f"{judge.metric}_float": before,
         judge.metric: after,
-        "agreement": float((labels == answers).mean()),
-        "images": len(labels),
+        "agreement": float(agreement.mean()),
+        "images": len(outputs),
     }
 
 
@@ -258,10 +261,8 @@ def _write_selftest(model: nn.Module, images: torch.Tensor, file: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

@@ -109,8 +109,8 @@ def _remedy(model: nn.Module, image: torch.Tensor) -> str:
         )
     height, width = image.shape[-2:]
     return (
-        f"it is made for {own} pixels: {option('size', plain_size(own))}; or make it for others in a "
-        "function of your own (package.module:function), of timm's by create_model(NAME, "
+        f"it is made for {own} pixels: {option('size', plain_size(own))}; or make it for others "
+        "in a function of your own (package.module:function), of timm's by create_model(NAME, "
         f"num_classes=num_classes, img_size=({height}, {width}))"
     )
 

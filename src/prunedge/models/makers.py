@@ -53,7 +53,7 @@ def known_names() -> tuple[str, ...]:
 
 
 def maker_of(name: str) -> Maker:
-    """How to make the model of that name; ModelError with the nearest names where nobody knows it."""
+    """How to make the model of that name; ModelError with near names where nobody knows it."""
     if ":" in name:
         return _users(name)
     import timm
@@ -146,6 +146,7 @@ def _users(name: str) -> Maker:
 
 
 def made(maker: Maker, count: int) -> nn.Module:
+    """The model for `count` classes, in float32; ModelError where its library can't make it."""
     try:
         return maker.make(count).float()
     except ModelError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from prunedge.edge.bundle import LARGEST_MANIFEST, MANIFEST, other_format
+from prunedge.edge.manifest import LARGEST_MANIFEST, MANIFEST, other_format
 from prunedge.errors import RunError, WeightsError
 from prunedge.models.sealed import sealing
 from prunedge.models.state_dicts import State, at, checked, command, find_entry

@@ -1,4 +1,4 @@
-"""What every page shares: templates that escape all text, figures as HTML, and a file that is there
+"""What the pages with figures share: plotly inside, figures as HTML, and a file that is there
 whole or not at all.
 """
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
@@ -17,30 +16,13 @@ from prunedge.report.run.figures import CONFIG
 from prunedge.utils import advice
 from prunedge.utils.files import write_text
 from prunedge.utils.machine import unwritable
-from prunedge.utils.sanitize import shown
+from prunedge.utils.pages import render_template
 
 
 def render(template: str, **values: Any) -> str:
     """A page with plotly inside, from a template of this package."""
-    environment = Environment(
-        loader=PackageLoader("prunedge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_visible,
-    )
-    return environment.get_template(template).render(
-        plotly=Markup(get_plotlyjs()), prunedge=advice.command, **values
-    )
-
-
-def _visible(value: Any) -> Any:
-    """Names without what a terminal obeys, for whoever reads the page in one."""
-    return (
-        value
-        if isinstance(value, Markup) or not isinstance(value, str)
-        else shown(value, keep="\n\t")
+    return render_template(
+        template, plotly=Markup(get_plotlyjs()), prunedge=advice.command, **values
     )
 
 

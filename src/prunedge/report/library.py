@@ -136,7 +136,6 @@ def export_bundle(
         data,
         Path(out),
         model_name=model_name,
-        classes=data.classes,
         metric=metric,
         metrics=metrics,
         macs=graph.macs(),

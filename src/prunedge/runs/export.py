@@ -14,7 +14,7 @@ from torch import nn
 from prunedge.data.stored import looks_of
 from prunedge.edge import Bundle, Candidate, bench, open_bundle
 from prunedge.edge.bench.measure import BenchResult
-from prunedge.edge.bundle import View, view_of
+from prunedge.edge.manifest import View, view_of
 from prunedge.edge.runtimes import Model
 from prunedge.export import Judge, export_bundle
 from prunedge.export.bundle import refuse_full
@@ -24,7 +24,7 @@ from prunedge.pruning.steps import Step
 from prunedge.runs.images import images_of
 from prunedge.runs.new import writing
 from prunedge.runs.run import Run
-from prunedge.tasks import make_task
+from prunedge.tasks import METRICS, make_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def write_bundle(
         run.require_plan(chosen.number, trace(run.load_first(), data.example()))
     metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
     if chosen.test:
-        metrics["test"] = {key: chosen.test[key] for key in ("accuracy", "f1", "auroc")}
+    metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
     about = {
         "run_step": chosen.number,
         "model": chosen.name,
@@ -68,7 +68,6 @@ def write_bundle(
         data,
         out,
         model_name=config.model.name,
-        classes=config.data.classes,
         metric=config.task.metric,
         metrics=metrics,
         macs=chosen.step.macs,
@@ -87,7 +86,6 @@ def bundle_of(
     out: Path,
     *,
     model_name: str,
-    classes: Sequence[str],
     metric: str,
     metrics: Mapping[str, Any],
     macs: int,
@@ -105,8 +103,7 @@ def bundle_of(
         model,
         out,
         model_name=model_name,
-        classes=classes,
-        size=data.size,
+        task=data.spec,
         images=next(iter(data.val.take(CHECKED).batches(CHECKED)))[0],
         macs=macs,
         params=params,
@@ -160,14 +157,14 @@ def _step_of(run: Run, step: int | None) -> _Chosen:
 
 
 def _score(data: Dataset, metric: str, model: Model) -> tuple[float, np.ndarray]:
-    """The metric of an exported model on the validation split, and its labels."""
+    """The metric of an exported model on the validation split, and its outputs there."""
     meter = make_task(data.spec).meter()
-    labels = []
+    answers = []
     for inputs, targets in data.val.batches(32):
-        outputs = torch.from_numpy(model(inputs.numpy()))
-        meter.update(meter.observe(outputs, targets))
-        labels.append(outputs.argmax(1).numpy())
-    return meter.compute().value(metric), np.concatenate(labels)
+        outputs = model(inputs.numpy())
+        meter.update(meter.observe(torch.from_numpy(outputs), targets))
+        answers.append(outputs)
+    return meter.compute().value(metric), np.concatenate(answers)
 
 
 def _view(data: Dataset) -> View:

@@ -39,5 +39,5 @@ def load(path: Path | str, device: str = "cpu", *, trust_code: bool = False) -> 
             remedy="load the one that was exported",
         )
     trust.check(bundle.manifest.model, folder)
-    model = rebuild(bundle.manifest.model, bundle.manifest.classes)
+    model = rebuild(bundle.manifest.model, bundle.manifest.task.classes)
     return restore_model(model, bundle.path / WEIGHTS).to(device).eval()

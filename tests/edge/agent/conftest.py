@@ -61,8 +61,12 @@ def altered(
     """A copy of a bundle, changed, whose manifest fits the changed files: one that lies about nothing but is not right."""
     shutil.copytree(bundle, target)
     change(target)
-    reseal_bundle(target, lambda told: told.update(manifest))
+    reseal_bundle(target, lambda told: told.update(_merged(told, manifest)))
     return target
+
+
+def _merged(told: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {**changes, "task": {**told["task"], **changes.get("task", {})}}
 
 
 @pytest.fixture

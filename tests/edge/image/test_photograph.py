@@ -17,6 +17,7 @@ from prunedge.edge.image.gps import position_of
 from prunedge.edge.image.photograph import open_photo
 from prunedge.edge.image.png import bands, has_bands
 from prunedge.edge.image.read import Greys, read_image, rgb
+from prunedge.edge.image.size import square
 from prunedge.edge.inspect import Settings, inspect_image
 from prunedge.edge.session import Session
 from prunedge.errors import DataError
@@ -57,8 +58,10 @@ def test_a_photograph_of_one_patch_is_read_as_in_training(
     file = tmp_path / ("p.tif" if mode in ("CMYK", "I", "F") else "p.png")
     of_mode(mode).save(file)
     greys = Greys(100, 50_000, mixed=True)
-    pixels = read_image(file, SIZE, greys)
-    np.testing.assert_array_equal(open_photo(file, 1, greys).patch((0, 0, 40, 30), SIZE), pixels)
+    pixels = read_image(file, square(SIZE), greys)
+    np.testing.assert_array_equal(
+        open_photo(file, 1, greys).patch((0, 0, 40, 30), square(SIZE)), pixels
+    )
     found = inspect_image(file, session, Settings(patch=40, range=(100, 50_000)))
     assert found.patches == 1 and found.probability == pytest.approx(
         float(session.predict(pixels[None])[0, 0]), abs=1e-6
@@ -66,7 +69,7 @@ def test_a_photograph_of_one_patch_is_read_as_in_training(
     with Image.open(file) as opened:
         whole = np.asarray(rgb(opened, greys))
     np.testing.assert_array_equal(
-        open_photo(file, 1, greys).patch((7, 3, 23, 19), SIZE), whole[3:19, 7:23]
+        open_photo(file, 1, greys).patch((7, 3, 23, 19), square(SIZE)), whole[3:19, 7:23]
     )
 
 
@@ -161,8 +164,8 @@ def test_large_jpegs_are_kept_apart_and_look_the_same(
     assert "half size" in open_photo(tmp_path / "p.jpg", 1).notes[0]
     noise.save(tmp_path / "p.jpg", quality=92, keep_rgb=True)
     np.testing.assert_array_equal(
-        open_photo(tmp_path / "p.jpg", 1).patch((0, 0, 305, 201), SIZE),
-        read_image(tmp_path / "p.jpg", SIZE),
+        open_photo(tmp_path / "p.jpg", 1).patch((0, 0, 305, 201), square(SIZE)),
+        read_image(tmp_path / "p.jpg", square(SIZE)),
     )
     noise.save(tmp_path / "p.jpg", "MPO", save_all=True, append_images=[wall(20, 20)])
     assert open_photo(tmp_path / "p.jpg", 1).crop((0, 0, 305, 201)).size == (305, 201)

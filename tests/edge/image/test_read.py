@@ -23,6 +23,7 @@ from prunedge.edge.image.read import (
     upright,
     upright_size,
 )
+from prunedge.edge.image.size import square
 from prunedge.errors import DataError
 from tests.deep_images import colour_png, save, tiff
 
@@ -38,7 +39,7 @@ def wanted(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def test_every_level_of_twelve_bits_in_sixteen_is_kept(kind: str, tmp_path: Path) -> None:
     values = RAMP + 1000
     file = save(tmp_path / f"p.{'png' if kind == 'png' else 'tif'}", values, kind)
-    found = read_image(file, SIDE, Greys(1000, 1143))
+    found = read_image(file, square(SIDE), Greys(1000, 1143))
     np.testing.assert_array_equal(found[..., 0], wanted(values, 1000, 1143))
     assert len(np.unique(found)) == 144
 
@@ -63,7 +64,8 @@ def test_signed_and_unsigned_numbers_of_both_byte_orders(
     values = (RAMP + low).clip(-128, 100)
     file = tiff(tmp_path / "p.tif", values.astype(dtype), sample_format, endian)
     np.testing.assert_array_equal(
-        read_image(file, SIDE, Greys(low, low + 160))[..., 1], wanted(values, low, low + 160)
+        read_image(file, square(SIDE), Greys(low, low + 160))[..., 1],
+        wanted(values, low, low + 160),
     )
 
 
@@ -72,14 +74,14 @@ def test_a_pgm_of_sixteen_bits_is_deep(tmp_path: Path) -> None:
     with Image.open(tmp_path / "p.pgm") as opened:
         assert depth_of(opened) == "16 bits"
     np.testing.assert_array_equal(
-        read_image(tmp_path / "p.pgm", SIDE, Greys(0, 143))[..., 0], wanted(RAMP, 0, 143)
+        read_image(tmp_path / "p.pgm", square(SIDE), Greys(0, 143))[..., 0], wanted(RAMP, 0, 143)
     )
 
 
 def test_counts_that_no_mode_of_pillow_s_holds_are_refused(tmp_path: Path) -> None:
     file = tiff(tmp_path / "p.tif", (RAMP + 3_000_000_000).astype("<u4"), 1)
     with pytest.raises(DataError, match=r"above 2,147,483,647.*p\.tif"):
-        read_image(file, SIDE, Greys(0, 1))
+        read_image(file, square(SIDE), Greys(0, 1))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -87,21 +89,23 @@ def test_values_that_are_no_numbers_are_one_line(value: float, tmp_path: Path) -
     values = RAMP.astype(np.float64)
     values[3, 4] = value
     with pytest.raises(DataError, match=r"1 of its 144 values are no numbers .*p\.tif"):
-        read_image(save(tmp_path / "p.tif", values, "float"), SIDE, Greys(0, 1))
+        read_image(save(tmp_path / "p.tif", values, "float"), square(SIDE), Greys(0, 1))
 
 
 def test_without_a_range_deep_greys_are_refused_and_with_one_eight_bits_are(tmp_path: Path) -> None:
     deep, shallow = save(tmp_path / "p.png", RAMP, "png"), tmp_path / "q.png"
     Image.fromarray(RAMP.astype(np.uint8)).save(shallow)
     with pytest.raises(DeepGreys, match=r"p\.png.*range='LOW:HIGH'"):
-        read_image(deep, SIDE)
+        read_image(deep, square(SIDE))
     with pytest.raises(
         DataError, match=r"eight bits; the model learned from greys of more.*q\.png"
     ):
-        read_image(shallow, SIDE, Greys(0, 4095))
-    plain = read_image(shallow, SIDE)
+        read_image(shallow, square(SIDE), Greys(0, 4095))
+    plain = read_image(shallow, square(SIDE))
     np.testing.assert_array_equal(plain[..., 0], RAMP)
-    np.testing.assert_array_equal(read_image(shallow, SIDE, Greys(0, 4095, mixed=True)), plain)
+    np.testing.assert_array_equal(
+        read_image(shallow, square(SIDE), Greys(0, 4095, mixed=True)), plain
+    )
 
 
 def test_colours_of_sixteen_bits_are_known_as_such(tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_numbers_of_a_tiff_that_nothing_reads_are_named(
         endian,
     )
     for read in (
-        lambda: read_image(file, 8, Greys(0, 1)),
+        lambda: read_image(file, square(8), Greys(0, 1)),
         lambda: open_photo(file, 1, Greys(0, 1)),
     ):
         with pytest.raises(
@@ -189,4 +193,4 @@ def test_numbers_of_a_tiff_that_nothing_reads_are_named(
             read()
     file.write_bytes(file.read_bytes()[:12])  # cut off before it tells
     with pytest.raises(DataError, match="can't be decoded: not an image of a known format"):
-        read_image(file, 8, Greys(0, 1))
+        read_image(file, square(8), Greys(0, 1))

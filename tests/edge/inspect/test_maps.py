@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.inspect.regions import find_regions, label_components
+from prunedge.edge.tasks.base import Findings
 
 
 def _grid(size: tuple[int, int], patch: tuple[int, int], overlap: float) -> Grid:
@@ -107,9 +108,8 @@ def test_damage_that_a_patch_is_sure_of_is_found_in_its_place(
     mean, surest = grid.maps(by_place, 0.5)
     damaged = grid.damaged(by_place, mean, 0.5)
     names = np.full(mean.shape, "crack")
-    regions = find_regions(
-        mean, by_place.ravel()[surest], names, grid.across.edges, grid.down.edges, damaged
-    )
+    found = Findings(mean, by_place.ravel()[surest], names, damaged, surest=1.0, tiles=1)
+    regions = find_regions(found, grid.across.edges, grid.down.edges)
     if not any(is_sure):
         assert not regions  # damage that lies on the edge of every patch
         return
@@ -166,14 +166,10 @@ def test_damage_no_larger_than_what_patches_share_lies_whole_in_a_region(
         .reshape(len(grid.ys), len(grid.xs))
     )
     mean, surest = grid.maps(by_place, 0.5)
-    regions = find_regions(
-        mean,
-        by_place.ravel()[surest],
-        np.full(mean.shape, "crack"),
-        grid.across.edges,
-        grid.down.edges,
-        grid.damaged(by_place, mean, 0.5),
-    )
+    names = np.full(mean.shape, "crack")
+    damaged = grid.damaged(by_place, mean, 0.5)
+    found = Findings(mean, by_place.ravel()[surest], names, damaged, surest=1.0, tiles=1)
+    regions = find_regions(found, grid.across.edges, grid.down.edges)
     assert any(
         one.left <= left and right <= one.right and one.top <= top and bottom <= one.bottom
         for one in regions
@@ -218,7 +214,8 @@ def test_regions_are_what_the_cells_say(mean: np.ndarray, threshold: float) -> N
     columns, rows = np.append(np.arange(0, 45, 5), 43), np.append(np.arange(0, 35, 5), 33)
     peak, names = np.minimum(1, mean * 1.5), np.where(mean > 0.7, "a", "b")
     damaged = mean >= threshold
-    found = find_regions(mean, peak, names, columns, rows, damaged)
+    findings = Findings(mean, peak, names, damaged, surest=1.0, tiles=1)
+    found = find_regions(findings, columns, rows)
     labels, count = ndimage.label(damaged, structure=np.ones((3, 3)))
     assert len(found) == count and [r.weight for r in found] == sorted(
         (r.weight for r in found), reverse=True

@@ -217,7 +217,6 @@ def test_it_runs_without_torch_and_without_opencv(
         "sklearn",
         "safetensors",
         "onnx",
-        "jinja2",
         "plotly",
         "cv2",
     )
@@ -333,7 +332,7 @@ def test_the_page_opens_offline(
     for words in (
         "bomb.png",
         "more than 200 megapixels",
-        "images per second",
+        "Images per second",
         "darkest",
         "51.920139, 4.475000",
     ):

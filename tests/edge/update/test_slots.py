@@ -11,11 +11,16 @@ import pytest
 from onnx import numpy_helper
 
 from prunedge.edge.agent.database import Store
+from prunedge.edge.image.size import square
+from prunedge.edge.tasks.base import TaskSpec
+from prunedge.edge.tasks.classification import Classification
 from prunedge.edge.update import slots as shelf_module
 from prunedge.edge.update.selftest import selftest, try_out
 from prunedge.edge.update.slots import DEATHS, BundleSlots, load
 from prunedge.errors import AgentError, BundleError, MachineError, PrunedgeError
 from tests.edge.agent.conftest import altered, digest, write_images
+
+TWO = TaskSpec(name="classification", classes=("crack", "sound"), size=square(8))
 
 
 class Device:
@@ -176,8 +181,8 @@ def test_a_good_bundle_passes_on_noise_and_on_images_also_on_those_that_have_gon
         (spoil, {}, "not numbers"),
         (truncate, {}, "can't load"),
         (lambda folder: (folder / "model.onnx").write_bytes(b""), {}, "load"),
-        (lambda folder: None, {"input_size": 32}, "32 pixels"),
-        (lambda folder: None, {"classes": ["crack", "sound"]}, "2 classes"),
+        (lambda folder: None, {"task": {"size": [32, 32]}}, "32 pixels"),
+        (lambda folder: None, {"task": {"classes": ["crack", "sound"]}}, "2 classes"),
     ],
 )
 def test_bundles_that_are_what_they_say_and_don_t_work_fail(
@@ -219,7 +224,7 @@ def test_answers_are_judged(answer: object, words: str | None) -> None:
         def predict(self, pixels: np.ndarray) -> np.ndarray:
             return answer(len(pixels))  # type: ignore[operator]
 
-    found = try_out(Model(), 2, np.zeros((4, 8, 8, 3), dtype=np.uint8))
+    found = try_out(Model(), Classification(TWO), np.zeros((4, 8, 8, 3), dtype=np.uint8))
     assert found is None if words is None else found is not None and words in found
 
 

@@ -112,10 +112,10 @@ def huge(folder: Path) -> None:
         (lambda folder: None, {}, {"bundle": "/etc"}, "--model-from"),
         (lambda folder: None, {}, {"bundle": "http://models.example/v2"}, "https only"),
         (lambda folder: None, {}, {"classes": ["crack", "sound"]}, "classes"),
-        (lambda folder: None, {"classes": ["crack", "sound"]}, {}, "classes"),
+        (lambda folder: None, {"task": {"classes": ["crack", "sound"]}}, {}, "classes"),
         (
             lambda folder: None,
-            {"classes": ["a", "b", "c"]},
+            {"task": {"classes": ["a", "b", "c"]}},
             {"classes": ["a", "b", "c"]},
             "no class 'crack'",
         ),
@@ -123,7 +123,7 @@ def huge(folder: Path) -> None:
         (huge, {}, {}, "--model-max-mb"),
         (spoil, {}, {}, "self-test failed.*not numbers"),
         (truncate, {}, {}, "self-test failed.*can't load"),
-        (lambda folder: None, {"input_size": 32}, {}, "self-test failed.*32 pixels"),
+        (lambda folder: None, {"task": {"size": [32, 32]}}, {}, "self-test failed.*32 pixels"),
     ],
 )
 def test_a_bad_bundle_changes_nothing(
@@ -200,7 +200,7 @@ def test_old_foreign_and_edited_announcements_are_refused_with_the_reason(
         altered(bundles[1], models / "v6", macs=6),
         altered(bundles[1], models / "v7", macs=7),
     )
-    other = altered(bundles[1], models / "other", classes=["crack", "sound", "rust"])
+    other = altered(bundles[1], models / "other", task={"classes": ["crack", "sound", "rust"]})
     past = datetime.now(UTC) - timedelta(seconds=1)
     plain = base64.b64encode(SIGNER.sign((new / "manifest.json").read_bytes())).decode()
     refusals: list[tuple[Path, dict[str, Any], str]] = [

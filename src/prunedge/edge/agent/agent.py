@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from prunedge import __version__
-from prunedge.edge.agent.broker import require_paho
+from prunedge.edge.agent.connection import require_paho
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.frames import Frames, is_camera
 from prunedge.edge.agent.messages import Message, Topics, failure, finding, status
@@ -109,7 +109,7 @@ class Agent:
             "bundle %s (%s; %s), watching %s",
             self._use.sha256[:12],
             use.model,
-            ", ".join(use.classes),
+            ", ".join(use.task.classes),
             self._watching,
         )
         if warning := self._use.session.warning():
@@ -162,7 +162,7 @@ class Agent:
             bundle={
                 "sha256": use.sha256,
                 "model": use.bundle.manifest.model,
-                "classes": use.bundle.manifest.classes,
+                "classes": list(use.bundle.manifest.task.classes),
             },
             **{name: counts.get(name, 0) for name in ("images", "damaged", "failed")},
             queue=self._store.waiting(),
@@ -268,7 +268,7 @@ class Agent:
         try:
             self._crash_guard.accuse(name, digest)
             self._slots.begin()
-            found = inspect_image(
+            inspection = inspect_image(
                 arrival.path, use.session, self.settings.inspection, name=name, progress=_beat
             )
         except DataError as error:
@@ -284,14 +284,17 @@ class Agent:
         self._slots.proved()
         self._recent.append(arrival.path)
         log.info(
-            "%s: %d damaged regions, %.2f", one_line(name), len(found.regions), found.probability
+            "%s: %d damaged regions, %.2f",
+            one_line(name),
+            len(inspection.regions),
+            inspection.probability,
         )
-        message = finding(self.topics, device, name, digest, use.sha256, found.to_json())
-        return message, ["images", "damaged"] if found.regions else ["images"]
+        message = finding(self.topics, device, name, digest, use.sha256, inspection.to_json())
+        return message, ["images", "damaged"] if inspection.regions else ["images"]
 
     def _postpone(self, arrival: Arrival, error: Exception) -> None:
         name = arrival.stamp.name
-        told = (
+        trouble = (
             error
             if isinstance(error, PrunedgeError)
             else AgentError(
@@ -300,15 +303,17 @@ class Agent:
             )
         )
         self._reports.warn(
-            AgentError(f"{told.what}, it is tried again", where=one_line(name), remedy=told.remedy)
+            AgentError(
+                f"{trouble.what}, it is tried again", where=one_line(name), remedy=trouble.remedy
+            )
         )
         if self._retry_queue.add(arrival) == TRIES:
-            self._reports.publish("agent", name, told, key=f"{name} {arrival.stamp}")
+            self._reports.publish("agent", name, trouble, key=f"{name} {arrival.stamp}")
         is_ours = isinstance(error, AgentError | MachineError | OSError)
         before = None if is_ours else self._slots.roll_back()
         if before is not None:
             log.warning("the new bundle fails on its first image, the one before it is used again")
-            self._reports.publish("bundle", self._use.sha256, told, key=self._use.sha256)
+            self._reports.publish("bundle", self._use.sha256, trouble, key=self._use.sha256)
             self._use = before
             self._retry_queue.forget(name)
             self.outbox.status_changed()
@@ -341,10 +346,10 @@ class Agent:
         self.outbox.status_changed()
 
     def _watched(self) -> Folder | Frames:
-        told = self.settings
-        if is_camera(told.watch) or Path(told.watch).suffix.lower() in VIDEO_SUFFIXES:
-            return Frames(told.watch, told.state / "frames", told.every, told.once)
-        return Folder(Path(told.watch), told.settle)
+        settings = self.settings
+        if is_camera(settings.watch) or Path(settings.watch).suffix.lower() in VIDEO_SUFFIXES:
+            return Frames(settings.watch, settings.state / "frames", settings.every, settings.once)
+        return Folder(Path(settings.watch), settings.settle)
 
     def _make_updater(self) -> Updater:
         key = self.settings.model_key

@@ -4,17 +4,18 @@ inspected.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from threading import Event, Thread
 from time import monotonic, sleep
 from typing import NoReturn
 
-from prunedge.edge.agent.broker import Broker, Connection
+from prunedge.edge.agent.broker import Broker
+from prunedge.edge.agent.connection import Connection
 from prunedge.edge.agent.database import Store
 from prunedge.edge.agent.messages import status
 from prunedge.edge.logs import log, one_line
 from prunedge.errors import AgentError
+from prunedge.utils.backoff import Backoff
 from prunedge.utils.machine import require_memory
 
 BACKOFF_S = (1.0, 60.0)  # between two tries to connect: at first, at most
@@ -53,7 +54,8 @@ class Outbox:
             subscribe,
             on_message,
         )
-        self._first, self._longest = backoff
+        # Spread, so that a hundred devices don't come back in the same second.
+        self._pauses = Backoff(*backoff, jitter=0.3)
         self._wake, self._ending, self._deadline = Event(), Event(), 0.0
         self._connection: Connection | None = None
         self._sent: dict[int, int] = {}  # number of a message on its way -> its place in the outbox
@@ -231,7 +233,4 @@ class Outbox:
 
     def _backoff(self) -> float:
         self._tries += 1
-        # Spread, so that a hundred devices don't come back in the same second.
-        return min(self._longest, self._first * 2 ** min(self._tries - 1, 16)) * random.uniform(
-            0.7, 1.0
-        )
+        return self._pauses.pause(self._tries)

@@ -9,6 +9,7 @@ from time import monotonic
 
 from prunedge.edge.agent.watch import Arrival
 from prunedge.errors import AgentError, DataError
+from prunedge.utils.backoff import Backoff
 from prunedge.utils.files import read_text
 
 DEATHS = 3  # of the agent over one image, until the image is given up
@@ -28,7 +29,7 @@ class RetryQueue:
     """
 
     def __init__(self, first_pause: float) -> None:
-        self._first = first_pause
+        self._pauses = Backoff(first_pause, LONGEST_PAUSE_S)
         self._known: dict[str, _Trouble] = {}
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class RetryQueue:
         """It failed; returns how often by now."""
         known = self._known.get(arrival.stamp.name)
         tries = known.tries + 1 if known is not None and known.arrival == arrival else 1
-        pause = min(LONGEST_PAUSE_S, self._first * 2 ** min(tries - 1, 20))
+        pause = self._pauses.pause(tries)
         self._known[arrival.stamp.name] = _Trouble(arrival, tries, monotonic() + pause)
         return tries
 
@@ -64,21 +65,21 @@ class CrashGuard:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._name, self._sha256, self._deaths = (
-            "",
-            "",
-            0,
-        )  # of the one that the last process died over
+        # Of the one that the last process died over.
+        self._name = ""
+        self._sha256 = ""
+        self._deaths = 0
         self._accused = ("", "")
         try:
-            found = json.loads(read_text(file, AgentError))
-            self._name, self._sha256, self._deaths = (
-                str(found["name"]),
-                str(found["sha256"]),
-                int(found["deaths"]),
-            )
+            note = json.loads(read_text(file, AgentError))
+            name = str(note["name"])
+            sha256 = str(note["sha256"])
+            deaths = int(note["deaths"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return  # none, or one that the death itself cut short
+        self._name = name
+        self._sha256 = sha256
+        self._deaths = deaths
 
     def accuse(self, name: str, sha256: str) -> None:
         """An image is about to be inspected; DataError when the agent died too often over it."""

@@ -98,7 +98,7 @@ def profile_of(
 
     Milliseconds are medians, of one batch; shares are of all layers together.
     """
-    told = [Span(*one) for one in spans]
+    recorded = [Span(*one) for one in spans]
     names = list(
         dict.fromkeys(
             (call.name, call.kind, call.shape, call.macs) for one in passes for call in one
@@ -133,18 +133,18 @@ def profile_of(
         "parts": [
             {
                 "part": part,
-                "seconds": sum(one.duration_ns for one in told if one.name == part) / 1e9,
+                "seconds": sum(one.duration_ns for one in recorded if one.name == part) / 1e9,
             }
-            for part in dict.fromkeys(one.name for one in told)
+            for part in dict.fromkeys(one.name for one in recorded)
             if part not in IMAGE
         ],
         "image_ms": {
-            part: median(one.duration_ns for one in told if one.name == part) / 1e6
+            part: median(one.duration_ns for one in recorded if one.name == part) / 1e6
             for part in IMAGE
         },
         "layers": sorted(layers, key=lambda one: -one["ms"]),
         "passes": len(passes),
-        "spans": [list(one) for one in told],
+        "spans": [list(one) for one in recorded],
         "calls": [[places[call[:4]], call.start_ns, call.ns] for one in passes for call in one],
     }
 

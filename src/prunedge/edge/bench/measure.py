@@ -18,15 +18,12 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import PASSES, WARMUP, Call, profile_of
 from prunedge.edge.bench.hardware import device, metered, state
+from prunedge.edge.bench.images import pool_of
 from prunedge.edge.bench.ratios import speedup
 from prunedge.edge.bundle import Bundle
-from prunedge.edge.folders import walk
-from prunedge.edge.image.read import SUFFIXES, read_image
-from prunedge.edge.image.size import square
-from prunedge.errors import BundleError, DataError, MachineError
+from prunedge.errors import BundleError, MachineError
 
 BLOCKS = 12
-POOL = 64  # images of --data that are kept decoded
 ROUNDS = 6  # blocks of each further batch size
 
 
@@ -114,10 +111,12 @@ def bench(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = []
-        for one in candidates:
-            pool = _pool(one.bundle, images, folder)
+        for candidate in candidates:
+            pool = pool_of(candidate.bundle, images, folder)
             workers.append(
-                stack.enter_context(_Worker(one, threads, max(batch, *batches, 1), pool, limits))
+                stack.enter_context(
+                    _Worker(candidate, threads, max(batch, *batches, 1), pool, limits)
+                )
             )
         for worker in workers:
             worker.block(batch, min(WARMUP, whole), "warm-up")
@@ -138,7 +137,8 @@ def bench(
             ),
         )
         seen = [worker.profile(batch) for worker in workers] if profile else None
-        figures = [_figures(*one) for one in zip(workers, blocks, rates, strict=True)]
+        measured = zip(workers, blocks, rates, strict=True)
+        figures = [_figures(*measurement) for measurement in measured]
     return BenchResult(
         bundles=figures,
         ratios=_ratios(figures, blocks),
@@ -190,21 +190,21 @@ class _Worker:
 
     def block(self, batch: int, batches: int, what: str) -> list[float]:
         with metered() as energy:
-            found = self._ask(batch, batches, what)
+            answer = self._ask(batch, batches, what)
         if energy.joules is not None:
             self.joules, self.has_counter = self.joules + energy.joules, True
-        self.peak_rss_mb = found["peak_rss_mb"]
-        return found["seconds"]
+        self.peak_rss_mb = answer["peak_rss_mb"]
+        return answer["seconds"]
 
     def profile(self, batch: int) -> dict[str, Any]:
-        found = self._ask(batch, PASSES, "profile")
+        answer = self._ask(batch, PASSES, "profile")
         about = {
             "bundle": str(self.bundle.path),
             "target": self.candidate.target or self.bundle.target,
             "runtime": self.about["runtime"],
         }
         return profile_of(
-            about, found["spans"], [[Call(*call) for call in calls] for calls in found["calls"]]
+            about, answer["spans"], [[Call(*call) for call in calls] for calls in answer["calls"]]
         )
 
     def _ask(self, batch: int, batches: int, what: str) -> dict[str, Any]:
@@ -229,12 +229,12 @@ class _Worker:
                 where=self.bundle.path,
                 remedy=remedy,
             )
-        found = json.loads(line)
-        if "error" in found:
-            what, where, remedy = found["error"]
-            kind = MachineError if found.get("is_machines") else BundleError
+        answer = json.loads(line)
+        if "error" in answer:
+            what, where, remedy = answer["error"]
+            kind = MachineError if answer.get("is_machines") else BundleError
             raise kind(what, where=where, remedy=remedy)
-        return found
+        return answer
 
 
 def _round(
@@ -253,7 +253,7 @@ def _round(
 
 
 def _rates(
-    workers: Sequence[_Worker], batches: Sequence[int], told: Callable[[int], None]
+    workers: Sequence[_Worker], batches: Sequence[int], advance: Callable[[int], None]
 ) -> list[dict[int, float]]:
     """Images a second of each worker by batch size: the median over the blocks."""
     rates: list[dict[int, float]] = [{} for _ in workers]
@@ -261,48 +261,13 @@ def _rates(
         blocks: list[list[list[float]]] = [[] for _ in workers]
         for number in range(ROUNDS):
             _round(workers, blocks, batch, 2, number, "larger batches")
-            told(place * ROUNDS + number + 1)
+            advance(place * ROUNDS + number + 1)
         for rate, several in zip(rates, blocks, strict=True):
             # The first block of a new size is the warm-up.
             rate[batch] = batch / float(
                 np.median([seconds for block in several[1:] for seconds in block])
             )
     return rates
-
-
-def _pool(bundle: Bundle, images: Path | None, folder: Path) -> str | None:
-    if images is None:
-        return None
-    levels = walk(images, failed=lambda path, error: None, too_deep=lambda path: None)
-    try:
-        files = sorted(
-            Path(level.path, name)
-            for level in levels
-            for name in level.files
-            if Path(name).suffix.lower() in SUFFIXES
-        )
-    except OSError as error:
-        what = f"the folder of images can't be read ({error.strerror})"
-        raise DataError(
-            what, where=images, remedy="name a folder with images, or leave --data out"
-        ) from None
-    if not files:
-        raise DataError(
-            "no images to classify",
-            where=images,
-            remedy="name a folder with images, or leave --data out",
-        )
-    size = bundle.manifest.input_size
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(POOL, len(files))).astype(int)]
-    told = bundle.greys
-    file = (
-        folder / f"{size}.npy"
-        if told is None
-        else folder / f"{size}_{told.low:g}_{told.high:g}.npy"
-    )
-    if not file.exists():
-        np.save(file, np.stack([read_image(path, square(size), told) for path in chosen]))
-    return str(file)
 
 
 def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]) -> dict[str, Any]:
@@ -323,7 +288,7 @@ def _figures(worker: _Worker, blocks: list[list[float]], rates: dict[int, float]
         "peak_rss_mb": worker.peak_rss_mb,
         "size_mb": worker.bundle.size_bytes(target) / 1e6,
         "joules": worker.joules_for_image,
-        "input_size": manifest.input_size,
+        "input_size": manifest.task.size.plain(),
         "macs": manifest.macs,
         "params": manifest.params,
     }

@@ -17,11 +17,9 @@ from prunedge.errors import BundleError, PrunedgeError
 PASSES = (
     3  # over all files, so that a slow moment of the machine does not fall on one of them alone
 )
-PASS_S, LEAST, MOST = (
-    0.01,
-    5,
-    50,
-)  # a file is run for so many seconds in a pass, between so many times
+PASS_S = 0.01  # a file is run for so many seconds in a pass
+LEAST = 5  # times, whatever that takes
+MOST = 50
 
 
 def time_files(
@@ -45,31 +43,29 @@ def time_files(
             where=folder,
             remedy="this verb is for prunedge itself: see prunedge prune --target-latency",
         )
-    if target not in TARGETS or (
-        TARGETS[target].file != TARGETS["onnx"].file and TARGETS[target].runtime != "openvino"
-    ):
+    if target not in TARGETS or not TARGETS[target].times_layers:
+        *others, last = (name for name, known in TARGETS.items() if known.times_layers)
         raise PrunedgeError(
             f"layers can't be timed as '{target}'",
             where="--runtime",
-            remedy="choose onnx, openvino or tensorrt",
+            remedy=f"choose {', '.join(others)} or {last}",
         )
     runtime = runtime_of(TARGETS[target])
     best: dict[str, float] = {}
     try:
-        said = runtime.version()
+        version = runtime.version()
         for number in range(PASSES):
             for done, file in enumerate(files):
                 model, shape = runtime.load(file, threads)
-                image = np.zeros(
-                    [size if isinstance(size, int) else 1 for size in shape], np.float32
-                )
+                sizes = [size if isinstance(size, int) else 1 for size in shape]
+                image = np.zeros(sizes, np.float32)
                 ms = _once(model, image)
                 best[file.name] = min(best.get(file.name, ms), ms)
                 if progress is not None:
                     progress(number * len(files) + done + 1, PASSES * len(files), "timing layers")
     except ImportError as error:
         raise missing(TARGETS[target], error) from None
-    return {"ms": best, "runtime": said, "device": device(), "threads": threads}
+    return {"ms": best, "runtime": version, "device": device(), "threads": threads}
 
 
 def _once(model: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> float:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from prunedge.edge.bundle import MANIFEST, Bundle
+from prunedge.edge.bundle import Bundle
+from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import PrunedgeError
 from prunedge.utils.files import real_path
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from prunedge.edge.bench.breakdown import WARMUP
 from prunedge.edge.bundle import open_bundle
-from prunedge.edge.image.read import normalise
+from prunedge.edge.image.normalise import normalise
+from prunedge.edge.image.size import Size
 from prunedge.edge.runtimes import runtime_of
 from prunedge.edge.session import Session, open_session
 from prunedge.errors import PrunedgeError
@@ -53,7 +54,7 @@ def main() -> None:
             with span("images"):
                 pixels = _pool(
                     Path(orders["pool"]) if orders["pool"] else None,
-                    bundle.manifest.input_size,
+                    bundle.manifest.task.size,
                     orders["largest"],
                 )
         for line in sys.stdin:
@@ -111,20 +112,17 @@ def _profile(
     manifest, file = session.bundle.manifest, session.bundle.model(session.target.name)
     inputs = normalise(pixels, manifest.mean, manifest.std)
     with recording(recorder), span("layers"):
-        found = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
-    return {"spans": recorder.spans, "calls": found[WARMUP:]}
+        calls = runtime_of(session.target).layers(file, session.threads, inputs, WARMUP + passes)
+    return {"spans": recorder.spans, "calls": calls[WARMUP:]}
 
 
-def _pool(file: Path | None, size: int, batch: int) -> np.ndarray:
-    """Images to classify, (n, size, size, 3) uint8: those in `file`, or noise from a fixed
-    seed.
-    """
+def _pool(file: Path | None, size: Size, batch: int) -> np.ndarray:
+    """Images (n, height, width, 3) uint8: those in `file`, or noise from a fixed seed."""
     if file is not None:
-        found = np.load(file, allow_pickle=False)
-        return np.concatenate([found] * -(-batch // len(found)))
-    return np.random.default_rng(0).integers(
-        0, 256, (max(16, batch), size, size, 3), dtype=np.uint8
-    )
+        images = np.load(file, allow_pickle=False)
+        return np.concatenate([images] * -(-batch // len(images)))
+    shape = (max(16, batch), *size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,28 @@ one clear error.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from prunedge.edge.image.gps import Position, position_of
-from prunedge.edge.image.png import bands, exif_of, has_bands
+from prunedge.edge.image.halved import (
+    BAND,
+    FORMATS,
+    Box,
+    Cut,
+    is_halved,
+    is_ycbcr,
+    split_jpeg,
+    split_png,
+)
+from prunedge.edge.image.png import has_bands
 from prunedge.edge.image.read import (
     COLOURS,
-    STRANGE_REMEDY,
     SUFFIXES,
     SWAPPED,
     TURN,
@@ -30,36 +38,20 @@ from prunedge.edge.image.read import (
     refuse_no_numbers,
     rgb,
     settled,
-    squared,
-    strange_numbers,
 )
+from prunedge.edge.image.size import Resize, Size, resized
+from prunedge.edge.image.tiff import STRANGE_REMEDY, strange_numbers
 from prunedge.errors import DataError
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 
-Box = tuple[
-    int, int, int, int
-]  # left, top, right, bottom in pixels; right and bottom are the first outside
-Cut = Callable[[Box], Image.Image]  # a part of the stored image
-
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "TIFF",
-    "WEBP",
-    "PPM",
-    "GIF",
-)  # by content; others (EPS) would start programs of their own
 PHOTO_SUFFIXES = SUFFIXES | {".gif"}
 
 # Pillow keeps four bytes for a pixel of colour. Above these sizes a JPEG's or PNG's brightness and
 # its colours (at half size, as most cameras store them in the first place) are kept apart: a byte
 # and a half.
 SPLIT_HALVED, SPLIT_OTHERS = 20e6, 64e6
-BAND = 256  # rows; even, so that halves of them meet
 STRANGE = 0.25  # of an image's greys, outside the range of the training images
-HALVED = "large: its colours (not its brightness) were read at half size"
 
 _MIRRORED_X, _MIRRORED_Y = {2, 3, 7, 8}, {3, 4, 6, 7}
 
@@ -84,28 +76,28 @@ class Photo:
         part = self._cut(stored_box(box, self.width, self.height, self._orientation))
         return part.transpose(TURN[self._orientation]) if self._orientation in TURN else part
 
-    def patch(self, box: Box, size: int) -> np.ndarray:
-        """A part as (size, size, 3) uint8: the pixels that `read_image` gives for a file of that
+    def patch(self, box: Box, size: Size, resize: Resize = "stretch") -> np.ndarray:
+        """A part as (height, width, 3) uint8: the pixels that `read_image` gives for a file of that
         part.
         """
-        return squared(self.crop(box), size)
+        return resized(self.crop(box), size, resize)
 
     def resized(self, width: int, height: int) -> Image.Image:
         """The whole photograph at another size, made band by band."""
-        found = Image.new("RGB", (width, height))
+        image = Image.new("RGB", (width, height))
         rows = max(1, BAND * height // max(self.height, self.width // 4))
         for first in range(0, height, rows):
             last = min(height, first + rows)
             top = first * self.height // height
             band = self.crop((0, top, self.width, max(top + 1, last * self.height // height)))
-            found.paste(
+            image.paste(
                 band.resize(
                     (width, last - first),
                     Image.Resampling.BOX if width < self.width else Image.Resampling.BICUBIC,
                 ),
                 (0, first),
             )
-        return found
+        return image
 
 
 def open_photo(
@@ -191,10 +183,10 @@ def _allowing(megapixels: float) -> Iterator[None]:
 
 
 def _refuse_bombs(image: Image.Image, max_megapixels: float, where: Path | None) -> None:
-    found = image.width * image.height / 1e6
-    if found > max_megapixels:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:
         raise _too_large(f"{image.width} x {image.height} pixels are", max_megapixels, where)
-    if not found:
+    if not megapixels:
         raise DataError("the image has no pixels", where=where, remedy="replace or remove it")
 
 
@@ -211,7 +203,7 @@ def _decoded(image: Image.Image, where: Path | None, way: _Way) -> Photo:
         notes.append("holds several frames or pages: only the first was inspected")
     if depth_of(image) == COLOURS:
         notes.append("colours of sixteen bits: the upper eight were read, as in training")
-    cut, more = _reader(image, where, way)(image, where, way)
+    cut, more = _read(image, where, way)
     orientation = orientation_of(image)
     if orientation is None:
         notes.append("its EXIF can't be read: not turned, no position")
@@ -239,27 +231,24 @@ def _exif(image: Image.Image) -> Image.Exif | None:
         return None
 
 
-def _reader(
-    image: Image.Image, where: Path | None, way: _Way
-) -> Callable[[Image.Image, Any, _Way], tuple[Cut, list[str]]]:
-    """How to decode an image: whole, unless that would take too much memory and there is another
-    way.
+def _read(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
+    """An image decoded whole, unless that would take too much memory and there is another way; and
+    what is unusual about it.
     """
-    if way.greys is not None and not way.greys.mixed:
-        return _whole  # which refuses eight bits
+    # What knows deep greys alone refuses eight bits.
+    if where is None or (way.greys is not None and not way.greys.mixed):
+        return _whole(image, way)
     pixels = image.width * image.height
-    if where is not None and image.format in ("JPEG", "MPO") and _is_ycbcr(image):
-        return (
-            _split_jpeg
-            if pixels > (SPLIT_HALVED if _is_halved(image) else SPLIT_OTHERS)
-            else _whole
-        )
-    if where is not None and image.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
-        return _split_png
-    return _whole
+    if image.format in ("JPEG", "MPO") and is_ycbcr(image):
+        if pixels > (SPLIT_HALVED if is_halved(image) else SPLIT_OTHERS):
+            return split_jpeg(image, where)
+        return _whole(image, way)
+    if image.format == "PNG" and pixels > SPLIT_OTHERS and has_bands(where):
+        return split_png(image, where, way.greys)
+    return _whole(image, way)
 
 
-def _whole(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list[str]]:
+def _whole(image: Image.Image, way: _Way) -> tuple[Cut, list[str]]:
     image = settled(image)
     notes: list[str] = []
     outside = 0
@@ -285,53 +274,3 @@ def _whole(image: Image.Image, where: Path | None, way: _Way) -> tuple[Cut, list
     elif image.mode == "CMYK":
         notes = ["in printing colours (CMYK): turned to RGB without a colour profile"]
     return lambda box: rgb(image.crop(box), way.greys), notes
-
-
-def _is_ycbcr(image: Any) -> bool:
-    """Whether a JPEG holds brightness and colours, as nearly all do, and not red, green and
-    blue.
-    """
-    if image.mode != "RGB" or image.layers != 3 or image.info.get("adobe_transform") == 0:
-        return False
-    return bytes(layer[0] for layer in image.layer) != b"RGB"
-
-
-def _is_halved(image: Any) -> bool:
-    return [layer[1:3] for layer in image.layer] == [(2, 2), (1, 1), (1, 1)]
-
-
-def _split_jpeg(image: Any, where: Path, way: _Way) -> tuple[Cut, list[str]]:
-    """Decoded twice: its colours at half size, its brightness alone."""
-    half: Any = Image.open(where, formats=FORMATS)
-    half.draft("YCbCr", (image.width // 2, image.height // 2))
-    blue, red = half.getchannel("Cb"), half.getchannel("Cr")
-    half.close()
-    del half
-    notes = [] if _is_halved(image) else [HALVED]
-    image.draft("L", image.size)
-    image.load()
-    return _joined(image, blue, red), notes
-
-
-def _split_png(image: Image.Image, where: Path, way: _Way) -> tuple[Cut, list[str]]:
-    light = Image.new("L", image.size)
-    blue, red = (Image.new("L", (-(-image.width // 2), -(-image.height // 2))) for _ in range(2))
-    for top, band in bands(where, BAND):
-        planes = rgb(band, way.greys).convert("YCbCr").split()
-        light.paste(planes[0], (0, top))
-        blue.paste(planes[1].reduce(2), (0, top // 2))
-        red.paste(planes[2].reduce(2), (0, top // 2))
-    image.info["exif"] = exif_of(where)
-    return _joined(light, blue, red), [HALVED]
-
-
-def _joined(light: Image.Image, blue: Image.Image, red: Image.Image) -> Cut:
-    def cut(box: Box) -> Image.Image:
-        left, top, right, bottom = box
-        size, halved = (right - left, bottom - top), (left / 2, top / 2, right / 2, bottom / 2)
-        colours = [
-            plane.resize(size, Image.Resampling.BILINEAR, box=halved) for plane in (blue, red)
-        ]
-        return Image.merge("YCbCr", (light.crop(box), *colours)).convert("RGB")
-
-    return cut

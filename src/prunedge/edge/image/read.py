@@ -4,24 +4,21 @@ device.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from prunedge.edge.image.size import Resize, Size, resized
+from prunedge.edge.image.tiff import SIGNED, STRANGE_REMEDY, sample_format, strange_numbers
 from prunedge.errors import DataError
 from prunedge.utils.advice import option
 from prunedge.utils.files import require_regular
 from prunedge.utils.machine import pass_on_reading
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
 # How a file keeps its values. Pillow reads colours of sixteen bits as eight: the upper half of
@@ -43,20 +40,7 @@ TURN = {
 }
 SWAPPED = frozenset({5, 6, 7, 8})  # the orientations that swap width and height
 
-_SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF's tag for the kind of its numbers, and two's complement
-_BITS, _BIG_TIFF = (
-    258,
-    43,
-)  # the tag for their bits; and what tells a TIFF of more than 4 GB, whose header is longer
-_NUMBERS = {
-    1: "whole numbers",
-    2: "signed numbers",
-    3: "floats",
-    5: "complex whole numbers",
-    6: "complex numbers",
-}
 UNKNOWN_FORMAT = "not an image of a known format, or its beginning is damaged"
-STRANGE_REMEDY = "save it with floats of 32 bits, or with whole numbers of 8 or 16"
 
 
 @dataclass(frozen=True)
@@ -92,7 +76,7 @@ def parse_range(text: str) -> tuple[float, float]:
     """`LOW:HIGH` as two numbers. Raises DataError when it isn't that, or LOW isn't below HIGH."""
     low, colon, high = text.partition(":")
     try:
-        found = Greys(float(low), float(high if colon else ""))
+        greys = Greys(float(low), float(high if colon else ""))
     except ValueError:
         remedy = (
             "write it as LOW:HIGH, the stored values that become black and white: "
@@ -101,7 +85,7 @@ def parse_range(text: str) -> tuple[float, float]:
         raise DataError(
             f"'{text}' is no range of greys", where=option("range"), remedy=remedy
         ) from None
-    return found.low, found.high
+    return greys.low, greys.high
 
 
 class DeepGreys(DataError):
@@ -180,15 +164,6 @@ def read_and_look(
         raise DataError(f"can't be decoded: {why}", where=path, remedy=remedy) from None
 
 
-def squared(image: Image.Image, size: int) -> np.ndarray:
-    """An upright RGB image as (size, size, 3) uint8, stretched to the square that a model
-    sees.
-    """
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
 def settled(image: Image.Image) -> Image.Image:
     """The image, decoded, with the values that its file means: Pillow gives some signed and
     unsigned numbers as each other.
@@ -202,55 +177,13 @@ def settled(image: Image.Image) -> Image.Image:
         # long as the turned image's.
         vars(image)["filename"] = ""
     image.load()
-    if image.mode == "L" and kind == _SIGNED:
+    if image.mode == "L" and kind == SIGNED:
         signed = np.asarray(image).view(np.int8).astype(np.int32)
         return Image.fromarray(signed)
-    if image.mode == "I" and kind not in (None, _SIGNED) and np.asarray(image).min(initial=0) < 0:
+    if image.mode == "I" and kind not in (None, SIGNED) and np.asarray(image).min(initial=0) < 0:
         what = "counts of 32 bits above 2,147,483,647, which can't be read"
         raise DataError(what, remedy="save it as signed numbers, as floats or with 16 bits")
     return image
-
-
-def strange_numbers(path: Path | str | IO[bytes]) -> str | None:
-    """What numbers a TIFF holds, in words, that Pillow takes for no image: floats of 64 bits,
-    say. None for any other file.
-    """
-    try:
-        with contextlib.ExitStack() as opened, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of what is cut off
-            file: Any = (
-                opened.enter_context(open(path, "rb")) if isinstance(path, (str, Path)) else path
-            )
-            file.seek(0)
-            header = file.read(8)
-            if header[:2] not in (b"II", b"MM"):
-                return None
-            directory = TiffImagePlugin.ImageFileDirectory_v2(
-                header + (file.read(8) if _BIG_TIFF in header[2:4] else b"")
-            )
-            file.seek(directory.next)
-            directory.load(file)
-        bits, kind = directory.get(_BITS), directory.get(_SAMPLE_FORMAT, 1)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged file raises all kinds
-        return None
-    bits, kind = (one[0] if isinstance(one, tuple) and one else one for one in (bits, kind))
-    is_usual = (kind in (1, _SIGNED) and bits in (1, 2, 4, 8, 16, 32)) or (kind, bits) == (3, 32)
-    if not isinstance(bits, int) or kind not in _NUMBERS or is_usual:
-        return None
-    return f"{_NUMBERS[kind]} of {bits} bits"
-
-
-def sample_format(image: Image.Image) -> int | None:
-    """TIFF's word for the kind of its numbers (1 unsigned, 2 signed, 3 floats); None for other
-    formats.
-    """
-    tags: Any = getattr(image, "tag_v2", None)
-    if tags is None:
-        return None
-    found = tags.get(_SAMPLE_FORMAT, 1)
-    return int(found[0] if isinstance(found, tuple) else found)
 
 
 def depth_of(image: Image.Image) -> Depth:
@@ -262,7 +195,7 @@ def depth_of(image: Image.Image) -> Depth:
     raw = _raw_mode(image)
     if image.mode == "I":
         return "16 bits" if ";16" in raw or raw == "L" else "32 bits"
-    if image.mode == "L" and sample_format(image) == _SIGNED:
+    if image.mode == "L" and sample_format(image) == SIGNED:
         return "16 bits"  # signed eight bits: more than Pillow's eight can hold
     return COLOURS if ";16" in raw else EIGHT
 
@@ -272,9 +205,9 @@ def _raw_mode(image: Image.Image) -> str:
     tiles: Any = getattr(image, "tile", None)
     if not tiles:
         return ""
-    found = tiles[0][3]
-    found = found[0] if isinstance(found, tuple) and found else found
-    return found if isinstance(found, str) else ""
+    raw = tiles[0][3]
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return raw if isinstance(raw, str) else ""
 
 
 def orientation_of(image: Image.Image) -> int | None:
@@ -284,12 +217,12 @@ def orientation_of(image: Image.Image) -> int | None:
     were turned.
     """
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:  # damaged EXIF raises all kinds; the image itself is sound
         return None
-    return found if found in TURN else 1
+    return orientation if orientation in TURN else 1
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -356,29 +289,3 @@ def refuse_no_numbers(values: np.ndarray) -> None:
 def is_deep(image: Image.Image) -> bool:
     """Whether its greys have more than eight bits."""
     return image.mode.startswith("I") or image.mode == "F"
-
-
-def normalise(
-    pixels: np.ndarray,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-) -> np.ndarray:
-    """Pixels (n, s, s, 3) uint8 as the model's input (n, 3, s, s) float32: (x / 255 - mean) / std
-    per colour.
-    """
-    # Planes first, then in place: a quarter of the time of arithmetic on interleaved colours.
-    return normalise_planes(pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C"), mean, std)
-
-
-def normalise_planes(
-    planes: np.ndarray,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-) -> np.ndarray:
-    """The same, in place, of planes (n, 3, s, s) float32 from 0 to 255."""
-    scale: np.ndarray = 1 / (255 * np.asarray(std, dtype=np.float32))
-    shift: np.ndarray = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
-    for image in planes:
-        image *= scale[:, None, None]
-        image -= shift[:, None, None]
-    return planes

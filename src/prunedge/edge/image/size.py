@@ -34,6 +34,14 @@ class Size(NamedTuple):
             return str(self.height)
         return f"{self.height}x{self.width}"
 
+    def plain(self) -> int | list[int]:
+        """As results tell it: one side of a square, else height and width."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+    def in_words(self) -> str:
+        """As a sentence says it: `224`, or `384 x 128` (width x height)."""
+        return str(self.height) if self.height == self.width else f"{self.width} x {self.height}"
+
 
 def square(side: int) -> Size:
     """The size of as many rows as columns."""
@@ -74,6 +82,18 @@ def resized(image: Image.Image, size: Size, resize: Resize = "stretch") -> np.nd
     return _cropped(image, size)
 
 
+def cropped_box(width: int, height: int, size: Size) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what `crop` sees of an image of width x height pixels: the
+    largest middle part of the aspect of `size`.
+    """
+    scale = max(size.width / width, size.height / height)
+    seen_width = min(width, size.width / scale)
+    seen_height = min(height, size.height / scale)
+    left = (width - seen_width) / 2
+    top = (height - seen_height) / 2
+    return left, top, left + seen_width, top + seen_height
+
+
 def _padded(image: Image.Image, size: Size) -> np.ndarray:
     scale = min(size.width / image.width, size.height / image.height)
     width = max(1, min(size.width, round(image.width * scale)))
@@ -82,18 +102,14 @@ def _padded(image: Image.Image, size: Size) -> np.ndarray:
     top = (size.height - height) // 2
     pixels = np.empty((size.height, size.width, 3), np.uint8)
     pixels[:] = PADDING
-    pixels[top : top + height, left : left + width] = np.asarray(_scaled(image, width, height))
+    scaled = np.asarray(_scaled(image, width, height))
+    pixels[top : top + height, left : left + width] = scaled
     return pixels
 
 
 def _cropped(image: Image.Image, size: Size) -> np.ndarray:
-    scale = max(size.width / image.width, size.height / image.height)
-    # The part of the image that is seen, in its own pixels, so that it is read and scaled once.
-    width = min(image.width, size.width / scale)
-    height = min(image.height, size.height / scale)
-    left = (image.width - width) / 2
-    top = (image.height - height) / 2
-    box = (left, top, left + width, top + height)
+    # In the image's own pixels, so that it is read and scaled once.
+    box = cropped_box(image.width, image.height, size)
     scaled = image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box)
     return np.asarray(scaled)
 

@@ -71,14 +71,14 @@ def damage_classes(classes: Sequence[str], wanted: Sequence[str] = ()) -> tuple[
         raise DataError(
             f"the model knows no class '{unknown[0]}'", remedy=f"--damage takes some of: {listed}"
         )
-    found = {known[name.casefold()] for name in wanted} or {
+    damage = {known[name.casefold()] for name in wanted} or {
         name for name in classes if not is_sound(name, classes)
     }
-    if not found or len(found) == len(classes):
-        how = "all classes" if found else "none of the classes"
-        told = "count as damage" if wanted else "sound like damage"
-        raise DataError(f"{how} {told} ({listed})", remedy="say which do: --damage CLASS[,CLASS]")
-    return tuple(name for name in classes if name in found)
+    if not damage or len(damage) == len(classes):
+        how = "all classes" if damage else "none of the classes"
+        verb = "count as damage" if wanted else "sound like damage"
+        raise DataError(f"{how} {verb} ({listed})", remedy="say which do: --damage CLASS[,CLASS]")
+    return tuple(name for name in classes if name in damage)
 
 
 def is_sound(name: str, classes: Sequence[str] = ()) -> bool:

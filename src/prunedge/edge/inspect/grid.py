@@ -23,7 +23,8 @@ class Grid:
     width x height pixels.
 
     The last patch of a row and of a column ends at the photograph's edge. A photograph narrower or
-    lower than a patch has patches as narrow or low as itself.
+    lower than a patch has patches as narrow or low as itself. `seen` (left, top, right, bottom) is
+    the part of it that patches cover, and takes the photograph's place in all this; None: all.
 
     The map's cells are what the patches' edges, and those of their cores, cut the photograph into:
     a cell lies in a patch, or in its core, wholly or not at all. The core is the patch less its
@@ -34,27 +35,52 @@ class Grid:
     height: int
     patch: tuple[int, int]
     stride: tuple[int, int]
+    seen: tuple[int, int, int, int] | None = None
 
     @cached_property
     def xs(self) -> np.ndarray:
         """Left edges of the patches' columns, int64."""
-        return _starts(self.width, self.patch[0], self.stride[0])
+        left, right = self._columns
+        return left + _starts(right - left, self.patch[0], self.stride[0])
 
     @cached_property
     def ys(self) -> np.ndarray:
         """Upper edges of the patches' rows, int64."""
-        return _starts(self.height, self.patch[1], self.stride[1])
+        top, bottom = self._rows
+        return top + _starts(bottom - top, self.patch[1], self.stride[1])
+
+    @property
+    def _columns(self) -> tuple[int, int]:
+        return (0, self.width) if self.seen is None else (self.seen[0], self.seen[2])
+
+    @property
+    def _rows(self) -> tuple[int, int]:
+        return (0, self.height) if self.seen is None else (self.seen[1], self.seen[3])
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Width and height of a patch, which is no larger than what is seen."""
+        left, right = self._columns
+        top, bottom = self._rows
+        return min(self.patch[0], right - left), min(self.patch[1], bottom - top)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return len(self.ys), len(self.xs)
 
     @property
     def patches(self) -> int:
         """How many patches there are."""
-        return _count(self.width, self.patch[0], self.stride[0]) * _count(
-            self.height, self.patch[1], self.stride[1]
-        )
+        left, right = self._columns
+        top, bottom = self._rows
+        across = _count(right - left, self.patch[0], self.stride[0])
+        down = _count(bottom - top, self.patch[1], self.stride[1])
+        return across * down
 
     def boxes(self) -> Iterator[tuple[int, int, int, int]]:
         """Left, top, right, bottom of each patch, row by row."""
-        width, height = min(self.patch[0], self.width), min(self.patch[1], self.height)
+        width, height = self._sides
         for y in self.ys.tolist():
             for x in self.xs.tolist():
                 yield x, y, x + width, y + height
@@ -62,12 +88,12 @@ class Grid:
     @cached_property
     def across(self) -> Axis:
         """The columns."""
-        return _axis(self.xs, min(self.patch[0], self.width), self.width)
+        return _axis(self.xs, self._sides[0], *self._columns)
 
     @cached_property
     def down(self) -> Axis:
         """The rows."""
-        return _axis(self.ys, min(self.patch[1], self.height), self.height)
+        return _axis(self.ys, self._sides[1], *self._rows)
 
     def maps(self, values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """From a value per patch (rows of patches, columns of patches) to one per cell: the mean,
@@ -104,29 +130,29 @@ class Grid:
         # Where each sure patch has its damage: nearly the highest mean that it holds.
         needed = np.where(is_sure, NEARLY * self._largest_in(mean), np.inf)
         is_place = mean >= needed.ravel()[self._highest(-needed)]
-        found = mean >= threshold
-        labels, count = label_components(found)
+        is_damaged = mean >= threshold
+        labels, count = label_components(is_damaged)
         has_place = np.zeros(count + 1, dtype=bool)
-        has_place[labels[found & is_place]] = True
-        found &= has_place[labels]
-        return found | self._lost(is_sure, found)
+        has_place[labels[is_damaged & is_place]] = True
+        is_damaged &= has_place[labels]
+        return is_damaged | self._lost(is_sure, is_damaged)
 
     def _largest_in(self, cells: np.ndarray) -> np.ndarray:
         """The highest of the cells (rows, columns) that each patch holds: (rows of patches, columns
         of patches).
         """
-        found = cells
+        largest = cells
         for direction, axis in enumerate((self.down, self.across)):
             padded = np.pad(
-                found, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf
+                largest, [(0, int(direction == side)) for side in (0, 1)], constant_values=-np.inf
             )
             # Every second of the ranges that reduceat takes is one of a patch, the others are
             # between two of them.
             ranges = np.stack([axis.begin, axis.end], axis=1).ravel()
-            found = np.maximum.reduceat(padded, ranges, axis=direction).take(
+            largest = np.maximum.reduceat(padded, ranges, axis=direction).take(
                 np.arange(0, len(ranges), 2), axis=direction
             )
-        return found
+        return largest
 
     def _lost(self, is_sure: np.ndarray, damaged: np.ndarray) -> np.ndarray:
         """The cells (rows, columns) bool of those sure patches (rows of patches, columns of
@@ -142,21 +168,19 @@ class Grid:
             - upper[:, columns.end]
             + upper[:, columns.begin]
         )
-        found = np.zeros_like(damaged)
+        lost = np.zeros_like(damaged)
         for y, x in np.argwhere(is_sure & (inside == 0)).tolist():
-            found[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
-        return found
+            lost[rows.begin[y] : rows.end[y], columns.begin[x] : columns.end[x]] = True
+        return lost
 
     def uniform(self, values: np.ndarray, cell: int) -> np.ndarray:
-        """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre; at
-        the right and bottom what is left.
+        """A map's values (rows, columns) in squares of `cell` pixels, each that of its centre, 0
+        where nothing was seen; at the right and bottom what is left.
         """
-        places = []
-        for axis in (self.down, self.across):
-            edges = np.append(np.arange(0, axis.edges[-1], cell), axis.edges[-1])
-            centres = (edges[:-1] + edges[1:]) / 2
-            places.append(np.searchsorted(axis.edges, centres, side="right") - 1)
-        return values[np.ix_(*places)]
+        padded = np.pad(values, 1)  # what is not seen is 0
+        rows = _cells_at(self.down.edges, self.height, cell)
+        columns = _cells_at(self.across.edges, self.width, cell)
+        return padded[np.ix_(rows + 1, columns + 1)]
 
     def _highest(self, values: np.ndarray) -> np.ndarray:
         # One direction after the other: the best column of each row of patches, then the best row.
@@ -220,11 +244,20 @@ def _count(length: int, patch: int, stride: int) -> int:
     return max(0, -((patch - length) // stride)) + 1
 
 
-def _axis(starts: np.ndarray, patch: int, length: int) -> Axis:
+def _cells_at(edges: np.ndarray, length: int, cell: int) -> np.ndarray:
+    """The cell between `edges` that the centre of each square of `cell` pixels lies in, int64: -1
+    before the first, their number behind the last.
+    """
+    squares = np.append(np.arange(0, length, cell), length)
+    centres = (squares[:-1] + squares[1:]) / 2
+    return np.searchsorted(edges, centres, side="right") - 1
+
+
+def _axis(starts: np.ndarray, patch: int, begin: int, end: int) -> Axis:
     rim = int(RIM * patch)
     ends = starts + patch
-    core_starts = np.where(starts == 0, 0, starts + rim)
-    core_ends = np.where(ends == length, length, ends - rim)
+    core_starts = np.where(starts == begin, begin, starts + rim)
+    core_ends = np.where(ends == end, end, ends - rim)
     edges = np.unique(np.concatenate([starts, ends, core_starts, core_ends]))
     lefts = edges[:-1]
     return Axis(

@@ -45,7 +45,7 @@ def css_colours() -> str:
     return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in COLOURS)
 
 
-def draw_overlay(photo: Photo, found: Inspection, threshold: float) -> Image.Image:
+def draw_overlay(photo: Photo, inspection: Inspection, threshold: float) -> Image.Image:
     """The photograph (RGB, at most 2000 pixels in either direction with its legend) with map,
     regions and legend.
     """
@@ -55,15 +55,15 @@ def draw_overlay(photo: Photo, found: Inspection, threshold: float) -> Image.Ima
     )
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     seen = photo.resized(*size).convert("RGBA")
-    seen.alpha_composite(_heat(found, size))
+    seen.alpha_composite(_heat(inspection, size))
     canvas = Image.new("RGB", (max(size[0], NARROWEST), size[1] + LEGEND), "white")
     canvas.paste(seen.convert("RGB"))
     brush = ImageDraw.Draw(canvas)
-    with_names = len({region.label for region in found.regions}) > 1
-    for place, region in reversed(list(enumerate(found.regions[:MOST_BOXES]))):
-        _box(brush, region, scale, size, _label(region, with_names) if place < MOST_TEXTS else None)
+    with_names = len({region.label for region in inspection.regions}) > 1
+    for index, region in reversed(list(enumerate(inspection.regions[:MOST_BOXES]))):
+        _box(brush, region, scale, size, _label(region, with_names) if index < MOST_TEXTS else None)
     _legend(canvas, size[1], threshold)
-    _scale_bar(brush, canvas.width, size[1], size[0], scale, found.mm_per_pixel)
+    _scale_bar(brush, canvas.width, size[1], size[0], scale, inspection.mm_per_pixel)
     return canvas
 
 
@@ -77,15 +77,17 @@ def _colours(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _heat(found: Inspection, size: tuple[int, int]) -> Image.Image:
+def _heat(inspection: Inspection, size: tuple[int, int]) -> Image.Image:
     # Squared, so that the sound greater part of a photograph keeps its own colours.
-    alpha = (found.map**2 * OPAQUE * 255).round().astype(np.uint8)
-    heat = Image.fromarray(np.concatenate([_colours(found.map), alpha[..., None]], axis=-1), "RGBA")
+    alpha = (inspection.map**2 * OPAQUE * 255).round().astype(np.uint8)
+    heat = Image.fromarray(
+        np.concatenate([_colours(inspection.map), alpha[..., None]], axis=-1), "RGBA"
+    )
     # The cells at the right and bottom edge are cut off where the photograph ends.
     return heat.resize(
         size,
         Image.Resampling.NEAREST,
-        box=(0, 0, found.width / found.cell, found.height / found.cell),
+        box=(0, 0, inspection.width / inspection.cell, inspection.height / inspection.cell),
     )
 
 

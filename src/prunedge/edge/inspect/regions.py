@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from prunedge.edge.tasks.base import Findings
+
 
 @dataclass(frozen=True)
 class Region:
@@ -34,14 +36,14 @@ class Region:
     def to_json(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
         """A plain dict; sizes in millimetres too when the scale is known."""
         width, height = self.right - self.left, self.bottom - self.top
-        found = {**asdict(self), "width": width, "height": height}
+        record = {**asdict(self), "width": width, "height": height}
         if mm_per_pixel is not None:
-            found |= {
+            record |= {
                 "width_mm": width * mm_per_pixel,
                 "height_mm": height * mm_per_pixel,
                 "area_mm2": self.area * mm_per_pixel**2,
             }
-        return found
+        return record
 
 
 def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -76,41 +78,32 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, len(names)
 
 
-def find_regions(
-    mean: np.ndarray,
-    peak: np.ndarray,
-    names: np.ndarray,
-    columns: np.ndarray,
-    rows: np.ndarray,
-    damaged: np.ndarray,
-) -> tuple[Region, ...]:
-    """The regions of `damaged` cells, heaviest first.
-
-    All maps are (rows, columns): the mean probability, the surest patch's, that patch's label, and
-    which cells are damaged (bool). `columns` and `rows` are the cells' edges in pixels.
+def find_regions(findings: Findings, columns: np.ndarray, rows: np.ndarray) -> tuple[Region, ...]:
+    """The connected damaged areas of a photograph's findings, heaviest first. `columns` and `rows`
+    are the edges of the findings' cells in pixels.
     """
-    labels, count = label_components(damaged)
+    labels, count = label_components(findings.is_damaged)
+    if not count:
+        return ()
+    order = np.argsort(labels[findings.is_damaged], kind="stable")
+    y, x = (indices[order] for indices in np.nonzero(findings.is_damaged))
+    starts = np.searchsorted(labels[y, x], np.arange(2, count + 1))
     areas = np.outer(np.diff(rows), np.diff(columns))
-    found = []
-    order = np.argsort(labels[damaged], kind="stable")
-    y, x = (places[order] for places in np.nonzero(damaged))
-    for part in (
-        np.split(np.arange(len(order)), np.searchsorted(labels[y, x], np.arange(2, count + 1)))
-        if count
-        else ()
-    ):
-        at = (y[part], x[part])
-        area, surest = int(areas[at].sum()), int(np.argmax(peak[at]))
-        found.append(
-            Region(
-                int(columns[at[1].min()]),
-                int(rows[at[0].min()]),
-                int(columns[at[1].max() + 1]),
-                int(rows[at[0].max() + 1]),
-                str(names[at][surest]),
-                float(peak[at][surest]),
-                float((mean[at] * areas[at]).sum() / area),
-                area,
-            )
+
+    regions = []
+    for cells in np.split(np.arange(len(order)), starts):
+        at = (y[cells], x[cells])
+        area = int(areas[at].sum())
+        surest = int(np.argmax(findings.peak[at]))
+        region = Region(
+            left=int(columns[at[1].min()]),
+            top=int(rows[at[0].min()]),
+            right=int(columns[at[1].max() + 1]),
+            bottom=int(rows[at[0].max() + 1]),
+            label=str(findings.labels[at][surest]),
+            probability=float(findings.peak[at][surest]),
+            mean_probability=float((findings.mean[at] * areas[at]).sum() / area),
+            area=area,
         )
-    return tuple(sorted(found, key=lambda region: (-region.weight, region.top, region.left)))
+        regions.append(region)
+    return tuple(sorted(regions, key=lambda region: (-region.weight, region.top, region.left)))

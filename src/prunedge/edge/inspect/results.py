@@ -109,7 +109,7 @@ class Results:
         """Remove a new folder that nothing has come into but the mark: an inspection that found no
         image leaves none behind.
         """
-        if self.is_new and [one.name for one in self.path.iterdir()] == [MARK]:
+        if self.is_new and [entry.name for entry in self.path.iterdir()] == [MARK]:
             (self.path / MARK).unlink()
             with suppress(OSError):  # it was there before, and may not be ours to remove
                 self.path.rmdir()
@@ -128,17 +128,17 @@ class Results:
         )
         return dict(record) if is_whole and record["key"] == self._key(item) else None
 
-    def keep(self, item: Item, found: Inspection, photo: Photo) -> Record:
+    def keep(self, item: Item, inspection: Inspection, photo: Photo) -> Record:
         """Write an image's overlay, map and, when those are there, its JSON; returns that."""
         started, overlay, grey = perf_counter(), io.BytesIO(), io.BytesIO()
-        draw_overlay(photo, found, self.about["settings"]["threshold"]).save(
+        draw_overlay(photo, inspection, self.about["settings"]["threshold"]).save(
             overlay, "JPEG", quality=88
         )
-        grey_map(found.map).save(grey, "PNG")
+        grey_map(inspection.map).save(grey, "PNG")
         self._write(self._file(item.name, ".overlay.jpg"), overlay.getvalue())
         self._write(self._file(item.name, ".map.png"), grey.getvalue())
         record = {
-            **found.to_json(),
+            **inspection.to_json(),
             **item.about,
             "seconds_drawing": perf_counter() - started,
             "key": self._key(item),
@@ -215,11 +215,11 @@ def images_per_second(records: Sequence[Record]) -> float:
 
 def _is_ours(mark: Path) -> bool:
     try:
-        found = json.loads(read_text(mark))
+        record = json.loads(read_text(mark))
     except (OSError, ValueError, RecursionError) as error:
         pass_on_reading(error, mark)
         return False
-    return isinstance(found, dict) and found.get("format") == "prunedge inspection"
+    return isinstance(record, dict) and record.get("format") == "prunedge inspection"
 
 
 def _table(records: Sequence[Record]) -> str:
@@ -240,19 +240,19 @@ def _cell(text: str) -> str:
 
 
 def _feature(record: Record) -> dict[str, Any]:
-    place = record["position"]
-    point = [place["longitude"], place["latitude"]] + (
-        [place["altitude_m"]] if place["altitude_m"] is not None else []
+    position = record["position"]
+    point = [position["longitude"], position["latitude"]] + (
+        [position["altitude_m"]] if position["altitude_m"] is not None else []
     )
     worst = record["regions"][0]["label"] if record["regions"] else None
-    told = {
+    figures = {
         key: record[key] for key in ("probability", "damaged_share", "severity", "width", "height")
     }
     properties = {
         "image": record["name"],
         "regions": len(record["regions"]),
         "label": worst,
-        **told,
+        **figures,
         "findings": record["regions"],
     }
     return {

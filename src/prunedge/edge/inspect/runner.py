@@ -10,17 +10,17 @@ from time import perf_counter
 from typing import Any
 
 from prunedge import __version__
-from prunedge.edge.bundle import MANIFEST, Bundle, sha256
+from prunedge.edge.bundle import Bundle, sha256
 from prunedge.edge.image.photograph import Photo, open_photo
 from prunedge.edge.inspect.inspection import (
     Classifier,
     Inspection,
-    Settings,
     inspect_photo,
-    settings_to_json,
 )
 from prunedge.edge.inspect.items import Item, Source
 from prunedge.edge.inspect.results import Record, Results, worst_first
+from prunedge.edge.inspect.settings import Settings, settings_to_json
+from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import DataError, MachineError
 from prunedge.utils.files import real_path
 
@@ -135,8 +135,8 @@ def describe(
         "bundle": {
             "name": real_path(bundle.path).name,
             "model": manifest.model,
-            "classes": manifest.classes,
-            "input_size": manifest.input_size,
+            "classes": list(manifest.task.classes),
+            "input_size": manifest.task.size.plain(),
             "sha256": sha256(bundle.path / MANIFEST),
         },
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -149,5 +149,5 @@ def _inspect(
 ) -> tuple[Photo, Inspection]:
     started = perf_counter()
     photo = open_photo(item.image, settings.max_megapixels, settings.greys(session.bundle))
-    found = inspect_photo(photo, session, settings, item.name, patches)
-    return photo, replace(found, seconds=perf_counter() - started)
+    inspection = inspect_photo(photo, session, settings, item.name, patches)
+    return photo, replace(inspection, seconds=perf_counter() - started)

@@ -44,7 +44,7 @@ def load(file: Path, threads: int) -> tuple[Model, list[int | str]]:
 
     def model(inputs: np.ndarray) -> np.ndarray:
         return np.concatenate(
-            [method.execute([torch.from_numpy(one[None])])[0].numpy() for one in inputs]
+            [method.execute([torch.from_numpy(image[None])])[0].numpy() for image in inputs]
         )
 
     return model, ["one by one", *shape[1:]]

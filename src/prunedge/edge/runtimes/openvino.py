@@ -55,9 +55,9 @@ def layers(file: Path, threads: int, inputs: np.ndarray, passes: int) -> list[li
     for _ in range(passes):
         start, calls = perf_counter_ns(), []
         request.infer([inputs], share_inputs=True)
-        for one in request.get_profiling_info():
-            if ns := round(one.real_time.total_seconds() * 1e9):
-                calls.append(Call(one.node_name, one.node_type, "", 0, start, ns))
+        for node in request.get_profiling_info():
+            if ns := round(node.real_time.total_seconds() * 1e9):
+                calls.append(Call(node.node_name, node.node_type, "", 0, start, ns))
                 start += ns
         found.append(calls)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -34,23 +36,80 @@ class TaskSpec(BaseModel):
         return size
 
 
-class Decoder(Protocol):
-    """What a task makes of a model's outputs; numpy only."""
+class Tiles(Protocol):
+    """The overlapping tiles that a photograph was cut into (`prunedge.edge.inspect.grid.Grid`), and
+    the cells that their edges make.
+    """
 
-    def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """The prediction: for classification probabilities (n, classes) float32 of outputs of that
-        shape.
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+
+    def maps(self, values: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """From a value a tile (rows, columns) to each cell's mean (float32), and the place of its
+        highest in `values.ravel()` (int64).
         """
 
-    def check(self, outputs: np.ndarray, count: int) -> str | None:
-        """Why these outputs of `count` images can't be right, in words; None where they can."""
+    def damaged(self, values: np.ndarray, mean: np.ndarray, threshold: float) -> np.ndarray:
+        """Which cells are damaged (bool), by the tiles' values and the means of `maps`."""
 
-    def agreement(self, found: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-        """For each image (n,) bool whether outputs mean the same as those that are `wanted`; what
+
+@dataclass(frozen=True)
+class Findings:
+    """What a photograph's tiles tell of its damage. Arrays are (rows, columns) of cells.
+
+    `mean` float32 is the probability of damage; `peak` float32 that of the surest tile that holds
+    the cell, `labels` (str) that tile's damage class; `is_damaged` bool. `surest` is the highest
+    probability of a tile, `tiles` how many reach the threshold.
+    """
+
+    mean: np.ndarray
+    peak: np.ndarray
+    labels: np.ndarray
+    is_damaged: np.ndarray
+    surest: float
+    tiles: int
+
+
+class Decoder(Protocol):
+    """What a task makes of a model's outputs; numpy only.
+
+    Outputs are the model's, float32, an image along the first axis; predictions are what `decode`
+    makes of them.
+    """
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """The predictions: for classification probabilities (n, classes) of as many logits."""
+
+    def check(self, outputs: np.ndarray, count: int) -> str | None:
+        """Why outputs of this shape can't be those of `count` images, in words; None where they
+        can.
+        """
+
+    def check_predictions(self, predictions: np.ndarray, count: int) -> str | None:
+        """Why these can't be right for `count` images, in words; None where they can."""
+
+    def is_near(self, predictions: np.ndarray, others: np.ndarray) -> bool:
+        """Whether predictions of the same images, made in other batches, differ by no more than a
+        quantised model's rounding.
+        """
+
+    def agreement(self, outputs: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
+        """For each image whether outputs mean the same as those that are `wanted`, (n,) bool; what
         these can't tell apart within `tolerance` counts as the same.
         """
 
-    def findings(self, prediction: Any, tile: Any) -> Any:
-        """What an inspection draws, measures and sends of a prediction for one tile of a
-        photograph.
+    def warning(self, outputs: np.ndarray, loud: Callable[[], np.ndarray]) -> str | None:
+        """What is wrong with a model whose outputs are decoded already, None where they are not.
+
+        `loud` gives the outputs of the same images `prunedge.edge.probabilities.LOUD` times as
+        strong; it costs a pass.
+        """
+
+    def findings(
+        self, predictions: np.ndarray, tiles: Tiles, damage: Sequence[str], threshold: float
+    ) -> Findings:
+        """What an inspection draws, measures and sends of a photograph, by the predictions of its
+        tiles, row by row. `damage` are the classes that count, from a probability of `threshold`
+        on.
         """

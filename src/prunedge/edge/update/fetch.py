@@ -20,7 +20,8 @@ from urllib.parse import SplitResult, quote, urlunsplit
 
 from pydantic import ValidationError
 
-from prunedge.edge.bundle import (
+from prunedge.edge.logs import one_line
+from prunedge.edge.manifest import (
     LARGEST_MANIFEST,
     MANIFEST,
     Manifest,
@@ -28,7 +29,6 @@ from prunedge.edge.bundle import (
     other_format,
     parse_manifest,
 )
-from prunedge.edge.logs import one_line
 from prunedge.edge.update.pace import DEADLINE_S, Pace, Unreachable, watched
 from prunedge.errors import AgentError
 from prunedge.utils.files import make_folder, real_path
@@ -113,10 +113,10 @@ def _manifest(text: bytes) -> Manifest:
     try:
         manifest = parse_manifest(text)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, found["loc"]))
+        mistake = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, mistake["loc"]))
         raise AgentError(
-            f"the bundle's manifest is damaged ({where}: {one_line(found['msg'])})",
+            f"the bundle's manifest is damaged ({where}: {one_line(mistake['msg'])})",
             remedy="export the bundle again",
         ) from None
     except ValueError as error:

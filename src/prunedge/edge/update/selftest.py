@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from prunedge.edge.bundle import open_bundle
 from prunedge.edge.image.read import read_image
-from prunedge.edge.image.size import square
-from prunedge.edge.session import open_session
+from prunedge.edge.session import Session, open_session
+from prunedge.edge.tasks.base import Decoder
 from prunedge.edge.update.pace import Unreachable
 from prunedge.errors import AgentError, MachineError, PrunedgeError
 from prunedge.utils.machine import machine_error
@@ -28,8 +28,6 @@ from prunedge.utils.systems import limit_memory_to_machine
 
 TIMEOUT_S = 180.0
 NOISE = 4
-TOLERANCE = 1e-3  # of a sum of probabilities
-NEAR = 0.05  # between an image alone and among others: quantised models may round by the batch
 
 
 def selftest(
@@ -63,7 +61,7 @@ def selftest(
             remedy="the bundle is too slow here",
         ) from None
     try:
-        found = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
         raise AgentError(
@@ -71,31 +69,37 @@ def selftest(
             where=bundle,
             remedy="export the bundle again",
         ) from None
-    if "trouble" in found:
+    if "trouble" in answer:
         raise Unreachable(
-            f"the self-test can't be done now: {found['trouble']}", remedy="is there enough memory?"
+            f"the self-test can't be done now: {answer['trouble']}",
+            remedy="is there enough memory?",
         )
-    if "error" in found:
+    if "error" in answer:
         raise AgentError(
-            f"the self-test failed: {found['error']}", remedy="export the bundle again"
+            f"the self-test failed: {answer['error']}", remedy="export the bundle again"
         )
-    return found["milliseconds"]
+    return answer["milliseconds"]
 
 
-def try_out(session: Any, classes: int, pixels: np.ndarray) -> str | None:
-    """What is wrong with a model's answers to pixels (n, size, size, 3) uint8, or None.
+class Predictor(Protocol):
+    """What a trial needs of a session."""
 
-    They must be n rows of probabilities, and the same for an image alone, again, and among others.
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Predictions for images (n, height, width, 3) uint8."""
+
+
+def try_out(session: Predictor, decoder: Decoder, pixels: np.ndarray) -> str | None:
+    """What is wrong with a model's answers to pixels (n, height, width, 3) uint8, or None.
+
+    They must be predictions of the decoder's task, and the same for an image alone, again, and
+    among others.
     """
     together = np.asarray(session.predict(pixels))
-    if together.shape != (len(pixels), classes):
-        return f"answers of shape {together.shape}, wanted {(len(pixels), classes)}"
-    if not np.isfinite(together).all():
-        return "answers that are no numbers"
-    if together.min() < -TOLERANCE or np.abs(together.sum(1) - 1).max() > TOLERANCE:
-        return "answers that are no probabilities"
+    wrong = decoder.check_predictions(together, len(pixels))
+    if wrong is not None:
+        return wrong
     alone = np.concatenate([session.predict(pixels[i : i + 1]) for i in range(len(pixels))])
-    if np.abs(alone - together).max() > NEAR:
+    if not decoder.is_near(alone, together):
         return "another answer to an image alone than among others"
     return None
 
@@ -108,27 +112,30 @@ def main() -> None:
     limit_memory_to_machine()
     try:
         bundle = open_bundle(sys.argv[1])
-        session, size = open_session(bundle, target=sys.argv[2] or None), bundle.manifest.input_size
+        session = open_session(bundle, target=sys.argv[2] or None)
         session.self_test()
-        pixels = [np.random.default_rng(0).integers(0, 256, (NOISE, size, size, 3), dtype=np.uint8)]
+        task = bundle.manifest.task
+        noise = np.random.default_rng(0).integers(0, 256, (NOISE, *task.size, 3), dtype=np.uint8)
+        pixels = [noise]
         for name in sys.argv[3:]:
             with suppress(PrunedgeError):  # it has gone meanwhile, or is of another depth
-                pixels.append(read_image(name, square(size), bundle.greys)[None])
-        tried = np.concatenate(pixels)
-        started = perf_counter()
-        wrong = try_out(session, len(bundle.manifest.classes), tried)
-        answer = (
-            {"error": wrong}
-            if wrong
-            else {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(tried))}
-        )
+                pixels.append(read_image(name, task.size, bundle.greys, task.resize)[None])
+        images = np.concatenate(pixels)
+        answer = _tried(session, images)
     except Exception as error:  # whatever the model does, it is told in one line
-        told = error if isinstance(error, PrunedgeError) else machine_error(error)
-        why = f"{type(error).__name__}: {error}" if told is None else told.what
-        answer = {
-            "trouble" if isinstance(told, MachineError) else "error": " ".join(why.split())[:300]
-        }
+        known = error if isinstance(error, PrunedgeError) else machine_error(error)
+        why = f"{type(error).__name__}: {error}" if known is None else known.what
+        kind = "trouble" if isinstance(known, MachineError) else "error"
+        answer = {kind: " ".join(why.split())[:300]}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def _tried(session: Session, images: np.ndarray) -> dict[str, str | float]:
+    started = perf_counter()
+    wrong = try_out(session, session.decoder, images)
+    if wrong is not None:
+        return {"error": wrong}
+    return {"milliseconds": (perf_counter() - started) * 1e3 / (2 * len(images))}
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from prunedge.edge.agent.database import Store
-from prunedge.edge.bundle import MANIFEST, Bundle, open_bundle, sha256
+from prunedge.edge.bundle import Bundle, open_bundle, sha256
 from prunedge.edge.logs import log, one_line
+from prunedge.edge.manifest import MANIFEST
 from prunedge.edge.session import open_session
 from prunedge.edge.update.statement import Release, Taken
 from prunedge.errors import AgentError, MachineError, PrunedgeError

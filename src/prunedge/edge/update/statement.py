@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from prunedge.edge.bundle import MANIFEST
 from prunedge.edge.logs import one_line
+from prunedge.edge.manifest import MANIFEST
 from prunedge.errors import AgentError, ExtraMissing
 from prunedge.utils.files import read_secret
 from prunedge.utils.machine import pass_on

@@ -17,10 +17,10 @@ from time import monotonic
 
 from prunedge.edge.agent.broker import trusted
 from prunedge.edge.agent.settings import AgentSettings
-from prunedge.edge.bundle import Manifest
 from prunedge.edge.inspect import Settings
 from prunedge.edge.inspect.grid import Grid
 from prunedge.edge.logs import log, one_line
+from prunedge.edge.manifest import Manifest
 from prunedge.edge.update.announcement import (
     Announcement,
     check_manifest,
@@ -161,7 +161,8 @@ class Updater:
             stop=self._stop,
             seconds=told.fetch_seconds,
         )
-        check_classes(manifest, announcement, statement, self._current().bundle.manifest.classes)
+        at_work = list(self._current().bundle.manifest.task.classes)
+        check_classes(manifest, announcement, statement, at_work)
         told.inspection.fitted(manifest)  # do its classes tell what damage is?
         milliseconds = selftest(self._incoming, self._images(), told.runtime)
         self._refuse_slow(manifest, milliseconds)
@@ -269,26 +270,25 @@ def check_classes(
         _check_stated(manifest, statement, at_work)
         return
     wanted = announcement.classes or at_work
-    if manifest.classes != wanted:
+    classes = list(manifest.task.classes)
+    if classes != wanted:
         raise AgentError(
-            (
-                f"the bundle's classes are {', '.join(manifest.classes)}, wanted are "
-                f"{', '.join(wanted)}"
-            ),
+            f"the bundle's classes are {', '.join(classes)}, wanted are {', '.join(wanted)}",
             remedy="announce new ones in 'classes' if that is meant",
         )
 
 
 def _check_stated(manifest: Manifest, statement: Statement, at_work: list[str]) -> None:
-    told = statement.release.classes
-    if manifest.classes != told:
+    classes = list(manifest.task.classes)
+    stated_classes = statement.release.classes
+    if classes != stated_classes:
         what = (
-            f"the bundle's classes are {', '.join(manifest.classes)}, the signed statement's "
-            f"{', '.join(told)}"
+            f"the bundle's classes are {', '.join(classes)}, the signed statement's "
+            f"{', '.join(stated_classes)}"
         )
         raise AgentError(what, remedy="don't trust this bundle")
-    if told != at_work and not statement.release.new_classes:
+    if classes != at_work and not statement.release.new_classes:
         raise AgentError(
-            f"the bundle's classes are {', '.join(told)}, wanted are {', '.join(at_work)}",
+            f"the bundle's classes are {', '.join(classes)}, wanted are {', '.join(at_work)}",
             remedy="sign it with --new-classes if that is meant",
         )
