@@ -55,9 +55,9 @@ def write_bundle(
     data = images_of(config, run.verb(), "DATA", "--resume", run.path)
     if chosen.number is not None and chosen.plan.keep:
         run.require_plan(chosen.number, trace(run.load_first(), data.example()))
-    metrics = {"validation": {config.task.metric: chosen.step.metric_after}}
-    if chosen.test:
     metrics: dict[str, Any] = {"validation": {config.task.metric: chosen.step.metric_after}}
+    if chosen.test:
+        metrics["test"] = {name: chosen.test[name] for name in METRICS[config.task.name]}
     about = {
         "run_step": chosen.number,
         "model": chosen.name,
