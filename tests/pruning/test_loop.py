@@ -12,7 +12,7 @@ from torch import nn
 from prunedge import data as images
 from prunedge.errors import PrunedgeError
 from prunedge.graph import ChannelGraph, trace
-from prunedge.graph.channels import Plan
+from prunedge.graph.plan import Plan
 from prunedge.pruning.context import PruneContext, RecoveryConfig
 from prunedge.pruning.loop import baseline, iterate, prune
 from prunedge.pruning.policy import COLLAPSED, Continue, Finished, Outcome, StopPolicy
