@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,13 +109,13 @@ class Split:
             raise ValueError(f"can't take {n} images: n must be at least 1")
         if n >= len(self):
             return self
-        labels, rng = self.labels(), np.random.default_rng(seed)
+        labels = self.labels()
+        rng = np.random.default_rng(seed)
         classes, counts = np.unique(labels, return_counts=True)
-        parts = portions(counts * (n / len(self)), n, counts, least=int(n >= len(classes)))
-        chosen = [
-            rng.permutation(np.flatnonzero(labels == c))[:k]
-            for c, k in zip(classes, parts, strict=True)
-        ]
+        wanted = portions(counts * (n / len(self)), n, counts, least=int(n >= len(classes)))
+        chosen = []
+        for label, count in zip(classes, wanted, strict=True):
+            chosen.append(rng.permutation(np.flatnonzero(labels == label))[:count])
         return self.at(np.sort(np.concatenate(chosen)))
 
     def at(self, indices: np.ndarray | list[int]) -> Split:
@@ -162,13 +162,11 @@ class Dataset:
         seen = appearance(self.train.size, self.train.resize)
         digest = hashlib.sha256(f"{self.fingerprint} {seen} {self.classes}".encode())
         # Rows count the images that `fingerprint` stands for, wherever they lie.
-        known = (
-            self.train.rows
-            if self.fingerprint and self.train.rows
-            else [sample.path for sample in self.train.samples]
-        )
-        for which, sample in zip(known, self.train.samples, strict=True):
-            digest.update(f"\n{which}\t{sample.label}".encode(errors="surrogateescape"))
+        names: Sequence[object] = [sample.path for sample in self.train.samples]
+        if self.fingerprint and self.train.rows:
+            names = self.train.rows
+        for name, sample in zip(names, self.train.samples, strict=True):
+            digest.update(f"\n{name}\t{sample.label}".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
 
     def splits(self) -> dict[str, Split]:

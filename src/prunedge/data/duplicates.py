@@ -55,20 +55,19 @@ def find_duplicates(
     A hash alone takes any two even surfaces for duplicates, so the fine structure (a thumbnail less
     its blurred self) must correlate too.
     """
-    looks, done, total = {}, 0, sum(map(len, data.splits().values()))
+    looks = {}
+    done = 0
+    total = sum(map(len, data.splits().values()))
     for side, split in data.splits().items():
         looks[side] = _look(split, done, total, progress)
         done += len(split)
     duplicates: dict[str, Duplicate] = {}
     for early, late in combinations(data.splits(), 2):
         for i, j, distance, identical in _pairs(looks[early], looks[late], max_distance):
-            name, like = (
-                names[data.splits()[side].samples[k].path] for side, k in ((late, j), (early, i))
-            )
-            if name not in duplicates or (identical, -distance) > (
-                duplicates[name].identical,
-                -duplicates[name].distance,
-            ):
+            name = names[data.splits()[late].samples[j].path]
+            like = names[data.splits()[early].samples[i].path]
+            known = duplicates.get(name)
+            if known is None or (identical, -distance) > (known.identical, -known.distance):
                 duplicates[name] = Duplicate(name, late, like, early, distance, identical)
     ordered = sorted(
         duplicates.values(),
@@ -78,7 +77,8 @@ def find_duplicates(
 
 
 def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Looks:
-    hashes, digests = np.empty(len(split), np.uint64), []
+    hashes = np.empty(len(split), np.uint64)
+    digests = []
     # The one record that is large: in halves 200 MB for 100,000 images, and as exact as
     # thumbnails of eight bits.
     structure = np.empty((len(split), _SIDE * _SIDE), np.float16)
@@ -94,7 +94,8 @@ def _look(split: Split, done: int, total: int, progress: Progress | None) -> _Lo
         )
 
     for i, (number, fine, digest) in enumerate(at_once(work, range(len(split)))):
-        hashes[i], structure[i] = number, fine
+        hashes[i] = number
+        structure[i] = fine
         digests.append(digest)
         if progress is not None:
             progress(done + i + 1, total, "comparing images")
@@ -119,14 +120,14 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
     that has one.
     """
     first = {digest: i for i, digest in reversed(list(enumerate(early.digests)))}
-    found = []
+    pairs = []
     for start in range(0, len(late.hashes), _BLOCK):
         block = late.hashes[start : start + _BLOCK]
         distances = np.bitwise_count(early.hashes[None, :] ^ block[:, None])  # (block, early)
         for k, row in enumerate(distances):
             j = start + k
             if late.digests[j] in first:
-                found.append((first[late.digests[j]], j, 0, True))
+                pairs.append((first[late.digests[j]], j, 0, True))
                 continue
             near = np.flatnonzero(row <= max_distance)
             near = near[
@@ -135,8 +136,8 @@ def _pairs(early: _Looks, late: _Looks, max_distance: int) -> list[tuple[int, in
             ]
             if len(near):
                 best = near[np.argmin(row[near])]
-                found.append((int(best), j, int(row[best]), False))
-    return found
+                pairs.append((int(best), j, int(row[best]), False))
+    return pairs
 
 
 def _conflicts(

@@ -40,9 +40,8 @@ from prunedge.utils.machine import unusable_cache
 
 TAIL = 0.1  # per cent of an image's pixels that are left out at each end: dead and hot ones
 STRANGE = 0.05  # share of a class's images that may be quite unlike the others
-MARGIN = (
-    0.5  # of the range, on either side: rare bright damage keeps its greys, as far as there are any
-)
+# Of the range, on either side: rare bright damage keeps its greys, as far as there are any.
+MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,9 @@ def known_survey(
     eight-bit images alone.
     """
     records = cached(_file(paths, folder))
-    return (
-        None
-        if records is None
-        else tuple(record if isinstance(record, str) else Shade(**record) for record in records)
-    )
+    if records is None:
+        return None
+    return tuple(record if isinstance(record, str) else Shade(**record) for record in records)
 
 
 def survey(
@@ -94,22 +91,25 @@ def survey(
     """The greys of each image, or why it can't be read; decoded once, and kept in the cache
     folder. Raises MachineError.
     """
-    if (known := known_survey(paths, folder)) is not None:
+    known = known_survey(paths, folder)
+    if known is not None:
         return known
-    found: list[Shade | str] = []
+
+    shades: list[Shade | str] = []
+    records = []
     for shade in at_once(_shade, paths):
-        found.append(shade)
+        shades.append(shade)
+        records.append(shade if isinstance(shade, str) else asdict(shade))
         if progress is not None:
-            progress(len(found), len(paths), "finding the range of greys")
+            progress(len(shades), len(paths), "finding the range of greys")
+
     file = _file(paths, folder)
     try:
         with FileLock(file.with_suffix(".lock")):
-            keep_cached(
-                file, [shade if isinstance(shade, str) else asdict(shade) for shade in found]
-            )
+            keep_cached(file, records)
     except OSError as error:
         raise unusable_cache(error, file.parent) from None
-    return tuple(found)
+    return tuple(shades)
 
 
 def choose_range(
@@ -128,28 +128,31 @@ def choose_range(
     readable = [shade for shade in shades if isinstance(shade, Shade)]
     if given is not None:
         return Greys(*given, mixed=not all(shade.is_deep for shade in readable))
-    trained = [
-        (shade, labels[i])
-        for i in training
-        if isinstance(shade := shades[i], Shade) and shade.is_deep
-    ]
-    if not trained:
+    deep = []
+    deep_labels = []
+    for index in training:
+        shade = shades[index]
+        if isinstance(shade, Shade) and shade.is_deep:
+            deep.append(shade)
+            deep_labels.append(labels[index])
+    if not deep:
         remedy = f"say what is black and white: {option('range', 'LOW:HIGH')}"
         raise DataError(
             "no training image has greys of more than eight bits, others have",
             where=where,
             remedy=remedy,
         )
-    found = usual_range([shade for shade, _ in trained], [label for _, label in trained])
-    if told := mixture(Counter(shade.depth for shade in readable)):
+    usual = usual_range(deep, deep_labels)
+    mixed = mixture(Counter(shade.depth for shade in readable))
+    if mixed is not None:
         remedy = (
             f"give the deep ones' by {option('range', 'LOW:HIGH')} (eight bits keep 0 to 255), "
             "or save all images alike"
         )
-        error = MixedGreys(f"{told} have no range of greys in common", where=where, remedy=remedy)
-        error.deep = (found.low, found.high)
+        error = MixedGreys(f"{mixed} have no range of greys in common", where=where, remedy=remedy)
+        error.deep = (usual.low, usual.high)
         raise error
-    return found
+    return usual
 
 
 def refuse_idle_range(given: tuple[float, float] | None, where: object) -> None:
@@ -169,15 +172,13 @@ def mixture(kinds: Counter[Depth]) -> str | None:
     none.
     """
     integers = kinds["16 bits"] + kinds["32 bits"]
-    parts = {
+    counts = {
         "of 8 bits": kinds[EIGHT] + kinds[COLOURS],
         "of more bits": integers,
         "of floats": kinds["floats"],
     }
-    there = {name: count for name, count in parts.items() if count}
-    if len(there) < 2:
-        return None
-    return " and ".join(f"{count:,} images {name}" for name, count in there.items())
+    present = [f"{count:,} images {name}" for name, count in counts.items() if count]
+    return " and ".join(present) if len(present) > 1 else None
 
 
 def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
@@ -188,23 +189,26 @@ def usual_range(shades: Sequence[Shade], labels: Sequence[int]) -> Greys:
     (at least one of several); the extremes of all classes; a margin of half that range on both
     sides, but no further than the least and most that there are.
     """
-    lows, highs = [], []
+    lows = []
+    highs = []
     for label in sorted(set(labels)):
-        mine = [shade for shade, its in zip(shades, labels, strict=True) if its == label]
-        lows.append(float(np.quantile([shade.low for shade in mine], STRANGE, method="higher")))
-        highs.append(
-            float(np.quantile([shade.high for shade in mine], 1 - STRANGE, method="lower"))
-        )
+        of_class = [shade for shade, its in zip(shades, labels, strict=True) if its == label]
+        class_lows = [shade.low for shade in of_class]
+        class_highs = [shade.high for shade in of_class]
+        lows.append(float(np.quantile(class_lows, STRANGE, method="higher")))
+        highs.append(float(np.quantile(class_highs, 1 - STRANGE, method="lower")))
     least = min(shade.least for shade in shades)
     most = max(shade.most for shade in shades)
-    low, high = min(lows), max(highs)
+    low = min(lows)
+    high = max(highs)
     if not low < high:
-        low, high = least, most
+        low = least
+        high = most
     margin = MARGIN * (high - low)
-    low, high = max(least, low - margin), min(most, high + margin)
-    return (
-        Greys(low, high) if low < high else Greys(low, low + 1)
-    )  # images of one grey alone: black
+    low = max(least, low - margin)
+    high = min(most, high + margin)
+    # Images of one grey alone are black.
+    return Greys(low, high if low < high else low + 1)
 
 
 def levels_of(path: Path, greys: Greys | None) -> tuple[int, int] | None:
@@ -219,10 +223,12 @@ def levels_of(path: Path, greys: Greys | None) -> tuple[int, int] | None:
             stored = settled(opened)
             seen = np.asarray(rgb(stored, greys))
         left = levels_in(seen)
-        return (len(np.unique(np.asarray(stored))) if is_deep(stored) else left), left
+        if not is_deep(stored):
+            return left, left
+        return len(np.unique(np.asarray(stored))), left
 
-    found = tried(path, work)
-    return None if isinstance(found, str) else found
+    levels = tried(path, work)
+    return None if isinstance(levels, str) else levels
 
 
 def levels_in(pixels: np.ndarray) -> int:
@@ -244,17 +250,15 @@ def _look(file: Path | BytesIO) -> Shade:
     values = np.asarray(image)
     refuse_no_numbers(values)
     # Values that are there, not means of two: an image of two greys has no third.
-    low, high = (
-        float(np.percentile(values, share, method="nearest")) for share in (TAIL, 100 - TAIL)
-    )
+    low = float(np.percentile(values, TAIL, method="nearest"))
+    high = float(np.percentile(values, 100 - TAIL, method="nearest"))
     return Shade(depth, low, high, float(values.min()), float(values.max()), _digest(values))
 
 
 def _digest(values: np.ndarray) -> str:
     shape = f"{values.shape} {values.dtype.name}".encode()
-    return hashlib.blake2b(
-        shape + np.ascontiguousarray(values).tobytes(), digest_size=12
-    ).hexdigest()
+    content = np.ascontiguousarray(values).tobytes()
+    return hashlib.blake2b(shape + content, digest_size=12).hexdigest()
 
 
 def _file(paths: Sequence[Path], folder: Path | str | None) -> Path:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*(%|[a-zµ]{1,3})?", re.IGNORECASE)
 FRACTION = re.compile(
@@ -33,11 +33,13 @@ def refusal(labels: Mapping[str, int], where: str = "label") -> str | None:
 
     `where` says what holds them: a column, folders.
     """
-    if found := _lists(labels):
-        return f"these look like lists of labels ({where}): {_shown(found, labels)}"
-    if found := _numbers(labels):
+    lists = _lists(labels)
+    if lists:
+        return f"these look like lists of labels ({where}): {_shown(lists, labels)}"
+    numbers = _numbers(labels)
+    if numbers:
         return (
-            f"these look like numbers to estimate, not classes ({where}): {_shown(found, labels)}"
+            f"these look like numbers to estimate, not classes ({where}): {_shown(numbers, labels)}"
         )
     return None
 
@@ -69,12 +71,16 @@ def _lists(labels: Mapping[str, int]) -> list[str]:
     """Labels that list others: `crack;rust` beside `crack`, `[crack, rust]`, `0,1,0` beside
     `1,0,0`.
     """
-    found = [label for label in labels if BRACKETS.fullmatch(label)]
+    lists = [label for label in labels if BRACKETS.fullmatch(label)]
     for sign in SEPARATORS:
-        split = {
-            label: parts for label in labels if sign in label and (parts := _parts(label, sign))
-        }
-        times = Counter(part for parts in split.values() for part in set(parts))
+        split = {}
+        times: Counter[str] = Counter()
+        for label in labels:
+            parts = _parts(label, sign) if sign in label else []
+            if parts:
+                split[label] = parts
+                times.update(set(parts))
+
         for label, parts in split.items():
             if sign == "," and NUMBER.fullmatch(label):
                 continue  # a decimal comma
@@ -82,12 +88,13 @@ def _lists(labels: Mapping[str, int]) -> list[str]:
             # A comma also stands in names with their explanation (`maillot, tank suit` beside
             # `maillot`): all parts must be known.
             if all(known) if sign == "," else any(known):
-                found.append(label)
-    return list(dict.fromkeys(found))
+                lists.append(label)
+    return list(dict.fromkeys(lists))
 
 
 def _parts(label: str, sign: str) -> list[str]:
-    return [part for piece in label.split(sign) if (part := piece.strip())]
+    parts = [part.strip() for part in label.split(sign)]
+    return [part for part in parts if part]
 
 
 def _parts_known(label: str, labels: Mapping[str, int]) -> bool:
@@ -117,11 +124,9 @@ def _mostly_numbers(labels: Mapping[str, int]) -> bool:
     return sum(NUMBER.fullmatch(label) is not None for label in labels) >= MOSTLY * len(labels)
 
 
-def _shown(found: Iterable[str], labels: Mapping[str, int]) -> str:
-    names = list(found)
-    said = ", ".join(f"'{name}' ({labels[name]:,})" for name in names[:SHOWN])
-    return said + (
-        f" and {len(names) - SHOWN} more of {len(labels)} labels"
-        if len(names) > SHOWN
-        else f", of {len(labels)} labels"
-    )
+def _shown(names: Sequence[str], labels: Mapping[str, int]) -> str:
+    """The first of these labels, with their numbers of images."""
+    first = ", ".join(f"'{name}' ({labels[name]:,})" for name in names[:SHOWN])
+    if len(names) > SHOWN:
+        return f"{first} and {len(names) - SHOWN} more of {len(labels)} labels"
+    return f"{first}, of {len(labels)} labels"

@@ -79,19 +79,21 @@ class Batches:
         return _ahead(self._made(self._bounds()[rank::size]))
 
     def shards(self, rank: int, size: int) -> Iterator[BatchShard]:
-        """The part of each batch that is due to process `rank` of `size`; the rest is neither read
+        """The slice of each batch that is due to process `rank` of `size`; the rest is neither read
         nor augmented.
         """
         bounds = self._bounds()
-        parts = [partition(stop - start, rank, size) for start, stop in bounds]
-        own = [
-            (begin + start, begin + start + max(1, here))
-            for (begin, _), (start, here) in zip(bounds, parts, strict=True)
-        ]
-        made = zip(self._made(own), bounds, parts, strict=True)
+        slices = []
+        own_bounds = []
+        for begin, stop in bounds:
+            start, count = partition(stop - begin, rank, size)
+            slices.append((start, count, stop - begin))
+            # A process without an image of its own reads one all the same.
+            own_bounds.append((begin + start, begin + start + max(1, count)))
+
+        made = zip(self._made(own_bounds), slices, strict=True)
         return _ahead(
-            BatchShard(*batch, start, here, stop - begin)
-            for batch, (begin, stop), (start, here) in made
+            BatchShard(*batch, start, count, whole) for batch, (start, count, whole) in made
         )
 
     def _bounds(self) -> list[tuple[int, int]]:
@@ -100,7 +102,8 @@ class Batches:
         return [(start, min(start + self.batch_size, len(self.split))) for start in starts]
 
     def _made(self, bounds: Iterable[tuple[int, int]]) -> Iterator[Batch]:
-        n, labels = len(self.split), torch.from_numpy(self.split.labels())
+        n = len(self.split)
+        labels = torch.from_numpy(self.split.labels())
         order = np.arange(n)
         if self.shuffle_seed is not None:
             order = torch.randperm(n, generator=self._generator(0)).numpy()
@@ -120,19 +123,17 @@ class Batches:
                     planes = augment(pixels, changes.at(start, stop))
                 with span("normalise"):
                     made = normalise_planes(planes)
-            return _within_reach(torch.from_numpy(made)), _within_reach(
-                labels[torch.from_numpy(chosen)]
-            )
+            own_labels = labels[torch.from_numpy(chosen)]
+            return _within_reach(torch.from_numpy(made)), _within_reach(own_labels)
 
         return _side_by_side(make, bounds, _makers())
 
     def _generator(self, purpose: int) -> torch.Generator:
         # Its own: torch's global one belongs to the training thread, and would not be the same
         # after a resumption.
-        seed = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose]).generate_state(
-            1, np.uint64
-        )[0]
-        return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
+        sequence = np.random.SeedSequence([self.shuffle_seed or 0, self.epoch, purpose])
+        seed = int(sequence.generate_state(1, np.uint64)[0])
+        return torch.Generator().manual_seed(seed & (2**63 - 1))
 
 
 def _within_reach(tensor: Tensor) -> Tensor:
@@ -174,8 +175,8 @@ def _side_by_side(
                 yield waiting.popleft().result()
         finally:
             # Whoever wants no more batches does not wait for those that nobody has begun.
-            for one in waiting:
-                one.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 def _ahead(made: Iterator[T]) -> Iterator[T]:

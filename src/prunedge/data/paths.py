@@ -74,7 +74,8 @@ def expand(pattern: str) -> list[str]:
     remedy = "write numbers as {000..012} and words as {a,b}, without braces in braces"
     if any(has_braces(text) for text in parts[::2]):
         raise DataError("braces that don't match", where=pattern, remedy=remedy)
-    several, total = [], 1
+    choices = []
+    total = 1
     for inside in parts[1::2]:
         if ends := _RANGE.fullmatch(inside):
             first, last = int(ends[1]), int(ends[2])
@@ -99,8 +100,8 @@ def expand(pattern: str) -> list[str]:
                 where=pattern,
                 remedy="put more images into each shard",
             )
-        several.append(words)
+        choices.append(words)
     return [
         "".join(itertools.chain(*itertools.zip_longest(parts[::2], chosen, fillvalue="")))
-        for chosen in itertools.product(*several)
+        for chosen in itertools.product(*choices)
     ]

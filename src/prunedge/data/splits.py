@@ -36,10 +36,11 @@ def assign(
     wanted = np.outer(shares, counts.sum(0))  # (sides, classes): images that each side should get
     large = int((counts.sum(1) > 1).sum())
     tries = int(np.clip(_GROUPS_IN_ALL_TRIES // max(large, 1), 1, _MOST_TRIES)) if large else 1
-    found = [_share_out(counts, wanted, np.random.default_rng([seed, i])) for i in range(tries)]
-    return _parted(min(found, key=lambda sides: _distance(sides, counts, wanted)), counts, wanted)[
-        ids
+    candidates = [
+        _share_out(counts, wanted, np.random.default_rng([seed, number])) for number in range(tries)
     ]
+    closest = min(candidates, key=lambda sides: _distance(sides, counts, wanted))
+    return _parted(closest, counts, wanted)[ids]
 
 
 def portions(wanted: np.ndarray, total: int, most: np.ndarray, least: int = 0) -> np.ndarray:

@@ -41,9 +41,9 @@ class Changes:
 
     def at(self, start: int, stop: int) -> Changes:
         """The changes of the images from `start` up to `stop`."""
-        part = slice(start, stop)
+        chosen = slice(start, stop)
         return Changes(
-            self.flip[part], self.turns[part], self.brightness[part], self.contrast[part]
+            self.flip[chosen], self.turns[chosen], self.brightness[chosen], self.contrast[chosen]
         )
 
 

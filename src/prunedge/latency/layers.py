@@ -63,12 +63,12 @@ def layers_of(model: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]
     """(name of the weight, shape) of every convolution and linear layer, once for each time that it
     runs on one image of `example`.
     """
-    found: list[tuple[str, Shape]] = []
+    layers: list[tuple[str, Shape]] = []
     handles = []
 
     def watching(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            found.append((f"{name}.weight", _shape(module, inputs[0])))
+            layers.append((f"{name}.weight", _shape(module, inputs[0])))
 
         return hook
 
@@ -81,7 +81,7 @@ def layers_of(model: nn.Module, example: torch.Tensor) -> list[tuple[str, Shape]
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return layers
 
 
 def after(shape: Shape, weight: tuple[int, ...]) -> Shape:

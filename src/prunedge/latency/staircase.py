@@ -22,18 +22,20 @@ def step_of(channels: Sequence[int], ms: Sequence[float]) -> int:
     may charge a fixed price for numbers in between (time = a + b ceil(n / s) + c [s does not divide
     n], b and c not negative), by their Bayesian information criteria.
     """
-    n, times = np.asarray(channels, dtype=np.float64), np.asarray(ms, dtype=np.float64)
+    n = np.asarray(channels, dtype=np.float64)
+    times = np.asarray(ms, dtype=np.float64)
     if len(n) < 8:
         return 1
-    best, step = _bic(times, [n]), 1
-    best -= EVIDENCE
+    best = _bic(times, [n]) - EVIDENCE
+    step = 1
     for candidate in STEPS:
         if n.max() - n.min() < 2 * candidate:
             break
         stairs = [np.ceil(n / candidate), (n % candidate != 0).astype(np.float64)]
-        found = min(_bic(times, stairs), _bic(times, stairs[:1]))
-        if found < best:
-            best, step = found, candidate
+        criterion = min(_bic(times, stairs), _bic(times, stairs[:1]))
+        if criterion < best:
+            best = criterion
+            step = candidate
     return step
 
 

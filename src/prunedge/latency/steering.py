@@ -35,16 +35,8 @@ from prunedge.utils.tracing import traced
 # which calibrate the prediction. Unequal ones tell the time of computing, which lies in the first
 # layers, from that of fetching weights, which lie in the last.
 CALIBRATED = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.75, 0.0), (0.0, 0.5), (0.25, 0.75))
-CACHES = (
-    0.0,
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    16.0,
-    32.0,
-)  # MB of weights that may stay in the processor from one image to the next
+# MB of weights that may stay in the processor from one image to the next.
+CACHES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 SECANT = 0.25  # share of a group over which the time that a channel costs is taken
 
 
@@ -85,24 +77,21 @@ class Fit:
         """Least squares of the relative errors, none of the numbers being negative, with whichever
         of the `CACHES` suits best.
         """
-        y, best = np.asarray(measured), np.inf
+        times = np.asarray(measured)
+        ones = np.ones_like(times)
+        best = np.inf
         for cache in CACHES:
             fetched = np.maximum(0.0, np.asarray(megabytes) - cache)
-            weights, rest = nnls(
-                np.stack([np.asarray(layers_ms), fetched, np.ones_like(y)], 1) / y[:, None],
-                np.ones_like(y),
-            )
-            if rest < best:
-                best, found = (
-                    rest,
-                    cls(float(weights[0]), float(weights[1]), float(weights[2]), cache),
-                )
-        return replace(
-            found,
-            points=tuple(
-                (found.ms(a, b), c) for a, b, c in zip(layers_ms, megabytes, measured, strict=True)
-            ),
-        )
+            design = np.stack([np.asarray(layers_ms), fetched, ones], 1)
+            weights, residual = nnls(design / times[:, None], ones)
+            if residual < best:
+                best = residual
+                fit = cls(float(weights[0]), float(weights[1]), float(weights[2]), cache)
+
+        points = []
+        for alone_ms, size_mb, measured_ms in zip(layers_ms, megabytes, measured, strict=True):
+            points.append((fit.ms(alone_ms, size_mb), measured_ms))
+        return replace(fit, points=tuple(points))
 
 
 @dataclass(frozen=True)
@@ -129,15 +118,16 @@ class Steering:
         would save, shared among them.
         """
         layers = layers_of(model, _tensor(graph))
-        now, found = self._whole(layers, graph, None), {}
+        now = self._whole(layers, graph, None)
+        costs = {}
         for group in graph.groups:
             gone = min(
                 group.size - 1,
                 max(1, round(group.size * SECANT), min(self.multiple, group.size // 2)),
             )
             fewer = Plan({group.name: tuple(range(group.size - gone))}) if gone > 0 else None
-            found[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
-        return found
+            costs[group.name] = max(0.0, now - self._whole(layers, graph, fewer)) / max(1, gone)
+        return costs
 
     @traced("device")
     def measure(self, model: nn.Module, example: torch.Tensor) -> float:
@@ -155,11 +145,13 @@ class Steering:
         }
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Steering:
+    def from_json(cls, record: Mapping[str, Any]) -> Steering:
         """The steering that `to_json` gave."""
-        table, fit = Table.from_json(found["table"]), dict(found["fit"])
+        table = Table.from_json(record["table"])
+        fit = dict(record["fit"])
         fit["points"] = tuple((float(a), float(b)) for a, b in fit["points"])
-        return cls(Timer(found["address"], found["target"], table.threads), table, Fit(**fit))
+        timer = Timer(record["address"], record["target"], table.threads)
+        return cls(timer, table, Fit(**fit))
 
     def _whole(
         self, layers: list[tuple[str, Shape]], graph: ChannelGraph, plan: Plan | None
@@ -188,47 +180,45 @@ def steer(
     smaller = [remove(model, graph, _halves(graph, shares, table.step)) for shares in CALIBRATED]
     timed = time_models(smaller, example, timer)
     measured = [*whole.ms.values(), *(timed.ms[name] for name in sorted(timed.ms))]
-    sums = [
-        _sums(table, [shape for _, shape in layers_of(one, example)]) for one in (model, *smaller)
-    ]
-    return Steering(timer, table, Fit.to([a for a, _ in sums], [b for _, b in sums], measured))
+    layers_ms = []
+    megabytes = []
+    for each in (model, *smaller):
+        its_shapes = [shape for _, shape in layers_of(each, example)]
+        its_ms, its_megabytes = _sums(table, its_shapes)
+        layers_ms.append(its_ms)
+        megabytes.append(its_megabytes)
+    return Steering(timer, table, Fit.to(layers_ms, megabytes, measured))
 
 
 def _halves(graph: ChannelGraph, shares: tuple[float, float], step: int) -> Plan:
     """The first and the second half of the groups lose these shares of their channels, rounded to
     the step that the runtime likes.
     """
-    stays = {
-        group.name: max(
-            min(step, group.size),
-            round(group.size * (1 - shares[2 * place >= len(graph.groups)]) / step) * step,
-        )
-        for place, group in enumerate(graph.groups)
-    }
-    return Plan(
-        {
-            group.name: tuple(range(stays[group.name]))
-            for group in graph.groups
-            if stays[group.name] < group.size
-        }
-    )
+    keep = {}
+    for index, group in enumerate(graph.groups):
+        is_second_half = 2 * index >= len(graph.groups)
+        rounded = round(group.size * (1 - shares[is_second_half]) / step) * step
+        kept = max(min(step, group.size), rounded)
+        if kept < group.size:
+            keep[group.name] = tuple(range(kept))
+    return Plan(keep)
 
 
 def _sums(table: Table, layers: Sequence[Shape]) -> tuple[float, float]:
     """Milliseconds of all layers, each alone, and megabytes (10^6) of their float32 weights."""
-    return sum(map(table.ms, layers)), sum(one.weights for one in layers) * 4 / 1e6
+    return sum(map(table.ms, layers)), sum(layer.weights for layer in layers) * 4 / 1e6
 
 
 def time_models(models: Sequence[nn.Module], example: torch.Tensor, timer: Timer) -> Timed:
     """Milliseconds of whole models on the device, as model-0.onnx and so on."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {
-            f"model-{place}.onnx": Path(folder) / f"model-{place}.onnx"
-            for place in range(len(models))
-        }
-        for file, model in zip(files.values(), models, strict=True):
+        size = Size(*example.shape[-2:])
+        files = {}
+        for number, model in enumerate(models):
+            name = f"model-{number}.onnx"
+            files[name] = Path(folder) / name
             # The loop's own model stays where it is, and in its mode.
-            write_onnx(copied(model).cpu().eval(), file, Size(*example.shape[-2:]))
+            write_onnx(copied(model).cpu().eval(), files[name], size)
         return timer.time(files)
 
 
@@ -246,18 +236,16 @@ def _cached(shapes: Sequence[Shape], timer: Timer, timed: Timed, cache: Path | N
         timed.device,
         sorted(set(map(str, shapes))),
     ]
-    return (
-        cache_folder(cache)
-        / "latency"
-        / f"{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]}.json"
-    )
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    return cache_folder(cache) / "latency" / f"{key}.json"
 
 
 def _read(file: Path, shapes: Sequence[Shape]) -> Table | None:
     try:
-        if (found := cached(file)) is None:
+        record = cached(file)
+        if record is None:
             return None
-        table = Table.from_json(found)
+        table = Table.from_json(record)
     except (ValueError, KeyError, TypeError, PrunedgeError):
         return None
     return table if table.knows(shapes) else None

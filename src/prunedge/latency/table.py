@@ -76,7 +76,7 @@ class Table:
         """The numbers of channels that this runtime likes are multiples of this: the largest step
         found.
         """
-        return max((one.step for one in self.staircases), default=1)
+        return max((staircase.step for staircase in self.staircases), default=1)
 
     def ms(self, layer: Shape) -> float:
         """Milliseconds of a layer of a kind in the table; widths between two steps cost as much as
@@ -88,18 +88,19 @@ class Table:
 
     def knows(self, layers: Iterable[Shape]) -> bool:
         """Whether all these layers can be read off."""
-        return all(
-            (grid := self.grids.get(one.kind))
-            and one.inputs <= grid.inputs[-1]
-            and (one.is_depthwise or one.outputs <= grid.outputs[-1])
-            for one in layers
-        )
+        return all(map(self._knows, layers))
+
+    def _knows(self, layer: Shape) -> bool:
+        grid = self.grids.get(layer.kind)
+        if grid is None or layer.inputs > grid.inputs[-1]:
+            return False
+        return layer.is_depthwise or layer.outputs <= grid.outputs[-1]
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict of everything."""
         return {
             "grids": [{"kind": asdict(kind), **asdict(grid)} for kind, grid in self.grids.items()],
-            "staircases": [asdict(one) for one in self.staircases],
+            "staircases": [asdict(staircase) for staircase in self.staircases],
             "step": self.step,
             "runtime": self.runtime,
             "device": dict(self.device),
@@ -107,25 +108,26 @@ class Table:
         }
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Table:
+    def from_json(cls, record: Mapping[str, Any]) -> Table:
         """The table that `to_json` gave; KeyError, TypeError or ValueError when it is none."""
-        grids = {
-            _shape(one["kind"]): Grid(
-                tuple(one["inputs"]), tuple(one["outputs"]), tuple(tuple(row) for row in one["ms"])
+        grids = {}
+        for about in record["grids"]:
+            ms = tuple(map(tuple, about["ms"]))
+            grid = Grid(tuple(about["inputs"]), tuple(about["outputs"]), ms)
+            grids[_shape(about["kind"])] = grid
+
+        staircases = []
+        for about in record["staircases"]:
+            staircase = Staircase(
+                _shape(about["layer"]),
+                about["axis"],
+                tuple(about["channels"]),
+                tuple(about["ms"]),
+                int(about["step"]),
             )
-            for one in found["grids"]
-        }
-        stairs = [
-            Staircase(
-                _shape(one["layer"]),
-                one["axis"],
-                tuple(one["channels"]),
-                tuple(one["ms"]),
-                int(one["step"]),
-            )
-            for one in found["staircases"]
-        ]
-        return cls(grids, tuple(stairs), found["runtime"], found["device"], int(found["threads"]))
+            staircases.append(staircase)
+        threads = int(record["threads"])
+        return cls(grids, tuple(staircases), record["runtime"], record["device"], threads)
 
     def _up(self, channels: int) -> int:
         return ceil(channels / self.step) * self.step
@@ -143,42 +145,39 @@ def measure_table(layers: Sequence[Shape], timer: Timer) -> Table:
         )
     stairs = _stairs(widest.values())
     grids = {kind: _widths(layer) for kind, layer in widest.items()}
-    wanted = {layer for _, _, several in stairs for layer in several} | {
-        widest[kind].wide(*pair)
-        for kind, (inputs, outputs) in grids.items()
-        for pair in product(inputs, outputs)
-    }
+    wanted: set[Shape] = set()
+    for _, _, layers_of_one_stair in stairs:
+        wanted.update(layers_of_one_stair)
+    for kind, (inputs, outputs) in grids.items():
+        wanted.update(widest[kind].wide(*widths) for widths in product(inputs, outputs))
     names = {
-        layer: f"layer-{place:04d}.onnx" for place, layer in enumerate(sorted(wanted, key=str))
+        layer: f"layer-{number:04d}.onnx" for number, layer in enumerate(sorted(wanted, key=str))
     }
     with tempfile.TemporaryDirectory() as folder:
         for layer, name in names.items():
             write_probe(layer, Path(folder) / name)
         timed = timer.time({name: Path(folder) / name for name in names.values()})
     ms = {layer: timed.ms[name] for layer, name in names.items()}
+    measured = {}
+    for kind, (inputs, outputs) in grids.items():
+        rows = []
+        for width in inputs:
+            rows.append(tuple(ms[widest[kind].wide(width, other)] for other in outputs))
+        measured[kind] = Grid(inputs, outputs, tuple(rows))
     return Table(
-        {
-            kind: Grid(
-                inputs,
-                outputs,
-                tuple(tuple(ms[widest[kind].wide(i, o)] for o in outputs) for i in inputs),
-            )
-            for kind, (inputs, outputs) in grids.items()
-        },
-        tuple(_found(layer, axis, several, ms) for layer, axis, several in stairs),
+        measured,
+        tuple(_staircase(layer, axis, shapes, ms) for layer, axis, shapes in stairs),
         timed.runtime,
         timed.device,
         timer.threads,
     )
 
 
-def _found(
-    layer: Shape, axis: Axis, several: Sequence[Shape], ms: Mapping[Shape, float]
+def _staircase(
+    layer: Shape, axis: Axis, shapes: Sequence[Shape], ms: Mapping[Shape, float]
 ) -> Staircase:
-    channels, times = (
-        tuple(getattr(one, axis) for one in several),
-        tuple(ms[one] for one in several),
-    )
+    channels = tuple(getattr(shape, axis) for shape in shapes)
+    times = tuple(ms[shape] for shape in shapes)
     return Staircase(layer, axis, channels, times, step_of(channels, times))
 
 
@@ -186,27 +185,29 @@ def _stairs(layers: Iterable[Shape]) -> list[tuple[Shape, Axis, list[Shape]]]:
     """The layers to time one channel after the other: the costliest convolutions, around half of
     their width.
     """
-    wide = [
-        one for one in layers if one.kernel != (0, 0) and min(one.inputs, one.outputs) >= 2 * WINDOW
-    ]
-    found: list[tuple[Shape, Axis, list[Shape]]] = []
+    wide = []
+    for layer in layers:
+        is_convolution = layer.kernel != (0, 0)
+        if is_convolution and min(layer.inputs, layer.outputs) >= 2 * WINDOW:
+            wide.append(layer)
+
+    stairs: list[tuple[Shape, Axis, list[Shape]]] = []
     for layer in sorted(wide, key=_macs, reverse=True)[:COSTLIEST]:
         half = layer.wide(layer.inputs // 2, layer.outputs // 2)
         axes: tuple[Axis, ...] = ("inputs",) if layer.is_depthwise else ("outputs", "inputs")
         for axis in axes:
             middle = getattr(half, axis)
-            numbers = range(max(1, middle - WINDOW), min(getattr(layer, axis), middle + WINDOW) + 1)
-            numbers = [
-                n
-                for n in numbers
-                if layer.groups == 1 or layer.is_depthwise or n % layer.groups == 0
-            ]  # type: ignore[assignment]
-            several = [
-                half.wide(n, half.outputs) if axis == "inputs" else half.wide(half.inputs, n)
-                for n in numbers
-            ]
-            found.append((half, axis, several))
-    return found
+            first = max(1, middle - WINDOW)
+            last = min(getattr(layer, axis), middle + WINDOW)
+            shapes = []
+            for n in range(first, last + 1):
+                if layer.groups > 1 and not layer.is_depthwise and n % layer.groups:
+                    continue
+                inputs = n if axis == "inputs" else half.inputs
+                outputs = n if axis == "outputs" else half.outputs
+                shapes.append(half.wide(inputs, outputs))
+            stairs.append((half, axis, shapes))
+    return stairs
 
 
 def _macs(layer: Shape) -> float:
@@ -222,25 +223,20 @@ def _widths(layer: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _shares(width: int, layer: Shape) -> tuple[int, ...]:
     blocks = 1 if layer.is_depthwise else layer.groups
-    unit = max(
-        blocks, 16 if width >= 64 else 1
-    )  # between the steps of any runtime that we know nothing is lost
+    # Between the steps of any runtime that we know nothing is lost.
+    unit = max(blocks, 16 if width >= 64 else 1)
     unit = ceil(unit / blocks) * blocks
-    return tuple(
-        sorted(
-            {min(width, max(unit, round(width * share / unit) * unit)) for share in SHARES}
-            | {min(width, blocks)}
-        )
-    )
+    widths = {min(width, blocks)}
+    for share in SHARES:
+        widths.add(min(width, max(unit, round(width * share / unit) * unit)))
+    return tuple(sorted(widths))
 
 
 def _shape(values: Mapping[str, Any]) -> Shape:
     known = Shape(0, 0, (0, 0))
     if set(values) != set(asdict(known)):
         raise PrunedgeError("a table of another prunedge", remedy="delete it")
-    return replace(
-        known,
-        **{  # type: ignore[arg-type]
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        },
-    )
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        plain[key] = tuple(value) if isinstance(value, list) else value
+    return replace(known, **plain)

@@ -49,16 +49,16 @@ class Timer:
         """
         arguments = ["probe", "files", "--runtime", self.target, "--threads", str(self.threads)]
         if self.address == LOCAL:
-            found = _here(arguments, files)
+            answer = _here(arguments, files)
         else:
-            found = Host.parse(self.address).run(
+            answer = Host.parse(self.address).run(
                 arguments, {f"files/{name}": file for name, file in files.items()}
             )
         try:
             return Timed(
-                {name: float(found["ms"][name]) for name in files},
-                str(found["runtime"]),
-                dict(found["device"]),
+                {name: float(answer["ms"][name]) for name in files},
+                str(answer["runtime"]),
+                dict(answer["device"]),
             )
         except (KeyError, TypeError, ValueError):
             remedy = "install the same version there"
@@ -81,9 +81,9 @@ def _here(arguments: list[str], files: Mapping[str, Path]) -> Any:
             check=False,
         )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise PrunedgeError(
-            said[-1].removeprefix("error: "),
+            lines[-1].removeprefix("error: "),
             where=LOCAL,
             remedy="can its runtime run the model at all? try --runtime onnx",
         )

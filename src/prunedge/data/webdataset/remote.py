@@ -33,12 +33,11 @@ def about(url: str) -> tuple[int | None, str]:
     system, path = _store(url)
     with _mended(url):
         system.invalidate_cache()
-        found = system.info(path)
-        if found.get("type") == "directory":
+        info = system.info(path)
+        if info.get("type") == "directory":
             raise FileNotFoundError
-    return found.get("size"), "\t".join(
-        f"{key}={found[key]}" for key in _VERSION if found.get(key) is not None
-    )
+    version = [f"{key}={info[key]}" for key in _VERSION if info.get(key) is not None]
+    return info.get("size"), "\t".join(version)
 
 
 def fetch(url: str, target: Path, size: int | None) -> None:
@@ -147,9 +146,8 @@ def _mended(url: str) -> Iterator[None]:
     except DataError:
         raise
     except FileNotFoundError as error:
-        why = (
-            f": {error.__cause__}" if error.__cause__ else ""
-        )  # a web server that doesn't answer, for one
+        # A web server that doesn't answer, for one.
+        why = f": {error.__cause__}" if error.__cause__ else ""
         remedy = "check the URL; of a pattern every shard must be there"
         raise DataError(f"no such file or folder{why}", where=url, remedy=remedy) from None
     except Exception as error:  # each store has errors of its own, and they have no common parent

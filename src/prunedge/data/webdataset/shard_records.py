@@ -58,24 +58,25 @@ def list_shards(
     the shards, from 0, where there is one. The split is what `.json` says, else the shards' folders
     or the beginning of their names (train, val, test), if all of them do. Raises DataError.
     """
-    root, places = _places(data)
-    for place in places:
-        if kind := _PACKED.search(place):
-            raise packed(place, kind[1] or kind[2])
-    missing = [place for place in places if not is_url(place) and not Path(place).is_file()]
+    root, paths = _paths(data)
+    for path in paths:
+        kind = _PACKED.search(path)
+        if kind is not None:
+            raise packed(path, kind[1] or kind[2])
+    missing = [path for path in paths if not is_url(path) and not Path(path).is_file()]
     if missing:
-        what = f"{len(missing)} of {len(places)} shards are missing, {missing[0]} first"
+        what = f"{len(missing)} of {len(paths)} shards are missing, {missing[0]} first"
         raise DataError(
             what, where=data, remedy="check the pattern and the files; every shard must be there"
         )
     shards = []
-    for i, shard in enumerate(at_once(lambda place: open_shard(place, cache_dir), places)):
+    for i, shard in enumerate(at_once(lambda path: open_shard(path, cache_dir), paths)):
         shards.append(shard)
         if progress is not None:
-            progress(i + 1, len(places), "reading shards")
+            progress(i + 1, len(paths), "reading shards")
     names = [shard.place[len(root) :].lstrip("/") for shard in shards]
     splits = _splits(names, data)
-    classes = _classes(root, places)
+    classes = _classes(root, paths)
     records: list[Record] = []
     strangers: dict[str, str] = {}
     for shard, name, side in zip(shards, names, splits, strict=True):
@@ -107,25 +108,26 @@ def list_shards(
     return finish(Path(root), records, where=Path(data), held=".cls or .json")
 
 
-def _places(data: str) -> tuple[str, list[str]]:
+def _paths(data: str) -> tuple[str, list[str]]:
     """The folder that all shards lie in, and the shards."""
     if not is_url(data):
         data = os.path.abspath(data)
     if _is_pattern(data):
-        root, places = Path(data.partition("{")[0] + "_").parent, expand(data)
+        root = Path(data.partition("{")[0] + "_").parent
+        paths = expand(data)
     elif data.endswith(SHARD) or _PACKED.search(data):
-        root, places = Path(data).parent, [data]
+        root = Path(data).parent
+        paths = [data]
     else:
-        root, places = (
-            Path(data),
-            shards_in(Path(data)) if not is_url(data) else remote.shards_below(data),
-        )
-        places = [place for place in places if _is_at_hand(place[len(data.rstrip("/")) + 1 :])]
-    if not places:
+        root = Path(data)
+        inside = remote.shards_below(data) if is_url(data) else shards_in(root)
+        start = len(data.rstrip("/")) + 1
+        paths = [path for path in inside if _is_at_hand(path[start:])]
+    if not paths:
         raise DataError("no shards found", where=data, remedy=_REMEDY)
     # Each path of an image goes through `Path`; so does its shard, or they would not be the same
     # text.
-    return written(root), [written(Path(place)) for place in places]
+    return written(root), [written(Path(path)) for path in paths]
 
 
 def _is_pattern(data: str) -> bool:
@@ -145,14 +147,14 @@ def _splits(names: list[str], data: str) -> list[str | None]:
     """The split of each shard, if all say one: by the folder that it lies in, or by how its name
     begins.
     """
-    found = [_split(name) for name in names]
-    if all(found):
-        return found
-    if any(found):
+    splits = [_split(name) for name in names]
+    if all(splits):
+        return splits
+    if any(splits):
         log.warning(
             "%s: %s says no split, so those in other shards' names are not used",
             data,
-            names[found.index(None)],
+            names[splits.index(None)],
         )
     return [None] * len(names)
 
@@ -164,11 +166,11 @@ def _split(name: str) -> str | None:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
-def _classes(root: str, places: list[str]) -> list[str] | None:
+def _classes(root: str, paths: list[str]) -> list[str] | None:
     """The lines of classes.txt in the root, or beside the first shard."""
-    for folder in dict.fromkeys((root, places[0].rpartition("/")[0])):
-        place = f"{folder}/{CLASSES}"
-        text = remote.beside(place) if is_url(place) else _read(Path(place))
+    for folder in dict.fromkeys((root, paths[0].rpartition("/")[0])):
+        path = f"{folder}/{CLASSES}"
+        text = remote.beside(path) if is_url(path) else _read(Path(path))
         if text is not None:
             return [line.strip() for line in text.splitlines() if line.strip()]
     return None

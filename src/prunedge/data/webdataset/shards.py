@@ -57,19 +57,20 @@ def open_shard(place: str, home: Path | str | None = None) -> Shard:
     stamp = f"{os.path.abspath(place) if not is_url(place) else place}\t{version}"
     folder = cache_folder(home) / "shards"
     name = hashlib.sha256(f"{VERSION} {stamp}".encode(errors="surrogateescape")).hexdigest()[:32]
-    record, copy = folder / f"{name}.json", folder / f"{name}.tar"
+    record = folder / f"{name}.json"
+    copy = folder / f"{name}.tar"
     known = _open.get(place)
     if known is not None and (known.stamp, known.copy) == (stamp, copy):
         return known
     try:
         make_folder(folder)
         with FileLock(folder / f"{name}.lock"):
-            found = cached(record)
-            if found is None:
+            kept = cached(record)
+            if kept is None:
                 images = _index(place, copy, size)
                 keep_cached(record, images)
             else:
-                images = {one: Member(*values) for one, values in found.items()}
+                images = {image: Member(*values) for image, values in kept.items()}
     except OSError as error:
         raise unusable_cache(error, folder) from None
     _open[place] = Shard(place, stamp, images, copy)
@@ -82,9 +83,10 @@ def read_member(path: Path | str) -> bytes | None:
     Raises FileNotFoundError when the shard has no such image, DataError when it has changed or
     can't be read any more.
     """
-    if (found := _find(path)) is None:
+    member = _find(path)
+    if member is None:
         return None
-    shard, name = found
+    shard, name = member
     if name not in shard.images:
         raise FileNotFoundError(written(path))
     offset, size = shard.images[name][:2]
@@ -106,9 +108,10 @@ def stamp_of(path: Path) -> str | None:
     """What changes with an image in a shard, or None when this is the path of a file of its
     own.
     """
-    if (found := _find(path)) is None:
+    member = _find(path)
+    if member is None:
         return None
-    shard, name = found
+    shard, name = member
     offset = shard.images[name].offset if name in shard.images else "missing"
     return f"{shard.stamp}\t{name}\t{offset}"
 
@@ -133,8 +136,13 @@ def drop_copies(paths: Iterable[Path]) -> None:
 
 
 def _remote(paths: Iterable[Path]) -> list[Shard]:
-    found = (one[0] for path in paths if (one := _find(path)) is not None)
-    return list({shard.place: shard for shard in found if is_url(shard.place)}.values())
+    """The shards behind URLs that these paths lead into, each once."""
+    shards = {}
+    for path in paths:
+        member = _find(path)
+        if member is not None and is_url(member[0].place):
+            shards[member[0].place] = member[0]
+    return list(shards.values())
 
 
 def _find(path: Path | str) -> tuple[Shard, str] | None:
@@ -164,18 +172,18 @@ def _changed(place: str) -> DataError:
 
 def _about(place: str) -> tuple[int, str]:
     try:
-        found = os.stat(place)
+        status = os.stat(place)
     except OSError as error:
         raise DataError(
             f"can't be read: {error.strerror}",
             where=place,
             remedy="check the path; every shard must be there",
         ) from None
-    return found.st_size, _version(found)
+    return status.st_size, _version(status)
 
 
-def _version(found: os.stat_result) -> str:
-    return f"{found.st_size}\t{found.st_mtime_ns}\t{found.st_ctime_ns}"
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size}\t{status.st_mtime_ns}\t{status.st_ctime_ns}"
 
 
 def _index(place: str, copy: Path, size: int | None) -> dict[str, Member]:

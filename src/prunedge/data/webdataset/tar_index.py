@@ -91,11 +91,11 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
         end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE
     ):  # tarfile takes a damaged header, or none, for the end
         raise _broken(f"it has no end after {tar.offset:,} bytes", where)
-    found = {}
+    members = {}
     for key in {**images, **texts}:
         try:
             full, offset, size = _only(images.get(key, []))
-            found[full] = Member(offset, size, *_said(texts.get(key, {})))
+            members[full] = Member(offset, size, *_annotation(texts.get(key, {})))
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if faults:
@@ -106,7 +106,7 @@ def index(file: IO[bytes], where: str) -> dict[str, Member]:
             where=where,
             remedy=remedy,
         )
-    return found
+    return members
 
 
 def packed(where: str, kind: str) -> DataError:
@@ -139,7 +139,7 @@ def _only(images: list[tuple[str, int, int]]) -> tuple[str, int, int]:
     return images[0]
 
 
-def _said(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
+def _annotation(texts: dict[str, bytes]) -> tuple[str, str | None, str | None]:
     """Label, source and split; `.cls` has the last word on the label. Raises ValueError."""
     about = {}
     if "json" in texts:
